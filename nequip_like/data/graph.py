@@ -1,0 +1,107 @@
+"""Graphs and batches of graphs: joining them, taking them apart, and checking them against the table of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.errors import DataError
+
+
+def num_graphs(graph: Graph) -> int:
+    """Number of structures in a graph or batch."""
+    return int(graph[fields.NUM_ATOMS].shape[0])
+
+
+def batch_index(graph: Graph) -> torch.Tensor:
+    """Graph index of each atom, shape (atoms,). A single structure need not carry the ``batch`` field."""
+    if fields.BATCH in graph:
+        return graph[fields.BATCH]
+    return torch.zeros(len(graph[fields.POSITIONS]), dtype=torch.int64, device=graph[fields.POSITIONS].device)
+
+
+def collate(graphs: Sequence[Graph]) -> Graph:
+    """Join structures (or batches) into one batch.
+
+    Rows of each field are concatenated along the field's owner; atom indices in ``edge_index`` are offset.
+
+    Args:
+        graphs: One or more graphs that have the same keys.
+
+    Returns:
+        One graph that holds all structures, in order, with ``batch`` and ``num_atoms``.
+
+    Raises:
+        DataError: If ``graphs`` is empty, if keys differ between graphs, or if a key is not in the table of fields.
+    """
+    if not graphs:
+        raise DataError("cannot make a batch of no structures")
+    keys = graphs[0].keys() - {fields.BATCH}
+    for i, graph in enumerate(graphs):
+        if (difference := keys ^ (graph.keys() - {fields.BATCH})):
+            raise DataError(
+                f"structures 0 and {i} of a batch have different fields: {', '.join(sorted(difference))}",
+                "a missing label is NaN in its frame, never an absent key",
+            )
+    atoms = torch.tensor([len(graph[fields.POSITIONS]) for graph in graphs])
+    offsets = (torch.cumsum(atoms, 0) - atoms).tolist()
+    batch: Graph = {}
+    for key in sorted(keys):
+        fields.field(key)
+        if key == fields.EDGE_INDEX:
+            parts = [graph[key] + offset for graph, offset in zip(graphs, offsets, strict=True)]
+            batch[key] = torch.cat(parts, dim=1)
+        else:
+            batch[key] = torch.cat([graph[key] for graph in graphs])
+    counts = batch[fields.NUM_ATOMS]
+    batch[fields.BATCH] = torch.repeat_interleave(torch.arange(len(counts)), counts.cpu()).to(counts.device)
+    return batch
+
+
+def split(batch: Graph) -> list[Graph]:
+    """Take a batch apart into its structures: the inverse of :func:`collate`."""
+    counts = batch[fields.NUM_ATOMS].tolist()
+    starts = [0]
+    for count in counts:
+        starts.append(starts[-1] + count)
+    owner_of_edge = batch_index(batch)[batch[fields.EDGE_INDEX][0]] if fields.EDGE_INDEX in batch else None
+    graphs = []
+    for i, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        graph: Graph = {}
+        for key, value in batch.items():
+            owner = fields.field(key).owner
+            if key == fields.EDGE_INDEX:
+                graph[key] = value[:, owner_of_edge == i] - start
+            elif owner == "edge":
+                graph[key] = value[owner_of_edge == i]
+            elif owner == "node":
+                graph[key] = value[start:stop]
+            else:
+                graph[key] = value[i : i + 1]
+        if fields.BATCH in graph:
+            graph[fields.BATCH] = torch.zeros_like(graph[fields.BATCH])
+        graphs.append(graph)
+    return graphs
+
+
+def edge_vectors(graph: Graph) -> torch.Tensor:
+    """Vectors from centre to neighbour, ``pos_j - pos_i + S_ij @ cell``, shape (edges, 3), Angstrom."""
+    centre, neighbour = graph[fields.EDGE_INDEX]
+    vectors = graph[fields.POSITIONS][neighbour] - graph[fields.POSITIONS][centre]
+    if fields.EDGE_CELL_SHIFT not in graph:
+        return vectors
+    cell = graph[fields.CELL][batch_index(graph)[centre]]
+    return vectors + torch.einsum("ek,ekx->ex", graph[fields.EDGE_CELL_SHIFT], cell)
+
+
+def volumes(graph: Graph) -> torch.Tensor:
+    """Cell volumes, shape (graphs,), Angstrom^3; zero for structures without a cell."""
+    return torch.linalg.det(graph[fields.CELL]).abs()
+
+
+def to_device(graph: Graph, device: torch.device | str) -> Graph:
+    """Copy a graph to a device."""
+    return {key: value.to(device) for key, value in graph.items()}

@@ -1,0 +1,6 @@
+"""Model families and their builders."""
+
+from nequip_like.model.builders import FullNequIPGNNModel, NequIPGNNModel, PresetNequIPGNNModel
+from nequip_like.model.potential import Potential
+
+__all__ = ["FullNequIPGNNModel", "NequIPGNNModel", "Potential", "PresetNequIPGNNModel"]

@@ -1,0 +1,251 @@
+"""Builders of the NequIP family: from plain arguments, as a config holds them, to a potential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from e3nn.o3 import Irreps
+
+from nequip_like.errors import ConfigError
+from nequip_like.model.nequip import NequIPEnergy
+from nequip_like.model.potential import Potential
+from nequip_like.nn.radial import PairCutoffs
+from nequip_like.nn.scale_shift import PerType
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_KERNELS = ("auto", "batched", "reference")
+_ACTIVATIONS = {"e": "silu", "o": "tanh"}
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "S": {"num_layers": 2, "l_max": 1, "num_features": [128, 64]},
+    "M": {"num_layers": 4, "l_max": 2, "num_features": [128, 64, 32]},
+    "L": {"num_layers": 6, "l_max": 3, "num_features": [128, 64, 32, 32]},
+    "XL": {"num_layers": 6, "l_max": 4, "num_features": [320, 96, 64, 32, 32]},
+}
+_PRESET_COMMON = {"parity": False, "type_embed_num_features": 32, "radial_mlp_depth": 1, "radial_mlp_width": 128}
+
+
+def PresetNequIPGNNModel(preset: str, **arguments: Any) -> Potential:  # noqa: N802 (the name that configs use)
+    """NequIP of a named size.
+
+    Args:
+        preset: S (2 layers, l=1), M (4, l=2), L (6, l=3) or XL (6, l=4).
+        **arguments: Arguments of :func:`NequIPGNNModel`; they win over the preset's.
+
+    Raises:
+        ConfigError: If there is no such preset.
+    """
+    if str(preset).upper() not in _PRESETS:
+        raise ConfigError(f"unknown preset '{preset}'", f"use one of {', '.join(_PRESETS)}")
+    return NequIPGNNModel(**{**_PRESET_COMMON, **_PRESETS[str(preset).upper()], **arguments})
+
+
+def NequIPGNNModel(  # noqa: N802 (the name that configs use)
+    *,
+    num_layers: int = 4,
+    l_max: int = 1,
+    parity: bool = True,
+    num_features: int | Sequence[int] = 32,
+    type_embed_num_features: int | None = None,
+    radial_mlp_depth: int = 1,
+    radial_mlp_width: int = 128,
+    **arguments: Any,
+) -> Potential:
+    """NequIP with the same features in each layer.
+
+    Args:
+        num_layers: Number of interaction layers.
+        l_max: Highest rotation order of features and edge harmonics.
+        parity: Whether features of both parities are kept; without, degree l has parity (-1)^l only.
+        num_features: Channels of each irrep: one number, or one for each l from 0 to l_max.
+        type_embed_num_features: Width of the species embedding; None takes the channels of l = 0.
+        radial_mlp_depth: Hidden layers of the radial network.
+        radial_mlp_width: Width of these layers.
+        **arguments: Arguments of :func:`FullNequIPGNNModel`.
+
+    Raises:
+        ConfigError: If an argument is out of range.
+    """
+    if num_layers < 1 or l_max < 0:
+        raise ConfigError(f"num_layers is {num_layers}, l_max is {l_max}", "use 1 or more layers and l_max of 0 or more")
+    channels = [num_features] * (l_max + 1) if isinstance(num_features, int) else list(num_features)
+    if len(channels) != l_max + 1 or any(not isinstance(count, int) or count < 1 for count in channels):
+        raise ConfigError(
+            f"num_features is {num_features} with l_max {l_max}",
+            f"give one number, or {l_max + 1} numbers of 1 or more: one for each l",
+        )
+    hidden = Irreps(
+        [
+            (channels[degree], (degree, sign))
+            for degree in range(l_max + 1)
+            for sign in ((1, -1) if parity else ((-1) ** degree,))
+        ]
+    )
+    return FullNequIPGNNModel(
+        irreps_edge_sh=l_max,
+        type_embed_num_features=type_embed_num_features or channels[0],
+        feature_irreps_hidden=[str(hidden)] * (num_layers - 1) + [f"{channels[0]}x0e"],
+        radial_mlp_depth=[radial_mlp_depth] * num_layers,
+        radial_mlp_width=[radial_mlp_width] * num_layers,
+        **arguments,
+    )
+
+
+def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
+    *,
+    type_names: Sequence[str],
+    r_max: float,
+    feature_irreps_hidden: Sequence[str],
+    radial_mlp_depth: Sequence[int],
+    radial_mlp_width: Sequence[int],
+    irreps_edge_sh: int | str,
+    type_embed_num_features: int,
+    seed: int = 0,
+    model_dtype: str = "float32",
+    readout_mlp_hidden_layers_depth: int = 0,
+    readout_mlp_hidden_layers_width: int | None = None,
+    readout_mlp_nonlinearity: str | None = "silu",
+    num_bessels: int = 8,
+    bessel_trainable: bool = False,
+    polynomial_cutoff_p: float = 6.0,
+    per_edge_type_cutoff: PairCutoffs | None = None,
+    avg_num_neighbors: PerType = None,
+    per_type_energy_scales: PerType = None,
+    per_type_energy_shifts: PerType = None,
+    per_type_energy_scales_trainable: bool = False,
+    per_type_energy_shifts_trainable: bool = False,
+    pair_potential: str | Mapping[str, Any] | None = None,
+    do_derivatives: bool = True,
+    convnet_sc: bool = True,
+    convnet_resnet: bool = False,
+    learnable_shift: bool = False,
+    convnet_nonlinearity_scalars: Mapping[str, str] | None = None,
+    convnet_nonlinearity_gates: Mapping[str, str] | None = None,
+    kernel: str = "auto",
+) -> Potential:
+    """NequIP with each layer spelt out.
+
+    Args:
+        type_names: Species, in the order of ``atom_types``.
+        r_max: Cutoff radius, Angstrom.
+        feature_irreps_hidden: Irreps of each layer's output; the last holds scalars only.
+        radial_mlp_depth: Hidden layers of each layer's radial network.
+        radial_mlp_width: Width of each layer's radial network.
+        irreps_edge_sh: Highest degree of the edge harmonics (an integer, or irreps 0e + 1o + 2e ...).
+        type_embed_num_features: Width of the species embedding.
+        seed: Seed of the initial weights; the global random state is left as it was.
+        model_dtype: "float32" or "float64". Edge vectors, energies and derivatives are float64 in any case.
+        readout_mlp_hidden_layers_depth: Hidden layers of the readout; 0 is linear.
+        readout_mlp_hidden_layers_width: Their width; None takes the number of scalars.
+        readout_mlp_nonlinearity: Their activation.
+        num_bessels: Number of radial basis functions.
+        bessel_trainable: Whether the basis frequencies are trained.
+        polynomial_cutoff_p: Exponent of the smooth cutoff.
+        per_edge_type_cutoff: Smaller cutoffs by (centre, neighbour) species, Angstrom.
+        avg_num_neighbors: Average number of neighbours: a number, or one for each species.
+        per_type_energy_scales: Energy scale: a number, or one for each species; usually the RMS of the forces.
+        per_type_energy_shifts: Energies of the isolated atoms, eV: a number, or one for each species.
+        per_type_energy_scales_trainable: Whether scales are trained.
+        per_type_energy_shifts_trainable: Whether shifts are trained.
+        pair_potential: ``zbl``, or a mapping with its arguments.
+        do_derivatives: Whether forces, stress and virial are computed.
+        convnet_sc: Self-connections (from the second layer on).
+        convnet_resnet: Residual updates (from the second layer on, where irreps allow).
+        learnable_shift: Self-connection in the first layer too; then an isolated atom's energy is learnt.
+        convnet_nonlinearity_scalars: Activation of even ("e") and odd ("o") scalars.
+        convnet_nonlinearity_gates: Activation of even and odd gates.
+        kernel: Convolution: "auto", "batched", or "reference".
+
+    Raises:
+        ConfigError: If an argument is out of range.
+    """
+    arguments = _plain({key: value for key, value in locals().items()})
+    names = _checked_type_names(type_names)
+    dtype = _checked_choice("model_dtype", model_dtype, _DTYPES)
+    if kernel not in _KERNELS:
+        raise ConfigError(f"kernel is '{kernel}'", f"use one of {', '.join(_KERNELS)}")
+    if not r_max > 0:
+        raise ConfigError(f"r_max is {r_max}", "give a cutoff radius above 0 Angstrom")
+    if not len(feature_irreps_hidden) == len(radial_mlp_depth) == len(radial_mlp_width) > 0:
+        raise ConfigError(
+            f"{len(feature_irreps_hidden)} feature_irreps_hidden, {len(radial_mlp_depth)} radial_mlp_depth and "
+            f"{len(radial_mlp_width)} radial_mlp_width",
+            "give one of each for each layer",
+        )
+    hidden = [Irreps(irreps) for irreps in feature_irreps_hidden]
+    if hidden[-1].lmax > 0:
+        raise ConfigError(f"the last layer's features are {hidden[-1]}", "the last layer may hold scalars only")
+    if learnable_shift and not (convnet_sc or convnet_resnet):
+        raise ConfigError("learnable_shift needs a self-connection", "set convnet_sc or convnet_resnet to true")
+
+    # The weights are a function of the seed alone, and nobody else's random numbers are touched.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        energy_model = NequIPEnergy(
+            type_names=names,
+            r_max=float(r_max),
+            l_max=_harmonics_l_max(irreps_edge_sh),
+            hidden=hidden,
+            radial_mlps=list(zip(radial_mlp_depth, radial_mlp_width, strict=True)),
+            type_embed_num_features=type_embed_num_features,
+            readout=(
+                readout_mlp_hidden_layers_depth,
+                readout_mlp_hidden_layers_width,
+                readout_mlp_nonlinearity,
+            ),
+            num_bessels=num_bessels,
+            bessel_trainable=bessel_trainable,
+            polynomial_cutoff_p=polynomial_cutoff_p,
+            per_edge_type_cutoff=per_edge_type_cutoff,
+            avg_num_neighbors=avg_num_neighbors,
+            scales=per_type_energy_scales,
+            shifts=per_type_energy_shifts,
+            scales_trainable=per_type_energy_scales_trainable,
+            shifts_trainable=per_type_energy_shifts_trainable,
+            pair_potential=arguments["pair_potential"],
+            convnet_sc=convnet_sc,
+            convnet_resnet=convnet_resnet,
+            learnable_shift=learnable_shift,
+            activations=(
+                {**_ACTIVATIONS, **(convnet_nonlinearity_scalars or {})},
+                {**_ACTIVATIONS, **(convnet_nonlinearity_gates or {})},
+            ),
+            kernel="batched" if kernel == "auto" else kernel,
+            dtype=dtype,
+        )
+    return Potential(energy_model, names, r_max, {"family": "nequip", "arguments": arguments}, do_derivatives)
+
+
+def _checked_type_names(type_names: Sequence[str]) -> list[str]:
+    names = [str(name) for name in type_names]
+    if not names or len(set(names)) != len(names) or not all(name.isalnum() for name in names):
+        raise ConfigError(f"type_names are {names}", "give different names of letters and digits, such as [H, C, O]")
+    return names
+
+
+def _checked_choice(key: str, value: str, choices: Mapping[str, Any]) -> Any:
+    if value not in choices:
+        raise ConfigError(f"{key} is '{value}'", f"use one of {', '.join(choices)}")
+    return choices[value]
+
+
+def _harmonics_l_max(irreps: int | str) -> int:
+    if isinstance(irreps, int):
+        return irreps
+    parsed = Irreps(irreps)
+    if parsed != Irreps.spherical_harmonics(parsed.lmax):
+        raise ConfigError(
+            f"irreps_edge_sh is {irreps}", f"use {parsed.lmax} or {Irreps.spherical_harmonics(parsed.lmax)}"
+        )
+    return int(parsed.lmax)
+
+
+def _plain(value: Any) -> Any:
+    """The same value out of dicts, lists, strings, numbers and None only, so that a file's header can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,119 @@
+"""The NequIP family: E(3)-equivariant message passing (Batzner et al., Nature Communications 13, 2453, 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.errors import ConfigError
+from nequip_like.nn.interaction import InteractionLayer
+from nequip_like.nn.mlp import ScalarMLP
+from nequip_like.nn.pair_potential import build_pair_potential
+from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table
+from nequip_like.nn.scale_shift import PerType, PerTypeScaleShift, per_type_values
+from nequip_like.nn.spherical_harmonics import SphericalHarmonics
+
+
+class NequIPEnergy(nn.Module):
+    """Atomic energies of the NequIP architecture.
+
+    Arguments are those of :func:`nequip_like.model.FullNequIPGNNModel`, already checked.
+    """
+
+    def __init__(
+        self,
+        *,
+        type_names: Sequence[str],
+        r_max: float,
+        l_max: int,
+        hidden: Sequence[Irreps],
+        radial_mlps: Sequence[tuple[int, int]],
+        type_embed_num_features: int,
+        readout: tuple[int, int | None, str | None],
+        num_bessels: int,
+        bessel_trainable: bool,
+        polynomial_cutoff_p: float,
+        per_edge_type_cutoff: PairCutoffs | None,
+        avg_num_neighbors: PerType,
+        scales: PerType,
+        shifts: PerType,
+        scales_trainable: bool,
+        shifts_trainable: bool,
+        pair_potential: str | dict[str, Any] | None,
+        convnet_sc: bool,
+        convnet_resnet: bool,
+        learnable_shift: bool,
+        activations: tuple[dict[str, str], dict[str, str]],
+        kernel: str,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.dtype = dtype
+        if avg_num_neighbors is None:
+            raise ConfigError(
+                "avg_num_neighbors is not given",
+                "write ${training_data_stats:num_neighbors_mean}, or a number for all species or for each",
+            )
+        neighbors = per_type_values("avg_num_neighbors", avg_num_neighbors, type_names, 1.0)
+        if not (neighbors > 0).all():
+            raise ConfigError(f"avg_num_neighbors is {neighbors.tolist()}", "it must be above 0 for each species")
+        self.register_buffer("sender_norm", neighbors.rsqrt())
+        cutoffs = pair_cutoff_table(per_edge_type_cutoff, type_names, r_max)
+        self.register_buffer("inverse_cutoffs", cutoffs.reciprocal())
+
+        self.type_embedding = nn.Parameter(torch.randn(len(type_names), type_embed_num_features, dtype=dtype))
+        self.harmonics = SphericalHarmonics(l_max)
+        self.radial = RadialEmbedding(
+            num_bessels, bessel_trainable, PolynomialEnvelope(polynomial_cutoff_p), r_max, dtype
+        )
+        self.layers = nn.ModuleList()
+        irreps = Irreps([(type_embed_num_features, "0e")])
+        for i, (wanted, radial_mlp) in enumerate(zip(hidden, radial_mlps, strict=True)):
+            # Without these in the first layer an isolated atom has zero features, hence exactly its shift as energy.
+            sees_itself = i > 0 or learnable_shift
+            layer = InteractionLayer(
+                irreps_in=irreps,
+                hidden=wanted,
+                l_max=l_max,
+                num_radial=num_bessels,
+                radial_mlp=radial_mlp,
+                embedding_dim=type_embed_num_features,
+                self_connection=convnet_sc and sees_itself,
+                resnet=convnet_resnet and sees_itself,
+                activations=activations,
+                kernel=kernel,
+                dtype=dtype,
+            )
+            self.layers.append(layer)
+            irreps = layer.irreps_out
+        depth, width, nonlinearity = readout
+        self.readout = ScalarMLP(irreps.dim, 1, depth, width or hidden[-1].dim, nonlinearity, dtype)
+        self.scale_shift = PerTypeScaleShift(type_names, scales, shifts, scales_trainable, shifts_trainable)
+        self.pair_potential = build_pair_potential(pair_potential, type_names)
+
+    def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Energies of the atoms, shape (atoms,), eV, float64; see :class:`~nequip_like.model.potential.EnergyModel`."""
+        centre, neighbour = graph[fields.EDGE_INDEX]
+        atom_types = graph[fields.ATOM_TYPES]
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        scaled = lengths * self.inverse_cutoffs[atom_types[centre], atom_types[neighbour]]
+
+        radial, _ = self.radial(scaled)
+        harmonics = self.harmonics(vectors / lengths.unsqueeze(1)).to(self.dtype)
+        sender_norm = self.sender_norm.to(self.dtype)[atom_types].view(-1, 1, 1)
+        features = [self.type_embedding[atom_types].unsqueeze(1)]
+        for layer in self.layers:
+            features = layer(
+                features, self.type_embedding, atom_types, sender_norm, radial, harmonics, centre, neighbour
+            )
+        scalars = torch.cat([part.squeeze(1) for part in features], dim=1)
+        energies = self.scale_shift(self.readout(scalars).squeeze(1), atom_types)
+        if self.pair_potential is not None:
+            energies = energies + self.pair_potential(lengths, scaled, atom_types, centre, neighbour)
+        return energies

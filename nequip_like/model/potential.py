@@ -1,0 +1,119 @@
+"""A potential: an energy model, and the one step that turns its energies into forces, virial and stress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import batch_index, edge_vectors, num_graphs, volumes
+from nequip_like.nn.scatter import sum_rows
+
+
+@runtime_checkable
+class EnergyModel(Protocol):
+    """What a model family supplies: atomic energies as a function of edge vectors."""
+
+    def __call__(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Energies of the atoms, shape (atoms,), float64.
+
+        Args:
+            graph: ``atom_types`` and ``edge_index`` are read; positions and cells are not, so that engines which bring
+                their own neighbour list can be served.
+            vectors: Vectors from centre to neighbour, shape (edges, 3), Angstrom, float64.
+        """
+        ...
+
+
+class Potential(nn.Module):
+    """Energies, forces, stress and virial of structures.
+
+    All derivatives come from ``g_ij = dE/dr_ij``, asked of autograd once: the force on an atom is the sum of ``g`` over
+    the edges that start at it minus the sum over the edges that end at it, and the stress is
+    ``1/V sum r_ij (x) g_ij`` (tension positive, as in ASE). Training, MD and stress share this path.
+
+    Args:
+        energy_model: Atomic energies from edge vectors.
+        type_names: Species; ``atom_types`` counts in this order.
+        cutoff: Largest interaction distance, Angstrom.
+        config: What built the model: ``{"family": name, "arguments": {...}}``, plain JSON values only.
+        do_derivatives: Whether forces, stress and virial are computed.
+    """
+
+    def __init__(
+        self,
+        energy_model: nn.Module,
+        type_names: Sequence[str],
+        cutoff: float,
+        config: dict[str, Any],
+        do_derivatives: bool = True,
+    ) -> None:
+        super().__init__()
+        self.energy_model = energy_model
+        self.type_names = list(type_names)
+        self.cutoff = float(cutoff)
+        self.config = config
+        self.do_derivatives = do_derivatives
+
+    @property
+    def predicted_fields(self) -> tuple[str, ...]:
+        """Names of the fields that ``forward`` adds."""
+        energies = (fields.TOTAL_ENERGY, fields.PER_ATOM_ENERGY)
+        return (*energies, fields.FORCES, fields.STRESS, fields.VIRIAL) if self.do_derivatives else energies
+
+    def forward(self, graph: Graph) -> Graph:
+        """Predict.
+
+        Args:
+            graph: A structure or batch with edges and ``atom_types``.
+
+        Returns:
+            ``total_energy (graphs, 1)`` and ``atomic_energy (atoms, 1)`` in eV; with derivatives also
+            ``forces (atoms, 3)`` in eV/Angstrom, ``stress (graphs, 3, 3)`` in eV/Angstrom^3 and
+            ``virial (graphs, 3, 3)`` in eV, all float64. Stress and virial of a structure without a cell are NaN. In
+            training mode the derivatives keep their graph, so that a loss of forces can be differentiated.
+        """
+        vectors = edge_vectors(graph).detach()
+        if not self.do_derivatives:
+            return self._energies(graph, vectors)
+        with torch.enable_grad():
+            vectors.requires_grad_(True)
+            prediction = self._energies(graph, vectors)
+            (gradient,) = torch.autograd.grad(
+                prediction[fields.TOTAL_ENERGY].sum(), vectors, create_graph=self.training, materialize_grads=True
+            )
+        if not self.training:
+            vectors = vectors.detach()
+            prediction = {key: value.detach() for key, value in prediction.items()}
+        prediction.update(_derivatives(graph, vectors, gradient))
+        return prediction
+
+    def _energies(self, graph: Graph, vectors: Tensor) -> Graph:
+        atomic = self.energy_model(graph, vectors).unsqueeze(-1)
+        total = sum_rows(atomic, batch_index(graph), num_graphs(graph))
+        return {fields.TOTAL_ENERGY: total, fields.PER_ATOM_ENERGY: atomic}
+
+
+def _derivatives(graph: Graph, vectors: Tensor, gradient: Tensor) -> Graph:
+    """Forces, stress and virial from the edge vectors and the energy's gradient with respect to them."""
+    centre, neighbour = graph[fields.EDGE_INDEX]
+    atoms = len(graph[fields.POSITIONS])
+    forces = sum_rows(gradient, centre, atoms) - sum_rows(gradient, neighbour, atoms)
+
+    outer = (vectors.detach().unsqueeze(2) * gradient.unsqueeze(1)).flatten(1)
+    of_graph = sum_rows(outer, batch_index(graph)[centre], num_graphs(graph)).view(-1, 3, 3)
+    strain_derivative = 0.5 * (of_graph + of_graph.transpose(1, 2))
+    volume = volumes(graph).view(-1, 1, 1) if fields.CELL in graph else of_graph.new_zeros(len(of_graph), 1, 1)
+    has_cell = volume > 0
+    # The denominator is made safe before the division: NaN must not reach the weights through a masked branch.
+    stress = strain_derivative / torch.where(has_cell, volume, torch.ones_like(volume))
+    nan = torch.full_like(stress, torch.nan)
+    return {
+        fields.FORCES: forces,
+        fields.STRESS: torch.where(has_cell, stress, nan),
+        fields.VIRIAL: torch.where(has_cell, -strain_derivative, nan),
+    }

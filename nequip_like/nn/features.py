@@ -1,0 +1,191 @@
+"""Equivariant features, and the operations that act on each irrep apart: linear maps, gates.
+
+Features of shape ``irreps`` are a list with one tensor ``(atoms, 2l+1, multiplicity)`` for each entry of
+``irreps``. Channels are innermost: a linear map is one matrix product, and elementwise work runs over contiguous
+memory. (e3nn holds the same numbers as one flat row, multiplicity before 2l+1; ``from_flat``/``to_flat`` translate.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from e3nn.o3 import Irrep, Irreps
+from torch import Tensor, nn
+
+from nequip_like.nn.activations import normalized_activation
+
+Features = list[Tensor]
+
+
+def from_flat(flat: Tensor, irreps: Irreps) -> Features:
+    """Split e3nn's flat layout ``(atoms, irreps.dim)`` into features."""
+    parts = torch.split(flat, [entry.dim for entry in irreps], dim=-1)
+    return [
+        part.reshape(len(flat), entry.mul, entry.ir.dim).transpose(1, 2)
+        for part, entry in zip(parts, irreps, strict=True)
+    ]
+
+
+def to_flat(features: Features) -> Tensor:
+    """Join features into e3nn's flat layout ``(atoms, irreps.dim)``."""
+    return torch.cat([part.transpose(1, 2).reshape(len(part), -1) for part in features], dim=-1)
+
+
+class Linear(nn.Module):
+    """Equivariant linear map: each output irrep mixes the channels of the input irreps of the same kind.
+
+    Weights are drawn from a unit normal and divided by the square root of the fan-in when applied, as in e3nn
+    (``path_normalization="element"``), so that parameters mean the same in both.
+
+    Args:
+        irreps_in: Input irreps; each kind at most once.
+        irreps_out: Output irreps; each kind at most once. A kind that the input lacks comes out as zeros.
+    """
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = irreps_in, irreps_out
+        kinds = [entry.ir for entry in irreps_in]
+        self.sources = [kinds.index(entry.ir) if entry.ir in kinds else None for entry in irreps_out]
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(irreps_in[source].mul, entry.mul, dtype=dtype))
+            for source, entry in zip(self.sources, irreps_out, strict=True)
+            if source is not None
+        )
+
+    def forward(self, features: Features) -> Features:
+        """Map features of ``irreps_in`` to features of ``irreps_out``."""
+        weights = iter(self.weights)
+        outputs = []
+        for source, entry in zip(self.sources, self.irreps_out, strict=True):
+            if source is None:
+                outputs.append(features[0].new_zeros(len(features[0]), entry.ir.dim, entry.mul))
+                continue
+            weight = next(weights)
+            outputs.append(features[source] @ (weight / math.sqrt(weight.shape[0])))
+        return outputs
+
+
+class SelfConnection(nn.Module):
+    """Linear map whose matrix depends on the species: the self-connection of NequIP.
+
+    NequIP writes it as the tensor product of features with the species embedding ``a`` (Batzner et al. 2022, Methods).
+    Contracting embedding and weights first gives one small matrix for each species, and no outer product over atoms.
+
+    Args:
+        irreps_in: Input irreps; each kind at most once.
+        irreps_out: Output irreps; each kind at most once.
+        embedding_dim: Width of the species embedding.
+    """
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, embedding_dim: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.irreps_out = irreps_out
+        kinds = [entry.ir for entry in irreps_in]
+        self.sources = [kinds.index(entry.ir) if entry.ir in kinds else None for entry in irreps_out]
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(irreps_in[source].mul, embedding_dim, entry.mul, dtype=dtype))
+            for source, entry in zip(self.sources, irreps_out, strict=True)
+            if source is not None
+        )
+
+    def forward(self, features: Features, embedding: Tensor, atom_types: Tensor) -> Features:
+        """Apply to each atom the matrix of its species.
+
+        Args:
+            features: Features of ``irreps_in``.
+            embedding: Species embedding table, shape (types, embedding_dim).
+            atom_types: Type of each atom, shape (atoms,).
+        """
+        weights = iter(self.weights)
+        outputs = []
+        for source, entry in zip(self.sources, self.irreps_out, strict=True):
+            if source is None:
+                outputs.append(features[0].new_zeros(len(features[0]), entry.ir.dim, entry.mul))
+                continue
+            weight = next(weights)
+            fan_in = weight.shape[0] * weight.shape[1]
+            matrices = torch.einsum("ta,uaw->tuw", embedding, weight) / math.sqrt(fan_in)
+            outputs.append(_apply_per_type(features[source], matrices, atom_types))
+        return outputs
+
+
+def _apply_per_type(features: Tensor, matrices: Tensor, atom_types: Tensor) -> Tensor:
+    """Multiply (atoms, m, u) by the matrix (types, u, w) of each atom's type; gives (atoms, m, w)."""
+    types, width_in, width_out = matrices.shape
+    if types == 1:
+        return features @ matrices[0]
+    # All species' products at once, then a pick: for few species this is one matrix product and no gather of matrices.
+    products = features @ matrices.permute(1, 0, 2).reshape(width_in, types * width_out)
+    products = products.reshape(*features.shape[:2], types, width_out)
+    pick = atom_types.view(-1, 1, 1, 1).expand(-1, features.shape[1], 1, width_out)
+    return products.gather(2, pick).squeeze(2)
+
+
+class Gate(nn.Module):
+    """Nonlinearity that keeps equivariance: scalars pass an activation, other irreps are multiplied by gate scalars.
+
+    The activations are scaled to unit second moment over a unit normal, as in e3nn. The input holds, for each kind,
+    the irreps of scalars, gates and gated features merged (``irreps_in``).
+
+    Args:
+        scalars: Scalars that pass through their activation.
+        gated: Irreps with l > 0, each multiplied by one gate scalar a channel.
+        gate: Kind of the gate scalars, even or odd.
+        activations: Name of the activation of even ("e") and odd ("o") scalars and gates.
+    """
+
+    def __init__(
+        self,
+        scalars: Irreps,
+        gated: Irreps,
+        gate: Irrep,
+        scalar_activations: dict[str, str],
+        gate_activations: dict[str, str],
+    ) -> None:
+        super().__init__()
+        gates = Irreps([(entry.mul, gate) for entry in gated])
+        merged = (scalars + gates + gated).sort().irreps.simplify()
+        self.irreps_in = merged
+        self.irreps_out = (scalars + gated).simplify()
+        self.scalar_kinds = [_index(merged, entry.ir) for entry in scalars]
+        self.scalar_widths = [entry.mul for entry in scalars]
+        self.scalar_functions = [normalized_activation(scalar_activations["eo"[entry.ir.p < 0]]) for entry in scalars]
+        self.gated_kinds = [_index(merged, entry.ir) for entry in gated]
+        self.gated_widths = [entry.mul for entry in gated]
+        if gated:
+            kind = gates[0].ir
+            self.gate_kind = _index(merged, kind)
+            self.gate_start = sum(entry.mul for entry in scalars if entry.ir == kind)
+            self.gate_function = normalized_activation(gate_activations["eo"[kind.p < 0]])
+
+    def forward(self, features: Features) -> Features:
+        """Map features of ``irreps_in`` to features of ``irreps_out``."""
+        outputs = [
+            function(features[kind][..., :width])
+            for kind, width, function in zip(
+                self.scalar_kinds, self.scalar_widths, self.scalar_functions, strict=True
+            )
+        ]
+        if not self.gated_kinds:
+            return outputs
+        gates = self.gate_function(features[self.gate_kind][..., self.gate_start :])
+        for kind, gate in zip(self.gated_kinds, gates.split(self.gated_widths, dim=-1), strict=True):
+            outputs.append(features[kind] * gate)
+        return outputs
+
+
+def _index(irreps: Irreps, kind: Irrep) -> int:
+    return [entry.ir for entry in irreps].index(kind)
+
+
+def path_exists(left: Irreps, right: Irreps, kind: Irrep) -> bool:
+    """Whether some product of an irrep of ``left`` with one of ``right`` contains ``kind``."""
+    return any(kind in one.ir * two.ir for one in left for two in right)
+
+
+def add(left: Features, right: Sequence[Tensor]) -> Features:
+    """Sum of two lists of features of the same irreps."""
+    return [one + two for one, two in zip(left, right, strict=True)]

@@ -1,0 +1,1 @@
+"""The equivariant convolution: one interface, several implementations that agree with each other."""

@@ -1,0 +1,59 @@
+"""Multilayer perceptron of invariant features, initialised to keep the variance of its activations."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from nequip_like.errors import ConfigError
+from nequip_like.nn.activations import activation
+
+
+class ScalarMLP(nn.Module):
+    """MLP without biases: ``x <- act(x @ W / sqrt(fan_in) * gain)``, last layer linear.
+
+    Weights are uniform in (-sqrt(3), sqrt(3)), which has variance 1; the gain is 1 for the first layer and sqrt(2)
+    behind a nonlinearity. Depth 0 is one linear layer.
+
+    Args:
+        input_dim: Width of the input.
+        output_dim: Width of the output.
+        hidden_depth: Number of hidden layers.
+        hidden_width: Width of each hidden layer.
+        nonlinearity: Name of the activation, or None.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        hidden_depth: int,
+        hidden_width: int | None,
+        nonlinearity: str | None,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        if hidden_depth < 0 or (hidden_depth > 0 and (hidden_width is None or hidden_width < 1)):
+            raise ConfigError(
+                f"an MLP cannot have {hidden_depth} hidden layers of width {hidden_width}",
+                "give a depth of 0 or more and a width of 1 or more",
+            )
+        widths = [input_dim, *[hidden_width or 0] * hidden_depth, output_dim]
+        self.activation = activation(nonlinearity)
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.empty(width_in, width_out, dtype=dtype).uniform_(-math.sqrt(3), math.sqrt(3)))
+            for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (rows, input_dim) to (rows, output_dim)."""
+        for layer, weight in enumerate(self.weights):
+            gain = 1.0
+            if layer > 0 and self.activation is not None:
+                x = self.activation(x)
+                gain = math.sqrt(2.0)
+            # The weight is scaled, not the rows: it is the smaller of the two.
+            x = x @ (weight * (gain / math.sqrt(weight.shape[0])))
+        return x

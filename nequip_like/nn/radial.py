@@ -1,0 +1,114 @@
+"""Radial functions of an edge: cutoffs for each pair of species, Bessel basis, smooth envelope."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nequip_like.errors import ConfigError
+
+PairCutoffs = Mapping[str, float | Mapping[str, float]]
+
+
+def pair_cutoff_table(cutoffs: PairCutoffs | None, type_names: Sequence[str], r_max: float) -> Tensor:
+    """Cutoff of each ordered pair (centre, neighbour), shape (types, types), Angstrom.
+
+    Args:
+        cutoffs: ``{centre: radius}`` or ``{centre: {neighbour: radius}}``; what is not named has ``r_max``.
+        type_names: The model's species.
+        r_max: The largest cutoff.
+
+    Raises:
+        ConfigError: For an unknown species, or a radius that is not within (0, r_max].
+    """
+    table = torch.full((len(type_names), len(type_names)), float(r_max), dtype=torch.float64)
+    for centre, entry in (cutoffs or {}).items():
+        row = _type_index(centre, type_names)
+        pairs = entry.items() if isinstance(entry, Mapping) else [(name, entry) for name in type_names]
+        for neighbour, radius in pairs:
+            if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius <= r_max:
+                raise ConfigError(
+                    f"per_edge_type_cutoff of {centre}-{neighbour} is {radius}",
+                    f"give a radius in Angstrom above 0 and at most r_max = {r_max}",
+                )
+            table[row, _type_index(neighbour, type_names)] = float(radius)
+    return table
+
+
+def _type_index(name: str, type_names: Sequence[str]) -> int:
+    if name not in type_names:
+        raise ConfigError(
+            f"per_edge_type_cutoff names '{name}', which is not a species of the model",
+            f"the model's species are {', '.join(type_names)}",
+        )
+    return list(type_names).index(name)
+
+
+class PolynomialEnvelope(nn.Module):
+    """Smooth step from 1 at x = 0 to 0 at x = 1, with two vanishing derivatives there.
+
+    ``u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2)`` (Gasteiger et al. 2020, DimeNet, eq. 8).
+
+    Args:
+        p: Exponent, at least 2. Larger values keep the function near 1 for longer.
+    """
+
+    def __init__(self, p: float = 6.0) -> None:
+        super().__init__()
+        if p < 2:
+            raise ConfigError(f"polynomial_cutoff_p is {p}", "the envelope is smooth for p of 2 or more")
+        self.p = float(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Envelope of the scaled distance ``x = r / cutoff``, any shape."""
+        p = self.p
+        power = x**p
+        value = 1.0 - power * (
+            (p + 1.0) * (p + 2.0) / 2.0 - x * (p * (p + 2.0)) + (x * x) * (p * (p + 1.0) / 2.0)
+        )
+        return value * (x < 1.0)
+
+
+class RadialEmbedding(nn.Module):
+    """Bessel basis times envelope of each edge's scaled length.
+
+    ``B_n(x) = 2 pi / r_max^2 * sin(w_n pi x) / (pi x) * u(x)`` with ``w_n = 1..N``; with one cutoff this is
+    ``2 / r_max * sin(n pi r / r_max) / r * u`` (Batzner et al. 2022, Methods).
+
+    Args:
+        num_bessels: Number N of basis functions.
+        trainable: Whether the frequencies ``w_n`` are trained.
+        envelope: The smooth cutoff.
+        r_max: Largest cutoff, Angstrom.
+        dtype: Element type of the output; the functions are evaluated in float64.
+    """
+
+    def __init__(
+        self, num_bessels: int, trainable: bool, envelope: PolynomialEnvelope, r_max: float, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        frequencies = torch.arange(1, num_bessels + 1, dtype=torch.float64)
+        if trainable:
+            self.frequencies = nn.Parameter(frequencies)
+        else:
+            self.register_buffer("frequencies", frequencies)
+        self.envelope = envelope
+        self.factor = 2.0 * math.pi / r_max**2
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed scaled lengths.
+
+        Args:
+            x: ``r / cutoff``, shape (edges,), float64.
+
+        Returns:
+            Embedding (edges, num_bessels) in ``dtype`` and envelope (edges,) in float64.
+        """
+        envelope = self.envelope(x)
+        column = x.unsqueeze(-1)
+        basis = torch.sinc(column * self.frequencies) * self.frequencies
+        return (basis * (self.factor * envelope).unsqueeze(-1)).to(self.dtype), envelope

@@ -1,0 +1,49 @@
+"""Real spherical harmonics in e3nn's basis, by recursion over l.
+
+``Y_l`` is the l part of ``Y_(l-1) (x) Y_1``, contracted with the Clebsch-Gordan coefficients of e3nn and scaled to the
+"component" normalisation ``|Y_l|^2 = 2l + 1`` with ``Y_l`` positive along the polar (y) axis. Each step is one small
+matrix product; nothing is scripted or compiled, so the first call costs what every call costs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from e3nn.o3 import wigner_3j
+from torch import Tensor, nn
+
+
+class SphericalHarmonics(nn.Module):
+    """``Y_0 ... Y_lmax`` of directions.
+
+    Args:
+        l_max: Highest degree.
+    """
+
+    def __init__(self, l_max: int) -> None:
+        super().__init__()
+        self.l_max = l_max
+        polar = torch.tensor([0.0, math.sqrt(3.0), 0.0], dtype=torch.float64)
+        previous = polar
+        for degree in range(2, l_max + 1):
+            coupling = wigner_3j(degree - 1, 1, degree, dtype=torch.float64)
+            value = torch.einsum("i,j,ijk->k", previous, polar, coupling)
+            # Along the polar axis only the middle component, m = 0, is not zero.
+            scale = math.sqrt(2 * degree + 1) / value[degree]
+            matrix = (coupling * scale).reshape(-1, 2 * degree + 1)
+            # These tables follow from l_max alone, so they are not part of a checkpoint.
+            self.register_buffer(f"coupling_{degree}", matrix, persistent=False)
+            previous = value * scale
+
+    def forward(self, unit_vectors: Tensor) -> Tensor:
+        """Evaluate for unit vectors (rows, 3); gives (rows, (l_max + 1)^2), ordered by l, then m."""
+        rows = len(unit_vectors)
+        parts = [torch.ones_like(unit_vectors[:, :1])]
+        if self.l_max >= 1:
+            first = math.sqrt(3.0) * unit_vectors
+            parts.append(first)
+        for degree in range(2, self.l_max + 1):
+            outer = (parts[-1].unsqueeze(2) * first.unsqueeze(1)).reshape(rows, -1)
+            parts.append(outer @ getattr(self, f"coupling_{degree}"))
+        return torch.cat(parts, dim=1)
