@@ -72,12 +72,16 @@ class Potential(nn.Module):
             graph: A structure or batch with edges and ``atom_types``.
 
         Returns:
+            The graph's own fields without its labels, so that a label can never pass for a prediction, and
             ``total_energy (graphs, 1)`` and ``atomic_energy (atoms, 1)`` in eV; with derivatives also
             ``forces (atoms, 3)`` in eV/Angstrom, ``stress (graphs, 3, 3)`` in eV/Angstrom^3 and
             ``virial (graphs, 3, 3)`` in eV, all float64. Stress and virial of a structure without a cell are NaN. In
             training mode the derivatives keep their graph, so that a loss of forces can be differentiated.
         """
-        vectors = edge_vectors(graph).detach()
+        own = {key: value for key, value in graph.items() if key not in fields.LABELS}
+        return own | self._predict(graph, edge_vectors(graph).detach())
+
+    def _predict(self, graph: Graph, vectors: Tensor) -> Graph:
         if not self.do_derivatives:
             return self._energies(graph, vectors)
         with torch.enable_grad():

@@ -38,12 +38,11 @@ class SphericalHarmonics(nn.Module):
 
     def forward(self, unit_vectors: Tensor) -> Tensor:
         """Evaluate for unit vectors (rows, 3); gives (rows, (l_max + 1)^2), ordered by l, then m."""
-        rows = len(unit_vectors)
         parts = [torch.ones_like(unit_vectors[:, :1])]
         if self.l_max >= 1:
             first = math.sqrt(3.0) * unit_vectors
             parts.append(first)
         for degree in range(2, self.l_max + 1):
-            outer = (parts[-1].unsqueeze(2) * first.unsqueeze(1)).reshape(rows, -1)
+            outer = (parts[-1].unsqueeze(2) * first.unsqueeze(1)).flatten(1)
             parts.append(outer @ getattr(self, f"coupling_{degree}"))
         return torch.cat(parts, dim=1)

@@ -1,0 +1,187 @@
+"""The data of a training run, for Lightning: read, split and checked, with everything that ``auto`` means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import lightning
+from torch.utils.data import DataLoader
+
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import collate
+from nequip_like.data.inspection import Inspection, inspect
+from nequip_like.data.loader import ResumableLoader
+from nequip_like.data.preparation import Prepared, Request, prepare
+from nequip_like.data.reference_choice import Choice
+from nequip_like.data.reference_energies import ReferenceEnergies
+from nequip_like.data.samplers import FrameBatchSampler
+
+
+class DataModule(lightning.LightningDataModule):
+    """Training, validation and test data.
+
+    Each of ``train``, ``val`` and ``test`` is a path (a glob pattern, a list of paths), or a mapping
+    ``{file, index, key_mapping, units}``. ``val`` and ``test`` may also be a number of frames or a fraction, taken out
+    of ``train`` at random; a list of these, which makes several sets; or a mapping from names to these.
+
+    The trainer must run with ``use_distributed_sampler=False``: the order of frames knows its process.
+
+    Args:
+        train: Training data; a list of paths is one data set.
+        val: Validation data.
+        test: Test data.
+        cutoff_radius: Cutoff of the neighbour lists, Angstrom.
+        species: Chemical symbols in the order of the model's types; ``auto`` takes those of ``train``.
+        key_mapping: ``{name in the file: label}`` for entries without their own.
+        units: ``{energy: eV, length: Angstrom}`` for entries without their own.
+        batch_size: Frames per training batch and process.
+        val_batch_size: The same for validation and test; ``batch_size`` by default.
+        split_seed: Seed of what is held out of ``train``.
+        seed: Seed of the order of training frames.
+        num_workers: Processes that load batches. Graphs are in memory, so none is usually fastest.
+        reference_energies: ``auto``, ``isolated_atoms``, ``least_squares``, a file with isolated atoms,
+            ``{symbol: eV}``, or None.
+        allow_overlap: Do not refuse a structure that is in two of train, val and test.
+
+    Raises:
+        ConfigError: From :meth:`prepare`, if an argument cannot be understood.
+        DataError: From :meth:`prepare`, if a file, a frame or a label cannot be right.
+    """
+
+    def __init__(
+        self,
+        train: Any,
+        val: Any = None,
+        test: Any = None,
+        *,
+        cutoff_radius: float,
+        species: str | Sequence[str] = "auto",
+        key_mapping: Mapping[str, str] | None = None,
+        units: Mapping[str, str] | None = None,
+        batch_size: int = 5,
+        val_batch_size: int | None = None,
+        split_seed: int = 0,
+        seed: int = 0,
+        num_workers: int = 0,
+        reference_energies: Choice = "auto",
+        allow_overlap: bool = False,
+    ) -> None:
+        super().__init__()
+        self.request = Request(
+            train=train,
+            val=val,
+            test=test,
+            cutoff_radius=float(cutoff_radius),
+            species=species,
+            key_mapping=key_mapping,
+            units=units,
+            split_seed=split_seed,
+            reference_energies=reference_energies,
+            allow_overlap=allow_overlap,
+        )
+        self.batch_size = batch_size
+        self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
+        self.seed = seed
+        self.num_workers = num_workers
+        # A small test set may leave a process without frames; its sums are then zero, not wrong.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    @cached_property
+    def data(self) -> Prepared:
+        """Everything that was read; reads it when first asked for."""
+        return prepare(self.request)
+
+    def prepare(self) -> DataModule:
+        """Read, split and check the data, build neighbour lists. A second call does nothing.
+
+        Raises:
+            ConfigError: If an argument cannot be understood.
+            DataError: If a file, a frame or a label cannot be right.
+        """
+        _ = self.data
+        return self
+
+    def setup(self, stage: str | None = None) -> None:
+        """Called by Lightning in each process."""
+        self.prepare()
+
+    @property
+    def cutoff_radius(self) -> float:
+        """Cutoff of the neighbour lists, Angstrom."""
+        return self.request.cutoff_radius
+
+    @property
+    def type_names(self) -> list[str]:
+        """Chemical symbols in the order of the model's types; ``auto`` sorts them by atomic number."""
+        return list(self.data.type_names)
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """Statistics of the training set, and ``reference_energies`` (also as ``isolated_atom_energies``), eV."""
+        return dict(self.data.statistics)
+
+    @property
+    def reference(self) -> ReferenceEnergies | None:
+        """Reference energies and the rule they came by; None without any."""
+        return self.data.reference
+
+    @cached_property
+    def inspections(self) -> list[Inspection]:
+        """A look at each data set: train, validation, test."""
+        return [inspect(dataset) for dataset in (self.train_set, *self.val_sets.values(), *self.test_sets.values())]
+
+    @property
+    def train_set(self) -> GraphDataset:
+        """Training data."""
+        return self.data.train
+
+    @property
+    def val_sets(self) -> dict[str, GraphDataset]:
+        """Validation data by name."""
+        return self.data.val
+
+    @property
+    def test_sets(self) -> dict[str, GraphDataset]:
+        """Test data by name."""
+        return self.data.test
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Batches of the training set, in an order that depends on (seed, epoch) only."""
+        rank, world_size = self._processes()
+        batches = FrameBatchSampler(
+            len(self.train_set), self.batch_size, shuffle=True, seed=self.seed, rank=rank, world_size=world_size
+        )
+        return ResumableLoader(self.train_set, batches, num_workers=self.num_workers, pin_memory=self._to_gpu())
+
+    def val_dataloader(self) -> list[DataLoader[Graph]]:
+        """One loader per validation set, in the order of :attr:`val_sets`."""
+        return [self._evaluation_loader(dataset) for dataset in self.val_sets.values()]
+
+    def test_dataloader(self) -> list[DataLoader[Graph]]:
+        """One loader per test set, in the order of :attr:`test_sets`."""
+        return [self._evaluation_loader(dataset) for dataset in self.test_sets.values()]
+
+    def _evaluation_loader(self, dataset: GraphDataset) -> DataLoader[Graph]:
+        rank, world_size = self._processes()
+        batches = FrameBatchSampler(
+            len(dataset), self.val_batch_size, shuffle=False, seed=0, rank=rank, world_size=world_size, even=False
+        )
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            pin_memory=self._to_gpu(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _processes(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _to_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

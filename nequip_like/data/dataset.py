@@ -1,0 +1,128 @@
+"""A data set: frames with atom types and neighbour lists, made once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.missing import fill_missing_labels, has_label
+from nequip_like.data.neighbors import add_neighbors
+from nequip_like.data.readers import Index, Source, read
+from nequip_like.data.species import atom_types, checked_species, type_table
+from nequip_like.data.units import Units
+from nequip_like.errors import DataError
+
+__all__ = ["GraphDataset", "fill_missing_labels", "load_dataset"]
+
+
+class GraphDataset(Dataset[Graph]):
+    """Frames ready to be batched: with atom types, neighbour lists, and the same labels in each.
+
+    Args:
+        frames: Graphs of single structures, without edges.
+        cutoff: Cutoff radius of the neighbour lists, Angstrom.
+        type_names: Chemical symbols; the position of a symbol is its atom type.
+        origins: File and frame that each graph comes from, for messages.
+        name: Name of the data set, for messages and tables.
+        units: Units that the labels were read in, for tables.
+        notes: Remarks of the reader, for tables.
+
+    Attributes:
+        labels: ``{label: number of frames that have it}``, only labels that some frame has.
+
+    Raises:
+        ConfigError: If a type name is no chemical symbol, or the cutoff is not positive.
+        DataError: If there are no frames, a frame has a species without a type, or two atoms are at one place.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[Graph],
+        cutoff: float,
+        type_names: Sequence[str],
+        *,
+        origins: Sequence[str] | None = None,
+        name: str = "data",
+        units: Units | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        if not frames:
+            raise DataError(f"the data set '{name}' has no frames", "give a file with structures")
+        self.cutoff = float(cutoff)
+        self.type_names = checked_species(type_names)
+        self.name = name
+        self.units = units or Units()
+        self.notes = list(notes)
+        self._origins = list(origins) if origins is not None else [f"{name} frame {i}" for i in range(len(frames))]
+        if len(self._origins) != len(frames):
+            raise DataError(f"{len(frames)} frames but {len(self._origins)} origins", "give one origin per frame")
+        table = type_table(self.type_names)
+        self.frames: list[Graph] = []
+        for i, frame in enumerate(fill_missing_labels(frames)):
+            types = atom_types(frame, table, self._origins[i], self.type_names)
+            typed = {**frame, fields.ATOM_TYPES: types, fields.FRAME_INDEX: torch.tensor([i])}
+            self.frames.append(add_neighbors(typed, self.cutoff, where=self._origins[i]))
+        counts = {label: sum(has_label(frame, label) for frame in self.frames) for label in fields.LABELS}
+        self.labels = {label: count for label, count in counts.items() if count}
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Graph:
+        """One frame; a new dictionary with shared tensors."""
+        return dict(self.frames[index])
+
+    def origin(self, index: int) -> str:
+        """File and frame that a graph comes from, such as ``train.xyz frame 12``.
+
+        Args:
+            index: Position in the data set, which is also the graph's ``frame_index``.
+        """
+        return self._origins[index]
+
+    def __repr__(self) -> str:
+        """Name, size and labels."""
+        return f"GraphDataset({self.name}: {len(self)} frames, labels {', '.join(self.labels) or 'none'})"
+
+
+def load_dataset(
+    path: Source,
+    type_names: Sequence[str],
+    cutoff: float,
+    key_mapping: Mapping[str, str] | None = None,
+    units: Units | Mapping[str, str] | None = None,
+    *,
+    index: Index = ":",
+    name: str | None = None,
+) -> GraphDataset:
+    """Read files into a data set for a given model.
+
+    Args:
+        path: File, glob pattern, or several of these.
+        type_names: The model's type names.
+        cutoff: The model's cutoff radius, Angstrom.
+        key_mapping: ``{name in the file: label}``.
+        units: ``{"energy": ..., "length": ...}``.
+        index: Which frames of each file, as ASE writes it.
+        name: Name of the data set; the stem of its first file by default.
+
+    Raises:
+        ConfigError: As :func:`nequip_like.data.readers.read`.
+        DataError: As :func:`nequip_like.data.readers.read` and :class:`GraphDataset`.
+    """
+    reading = read(path, index=index, key_mapping=key_mapping, units=units)
+    return GraphDataset(
+        reading.frames,
+        cutoff,
+        type_names,
+        origins=reading.origins,
+        name=name or Path(reading.files[0]).stem,
+        units=reading.units,
+        notes=reading.notes,
+    )

@@ -1,0 +1,196 @@
+"""A look at a data set before training: what is in it, and what looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from rich.table import Table
+
+from nequip_like.data import fields
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.graph import edge_vectors, volumes
+from nequip_like.data.missing import has_label
+from nequip_like.data.species import species_counts
+from nequip_like.data.splits import duplicates
+from nequip_like.data.statistics import neighbors_per_atom
+from nequip_like.data.stress_check import stress_contradiction
+
+_SHORT = 0.5  # Angstrom; no two nuclei of a sensible structure come closer
+_LARGE_FORCE = 50.0  # eV/Angstrom
+
+
+@dataclass
+class Inspection:
+    """Facts about one data set. Ranges are (smallest, largest); None where there is nothing to measure.
+
+    Attributes:
+        name: Name of the data set.
+        frames: Number of frames.
+        atoms: Number of atoms per frame, range.
+        species: ``{symbol: number of atoms}``.
+        labels: ``{label: number of frames that have it}``.
+        units: Units as read.
+        energy_per_atom: eV/atom, range.
+        largest_force: Largest force on an atom, eV/Angstrom.
+        forces_rms: Root mean square of force components, eV/Angstrom.
+        neighbors: Neighbours per atom: smallest, mean, largest.
+        shortest_distance: Angstrom.
+        periodic: Number of frames that are periodic in at least one direction.
+        volume: Of periodic frames, Angstrom^3, range.
+        duplicates: Number of frames that repeat an earlier one.
+        weights: Whether frames or atoms carry weights.
+        warnings: What looks wrong, one sentence each.
+    """
+
+    name: str
+    frames: int
+    atoms: tuple[int, int]
+    species: dict[str, int]
+    labels: dict[str, int]
+    units: str
+    energy_per_atom: tuple[float, float] | None
+    largest_force: float | None
+    forces_rms: float | None
+    neighbors: tuple[int, float, int]
+    shortest_distance: float | None
+    periodic: int
+    volume: tuple[float, float] | None
+    duplicates: int
+    weights: bool
+    warnings: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The facts as text: name and value."""
+        labels = ", ".join(
+            label if count == self.frames else f"{label} ({count} of {self.frames})"
+            for label, count in self.labels.items()
+        )
+        low, mean, high = self.neighbors
+        return [
+            ("frames", str(self.frames)),
+            ("atoms per frame", _range(self.atoms, "d")),
+            ("species (atoms)", ", ".join(f"{symbol} {count}" for symbol, count in self.species.items())),
+            ("labels", labels or "none"),
+            ("units as read", self.units),
+            ("energy, eV/atom", _range(self.energy_per_atom, ".4f")),
+            ("largest force, eV/Å", "-" if self.largest_force is None else f"{self.largest_force:.3f}"),
+            ("forces rms, eV/Å", "-" if self.forces_rms is None else f"{self.forces_rms:.4f}"),
+            ("neighbours per atom", f"{low} to {high}, mean {mean:.1f}"),
+            ("shortest distance, Å", "-" if self.shortest_distance is None else f"{self.shortest_distance:.3f}"),
+            ("periodic", {0: "no", self.frames: "yes"}.get(self.periodic, f"{self.periodic} of {self.frames}")),
+            ("volume, Å³", _range(self.volume, ".1f")),
+            ("duplicates", str(self.duplicates)),
+            ("weights", "yes" if self.weights else "no"),
+        ]
+
+    def table(self) -> Table:
+        """The facts as a table for the terminal."""
+        return inspection_table([self])
+
+
+def inspection_table(inspections: Sequence[Inspection]) -> Table:
+    """One table with a column per data set."""
+    table = Table(title="data")
+    table.add_column("")
+    for inspection in inspections:
+        table.add_column(inspection.name, justify="right")
+    columns = [inspection.rows() for inspection in inspections]
+    for cells in zip(*columns, strict=True):
+        table.add_row(cells[0][0], *(value for _, value in cells))
+    return table
+
+
+def inspect(dataset: GraphDataset) -> Inspection:
+    """Look at a data set: facts and warnings."""
+    frames = dataset.frames
+    neighbors = torch.cat([neighbors_per_atom(frame) for frame in frames])
+    atoms = torch.cat([frame[fields.NUM_ATOMS] for frame in frames])
+    distances = [edge_vectors(frame).norm(dim=1) for frame in frames]
+    shortest = [float(lengths.min()) if len(lengths) else torch.inf for lengths in distances]
+    periodic = [bool(frame[fields.PBC].any()) for frame in frames]
+    volume = [float(volumes(frame)[0]) for frame, has_cell in zip(frames, periodic, strict=True) if has_cell]
+    repeated = duplicates(frames)
+    force_norms, forces_rms = _forces(dataset)
+    result = Inspection(
+        name=dataset.name,
+        frames=len(frames),
+        atoms=(int(atoms.min()), int(atoms.max())),
+        species=species_counts(frames),
+        labels=dict(dataset.labels),
+        units=str(dataset.units),
+        energy_per_atom=_energy_range(dataset),
+        largest_force=None if force_norms is None else max(force_norms),
+        forces_rms=forces_rms,
+        neighbors=(int(neighbors.min()), float(neighbors.double().mean()), int(neighbors.max())),
+        shortest_distance=min(shortest) if min(shortest) < torch.inf else None,
+        periodic=sum(periodic),
+        volume=(min(volume), max(volume)) if volume else None,
+        duplicates=len(repeated),
+        weights=any(name in frames[0] for name in (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)),
+        warnings=list(dataset.notes),
+    )
+    result.warnings += _warnings(dataset, repeated, shortest, force_norms)
+    return result
+
+
+def _warnings(
+    dataset: GraphDataset, repeated: dict[int, int], shortest: list[float], force_norms: list[float] | None
+) -> list[str]:
+    warnings = []
+    origin = dataset.origin
+    if repeated:
+        last, first = next(iter(repeated.items()))
+        same = all(_same_labels(dataset.frames[a], dataset.frames[b]) for a, b in repeated.items())
+        other = "" if same else ", some with other labels"
+        warnings.append(
+            f"{len(repeated)} frames repeat an earlier one{other}; first: {origin(last)} is {origin(first)}"
+        )
+    if min(shortest) < _SHORT:
+        frame = shortest.index(min(shortest))
+        warnings.append(f"two atoms are only {min(shortest):.3f} Angstrom apart: {origin(frame)}")
+    if force_norms is not None and max(force_norms) > _LARGE_FORCE:
+        frame = force_norms.index(max(force_norms))
+        warnings.append(f"a force of {max(force_norms):.1f} eV/Angstrom: {origin(frame)}")
+    for label in dataset.labels:
+        partial = [i for i, frame in enumerate(dataset.frames) if _partly_nan(frame, label)]
+        if partial:
+            warnings.append(f"'{label}' is NaN for a part of {len(partial)} frames, first: {origin(partial[0])}")
+    if fields.TOTAL_ENERGY not in dataset.labels:
+        warnings.append("no frame has an energy")
+    if contradiction := stress_contradiction(dataset):
+        warnings.append(contradiction)
+    return warnings
+
+
+def _energy_range(dataset: GraphDataset) -> tuple[float, float] | None:
+    frames = [frame for frame in dataset.frames if has_label(frame, fields.TOTAL_ENERGY)]
+    energies = [float(frame[fields.TOTAL_ENERGY]) / int(frame[fields.NUM_ATOMS]) for frame in frames]
+    return (min(energies), max(energies)) if energies else None
+
+
+def _forces(dataset: GraphDataset) -> tuple[list[float] | None, float | None]:
+    """Largest force of each frame (0 where it has none), and the rms of all components."""
+    if fields.FORCES not in dataset.labels:
+        return None, None
+    largest = [float(frame[fields.FORCES].nan_to_num(0.0).norm(dim=1).max()) for frame in dataset.frames]
+    components = torch.cat([frame[fields.FORCES].flatten() for frame in dataset.frames])
+    return largest, float(components[~torch.isnan(components)].square().mean().sqrt())
+
+
+def _partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
+    missing = torch.isnan(frame[label])
+    return bool(missing.any()) and not bool(missing.all())
+
+
+def _same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    shared = [label for label in fields.LABELS if label in a]
+    return all(torch.allclose(a[label], b[label], rtol=0.0, atol=1e-4, equal_nan=True) for label in shared)
+
+
+def _range(limits: tuple[float, float] | None, form: str) -> str:
+    if limits is None:
+        return "-"
+    low, high = (format(limit, form) for limit in limits)
+    return low if low == high else f"{low} to {high}"

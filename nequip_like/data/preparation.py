@@ -1,0 +1,139 @@
+"""From files to the data sets of a run: read, split, check, and find what ``auto`` means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.readers import Reading
+from nequip_like.data.reference_choice import Choice, choose, uses_isolated_frames
+from nequip_like.data.reference_energies import ReferenceEnergies, is_isolated_atom
+from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
+from nequip_like.data.species import checked_species, species_of
+from nequip_like.data.splits import check_disjoint, duplicates, split
+from nequip_like.data.statistics import training_statistics
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a configuration asks for; see :class:`nequip_like.data.datamodule.DataModule` for each entry."""
+
+    train: Any
+    val: Any
+    test: Any
+    cutoff_radius: float
+    species: str | Sequence[str]
+    key_mapping: Mapping[str, str] | None
+    units: Mapping[str, str] | None
+    split_seed: int
+    reference_energies: Choice
+    allow_overlap: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data sets of a run, and what was found in them."""
+
+    train: GraphDataset
+    val: dict[str, GraphDataset]
+    test: dict[str, GraphDataset]
+    type_names: list[str]
+    reference: ReferenceEnergies | None
+    statistics: dict[str, Any]
+
+
+def prepare(request: Request) -> Prepared:
+    """Read, split and check the data of a run.
+
+    Isolated atoms that become the reference energies are taken out of the training frames first. Frames are held out
+    of what is left, never those that occur more than once. Reference energies are fitted to training frames only.
+
+    Raises:
+        ConfigError: If the request cannot be understood.
+        DataError: If a file, a frame or a label cannot be right, or a structure is in two of train, val and test.
+    """
+    sources = {
+        "val": held_out_sources(request.val, "val", request.key_mapping, request.units),
+        "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
+    }
+    reading = file_source(request.train, "train", request.key_mapping, request.units).read()
+    type_names = _type_names(request, reading)
+    isolated: list[int] = []
+    if uses_isolated_frames(request.reference_energies, reading.frames, type_names):
+        isolated = [i for i, frame in enumerate(reading.frames) if is_isolated_atom(frame)]
+    pool = [i for i in range(len(reading.frames)) if i not in set(isolated)] or list(range(len(reading.frames)))
+    parts = _split(request, reading, pool, sources)
+
+    train_frames = [reading.frames[i] for i in parts["train"]]
+    reference = choose(
+        request.reference_energies,
+        train_frames,
+        type_names,
+        isolated=[reading.frames[i] for i in isolated],
+        key_mapping=request.key_mapping,
+        units=request.units,
+    )
+    held_out: dict[str, dict[str, GraphDataset]] = {}
+    for kind, by_name in sources.items():
+        held_out[kind] = {}
+        for name, source in by_name.items():
+            title = kind if name == kind else f"{kind} {name}"
+            part = parts.get(f"{kind}/{name}")
+            taken = reading if part is not None else source.read() if isinstance(source, FileSource) else reading
+            held_out[kind][name] = _dataset(request, taken, part, type_names, title)
+    train = _dataset(request, reading, parts["train"], type_names, "train")
+    if not request.allow_overlap:
+        check_disjoint({"train": [train], **{kind: list(sets.values()) for kind, sets in held_out.items()}})
+    statistics = training_statistics(train)
+    if reference is not None:
+        statistics["reference_energies"] = dict(reference.energies)
+        statistics["isolated_atom_energies"] = dict(reference.energies)
+    return Prepared(train, held_out["val"], held_out["test"], type_names, reference, statistics)
+
+
+def _type_names(request: Request, reading: Reading) -> list[str]:
+    """Declared species, or those of the training frames.
+
+    Isolated atoms that become references are not trained on, so a species that only they have is none of the model's.
+    """
+    if request.species != "auto":
+        return checked_species(request.species)
+    bound = species_of(frame for frame in reading.frames if not is_isolated_atom(frame))
+    if bound and uses_isolated_frames(request.reference_energies, reading.frames, bound):
+        return bound
+    return species_of(reading.frames)
+
+
+def _split(
+    request: Request, reading: Reading, pool: list[int], sources: Mapping[str, Mapping[str, FileSource | HeldOut]]
+) -> dict[str, list[int]]:
+    """Frames of train and of each part that is held out of the training file, as indices into the reading."""
+    sizes = {
+        f"{kind}/{name}": source.size
+        for kind, by_name in sources.items()
+        for name, source in by_name.items()
+        if isinstance(source, HeldOut)
+    }
+    if not sizes:
+        return {"train": pool}
+    frames = [reading.frames[i] for i in pool]
+    repeated = duplicates(frames)
+    parts = split(len(pool), sizes, request.split_seed, keep_in_train={*repeated, *repeated.values()})
+    return {name: [pool[i] for i in chosen] for name, chosen in parts.items()}
+
+
+def _dataset(
+    request: Request, reading: Reading, chosen: Sequence[int] | None, type_names: list[str], name: str
+) -> GraphDataset:
+    indices = range(len(reading.frames)) if chosen is None else chosen
+    return GraphDataset(
+        [reading.frames[i] for i in indices],
+        request.cutoff_radius,
+        type_names,
+        origins=[reading.origins[i] for i in indices],
+        name=name,
+        units=reading.units,
+        notes=reading.notes,
+    )

@@ -1,0 +1,203 @@
+"""From files to graphs: any file that ASE reads, with its labels found or declared, in the package's own units."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from nequip_like.data.fields import Graph
+from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve
+from nequip_like.data.labels import read_labels
+from nequip_like.data.missing import fill_missing_labels
+from nequip_like.data.structures import graph_from_atoms
+from nequip_like.data.units import Units
+from nequip_like.errors import DataError
+
+Source = str | Path | Sequence[str | Path]
+Index = str | int | slice
+
+_STRUCTURE_ARRAYS = {"numbers", "positions"}
+
+
+@dataclass
+class Reading:
+    """What was read from one source.
+
+    Attributes:
+        frames: Graphs without edges; all have the same labels, NaN where a frame lacks one.
+        origins: ``file frame index`` of each frame, for messages.
+        files: The files, as absolute paths.
+        label_names: ``{label: names in the files}``.
+        units: Units that the labels were declared in.
+        notes: What a user should know about the reading, such as labels that were left out.
+    """
+
+    frames: list[Graph] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    label_names: dict[str, list[str]] = field(default_factory=dict)
+    units: Units = field(default_factory=Units)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_frames(
+    source: Source,
+    *,
+    index: Index = ":",
+    key_mapping: Mapping[str, str] | None = None,
+    units: Units | Mapping[str, str] | None = None,
+) -> list[Graph]:
+    """Read the structures of one or more files, with their labels, as graphs without edges.
+
+    See :func:`read`, which tells more about what was read.
+    """
+    return read(source, index=index, key_mapping=key_mapping, units=units).frames
+
+
+def read(
+    source: Source,
+    *,
+    index: Index = ":",
+    key_mapping: Mapping[str, str] | None = None,
+    units: Units | Mapping[str, str] | None = None,
+) -> Reading:
+    """Read the structures of one or more files, with their labels, as graphs without edges.
+
+    Labels are those of ASE's calculator results, ``info`` and ``arrays``, under well-known names
+    (:mod:`nequip_like.data.label_names`) or under the names that ``key_mapping`` declares. Forces are the file's own,
+    whatever constraints the structure carries. A virial is turned into a stress, ``stress = -virial / volume``. All
+    values are converted to eV and Angstrom and held in float64.
+
+    Args:
+        source: A file, a glob pattern, or several of these.
+        index: Which frames of each file, as ASE writes it: ``":"``, ``"0:100"``, ``"::10"``, ``"-1"``.
+        key_mapping: ``{name in the file: label}``; wins over well-known names.
+        units: ``{"energy": ..., "length": ...}``; eV and Angstrom by default.
+
+    Raises:
+        ConfigError: If ``units`` or ``key_mapping`` cannot be understood.
+        DataError: If a file is missing or unreadable, holds no frames, leaves a choice between two names for one
+            label, or holds a value that cannot be right.
+    """
+    mapping = checked_mapping(key_mapping)
+    reading = Reading(units=Units.declared(units))
+    names: list[FrameNames] = []
+    for path in expand(source):
+        reading.files.append(path.absolute())
+        numbered = _read_file(path, index)
+        values = [_values(atoms) for _, atoms in numbered]
+        names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
+        names.extend(names_here)
+        chosen = resolve(str(path), names_here, mapping)
+        for label, name in chosen.items():
+            if name not in (known := reading.label_names.setdefault(label, [])):
+                known.append(name)
+        without_volume = 0
+        for (number, atoms), (graph_values, node_values) in zip(numbered, values, strict=True):
+            where = f"{path} frame {number}"
+            graph = graph_from_atoms(
+                atoms, frame_index=len(reading.frames), where=where, length=reading.units.factor("pos")
+            )
+            labels, dropped = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
+            without_volume += dropped
+            reading.frames.append(graph | labels)
+            reading.origins.append(where)
+        if without_volume:
+            reading.notes.append(f"{path}: stress of {without_volume} frames left out, they are not periodic")
+    source_name = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
+    check_declared_names(source_name, names, mapping)
+    reading.frames = fill_missing_labels(reading.frames)
+    return reading
+
+
+def expand(source: Source) -> list[Path]:
+    """The files that a source names, glob patterns expanded and sorted.
+
+    Raises:
+        DataError: If there is no such file.
+    """
+    files: list[Path] = []
+    for entry in [source] if isinstance(source, str | Path) else list(source):
+        path = Path(entry).expanduser()
+        if path.is_file():
+            files.append(path)
+        elif path.is_dir():
+            raise DataError(f"{path.absolute()} is a folder, not a file", f"name its files, for example {path}/*.xyz")
+        elif matches := sorted(glob.glob(str(path))):
+            files.extend(Path(match) for match in matches if Path(match).is_file())
+        else:
+            raise DataError(
+                f"no such file: {path.absolute()}",
+                f"relative paths are looked up from the current folder, {Path.cwd()}",
+            )
+    if not files:
+        raise DataError(f"no files match {source}", "give at least one file")
+    return files
+
+
+def _read_file(path: Path, index: Index) -> list[tuple[int, Atoms]]:
+    """All chosen frames of a file with their position in it."""
+    try:
+        read_all = list(ase.io.iread(str(path), index=":", do_not_split_by_at_sign=True))
+    except Exception as error:  # ASE raises anything, from ValueError to StopIteration, for a broken file
+        raise DataError(
+            f"cannot read {path.absolute()}: {type(error).__name__}: {error}",
+            "check that the file is complete and of a format that ASE reads by its suffix (.xyz, .extxyz, .traj, .db)",
+        ) from error
+    numbered = list(enumerate(read_all))
+    if not numbered:
+        raise DataError(f"{path.absolute()} holds no frames", "give a file with structures")
+    chosen = _slice(index)
+    try:
+        kept = numbered[chosen] if isinstance(chosen, slice) else [numbered[chosen]]
+    except IndexError:
+        kept = []
+    if not kept:
+        raise DataError(f"{path}: index '{index}' chooses none of its {len(numbered)} frames", "change the index")
+    return kept
+
+
+def _slice(index: Index) -> slice | int:
+    if isinstance(index, int | slice):
+        return index
+    try:
+        parts = [int(part) if part.strip() else None for part in str(index).split(":")]
+    except ValueError:
+        parts = []
+    if len(parts) == 1 and parts[0] is not None:
+        return parts[0]
+    if not 2 <= len(parts) <= 3:
+        raise DataError(f"index '{index}' cannot be understood", "write start:stop:step, for example ':100' or '::10'")
+    return slice(*parts)
+
+
+def _values(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Everything a frame holds beside its structure: by name, per structure and per atom."""
+    graph: dict[str, Any] = {}
+    for name, value in atoms.info.items():
+        if name in ("key_value_pairs", "data") and isinstance(value, Mapping):  # ASE databases nest them
+            graph.update(value)
+        else:
+            graph[name] = value
+    node: dict[str, Any] = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE_ARRAYS}
+    results = {} if atoms.calc is None else dict(getattr(atoms.calc, "results", {}))
+    for name, value in results.items():
+        per_atom = name in ("forces", "energies", "stresses", "charges", "magmoms")
+        if value is not None:
+            (node if per_atom else graph)[name] = value
+    graph = {name: value for name, value in graph.items() if value is not None}
+    for name in [name for name, value in graph.items() if _is_per_atom(value, len(atoms))]:
+        node.setdefault(name, graph.pop(name))
+    return graph, node
+
+
+def _is_per_atom(value: object, atoms: int) -> bool:
+    """ASE databases keep arrays of atoms beside values of the structure; (atoms, 3) can only be one of atoms."""
+    return isinstance(value, np.ndarray) and value.shape == (atoms, 3) and atoms != 3

@@ -1,0 +1,222 @@
+"""Reference energies: one energy per species that a model adds for each atom, so that it learns only what is left.
+
+Total energies are large and mostly a sum over atoms. The rule by which the references were found is kept with them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers as number_of
+from ase.data import chemical_symbols as symbol_of
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.missing import has_label
+from nequip_like.data.species import checked_species, species_of
+from nequip_like.errors import ConfigError, DataError
+
+ISOLATED_DISTANCE = 10.0  # Angstrom to the nearest periodic image; then a single atom is isolated
+_SAME_ENERGY = 1e-3  # eV; two isolated atoms of one species must agree to this
+
+
+@dataclass(frozen=True)
+class ReferenceEnergies:
+    """Reference energies and where they come from.
+
+    Attributes:
+        energies: eV per species.
+        rule: ``user``, ``isolated_atoms``, ``least_squares`` or ``per_atom_energy_mean``.
+        residual_rms: Root mean square of (energy - sum of references) / atoms over the frames they were found on,
+            eV/atom; None if there are no such frames.
+        note: Why this rule, in one sentence.
+    """
+
+    energies: dict[str, float]
+    rule: str
+    residual_rms: float | None = None
+    note: str = ""
+
+    def describe(self) -> str:
+        """One line for people: energies, rule and what is left."""
+        listed = ", ".join(f"{name} {energy:.6f}" for name, energy in self.energies.items())
+        rest = "" if self.residual_rms is None else f"; what is left is {self.residual_rms:.4f} eV/atom rms"
+        return f"reference energies (eV) by rule '{self.rule}': {listed}{rest}" + (
+            f"; {self.note}" if self.note else ""
+        )
+
+
+def is_isolated_atom(frame: Graph) -> bool:
+    """Whether a frame is one atom without periodic images closer than ``ISOLATED_DISTANCE``."""
+    if int(frame[fields.NUM_ATOMS][0]) != 1:
+        return False
+    pbc = frame[fields.PBC][0]
+    if not bool(pbc.any()):
+        return True
+    vectors = frame[fields.CELL][0][pbc]
+    steps = torch.cartesian_prod(*[torch.arange(-2.0, 3.0, dtype=vectors.dtype)] * len(vectors))
+    images = steps.reshape(-1, len(vectors)) @ vectors
+    distances = images.norm(dim=1)
+    return bool(distances[distances > 0].min() >= ISOLATED_DISTANCE)
+
+
+def from_user(energies: Mapping[str, float], type_names: Sequence[str]) -> ReferenceEnergies:
+    """Reference energies that the user gives, eV per chemical symbol.
+
+    Raises:
+        ConfigError: If a species lacks its energy, a name is no chemical symbol, or a value is no number.
+    """
+    checked_species([str(name) for name in energies])
+    if missing := [name for name in type_names if name not in energies]:
+        raise ConfigError(
+            f"reference_energies: no energy for {', '.join(missing)}",
+            f"give one energy in eV for each of {', '.join(type_names)}",
+        )
+    values: dict[str, float] = {}
+    for name in type_names:
+        value = energies[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ConfigError(f"reference_energies: {name} is {value!r}", "give a finite number in eV")
+        values[name] = float(value)
+    return ReferenceEnergies(values, "user")
+
+
+def from_isolated_atoms(
+    frames: Sequence[Graph], type_names: Sequence[str], *, origins: Sequence[str] | None = None
+) -> ReferenceEnergies:
+    """Energies of isolated atoms; all other frames are left alone.
+
+    Args:
+        frames: Graphs; those that are isolated atoms (:func:`is_isolated_atom`) with an energy are used.
+        type_names: The species that need an energy.
+        origins: File and frame of each graph, for messages.
+
+    Raises:
+        DataError: If a species has no isolated atom, or two that differ by more than 1 meV.
+    """
+    found: dict[str, tuple[float, str]] = {}
+    for i, frame in enumerate(frames):
+        if not (is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)):
+            continue
+        symbol = symbol_of[int(frame[fields.ATOMIC_NUMBERS][0])]
+        energy = float(frame[fields.TOTAL_ENERGY])
+        where = origins[i] if origins is not None else f"frame {i}"
+        if symbol in found and abs(found[symbol][0] - energy) > _SAME_ENERGY:
+            raise DataError(
+                f"two isolated {symbol} atoms have different energies: {found[symbol][0]:.6f} eV ({found[symbol][1]}) "
+                f"and {energy:.6f} eV ({where})",
+                "keep one of them, or give reference_energies: {symbol: energy}",
+            )
+        found.setdefault(symbol, (energy, where))
+    if missing := [name for name in type_names if name not in found]:
+        raise DataError(
+            f"no isolated atom (one atom, not periodic or images at least {ISOLATED_DISTANCE:g} Angstrom away, with "
+            f"an energy) for {', '.join(missing)}",
+            "add these frames, or write reference_energies: auto",
+        )
+    return ReferenceEnergies({name: found[name][0] for name in type_names}, "isolated_atoms")
+
+
+def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None = None) -> ReferenceEnergies:
+    """Energies per species that reproduce the energies per atom best, in the sense of least squares.
+
+    Minimises the sum over frames of ``((E - sum_s n_s e_s) / N)^2``.
+
+    Args:
+        frames: Graphs; those with an energy are used.
+        type_names: Species; those that occur by default.
+
+    Raises:
+        DataError: If no frame has an energy, or the compositions do not tell the species apart.
+    """
+    names = list(type_names) if type_names is not None else species_of(frames)
+    composition, energies = _compositions(frames, names)
+    if len(energies) == 0:
+        raise DataError("no frame has an energy to fit reference energies to", "write reference_energies: null")
+    absent = [name for name, total in zip(names, composition.sum(axis=0), strict=True) if total == 0]
+    rank = int(np.linalg.matrix_rank(composition, tol=1e-6))
+    if rank < len(names):
+        reason = f"no frame with an energy holds {', '.join(absent)}" if absent else (
+            f"the compositions of {len(energies)} frames have only {rank} independent directions"
+        )  # fmt: skip
+        raise DataError(
+            f"reference energies of {', '.join(names)} cannot be told apart: {reason}",
+            "add isolated atoms or other compositions, give reference_energies: {symbol: energy}, or write "
+            "reference_energies: auto, which then takes the mean energy per atom",
+        )
+    solution = np.linalg.lstsq(composition, energies, rcond=None)[0]
+    values = dict(zip(names, solution.tolist(), strict=True))
+    return ReferenceEnergies(values, "least_squares", _residual(composition, energies, solution))
+
+
+def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = "") -> ReferenceEnergies:
+    """The mean energy per atom, for every species.
+
+    Raises:
+        DataError: If no frame has an energy.
+    """
+    composition, energies = _compositions(frames, list(type_names))
+    if len(energies) == 0:
+        raise DataError("no frame has an energy to take reference energies from", "write reference_energies: null")
+    solution = np.full(len(type_names), energies.mean())
+    values = dict(zip(type_names, solution.tolist(), strict=True))
+    return ReferenceEnergies(values, "per_atom_energy_mean", _residual(composition, energies, solution), note)
+
+
+def auto(
+    frames: Sequence[Graph], type_names: Sequence[str], *, isolated: Sequence[Graph] = ()
+) -> ReferenceEnergies | None:
+    """The first rule that the data allow: isolated atoms, least squares, the mean energy per atom.
+
+    Args:
+        frames: Training frames.
+        type_names: Species.
+        isolated: Frames to look for isolated atoms in, beside ``frames``.
+
+    Returns:
+        The reference energies; None if no frame has an energy.
+    """
+    if not any(has_label(frame, fields.TOTAL_ENERGY) for frame in (*frames, *isolated)):
+        return None
+    pool = [*isolated, *frames]
+    covered = {
+        symbol_of[int(frame[fields.ATOMIC_NUMBERS][0])]
+        for frame in pool
+        if is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)
+    }
+    if covered >= set(type_names):
+        return from_isolated_atoms(pool, type_names)
+    try:
+        return fit_least_squares(frames, type_names)
+    except DataError as error:
+        return from_mean(frames, type_names, note=f"because {error.message}")
+
+
+def with_residual(reference: ReferenceEnergies, frames: Sequence[Graph]) -> ReferenceEnergies:
+    """The same references, with what they leave over on the given frames."""
+    composition, energies = _compositions(frames, list(reference.energies))
+    if len(energies) == 0:
+        return reference
+    values = np.array(list(reference.energies.values()))
+    rest = _residual(composition, energies, values)
+    return ReferenceEnergies(reference.energies, reference.rule, rest, reference.note)
+
+
+def _compositions(frames: Sequence[Graph], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions of each species (frames, species) and energies per atom (frames,), of frames with an energy."""
+    labelled = [frame for frame in frames if has_label(frame, fields.TOTAL_ENERGY)]
+    wanted = torch.tensor([number_of[name] for name in names])
+    fractions, energies = [], []
+    for frame in labelled:
+        numbers = frame[fields.ATOMIC_NUMBERS]
+        fractions.append(((numbers[:, None] == wanted).double().mean(dim=0)).numpy())
+        energies.append(float(frame[fields.TOTAL_ENERGY]) / len(numbers))
+    return np.array(fractions).reshape(-1, len(names)), np.array(energies)
+
+
+def _residual(composition: np.ndarray, energies: np.ndarray, solution: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((energies - composition @ solution) ** 2)))

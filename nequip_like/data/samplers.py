@@ -1,0 +1,117 @@
+"""The order of frames: which frames make a batch, as a pure function of (seed, epoch), on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from nequip_like.errors import ConfigError, DataError
+
+
+class FrameBatchSampler(Sampler[list[int]]):
+    """Batches of frame indices for one process.
+
+    Training (``even=True``): the epoch's order is cut into global batches of ``batch_size * world_size`` frames, and
+    each of these into one part per process. The last, incomplete one is cut into near-equal parts if every process
+    gets at least one frame; otherwise its frames sit out this epoch. All processes have the same number of batches.
+
+    Evaluation (``even=False``): process ``r`` takes frames ``r, r + world_size, ...``. Every frame is taken exactly
+    once, so sums over all processes are exact; numbers of batches may differ by one between processes.
+
+    Lightning calls ``batch_sampler.sampler.set_epoch``; :attr:`sampler` is this object.
+
+    Args:
+        num_frames: Number of frames in the data set.
+        batch_size: Frames per batch and process.
+        shuffle: Draw a new order for each epoch; otherwise the order of the file.
+        seed: Seed of the order.
+        rank: Index of this process.
+        world_size: Number of processes.
+        drop_last: Leave out an incomplete last batch.
+        even: See above.
+
+    Raises:
+        ConfigError: If ``batch_size`` or the ranks make no sense.
+        DataError: If there are too few frames for one batch per process in training.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        even: bool = True,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}", "give a positive number of frames")
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank {rank} of {world_size} processes", "ranks go from 0 to world_size - 1")
+        self.num_frames = num_frames
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.drop_last = drop_last
+        self.even = even
+        self.epoch = 0
+        if even and len(self) == 0:
+            need = batch_size * world_size if drop_last else world_size
+            raise DataError(
+                f"{num_frames} training frames are too few: {need} make one step on {world_size} processes",
+                "use fewer processes, a smaller batch_size, or more frames",
+            )
+
+    @property
+    def sampler(self) -> FrameBatchSampler:
+        """This object, where Lightning looks for ``set_epoch``."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is drawn next."""
+        self.epoch = int(epoch)
+
+    def order(self) -> list[int]:
+        """Order of all frames in the current epoch, the same on all processes."""
+        if not self.shuffle:
+            return list(range(self.num_frames))
+        return torch.randperm(self.num_frames, generator=_generator(self.seed, self.epoch)).tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Batches of the current epoch for this process."""
+        return iter(self._even_batches() if self.even else self._all_batches())
+
+    def __len__(self) -> int:
+        """Number of batches for this process."""
+        if not self.even:
+            mine = len(range(self.rank, self.num_frames, self.world_size))
+            return mine // self.batch_size if self.drop_last else -(-mine // self.batch_size)
+        full, rest = divmod(self.num_frames, self.batch_size * self.world_size)
+        return full + int(rest >= self.world_size and not self.drop_last)
+
+    def _even_batches(self) -> list[list[int]]:
+        order, size = self.order(), self.batch_size * self.world_size
+        batches = []
+        for step in range(len(self)):
+            frames = order[step * size : (step + 1) * size]
+            start, stop = (len(frames) * part // self.world_size for part in (self.rank, self.rank + 1))
+            batches.append(frames[start:stop])
+        return batches
+
+    def _all_batches(self) -> list[list[int]]:
+        mine = self.order()[self.rank :: self.world_size]
+        return [mine[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    """Generator for one epoch: neighbouring (seed, epoch) pairs give unrelated streams."""
+    mixed = ((seed & 0xFFFFFFFF) * 0x9E3779B97F4A7C15 + (epoch + 1) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed ^= mixed >> 31
+    return torch.Generator().manual_seed(mixed & 0x7FFFFFFFFFFFFFFF)

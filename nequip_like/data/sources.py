@@ -1,0 +1,115 @@
+"""What a configuration may write for a data set, brought to one form."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nequip_like.data.readers import Index, Reading, read
+from nequip_like.errors import ConfigError
+
+_KEYS = ("file", "path", "index", "key_mapping", "units")
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Files of one data set, and how to read them."""
+
+    files: list[str | Path]
+    index: Index = ":"
+    key_mapping: Mapping[str, str] | None = None
+    units: Mapping[str, str] | None = None
+
+    def read(self) -> Reading:
+        """Read all frames."""
+        return read(self.files, index=self.index, key_mapping=self.key_mapping, units=self.units)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A part of the training file: a number of frames, or a fraction."""
+
+    size: int | float
+
+
+def file_source(
+    entry: Any,
+    where: str,
+    key_mapping: Mapping[str, str] | None,
+    units: Mapping[str, str] | None,
+) -> FileSource:
+    """A path, a list of paths, or a mapping with ``file`` and its own ``index``, ``key_mapping``, ``units``.
+
+    Args:
+        entry: What the configuration says.
+        where: ``train``, ``val`` or ``test``, for messages.
+        key_mapping: Used if the entry has none of its own.
+        units: Used if the entry has none of its own.
+
+    Raises:
+        ConfigError: If the entry is something else or has an unknown key.
+    """
+    if isinstance(entry, str | Path):
+        return FileSource([entry], ":", key_mapping, units)
+    if isinstance(entry, Mapping):
+        for key in entry:
+            if key not in _KEYS:
+                close = difflib.get_close_matches(str(key), _KEYS, n=1)
+                hint = f"did you mean '{close[0]}'? " if close else ""
+                raise ConfigError(f"data.{where}: unknown key '{key}'", f"{hint}known are {', '.join(_KEYS)}")
+        if ("file" in entry) == ("path" in entry):
+            raise ConfigError(f"data.{where} needs its file, once", f"write {where}: {{file: name.xyz}}")
+        inner = file_source(entry.get("file", entry.get("path")), where, None, None)
+        index = entry.get("index")
+        return FileSource(
+            inner.files,
+            ":" if index is None else index,
+            entry.get("key_mapping", key_mapping),
+            entry.get("units", units),
+        )
+    if isinstance(entry, Sequence) and entry and all(isinstance(item, str | Path) for item in entry):
+        return FileSource(list(entry), ":", key_mapping, units)
+    raise ConfigError(f"data.{where}: {entry!r} is no file", f"write {where}: name.xyz, or a list of files")
+
+
+def held_out_sources(
+    entry: Any,
+    where: str,
+    key_mapping: Mapping[str, str] | None,
+    units: Mapping[str, str] | None,
+) -> dict[str, FileSource | HeldOut]:
+    """Data sets for validation or test: one, a list of several, or a mapping from names.
+
+    Returns:
+        ``{name: source}``. The name is the one given, the stem of the first file, or ``where`` for a part of train;
+        made unique by a number.
+    """
+    if entry is None:
+        return {}
+    if isinstance(entry, Mapping) and not ({"file", "path"} & set(entry)):
+        return {str(name): _one(item, f"{where}.{name}", key_mapping, units) for name, item in entry.items()}
+    listed = list(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else [entry]
+    sources: dict[str, FileSource | HeldOut] = {}
+    for item in listed:
+        source = _one(item, where, key_mapping, units)
+        stem = where if isinstance(source, HeldOut) else Path(source.files[0]).stem.strip("*?[]") or where
+        name, number = stem, 1
+        while name in sources:
+            number += 1
+            name = f"{stem}_{number}"
+        sources[name] = source
+    return sources
+
+
+def _one(
+    item: Any,
+    where: str,
+    key_mapping: Mapping[str, str] | None,
+    units: Mapping[str, str] | None,
+) -> FileSource | HeldOut:
+    if isinstance(item, int | float) and not isinstance(item, bool):
+        return HeldOut(item)
+    return file_source(item, where, key_mapping, units)

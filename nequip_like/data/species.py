@@ -1,0 +1,73 @@
+"""Chemical species of a data set, and their numbering as atom types of a model."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from ase.data import atomic_numbers as number_of
+from ase.data import chemical_symbols as symbol_of
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.errors import ConfigError, DataError
+
+
+def species_of(frames: Iterable[Graph]) -> list[str]:
+    """Chemical symbols that occur in the frames, sorted by atomic number."""
+    return list(species_counts(frames))
+
+
+def species_counts(frames: Iterable[Graph]) -> dict[str, int]:
+    """Number of atoms of each species that occurs, sorted by atomic number."""
+    counts: Counter[int] = Counter()
+    for frame in frames:
+        counts.update(frame[fields.ATOMIC_NUMBERS].tolist())
+    return {symbol_of[number]: counts[number] for number in sorted(counts)}
+
+
+def checked_species(type_names: Sequence[str]) -> list[str]:
+    """Check declared type names: chemical symbols, each once.
+
+    Raises:
+        ConfigError: If a name is no chemical symbol, stands twice, or there are none.
+    """
+    names = [type_names] if isinstance(type_names, str) else [str(name) for name in type_names]
+    if not names:
+        raise ConfigError("species is empty", "write species: auto, or list the chemical symbols")
+    symbols = symbol_of[1:]
+    for name in names:
+        if name not in symbols:
+            close = difflib.get_close_matches(name.capitalize(), symbols, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "write chemical symbols, for example [H, C, O]"
+            raise ConfigError(f"species: '{name}' is no chemical symbol", hint)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"species: a symbol stands twice in {names}", "write each symbol once")
+    return names
+
+
+def type_table(type_names: Sequence[str]) -> torch.Tensor:
+    """Atom type of each atomic number, shape (highest number + 1,); -1 where there is none."""
+    table = torch.full((len(symbol_of),), -1, dtype=torch.int64)
+    for index, name in enumerate(checked_species(type_names)):
+        table[number_of[name]] = index
+    return table
+
+
+def atom_types(frame: Graph, table: torch.Tensor, where: str, type_names: Sequence[str]) -> torch.Tensor:
+    """Atom types of a frame, shape (atoms,).
+
+    Raises:
+        DataError: If the frame has a species without a type.
+    """
+    types = table[frame[fields.ATOMIC_NUMBERS]]
+    if bool((types < 0).any()):
+        numbers = sorted(set(frame[fields.ATOMIC_NUMBERS][types < 0].tolist()))
+        missing = ", ".join(symbol_of[number] for number in numbers)
+        raise DataError(
+            f"{where} has {missing}, which is not among the species {', '.join(type_names)}",
+            "add frames with this species to the training set, list it under species, or remove the frame",
+        )
+    return types

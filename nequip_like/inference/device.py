@@ -1,0 +1,29 @@
+"""The device that a model runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from nequip_like.errors import ConfigError
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device of a name.
+
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ConfigError: If there is no such device on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"unknown device '{device}'", "use auto, cpu or cuda") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device '{device}' is not there: torch sees {torch.cuda.device_count()} GPUs", "use auto or cpu"
+        )
+    return found

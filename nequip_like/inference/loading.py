@@ -1,0 +1,71 @@
+"""A potential from whatever a user has: a model file, a checkpoint, or the folder of a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nequip_like.errors import ModelFileError
+from nequip_like.inference import model_file
+from nequip_like.inference.checkpoint import load_checkpoint
+from nequip_like.inference.device import resolve_device
+from nequip_like.model.potential import Potential
+
+IN_RUN_FOLDER = ("model.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+_ZIP = b"PK\x03\x04"  # how the files of torch.save begin
+
+
+def find_model(path: str | Path) -> Path:
+    """The file that holds the model: the path itself, or the first of :data:`IN_RUN_FOLDER` in a run folder.
+
+    Raises:
+        ModelFileError: If there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ModelFileError(
+            f"no such file or folder: {path.absolute()}", "give a model file, a checkpoint or a run folder"
+        )
+    for name in IN_RUN_FOLDER:
+        if (path / name).is_file():
+            return path / name
+    raise ModelFileError(
+        f"the folder {path.absolute()} has no model", f"a run folder has one of {', '.join(IN_RUN_FOLDER)}"
+    )
+
+
+def load_any(path: str | Path, device: str | torch.device = "cpu") -> tuple[Potential, dict[str, Any]]:
+    """Load a potential from a model file, a checkpoint or a run folder.
+
+    Args:
+        path: The file or folder. In a folder, the exported model is preferred to the best checkpoint, and that to the
+            last. Of a checkpoint with EMA the averaged weights are taken.
+        device: Where to put it; ``auto`` takes a GPU if there is one.
+
+    Returns:
+        The potential, in evaluation mode, and its card: what the file tells about it, and ``path``, the file read.
+
+    Raises:
+        ModelFileError: If there is no such file, or it cannot be read.
+        ConfigError: If there is no such device.
+    """
+    target = resolve_device(device)
+    file = find_model(path)
+    if file.suffix == ".ckpt" or _begins_with(file, _ZIP):
+        potential, card = load_checkpoint(file)
+    else:
+        card = model_file.read_card(file)
+        potential = model_file.load(file)
+    return potential.to(target), {**card, "path": str(file)}
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}", "check its permissions") from error

@@ -1,0 +1,183 @@
+"""The model file: one ``.safetensors`` file with the weights, and a JSON card in its header.
+
+It loads with no training data and no config. It holds data, never code: nothing is unpickled, and nothing that the
+file names is imported.
+
+The card stands under one key of the header's metadata, :data:`CARD_KEY`:
+
+- ``format``, ``format_version``: what the file is;
+- ``config``: what builds the model, ``{"family": name, "arguments": {...}}``;
+- ``type_names``, ``cutoff`` (Angstrom), ``units``: what it takes and gives;
+- ``versions``, ``created``: what wrote it, and when (UTC);
+- whatever else the writer gave: ``metrics``, ``licence``, ``provenance``, ...
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+import nequip_like
+from nequip_like.data import fields
+from nequip_like.errors import ModelFileError
+from nequip_like.inference.device import resolve_device
+from nequip_like.inference.restore import restore
+from nequip_like.model.potential import Potential
+
+CARD_KEY = "nequip_like"
+FORMAT = "nequip_like/potential"
+FORMAT_VERSION = 1
+_FIXED = ("format", "format_version", "config", "type_names", "cutoff")
+
+
+def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
+    """Write a potential to one file, whole or not at all.
+
+    Args:
+        potential: The potential; its weights are written as they are.
+        path: The file, usually ``model.safetensors``. Its folder is made if it is not there.
+        card: What else to tell: ``metrics``, ``licence``, ``provenance``, ...; JSON values only. Numbers that are not
+            finite become null. ``units``, ``versions`` and ``created`` replace the default entries.
+
+    Raises:
+        ModelFileError: If the card holds something else than JSON or an entry that the file itself fills in, or if the
+            file cannot be written.
+    """
+    path = Path(path)
+    if taken := [key for key in _FIXED if key in (card or {})]:
+        raise ModelFileError(f"the card of {path} has the entry '{taken[0]}'", "leave it out, the file fills it in")
+    whole = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config": potential.config,
+        "type_names": potential.type_names,
+        "cutoff": potential.cutoff,
+        "units": {name: fields.field(name).unit for name in (fields.POSITIONS, *potential.predicted_fields)},
+        "versions": {"nequip_like": nequip_like.__version__, "torch": str(torch.__version__)},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **(card or {}),
+    }
+    header = {CARD_KEY: json.dumps(_plain(whole, "card", path), allow_nan=False), "format": "pt"}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in potential.state_dict().items()}
+    _write_atomically(path, safetensors.torch.save(tensors, metadata=header))
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Potential:
+    """Read a potential from a model file.
+
+    Args:
+        path: A file that :func:`save` wrote.
+        device: Where to put it; ``auto`` takes a GPU if there is one.
+
+    Returns:
+        The potential, in evaluation mode; its parameters do not require gradients.
+
+    Raises:
+        ModelFileError: If the file is missing, is no model file, is damaged, or is of a newer format.
+        ConfigError: If there is no such device.
+    """
+    target = resolve_device(device)
+    path = Path(path)
+    card = read_card(path)
+    with _reading(path), safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    potential = restore(card.get("config"), tensors, str(path))
+    if card.get("type_names") != potential.type_names or card.get("cutoff") != potential.cutoff:
+        raise ModelFileError(f"{path}: species or cutoff of its card are not those of its model", "export it again")
+    return potential.to(target)
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """Read the card of a model file; the weights are not read.
+
+    Raises:
+        ModelFileError: If the file is missing, is no model file, is damaged, or is of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"no such file: {path.absolute()}", "give a model.safetensors that nequip_like wrote")
+    with _reading(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    try:
+        card = json.loads(metadata.get(CARD_KEY, "null"))
+    except ValueError:
+        card = None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path} is a safetensors file, but not a model file of nequip_like",
+            "give a model.safetensors that nequip_like wrote",
+        )
+    version = card.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} is of format version {version}; this nequip_like {nequip_like.__version__} reads versions up to "
+            f"{FORMAT_VERSION}",
+            "install a newer nequip_like",
+        )
+    return card
+
+
+class _reading:  # noqa: N801 (reads as a statement)
+    """Turns what the library raises while reading a file into one kind of error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, SafetensorError | OSError | ValueError):
+            raise ModelFileError(
+                f"{self.path} is no safetensors file, or is cut off or damaged: {' '.join(str(error).split())}",
+                "copy or export it again; checkpoints (.ckpt) and run folders can be given too",
+            ) from error
+
+
+def _plain(value: Any, key: str, path: Path) -> Any:  # noqa: ANN401 (any JSON value)
+    """The same value out of what JSON has."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry, f"{key}.{name}", path) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, f"{key}[{i}]", path) for i, entry in enumerate(value)]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    raise ModelFileError(
+        f"{key} of {path} is a {type(value).__name__}, which a file's header cannot hold",
+        "give numbers, strings, lists and mappings",
+    )
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write next to the file, then rename: a reader sees the old file or the new one, never a part."""
+    name = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)  # mkstemp makes files that only their owner can read
+        os.replace(name, path)
+    except OSError as error:
+        raise ModelFileError(f"cannot write {path}: {error.strerror or error}", "check the folder and its space") from error
+    finally:
+        if name:
+            with suppress(OSError):
+                os.unlink(name)

@@ -1,0 +1,97 @@
+"""Tables of an evaluation for the terminal: errors with their units, and the worst frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nequip_like.data import fields
+from nequip_like.inference.evaluation import Evaluation
+from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, SHOWN, STRESS, Shown
+
+_COLUMNS = (("MAE", "mae"), ("RMSE", "rmse"), ("max", "maxabserr"))
+
+
+def evaluation_table(name: str, evaluation: Evaluation) -> Table:
+    """Errors on a data set: one row for each quantity, and for the forces on each species."""
+    dataset = evaluation.dataset
+    frames, atoms = len(dataset), sum(len(frame[fields.POSITIONS]) for frame in dataset.frames)
+    table = Table(
+        title=Text(f"{name}: {frames} frames, {atoms} atoms"),
+        title_justify="left",
+        caption=Text(_caption(evaluation)),
+        caption_justify="left",
+    )
+    table.add_column("error of")
+    table.add_column("unit")
+    for heading, _ in _COLUMNS:
+        table.add_column(heading, justify="right")
+    for shown in SHOWN:
+        _add_row(table, shown.label, shown, "", evaluation.metrics)
+        if shown is FORCES:
+            for species in dataset.type_names:
+                _add_row(table, f"  on {species}", shown, f"_{species}", evaluation.metrics)
+    return table
+
+
+def worst_table(name: str, evaluation: Evaluation) -> Table:
+    """The frames with the largest errors, worst first."""
+    shown = next(
+        shown
+        for shown in (FORCES, PER_ATOM_ENERGY, STRESS)
+        if shown.metric == (evaluation.worst[0].quantity if evaluation.worst else FORCES.metric)
+    )
+    kind = "absolute error" if shown is PER_ATOM_ENERGY else "RMSE"
+    table = Table(title=Text(f"{name}: worst frames by {shown.label}"), title_justify="left")
+    table.add_column("frame", overflow="fold")
+    table.add_column(f"{kind} ({shown.unit})", justify="right")
+    for frame in evaluation.worst:
+        table.add_row(Text(frame.origin), number(frame.error * shown.factor))
+    return table
+
+
+def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | None = None) -> None:
+    """Print the tables of all data sets."""
+    console = console or Console()
+    for name, evaluation in evaluations.items():
+        console.print(evaluation_table(name, evaluation))
+        console.print(worst_table(name, evaluation))
+
+
+def number(value: float) -> str:
+    """Four significant digits, without an exponent where that is readable."""
+    if value != 0 and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.3e}"
+    digits = 0 if value == 0 else max(0, 3 - math.floor(math.log10(abs(value))))
+    return f"{value:.{digits}f}"
+
+
+def _add_row(table: Table, label: str, shown: Shown, suffix: str, metrics: Mapping[str, float]) -> None:
+    values = [metrics.get(f"{shown.metric}_{short}{suffix}") for _, short in _COLUMNS]
+    if any(value is not None for value in values):
+        cells = ["" if value is None else number(value * shown.factor) for value in values]
+        table.add_row(label, shown.unit, *cells)
+
+
+def _caption(evaluation: Evaluation) -> str:
+    """How large the labels are, which tells how good an error is; and what could not be compared."""
+    said = []
+    rmse = evaluation.metrics.get("forces_rmse")
+    if rmse is not None:
+        labels, _ = evaluation.pairs(fields.FORCES)
+        rms = float(labels[~torch.isnan(labels)].square().mean().sqrt())
+        if rms > 0:
+            said.append(f"RMS force {number(rms * FORCES.factor)} {FORCES.unit}: RMSE is {100 * rmse / rms:.2f} % of it")
+    counts = evaluation.dataset.labels
+    for label in (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS):
+        if label not in evaluation.compared:
+            why = "no labels" if label not in counts else "not predicted"
+            said.append(f"{label}: {why}")
+        elif counts[label] < len(evaluation.dataset):
+            said.append(f"{label}: {counts[label]} of {len(evaluation.dataset)} frames have labels")
+    return "; ".join(said)

@@ -1,0 +1,126 @@
+"""Checks that predictions turn, move and reorder with the structure."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.model.potential import Potential
+from nequip_like.testing.structures import graph_of, predict
+from nequip_like.testing.tolerances import check_close
+
+
+def random_rotation(seed: int) -> np.ndarray:
+    """A proper rotation matrix."""
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    return rotation * np.sign(np.linalg.det(rotation))
+
+
+def turned(prediction: Graph, matrix: np.ndarray) -> Graph:
+    """Predictions after an orthogonal matrix acted on space, as the table of fields says for each of them."""
+    turn = torch.tensor(matrix, dtype=torch.float64)
+    result = {}
+    for key, value in prediction.items():
+        character = fields.field(key).character
+        if character == "vector":
+            value = value @ turn.T
+        elif character == "tensor":
+            value = turn @ value @ turn.T
+        result[key] = value
+    return result
+
+
+def check_equivariance(
+    potential: Potential, atoms: Atoms, matrix: np.ndarray, tolerance: float, translation: float = 0.0
+) -> None:
+    """Turn (and shift) the structure and compare with the turned predictions.
+
+    Args:
+        potential: The potential to check.
+        atoms: The structure.
+        matrix: Orthogonal matrix; a determinant of -1 includes the inversion.
+        tolerance: Bound of the relative difference.
+        translation: Shift along (1, 1, 1) after the turn, Angstrom.
+
+    Raises:
+        AssertionError: If a field does not follow.
+    """
+    moved = atoms.copy()
+    moved.set_cell(atoms.cell.array @ matrix.T)
+    moved.positions = atoms.positions @ matrix.T + translation
+    expected = turned(predict(potential, atoms), matrix)
+    check_predictions(predict(potential, moved), expected, tolerance)
+
+
+def check_predictions(actual: Graph, expected: Graph, tolerance: float, where: str = "") -> None:
+    """Compare every predicted field.
+
+    Raises:
+        AssertionError: Naming the first field that differs.
+    """
+    if actual.keys() != expected.keys():
+        raise AssertionError(f"predicted fields differ: {sorted(actual)} and {sorted(expected)}")
+    for key, value in expected.items():
+        check_close(actual[key], value, tolerance, where + key)
+
+
+def check_atom_order(potential: Potential, atoms: Atoms, tolerance: float) -> None:
+    """Number the atoms differently: fields of atoms are reordered, all others stay.
+
+    Raises:
+        AssertionError: If a field does not follow.
+    """
+    order = np.random.default_rng(0).permutation(len(atoms))
+    expected = {
+        key: value[torch.from_numpy(order)] if fields.field(key).owner == "node" else value
+        for key, value in predict(potential, atoms).items()
+    }
+    check_predictions(predict(potential, atoms[order]), expected, tolerance)
+
+
+def check_edge_order(potential: Potential, atoms: Atoms, tolerance: float) -> None:
+    """List the edges in another order: nothing changes.
+
+    Raises:
+        AssertionError: If a field changes.
+    """
+    graph = graph_of(atoms, potential)
+    order = torch.from_numpy(np.random.default_rng(1).permutation(graph[fields.EDGE_INDEX].shape[1]))
+    shuffled = {
+        **graph,
+        fields.EDGE_INDEX: graph[fields.EDGE_INDEX][:, order],
+        fields.EDGE_CELL_SHIFT: graph[fields.EDGE_CELL_SHIFT][order],
+    }
+    check_predictions(predict(potential, shuffled), predict(potential, graph), tolerance)
+
+
+def check_wrapping(potential: Potential, atoms: Atoms, tolerance: float) -> None:
+    """Move atoms of a crystal by lattice vectors, out of the cell: nothing changes.
+
+    Raises:
+        AssertionError: If a field changes.
+    """
+    shifts = np.random.default_rng(2).integers(-2, 3, size=(len(atoms), 3))
+    moved = atoms.copy()
+    moved.positions += shifts @ atoms.cell.array
+    check_predictions(predict(potential, moved), predict(potential, atoms), tolerance)
+
+
+def check_net_force(prediction: Graph, tolerance: float) -> None:
+    """The forces of one structure add up to zero, and stress and virial are symmetric.
+
+    Raises:
+        AssertionError: If they are not.
+    """
+    forces = prediction[fields.FORCES]
+    check_close(forces.sum(0), torch.zeros(3, dtype=forces.dtype), tolerance * _scale(forces), "net force")
+    for key in (fields.STRESS, fields.VIRIAL):
+        check_close(prediction[key], prediction[key].transpose(1, 2), tolerance, f"transposed {key}")
+
+
+def _scale(values: Tensor) -> float:
+    return max(1.0, float(values.abs().max()))

@@ -1,0 +1,100 @@
+"""One prediction beside its target, and what several processes have of it."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch import Tensor
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import batch_index
+from nequip_like.errors import ConfigError, DataError, ModelError
+from nequip_like.train.metric_terms import Term
+from nequip_like.train.metrics import Residuals
+
+
+def is_distributed() -> bool:
+    """Whether several processes work together through torch.distributed."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gather(row: Tensor) -> Tensor:
+    """Stack a tensor of all processes, in the order of ranks: shape (...) -> (world size, ...)."""
+    world = dist.get_world_size()
+    gathered = row.new_empty(world * row.numel())
+    dist.all_gather_into_tensor(gathered, row.flatten())
+    return gathered.view(world, *row.shape)
+
+
+def row_weights(graph: Graph, owner: str | None, name: str) -> Tensor | None:
+    """Weight of each row, shape (rows,): the atom's times that of its frame; None if the data has no weights."""
+    frame, atom = graph.get(fields.FRAME_WEIGHT), graph.get(fields.ATOM_WEIGHT)
+    if owner is None and (frame is not None or atom is not None):
+        raise ConfigError(
+            f"metric '{name}': it is not known what its rows belong to, so the data's weights cannot be applied",
+            "wrap the function: CallableModifier(function, given_owner='graph') (or 'node', 'edge')",
+        )
+    if owner == "graph":
+        return None if frame is None else frame.reshape(-1)
+    of_rows = None
+    if frame is not None:
+        batch = batch_index(graph)
+        if owner == "edge":
+            batch = batch[graph[fields.EDGE_INDEX][0]]
+        of_rows = frame.reshape(-1)[batch]
+    if owner == "edge" or atom is None:
+        return of_rows
+    return atom.reshape(-1) if of_rows is None else atom.reshape(-1) * of_rows
+
+
+class Comparison:
+    """One prediction beside its target: residuals and weights, each computed once however many metrics use it."""
+
+    def __init__(self, prediction: Graph, target: Graph) -> None:
+        self.prediction = prediction
+        self.target = target
+        self._residuals: dict[int, Residuals] = {}
+        self._type_counts: dict[int, Tensor] = {}
+
+    def values(self, term: Term) -> tuple[Tensor, Tensor]:
+        """Prediction and label of a term."""
+        if term.modifier is None:
+            raise ConfigError(f"metric '{term.name}' has no field")
+        for key in term.modifier.prediction_fields:
+            if key not in self.prediction:
+                raise ModelError(
+                    f"metric '{term.name}' needs '{key}', which the model does not predict",
+                    "remove the metric, or use a model that predicts it",
+                )
+        for key in term.modifier.target_fields:
+            if key not in self.target:
+                raise DataError(
+                    f"metric '{term.name}' needs '{key}', which no frame of this data set has",
+                    "remove the metric, or name the label's key in the file (data.key_mapping)",
+                )
+        return term.modifier.of_prediction(self.prediction), term.modifier.of_target(self.target)
+
+    def residuals(self, term: Term, key: int) -> Residuals:
+        """Residuals of a term; terms with the same key share them."""
+        if key not in self._residuals:
+            prediction, target = self.values(term)
+            weight = row_weights(self.target, term.modifier.owner if term.modifier else None, term.name)
+            try:
+                self._residuals[key] = Residuals.of(prediction, target, weight, ignore_nan=term.ignore_nan)
+            except DataError as error:
+                raise DataError(f"metric '{term.name}': {error.message}", error.advice) from None
+        return self._residuals[key]
+
+    def types(self, term: Term) -> Tensor:
+        """Index of each atom's type, shape (atoms,)."""
+        for graph in (self.target, self.prediction):
+            if fields.ATOM_TYPES in graph:
+                return graph[fields.ATOM_TYPES]
+        raise DataError(f"metric '{term.name}' is per type, but the data has no '{fields.ATOM_TYPES}'")
+
+    def type_counts(self, term: Term, key: int) -> Tensor:
+        """Number of valid elements by type, shape (types,)."""
+        if key not in self._type_counts:
+            counts = self.residuals(term, key).count_by(self.types(term), len(term.type_names))
+            self._type_counts[key] = counts
+        return self._type_counts[key]

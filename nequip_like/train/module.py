@@ -1,0 +1,249 @@
+"""The Lightning modules: one potential, its loss and metrics, its optimizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import hydra.utils
+import lightning
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.model.potential import Potential
+from nequip_like.train.ema import averaged_copy
+from nequip_like.train.metrics_manager import MetricsManager
+from nequip_like.train.optimizers import build_optimizer, build_scheduler
+from nequip_like.train.strategy import SummedGradientsStrategy, sum_gradients
+
+CHECKPOINT_KEY = "nequip_like"
+CHECKPOINT_VERSION = 1
+
+Buildable = Mapping[str, Any]
+
+
+class NequIPLightningModule(lightning.LightningModule):
+    """Trains, validates and tests one potential.
+
+    Logged names: ``train_loss_step/NAME``, ``train_loss_epoch/NAME``, ``train_metric_step/NAME``,
+    ``train_metric_epoch/NAME``, ``val{i}_epoch/NAME``, ``test{i}_epoch/NAME``, where NAME includes ``weighted_sum``.
+
+    Args:
+        model: A potential, or a config whose ``_target_`` builds one.
+        loss: A metrics manager (or its config) whose ``weighted_sum`` is minimised.
+        optimizer: Config of a torch optimizer.
+        lr_scheduler: Config of a schedule, in Lightning's form or the scheduler alone.
+        train_metrics: Metrics manager (or config) of the training batches.
+        val_metrics: Metrics manager (or config); each validation set has its own copy.
+        test_metrics: Metrics manager (or config); each test set has its own copy.
+        num_datasets: Number of sets of each stage, ``{"val": 1, "test": 2}``.
+        info: Plain values that are kept in each checkpoint: the resolved config, versions, overrides.
+
+    Raises:
+        ConfigError: If a part cannot be built.
+    """
+
+    uses_ema = False
+
+    def __init__(
+        self,
+        model: Potential | Buildable,
+        loss: MetricsManager | Buildable | None = None,
+        optimizer: Buildable | None = None,
+        lr_scheduler: Buildable | None = None,
+        train_metrics: MetricsManager | Buildable | None = None,
+        val_metrics: MetricsManager | Buildable | None = None,
+        test_metrics: MetricsManager | Buildable | None = None,
+        num_datasets: Mapping[str, int] | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        # Not recursive: a builder takes its parts (a pair potential, say) as plain values, so that a file can hold them.
+        self.model = _build("model", model, Potential, recursive=False)
+        self.optimizer_config = optimizer
+        self.lr_scheduler_config = lr_scheduler
+        self.info = dict(info or {})
+        counts = {"val": 1, "test": 1, **(num_datasets or {})}
+        self.loss = self._managers("loss", loss, 1)[0] if loss is not None else None
+        if self.loss is not None and not self.loss.has_weighted_sum:
+            raise ConfigError("training_module.loss has no term with a coefficient", "give coeffs above 0")
+        self.train_metrics = self._managers("train_metrics", train_metrics, 1)[0] if train_metrics else None
+        self.val_metrics = self._managers("val_metrics", val_metrics, counts["val"])
+        self.test_metrics = self._managers("test_metrics", test_metrics, counts["test"])
+
+    def _managers(self, name: str, config: MetricsManager | Buildable | None, count: int) -> nn.ModuleList:
+        if config is None:
+            return nn.ModuleList()
+        built = _build(name, config, MetricsManager, type_names=self.model.type_names)
+        return nn.ModuleList([built, *(copy.deepcopy(built) for _ in range(count - 1))])
+
+    @property
+    def evaluation_model(self) -> Potential:
+        """The weights that are validated, tested and exported."""
+        return self.model
+
+    def forward(self, graph: Graph) -> Graph:
+        """Predict with the weights that are trained."""
+        prediction: Graph = self.model(graph)
+        return prediction
+
+    # --- training
+
+    def training_step(self, batch: Graph, batch_idx: int) -> Tensor:
+        """Loss of the global batch."""
+        if self.loss is None:
+            raise ConfigError("training_module.loss is not given", "for example nequip_like.train.EnergyForceLoss")
+        prediction = self.model(batch)
+        values = self.loss.step(prediction, batch)
+        self._log("train_loss_step", values, batch)
+        if self.train_metrics is not None:
+            with torch.no_grad():
+                self._log("train_metric_step", self.train_metrics.step(prediction, batch), batch)
+        loss = values["weighted_sum"]
+        # A wrapper that averages gradients over processes needs the factor; our own strategy sums them.
+        sums = self._trainer is None or isinstance(self.trainer.strategy, SummedGradientsStrategy)
+        return loss if sums else loss * self.trainer.world_size
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Sum the gradients over processes, before they are clipped."""
+        if self.trainer.world_size > 1 and isinstance(self.trainer.strategy, SummedGradientsStrategy):
+            sum_gradients(self.model.parameters())
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's sums."""
+        for manager in (self.loss, self.train_metrics):
+            if manager is not None:
+                manager.reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's loss and training metrics."""
+        for prefix, manager in (("train_loss_epoch", self.loss), ("train_metric_epoch", self.train_metrics)):
+            if manager is not None:
+                self._log(prefix, manager.compute())
+
+    # --- validation and test
+
+    def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add one batch to the metrics of its validation set."""
+        self.val_metrics[dataloader_idx].update(self.evaluation_model(batch), batch)
+
+    def test_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add one batch to the metrics of its test set."""
+        self.test_metrics[dataloader_idx].update(self.evaluation_model(batch), batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums of each validation set."""
+        for manager in self.val_metrics:
+            manager.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Start the sums of each test set."""
+        for manager in self.test_metrics:
+            manager.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of each validation set."""
+        for i, manager in enumerate(self.val_metrics):
+            self._log(f"val{i}_epoch", manager.compute())
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of each test set."""
+        for i, manager in enumerate(self.test_metrics):
+            self._log(f"test{i}_epoch", manager.compute())
+
+    def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
+        # Values are those of all processes already: there is nothing left for Lightning to reduce.
+        size = None if batch is None else len(batch[fields.NUM_ATOMS])
+        self.log_dict({f"{prefix}/{name}": value.detach() for name, value in values.items()}, batch_size=size)
+
+    # --- optimizer, checkpoint
+
+    def configure_optimizers(self) -> Any:
+        """Build what the config describes."""
+        if self.optimizer_config is None:
+            raise ConfigError("training_module.optimizer is not given", "for example _target_: torch.optim.Adam")
+        optimizer = build_optimizer(self.optimizer_config, self.model)
+        if self.lr_scheduler_config is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.lr_scheduler_config, optimizer)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to build the potential again, and where the file comes from."""
+        checkpoint[CHECKPOINT_KEY] = {
+            "format_version": CHECKPOINT_VERSION,
+            "potential": self.model.config,
+            "uses_ema": self.uses_ema,
+            **self.info,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse what was not saved by this package, or with another set of weights."""
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        if saved is None:
+            raise ModelFileError("the checkpoint was not written by nequip_like")
+        if saved["format_version"] > CHECKPOINT_VERSION:
+            raise ModelFileError(
+                f"the checkpoint has format {saved['format_version']}, this version reads up to {CHECKPOINT_VERSION}",
+                "install a newer nequip_like",
+            )
+        if saved["uses_ema"] != self.uses_ema:
+            kind = "EMALightningModule" if saved["uses_ema"] else "NequIPLightningModule"
+            raise ModelFileError(
+                f"the checkpoint was written by a {kind}", f"resume it with training_module._target_ of {kind}"
+            )
+
+
+class EMALightningModule(NequIPLightningModule):
+    """Also keeps the exponential moving average of the weights, which is what is validated, tested and exported.
+
+    The averaged weights are a second copy of the model beside the raw one; nothing is swapped, so every checkpoint
+    holds both, whenever it is written.
+
+    Args:
+        ema_decay: Decay of the average, see :func:`~nequip_like.train.ema.averaged_copy`.
+        **arguments: Arguments of :class:`NequIPLightningModule`.
+    """
+
+    uses_ema = True
+
+    def __init__(self, ema_decay: float = 0.999, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.ema = averaged_copy(self.model, ema_decay)
+
+    @property
+    def evaluation_model(self) -> Potential:
+        """The averaged weights."""
+        model: Potential = self.ema.module
+        return model
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then let the average follow."""
+        super().optimizer_step(*args, **kwargs)
+        self.ema.update_parameters(self.model)
+
+
+def _build(name: str, config: Any, kind: type, recursive: bool = True, **extra: Any) -> Any:
+    """Build a part from its config; a part that is already built passes."""
+    if isinstance(config, kind):
+        return config
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise ConfigError(f"training_module.{name} is {config!r}", "give a mapping with a _target_")
+    arguments = dict(config)
+    if "type_names" not in arguments:
+        arguments.update(extra)
+    try:
+        built = hydra.utils.instantiate(arguments, _convert_="all", _recursive_=recursive)
+    except hydra.errors.InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"training_module.{name}: {arguments['_target_']}: {cause}") from error
+    if not isinstance(built, kind):
+        raise ConfigError(f"training_module.{name}: {arguments['_target_']} gives no {kind.__name__}")
+    return built
+

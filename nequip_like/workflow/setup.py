@@ -1,0 +1,195 @@
+"""From a composed config to the objects of a run: data, Lightning module, trainer."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+import lightning
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nequip_like.data.datamodule import DataModule
+from nequip_like.errors import ConfigError, NequipLikeError
+from nequip_like.train.module import NequIPLightningModule
+from nequip_like.train.strategy import SummedGradientsStrategy
+
+TASKS = ("train", "val", "test")
+
+
+def tasks(config: DictConfig) -> list[str]:
+    """The tasks of ``run``, checked.
+
+    Raises:
+        ConfigError: For an unknown task, more than one ``train``, or nothing to do.
+    """
+    run = [config.run] if isinstance(config.run, str) else list(config.run or [])
+    unknown = [task for task in run if task not in TASKS]
+    if unknown or not run or run.count("train") > 1:
+        raise ConfigError(
+            f"run is {run}", f"give a list of {', '.join(TASKS)} with at least one entry, and 'train' once at most"
+        )
+    return run
+
+
+def build_data(config: DictConfig) -> DataModule:
+    """Read the data, and make its species and statistics known to the config.
+
+    After this call ``chemical_species: auto`` is replaced by the species, and ``${training_data_stats:NAME}`` resolves.
+
+    Raises:
+        ConfigError: If the section does not describe data.
+        DataError: If the data cannot be used.
+    """
+    data = instantiate("data", resolved("data", config.data))
+    if not isinstance(data, DataModule):
+        raise ConfigError("data does not build a data module", "use _target_: nequip_like.data.datamodule.DataModule")
+    data.prepare()
+    if config.get("chemical_species") == "auto":
+        config.chemical_species = list(data.type_names)
+    register_statistics(data.statistics)
+    return data
+
+
+def register_statistics(statistics: Mapping[str, Any]) -> None:
+    """Let ``${training_data_stats:NAME}`` stand for a statistic of the training set.
+
+    ``energy_scale`` is the RMS of the forces, or without forces the spread of the energy per atom.
+    """
+    known = dict(statistics)
+    scale = known.get("forces_rms") or known.get("per_atom_energy_std")
+    known["energy_scale"] = scale if scale else 1.0
+
+    def look_up(name: str) -> Any:
+        if name not in known:
+            raise ConfigError(
+                f"the training data has no statistic '{name}'",
+                f"there are {', '.join(sorted(known))}; those of forces need force labels",
+            )
+        value = known[name]
+        return OmegaConf.create(value) if isinstance(value, dict | list) else value
+
+    # OmegaConf keeps its resolvers for the process; each run replaces this one by its own data's.
+    OmegaConf.register_new_resolver("training_data_stats", look_up, replace=True)
+
+
+def build_module(config: DictConfig, data: DataModule, info: Mapping[str, Any]) -> NequIPLightningModule:
+    """Build the Lightning module with the data's species and statistics.
+
+    Raises:
+        ConfigError: If the section does not describe a training module.
+    """
+    arguments = resolved("training_module", config.training_module)
+    arguments["num_datasets"] = {"val": max(1, len(data.val_sets)), "test": max(1, len(data.test_sets))}
+    module = instantiate("training_module", arguments)
+    if not isinstance(module, NequIPLightningModule):
+        raise ConfigError(
+            "training_module does not build a training module", "use _target_: nequip_like.train.EMALightningModule"
+        )
+    module.info = dict(info)
+    return module
+
+
+def build_trainer(config: DictConfig) -> lightning.Trainer:
+    """Build Lightning's trainer with callbacks and loggers, from mappings of named nodes.
+
+    Raises:
+        ConfigError: If a part cannot be built.
+    """
+    arguments = resolved("trainer", config.trainer)
+    for name in ("callbacks", "logger"):
+        if name in arguments:
+            raise ConfigError(f"trainer.{name} is given", f"put it into the section {name}: a mapping of named nodes")
+    callbacks = _nodes("callbacks", config.get("callbacks"), Callback)
+    if not sys.stdout.isatty():
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    if not any(isinstance(callback, ProgressBar) for callback in callbacks):
+        arguments["enable_progress_bar"] = False
+    if arguments.get("strategy") == "ddp":
+        arguments["strategy"] = SummedGradientsStrategy()
+    return instantiate(
+        "trainer",
+        {
+            **arguments,
+            # Derivatives are predictions: validation needs autograd, which inference mode forbids.
+            "inference_mode": False,
+            # Our own samplers know the processes: no frame is counted twice.
+            "use_distributed_sampler": False,
+        },
+        callbacks=callbacks,
+        logger=_nodes("logger", config.get("logger"), Logger) or False,
+    )
+
+
+def _nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
+    if config is None:
+        return []
+    nodes = resolved(section, config)
+    if not isinstance(nodes, Mapping):
+        raise ConfigError(f"{section} is a {type(nodes).__name__}", "give a mapping from names to nodes with a _target_")
+    built = []
+    for name, node in nodes.items():
+        if node is None:
+            continue
+        part = instantiate(f"{section}.{name}", node)
+        if not isinstance(part, kind):
+            raise ConfigError(f"{section}.{name} builds a {type(part).__name__}, not a {kind.__name__}")
+        built.append(part)
+    return built
+
+
+def resolved(section: str, config: DictConfig) -> Any:
+    """The section as plain values.
+
+    Raises:
+        ConfigError: If a value is missing, or an interpolation cannot be resolved.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, NequipLikeError):
+            raise error.__cause__ from None
+        key = getattr(error, "full_key", None) or section
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}", f"see the section {section} of the config") from error
+    return copy.deepcopy(plain)
+
+
+def instantiate(section: str, config: Mapping[str, Any], **extra: Any) -> Any:
+    """Build what a section describes; its children are left to the part that they belong to.
+
+    Raises:
+        ConfigError: If there is no such class, or if it refuses its arguments.
+    """
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise ConfigError(f"{section} has no _target_", "name the class that it configures")
+    try:
+        return hydra.utils.instantiate(dict(config), _recursive_=False, _convert_="all", **extra)
+    except hydra.errors.InstantiationException as error:
+        if isinstance(error.__cause__, NequipLikeError):
+            raise error.__cause__ from None
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"{section}: {config['_target_']}: {cause}", "see the documentation of this class") from error
+
+
+def provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What is kept in each checkpoint and model file to tell where it comes from: the resolved config and versions."""
+    names = ("nequip-like", "torch", "lightning", "e3nn", "hydra-core", "ase", "vesin", "numpy")
+    return {
+        "config": resolved("config", config),
+        "overrides": list(overrides),
+        "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in names}},
+    }
+
+
+def output_folder(config: DictConfig) -> Path:
+    """The folder that the run writes to, made if need be."""
+    folder = Path(str(config.output_dir)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

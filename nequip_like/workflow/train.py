@@ -1,0 +1,164 @@
+"""The main job: train, validate and test a potential as a config says, and write what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from nequip_like.data.datamodule import DataModule
+from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.inference import model_file
+from nequip_like.report.curves import plot_curves
+from nequip_like.train.module import NequIPLightningModule
+from nequip_like.workflow import setup, summary
+from nequip_like.workflow.resolvers import register_resolvers
+from nequip_like.workflow.test import report_test_sets
+
+MODEL_FILE = "model.safetensors"
+
+
+@dataclass
+class TrainingResult:
+    """What a run left behind.
+
+    Attributes:
+        folder: The output folder.
+        metrics: The last value of every logged metric of validation and test.
+        best_checkpoint: The best checkpoint, if one was written.
+        model_file: The exported model, if there was training.
+    """
+
+    folder: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_checkpoint: Path | None = None
+    model_file: Path | None = None
+
+
+def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
+    """Run the tasks of a composed config.
+
+    Tasks before ``train`` use the initial weights (or those of ``ckpt_path``), tasks after it the best ones.
+
+    Args:
+        config: The composed config, with the sections run, data, training_module, trainer.
+        overrides: What was changed on the command line; kept with the results.
+
+    Returns:
+        Where the results are, and the metrics.
+
+    Raises:
+        NequipLikeError: If the config or the data cannot be used.
+    """
+    register_resolvers()
+    config = config.copy()
+    OmegaConf.set_struct(config, True)
+    run = setup.tasks(config)
+    folder = setup.output_folder(config)
+    console = Console(quiet=rank_zero_only.rank != 0)
+    data = setup.build_data(config)
+    summary.print_data(console, data)
+
+    info = setup.provenance(config, overrides)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    module = setup.build_module(config, data, info)
+    trainer = setup.build_trainer(config)
+    _check(run, data, module)
+    summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
+    _save_config(folder, info["config"])
+
+    result = TrainingResult(folder)
+    checkpoint = config.get("ckpt_path")
+    for i, task in enumerate(run):
+        if task == "train":
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+            checkpoint = None
+            result.best_checkpoint = _load_best(trainer, module)
+            result.metrics.update(_numbers(trainer.callback_metrics))
+            _finish_training(console, trainer, module, info, result)
+        else:
+            if checkpoint is not None and "train" not in run[i:]:
+                _load(Path(checkpoint), module)
+                checkpoint = None
+            action = trainer.validate if task == "val" else trainer.test
+            action(module, datamodule=data, verbose=False)
+            result.metrics.update(_numbers(trainer.callback_metrics))
+            if task == "test" and trainer.is_global_zero:
+                report_test_sets(module.evaluation_model, data.test_sets, folder, data.val_batch_size, console)
+    return result
+
+
+def _check(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
+    """Each task needs its data and its metrics."""
+    needs = {
+        "train": (module.loss is not None and len(module.val_metrics) > 0, True, "loss and val_metrics"),
+        "val": (len(module.val_metrics) > 0, bool(data.val_sets), "val_metrics"),
+        "test": (len(module.test_metrics) > 0, bool(data.test_sets), "test_metrics"),
+    }
+    for task in run:
+        has_metrics, has_data, names = needs[task]
+        if not has_metrics:
+            raise ConfigError(f"run has '{task}', but training_module lacks {names}", f"give {names}")
+        if not has_data:
+            raise ConfigError(
+                f"run has '{task}', but there is no {task} data",
+                f"give data.{task}, or leave '{task}' out: run={'[' + ','.join(t for t in run if t != task) + ']'}",
+            )
+
+
+def _load_best(trainer: lightning.Trainer, module: NequIPLightningModule) -> Path | None:
+    """Put the best weights into the module: those of the first checkpoint callback that follows a metric."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+            best = Path(callback.best_model_path)
+            _load(best, module)
+            return best
+    return None
+
+
+def _load(path: Path, module: NequIPLightningModule) -> None:
+    if not path.is_file():
+        raise ModelFileError(f"there is no checkpoint {path}", "give ckpt_path: the path of a file ending in .ckpt")
+    checkpoint = torch.load(path, map_location=module.device, weights_only=True)
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+
+
+@rank_zero_only
+def _finish_training(
+    console: Console,
+    trainer: lightning.Trainer,
+    module: NequIPLightningModule,
+    info: Mapping[str, Any],
+    result: TrainingResult,
+) -> None:
+    """Export the weights that are evaluated, and draw the learning curves."""
+    path = result.folder / MODEL_FILE
+    card = {
+        "metrics": {name: value for name, value in result.metrics.items() if name.startswith("val")},
+        "provenance": {**info, "epoch": trainer.current_epoch, "step": trainer.global_step},
+    }
+    model_file.save(module.evaluation_model, path, card)
+    result.model_file = path
+    console.print(f"model: {path}")
+    history = result.folder / "metrics.csv"
+    if history.is_file():
+        plot_curves(history, result.folder / "training.png")
+
+
+@rank_zero_only
+def _save_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Keep the resolved config beside the results."""
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if name.startswith(("val", "test"))}

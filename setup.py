@@ -1,0 +1,19 @@
+"""What is shipped: the package, ``conf/`` as ``nequip_like.conf``, the bundled data as ``nequip_like.tutorial_data``.
+
+Everything else stands in pyproject.toml, which can list packages or find them, but not find them and add two.
+"""
+
+from setuptools import find_packages, setup
+
+FOLDERS = {"nequip_like.conf": "conf", "nequip_like.tutorial_data": "tutorials/data"}
+
+setup(
+    packages=[*find_packages(include=["nequip_like", "nequip_like.*"]), *FOLDERS],
+    package_dir=FOLDERS,
+    package_data={
+        "nequip_like": ["py.typed"],
+        "nequip_like.conf": ["**/*.yaml"],
+        "nequip_like.tutorial_data": ["**/*.xyz", "**/*.md", "**/*.json"],
+    },
+    include_package_data=False,
+)

@@ -1,0 +1,17 @@
+"""The NequIP family obeys the physics contract: float32 and float64, l_max 0 to 4, with and without parity."""
+
+from nequip_like.model import NequIPGNNModel
+from nequip_like.testing import PotentialContract
+
+
+class TestNequIP(PotentialContract):
+    variants = {
+        f"l{l_max}-{'parity' if parity else 'noparity'}": {"l_max": l_max, "parity": parity}
+        for l_max in range(5)
+        for parity in (False, True)
+    }
+
+    def build(self, **arguments):
+        return NequIPGNNModel(
+            num_layers=2, num_features=4, radial_mlp_depth=1, radial_mlp_width=8, num_bessels=5, **arguments
+        )

@@ -1,0 +1,88 @@
+"""Data sets of others, each with the trap that it is good for. Left out where they are not at hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.dataset import load_dataset
+from nequip_like.data.inspection import inspect
+from nequip_like.data.missing import has_label
+from nequip_like.data.readers import read
+from nequip_like.data.splits import duplicates
+from nequip_like.errors import DataError
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
+
+
+def test_label_names_of_gap_files():
+    silicon = read(DATA / "key_zoo/Si_tiny.xyz")
+    assert silicon.label_names == {
+        "total_energy": ["dft_energy"],
+        "forces": ["dft_force"],
+        "virial": ["dft_virial"],
+    }
+    assert sum(has_label(frame, "stress") for frame in silicon.frames) == 52
+    assert silicon.frames[0]["total_energy"].item() == -158.54496821
+    alloy = read(DATA / "key_zoo/TiAl_tutorial.xyz")
+    first = alloy.frames[0]
+    volume = 2.614036117884091 * 2.6528336296738044 * 3.8250280122051756
+    assert first["stress"][0, 0, 0].item() == pytest.approx(-5.072173561696366 / volume)
+
+
+def test_mistyped_name_lists_what_there_is():
+    with pytest.raises(DataError, match="dft_energy"):
+        read(DATA / "key_zoo/Si_tiny.xyz", key_mapping={"dft_enrgy": "total_energy"})
+
+
+def test_mixed_labels_and_periodic_isolated_atoms():
+    data = DataModule(DATA / "ec_emc/ECEMC.xyz", val=20, cutoff_radius=4.0).prepare()
+    assert data.reference.rule == "isolated_atoms"
+    assert data.reference.energies["H"] == -12.353708076955
+    assert len(data.train_set) == 180
+    assert data.train_set.labels == {"total_energy": 180, "forces": 180, "stress": 180}
+
+
+def test_forces_on_fixed_atoms():
+    frames = read(DATA / "co2_ni100/co2_ni100_300.xyz").frames
+    assert all(int((frame["forces"].abs().sum(dim=1) == 0).sum()) == 0 for frame in frames)
+    assert max(float(frame["forces"].sum(dim=0).abs().max()) for frame in frames) < 0.2
+
+
+def test_database():
+    dataset = load_dataset(DATA / "oxide_polymorphs/oxides.db", ["O", "Ti", "V", "Ru", "Sn", "Ir"], 4.0)
+    assert len(dataset) == 295
+    assert dataset.labels["total_energy"] == 295
+
+
+def test_the_same_trajectory_in_two_formats():
+    xyz = read(DATA / "oc20_relax/oc20_random1447590.xyz").frames
+    traj = read(DATA / "oc20_relax/random1447590.traj").frames
+    for a, b in zip(xyz, traj, strict=True):
+        torch.testing.assert_close(a["forces"], b["forces"], atol=1e-7, rtol=0)
+        torch.testing.assert_close(a["total_energy"], b["total_energy"], atol=1e-6, rtol=0)
+
+
+def test_copper_stress_is_noticed_and_molybdenum_is_not_accused():
+    copper = inspect(load_dataset(DATA / "mlearn/Cu_train.xyz", ["Cu"], 4.0))
+    assert any("stress lies 2.4 GPa" in warning for warning in copper.warnings)
+    assert inspect(load_dataset(DATA / "mlearn/Mo_test.xyz", ["Mo"], 4.0)).warnings == []
+
+
+def test_duplicate_of_titania():
+    assert len(duplicates(read(DATA / "tio2_aenet/tio2.xyz").frames)) == 1
+
+
+def test_declared_units_of_ethanol():
+    energies = np.load(DATA / "rmd17_ethanol/rmd17_ethanol_train_01.npz")["energies"]
+    frames = read(DATA / "rmd17_ethanol/ethanol_train_01.xyz", index=":3").frames
+    factor = 0.0433641153
+    assert frames[0]["total_energy"].item() == pytest.approx(energies[0] * factor, rel=1e-6)
+
+
+def test_the_two_files_of_3bpa_overlap():
+    with pytest.raises(DataError, match="the same structure is in train"):
+        DataModule(DATA / "3bpa/train_300K.xyz", test=DATA / "3bpa/train_mixedT.xyz", cutoff_radius=3.0).prepare()

@@ -1,0 +1,144 @@
+import math
+
+import numpy as np
+import pytest
+
+from nequip_like.data import reference_energies as rules
+from nequip_like.data.reference_choice import choose, uses_isolated_frames
+from nequip_like.errors import ConfigError, DataError
+
+HYDROGEN, CARBON = -13.6, -1029.5
+
+
+@pytest.fixture
+def lone(make_graph):
+    def lone(symbol, energy, **kwargs):
+        return make_graph(symbol, [[0, 0, 0]], total_energy=[[energy]], **kwargs)
+
+    return lone
+
+
+@pytest.fixture
+def hydrocarbon(make_graph):
+    """C_c H_h whose energy is the sum of its atoms plus ``extra``."""
+
+    def hydrocarbon(carbons, hydrogens, extra=0.0):
+        size = carbons + hydrogens
+        energy = carbons * CARBON + hydrogens * HYDROGEN + extra
+        return make_graph(f"C{carbons}H{hydrogens}", np.arange(3 * size).reshape(size, 3), total_energy=[[energy]])
+
+    return hydrocarbon
+
+
+def test_least_squares_recovers_exact_energies(hydrocarbon):
+    result = rules.fit_least_squares([hydrocarbon(1, 4), hydrocarbon(2, 6), hydrocarbon(2, 2)])
+    assert result.energies == pytest.approx({"H": HYDROGEN, "C": CARBON}, rel=1e-12)
+    assert list(result.energies) == ["H", "C"]
+    assert result.rule == "least_squares"
+    assert result.residual_rms == pytest.approx(0.0, abs=1e-9)
+
+
+def test_residual_by_hand(lone):
+    result = rules.fit_least_squares([lone("H", 1.0), lone("H", 3.0)])
+    assert result.energies == pytest.approx({"H": 2.0})
+    assert result.residual_rms == pytest.approx(1.0)
+
+
+def test_one_composition_cannot_be_told_apart(hydrocarbon):
+    with pytest.raises(DataError, match="only 1 independent directions") as error:
+        rules.fit_least_squares([hydrocarbon(1, 4), hydrocarbon(2, 8)])
+    assert "isolated atoms" in error.value.advice
+
+
+def test_absent_species_cannot_be_fitted(hydrocarbon):
+    with pytest.raises(DataError, match="no frame with an energy holds O"):
+        rules.fit_least_squares([hydrocarbon(1, 4), hydrocarbon(2, 6)], ["H", "C", "O"])
+
+
+def test_no_energies(make_graph):
+    with pytest.raises(DataError, match="no frame has an energy"):
+        rules.fit_least_squares([make_graph("H", [[0, 0, 0]])])
+    assert rules.auto([make_graph("H", [[0, 0, 0]])], ["H"]) is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "pbc", "isolated"),
+    [
+        (None, False, True),
+        ([3, 3, 3], False, True),
+        ([20, 20, 20], True, True),
+        ([20, 20, 3], True, False),
+        ([20, 20, 3], [True, True, False], True),
+        ([[20, 0, 0], [19, 1, 0], [0, 0, 20]], True, False),
+    ],
+)
+def test_what_an_isolated_atom_is(lone, cell, pbc, isolated):
+    assert rules.is_isolated_atom(lone("H", 1.0, cell=cell, pbc=pbc)) is isolated
+
+
+def test_isolated_atoms(lone, hydrocarbon):
+    frames = [hydrocarbon(1, 4, extra=-20), lone("C", -1029.0), lone("H", -13.0), lone("O", -2000.0)]
+    result = rules.from_isolated_atoms(frames, ["H", "C"])
+    assert result.energies == {"H": -13.0, "C": -1029.0}
+    with pytest.raises(DataError, match="for N"):
+        rules.from_isolated_atoms(frames, ["H", "N"])
+
+
+def test_two_different_isolated_atoms(lone):
+    with pytest.raises(DataError, match=r"two isolated H atoms.*frame 0.*frame 1"):
+        rules.from_isolated_atoms([lone("H", -13.0), lone("H", -13.1)], ["H"])
+    assert rules.from_isolated_atoms([lone("H", -13.0), lone("H", -13.0)], ["H"]).energies == {"H": -13.0}
+
+
+def test_auto_takes_the_first_rule_that_the_data_allow(lone, hydrocarbon):
+    atoms = [lone("H", -13.0), lone("C", -1029.0)]
+    various, single = [hydrocarbon(1, 4), hydrocarbon(2, 6)], [hydrocarbon(1, 4), hydrocarbon(1, 4, extra=1.0)]
+    assert rules.auto(various, ["H", "C"], isolated=atoms).rule == "isolated_atoms"
+    assert rules.auto(various, ["H", "C"]).rule == "least_squares"
+    mean = rules.auto(single, ["H", "C"])
+    assert mean.rule == "per_atom_energy_mean"
+    assert mean.energies["H"] == mean.energies["C"] == pytest.approx((CARBON + 4 * HYDROGEN + 0.5) / 5)
+    assert "per_atom_energy_mean" in mean.describe()
+    assert "cannot be told apart" in mean.describe()
+
+
+@pytest.mark.parametrize(
+    ("energies", "expected"),
+    [
+        ({"H": -13.6}, "no energy for C"),
+        ({"H": -13.6, "Carbon": 1.0}, "no chemical symbol"),
+        ({"H": -13.6, "C": "x"}, "C is 'x'"),
+        ({"H": -13.6, "C": math.nan}, "C is nan"),
+    ],
+)
+def test_energies_of_the_user_are_checked(energies, expected):
+    with pytest.raises(ConfigError, match=expected):
+        rules.from_user(energies, ["H", "C"])
+
+
+def test_energies_of_the_user(hydrocarbon):
+    result = choose({"C": CARBON, "H": HYDROGEN, "O": 1.0}, [hydrocarbon(1, 4, extra=-5)], ["H", "C"])
+    assert result.energies == {"H": HYDROGEN, "C": CARBON}
+    assert result.rule == "user"
+    assert result.residual_rms == pytest.approx(1.0)
+
+
+def test_choices(lone, hydrocarbon, write_text):
+    frames = [hydrocarbon(1, 4), hydrocarbon(2, 6)]
+    assert choose(None, frames, ["H", "C"]) is None
+    assert choose("least_squares", frames, ["H", "C"]).rule == "least_squares"
+    file = write_text("atoms.xyz", "1\nE0=-13\nH 0 0 0\n1\nE0=-1029\nC 0 0 0\n")
+    mapping = {"E0": "total_energy", "f": "forces"}
+    assert choose(str(file), frames, ["H", "C"], key_mapping=mapping).energies == {"H": -13.0, "C": -1029.0}
+    own = {"file": str(file), "key_mapping": {"E0": "total_energy"}, "units": {"energy": "meV"}}
+    assert choose(own, frames, ["H", "C"]).energies == pytest.approx({"H": -0.013, "C": -1.029})
+    with pytest.raises(ConfigError, match="did you mean 'least_squares'"):
+        choose("least_square", frames, ["H", "C"])
+
+
+def test_isolated_frames_are_used_only_if_they_cover_all(lone):
+    frames = [lone("H", -13.0), lone("C", -1029.0)]
+    assert uses_isolated_frames("auto", frames, ["H", "C"])
+    assert not uses_isolated_frames("auto", frames, ["H", "C", "O"])
+    assert not uses_isolated_frames("least_squares", frames, ["H", "C"])
+    assert not uses_isolated_frames({"H": 1.0, "C": 2.0}, frames, ["H", "C"])

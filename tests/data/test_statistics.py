@@ -1,0 +1,63 @@
+import math
+
+import pytest
+
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.statistics import training_statistics
+
+NAN = math.nan
+
+
+def test_values_by_hand(make_graph):
+    # An isolated O between bonded atoms: H-H is an edge pair, O sees nobody.
+    frames = [
+        make_graph(
+            "OH2", [[9, 9, 9], [0, 0, 0], [0, 0, 1]], total_energy=[[-6.0]], forces=[[0, 0, 3], [1, 0, 0], [0, 2, 0]]
+        ),
+        make_graph(
+            "HO2", [[0, 0, 0], [0, 0, 1], [0, 1, 0]], total_energy=[[-12.0]], forces=[[0, 0, 0], [0, 0, 0], [NAN] * 3]
+        ),
+        make_graph("O", [[0, 0, 0]], total_energy=[[NAN]], forces=[[NAN] * 3]),
+    ]
+    result = training_statistics(GraphDataset(frames, 1.2, ["H", "O", "Cu"]))
+    assert result["type_names"] == ["H", "O", "Cu"]
+    # edges: 2 in the first, 4 in the second (H to each O and back)
+    assert result["num_neighbors_mean"] == pytest.approx(6 / 7)
+    assert result["per_type_num_neighbors_mean"] == pytest.approx({"H": 4 / 3, "O": 2 / 4, "Cu": 6 / 7})
+    assert result["per_atom_energy_mean"] == pytest.approx(-3.0)
+    assert result["per_atom_energy_std"] == pytest.approx(math.sqrt(2.0))
+    assert result["total_energy_std"] == pytest.approx(math.sqrt(18.0))
+    rms = math.sqrt(14 / 15)
+    assert result["forces_rms"] == pytest.approx(rms)
+    assert result["per_type_forces_rms"] == pytest.approx({"H": math.sqrt(5 / 9), "O": math.sqrt(9 / 6), "Cu": rms})
+    plain = [value for key, value in result.items() if key != "type_names" and not key.startswith("per_type")]
+    assert all(type(value) is float for value in plain)
+
+
+def test_isolated_atom_in_the_middle_keeps_its_zero(make_graph):
+    frames = [make_graph("HOC2", [[9, 9, 9], [0, 0, 0], [0, 0, 1], [0, 0, 2]])]
+    result = training_statistics(GraphDataset(frames, 1.2, ["H", "C", "O"]))
+    assert result["per_type_num_neighbors_mean"] == {"H": 0.0, "C": 1.5, "O": 1.0}
+
+
+def test_without_labels_and_without_neighbors(make_graph):
+    result = training_statistics(GraphDataset([make_graph("H", [[0, 0, 0]])], 2.0, ["H", "C"]))
+    assert result == {
+        "type_names": ["H", "C"],
+        "num_neighbors_mean": 0.0,
+        "per_type_num_neighbors_mean": {"H": 0.0, "C": 0.0},
+    }
+
+
+def test_one_frame_has_no_standard_deviation(make_graph):
+    frames = [make_graph("H", [[0, 0, 0]], total_energy=[[1.0]])]
+    result = training_statistics(GraphDataset(frames, 2.0, ["H"]))
+    assert result["per_atom_energy_mean"] == 1.0
+    assert "per_atom_energy_std" not in result
+
+
+def test_partly_known_forces(make_graph):
+    frames = [make_graph("H", [[0, 0, 0]], forces=[[3.0, NAN, NAN]])]
+    result = training_statistics(GraphDataset(frames, 2.0, ["H"]))
+    assert result["forces_rms"] == 3.0
+    assert result["per_type_forces_rms"] == {"H": 3.0}
