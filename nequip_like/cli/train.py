@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 
 HELP = """nequip-train: train, validate and test a machine-learning interatomic potential.
@@ -53,20 +55,30 @@ def main() -> None:
 
     Plugins.instance().register(PackagedConfigs)
 
-    # Resolvers first: Hydra prints and resolves parts of the config before the job starts.
     from nequip_like.cli.errors import run_cli
 
     @hydra.main(version_base="1.3", config_path=str(Path.cwd()), config_name="train")
     def job(config: DictConfig) -> None:
         def run() -> None:
+            # Imported here, behind Hydra's own options, because torch takes its time.
             from nequip_like.workflow.train import train
 
-            train(config, HydraConfig.get().overrides.task)
+            _quiet_lightning()
+            train(config, list(HydraConfig.get().overrides.task))
 
         if code := run_cli(run, debug=debug):
             sys.exit(code)
 
     job()
+
+
+def _quiet_lightning() -> None:
+    """Leave out what Lightning says of itself; what a run does is told by our own tables and lines."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Hydra made the folder a moment ago, so it is never empty.
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+    # Between Lightning 2.6.6 and torch 2.13; nothing a user could do about it.
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
 
 
 def _by_path(arguments: list[str]) -> list[str]:

@@ -15,9 +15,10 @@ from nequip_like.data.graph import collate
 from nequip_like.data.inspection import Inspection, inspect
 from nequip_like.data.loader import ResumableLoader
 from nequip_like.data.preparation import Prepared, Request, prepare
-from nequip_like.data.reference_choice import Choice
+from nequip_like.data.reference_choice import Choice, references_below
 from nequip_like.data.reference_energies import ReferenceEnergies
 from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.data.sources import below
 
 
 class DataModule(lightning.LightningDataModule):
@@ -34,6 +35,7 @@ class DataModule(lightning.LightningDataModule):
         val: Validation data.
         test: Test data.
         cutoff_radius: Cutoff of the neighbour lists, Angstrom.
+        path: Folder in which relative file names are looked up; the current folder by default.
         species: Chemical symbols in the order of the model's types; ``auto`` takes those of ``train``.
         key_mapping: ``{name in the file: label}`` for entries without their own.
         units: ``{energy: eV, length: Angstrom}`` for entries without their own.
@@ -58,6 +60,7 @@ class DataModule(lightning.LightningDataModule):
         test: Any = None,
         *,
         cutoff_radius: float,
+        path: str | None = None,
         species: str | Sequence[str] = "auto",
         key_mapping: Mapping[str, str] | None = None,
         units: Mapping[str, str] | None = None,
@@ -71,15 +74,15 @@ class DataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self.request = Request(
-            train=train,
-            val=val,
-            test=test,
+            train=below(path, train),
+            val=below(path, val),
+            test=below(path, test),
             cutoff_radius=float(cutoff_radius),
             species=species,
             key_mapping=key_mapping,
             units=units,
             split_seed=split_seed,
-            reference_energies=reference_energies,
+            reference_energies=references_below(path, reference_energies),
             allow_overlap=allow_overlap,
         )
         self.batch_size = batch_size

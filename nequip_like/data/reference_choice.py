@@ -12,7 +12,7 @@ from nequip_like.data import reference_energies as rules
 from nequip_like.data.fields import Graph
 from nequip_like.data.missing import has_label
 from nequip_like.data.reference_energies import ReferenceEnergies
-from nequip_like.data.sources import file_source
+from nequip_like.data.sources import below, file_source
 from nequip_like.data.species import species_of
 from nequip_like.errors import ConfigError
 
@@ -24,6 +24,13 @@ Choice = str | Path | Mapping[str, float] | Mapping[str, str] | None
 def is_rule(choice: Choice) -> bool:
     """Whether the choice is the name of a rule, not a file or the energies themselves."""
     return isinstance(choice, str) and choice in RULES
+
+
+def references_below(folder: str | Path | None, choice: Choice) -> Choice:
+    """The choice, with a relative file name put below ``folder``."""
+    if isinstance(choice, str | Path) and not is_rule(choice):
+        return below(folder, choice)
+    return choice
 
 
 def uses_isolated_frames(choice: Choice, frames: Sequence[Graph], type_names: Sequence[str]) -> bool:

@@ -113,3 +113,18 @@ def _one(
     if isinstance(item, int | float) and not isinstance(item, bool):
         return HeldOut(item)
     return file_source(item, where, key_mapping, units)
+
+
+def below(folder: str | Path | None, entry: Any) -> Any:
+    """The entry with each relative file name put below ``folder``."""
+    if folder is None:
+        return entry
+    if isinstance(entry, str | Path):
+        return str(Path(folder).expanduser() / entry)
+    if isinstance(entry, Mapping):
+        if {"file", "path"} & set(entry):
+            return {key: below(folder, value) if key in ("file", "path") else value for key, value in entry.items()}
+        return {name: below(folder, value) for name, value in entry.items()}
+    if isinstance(entry, Sequence):
+        return [below(folder, item) for item in entry]
+    return entry

@@ -68,14 +68,16 @@ def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any]]:
     return potential, card
 
 
-def _read(path: Path) -> Any:  # noqa: ANN401 (a file may hold anything)
+def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises anything, from KeyError to UnpicklingError, for a file that is not its own
+    except (
+        Exception
+    ) as error:  # torch raises anything, from KeyError to UnpicklingError, for a file that is not its own
         text = str(error)
         if "weights_only" in text or "Unsupported" in text:
             raise ModelFileError(
-                f"{path} holds more than tensors and plain values, so it may run code when it is loaded; it was not read",
+                f"{path} holds more than tensors and plain values, so loading it might run code; it was not read",
                 "give a checkpoint that nequip_like wrote, or a model.safetensors",
             ) from error
         raise ModelFileError(

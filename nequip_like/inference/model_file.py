@@ -145,7 +145,7 @@ class _reading:  # noqa: N801 (reads as a statement)
             ) from error
 
 
-def _plain(value: Any, key: str, path: Path) -> Any:  # noqa: ANN401 (any JSON value)
+def _plain(value: Any, key: str, path: Path) -> Any:
     """The same value out of what JSON has."""
     if isinstance(value, Mapping):
         return {str(name): _plain(entry, f"{key}.{name}", path) for name, entry in value.items()}
@@ -176,7 +176,9 @@ def _write_atomically(path: Path, content: bytes) -> None:
         os.chmod(name, 0o666 & ~mask)  # mkstemp makes files that only their owner can read
         os.replace(name, path)
     except OSError as error:
-        raise ModelFileError(f"cannot write {path}: {error.strerror or error}", "check the folder and its space") from error
+        raise ModelFileError(
+            f"cannot write {path}: {error.strerror or error}", "check the folder and its space"
+        ) from error
     finally:
         if name:
             with suppress(OSError):

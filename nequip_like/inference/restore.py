@@ -14,7 +14,7 @@ from nequip_like.model.potential import Potential
 _OTHER_VERSION = "the file is damaged, or was written by another version of nequip_like; export the model again"
 
 
-def restore(config: Any, tensors: Mapping[str, Any], where: str) -> Potential:  # noqa: ANN401 (read from a file)
+def restore(config: Any, tensors: Mapping[str, Any], where: str) -> Potential:
     """Build a potential and give it its weights.
 
     Nothing that the file names is imported: ``config`` names a family of :mod:`nequip_like.model.families`.
@@ -48,7 +48,9 @@ def restore(config: Any, tensors: Mapping[str, Any], where: str) -> Potential:  
 
 def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Any], where: str) -> None:
     if missing := sorted(wanted.keys() - found.keys()):
-        raise ModelFileError(f"{where} lacks {len(missing)} tensors of its model, such as '{missing[0]}'", _OTHER_VERSION)
+        raise ModelFileError(
+            f"{where} lacks {len(missing)} tensors of its model, such as '{missing[0]}'", _OTHER_VERSION
+        )
     if extra := sorted(found.keys() - wanted.keys()):
         raise ModelFileError(f"{where} has tensors that its model does not, such as '{extra[0]}'", _OTHER_VERSION)
     for name, tensor in wanted.items():

@@ -30,7 +30,7 @@ def from_flat(flat: Tensor, irreps: Irreps) -> Features:
 
 def to_flat(features: Features) -> Tensor:
     """Join features into e3nn's flat layout ``(atoms, irreps.dim)``."""
-    return torch.cat([part.transpose(1, 2).reshape(len(part), -1) for part in features], dim=-1)
+    return torch.cat([part.transpose(1, 2).flatten(1) for part in features], dim=-1)
 
 
 class Linear(nn.Module):

@@ -21,12 +21,7 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     """Errors on a data set: one row for each quantity, and for the forces on each species."""
     dataset = evaluation.dataset
     frames, atoms = len(dataset), sum(len(frame[fields.POSITIONS]) for frame in dataset.frames)
-    table = Table(
-        title=Text(f"{name}: {frames} frames, {atoms} atoms"),
-        title_justify="left",
-        caption=Text(_caption(evaluation)),
-        caption_justify="left",
-    )
+    table = Table(title=Text(f"{name}: {frames} frames, {atoms} atoms"), title_justify="left")
     table.add_column("error of")
     table.add_column("unit")
     for heading, _ in _COLUMNS:
@@ -60,6 +55,8 @@ def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | 
     console = console or Console()
     for name, evaluation in evaluations.items():
         console.print(evaluation_table(name, evaluation))
+        for remark in remarks(evaluation):
+            console.print(remark, markup=False, highlight=False, soft_wrap=True)
         console.print(worst_table(name, evaluation))
 
 
@@ -78,20 +75,22 @@ def _add_row(table: Table, label: str, shown: Shown, suffix: str, metrics: Mappi
         table.add_row(label, shown.unit, *cells)
 
 
-def _caption(evaluation: Evaluation) -> str:
-    """How large the labels are, which tells how good an error is; and what could not be compared."""
+def remarks(evaluation: Evaluation) -> list[str]:
+    """How large the forces are, which tells how good an error is; and what could not be compared."""
     said = []
     rmse = evaluation.metrics.get("forces_rmse")
     if rmse is not None:
         labels, _ = evaluation.pairs(fields.FORCES)
         rms = float(labels[~torch.isnan(labels)].square().mean().sqrt())
         if rms > 0:
-            said.append(f"RMS force {number(rms * FORCES.factor)} {FORCES.unit}: RMSE is {100 * rmse / rms:.2f} % of it")
+            said.append(
+                f"RMS force {number(rms * FORCES.factor)} {FORCES.unit}: RMSE is {100 * rmse / rms:.2f} % of it"
+            )
     counts = evaluation.dataset.labels
     for label in (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS):
         if label not in evaluation.compared:
-            why = "no labels" if label not in counts else "not predicted"
-            said.append(f"{label}: {why}")
+            if label != fields.STRESS or has_cell:
+                said.append(f"{label}: {'not predicted' if label in counts else 'no labels'}")
         elif counts[label] < len(evaluation.dataset):
             said.append(f"{label}: {counts[label]} of {len(evaluation.dataset)} frames have labels")
-    return "; ".join(said)
+    return said

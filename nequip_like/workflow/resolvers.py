@@ -6,6 +6,7 @@ import importlib.resources
 
 from omegaconf import OmegaConf
 
+from nequip_like.data.catalog import folder_of
 from nequip_like.errors import ConfigError
 
 
@@ -13,9 +14,11 @@ def register_resolvers() -> None:
     """Make the package's resolvers known to OmegaConf; may be called any number of times.
 
     - ``${tutorial_data:ethanol/train.xyz}``: path of a bundled data file.
+    - ``${published_data:3bpa}``: folder of a published data set, downloaded if need be.
     - ``${training_data_stats:NAME}``: see :func:`nequip_like.workflow.setup.register_statistics`.
     """
     OmegaConf.register_new_resolver("tutorial_data", tutorial_data, replace=True)
+    OmegaConf.register_new_resolver("published_data", lambda name: str(folder_of(name)), replace=True)
     if not OmegaConf.has_resolver("training_data_stats"):
         OmegaConf.register_new_resolver("training_data_stats", _too_early)
 

@@ -1,0 +1,1 @@
+"""The commands. Nothing heavy is imported here, so that ``--help`` is quick."""

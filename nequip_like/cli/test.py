@@ -1,0 +1,106 @@
+"""The command ``nequip-test``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from nequip_like.cli.errors import run_cli
+from nequip_like.errors import ConfigError
+
+_EPILOG = """\
+examples:
+  nequip-test outputs/run test_300K.xyz test_600K.xyz
+  nequip-test model.safetensors test.xyz --output results --device auto
+  nequip-test best.ckpt test.xyz --key-mapping dft_e=total_energy dft_f=forces --units energy=kcal/mol
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Test a trained model on labelled data.
+
+    Args:
+        argv: Arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0, or 2 after an error of the user.
+    """
+    arguments = _parser().parse_args(argv)
+
+    def command() -> None:
+        key_mapping, units = _pairs("--key-mapping", arguments.key_mapping), _pairs("--units", arguments.units)
+        # Imported here: torch takes seconds to import, and --help should not.
+        from nequip_like.workflow.test import test_model
+
+        test_model(
+            arguments.model,
+            arguments.data,
+            arguments.output,
+            batch_size=arguments.batch_size,
+            device=arguments.device,
+            key_mapping=key_mapping,
+            units=units,
+        )
+
+    return run_cli(command, debug=arguments.debug)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nequip-test",
+        description="Test a trained model on labelled data. Prints a table of errors for each data set and the frames "
+        "predicted worst, and writes metrics.json, predictions.extxyz and parity.png.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file (.safetensors), checkpoint (.ckpt) or run folder")
+    parser.add_argument("data", metavar="DATA", nargs="+", help="files with labelled structures; each is a data set")
+    parser.add_argument(
+        "--output", metavar="DIR", default="test-results", help="folder for the files (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", metavar="N", type=int, default=16, help="structures at a time (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--key-mapping",
+        metavar="NAME=LABEL",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="names of labels in the files, where they are not the usual ones: my_energy=total_energy my_forces=forces",
+    )
+    parser.add_argument(
+        "--units",
+        metavar="QUANTITY=UNIT",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="units of the files, where they are not eV and Angstrom: energy=kcal/mol length=Bohr",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
+    return parser
+
+
+def _pairs(option: str, entries: Sequence[str]) -> dict[str, str] | None:
+    """``["a=b", ...]`` as a mapping, None if there are none.
+
+    Raises:
+        ConfigError: If an entry is no pair, or a name stands twice.
+    """
+    pairs: dict[str, str] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(
+                f"{option} has '{entry}', which is not of the form name=value", "give MODEL and DATA before the options"
+            )
+        if name in pairs:
+            raise ConfigError(f"{option} names '{name}' twice", "give it once")
+        pairs[name] = value
+    return pairs or None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The parity plot: predictions against labels, one row of panels for each data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nequip_like.data import fields
+from nequip_like.data.graph import volumes
+from nequip_like.errors import DataError
+from nequip_like.inference.evaluation import Evaluation
+from nequip_like.report.tables import number
+from nequip_like.report.units import FORCES, GPA, PER_ATOM_ENERGY, STRESS_GPA, Shown
+
+# Okabe and Ito's palette, which people with colour vision deficiency can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+_MANY_POINTS = 5000
+_STYLE_GREY = "#666666"
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What one panel shows."""
+
+    shown: Shown
+    axis: str
+    groups: dict[str, tuple[np.ndarray, np.ndarray]]  # name of the group: labels, predictions
+
+
+def plot_parity(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
+    """Draw predictions against labels: energies per atom, forces by species, stress, whatever has labels.
+
+    Energies are shown relative to the mean label of their data set. Each panel has equal axes, the line of perfect
+    agreement, the RMSE, and a histogram of the errors.
+
+    Args:
+        evaluations: One row of panels for each.
+        path: The image; its suffix chooses the format.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    rows = {name: _panels(evaluation) for name, evaluation in evaluations.items()}
+    columns = max(1, *(len(panels) for panels in rows.values()))
+    figure = Figure(figsize=(4.2 * columns, 4.0 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes_row, (name, panels) in zip(grid, rows.items(), strict=True):
+        for axes, panel in zip(axes_row, panels, strict=False):
+            _draw(axes, panel)
+        for axes in axes_row[len(panels) :]:
+            axes.set_axis_off()
+        axes_row[0].set_title(name, loc="left", fontweight="bold", parse_math=False)
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(partial, dpi=150)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}", "check the folder and its space") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _panels(evaluation: Evaluation) -> list[_Panel]:
+    panels = []
+    dataset = evaluation.dataset
+    if fields.TOTAL_ENERGY in evaluation.compared:
+        labels, predictions = evaluation.pairs(fields.TOTAL_ENERGY)
+        atoms = torch.tensor([[len(frame[fields.POSITIONS])] for frame in dataset.frames])
+        labels, predictions = labels / atoms, predictions / atoms
+        mean = labels[~labels.isnan()].mean()
+        pair = (labels - mean) * 1e3, (predictions - mean) * 1e3
+        panels.append(_Panel(PER_ATOM_ENERGY, "energy − mean (meV/atom)", {"": _flat(*pair)}))
+    if fields.FORCES in evaluation.compared:
+        labels, predictions = evaluation.pairs(fields.FORCES)
+        types = torch.cat([frame[fields.ATOM_TYPES] for frame in dataset.frames])
+        groups = {
+            name: _flat(labels[types == index], predictions[types == index])
+            for index, name in enumerate(dataset.type_names)
+        }
+        panels.append(_Panel(FORCES, "force component (eV/Å)", groups))
+    if fields.STRESS in evaluation.compared:
+        has_cell = torch.cat([volumes(frame) for frame in dataset.frames]) > 0
+        labels, predictions = evaluation.pairs(fields.STRESS)
+        pair = labels[has_cell] * GPA, predictions[has_cell] * GPA
+        panels.append(_Panel(STRESS_GPA, "stress component (GPa)", {"": _flat(*pair)}))
+    return panels
+
+
+def _flat(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Components that have a label."""
+    known = ~labels.isnan()
+    return labels[known].numpy(), predictions[known].numpy()
+
+
+def _draw(axes: Axes, panel: _Panel) -> None:
+    groups = {name: pair for name, pair in panel.groups.items() if len(pair[0])}
+    labels = np.concatenate([pair[0] for pair in groups.values()])
+    predictions = np.concatenate([pair[1] for pair in groups.values()])
+    low, high = _limits(labels, predictions)
+    axes.plot([low, high], [low, high], color=_STYLE_GREY, linewidth=0.8, zorder=3)
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
+    of_point = np.repeat(np.arange(len(groups)), [len(x) for x, _ in groups.values()])
+    order = np.random.default_rng(0).permutation(len(labels))  # no group on top of the others
+    size, alpha = (8.0, 0.6) if len(labels) < _MANY_POINTS else (3.0, 0.35)
+    point_colours = np.array(colours)[of_point[order]]
+    axes.scatter(
+        labels[order], predictions[order], s=size, c=point_colours, alpha=alpha, linewidths=0, rasterized=True, zorder=2
+    )
+    axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"label: {panel.axis}", ylabel="prediction")
+    axes.set_aspect("equal")
+    axes.locator_params(nbins=5)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.text(0.03, 0.97, _errors(panel, labels, predictions), transform=axes.transAxes, va="top", fontsize=9)
+    if len(groups) > 1:
+        for colour, name in zip(colours, groups, strict=True):
+            axes.plot([], [], "o", color=colour, markersize=5, label=name)
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.86), frameon=False, fontsize=9, handletextpad=0.1)
+    _histogram(axes, predictions - labels)
+
+
+def _errors(panel: _Panel, labels: np.ndarray, predictions: np.ndarray) -> str:
+    """RMSE and MAE of the points drawn, in the units of the tables."""
+    in_axis_unit = {PER_ATOM_ENERGY: 1.0, FORCES: FORCES.factor, STRESS_GPA: 1.0}[panel.shown]
+    error = (predictions - labels) * in_axis_unit
+    rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
+    return f"RMSE {number(rmse)} {panel.shown.unit}\nMAE {number(mae)} {panel.shown.unit}"
+
+
+def _histogram(axes: Axes, errors: np.ndarray) -> None:
+    """Distribution of the errors, in the corner where no point can be of a good model."""
+    span = float(np.quantile(np.abs(errors), 0.99))
+    if len(errors) < 10 or span == 0:
+        return
+    inset = axes.inset_axes((0.66, 0.08, 0.32, 0.22))
+    inset.hist(errors, bins=41, range=(-span, span), color=_STYLE_GREY)
+    inset.set_yticks([])
+    inset.set_xticks([-span, 0.0, span], [f"{-span:.2g}", "0", f"{span:.2g}"], fontsize=6)
+    inset.set_title("error", fontsize=7, pad=2)
+    inset.spines[["top", "right", "left"]].set_visible(False)
+    inset.patch.set_alpha(0.7)
+
+
+def _limits(labels: np.ndarray, predictions: np.ndarray) -> tuple[float, float]:
+    low = float(min(labels.min(), predictions.min()))
+    high = float(max(labels.max(), predictions.max()))
+    margin = 0.05 * (high - low) or max(abs(low) * 0.05, 1e-3)
+    return low - margin, high + margin

@@ -1,0 +1,1 @@
+"""What the commands do, as Python functions: everything a command does can be done from Python."""

@@ -1,0 +1,147 @@
+"""Testing a model: what ``nequip-test`` does, as a function."""
+
+# ruff: noqa: PT028 (test_model is no pytest function)
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from nequip_like.data.dataset import GraphDataset, load_dataset
+from nequip_like.data.sources import FileSource, held_out_sources
+from nequip_like.errors import ConfigError
+from nequip_like.inference.evaluation import Evaluation, evaluate
+from nequip_like.inference.loading import load_any
+from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
+from nequip_like.model.potential import Potential
+from nequip_like.report.files import write_metrics, write_predictions
+from nequip_like.report.parity import plot_parity
+from nequip_like.report.tables import print_evaluations
+
+METRICS_FILE = "metrics.json"
+PREDICTIONS_FILE = "predictions.extxyz"
+PARITY_FILE = "parity.png"
+
+Data = str | Path | Sequence[str | Path] | Mapping[str, Any]
+
+
+def test_model(
+    model: str | Path | Potential,
+    data: Data,
+    output: str | Path,
+    *,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    device: str | torch.device = "cpu",
+    key_mapping: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    console: Console | None = None,
+) -> dict[str, Evaluation]:
+    """Test a model on data sets: prints tables, writes ``metrics.json``, ``predictions.extxyz`` and ``parity.png``.
+
+    Args:
+        model: A model file, a checkpoint, a run folder, or a potential.
+        data: Files, or ``{name: file}``. Each is a data set; without names they are called as their files. Instead of a
+            file a mapping may stand, as in a config's ``data.test``: ``{file: ..., index: ..., units: ...}``.
+        output: Folder for the files; made if it is not there. Files of an earlier test in it are replaced.
+        batch_size: Structures at a time; metrics do not depend on it.
+        device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
+        key_mapping: ``{name in the file: label}``, where names are not the usual ones.
+        units: ``{"energy": ..., "length": ...}`` of the files; eV and Angstrom by default.
+        console: Where to print; the terminal by default.
+
+    Returns:
+        The evaluation of each data set, by name.
+
+    Raises:
+        ModelFileError: If the model cannot be read.
+        DataError: If the data cannot be read, lacks all labels, or has a species that the model does not know.
+        ModelError: If a prediction is not finite.
+        ConfigError: If there is no such device, unit or label.
+    """
+    console = console or Console()
+    if isinstance(model, Potential):
+        potential, origin = model, ""
+    else:
+        potential, card = load_any(model)
+        weights = f" ({card['weights']} weights)" if "weights" in card else ""
+        origin = f"model: {card['path']}{weights}"
+    datasets = {
+        name: load_dataset(
+            source.files,
+            potential.type_names,
+            potential.cutoff,
+            source.key_mapping,
+            source.units,
+            index=source.index,
+            name=name,
+        )
+        for name, source in _sources(data, key_mapping, units).items()
+    }
+    if origin:
+        console.print(origin, markup=False, highlight=False, soft_wrap=True)
+    return report_test_sets(potential, datasets, output, batch_size, console, device)
+
+
+# Not a test of ours, whatever its name says to pytest.
+test_model.__test__ = False  # type: ignore[attr-defined]
+
+
+def report_test_sets(
+    potential: Potential,
+    datasets: Mapping[str, GraphDataset],
+    output: str | Path,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    console: Console | None = None,
+    device: str | torch.device | None = None,
+) -> dict[str, Evaluation]:
+    """Evaluate a potential on data sets that are read already; prints and writes what :func:`test_model` does.
+
+    Args:
+        potential: The potential.
+        datasets: ``{name: data set}``.
+        output: Folder for the files; made if it is not there.
+        batch_size: Structures at a time.
+        console: Where to print; the terminal by default.
+        device: Where to compute; where the potential is by default.
+
+    Returns:
+        The evaluation of each data set, by name.
+
+    Raises:
+        DataError: If a data set has no label that the model predicts, or a file cannot be written.
+        ModelError: If a data set was made for another model, or if a prediction is not finite.
+        ConfigError: If there is no such device.
+    """
+    console = console or Console()
+    output = Path(output)
+    if device is None:
+        device = next(potential.parameters()).device
+    evaluations = {name: evaluate(potential, dataset, batch_size, device) for name, dataset in datasets.items()}
+    print_evaluations(evaluations, console)
+    write_metrics(evaluations, output / METRICS_FILE)
+    write_predictions(evaluations, output / PREDICTIONS_FILE)
+    plot_parity(evaluations, output / PARITY_FILE)
+    console.print(
+        f"written to {output}: {METRICS_FILE}, {PREDICTIONS_FILE}, {PARITY_FILE}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return evaluations
+
+
+def _sources(
+    data: Data, key_mapping: Mapping[str, str] | None, units: Mapping[str, str] | None
+) -> dict[str, FileSource]:
+    sources: dict[str, FileSource] = {}
+    for name, source in held_out_sources(data, "test", key_mapping, units).items():
+        if not isinstance(source, FileSource):
+            raise ConfigError(f"the data set '{name}' is {source.size!r}, not a file", "give files to test on")
+        sources[name] = source
+    if not sources:
+        raise ConfigError("no data to test on", "give one file or more")
+    return sources
