@@ -210,7 +210,11 @@ def main() -> None:
         for child in children.values():
             child.close()
         results.append(row)
-        print(" ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()))
+        print(
+            " ".join(
+                f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
+            )
+        )
     if options.json:
         options.json.write_text(json.dumps({"cases": results}, indent=1))
 

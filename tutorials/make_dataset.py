@@ -71,9 +71,7 @@ def sample_ethanol(sample: Sample) -> list[Atoms]:
     atoms = molecule("CH3CH2OH")
     atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
     MaxwellBoltzmannDistribution(atoms, temperature_K=sample.temperature, rng=rng)
-    dynamics = Langevin(
-        atoms, 0.5 * units.fs, temperature_K=sample.temperature, friction=0.01 / units.fs, rng=rng
-    )
+    dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=sample.temperature, friction=0.01 / units.fs, rng=rng)
     dynamics.run(round(sample.equilibration / 0.5))
     frames = []
     for _ in range(sample.frames):
@@ -106,9 +104,7 @@ def pbe(atoms: Atoms) -> Atoms:
         raise RuntimeError(f"PBE/def2-SVP did not converge for {atoms.get_chemical_formula()}")
     gradient = field.nuc_grad_method().kernel() if len(atoms) > 1 else np.zeros((1, 3))
     labelled = atoms.copy()
-    labelled.calc = SinglePointCalculator(
-        labelled, energy=energy * HARTREE, forces=-gradient * HARTREE / BOHR
-    )
+    labelled.calc = SinglePointCalculator(labelled, energy=energy * HARTREE, forces=-gradient * HARTREE / BOHR)
     return labelled
 
 

@@ -7,6 +7,7 @@ input irreps, where this package has one matrix for each block.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from nequip_like.errors import ModelFileError
 from nequip_like.model.nequip import NequIPEnergy
 from nequip_like.model.potential import Potential
 from nequip_like.nn.features import Linear, SelfConnection
+from nequip_like.nn.interaction import InteractionLayer
 
 
 def load_nequip_weights(potential: Potential, state: Mapping[str, Tensor]) -> None:
@@ -58,7 +60,7 @@ def _blocks(potential: Potential) -> dict[str, list[Tensor]]:
     blocks: dict[str, list[Tensor]] = {"type_embed.embed_module.weight": [model.type_embedding]}
     if isinstance(model.radial.frequencies, torch.nn.Parameter):
         blocks["bessel_encode.bessel_weights"] = [model.radial.frequencies]
-    for i, layer in enumerate(model.layers):
+    for i, layer in enumerate(cast(list[InteractionLayer], list(model.layers))):
         name = f"layer{i}_convnet.conv."
         blocks[name + "linear_1.weight"] = _in_source_order(layer.linear_in)
         for j, weight in enumerate(layer.radial_mlp.weights):

@@ -62,7 +62,7 @@ class Field:
 
 _ROWS = (
     Field(POSITIONS, "node", (3,), "Angstrom", torch.float64, "vector", "atomic positions"),
-    Field(CELL, "graph", (3, 3), "Angstrom", torch.float64, "vector", "lattice vectors as rows; zeros without a cell"),
+    Field(CELL, "graph", (3, 3), "Angstrom", torch.float64, "vector", "lattice vectors as rows; zeros if no cell"),
     Field(PBC, "graph", (3,), "", torch.bool, "scalar", "periodic along each lattice vector"),
     Field(ATOMIC_NUMBERS, "node", (), "", torch.int64, "scalar", "atomic numbers"),
     Field(ATOM_TYPES, "node", (), "", torch.int64, "scalar", "index into the model's type names"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -41,7 +42,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         raise DataError("cannot make a batch of no structures")
     keys = graphs[0].keys() - {fields.BATCH}
     for i, graph in enumerate(graphs):
-        if (difference := keys ^ (graph.keys() - {fields.BATCH})):
+        if difference := keys ^ (graph.keys() - {fields.BATCH}):
             raise DataError(
                 f"structures 0 and {i} of a batch have different fields: {', '.join(sorted(difference))}",
                 "a missing label is NaN in its frame, never an absent key",
@@ -69,7 +70,7 @@ def split(batch: Graph) -> list[Graph]:
         starts.append(starts[-1] + count)
     owner_of_edge = batch_index(batch)[batch[fields.EDGE_INDEX][0]] if fields.EDGE_INDEX in batch else None
     graphs = []
-    for i, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for i, (start, stop) in enumerate(pairwise(starts)):
         graph: Graph = {}
         for key, value in batch.items():
             owner = fields.field(key).owner

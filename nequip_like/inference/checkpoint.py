@@ -75,7 +75,7 @@ def _read(path: Path) -> Any:
         Exception
     ) as error:  # torch raises anything, from KeyError to UnpicklingError, for a file that is not its own
         text = str(error)
-        if "weights_only" in text or "Unsupported" in text:
+        if "Unsupported global" in text or "Unsupported class" in text:
             raise ModelFileError(
                 f"{path} holds more than tensors and plain values, so loading it might run code; it was not read",
                 "give a checkpoint that nequip_like wrote, or a model.safetensors",

@@ -69,7 +69,9 @@ def NequIPGNNModel(  # noqa: N802 (the name that configs use)
         ConfigError: If an argument is out of range.
     """
     if num_layers < 1 or l_max < 0:
-        raise ConfigError(f"num_layers is {num_layers}, l_max is {l_max}", "use 1 or more layers and l_max of 0 or more")
+        raise ConfigError(
+            f"num_layers is {num_layers}, l_max is {l_max}", "use 1 or more layers and l_max of 0 or more"
+        )
     channels = [num_features] * (l_max + 1) if isinstance(num_features, int) else list(num_features)
     if len(channels) != l_max + 1 or any(not isinstance(count, int) or count < 1 for count in channels):
         raise ConfigError(

@@ -26,6 +26,9 @@ class NequIPEnergy(nn.Module):
     Arguments are those of :func:`nequip_like.model.FullNequIPGNNModel`, already checked.
     """
 
+    sender_norm: Tensor
+    inverse_cutoffs: Tensor
+
     def __init__(
         self,
         *,

@@ -39,7 +39,7 @@ def activation(name: str | None) -> Activation | None:
     if name in (None, "None", "null"):
         return None
     try:
-        return _ACTIVATIONS[name]  # type: ignore[index]
+        return _ACTIVATIONS[name]
     except KeyError:
         raise ConfigError(f"unknown activation '{name}'", f"use one of {', '.join(_ACTIVATIONS)}") from None
 

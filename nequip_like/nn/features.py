@@ -165,9 +165,7 @@ class Gate(nn.Module):
         """Map features of ``irreps_in`` to features of ``irreps_out``."""
         outputs = [
             function(features[kind][..., :width])
-            for kind, width, function in zip(
-                self.scalar_kinds, self.scalar_widths, self.scalar_functions, strict=True
-            )
+            for kind, width, function in zip(self.scalar_kinds, self.scalar_widths, self.scalar_functions, strict=True)
         ]
         if not self.gated_kinds:
             return outputs

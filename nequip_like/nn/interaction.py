@@ -14,7 +14,9 @@ from nequip_like.nn.mlp import ScalarMLP
 
 
 class InteractionLayer(nn.Module):
-    """``x <- gate(W2 sum_j TP(W1 x_j / sqrt(N), Y(r_ij); MLP(r_ij)) + self-connection(x))`` (Batzner et al. 2022, fig. 1).
+    """``x <- gate(W2 sum_j TP(W1 x_j / sqrt(N), Y(r_ij); MLP(r_ij)) + self-connection(x))``.
+
+    This is the interaction block of Batzner et al. 2022, figure 1.
 
     The normalisation by the average number of neighbours N is that of the *sending* atom's species, as in NequIP.
 
@@ -25,7 +27,7 @@ class InteractionLayer(nn.Module):
         num_radial: Width of the radial embedding.
         radial_mlp: Depth and width of the radial network.
         embedding_dim: Width of the species embedding.
-        self_connection: Whether atoms see their own features (never in the first layer, so that an isolated atom has none).
+        self_connection: Whether atoms see their own features.
         resnet: Whether features are added to those that came in, where irreps allow.
         activations: Names of the activations of scalars and of gates, each for even ("e") and odd ("o").
         kernel: "batched" or "reference".

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class ScalarMLP(nn.Module):
         self.activation = activation(nonlinearity)
         self.weights = nn.ParameterList(
             nn.Parameter(torch.empty(width_in, width_out, dtype=dtype).uniform_(-math.sqrt(3), math.sqrt(3)))
-            for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+            for width_in, width_out in pairwise(widths)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -31,6 +31,10 @@ class ZBL(nn.Module):
         polynomial_cutoff_p: Exponent of the envelope.
     """
 
+    numbers: Tensor
+    weights: Tensor
+    decays: Tensor
+
     def __init__(
         self,
         type_names: Sequence[str],
@@ -55,9 +59,7 @@ class ZBL(nn.Module):
         self.prefactor = 0.5 * _COULOMB[units]
         self.envelope = PolynomialEnvelope(polynomial_cutoff_p)
 
-    def forward(
-        self, lengths: Tensor, scaled: Tensor, atom_types: Tensor, centre: Tensor, neighbour: Tensor
-    ) -> Tensor:
+    def forward(self, lengths: Tensor, scaled: Tensor, atom_types: Tensor, centre: Tensor, neighbour: Tensor) -> Tensor:
         """Energy of each atom, shape (atoms,), float64.
 
         Args:

@@ -66,9 +66,7 @@ class PolynomialEnvelope(nn.Module):
         """Envelope of the scaled distance ``x = r / cutoff``, any shape."""
         p = self.p
         power = x**p
-        value = 1.0 - power * (
-            (p + 1.0) * (p + 2.0) / 2.0 - x * (p * (p + 2.0)) + (x * x) * (p * (p + 1.0) / 2.0)
-        )
+        value = 1.0 - power * ((p + 1.0) * (p + 2.0) / 2.0 - x * (p * (p + 2.0)) + (x * x) * (p * (p + 1.0) / 2.0))
         return value * (x < 1.0)
 
 

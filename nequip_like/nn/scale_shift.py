@@ -55,6 +55,9 @@ class PerTypeScaleShift(nn.Module):
         shifts_trainable: Whether shifts are trained.
     """
 
+    scales: Tensor
+    shifts: Tensor
+
     def __init__(
         self,
         type_names: Sequence[str],

@@ -83,13 +83,15 @@ def remarks(evaluation: Evaluation) -> list[str]:
         labels, _ = evaluation.pairs(fields.FORCES)
         rms = float(labels[~torch.isnan(labels)].square().mean().sqrt())
         if rms > 0:
+            percent = 100 * rmse / rms
             said.append(
-                f"RMS force {number(rms * FORCES.factor)} {FORCES.unit}: RMSE is {100 * rmse / rms:.2f} % of it"
+                f"RMS of the forces {number(rms * FORCES.factor)} {FORCES.unit}; the RMSE is {percent:.2f} % of it"
             )
     counts = evaluation.dataset.labels
+    periodic = any(bool(frame[fields.PBC].any()) for frame in evaluation.dataset.frames)
     for label in (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS):
         if label not in evaluation.compared:
-            if label != fields.STRESS or has_cell:
+            if label != fields.STRESS or periodic:
                 said.append(f"{label}: {'not predicted' if label in counts else 'no labels'}")
         elif counts[label] < len(evaluation.dataset):
             said.append(f"{label}: {counts[label]} of {len(evaluation.dataset)} frames have labels")

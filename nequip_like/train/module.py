@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import hydra.utils
 import lightning
@@ -63,16 +63,16 @@ class NequIPLightningModule(lightning.LightningModule):
         info: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        # Not recursive: a builder takes its parts (a pair potential, say) as plain values, so that a file can hold them.
-        self.model = _build("model", model, Potential, recursive=False)
+        # Not recursive: a builder takes its parts (a pair potential, say) as plain values, which a file can hold.
+        self.model: Potential = _build("model", model, Potential, recursive=False)
         self.optimizer_config = optimizer
         self.lr_scheduler_config = lr_scheduler
         self.info = dict(info or {})
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
-        self.loss = self._managers("loss", loss, 1)[0] if loss is not None else None
+        self.loss: MetricsManager | None = _first(self._managers("loss", loss, 1))
         if self.loss is not None and not self.loss.has_weighted_sum:
             raise ConfigError("training_module.loss has no term with a coefficient", "give coeffs above 0")
-        self.train_metrics = self._managers("train_metrics", train_metrics, 1)[0] if train_metrics else None
+        self.train_metrics: MetricsManager | None = _first(self._managers("train_metrics", train_metrics, 1))
         self.val_metrics = self._managers("val_metrics", val_metrics, counts["val"])
         self.test_metrics = self._managers("test_metrics", test_metrics, counts["test"])
 
@@ -130,30 +130,30 @@ class NequIPLightningModule(lightning.LightningModule):
 
     def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its validation set."""
-        self.val_metrics[dataloader_idx].update(self.evaluation_model(batch), batch)
+        _each(self.val_metrics)[dataloader_idx].update(self.evaluation_model(batch), batch)
 
     def test_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its test set."""
-        self.test_metrics[dataloader_idx].update(self.evaluation_model(batch), batch)
+        _each(self.test_metrics)[dataloader_idx].update(self.evaluation_model(batch), batch)
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums of each validation set."""
-        for manager in self.val_metrics:
+        for manager in _each(self.val_metrics):
             manager.reset()
 
     def on_test_epoch_start(self) -> None:
         """Start the sums of each test set."""
-        for manager in self.test_metrics:
+        for manager in _each(self.test_metrics):
             manager.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of each validation set."""
-        for i, manager in enumerate(self.val_metrics):
+        for i, manager in enumerate(_each(self.val_metrics)):
             self._log(f"val{i}_epoch", manager.compute())
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of each test set."""
-        for i, manager in enumerate(self.test_metrics):
+        for i, manager in enumerate(_each(self.test_metrics)):
             self._log(f"test{i}_epoch", manager.compute())
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
@@ -218,13 +218,20 @@ class EMALightningModule(NequIPLightningModule):
     @property
     def evaluation_model(self) -> Potential:
         """The averaged weights."""
-        model: Potential = self.ema.module
-        return model
+        return cast(Potential, self.ema.module)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the average follow."""
         super().optimizer_step(*args, **kwargs)
         self.ema.update_parameters(self.model)
+
+
+def _each(managers: nn.ModuleList) -> list[MetricsManager]:
+    return cast(list[MetricsManager], list(managers))
+
+
+def _first(managers: nn.ModuleList) -> MetricsManager | None:
+    return _each(managers)[0] if len(managers) else None
 
 
 def _build(name: str, config: Any, kind: type, recursive: bool = True, **extra: Any) -> Any:
@@ -246,4 +253,3 @@ def _build(name: str, config: Any, kind: type, recursive: bool = True, **extra: 
     if not isinstance(built, kind):
         raise ConfigError(f"training_module.{name}: {arguments['_target_']} gives no {kind.__name__}")
     return built
-

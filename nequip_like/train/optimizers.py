@@ -33,7 +33,9 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> Optimizer:
         parameters = hydra.utils.instantiate(groups, model=model)
     optimizer = _instantiate("optimizer", arguments, parameters)
     if not isinstance(optimizer, Optimizer):
-        raise ConfigError(f"optimizer: {arguments.get('_target_')} is no torch optimizer", "for example torch.optim.Adam")
+        raise ConfigError(
+            f"optimizer: {arguments.get('_target_')} is no torch optimizer", "for example torch.optim.Adam"
+        )
     return optimizer
 
 

@@ -133,7 +133,9 @@ def _nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
         return []
     nodes = resolved(section, config)
     if not isinstance(nodes, Mapping):
-        raise ConfigError(f"{section} is a {type(nodes).__name__}", "give a mapping from names to nodes with a _target_")
+        raise ConfigError(
+            f"{section} is a {type(nodes).__name__}", "give a mapping from names to nodes with a _target_"
+        )
     built = []
     for name, node in nodes.items():
         if node is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 from rich.table import Table
@@ -25,13 +26,15 @@ def print_data(console: Console, data: DataModule) -> None:
         console.print(data.reference.describe())
 
 
-def print_training(console: Console, data: DataModule, module: NequIPLightningModule, monitor: str, folder: Path) -> None:
+def print_training(
+    console: Console, data: DataModule, module: NequIPLightningModule, monitor: str, folder: Path
+) -> None:
     """Print what is trained and monitored, the size of the model, and where output goes."""
     table = Table(title="Training", title_justify="left", show_header=False)
     if module.loss is not None:
         table.add_row("loss", _terms(module.loss))
     if module.val_metrics:
-        table.add_row("monitored", f"{monitor} (weighted_sum: {_terms(module.val_metrics[0])})")
+        table.add_row("monitored", f"{monitor} (weighted_sum: {_terms(cast(MetricsManager, module.val_metrics[0]))})")
     for stage, sets in (("train", {"train": data.train_set}), ("val", data.val_sets), ("test", data.test_sets)):
         table.add_row(f"labels, {stage}", _labels(sets))
     table.add_row("untrained labels", _untrained(data.train_set, module))

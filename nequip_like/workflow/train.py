@@ -63,7 +63,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     OmegaConf.set_struct(config, True)
     run = setup.tasks(config)
     folder = setup.output_folder(config)
-    console = Console(quiet=rank_zero_only.rank != 0)
+    console = Console(quiet=_rank() != 0)
     data = setup.build_data(config)
     summary.print_data(console, data)
 
@@ -94,6 +94,11 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
             if task == "test" and trainer.is_global_zero:
                 report_test_sets(module.evaluation_model, data.test_sets, folder, data.val_batch_size, console)
     return result
+
+
+def _rank() -> int:
+    """Rank of this process, before there is a trainer: launchers tell it by the environment."""
+    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def _check(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:

@@ -101,7 +101,7 @@ def test_parity_keeps_both_kinds():
     ],
 )
 def test_config_round_trip(changes):
-    original = NequIPGNNModel(**SMALL, **changes)
+    original = NequIPGNNModel(**{**SMALL, **changes})
     text = json.dumps(original.config)
     again = families.build(json.loads(text))
     assert json.dumps(again.config) == text

@@ -61,10 +61,8 @@ class BatchedConvolution(nn.Module):
             weight = weights[:, block.start : stop].reshape(edges, len(block.paths), block.width)
             source = gather_rows(features[block.source], neighbour)
             matrices = (harmonics @ getattr(self, f"coupling_{block.source}")).view(edges, rows, block.dim)
-            if block.dim == 1:
-                message = matrices * source  # a scalar source: the product is an outer product
-            else:
-                message = torch.bmm(matrices, source)
+            # For a scalar source the matrix has one column: the product is an outer product.
+            message = matrices * source if block.dim == 1 else torch.bmm(matrices, source)
             message = message * weight[:, getattr(self, f"path_of_row_{block.source}")]
             summed = sum_rows(message, centre, atoms)
             for index, part in zip(block.paths, summed.split(block.dims, dim=1), strict=True):
