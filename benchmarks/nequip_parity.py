@@ -3,10 +3,10 @@
     python benchmarks/nequip_parity.py --make-env build/nequip      # once: an environment with nequip
     python benchmarks/nequip_parity.py --peer build/nequip/bin/python [--json FILE] [--store DIR]
 
-nequip runs in a process of its own environment; the two exchange .npz files without pickles. For each case both models
-are built from the same arguments. Then nequip's weights are loaded here, and ours there, and parameter counts, energies,
-atomic energies, forces, stress and virial of a molecule and of a triclinic crystal are compared. An error is the largest
-difference over the largest magnitude. ``--store`` writes the small reference that the tests read.
+nequip runs in a process of its own environment; the two exchange .npz files without pickles. For each case both
+models are built from the same arguments. Then nequip's weights are loaded here, and ours there, and parameter counts,
+energies, atomic energies, forces, stress and virial of a molecule and of a triclinic crystal are compared. An error is
+the largest difference over the largest magnitude. ``--store`` writes the small reference that the tests read.
 """
 
 import argparse
@@ -169,7 +169,8 @@ def compare(entry, peer, graphs):
 
 
 def relative_error(actual, expected):
-    return float(np.abs(actual.reshape(expected.shape) - expected).max() / np.abs(expected).max())
+    error = float(np.abs(actual.reshape(expected.shape) - expected).max() / np.abs(expected).max())
+    return error if np.isfinite(error) else float("inf")  # max() would lose a NaN
 
 
 def is_equal(row):

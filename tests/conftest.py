@@ -1,6 +1,11 @@
-"""Settings of every test process: threads, and no windows and no network."""
+"""Settings of every test process: threads, and no windows and no network. Small labelled data sets."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -70,3 +75,104 @@ def write_labelled():
         return path
 
     return write
+
+
+# What makes a model and a run as small as they can be while every part is there.
+TINY = (
+    "model.num_layers=2",
+    "model.num_features=4",
+    "model.radial_mlp_depth=1",
+    "model.radial_mlp_width=8",
+    "model.model_dtype=float64",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=1",
+)
+
+
+@pytest.fixture(scope="session")
+def molecule_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 frames of shaken formaldehyde (H, C, O) with energies and forces of a Morse potential; made once."""
+    import ase.io
+    import numpy as np
+    from ase import Atoms
+    from ase.calculators.morse import MorsePotential
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    rng = np.random.default_rng(0)
+    rest = [[0, 0, 0], [1.2, 0, 0], [-0.6, 0.93, 0], [-0.6, -0.93, 0]]
+    frames = []
+    for _ in range(24):
+        atoms = Atoms("COH2", np.array(rest) + rng.normal(scale=0.05, size=(4, 3)))
+        atoms.calc = MorsePotential(epsilon=1.0, r0=1.2, rho0=3.0, rcut1=3.0, rcut2=3.5)
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        frames.append(atoms)
+    path = tmp_path_factory.mktemp("molecules") / "molecules.xyz"
+    ase.io.write(path, frames)
+    return path
+
+
+@pytest.fixture(scope="session")
+def crystal_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 frames of strained and shaken copper (4 atoms) with energies, forces and stress of EMT; made once."""
+    import ase.io
+    import numpy as np
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    rng = np.random.default_rng(1)
+    frames = []
+    for _ in range(24):
+        atoms = bulk("Cu", "fcc", a=3.6, cubic=True)
+        strain = np.eye(3) + rng.normal(scale=0.02, size=(3, 3))
+        atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
+        atoms.positions += rng.normal(scale=0.08, size=(4, 3))
+        atoms.calc = EMT()
+        results = {
+            "energy": atoms.get_potential_energy(),
+            "forces": atoms.get_forces(),
+            "stress": atoms.get_stress(),
+        }
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    path = tmp_path_factory.mktemp("crystals") / "crystals.xyz"
+    ase.io.write(path, frames)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny() -> list[str]:
+    """Overrides that make model and run as small as they can be."""
+    return list(TINY)
+
+
+@pytest.fixture
+def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
+    """Compose a config of a tiny run on the molecules, as a user of the Python API does: ``compose("run=[val]")``.
+
+    14 frames to train, 5 to validate, 5 to test; output in the test's folder.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+
+    from nequip_like.workflow.resolvers import register_resolvers
+
+    def compose(*overrides: str, name: str = "train") -> Any:
+        register_resolvers()
+        with initialize_config_module("nequip_like.conf", version_base="1.3"):
+            return hydra_compose(
+                name,
+                [
+                    f"data.train={molecule_file}",
+                    "data.val=5",
+                    "data.test=5",
+                    "cutoff_radius=4.0",
+                    f"output_dir={tmp_path / 'run'}",
+                    *TINY,
+                    *overrides,
+                ],
+            )
+
+    return compose

@@ -38,7 +38,8 @@ def main() -> None:
         print(HELP)
         return
     debug = "--debug" in arguments
-    sys.argv[1:] = _by_path([argument for argument in arguments if argument != "--debug"])
+    sys.argv[1:] = _from_here(_by_path([argument for argument in arguments if argument != "--debug"]))
+    _check_names(sys.argv[1:])
 
     import hydra
     from hydra.core.config_search_path import ConfigSearchPath
@@ -57,8 +58,13 @@ def main() -> None:
 
     from nequip_like.cli.errors import run_cli
 
+    started = False
+
     @hydra.main(version_base="1.3", config_path=str(Path.cwd()), config_name="train")
     def job(config: DictConfig) -> None:
+        nonlocal started
+        started = True
+
         def run() -> None:
             # Imported here, behind Hydra's own options, because torch takes its time.
             from nequip_like.workflow.train import train
@@ -69,7 +75,11 @@ def main() -> None:
         if code := run_cli(run, debug=debug):
             sys.exit(code)
 
-    job()
+    try:
+        job()
+    except SystemExit as end:
+        # Before the job starts it is the command line or a config that Hydra, which says so, cannot understand.
+        sys.exit(2 if end.code == 1 and not started else end.code)
 
 
 def _quiet_lightning() -> None:
@@ -94,6 +104,47 @@ def _by_path(arguments: list[str]) -> list[str]:
             rest = arguments[:i] + arguments[i + 1 :]
             return ["--config-path", str(path.parent), "--config-name", path.name, *rest]
     return arguments
+
+
+def _from_here(arguments: list[str]) -> list[str]:
+    """Let a relative ``--config-path`` begin at the current folder, where Hydra would begin at this file."""
+    result = list(arguments)
+    for i, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option not in ("-cp", "--config-path"):
+            continue
+        if equals:
+            result[i] = f"{option}={_absolute(value)}"
+        elif i + 1 < len(arguments):
+            result[i + 1] = _absolute(arguments[i + 1])
+    return result
+
+
+def _absolute(folder: str) -> str:
+    return folder if "://" in folder else str(Path(folder).expanduser().absolute())
+
+
+def _check_names(arguments: list[str]) -> None:
+    """Refuse a ``train.yaml`` that takes in ``train``: it would be itself, and hide the package's."""
+    paths = [arguments[i + 1] for i, argument in enumerate(arguments[:-1]) if argument in ("-cp", "--config-path")]
+    file = Path(paths[0] if paths else ".") / "train.yaml"
+    if not file.is_file():
+        return
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        content = OmegaConf.load(file)
+    except (YAMLError, OSError):
+        return
+    defaults = content.get("defaults") if OmegaConf.is_dict(content) else None
+    if defaults is not None and "train" in list(defaults):
+        print(
+            f"error: the config {file.absolute()} takes in 'train', which is its own name\n"
+            "  -> rename it, for example to my_train.yaml",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 if __name__ == "__main__":

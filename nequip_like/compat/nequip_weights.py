@@ -27,10 +27,21 @@ def load_nequip_weights(potential: Potential, state: Mapping[str, Tensor]) -> No
         state: ``state_dict()`` of NequIP's graph model.
 
     Raises:
-        ModelFileError: If an entry is missing or has another size.
+        ModelFileError: If an entry is missing or has another size, or if the state has weights that find no place.
     """
+    groups = _blocks(potential)
+    unused = [
+        name
+        for name, value in state.items()
+        if name.endswith(".weight") and value.numel() and not name.endswith(tuple(groups))
+    ]
+    if unused:
+        raise ModelFileError(
+            f"the model has no place for the NequIP weights {', '.join(unused)}",
+            "build both models with the same hyper-parameters",
+        )
     with torch.no_grad():
-        for key, blocks in _blocks(potential).items():
+        for key, blocks in groups.items():
             name = next((name for name in state if name.endswith(key)), None)
             if name is None:
                 raise ModelFileError(f"the NequIP weights have no entry that ends in '{key}'")

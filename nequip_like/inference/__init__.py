@@ -1,8 +1,11 @@
-"""Using a trained potential: model files, predictions, evaluation on labelled data."""
+"""Using a trained potential: model files, predictions, evaluation on labelled data.
 
-from nequip_like.inference.evaluation import Evaluation, evaluate
+``nequip_like.inference.evaluation`` is imported by its name: it needs the metrics of training, which a simulation
+does not.
+"""
+
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.model_file import load, read_card, save
 from nequip_like.inference.predictor import Predictor
 
-__all__ = ["Evaluation", "Predictor", "evaluate", "load", "load_any", "read_card", "save"]
+__all__ = ["Predictor", "load", "load_any", "read_card", "save"]

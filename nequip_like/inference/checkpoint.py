@@ -6,6 +6,7 @@ The Lightning modules of this package put ``{"format_version": 1, "potential": c
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"no such file: {path.absolute()}", "give a checkpoint of a training run")
-    content = _read(path)
+    content = read_checkpoint(path)
     own = content.get(CHECKPOINT_KEY) if isinstance(content, Mapping) else None
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     if not isinstance(own, Mapping) or not isinstance(state, Mapping):
@@ -68,9 +69,16 @@ def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any]]:
     return potential, card
 
 
-def _read(path: Path) -> Any:
+def read_checkpoint(path: Path) -> Any:
+    """Content of a checkpoint file, on the CPU: tensors and plain values only.
+
+    Raises:
+        ModelFileError: If the file holds anything else, or is damaged.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign files, which are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (
         Exception
     ) as error:  # torch raises anything, from KeyError to UnpicklingError, for a file that is not its own

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ase.data import chemical_symbols
@@ -42,10 +43,10 @@ def write_predictions(evaluations: Mapping[str, Evaluation], path: str | Path) -
     """Write all frames with labels and predictions, as extended XYZ that ``ase.io.read`` reads.
 
     Labels stand under ASE's names (``energy``, ``forces``, ``stress``), so ``atoms.get_potential_energy()`` gives the
-    label. Predictions stand beside them: ``predicted_energy`` and ``predicted_stress`` (9 numbers, 3 x 3, tension
-    positive) in ``atoms.info``, ``predicted_forces`` and ``predicted_energies`` (of the atoms) in ``atoms.arrays``;
-    ``data_set`` and ``origin`` in ``atoms.info`` tell where a frame comes from. Units are eV and Angstrom. Numbers have
-    all their digits, which ASE's own writer cuts to eight decimals.
+    label. Predictions stand beside them: in ``atoms.info`` ``predicted_energy`` and ``predicted_stress`` (9 numbers,
+    ``reshape(3, 3)`` makes the matrix; tension positive), in ``atoms.arrays`` ``predicted_forces`` and
+    ``predicted_energies`` (of the atoms). ``data_set`` and ``origin`` in ``atoms.info`` tell where a frame comes from.
+    Units are eV and Angstrom. Numbers have all their digits, which ASE's own writer cuts to eight decimals.
 
     A label or stress that a frame does not have is left out; forces that some of its atoms lack are ``nan``.
 
@@ -117,4 +118,5 @@ def _write(path: str | Path, parts: Iterable[str]) -> None:
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}", "check the folder and its space") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def plot_parity(evaluations: Mapping[str, Evaluation], path: str | Path) -> None
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}", "check the folder and its space") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _panels(evaluation: Evaluation) -> list[_Panel]:

@@ -34,30 +34,24 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     return table
 
 
-def worst_table(name: str, evaluation: Evaluation) -> Table:
-    """The frames with the largest errors, worst first."""
-    shown = next(
-        shown
-        for shown in (FORCES, PER_ATOM_ENERGY, STRESS)
-        if shown.metric == (evaluation.worst[0].quantity if evaluation.worst else FORCES.metric)
-    )
+def worst_lines(name: str, evaluation: Evaluation) -> list[str]:
+    """The frames with the largest errors, worst first, under a heading. Lines, because paths are long."""
+    if not evaluation.worst:
+        return []
+    quantity = evaluation.worst[0].quantity
+    shown = next(shown for shown in (FORCES, PER_ATOM_ENERGY, STRESS) if shown.metric == quantity)
     kind = "absolute error" if shown is PER_ATOM_ENERGY else "RMSE"
-    table = Table(title=Text(f"{name}: worst frames by {shown.label}"), title_justify="left")
-    table.add_column("frame", overflow="fold")
-    table.add_column(f"{kind} ({shown.unit})", justify="right")
-    for frame in evaluation.worst:
-        table.add_row(Text(frame.origin), number(frame.error * shown.factor))
-    return table
+    heading = f"{name}: worst frames, {kind} of the {shown.label} in {shown.unit}"
+    return [heading, *(f"{number(frame.error * shown.factor):>9}  {frame.origin}" for frame in evaluation.worst)]
 
 
 def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | None = None) -> None:
-    """Print the tables of all data sets."""
+    """Print the tables of all data sets, with remarks and the worst frames."""
     console = console or Console()
     for name, evaluation in evaluations.items():
         console.print(evaluation_table(name, evaluation))
-        for remark in remarks(evaluation):
-            console.print(remark, markup=False, highlight=False, soft_wrap=True)
-        console.print(worst_table(name, evaluation))
+        for line in (*remarks(evaluation), *worst_lines(name, evaluation), ""):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def number(value: float) -> str:

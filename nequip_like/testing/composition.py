@@ -30,7 +30,7 @@ def check_batching(potential: Potential, structures: Sequence[Atoms], tolerance:
 
 
 def check_isolated_atoms(potential: Potential, energies: Mapping[str, float]) -> None:
-    """An atom without neighbours has exactly its isolated energy and no force; so have many, in one graph without edges.
+    """An atom without neighbours has exactly its isolated energy and no force, alone and in a graph without edges.
 
     Args:
         potential: The potential to check.

@@ -128,7 +128,7 @@ class PotentialContract:
             derivatives.check_forces(potential, atoms, TOLERANCES["float64"].finite_differences)
 
     def test_stress_is_strain_derivative(self, variant: Mapping[str, Any]) -> None:
-        """stress = dE/dstrain / V, virial = -V * stress."""
+        """Stress is dE/dstrain / V, virial = -V * stress."""
         potential = self.make("float64", variant)
         derivatives.check_stress(potential, crystal(), TOLERANCES["float64"].finite_differences)
 

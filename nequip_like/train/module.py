@@ -17,12 +17,16 @@ from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.potential import Potential
 from nequip_like.train.ema import averaged_copy
+from nequip_like.train.metric_terms import WEIGHTED_SUM
 from nequip_like.train.metrics_manager import MetricsManager
-from nequip_like.train.optimizers import build_optimizer, build_scheduler
+from nequip_like.train.optimizers import PlateauSchedule, build_optimizer, build_scheduler
 from nequip_like.train.strategy import SummedGradientsStrategy, sum_gradients
 
 CHECKPOINT_KEY = "nequip_like"
 CHECKPOINT_VERSION = 1
+
+# Parts of the state that hold no weights and do not act on training.
+_OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.")
 
 Buildable = Mapping[str, Any]
 
@@ -68,6 +72,8 @@ class NequIPLightningModule(lightning.LightningModule):
         self.optimizer_config = optimizer
         self.lr_scheduler_config = lr_scheduler
         self.info = dict(info or {})
+        self._plateau: PlateauSchedule | None = None
+        self._validated = False
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
         self.loss: MetricsManager | None = _first(self._managers("loss", loss, 1))
         if self.loss is not None and not self.loss.has_weighted_sum:
@@ -125,8 +131,19 @@ class NequIPLightningModule(lightning.LightningModule):
         for prefix, manager in (("train_loss_epoch", self.loss), ("train_metric_epoch", self.train_metrics)):
             if manager is not None:
                 self._log(prefix, manager.compute())
+        if self._plateau is not None:
+            self._plateau.step(self.trainer.callback_metrics, self.current_epoch, self._validated)
+        self._validated = False
 
     # --- validation and test
+
+    def validation_names(self) -> list[str]:
+        """Names of the values that a validation logs."""
+        names = []
+        for i, manager in enumerate(self.val_metrics):
+            own = [name for term in manager.terms for name in term.log_names]
+            names += [f"val{i}_epoch/{name}" for name in (*own, *([WEIGHTED_SUM] if manager.has_weighted_sum else []))]
+        return names
 
     def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its validation set."""
@@ -150,6 +167,7 @@ class NequIPLightningModule(lightning.LightningModule):
         """Log the metrics of each validation set."""
         for i, manager in enumerate(_each(self.val_metrics)):
             self._log(f"val{i}_epoch", manager.compute())
+        self._validated = True
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of each test set."""
@@ -157,9 +175,10 @@ class NequIPLightningModule(lightning.LightningModule):
             self._log(f"test{i}_epoch", manager.compute())
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
-        # Values are those of all processes already: there is nothing left for Lightning to reduce.
+        # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
         size = None if batch is None else len(batch[fields.NUM_ATOMS])
-        self.log_dict({f"{prefix}/{name}": value.detach() for name, value in values.items()}, batch_size=size)
+        named = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(named, batch_size=size, sync_dist=batch is None)
 
     # --- optimizer, checkpoint
 
@@ -170,7 +189,9 @@ class NequIPLightningModule(lightning.LightningModule):
         optimizer = build_optimizer(self.optimizer_config, self.model)
         if self.lr_scheduler_config is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.lr_scheduler_config, optimizer)}
+        entry = build_scheduler(self.lr_scheduler_config, optimizer)
+        self._plateau = PlateauSchedule.take_over(entry)
+        return {"optimizer": optimizer, "lr_scheduler": entry}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to build the potential again, and where the file comes from."""
@@ -178,8 +199,14 @@ class NequIPLightningModule(lightning.LightningModule):
             "format_version": CHECKPOINT_VERSION,
             "potential": self.model.config,
             "uses_ema": self.uses_ema,
+            "metrics": self._last_metrics("val"),
             **self.info,
         }
+
+    def _last_metrics(self, stage: str) -> dict[str, float]:
+        if self._trainer is None:
+            return {}
+        return {name: float(x) for name, x in self.trainer.callback_metrics.items() if name.startswith(stage)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse what was not saved by this package, or with another set of weights."""
@@ -196,6 +223,18 @@ class NequIPLightningModule(lightning.LightningModule):
             raise ModelFileError(
                 f"the checkpoint was written by a {kind}", f"resume it with training_module._target_ of {kind}"
             )
+        # Metrics of validation and test are the config's: sets may be added and left out.
+        own = self.state_dict()
+        state = {name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(_OBSERVED)}
+        state |= {name: value for name, value in own.items() if name.startswith(_OBSERVED)}
+        for name in sorted(own.keys() | state.keys()):
+            here, there = (getattr(tensors.get(name), "shape", None) for tensors in (own, state))
+            if name not in own or name not in state or here != there:
+                raise ModelFileError(
+                    f"the checkpoint is of another model: '{name}' differs",
+                    "resume it with the config that it came from",
+                )
+        checkpoint["state_dict"] = state
 
 
 class EMALightningModule(NequIPLightningModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,11 @@ import hydra.utils
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from nequip_like.errors import ConfigError
+
+_SCHEDULER_KEYS = ("scheduler", "monitor", "interval", "frequency", "strict", "name")
 
 
 def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> Optimizer:
@@ -30,7 +34,7 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> Optimizer:
     if not parameters:
         raise ConfigError("the model has no trainable parameters", "leave 'train' out of run, or unfreeze parameters")
     if groups is not None:
-        parameters = hydra.utils.instantiate(groups, model=model)
+        parameters = _instantiate("optimizer.param_groups", groups, model=model)
     optimizer = _instantiate("optimizer", arguments, parameters)
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(
@@ -51,8 +55,79 @@ def build_scheduler(config: Mapping[str, Any], optimizer: Optimizer) -> dict[str
         ConfigError: If a scheduler cannot be built.
     """
     entry = dict(config) if "scheduler" in config else {"scheduler": config}
+    if unknown := [key for key in entry if key not in _SCHEDULER_KEYS]:
+        raise ConfigError(
+            f"training_module.lr_scheduler has the unknown key '{unknown[0]}'",
+            f"known are {', '.join(_SCHEDULER_KEYS)}",
+        )
+    if entry.get("interval", "epoch") not in ("epoch", "step"):
+        raise ConfigError(f"training_module.lr_scheduler.interval is {entry['interval']!r}", "write epoch or step")
     entry["scheduler"] = _nested(entry["scheduler"], optimizer)
     return entry
+
+
+class PlateauSchedule:
+    """A schedule that follows a metric, stepped by the Lightning module at the end of an epoch.
+
+    Lightning steps it after the epoch's checkpoint is written, so a resumed run would miss a step, and stops where the
+    epoch had no validation. Here the step comes before the checkpoint, and only if there is a new value.
+
+    Args:
+        scheduler: The schedule.
+        monitor: Name of the logged value that it follows.
+        frequency: Step at every n-th epoch.
+    """
+
+    def __init__(self, scheduler: ReduceLROnPlateau, monitor: str, frequency: int = 1) -> None:
+        self.scheduler = scheduler
+        self.monitor = monitor
+        self.frequency = frequency
+
+    @classmethod
+    def take_over(cls, entry: dict[str, Any]) -> PlateauSchedule | None:
+        """Take the steps out of Lightning's hands, which then only saves and restores the schedule.
+
+        Args:
+            entry: What :func:`build_scheduler` gave; its ``frequency`` is changed.
+
+        Returns:
+            None if the schedule follows no metric, or is stepped by batches.
+
+        Raises:
+            ConfigError: If it follows a metric that is not named.
+        """
+        if not isinstance(entry["scheduler"], ReduceLROnPlateau):
+            return None
+        if not entry.get("monitor"):
+            raise ConfigError(
+                "training_module.lr_scheduler.monitor is not given",
+                "name the value that ReduceLROnPlateau follows: {scheduler: {...}, monitor: val0_epoch/weighted_sum}",
+            )
+        if entry.get("interval", "epoch") != "epoch":
+            return None
+        own = cls(entry["scheduler"], str(entry["monitor"]), int(entry.get("frequency", 1)))
+        entry["frequency"] = sys.maxsize
+        return own
+
+    def step(self, values: Mapping[str, Any], epoch: int, validated: bool) -> None:
+        """Step at the end of an epoch.
+
+        Args:
+            values: All logged values.
+            epoch: Number of the epoch, from 0.
+            validated: Whether there was a validation since the last step.
+
+        Raises:
+            ConfigError: If the monitored value was never logged.
+        """
+        if (epoch + 1) % self.frequency or (self.monitor.startswith("val") and not validated):
+            return
+        if self.monitor not in values:
+            raise ConfigError(
+                f"training_module.lr_scheduler follows '{self.monitor}', which is not logged",
+                f"there are {', '.join(values)}",
+            )
+        self.scheduler.step(values[self.monitor])
 
 
 def _nested(config: Mapping[str, Any], optimizer: Optimizer) -> Any:

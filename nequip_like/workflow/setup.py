@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import importlib.metadata
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,41 @@ from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.strategy import SummedGradientsStrategy
 
 TASKS = ("train", "val", "test")
+
+
+_REQUIRED = ("run", "data", "training_module", "trainer", "seed", "output_dir")
+# global_options: NequIP has ignored it since 0.14, and its configs still have it.
+_OPTIONAL = (
+    "model",
+    "cutoff_radius",
+    "chemical_species",
+    "monitored_metric",
+    "ckpt_path",
+    "callbacks",
+    "logger",
+    "global_options",
+)
+
+
+def check_keys(config: DictConfig) -> None:
+    """Refuse a config that lacks a section, or has one that nothing uses: most likely a typing mistake.
+
+    Keys of the user's own are welcome if some value refers to them: ``${my_number}``.
+
+    Raises:
+        ConfigError: For such a key.
+    """
+    if missing := [key for key in _REQUIRED if key not in config]:
+        raise ConfigError(
+            f"the config has no '{missing[0]}'", "begin it with a line that takes in the defaults: [train, _self_]"
+        )
+    known = (*_REQUIRED, *_OPTIONAL)
+    text = OmegaConf.to_yaml(config)
+    for key in map(str, config):
+        if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {', '.join(known[:-1])}")
 
 
 def tasks(config: DictConfig) -> list[str]:

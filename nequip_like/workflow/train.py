@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -17,8 +17,9 @@ from rich.console import Console
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.inference import model_file
+from nequip_like.inference.checkpoint import read_checkpoint
 from nequip_like.report.curves import plot_curves
-from nequip_like.train.module import NequIPLightningModule
+from nequip_like.train.module import CHECKPOINT_KEY, NequIPLightningModule
 from nequip_like.workflow import setup, summary
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
@@ -61,6 +62,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     register_resolvers()
     config = config.copy()
     OmegaConf.set_struct(config, True)
+    setup.check_keys(config)
     run = setup.tasks(config)
     folder = setup.output_folder(config)
     console = Console(quiet=_rank() != 0)
@@ -72,22 +74,31 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     module = setup.build_module(config, data, info)
     trainer = setup.build_trainer(config)
     _check(run, data, module)
+    _check_monitored(trainer, module, data)
+    checkpoint = config.get("ckpt_path")
+    if checkpoint is not None:
+        _load(Path(checkpoint), module)
     summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
     _save_config(folder, info["config"])
 
     result = TrainingResult(folder)
-    checkpoint = config.get("ckpt_path")
-    for i, task in enumerate(run):
+    for task in run:
         if task == "train":
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
             checkpoint = None
-            result.best_checkpoint = _load_best(trainer, module)
             result.metrics.update(_numbers(trainer.callback_metrics))
-            _finish_training(console, trainer, module, info, result)
+            result.best_checkpoint = _best_checkpoint(trainer)
+            exported = {"epoch": trainer.current_epoch, "global_step": trainer.global_step}
+            metrics = _numbers(trainer.callback_metrics)
+            if result.best_checkpoint is not None:
+                exported = _load(result.best_checkpoint, module)
+                metrics = exported[CHECKPOINT_KEY]["metrics"]
+            card = {
+                "metrics": metrics,
+                "provenance": {**info, "epoch": exported["epoch"], "step": exported["global_step"]},
+            }
+            _finish_training(console, module, card, result)
         else:
-            if checkpoint is not None and "train" not in run[i:]:
-                _load(Path(checkpoint), module)
-                checkpoint = None
             action = trainer.validate if task == "val" else trainer.test
             action(module, datamodule=data, verbose=False)
             result.metrics.update(_numbers(trainer.callback_metrics))
@@ -119,41 +130,48 @@ def _check(run: Sequence[str], data: DataModule, module: NequIPLightningModule) 
             )
 
 
-def _load_best(trainer: lightning.Trainer, module: NequIPLightningModule) -> Path | None:
-    """Put the best weights into the module: those of the first checkpoint callback that follows a metric."""
+def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, data: DataModule) -> None:
+    """Whatever is followed has to be logged; a typing mistake is found now and not after the first epoch."""
+    names = module.validation_names() if data.val_sets else []
+    followed = {type(callback).__name__: getattr(callback, "monitor", None) for callback in trainer.callbacks}  # type: ignore[attr-defined] # set by Lightning's callback connector
+    followed["lr_scheduler"] = (module.lr_scheduler_config or {}).get("monitor")
+    for who, name in followed.items():
+        if isinstance(name, str) and name.startswith("val") and name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise ConfigError(
+                f"{who} follows '{name}', which is not logged",
+                f"{hint}there are {', '.join(names)}" if names else "give data.val, or take these parts out",
+            )
+
+
+def _best_checkpoint(trainer: lightning.Trainer) -> Path | None:
+    """The best checkpoint of the first checkpoint callback that follows a metric."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-            best = Path(callback.best_model_path)
-            _load(best, module)
-            return best
+            return Path(callback.best_model_path)
     return None
 
 
-def _load(path: Path, module: NequIPLightningModule) -> None:
+def _load(path: Path, module: NequIPLightningModule) -> dict[str, Any]:
+    """Put the weights of a checkpoint into the module."""
     if not path.is_file():
         raise ModelFileError(f"there is no checkpoint {path}", "give ckpt_path: the path of a file ending in .ckpt")
-    checkpoint = torch.load(path, map_location=module.device, weights_only=True)
+    checkpoint = read_checkpoint(path)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
+    return checkpoint
 
 
 @rank_zero_only
 def _finish_training(
-    console: Console,
-    trainer: lightning.Trainer,
-    module: NequIPLightningModule,
-    info: Mapping[str, Any],
-    result: TrainingResult,
+    console: Console, module: NequIPLightningModule, card: Mapping[str, Any], result: TrainingResult
 ) -> None:
     """Export the weights that are evaluated, and draw the learning curves."""
     path = result.folder / MODEL_FILE
-    card = {
-        "metrics": {name: value for name, value in result.metrics.items() if name.startswith("val")},
-        "provenance": {**info, "epoch": trainer.current_epoch, "step": trainer.global_step},
-    }
     model_file.save(module.evaluation_model, path, card)
     result.model_file = path
-    console.print(f"model: {path}")
+    console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)
     history = result.folder / "metrics.csv"
     if history.is_file():
         plot_curves(history, result.folder / "training.png")

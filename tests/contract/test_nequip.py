@@ -1,11 +1,13 @@
 """The NequIP family obeys the physics contract: float32 and float64, l_max 0 to 4, with and without parity."""
 
+from typing import ClassVar
+
 from nequip_like.model import NequIPGNNModel
 from nequip_like.testing import PotentialContract
 
 
 class TestNequIP(PotentialContract):
-    variants = {
+    variants: ClassVar = {
         f"l{l_max}-{'parity' if parity else 'noparity'}": {"l_max": l_max, "parity": parity}
         for l_max in range(5)
         for parity in (False, True)

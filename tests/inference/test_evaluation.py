@@ -6,7 +6,7 @@ import torch
 
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.errors import DataError, ModelError
-from nequip_like.inference import evaluate
+from nequip_like.inference.evaluation import evaluate
 
 
 @pytest.fixture
@@ -58,7 +58,9 @@ def test_metrics_do_not_depend_on_the_batch_size(dataset, potential):
 
 def test_worst_frames(dataset, potential):
     evaluation = evaluate(potential, dataset)
-    rms = {i: np.sqrt((e**2).mean()) for i, e in enumerate(errors(dataset, potential, "forces")) if not np.isnan(e).any()}
+    rms = {
+        i: np.sqrt((e**2).mean()) for i, e in enumerate(errors(dataset, potential, "forces")) if not np.isnan(e).any()
+    }
     ranked = sorted(rms, key=rms.get, reverse=True)[:10]
     assert [frame.index for frame in evaluation.worst] == ranked
     assert evaluation.worst[0].error == pytest.approx(rms[ranked[0]], rel=1e-12)

@@ -20,7 +20,11 @@ ATOMS, EDGES = 5, 13
 
 def table_of(l_max, parity):
     irreps = Irreps(
-        [(CHANNELS[l], (l, p)) for l in range(l_max + 1) for p in ((1, -1) if parity else ((-1) ** l,))]
+        [
+            (count, (degree, p))
+            for degree, count in enumerate(CHANNELS[: l_max + 1])
+            for p in ((1, -1) if parity else ((-1) ** degree,))
+        ]
     )
     return PathTable(irreps, l_max, irreps)
 
@@ -31,16 +35,18 @@ def inputs(table, dtype, edges=EDGES):
     def random(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_(True)
 
-    tensors = random(ATOMS, table.features.dim), random(edges, (table.l_max + 1) ** 2), random(edges, table.weight_numel)
+    tensors = (
+        random(ATOMS, table.features.dim),
+        random(edges, (table.l_max + 1) ** 2),
+        random(edges, table.weight_numel),
+    )
     # Atom 3 receives nothing, atom 4 neither sends nor receives.
     centre = torch.randint(0, 3, (edges,), generator=generator).sort().values
     return tensors, (centre, torch.randint(0, 4, (edges,), generator=generator))
 
 
 def ours(kernel, table, edges):
-    return lambda flat, harmonics, weights: to_flat(
-        kernel(from_flat(flat, table.features), harmonics, weights, *edges)
-    )
+    return lambda flat, harmonics, weights: to_flat(kernel(from_flat(flat, table.features), harmonics, weights, *edges))
 
 
 @contextlib.contextmanager
@@ -142,7 +148,7 @@ def test_scalars_by_hand():
 
 
 def test_vectors_by_hand():
-    """A scalar times Y_1 gives the vector sqrt(3) w x Y_1 / sqrt(3): couplings to one irrep have unit norm, times 2l+1."""
+    """A scalar times Y_1: sqrt(3) from the normalisation times 1/sqrt(3) from the coupling leaves w x Y_1."""
     table = PathTable(Irreps("1x0e"), 1, Irreps("1x1o"))
     features, harmonics = [torch.tensor([[[2.0]]])], torch.tensor([[1.0, 0.3, 0.4, 0.5]])
     for kernel in (ReferenceConvolution(table), BatchedConvolution(table, torch.float32)):

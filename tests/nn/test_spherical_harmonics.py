@@ -16,9 +16,7 @@ def directions(rows):
 @pytest.mark.parametrize("l_max", range(7))
 def test_equal_to_e3nn(l_max):
     unit = directions(40)
-    expected = spherical_harmonics(
-        Irreps.spherical_harmonics(l_max), unit, normalize=False, normalization="component"
-    )
+    expected = spherical_harmonics(Irreps.spherical_harmonics(l_max), unit, normalize=False, normalization="component")
     torch.testing.assert_close(SphericalHarmonics(l_max)(unit), expected, rtol=0, atol=2e-13)
 
 

@@ -18,6 +18,18 @@ ROUNDING = TOLERANCES["float64"].rounding
 DIFFERENCES = TOLERANCES["float64"].finite_differences
 
 
+PAIR_DEFECTS = {
+    "direction": lambda e, x, r: e * (1 + 0.01 * (r[:, 0] / r.norm(dim=1)) ** 2),
+    "handed": lambda e, x, r: e * (1 + 0.01 * r.prod(dim=1)),
+    "step": lambda e, x, r: e + 1e-4 * (x < 1),
+    "kink": lambda e, x, r: e + 1e-2 * (1 - x).clamp(min=0),
+    "edge order": lambda e, x, r: e * (1 + 1e-4 * torch.arange(len(e)) / max(len(e), 1)),
+    "batch mean": lambda e, x, r: e - 1e-6 * e.mean(),
+    "detached": lambda e, x, r: e + 0.01 * e.detach(),
+    "nan": lambda e, x, r: e * torch.where(x < 2, x, (x - 5).sqrt()) / x,
+}
+
+
 class PairEnergy(torch.nn.Module):
     """``E_i = E0_i + sum_j c_i c_j (1 - r_ij / r_cut)^4``, plus whatever ``defect`` names."""
 
@@ -34,26 +46,12 @@ class PairEnergy(torch.nn.Module):
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         x = lengths / self.r_max
         pairs = self.strength[types[centre]] * self.strength[types[neighbour]] * (1 - x).clamp(min=0) ** 4
-        if self.defect == "direction":
-            pairs = pairs * (1 + 0.01 * (vectors[:, 0] / lengths) ** 2)
-        elif self.defect == "handed":
-            pairs = pairs * (1 + 0.01 * vectors[:, 0] * vectors[:, 1] * vectors[:, 2])
-        elif self.defect == "step":
-            pairs = pairs + 1e-4 * (x < 1)
-        elif self.defect == "kink":
-            pairs = pairs + 1e-2 * (1 - x).clamp(min=0)
-        elif self.defect == "edge order":
-            pairs = pairs * (1 + 1e-4 * torch.arange(len(pairs)) / max(len(pairs), 1))
-        elif self.defect == "batch mean":
-            pairs = pairs - 1e-6 * pairs.mean()
-        elif self.defect == "detached":
-            pairs = pairs.detach() * 0.01 + pairs
-        elif self.defect == "nan":
-            pairs = pairs * torch.where(x < 2, x, (x - 5).sqrt()) / x
+        if self.defect in PAIR_DEFECTS:
+            pairs = PAIR_DEFECTS[self.defect](pairs, x, vectors)
         energies = self.shifts[types] + vectors.new_zeros(len(types)).index_add(0, centre, pairs)
         if self.defect == "atom order":
             energies = energies * (1 + 1e-6 * torch.arange(len(types)))
-        if self.defect == "isolated":
+        elif self.defect == "isolated":
             energies = energies + 1e-12
         return energies
 

@@ -1,0 +1,93 @@
+"""``nequip-test`` as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nequip_like.cli.test import main
+from nequip_like.inference import save
+
+
+@pytest.fixture
+def folder(tmp_path, make_potential, write_labelled):
+    save(make_potential(), tmp_path / "model.safetensors")
+    write_labelled(tmp_path / "test_300K.xyz", frames=5)
+    write_labelled(tmp_path / "test_600K.xyz", frames=3, seed=1)
+    return tmp_path
+
+
+def typed(folder, *arguments):
+    command = [sys.executable, "-W", "error", "-m", "nequip_like.cli.test", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_command(folder):
+    run = typed(folder, "model.safetensors", "test_300K.xyz", "test_600K.xyz", "--output", "results", "--device", "cpu")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "test_300K: 5 frames" in run.stdout
+    assert "test_600K: 3 frames" in run.stdout
+    metrics = json.loads((folder / "results" / "metrics.json").read_text())
+    assert set(metrics) == {"test_300K", "test_600K"}
+    assert metrics["test_300K"]["forces_rmse"] > 0
+    assert {file.name for file in (folder / "results").iterdir()} >= {"predictions.extxyz", "parity.png"}
+
+
+def test_user_error(folder):
+    (folder / "model.safetensors").write_text("not a model")
+    run = typed(folder, "model.safetensors", "test_300K.xyz")
+    assert run.returncode == 2
+    error, advice = run.stderr.splitlines()
+    assert error.startswith("error: model.safetensors is no safetensors file")
+    assert advice.startswith("  -> ")
+
+
+def test_help_is_quick(folder):
+    code = (
+        "import sys; from nequip_like.cli.test import main\n"
+        "try: main(['--help'])\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stdout.splitlines()[-1] == "False"
+    assert "--key-mapping" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.ckpt", "test_300K.xyz"], "no such file or folder"),
+        (["model.safetensors", "nothing.xyz"], "no such file"),
+        (["model.safetensors", "test_300K.xyz", "--device", "cuda:44"], "device 'cuda:44' is not there"),
+        (["model.safetensors", "test_300K.xyz", "--batch-size", "0"], "batch_size is 0"),
+        (["model.safetensors", "test_300K.xyz", "--units", "energy=parsec"], "unknown energy unit 'parsec'"),
+        (["model.safetensors", "test_300K.xyz", "--key-mapping", "e=energi"], "'energi', which is no label"),
+        (["model.safetensors", "test_300K.xyz", "--key-mapping", "e"], "not of the form name=value"),
+        (["model.safetensors", "test_300K.xyz", "--units", "energy=eV", "energy=meV"], "'energy' twice"),
+    ],
+)
+def test_errors(folder, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(folder)
+    assert main(arguments) == 2
+    error, _ = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_debug(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(Exception, match="no such file"):
+        main(["nothing.ckpt", "test_300K.xyz", "--debug"])
+
+
+def test_options_reach_the_test(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["model.safetensors", "test_300K.xyz", "--output", "a", "--units", "energy=eV"]) == 0
+    assert (
+        main(["model.safetensors", "test_300K.xyz", "--output", "b", "--units", "energy=meV", "length=Angstrom"]) == 0
+    )
+    first, second = (json.loads((folder / name / "metrics.json").read_text())["test_300K"] for name in "ab")
+    assert first.keys() == second.keys()
+    assert first["total_energy_mae"] != second["total_energy_mae"]

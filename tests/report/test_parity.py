@@ -1,0 +1,49 @@
+"""The parity plot: a picture of the expected size that leaves pyplot alone."""
+
+import matplotlib.image
+import matplotlib.pyplot
+import pytest
+import torch
+
+from nequip_like.data.dataset import load_dataset
+from nequip_like.errors import DataError
+from nequip_like.inference.evaluation import evaluate
+from nequip_like.report.parity import plot_parity
+
+
+def test_one_row_for_each_data_set(tmp_path, evaluations):
+    plot_parity(evaluations, tmp_path / "new" / "parity.png")
+    height, width, _ = matplotlib.image.imread(tmp_path / "new" / "parity.png").shape
+    assert width == pytest.approx(3 * 4.2 * 150, abs=2)
+    assert height == pytest.approx(2 * 4.0 * 150, abs=2)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["parity.png"]
+
+
+def test_energies_only(tmp_path, make_potential, write_labelled):
+    potential = make_potential(do_derivatives=False)
+    dataset = load_dataset(write_labelled(tmp_path / "a.xyz", frames=1), potential.type_names, potential.cutoff)
+    plot_parity({"$x_1$ set": evaluate(potential, dataset)}, tmp_path / "parity.png")
+    height, width, _ = matplotlib.image.imread(tmp_path / "parity.png").shape
+    assert width / height == pytest.approx(4.2 / 4.0, abs=0.01)
+
+
+def test_perfect_predictions(tmp_path, evaluations):
+    evaluation = evaluations["second"]
+    frame, prediction = evaluation.dataset.frames[0], evaluation.predictions[0]
+    for label in evaluation.compared:
+        frame[label] = torch.zeros_like(prediction[label])
+        prediction[label] = torch.zeros_like(prediction[label])
+    plot_parity({"zeros": evaluation}, tmp_path / "parity.png")
+    assert (tmp_path / "parity.png").stat().st_size > 1000
+
+
+def test_unwritable(tmp_path, evaluations):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        plot_parity(evaluations, tmp_path / "file" / "parity.png")
+
+
+def test_no_global_state(tmp_path, evaluations):
+    before = matplotlib.pyplot.get_fignums(), dict(matplotlib.rcParams)
+    plot_parity(evaluations, tmp_path / "parity.png")
+    assert (matplotlib.pyplot.get_fignums(), dict(matplotlib.rcParams)) == before
