@@ -19,9 +19,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 
-import pytest  # noqa: E402 (after the settings, which torch reads when it is imported)
-
-
 @pytest.fixture
 def make_potential():
     """Builds a small potential with random weights: float64, of H, C and O by default."""

@@ -156,10 +156,7 @@ def make_mgo(frames: int = 150, seed: int = 7) -> None:
     perfect = bulk("MgO", "rocksalt", a=4.21) * (2, 2, 2)
     labelled = []
     for i in range(frames):
-        strain = rng.normal(0.0, 0.02, (3, 3))
-        atoms = perfect.copy()
-        atoms.set_cell(perfect.cell.array @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
-        atoms.positions += rng.normal(0.0, rng.uniform(0.02, 0.12), atoms.positions.shape)
+        atoms = _strained_and_rattled(perfect, rng)
         atoms.calc = TBLite(method="GFN1-xTB", verbosity=0, accuracy=0.1)
         results = {
             "energy": atoms.get_potential_energy(),
@@ -178,6 +175,18 @@ def make_mgo(frames: int = 150, seed: int = 7) -> None:
     order = rng.permutation(frames)
     _write_set(DATA / "mgo" / "train.xyz", [labelled[i] for i in order[:110]], theory)
     _write_set(DATA / "mgo" / "test.xyz", [labelled[i] for i in order[110:]], theory)
+
+
+def _strained_and_rattled(perfect: Atoms, rng: np.random.Generator, shortest: float = 1.7) -> Atoms:
+    """One distorted copy. Draws with a bond below ``shortest`` (Angstrom) are thrown away: no thermal motion makes them."""
+    while True:
+        strain = rng.normal(0.0, 0.02, (3, 3))
+        atoms = perfect.copy()
+        atoms.set_cell(perfect.cell.array @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
+        atoms.positions += rng.normal(0.0, rng.uniform(0.02, 0.12), atoms.positions.shape)
+        distances = atoms.get_all_distances(mic=True)
+        if distances[np.triu_indices(len(atoms), 1)].min() >= shortest:
+            return atoms
 
 
 def _provenance(unit: str) -> dict[str, Any]:

@@ -130,14 +130,13 @@ def _check_names(arguments: list[str]) -> None:
     file = Path(paths[0] if paths else ".") / "train.yaml"
     if not file.is_file():
         return
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
+    from omegaconf import DictConfig, OmegaConf
 
     try:
         content = OmegaConf.load(file)
-    except (YAMLError, OSError):
-        return
-    defaults = content.get("defaults") if OmegaConf.is_dict(content) else None
+    except Exception:
+        return  # Hydra reads it next, and tells what is wrong with it
+    defaults = content.get("defaults") if isinstance(content, DictConfig) else None
     if defaults is not None and "train" in list(defaults):
         print(
             f"error: the config {file.absolute()} takes in 'train', which is its own name\n"

@@ -79,9 +79,7 @@ def read_checkpoint(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about foreign files, which are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # torch raises anything, from KeyError to UnpicklingError, for a file that is not its own
+    except Exception as error:  # torch raises anything, from KeyError to UnpicklingError, for a foreign file
         text = str(error)
         if "Unsupported global" in text or "Unsupported class" in text:
             raise ModelFileError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs, volumes
+from nequip_like.errors import ModelError
 from nequip_like.nn.scatter import sum_rows
 
 
@@ -77,7 +78,15 @@ class Potential(nn.Module):
             ``forces (atoms, 3)`` in eV/Angstrom, ``stress (graphs, 3, 3)`` in eV/Angstrom^3 and
             ``virial (graphs, 3, 3)`` in eV, all float64. Stress and virial of a structure without a cell are NaN. In
             training mode the derivatives keep their graph, so that a loss of forces can be differentiated.
+
+        Raises:
+            ModelError: Under ``torch.inference_mode()``.
         """
+        if self.do_derivatives and torch.is_inference_mode_enabled():
+            raise ModelError(
+                "forces are derivatives, which torch.inference_mode() forbids",
+                "use torch.no_grad(), and Trainer(inference_mode=False)",
+            )
         own = {key: value for key, value in graph.items() if key not in fields.LABELS}
         return own | self._predict(graph, edge_vectors(graph).detach())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nequip_like.errors import DataError
 from nequip_like.report.parity import COLOURS
@@ -31,7 +32,8 @@ class _Panel:
 
 _VALIDATION = r"(?:val\d+_epoch)"
 _PANELS = (
-    _Panel("loss", rf"(?:train_loss_epoch|{_VALIDATION})/weighted_sum"),
+    _Panel("training loss", r"train_loss_epoch/weighted_sum"),
+    _Panel("validation: weighted sum", rf"{_VALIDATION}/weighted_sum"),
     _Panel(f"forces RMSE ({FORCES.unit})", rf"{_VALIDATION}/forces_rmse", FORCES.factor),
     _Panel(f"energy RMSE ({PER_ATOM_ENERGY.unit})", rf"{_VALIDATION}/per_atom_energy_rmse", PER_ATOM_ENERGY.factor),
     _Panel(f"stress RMSE ({STRESS.unit})", rf"{_VALIDATION}/stress_rmse", STRESS.factor),
@@ -111,7 +113,9 @@ def _draw(axes: Axes, panel: _Panel, curves: Mapping[str, Curve]) -> None:
             color=COLOURS[i % len(COLOURS)], linewidth=1.4, marker=marker, label=name,
         )  # fmt: skip
     axes.set(xlabel="epoch", title=panel.title)
-    if all(value > 0 for curve in curves.values() for _, value in curve):
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    shown = [panel.factor * value for curve in curves.values() for _, value in curve]
+    if min(shown) > 0 and max(shown) > 10 * min(shown):
         axes.set_yscale("log")
     axes.grid(color="#e6e6e6", linewidth=0.6, which="both")
     axes.spines[["top", "right"]].set_visible(False)

@@ -22,7 +22,9 @@ def gather(row: Tensor) -> Tensor:
     """Stack a tensor of all processes, in the order of ranks: shape (...) -> (world size, ...)."""
     world = dist.get_world_size()
     gathered = row.new_empty(world * row.numel())
-    dist.all_gather_into_tensor(gathered, row.flatten())
+    # torch 2.13 gave the function a new name, and the old one a warning.
+    all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+    all_gather(gathered, row.flatten())
     return gathered.view(world, *row.shape)
 
 

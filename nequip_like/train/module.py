@@ -141,6 +141,7 @@ class NequIPLightningModule(lightning.LightningModule):
         """Names of the values that a validation logs."""
         names = []
         for i, manager in enumerate(self.val_metrics):
+            assert isinstance(manager, MetricsManager)
             own = [name for term in manager.terms for name in term.log_names]
             names += [f"val{i}_epoch/{name}" for name in (*own, *([WEIGHTED_SUM] if manager.has_weighted_sum else []))]
         return names
@@ -175,6 +176,8 @@ class NequIPLightningModule(lightning.LightningModule):
             self._log(f"test{i}_epoch", manager.compute())
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
+        if self._trainer is None:
+            return
         # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
         size = None if batch is None else len(batch[fields.NUM_ATOMS])
         named = {f"{prefix}/{name}": value.detach() for name, value in values.items()}

@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra.utils
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -149,7 +150,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):
         arguments["enable_progress_bar"] = False
-    if arguments.get("strategy") == "ddp":
+    if _wants_ddp(arguments):
         arguments["strategy"] = SummedGradientsStrategy()
     return instantiate(
         "trainer",
@@ -163,6 +164,15 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         callbacks=callbacks,
         logger=_nodes("logger", config.get("logger"), Logger) or False,
     )
+
+
+def _wants_ddp(arguments: Mapping[str, Any]) -> bool:
+    """Whether the run has several processes and leaves it to us how they work together."""
+    strategy, devices = arguments.get("strategy", "auto"), arguments.get("devices", 1)
+    several = arguments.get("num_nodes", 1) > 1 or (isinstance(devices, int) and devices > 1)
+    if devices in ("auto", -1, "-1"):
+        several = several or torch.cuda.device_count() > 1
+    return strategy == "ddp" or (strategy == "auto" and several)
 
 
 def _nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:

@@ -88,7 +88,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
             checkpoint = None
             result.metrics.update(_numbers(trainer.callback_metrics))
             result.best_checkpoint = _best_checkpoint(trainer)
-            exported = {"epoch": trainer.current_epoch, "global_step": trainer.global_step}
+            exported: dict[str, Any] = {"epoch": trainer.current_epoch, "global_step": trainer.global_step}
             metrics = _numbers(trainer.callback_metrics)
             if result.best_checkpoint is not None:
                 exported = _load(result.best_checkpoint, module)

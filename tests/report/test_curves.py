@@ -35,7 +35,7 @@ def test_read(table):
 def test_plot(table, tmp_path):
     assert plot_curves(table, tmp_path / "new" / "training.png")
     height, width, _ = matplotlib.image.imread(tmp_path / "new" / "training.png").shape
-    assert width / height == pytest.approx(2 * 4.2 / 3.4, abs=0.02)
+    assert width / height == pytest.approx(3 * 4.2 / 3.4, abs=0.02)
 
 
 @pytest.mark.parametrize("text", ["", "epoch,step\n0,1\n", "epoch,step,val0_epoch/forces_rmse\n0,1,nan\n"])

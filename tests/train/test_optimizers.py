@@ -1,0 +1,247 @@
+"""From configs to optimizers and schedules."""
+
+import inspect
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from nequip_like.errors import ConfigError
+from nequip_like.train.optimizers import PlateauSchedule, build_optimizer, build_scheduler
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).double()
+
+
+def sgd(lr: float = 1.0) -> Optimizer:
+    return SGD(model().parameters(), lr=lr)
+
+
+def by_layer(model: nn.Module, first_lr: float) -> list[dict]:
+    """What a param_groups function of a user looks like."""
+    return [{"params": model[0].parameters(), "lr": first_lr}, {"params": model[1].parameters()}]
+
+
+def rates(optimizer: Optimizer, scheduler, steps: int) -> list[float]:
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+# --- optimizers
+
+
+# LBFGS takes its closure from Lightning; SparseAdam is for sparse gradients only.
+ALL = sorted(
+    name
+    for name, kind in vars(torch.optim).items()
+    if inspect.isclass(kind) and issubclass(kind, Optimizer) and name not in ("Optimizer", "SparseAdam", "Muon")
+)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_any_optimizer_of_torch(name):
+    network = model()
+    optimizer = build_optimizer({"_target_": f"torch.optim.{name}", "lr": 0.01}, network)
+    assert type(optimizer).__name__ == name
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+
+    def closure():
+        optimizer.zero_grad()
+        loss = network(torch.ones(4, 2, dtype=torch.float64)).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_arguments_and_frozen_parameters():
+    network = model()
+    network[0].requires_grad_(False)
+    optimizer = build_optimizer({"_target_": "torch.optim.AdamW", "lr": 0.1, "betas": [0.8, 0.9]}, network)
+    assert optimizer.defaults["betas"] == [0.8, 0.9]
+    assert [p.shape for p in optimizer.param_groups[0]["params"]] == [(1, 3), (1,)]
+
+
+def test_param_groups(monkeypatch):
+    import sys
+    import types
+
+    groups = types.ModuleType("groups_of_a_user")
+    groups.by_layer = by_layer
+    monkeypatch.setitem(sys.modules, "groups_of_a_user", groups)
+    config = {
+        "_target_": "torch.optim.Adam",
+        "lr": 0.5,
+        "param_groups": {"_target_": "groups_of_a_user.by_layer", "first_lr": 0.1},
+    }
+    optimizer = build_optimizer(config, model())
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.5]
+    assert "param_groups" in config  # the config is left as it was
+    config["param_groups"] = {"_target_": "groups_of_a_user.by_layer"}
+    with pytest.raises(ConfigError, match=r"param_groups.*by_layer.*first_lr"):
+        build_optimizer(config, model())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"lr": 0.1}, r"optimizer has no _target_"),
+        ({"_target_": "torch.optim.Adamm"}, r"torch\.optim\.Adamm cannot be built"),
+        ({"_target_": "torch.optim.Adam", "learning_rate": 0.1}, r"learning_rate"),
+        ({"_target_": "torch.optim.Adam", "lr": -1.0}, r"Invalid learning rate"),
+        ({"_target_": "torch.nn.ParameterList"}, r"no torch optimizer"),
+    ],
+)
+def test_optimizers_that_cannot_be_built(config, message):
+    with pytest.raises(ConfigError, match=message):
+        build_optimizer(config, model())
+
+
+def test_nothing_to_train():
+    with pytest.raises(ConfigError, match="no trainable parameters"):
+        build_optimizer({"_target_": "torch.optim.Adam"}, model().requires_grad_(False))
+
+
+# --- schedules
+
+
+def test_scheduler_alone_and_in_lightnings_form():
+    alone = {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.5}
+    assert build_scheduler(alone, sgd()).keys() == {"scheduler"}
+    entry = build_scheduler({"scheduler": alone, "interval": "step", "frequency": 3}, sgd())
+    assert entry["scheduler"].gamma == 0.5
+    assert (entry["interval"], entry["frequency"]) == ("step", 3)
+
+
+def test_sequential():
+    optimizer = sgd(0.8)
+    config = {
+        "_target_": "torch.optim.lr_scheduler.SequentialLR",
+        "milestones": [2],
+        "schedulers": [
+            {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 0.25, "total_iters": 100},
+            {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 1, "gamma": 0.5},
+        ],
+    }
+    scheduler = build_scheduler(config, optimizer)["scheduler"]
+    assert rates(optimizer, scheduler, 5) == pytest.approx([0.2, 0.2, 0.8, 0.4, 0.2])
+
+
+def test_chained_within_sequential():
+    optimizer = sgd(1.0)
+    config = {
+        "scheduler": {
+            "_target_": "torch.optim.lr_scheduler.SequentialLR",
+            "milestones": [1],
+            "schedulers": [
+                {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 0.1, "total_iters": 100},
+                {
+                    "_target_": "torch.optim.lr_scheduler.SequentialLR",
+                    "milestones": [2],
+                    "schedulers": [
+                        {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 1, "gamma": 0.5},
+                        {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 0.3, "total_iters": 100},
+                    ],
+                },
+            ],
+        }
+    }
+    scheduler = build_scheduler(config, optimizer)["scheduler"]
+    assert rates(optimizer, scheduler, 5) == pytest.approx([0.1, 1.0, 0.5, 0.3, 0.3])
+
+
+def test_chained():
+    optimizer = sgd(1.0)
+    config = {
+        "_target_": "torch.optim.lr_scheduler.ChainedScheduler",
+        "schedulers": [
+            {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.5},
+            {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.1},
+        ],
+    }
+    scheduler = build_scheduler(config, optimizer)["scheduler"]
+    assert rates(optimizer, scheduler, 3) == pytest.approx([1.0, 0.05, 0.0025])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"gamma": 0.1}, "lr_scheduler has no _target_"),
+        ({"scheduler": {"gamma": 0.1}}, "lr_scheduler has no _target_"),
+        ({"_target_": "torch.optim.lr_scheduler.ExpLR"}, "ExpLR cannot be built"),
+        ({"_target_": "torch.optim.lr_scheduler.StepLR"}, "step_size"),
+        ({"_target_": "torch.optim.lr_scheduler.SequentialLR", "schedulers": [{"gamma": 1}]}, "no _target_"),
+        ({"scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR"}, "monitr": "x"}, "unknown key 'monitr'"),
+        ({"scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR"}, "interval": "day"}, "interval is 'day'"),
+    ],
+)
+def test_schedules_that_cannot_be_built(config, message):
+    with pytest.raises(ConfigError, match=message):
+        build_scheduler(config, sgd())
+
+
+# --- the schedule that follows a metric
+
+
+def plateau(**changes) -> dict:
+    config = {
+        "scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "factor": 0.5, "patience": 0},
+        "monitor": "val0_epoch/weighted_sum",
+        **changes,
+    }
+    return build_scheduler(config, sgd())
+
+
+def test_plateau_steps_at_new_values_only():
+    entry = plateau()
+    own = PlateauSchedule.take_over(entry)
+    assert own is not None
+    rate = entry["scheduler"].optimizer.param_groups[0]
+    found = []
+    for epoch, (value, validated) in enumerate([(1.0, True), (1.0, False), (1.0, True), (0.5, True), (0.9, True)]):
+        own.step({"val0_epoch/weighted_sum": value}, epoch, validated)
+        found.append(rate["lr"])
+    assert found == [1.0, 1.0, 0.5, 0.5, 0.25]
+
+
+def test_plateau_with_frequency_and_training_metric():
+    own = PlateauSchedule.take_over(plateau(frequency=2, monitor="train_loss_epoch/weighted_sum"))
+    assert own is not None
+    seen = []
+    own.scheduler.step = seen.append
+    for epoch in range(4):
+        own.step({"train_loss_epoch/weighted_sum": epoch}, epoch, False)
+    assert seen == [1, 3]
+
+
+def test_lightning_keeps_the_state_of_the_plateau_but_does_not_step_it():
+    entry = plateau()
+    PlateauSchedule.take_over(entry)
+    assert isinstance(entry["scheduler"], ReduceLROnPlateau)
+    assert entry["frequency"] > 1e9
+
+
+def test_other_schedules_are_left_to_lightning():
+    entry = build_scheduler({"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.5}, sgd())
+    assert PlateauSchedule.take_over(entry) is None
+    by_batch = plateau(interval="step", frequency=7)
+    assert PlateauSchedule.take_over(by_batch) is None
+    assert by_batch["frequency"] == 7
+
+
+def test_plateau_without_its_metric():
+    with pytest.raises(ConfigError, match=r"monitor is not given\n.*val0_epoch/weighted_sum"):
+        PlateauSchedule.take_over(plateau(monitor=None))
+    own = PlateauSchedule.take_over(plateau())
+    assert own is not None
+    with pytest.raises(ConfigError, match=r"'val0_epoch/weighted_sum', which is not logged\n.*val0_epoch/forces_rmse"):
+        own.step({"val0_epoch/forces_rmse": math.pi}, 0, True)
