@@ -20,6 +20,11 @@ class NequipLikeError(Exception):
         super().__init__(f"{message}\n  -> {advice}" if advice else message)
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an error's text, or its kind if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 class ConfigError(NequipLikeError):
     """The configuration cannot mean what was written."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.errors import ConfigError, ModelFileError, first_line
 from nequip_like.model.potential import Potential
 from nequip_like.train.ema import averaged_copy
 from nequip_like.train.metric_terms import WEIGHTED_SUM
@@ -290,7 +290,7 @@ def _build(name: str, config: Any, kind: type, recursive: bool = True, **extra: 
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
-        cause = str(error.__cause__ or error).splitlines()[0]
+        cause = first_line(error.__cause__ or error)
         raise ConfigError(f"training_module.{name}: {arguments['_target_']}: {cause}") from error
     if not isinstance(built, kind):
         raise ConfigError(f"training_module.{name}: {arguments['_target_']} gives no {kind.__name__}")

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, first_line
 
 _SCHEDULER_KEYS = ("scheduler", "monitor", "interval", "frequency", "strict", "name")
 
@@ -147,5 +147,5 @@ def _instantiate(what: str, config: Mapping[str, Any], *positional: Any, **keywo
     try:
         return hydra.utils.instantiate(dict(config), *positional, **keywords, _convert_="all")
     except hydra.errors.InstantiationException as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
+        cause = first_line(error.__cause__ or error)
         raise ConfigError(f"training_module.{what}: {config['_target_']} cannot be built: {cause}") from error

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.errors import ConfigError, NequipLikeError
+from nequip_like.errors import ConfigError, NequipLikeError, first_line
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.strategy import SummedGradientsStrategy
 
@@ -223,7 +223,7 @@ def instantiate(section: str, config: Mapping[str, Any], **extra: Any) -> Any:
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, NequipLikeError):
             raise error.__cause__ from None
-        cause = str(error.__cause__ or error).splitlines()[0]
+        cause = first_line(error.__cause__ or error)
         raise ConfigError(f"{section}: {config['_target_']}: {cause}", "see the documentation of this class") from error
 
 

@@ -231,7 +231,7 @@ def test_average_is_beside_the_weights_and_evaluated(make_data, make_module, tmp
     found = float(trainer.callback_metrics["val0_epoch/forces_rmse"])
     batch = collate(list(data.val_sets["val"]))
     rmse = {
-        name: float((model(batch)["forces"] - batch["forces"]).square().mean().sqrt())
+        name: (model(batch)["forces"] - batch["forces"]).square().mean().sqrt().item()
         for name, model in (("raw", module.model), ("ema", module.ema.module))
     }
     assert found == pytest.approx(rmse["ema"], rel=EXACT)
