@@ -145,6 +145,9 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     for name in ("callbacks", "logger"):
         if name in arguments:
             raise ConfigError(f"trainer.{name} is given", f"put it into the section {name}: a mapping of named nodes")
+    for name in ("inference_mode", "use_distributed_sampler"):
+        if name in arguments:
+            raise ConfigError(f"trainer.{name} is given", "leave it out: forces and exact metrics need it to be false")
     callbacks = _nodes("callbacks", config.get("callbacks"), Callback)
     if not sys.stdout.isatty():
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
@@ -203,11 +206,19 @@ def resolved(section: str, config: DictConfig) -> Any:
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, NequipLikeError):
-            raise error.__cause__ from None
+        if (own := _own_error(error)) is not None:
+            raise own from None
         key = getattr(error, "full_key", None) or section
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}", f"see the section {section} of the config") from error
     return copy.deepcopy(plain)
+
+
+def _own_error(error: BaseException) -> NequipLikeError | None:
+    """The error of a resolver of ours, which OmegaConf wraps in one of its own."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, NequipLikeError):
+        inner = inner.__cause__ or inner.__context__
+    return inner
 
 
 def instantiate(section: str, config: Mapping[str, Any], **extra: Any) -> Any:

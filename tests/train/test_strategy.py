@@ -162,9 +162,9 @@ def test_one_step_of_two_processes(one_process, tiny, molecule_file, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "auto"])
 def test_torchrun(strategy, one_process, tiny, molecule_file, tmp_path):
-    """``auto`` is Lightning's own DistributedDataParallel: slower, but the same gradients."""
+    """Processes that someone else starts, with the strategy named and not."""
     single, double = one_process(), tmp_path / "two"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*launcher, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
     run([*command, f"trainer.strategy={strategy}"], tmp_path)
     same_weights(single, double)

@@ -113,7 +113,7 @@ def run_bash(text, folder):
 
 def run_python(block, page, names):
     padding = "\n" * (block.line - 1)  # so that a traceback shows the line of the page
-    exec(compile(padding + block.text, str(page), "exec"), names)  # noqa: S102
+    exec(compile(padding + block.text, str(page), "exec"), names)
 
 
 @pytest.fixture
@@ -213,9 +213,7 @@ def test_sbatch_file_is_a_script_whose_command_composes(tmp_path):
         "SLURM_JOB_ID": "7",
     }
     start = 'set -eu; CONFIG=mgo.yaml; RUN=runs/mgo; RESUME=("ckpt_path=last.ckpt")\n'
-    run = subprocess.run(
-        ["bash", "-c", start + command], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    run = subprocess.run(["bash", "-c", start + command], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "num_nodes: 2" in run.stdout
     assert "devices: 4" in run.stdout

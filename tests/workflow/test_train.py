@@ -1,0 +1,293 @@
+"""Whole runs by the Python API: order of tasks, what is exported, resuming, what follows what."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from omegaconf import OmegaConf
+
+from nequip_like.data.graph import collate
+from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.inference import model_file
+from nequip_like.inference.checkpoint import load_checkpoint
+from nequip_like.workflow import setup
+from nequip_like.workflow.train import train
+
+EXACT = 1e-12
+
+
+def columns(folder: Path) -> dict[str, list[float]]:
+    """Columns of metrics.csv without their gaps."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+
+
+def state_of(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+# --- tasks
+
+
+def test_val_train_test(compose, tmp_path):
+    """One run with all there is: what it returns and what it writes."""
+    result = train(compose("run=[val,train,test]", "trainer.max_epochs=3"), ["seed=0"])
+    folder = tmp_path / "run"
+    assert result.folder == folder
+    assert {path.name for path in folder.iterdir()} >= {
+        *("checkpoints", "config.yaml", "metrics.csv", "metrics.json", "model.safetensors"),
+        *("parity.png", "predictions.extxyz", "training.png"),
+    }
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert result.best_checkpoint == folder / "checkpoints" / "best.ckpt"
+    assert result.model_file == folder / "model.safetensors"
+    history = columns(folder)
+    assert len(history["val0_epoch/weighted_sum"]) == 1 + 3  # before training, and each epoch
+    assert len(history["train_loss_epoch/weighted_sum"]) == 3
+    assert len(history["lr-Adam"]) == 3
+    assert result.metrics["test0_epoch/forces_rmse"] == history["test0_epoch/forces_rmse"][0]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test"]["forces_rmse"] == pytest.approx(result.metrics["test0_epoch/forces_rmse"], rel=EXACT)
+
+    saved = OmegaConf.load(folder / "config.yaml")
+    assert saved.model.avg_num_neighbors == 3.0
+    assert list(saved.chemical_species) == ["H", "C", "O"]
+    own = state_of(folder / "checkpoints" / "last.ckpt")["nequip_like"]
+    assert own["overrides"] == ["seed=0"]
+    assert own["config"]["model"]["avg_num_neighbors"] == 3.0
+    assert "torch" in own["versions"]
+
+
+def test_exported_is_the_best_checkpoint(compose, tmp_path):
+    """The learning rate grows until the run gets worse; then best and last differ."""
+    config = compose("trainer.max_epochs=5", "training_module.ema_decay=0.0", "~training_module.lr_scheduler")
+    OmegaConf.set_struct(config, False)
+    config.training_module.lr_scheduler = {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 8.0}
+    result = train(config)
+    series = columns(result.folder)["val0_epoch/weighted_sum"][:5]
+    best = min(series)
+    assert series.index(best) < 4, series
+    checkpoint = state_of(result.best_checkpoint)
+    assert checkpoint["epoch"] == series.index(best)
+    assert checkpoint["nequip_like"]["metrics"]["val0_epoch/weighted_sum"] == best
+
+    exported = model_file.load(result.model_file)
+    from_checkpoint, card = load_checkpoint(result.best_checkpoint)
+    assert card["weights"] == "ema"
+    for name, tensor in from_checkpoint.state_dict().items():
+        assert torch.equal(exported.state_dict()[name], tensor), name
+        assert torch.equal(checkpoint["state_dict"][f"ema.module.{name}"], tensor), name
+
+    # The numbers on the card are those of the weights in the file.
+    data = setup.build_data(config)
+    batch = collate(list(data.val_sets["val"]))
+    rmse = (exported(batch)["forces"] - batch["forces"]).square().mean().sqrt().item()
+    own_card = model_file.read_card(result.model_file)
+    assert own_card["metrics"]["val0_epoch/forces_rmse"] == pytest.approx(rmse, rel=1e-10)
+    assert own_card["provenance"]["epoch"] == series.index(best)
+    # So are those of the test that follows training.
+    test = collate(list(data.test_sets["test"]))
+    rmse = (exported(test)["forces"] - test["forces"]).square().mean().sqrt().item()
+    assert result.metrics["test0_epoch/forces_rmse"] == pytest.approx(rmse, rel=1e-10)
+
+
+def test_tasks_without_training_use_the_initial_weights(compose):
+    result = train(compose("run=[val,test]"))
+    assert result.model_file is None
+    assert result.best_checkpoint is None
+    config = compose()
+    data = setup.build_data(config)
+    module = setup.build_module(config, data, {})
+    batch = collate(list(data.val_sets["val"]))
+    rmse = (module.model(batch)["forces"] - batch["forces"]).square().mean().sqrt().item()
+    assert result.metrics["val0_epoch/forces_rmse"] == pytest.approx(rmse, rel=1e-10)
+    assert {name.split("/")[0] for name in result.metrics} == {"val0_epoch", "test0_epoch"}
+
+
+def test_tasks_before_training_use_the_checkpoint(compose, tmp_path):
+    first = train(compose("run=[train,val]"))
+    again = train(compose("run=[val]", f"ckpt_path={first.best_checkpoint}", f"output_dir={tmp_path / 'again'}"))
+    for name, value in again.metrics.items():
+        assert value == pytest.approx(first.metrics[name], rel=EXACT)
+    more = compose(
+        "run=[val,train]",
+        f"ckpt_path={first.folder / 'checkpoints' / 'last.ckpt'}",
+        f"output_dir={tmp_path / 'more'}",
+        "trainer.max_epochs=3",
+    )
+    train(more)
+    series = columns(tmp_path / "more")["val0_epoch/forces_rmse"]
+    assert len(series) == 2
+    assert series[0] == pytest.approx(columns(first.folder)["val0_epoch/forces_rmse"][1], rel=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.test=null"], r"run has 'test', but there is no test data\n.*data\.test.*run=\[train,val\]"),
+        (["data.val=null", "run=[val]"], r"run has 'val', but there is no val data"),
+        (["training_module.test_metrics=null"], r"run has 'test', but training_module lacks test_metrics"),
+        (["training_module.loss=null"], r"run has 'train', but training_module lacks loss"),
+        (["monitored_metric=val0_epoch/force_rmse"], r"follows 'val0_epoch/force_rmse'.*\n.*val0_epoch/forces_rmse"),
+        (["monitored_metric=val1_epoch/forces_rmse"], r"follows 'val1_epoch/forces_rmse'"),
+        (["data.val=null", "run=[train]"], r"which is not logged\n.*data\.val"),
+        (["ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere"),
+    ],
+)
+def test_runs_that_cannot_begin(overrides, message, compose, tmp_path):
+    with pytest.raises((ConfigError, ModelFileError), match=message):
+        train(compose("run=[train,val,test]", *overrides))
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_config_is_not_changed(compose):
+    config = compose("run=[val]")
+    train(config)
+    assert config.chemical_species == "auto"
+
+
+# --- resuming
+
+
+@pytest.mark.parametrize("resumed_at", ["last", "mid_epoch"])
+def test_resumed_run_is_the_uninterrupted_one(resumed_at, compose, tmp_path):
+    """Bit for bit: weights, averages, optimizer, learning rate. The plateau has a patience of none, so it acts."""
+    plateau = [
+        "training_module.lr_scheduler.scheduler.patience=0",
+        "training_module.lr_scheduler.scheduler.threshold=0.2",
+        "run=[train]",
+    ]
+    whole = train(compose(*plateau, "trainer.max_epochs=4", f"output_dir={tmp_path / 'whole'}")).folder
+    stop = {"last": "trainer.max_epochs=2", "mid_epoch": "trainer.max_steps=5"}[resumed_at]
+    part = train(compose(*plateau, stop, f"output_dir={tmp_path / 'part'}")).folder
+    # 14 frames in batches of 5 are 3 steps an epoch.
+    checkpoint = part / "checkpoints" / "last.ckpt"
+    assert state_of(checkpoint)["global_step"] == {"last": 6, "mid_epoch": 5}[resumed_at]
+    rest = train(
+        compose(*plateau, "trainer.max_epochs=4", f"ckpt_path={checkpoint}", f"output_dir={tmp_path / 'rest'}")
+    ).folder
+    one, two = (state_of(folder / "checkpoints" / "last.ckpt") for folder in (whole, rest))
+    assert one["epoch"] == two["epoch"] == 3
+    assert one["global_step"] == two["global_step"] == 12
+    for name, tensor in one["state_dict"].items():
+        if isinstance(tensor, torch.Tensor):
+            assert torch.equal(tensor, two["state_dict"][name]), name
+    rates = [state["optimizer_states"][0]["param_groups"][0]["lr"] for state in (one, two)]
+    assert rates[0] == rates[1] < 0.005
+    left = columns(rest)["train_loss_epoch/weighted_sum"]
+    if resumed_at == "last":
+        assert left == columns(whole)["train_loss_epoch/weighted_sum"][2:]
+    assert len(columns(rest)["val0_epoch/weighted_sum"]) == 2
+
+
+def test_checkpoint_of_another_model(compose, tmp_path):
+    first = train(compose("run=[train]", "trainer.max_epochs=1"))
+    with pytest.raises(ModelFileError, match=r"another model.*\n.*config that it came from"):
+        train(compose("model.num_features=6", f"ckpt_path={first.best_checkpoint}"))
+    with pytest.raises(ModelFileError, match="EMALightningModule"):
+        train(compose("training_module=default", f"ckpt_path={first.best_checkpoint}"))
+    with pytest.raises(ModelFileError, match="not written by nequip_like"):
+        train(compose(f"ckpt_path={first.model_file}"))
+
+
+def test_best_of_before_stays_the_best(compose, tmp_path):
+    """Resumed with a rate that spoils the model, the run still exports the best epoch of the first part."""
+    first = train(compose("run=[train]"))
+    last = first.folder / "checkpoints" / "last.ckpt"
+    spoiled = torch.load(last, weights_only=True)
+    spoiled["optimizer_states"][0]["param_groups"][0]["lr"] = 10.0
+    torch.save(spoiled, last)
+    more = ["run=[train,val]", "trainer.max_epochs=4", "training_module.ema_decay=0", f"ckpt_path={last}"]
+    rest = train(compose(*more, f"output_dir={tmp_path / 'rest'}"))
+    series = columns(rest.folder)["val0_epoch/weighted_sum"]
+    best = columns(first.folder)["val0_epoch/weighted_sum"][-1]
+    assert min(series[:2]) > best
+    assert series[-1] == pytest.approx(best, rel=EXACT)
+    assert rest.best_checkpoint == rest.folder / "checkpoints" / "best.ckpt"
+    assert rest.best_checkpoint.read_bytes() == first.best_checkpoint.read_bytes()
+    assert first.best_checkpoint.is_file()
+
+
+def test_best_of_before_that_is_gone(compose, tmp_path):
+    first = train(compose("run=[train]"))
+    first.best_checkpoint.unlink()
+    last = first.folder / "checkpoints" / "last.ckpt"
+    with pytest.warns(UserWarning, match="the best is sought from here on"):
+        rest = train(
+            compose("run=[train]", "trainer.max_epochs=3", f"ckpt_path={last}", f"output_dir={tmp_path / 'b'}")
+        )
+    assert state_of(rest.best_checkpoint)["epoch"] == 2
+
+
+# --- what follows the monitored metric
+
+
+def test_early_stopping_and_plateau_and_best_follow_one_series(compose):
+    """With a rate of 0 nothing changes: the second epoch is no better, the plateau acts, and the run stops."""
+    config = compose(
+        "run=[train]",
+        "trainer.max_epochs=20",
+        "training_module.optimizer.lr=1.0e-30",
+        "training_module.lr_scheduler.scheduler.min_lr=0",
+        "+training_module.lr_scheduler.scheduler.eps=0",
+        "training_module.lr_scheduler.scheduler.patience=0",
+        "callbacks.early_stopping.patience=3",
+        "monitored_metric=val0_epoch/forces_rmse",
+    )
+    folder = train(config).folder
+    history = columns(folder)
+    assert len(history["val0_epoch/forces_rmse"]) == 4
+    assert history["lr-Adam"] == pytest.approx([1e-30, 1e-30, 0.6e-30, 0.36e-30], rel=1e-9)
+    assert state_of(folder / "checkpoints" / "best.ckpt")["epoch"] == 0
+    callbacks = state_of(folder / "checkpoints" / "best.ckpt")["callbacks"]
+    best = next(state for name, state in callbacks.items() if "Checkpoint" in name and "val0_epoch" in name)
+    assert best["monitor"] == "val0_epoch/forces_rmse"
+    assert EarlyStopping.__name__ in " ".join(callbacks)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "validations"),
+    [
+        ("trainer.check_val_every_n_epoch=2", 2),
+        ("trainer.val_check_interval=0.34", 12),
+        ("trainer.val_check_interval=2", 4),
+        ("trainer.max_steps=2", 0),
+    ],
+)
+def test_any_schedule_of_validations(schedule, validations, compose):
+    """14 frames in batches of 5: 3 steps an epoch."""
+    result = train(compose("run=[train]", "trainer.max_epochs=4", schedule))
+    history = columns(result.folder)
+    assert len(history.get("val0_epoch/weighted_sum", [])) == validations
+    assert result.model_file is not None
+    if validations:
+        assert result.best_checkpoint is not None
+        best = state_of(result.best_checkpoint)["nequip_like"]["metrics"]
+        assert best["val0_epoch/weighted_sum"] == min(history["val0_epoch/weighted_sum"])
+
+
+# --- loggers
+
+
+def test_tensorboard(compose, tmp_path):
+    pytest.importorskip("tensorboard")
+    train(compose("run=[train]", "logger=tensorboard", "trainer.max_epochs=1"))
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+    assert (tmp_path / "run" / "metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("mode", ["disabled", pytest.param("offline", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore")  # wandb's own
+def test_wandb(mode, compose, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train(compose("run=[train]", "logger=wandb", f"logger.wandb.mode={mode}", "trainer.max_epochs=1"))
+    wandb.finish()
+    assert bool(list((tmp_path / "run").glob("wandb/offline-run-*"))) == (mode == "offline")
+    assert (tmp_path / "run" / "metrics.csv").is_file()
