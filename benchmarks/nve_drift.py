@@ -2,8 +2,8 @@
 
     python benchmarks/nve_drift.py RUN/model.safetensors tutorials/data/ethanol/test_300K.xyz
 
-Starts from the first frame with velocities drawn at 300 K, runs 1 ps of velocity Verlet (0.5 fs), and prints the slope of
-a straight line through the total energy, and its largest departure from the start, in meV/atom.
+Starts from the first frame with velocities drawn at 300 K, runs 1 ps of velocity Verlet (0.5 fs), and prints the slope
+of a straight line through the total energy, and its largest departure from the start, in meV/atom.
 """
 
 from __future__ import annotations

@@ -44,9 +44,7 @@ def first_step(overrides: list[str]) -> float:
 def help_text() -> float:
     """Seconds that ``--help`` takes."""
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "nequip_like.cli.train", "--help"], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-m", "nequip_like.cli.train", "--help"], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
@@ -57,7 +55,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    first = [first_step(options.overrides + ["trainer.max_steps=1"]) for _ in range(options.repeats)]
+    first = [first_step([*options.overrides, "trainer.max_steps=1"]) for _ in range(options.repeats)]
     texts = [help_text() for _ in range(options.repeats)]
     result = {
         "first_step_s": {"min": min(first), "median": statistics.median(first), "max": max(first)},

@@ -178,7 +178,7 @@ def make_mgo(frames: int = 150, seed: int = 7) -> None:
 
 
 def _strained_and_rattled(perfect: Atoms, rng: np.random.Generator, shortest: float = 1.7) -> Atoms:
-    """One distorted copy. Draws with a bond below ``shortest`` (Angstrom) are thrown away: no thermal motion makes them."""
+    """One distorted copy. Draws with a bond below ``shortest`` (Angstrom) are thrown away: heat does not make them."""
     while True:
         strain = rng.normal(0.0, 0.02, (3, 3))
         atoms = perfect.copy()

@@ -66,7 +66,7 @@ _ROWS = (
     Field(PBC, "graph", (3,), "", torch.bool, "scalar", "periodic along each lattice vector"),
     Field(ATOMIC_NUMBERS, "node", (), "", torch.int64, "scalar", "atomic numbers"),
     Field(ATOM_TYPES, "node", (), "", torch.int64, "scalar", "index into the model's type names"),
-    Field(EDGE_INDEX, "edge", (2,), "", torch.int64, "scalar", "row 0: centre, row 1: neighbour (stored as (2, edges))"),
+    Field(EDGE_INDEX, "edge", (2,), "", torch.int64, "scalar", "row 0: centre, row 1: neighbour; shape (2, edges)"),
     Field(EDGE_CELL_SHIFT, "edge", (3,), "", torch.float64, "scalar", "lattice translations S_ij of the neighbour"),
     Field(EDGE_VECTORS, "edge", (3,), "Angstrom", torch.float64, "vector", "pos_j - pos_i + S_ij @ cell"),
     Field(BATCH, "node", (), "", torch.int64, "scalar", "index of the graph that an atom belongs to"),

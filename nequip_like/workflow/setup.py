@@ -92,7 +92,9 @@ def build_data(config: DictConfig) -> DataModule:
     data.prepare()
     if config.get("chemical_species") == "auto":
         config.chemical_species = list(data.type_names)
-    register_statistics(data.statistics)
+    # `data.reference_energies: null` asks for none, which is zero for each species.
+    none = dict.fromkeys(data.type_names, 0.0)
+    register_statistics({"reference_energies": none, "isolated_atom_energies": none, **data.statistics})
     return data
 
 

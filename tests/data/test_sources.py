@@ -1,6 +1,7 @@
 import pytest
 
-from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
+from nequip_like.data.reference_choice import references_below
+from nequip_like.data.sources import FileSource, HeldOut, below, file_source, held_out_sources
 from nequip_like.errors import ConfigError
 
 MAPPING, UNITS = {"E": "total_energy"}, {"energy": "meV"}
@@ -45,3 +46,43 @@ def test_forms_of_held_out_sets():
     named = held_out_sources({"hot": "x.xyz", "cold": {"file": "y.xyz", "index": ":3"}}, "test", MAPPING, None)
     assert list(named) == ["hot", "cold"]
     assert named["cold"] == FileSource(["y.xyz"], ":3", MAPPING, None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("a.xyz", "/data/a.xyz"),
+        ("/elsewhere/a.xyz", "/elsewhere/a.xyz"),
+        ("deep/*.xyz", "/data/deep/*.xyz"),
+        (["a.xyz", "/b.xyz"], ["/data/a.xyz", "/b.xyz"]),
+        ({"file": "a.xyz", "index": ":5"}, {"file": "/data/a.xyz", "index": ":5"}),
+        (
+            {"path": ["a.xyz"], "units": {"energy": "kcal/mol"}},
+            {"path": ["/data/a.xyz"], "units": {"energy": "kcal/mol"}},
+        ),
+        ({"hot": "a.xyz", "cold": {"file": "b.xyz"}}, {"hot": "/data/a.xyz", "cold": {"file": "/data/b.xyz"}}),
+        (["a.xyz", 5, 0.1], ["/data/a.xyz", 5, 0.1]),
+        (0.1, 0.1),
+        (50, 50),
+        (None, None),
+    ],
+)
+def test_files_below_a_folder(entry, expected):
+    assert below("/data", entry) == expected
+    assert below(None, entry) == entry
+
+
+def test_folder_below_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert below("~/data", "a.xyz") == "/home/me/data/a.xyz"
+
+
+@pytest.mark.parametrize("choice", ["auto", "isolated_atoms", "least_squares", None, {"H": -13.6}])
+def test_references_that_are_no_files(choice):
+    assert references_below("/data", choice) == choice
+
+
+def test_references_in_a_file():
+    assert references_below("/data", "atoms.xyz") == "/data/atoms.xyz"
+    assert references_below("/data", {"file": "atoms.xyz"}) == {"file": "/data/atoms.xyz"}
+    assert references_below(None, "atoms.xyz") == "atoms.xyz"

@@ -155,23 +155,39 @@ def test_config_is_not_changed(compose):
 # --- resuming
 
 
-@pytest.mark.parametrize("resumed_at", ["last", "mid_epoch"])
-def test_resumed_run_is_the_uninterrupted_one(resumed_at, compose, tmp_path):
-    """Bit for bit: weights, averages, optimizer, learning rate. The plateau has a patience of none, so it acts."""
-    plateau = [
-        "training_module.lr_scheduler.scheduler.patience=0",
-        "training_module.lr_scheduler.scheduler.threshold=0.2",
-        "run=[train]",
-    ]
-    whole = train(compose(*plateau, "trainer.max_epochs=4", f"output_dir={tmp_path / 'whole'}")).folder
-    stop = {"last": "trainer.max_epochs=2", "mid_epoch": "trainer.max_steps=5"}[resumed_at]
-    part = train(compose(*plateau, stop, f"output_dir={tmp_path / 'part'}")).folder
-    # 14 frames in batches of 5 are 3 steps an epoch.
-    checkpoint = part / "checkpoints" / "last.ckpt"
-    assert state_of(checkpoint)["global_step"] == {"last": 6, "mid_epoch": 5}[resumed_at]
-    rest = train(
-        compose(*plateau, "trainer.max_epochs=4", f"ckpt_path={checkpoint}", f"output_dir={tmp_path / 'rest'}")
-    ).folder
+@pytest.mark.parametrize("step", [5, 6])
+def test_resumed_run_is_the_uninterrupted_one(step, compose, tmp_path):
+    """Bit for bit: weights, averages, optimizer, learning rate; from within an epoch (5 steps) and from its end (6).
+
+    14 frames in batches of 5 are 3 steps an epoch. The plateau has no patience, so it acts.
+    """
+
+    def run(name: str, *overrides: str) -> Path:
+        config = compose(
+            "training_module.lr_scheduler.scheduler.patience=0",
+            "training_module.lr_scheduler.scheduler.threshold=0.2",
+            "run=[train]",
+            f"output_dir={tmp_path / name}",
+            *overrides,
+        )
+        OmegaConf.set_struct(config, False)
+        config.callbacks.often = {
+            "_target_": "nequip_like.train.callbacks.ResumableCheckpoint",
+            "dirpath": str(tmp_path / name / "often"),
+            "filename": "within-{step}",
+            "auto_insert_metric_name": False,
+            "every_n_train_steps": 5,
+            "save_top_k": -1,
+        }
+        return train(config).folder
+
+    whole = run("whole", "trainer.max_epochs=4")
+    checkpoint = whole / "often" / "within-5.ckpt"
+    if step == 6:
+        checkpoint = run("part", "trainer.max_epochs=2") / "checkpoints" / "last.ckpt"
+    assert state_of(checkpoint)["global_step"] == step
+    rest = run("rest", "trainer.max_epochs=4", f"ckpt_path={checkpoint}")
+
     one, two = (state_of(folder / "checkpoints" / "last.ckpt") for folder in (whole, rest))
     assert one["epoch"] == two["epoch"] == 3
     assert one["global_step"] == two["global_step"] == 12
@@ -180,20 +196,11 @@ def test_resumed_run_is_the_uninterrupted_one(resumed_at, compose, tmp_path):
             assert torch.equal(tensor, two["state_dict"][name]), name
     rates = [state["optimizer_states"][0]["param_groups"][0]["lr"] for state in (one, two)]
     assert rates[0] == rates[1] < 0.005
-    left = columns(rest)["train_loss_epoch/weighted_sum"]
-    if resumed_at == "last":
-        assert left == columns(whole)["train_loss_epoch/weighted_sum"][2:]
-    assert len(columns(rest)["val0_epoch/weighted_sum"]) == 2
-
-
-def test_checkpoint_of_another_model(compose, tmp_path):
-    first = train(compose("run=[train]", "trainer.max_epochs=1"))
-    with pytest.raises(ModelFileError, match=r"another model.*\n.*config that it came from"):
-        train(compose("model.num_features=6", f"ckpt_path={first.best_checkpoint}"))
-    with pytest.raises(ModelFileError, match="EMALightningModule"):
-        train(compose("training_module=default", f"ckpt_path={first.best_checkpoint}"))
-    with pytest.raises(ModelFileError, match="not written by nequip_like"):
-        train(compose(f"ckpt_path={first.model_file}"))
+    validated = {5: 3, 6: 2}[step]
+    series = [columns(folder)["val0_epoch/weighted_sum"] for folder in (whole, rest)]
+    assert series[1] == series[0][-validated:]
+    best = [state_of(folder / "checkpoints" / "best.ckpt")["epoch"] for folder in (whole, rest)]
+    assert best[0] == best[1]
 
 
 def test_best_of_before_stays_the_best(compose, tmp_path):

@@ -1,0 +1,235 @@
+"""``nequip-train`` as a user types it: in a folder with a config and data, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+CONFIG = """\
+defaults: [train, _self_]
+data: {train: molecules.xyz, val: 5, test: 5}
+cutoff_radius: 4.0
+model: {num_layers: 2, num_features: 4, radial_mlp_depth: 1, radial_mlp_width: 8}
+trainer: {max_epochs: 1, accelerator: cpu, log_every_n_steps: 1}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, molecule_file) -> Path:
+    """What a user has: data, and a config beside it."""
+    (tmp_path / "molecules.xyz").write_bytes(molecule_file.read_bytes())
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+@pytest.fixture
+def type_in(folder):
+    """Run a command: ``type_in("config.yaml", "seed=1")``; gives exit status, output, error stream."""
+
+    def run(*arguments: str, cwd: Path = folder, module: bool = True) -> subprocess.CompletedProcess[str]:
+        script = Path(sys.executable).with_name("nequip-train")
+        command = [sys.executable, "-m", "nequip_like.cli.train"] if module else [str(script)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PL_", "HYDRA"))}
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=cwd,
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture
+def composed(type_in):
+    """The config that a command line composes."""
+
+    def compose(*arguments: str, **options):
+        done = type_in(*arguments, "--cfg", "job", **options)
+        assert done.returncode == 0, done.stderr
+        return OmegaConf.create(yaml.safe_load(done.stdout))
+
+    return compose
+
+
+def is_user_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Exit status 2, one line and one of advice, no traceback."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+# --- whole runs
+
+
+def test_a_config_by_its_path(type_in, folder):
+    done = type_in("config.yaml", "hydra.run.dir=run", "trainer.max_epochs=2", module=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (folder / "run").iterdir()} >= {
+        *("checkpoints", "config.yaml", "metrics.csv", "metrics.json", "model.safetensors"),
+        *("parity.png", "predictions.extxyz", "training.png"),
+    }
+    for text in (
+        "frames",
+        "total_energy, forces",
+        "trained parameters",
+        "epoch    0 |",
+        "epoch    1 |",
+        "model.safetensors",
+    ):
+        assert text in done.stdout, text
+    assert str(folder / "run") in done.stdout.replace("\n", "")
+    assert "Traceback" not in done.stderr
+    assert "deprecated" not in done.stderr
+    saved = yaml.safe_load((folder / "run" / "config.yaml").read_text())
+    assert saved["trainer"]["max_epochs"] == 2
+    overrides = yaml.safe_load((folder / "run" / ".hydra" / "overrides.yaml").read_text())
+    assert overrides == ["trainer.max_epochs=2"]
+
+
+def test_output_has_a_folder_of_its_own(type_in, folder):
+    done = type_in("config.yaml", "run=[val]", "--config-dir", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert list(folder.glob("outputs/*/*/metrics.csv"))
+
+
+def test_multirun(type_in, folder):
+    done = type_in("config.yaml", "--multirun", "seed=1,2", "run=[val]", "hydra.sweep.dir=many")
+    assert done.returncode == 0, done.stderr
+    seeds = [yaml.safe_load((folder / "many" / str(i) / "config.yaml").read_text())["seed"] for i in range(2)]
+    assert seeds == [1, 2]
+    values = [(folder / "many" / str(i) / "metrics.csv").read_text() for i in range(2)]
+    assert values[0] != values[1]
+
+
+# --- configs and overrides
+
+
+def test_config_by_its_name(composed, folder):
+    assert composed("-cn", "config").cutoff_radius == 4.0
+    assert composed("--config-name", "config.yaml").cutoff_radius == 4.0
+    assert composed("--config-name=config").cutoff_radius == 4.0
+
+
+@pytest.mark.parametrize("option", ["-cp", "--config-path"])
+def test_config_by_folder_and_name(option, composed, folder):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "mine.yaml").write_text(CONFIG.replace("4.0", "3.5"))
+    assert composed(option, "deep", "-cn", "mine").cutoff_radius == 3.5
+    assert composed(option, str(folder / "deep"), "-cn", "mine").cutoff_radius == 3.5
+    assert composed(f"{option}=deep", "-cn", "mine").cutoff_radius == 3.5
+    assert composed("deep/mine.yaml", "cutoff_radius=3").cutoff_radius == 3
+
+
+def test_config_of_the_package(composed, folder):
+    tutorial = OmegaConf.to_container(composed("-cn", "tutorial"), resolve=False)
+    assert tutorial["data"]["train"] == "${tutorial_data:ethanol/train.xyz}"
+    assert composed("-cn", "train").seed == 0
+
+
+def test_overrides(composed):
+    config = composed(
+        "config.yaml",
+        "~callbacks.early_stopping",
+        "callbacks.learning_rate.logging_interval=step",
+        "model=nequip_S",
+        "targets=energy",
+        "+trainer.limit_train_batches=2",
+    )
+    assert "early_stopping" not in config.callbacks
+    assert config.callbacks.learning_rate.logging_interval == "step"
+    assert config.model.preset == "S"
+    assert config.training_module.loss["_target_"].endswith("EnergyOnlyLoss")
+    assert config.trainer.limit_train_batches == 2
+    assert composed("callbacks.early_stopping.patience=3", "config.yaml").callbacks.early_stopping.patience == 3
+
+
+def test_own_groups_beside_the_config(composed, folder):
+    """``defaults: [train, {model: mine}]`` finds ``model/mine.yaml`` of the user."""
+    (folder / "model").mkdir()
+    (folder / "model" / "mine.yaml").write_text("defaults: [nequip]\nl_max: 2\n")
+    (folder / "own.yaml").write_text(
+        "defaults: [train, {override model: mine}, _self_]\ndata: {train: molecules.xyz}\n"
+    )
+    config = composed("own.yaml")
+    assert (config.model.l_max, config.model.num_layers) == (2, 4)
+
+
+# --- help
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
+def test_help(arguments, type_in):
+    done = type_in(*arguments, module=False)
+    assert done.returncode == 0
+    assert "nequip-train config.yaml" in done.stdout
+    assert "callbacks.early_stopping.patience" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", ["--help", "config.yaml --cfg job", "config.yaml lr=1"])
+def test_answers_that_need_no_torch(arguments, folder):
+    """Torch takes seconds to import."""
+    code = (
+        "import sys\n"
+        f"sys.argv = ['nequip-train', *{arguments.split()}]\n"
+        "from nequip_like.cli.train import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "print('torch' in sys.modules, 'lightning' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=100)
+    assert done.stdout.splitlines()[-1] == "False False", done.stderr
+
+
+# --- mistakes
+
+
+def test_unknown_config_file(type_in, folder):
+    is_user_error(type_in("nowhere.yaml"), str(folder / "nowhere.yaml"))
+
+
+def test_config_that_hides_the_package(type_in, folder):
+    (folder / "train.yaml").write_text(CONFIG)
+    is_user_error(type_in("train.yaml"), "own name", "my_train.yaml")
+    is_user_error(type_in("config.yaml"), "own name", "my_train.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["-cn", "nowhere"], "nowhere"),
+        (["config.yaml", "trainer.max_epoch=3"], "trainer.max_epoch"),
+        (["config.yaml", "model=nequip_XXL"], "nequip_XL"),
+        (["config.yaml", "seed"], "seed"),
+    ],
+)
+def test_mistakes_that_hydra_finds(arguments, part, type_in):
+    done = type_in(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert part in done.stderr
+
+
+def test_mistakes_that_we_find(type_in, folder):
+    """One process each, so few of them; the rest is in tests/workflow."""
+    is_user_error(type_in("config.yaml", "data.train=nowhere.xyz"), "no such file", "nowhere.xyz")
+    (folder / "bare.yaml").write_text("data: {train: molecules.xyz}\n")
+    is_user_error(type_in("bare.yaml"), "the config has no 'run'", "defaults: [train, _self_]")
+
+
+def test_debug_shows_the_traceback(type_in):
+    done = type_in("config.yaml", "run=[tain]", "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "ConfigError" in done.stderr
