@@ -28,9 +28,7 @@ def is_rule(choice: Choice) -> bool:
 
 def references_below(folder: str | Path | None, choice: Choice) -> Choice:
     """The choice, with a relative file name put below ``folder``."""
-    if isinstance(choice, str | Path) and not is_rule(choice):
-        return below(folder, choice)
-    return choice
+    return choice if is_rule(choice) else below(folder, choice)
 
 
 def uses_isolated_frames(choice: Choice, frames: Sequence[Graph], type_names: Sequence[str]) -> bool:

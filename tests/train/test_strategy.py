@@ -74,7 +74,6 @@ RUN = [
     "data.val=[7,1]",
     "data.test=4",
     "training_module.optimizer._target_=torch.optim.SGD",
-    "~training_module.optimizer.amsgrad",
     "training_module.lr_scheduler=null",
     "seed=3",
 ]
