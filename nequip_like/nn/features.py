@@ -8,7 +8,7 @@ memory. (e3nn holds the same numbers as one flat row, multiplicity before 2l+1; 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from e3nn.o3 import Irrep, Irreps
@@ -33,30 +33,29 @@ def to_flat(features: Features) -> Tensor:
     return torch.cat([part.transpose(1, 2).flatten(1) for part in features], dim=-1)
 
 
-class Linear(nn.Module):
-    """Equivariant linear map: each output irrep mixes the channels of the input irreps of the same kind.
-
-    Weights are drawn from a unit normal and divided by the square root of the fan-in when applied, as in e3nn
-    (``path_normalization="element"``), so that parameters mean the same in both.
+class _PerKindMap(nn.Module):
+    """One block of weights for each output irrep that the input has, too.
 
     Args:
         irreps_in: Input irreps; each kind at most once.
         irreps_out: Output irreps; each kind at most once. A kind that the input lacks comes out as zeros.
+        between: Dimensions of a block between its input and output channels.
+        dtype: Element type of the weights.
     """
 
-    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, dtype: torch.dtype) -> None:
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, between: tuple[int, ...], dtype: torch.dtype) -> None:
         super().__init__()
         self.irreps_in, self.irreps_out = irreps_in, irreps_out
         kinds = [entry.ir for entry in irreps_in]
         self.sources = [kinds.index(entry.ir) if entry.ir in kinds else None for entry in irreps_out]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(irreps_in[source].mul, entry.mul, dtype=dtype))
+            nn.Parameter(torch.randn(irreps_in[source].mul, *between, entry.mul, dtype=dtype))
             for source, entry in zip(self.sources, irreps_out, strict=True)
             if source is not None
         )
 
-    def forward(self, features: Features) -> Features:
-        """Map features of ``irreps_in`` to features of ``irreps_out``."""
+    def _map(self, features: Features, apply: Callable[[Tensor, Tensor], Tensor]) -> Features:
+        """Apply ``apply(part, block)`` for each output irrep; the block is scaled by its fan-in."""
         weights = iter(self.weights)
         outputs = []
         for source, entry in zip(self.sources, self.irreps_out, strict=True):
@@ -64,11 +63,32 @@ class Linear(nn.Module):
                 outputs.append(features[0].new_zeros(len(features[0]), entry.ir.dim, entry.mul))
                 continue
             weight = next(weights)
-            outputs.append(features[source] @ (weight / math.sqrt(weight.shape[0])))
+            fan_in = math.prod(weight.shape[:-1])
+            outputs.append(apply(features[source], weight / math.sqrt(fan_in)))
         return outputs
 
 
-class SelfConnection(nn.Module):
+class Linear(_PerKindMap):
+    """Equivariant linear map: each output irrep mixes the channels of the input irrep of the same kind.
+
+    Weights are drawn from a unit normal and divided by the square root of the fan-in when applied, as in e3nn
+    (``path_normalization="element"``), so that parameters mean the same in both.
+
+    Args:
+        irreps_in: Input irreps; each kind at most once.
+        irreps_out: Output irreps; each kind at most once. A kind that the input lacks comes out as zeros.
+        dtype: Element type of the weights.
+    """
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, dtype: torch.dtype) -> None:
+        super().__init__(irreps_in, irreps_out, (), dtype)
+
+    def forward(self, features: Features) -> Features:
+        """Map features of ``irreps_in`` to features of ``irreps_out``."""
+        return self._map(features, torch.matmul)
+
+
+class SelfConnection(_PerKindMap):
     """Linear map whose matrix depends on the species: the self-connection of NequIP.
 
     NequIP writes it as the tensor product of features with the species embedding ``a`` (Batzner et al. 2022, Methods).
@@ -78,18 +98,11 @@ class SelfConnection(nn.Module):
         irreps_in: Input irreps; each kind at most once.
         irreps_out: Output irreps; each kind at most once.
         embedding_dim: Width of the species embedding.
+        dtype: Element type of the weights.
     """
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, embedding_dim: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.irreps_out = irreps_out
-        kinds = [entry.ir for entry in irreps_in]
-        self.sources = [kinds.index(entry.ir) if entry.ir in kinds else None for entry in irreps_out]
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(irreps_in[source].mul, embedding_dim, entry.mul, dtype=dtype))
-            for source, entry in zip(self.sources, irreps_out, strict=True)
-            if source is not None
-        )
+        super().__init__(irreps_in, irreps_out, (embedding_dim,), dtype)
 
     def forward(self, features: Features, embedding: Tensor, atom_types: Tensor) -> Features:
         """Apply to each atom the matrix of its species.
@@ -99,17 +112,11 @@ class SelfConnection(nn.Module):
             embedding: Species embedding table, shape (types, embedding_dim).
             atom_types: Type of each atom, shape (atoms,).
         """
-        weights = iter(self.weights)
-        outputs = []
-        for source, entry in zip(self.sources, self.irreps_out, strict=True):
-            if source is None:
-                outputs.append(features[0].new_zeros(len(features[0]), entry.ir.dim, entry.mul))
-                continue
-            weight = next(weights)
-            fan_in = weight.shape[0] * weight.shape[1]
-            matrices = torch.einsum("ta,uaw->tuw", embedding, weight) / math.sqrt(fan_in)
-            outputs.append(_apply_per_type(features[source], matrices, atom_types))
-        return outputs
+
+        def apply(part: Tensor, weight: Tensor) -> Tensor:
+            return _apply_per_type(part, torch.einsum("ta,uaw->tuw", embedding, weight), atom_types)
+
+        return self._map(features, apply)
 
 
 def _apply_per_type(features: Tensor, matrices: Tensor, atom_types: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from nequip_like.errors import DataError
 from nequip_like.report.parity import COLOURS
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, STRESS
+from nequip_like.report.whole_files import written_whole
 
 Curve = list[tuple[float, float]]
 
@@ -91,11 +92,8 @@ def plot_curves(metrics_csv: str | Path, png: str | Path) -> bool:
     FigureCanvasAgg(figure)
     for axes, (panel, chosen) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         _draw(axes, panel, chosen)
-    try:
-        Path(png).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(png, dpi=150)
-    except OSError as error:
-        raise DataError(f"cannot write {png}: {error.strerror or error}", "check the folder and its space") from error
+    with written_whole(png) as partial:
+        figure.savefig(partial, dpi=150)
     return True
 
 

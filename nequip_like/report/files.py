@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from ase.data import chemical_symbols
@@ -14,8 +12,8 @@ from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.errors import DataError
 from nequip_like.inference.evaluation import Evaluation
+from nequip_like.report.whole_files import written_whole
 
 PREDICTED = "predicted_"
 _ASE_NAMES = {
@@ -107,16 +105,5 @@ def _quoted(text: str) -> str:
 
 
 def _write(path: str | Path, parts: Iterable[str]) -> None:
-    """Write under another name, then rename: a reader never sees a part of the file."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(parts)
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}", "check the folder and its space") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(parts)

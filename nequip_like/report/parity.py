@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +14,10 @@ from matplotlib.figure import Figure
 
 from nequip_like.data import fields
 from nequip_like.data.graph import volumes
-from nequip_like.errors import DataError
 from nequip_like.inference.evaluation import Evaluation
 from nequip_like.report.tables import number
 from nequip_like.report.units import FORCES, GPA, PER_ATOM_ENERGY, STRESS_GPA, Shown
+from nequip_like.report.whole_files import written_whole
 
 # Okabe and Ito's palette, which people with colour vision deficiency can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -60,17 +58,8 @@ def plot_parity(evaluations: Mapping[str, Evaluation], path: str | Path) -> None
         for axes in axes_row[len(panels) :]:
             axes.set_axis_off()
         axes_row[0].set_title(name, loc="left", fontweight="bold", parse_math=False)
-    path = Path(path)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
         figure.savefig(partial, dpi=150)
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}", "check the folder and its space") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _panels(evaluation: Evaluation) -> list[_Panel]:

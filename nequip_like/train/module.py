@@ -140,8 +140,7 @@ class NequIPLightningModule(lightning.LightningModule):
     def validation_names(self) -> list[str]:
         """Names of the values that a validation logs."""
         names = []
-        for i, manager in enumerate(self.val_metrics):
-            assert isinstance(manager, MetricsManager)
+        for i, manager in enumerate(_each(self.val_metrics)):
             own = [name for term in manager.terms for name in term.log_names]
             names += [f"val{i}_epoch/{name}" for name in (*own, *([WEIGHTED_SUM] if manager.has_weighted_sum else []))]
         return names

@@ -25,6 +25,7 @@ from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
 MODEL_FILE = "model.safetensors"
+HISTORY_FILE = "metrics.csv"
 
 
 @dataclass
@@ -70,6 +71,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     summary.print_data(console, data)
 
     info = setup.provenance(config, overrides)
+    _keep_earlier(folder / HISTORY_FILE)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info)
     trainer = setup.build_trainer(config)
@@ -79,7 +81,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     if checkpoint is not None:
         _load(Path(checkpoint), module)
     summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
-    _save_config(folder, info["config"])
+    _save_config(folder, info)
 
     result = TrainingResult(folder)
     for task in run:
@@ -88,16 +90,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
             checkpoint = None
             result.metrics.update(_numbers(trainer.callback_metrics))
             result.best_checkpoint = _best_checkpoint(trainer)
-            exported: dict[str, Any] = {"epoch": trainer.current_epoch, "global_step": trainer.global_step}
-            metrics = _numbers(trainer.callback_metrics)
-            if result.best_checkpoint is not None:
-                exported = _load(result.best_checkpoint, module)
-                metrics = exported[CHECKPOINT_KEY]["metrics"]
-            card = {
-                "metrics": metrics,
-                "provenance": {**info, "epoch": exported["epoch"], "step": exported["global_step"]},
-            }
-            _finish_training(console, module, card, result)
+            _finish_training(console, module, _load_best(trainer, module, info, result.best_checkpoint), result)
         else:
             action = trainer.validate if task == "val" else trainer.test
             action(module, datamodule=data, verbose=False)
@@ -153,6 +146,17 @@ def _best_checkpoint(trainer: lightning.Trainer) -> Path | None:
     return None
 
 
+def _load_best(
+    trainer: lightning.Trainer, module: NequIPLightningModule, info: Mapping[str, Any], best: Path | None
+) -> dict[str, Any]:
+    """Put the best weights into the module, if there are any but the last; gives the card of what it then holds."""
+    epoch, step, metrics = trainer.current_epoch, trainer.global_step, _numbers(trainer.callback_metrics)
+    if best is not None:
+        saved = _load(best, module)
+        epoch, step, metrics = saved["epoch"], saved["global_step"], saved[CHECKPOINT_KEY]["metrics"]
+    return {"metrics": metrics, "provenance": {**info, "epoch": epoch, "step": step}}
+
+
 def _load(path: Path, module: NequIPLightningModule) -> dict[str, Any]:
     """Put the weights of a checkpoint into the module."""
     if not path.is_file():
@@ -172,15 +176,25 @@ def _finish_training(
     model_file.save(module.evaluation_model, path, card)
     result.model_file = path
     console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)
-    history = result.folder / "metrics.csv"
+    history = result.folder / HISTORY_FILE
     if history.is_file():
         plot_curves(history, result.folder / "training.png")
 
 
 @rank_zero_only
-def _save_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Keep the resolved config beside the results."""
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+def _keep_earlier(history: Path) -> None:
+    """Put the metrics of an earlier run in this folder aside: Lightning's logger would delete them."""
+    if history.is_file():
+        taken = len(list(history.parent.glob(f"{history.stem}.[0-9]*{history.suffix}")))
+        history.rename(history.with_name(f"{history.stem}.{taken + 1}{history.suffix}"))
+
+
+@rank_zero_only
+def _save_config(folder: Path, info: Mapping[str, Any]) -> None:
+    """Keep the resolved config beside the results, with the versions and the overrides above it."""
+    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    head = f"# {versions}\n# overrides: {' '.join(info['overrides']) or 'none'}\n"
+    (folder / "config.yaml").write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -58,10 +58,25 @@ def test_val_train_test(compose, tmp_path):
     saved = OmegaConf.load(folder / "config.yaml")
     assert saved.model.avg_num_neighbors == 3.0
     assert list(saved.chemical_species) == ["H", "C", "O"]
+    head = (folder / "config.yaml").read_text().splitlines()[:2]
+    assert "torch" in head[0]
+    assert head[1] == "# overrides: seed=0"
     own = state_of(folder / "checkpoints" / "last.ckpt")["nequip_like"]
     assert own["overrides"] == ["seed=0"]
     assert own["config"]["model"]["avg_num_neighbors"] == 3.0
     assert "torch" in own["versions"]
+
+
+def test_a_second_run_keeps_the_metrics_of_the_first(compose, tmp_path):
+    folder = tmp_path / "run"
+    train(compose("run=train", "trainer.max_epochs=1"))
+    first = (folder / "metrics.csv").read_text()
+    for number in (1, 2):
+        before = (folder / "metrics.csv").read_text()
+        with pytest.warns(UserWarning, match="exists and is not empty"):
+            train(compose("run=train", "trainer.max_epochs=1"))
+        assert (folder / f"metrics.{number}.csv").read_text() == before
+    assert (folder / "metrics.1.csv").read_text() == first
 
 
 def test_exported_is_the_best_checkpoint(compose, tmp_path):
