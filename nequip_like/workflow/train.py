@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +13,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from nequip_like.data.datamodule import DataModule
-from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
 from nequip_like.inference.checkpoint import read_checkpoint
 from nequip_like.report.curves import plot_curves
 from nequip_like.train.module import CHECKPOINT_KEY, NequIPLightningModule
-from nequip_like.workflow import setup, summary
+from nequip_like.workflow import checks, setup, summary
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -75,8 +73,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info)
     trainer = setup.build_trainer(config)
-    _check(run, data, module)
-    _check_monitored(trainer, module, data)
+    checks.check_run(run, data, module, trainer)
     checkpoint = config.get("ckpt_path")
     if checkpoint is not None:
         _load(Path(checkpoint), module)
@@ -103,39 +100,6 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
 def _rank() -> int:
     """Rank of this process, before there is a trainer: launchers tell it by the environment."""
     return int(getattr(rank_zero_only, "rank", 0))
-
-
-def _check(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
-    """Each task needs its data and its metrics."""
-    needs = {
-        "train": (module.loss is not None and len(module.val_metrics) > 0, True, "loss and val_metrics"),
-        "val": (len(module.val_metrics) > 0, bool(data.val_sets), "val_metrics"),
-        "test": (len(module.test_metrics) > 0, bool(data.test_sets), "test_metrics"),
-    }
-    for task in run:
-        has_metrics, has_data, names = needs[task]
-        if not has_metrics:
-            raise ConfigError(f"run has '{task}', but training_module lacks {names}", f"give {names}")
-        if not has_data:
-            raise ConfigError(
-                f"run has '{task}', but there is no {task} data",
-                f"give data.{task}, or leave '{task}' out: run={'[' + ','.join(t for t in run if t != task) + ']'}",
-            )
-
-
-def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, data: DataModule) -> None:
-    """Whatever is followed has to be logged; a typing mistake is found now and not after the first epoch."""
-    names = module.validation_names() if data.val_sets else []
-    followed = {type(callback).__name__: getattr(callback, "monitor", None) for callback in trainer.callbacks}  # type: ignore[attr-defined] # set by Lightning's callback connector
-    followed["lr_scheduler"] = (module.lr_scheduler_config or {}).get("monitor")
-    for who, name in followed.items():
-        if isinstance(name, str) and name.startswith("val") and name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise ConfigError(
-                f"{who} follows '{name}', which is not logged",
-                f"{hint}there are {', '.join(names)}" if names else "give data.val, or take these parts out",
-            )
 
 
 def _best_checkpoint(trainer: lightning.Trainer) -> Path | None:

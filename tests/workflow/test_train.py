@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 
 from nequip_like.data.graph import collate
-from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.errors import ConfigError, DataError, ModelFileError
 from nequip_like.inference import model_file
 from nequip_like.inference.checkpoint import load_checkpoint
 from nequip_like.workflow import setup
@@ -159,6 +159,14 @@ def test_runs_that_cannot_begin(overrides, message, compose, tmp_path):
     with pytest.raises((ConfigError, ModelFileError), match=message):
         train(compose("run=[train,val,test]", *overrides))
     assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("run", ["run=[train]", "run=[val]", "run=[test]"])
+def test_labels_are_checked_before_the_first_step(run, compose):
+    """The molecules have no stress: a run that needs it does not begin."""
+    with pytest.raises(DataError, match="has stress, which training_module") as caught:
+        train(compose(run, "targets=energy_force_stress"))
+    assert "targets=energy" in caught.value.advice
 
 
 def test_config_is_not_changed(compose):

@@ -1,0 +1,89 @@
+"""What must hold before the first step: each task has data, metrics and labels, and what is followed is logged."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import lightning
+
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.fields import LABELS
+from nequip_like.errors import ConfigError, DataError
+from nequip_like.train.metrics_manager import MetricsManager
+from nequip_like.train.module import NequIPLightningModule
+
+
+def check_run(run: Sequence[str], data: DataModule, module: NequIPLightningModule, trainer: lightning.Trainer) -> None:
+    """Refuse a run that would end later, perhaps after hours of training.
+
+    Args:
+        run: The tasks, in order.
+        data: The data.
+        module: The training module.
+        trainer: The trainer with its callbacks.
+
+    Raises:
+        ConfigError: If a task lacks data or metrics, or if what is followed is not logged.
+        DataError: If a data set lacks a label that its loss or metrics need.
+    """
+    _check_tasks(run, data, module)
+    _check_labels(run, data, module)
+    _check_monitored(trainer, module, data)
+
+
+def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
+    pairs: list[tuple[str, MetricsManager, str, GraphDataset]] = []
+    if "train" in run and module.loss is not None:
+        pairs.append(("loss", module.loss, "train", data.train_set))
+    if "train" in run and module.train_metrics is not None:
+        pairs.append(("train_metrics", module.train_metrics, "train", data.train_set))
+    for stage, managers, sets in (
+        ("val", module.val_metrics, data.val_sets),
+        ("test", module.test_metrics, data.test_sets),
+    ):
+        if stage in run or (stage == "val" and "train" in run):
+            for manager, (name, dataset) in zip(managers, sets.items(), strict=False):
+                if isinstance(manager, MetricsManager):
+                    pairs.append((f"{stage}_metrics", manager, name, dataset))
+    for part, manager, name, dataset in pairs:
+        if missing := sorted(manager.required_fields() & set(LABELS) - set(dataset.labels)):
+            raise DataError(
+                f"no frame of the data set '{name}' has {' or '.join(missing)}, which training_module.{part} needs",
+                "choose targets=energy, energy_force or energy_force_stress, or declare the label's name in the file: "
+                "data.key_mapping",
+            )
+
+
+def _check_tasks(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
+    """Each task needs its data and its metrics."""
+    needs = {
+        "train": (module.loss is not None and len(module.val_metrics) > 0, True, "loss and val_metrics"),
+        "val": (len(module.val_metrics) > 0, bool(data.val_sets), "val_metrics"),
+        "test": (len(module.test_metrics) > 0, bool(data.test_sets), "test_metrics"),
+    }
+    for task in run:
+        has_metrics, has_data, names = needs[task]
+        if not has_metrics:
+            raise ConfigError(f"run has '{task}', but training_module lacks {names}", f"give {names}")
+        if not has_data:
+            raise ConfigError(
+                f"run has '{task}', but there is no {task} data",
+                f"give data.{task}, or leave '{task}' out: run={'[' + ','.join(t for t in run if t != task) + ']'}",
+            )
+
+
+def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, data: DataModule) -> None:
+    """Whatever is followed has to be logged; a typing mistake is found now and not after the first epoch."""
+    names = module.validation_names() if data.val_sets else []
+    followed = {type(callback).__name__: getattr(callback, "monitor", None) for callback in trainer.callbacks}  # type: ignore[attr-defined] # set by Lightning's callback connector
+    followed["lr_scheduler"] = (module.lr_scheduler_config or {}).get("monitor")
+    for who, name in followed.items():
+        if isinstance(name, str) and name.startswith("val") and name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise ConfigError(
+                f"{who} follows '{name}', which is not logged",
+                f"{hint}there are {', '.join(names)}" if names else "give data.val, or take these parts out",
+            )
