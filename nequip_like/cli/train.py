@@ -131,10 +131,12 @@ def _check_names(arguments: list[str]) -> None:
     if not file.is_file():
         return
     from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         content = OmegaConf.load(file)
-    except Exception:
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException):
         return  # Hydra reads it next, and tells what is wrong with it
     defaults = content.get("defaults") if isinstance(content, DictConfig) else None
     if defaults is not None and "train" in list(defaults):
