@@ -5,6 +5,9 @@ The command line prints them as one line plus advice, without a traceback.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class NequipLikeError(Exception):
     """Base class of every error that tells a user what to change.
@@ -23,6 +26,20 @@ class NequipLikeError(Exception):
 def first_line(error: BaseException) -> str:
     """First line of an error's text, or its kind if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def closest_hint(name: object, options: Iterable[str], *, any_case: bool = False) -> str:
+    """Begin of an advice: ``did you mean 'x'? `` with the option that is most like ``name``, empty if none is.
+
+    Args:
+        name: What was written.
+        options: What could have been meant.
+        any_case: Compare without regard to upper and lower case.
+    """
+    known = {option.lower() if any_case else option: option for option in options}
+    written = str(name).lower() if any_case else str(name)
+    close = difflib.get_close_matches(written, known, n=1)
+    return f"did you mean '{known[close[0]]}'? " if close else ""
 
 
 class ConfigError(NequipLikeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -63,16 +63,12 @@ class Inspection:
 
     def rows(self) -> list[tuple[str, str]]:
         """The facts as text: name and value."""
-        labels = ", ".join(
-            label if count == self.frames else f"{label} ({count} of {self.frames})"
-            for label, count in self.labels.items()
-        )
         low, mean, high = self.neighbors
         return [
             ("frames", str(self.frames)),
             ("atoms per frame", _range(self.atoms, "d")),
             ("species (atoms)", ", ".join(f"{symbol} {count}" for symbol, count in self.species.items())),
-            ("labels", labels or "none"),
+            ("labels", labels_text(self.labels, self.frames)),
             ("units as read", self.units),
             ("energy, eV/atom", _range(self.energy_per_atom, ".4f")),
             ("largest force, eV/Å", "-" if self.largest_force is None else f"{self.largest_force:.3f}"),
@@ -88,6 +84,12 @@ class Inspection:
     def table(self) -> Table:
         """The facts as a table for the terminal."""
         return inspection_table([self])
+
+
+def labels_text(labels: Mapping[str, int], frames: int) -> str:
+    """Labels of a data set of ``frames`` frames, with the number of frames that have them where not all do."""
+    found = [label if count == frames else f"{label} ({count} of {frames})" for label, count in labels.items()]
+    return ", ".join(found) or "none"
 
 
 def inspection_table(inspections: Sequence[Inspection]) -> Table:

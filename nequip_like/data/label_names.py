@@ -6,12 +6,11 @@ never guesses between two names.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nequip_like.data import fields
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError, DataError, closest_hint
 
 MAPPABLE = (*fields.LABELS, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
 
@@ -59,8 +58,7 @@ def checked_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:
     owner_of: dict[str, str] = {}
     for name, label in mapping.items():
         if label not in MAPPABLE:
-            close = difflib.get_close_matches(str(label), MAPPABLE, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
+            hint = closest_hint(label, MAPPABLE)
             raise ConfigError(
                 f"key_mapping: '{name}' is mapped to '{label}', which is no label",
                 f"{hint}write {{name in the file: label}}; the labels are {', '.join(MAPPABLE)}",
@@ -137,9 +135,7 @@ def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: 
                 f"{source}: key_mapping declares '{name}' as '{label}', but '{name}' is a value {other}",
                 f"'{label}' is a value {kind}; the file has {kind}: {', '.join(available) or 'nothing'}",
             )
-        lower = {other.lower(): other for other in available}
-        close = difflib.get_close_matches(name.lower(), lower, n=1)
-        hint = f"did you mean '{lower[close[0]]}'? " if close else ""
+        hint = closest_hint(name, available, any_case=True)
         raise DataError(
             f"{source}: no frame has '{name}', which key_mapping declares as '{label}'",
             f"{hint}the file has per structure: {', '.join(graph) or 'nothing'}; "

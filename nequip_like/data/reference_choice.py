@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from nequip_like.data.missing import has_label
 from nequip_like.data.reference_energies import ReferenceEnergies
 from nequip_like.data.sources import below, file_source
 from nequip_like.data.species import species_of
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, closest_hint
 
 RULES = ("auto", "isolated_atoms", "least_squares")
 
@@ -88,8 +87,7 @@ def _check_file(choice: object) -> None:
     """Refuse a string that is neither a rule nor a file: most likely a rule with a typing mistake."""
     if not isinstance(choice, str) or Path(choice).expanduser().exists() or glob.glob(choice):
         return
-    close = difflib.get_close_matches(choice, RULES, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    hint = closest_hint(choice, RULES)
     raise ConfigError(
         f"reference_energies: '{choice}' is no rule and no file ({Path(choice).absolute()})",
         f"{hint}write one of {', '.join(RULES)}, null, a file with isolated atoms, or {{symbol: energy in eV}}",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nequip_like.data.readers import Index, Reading, read
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, closest_hint
 
 _KEYS = ("file", "path", "index", "key_mapping", "units")
 
@@ -57,8 +56,7 @@ def file_source(
     if isinstance(entry, Mapping):
         for key in entry:
             if key not in _KEYS:
-                close = difflib.get_close_matches(str(key), _KEYS, n=1)
-                hint = f"did you mean '{close[0]}'? " if close else ""
+                hint = closest_hint(key, _KEYS)
                 raise ConfigError(f"data.{where}: unknown key '{key}'", f"{hint}known are {', '.join(_KEYS)}")
         if ("file" in entry) == ("path" in entry):
             raise ConfigError(f"data.{where} needs its file, once", f"write {where}: {{file: name.xyz}}")

@@ -6,14 +6,13 @@ the field's own row in :mod:`nequip_like.data.fields`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ase.units
 
 from nequip_like.data import fields
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, closest_hint
 
 ENERGY_UNITS: dict[str, float] = {
     "eV": 1.0,
@@ -88,6 +87,5 @@ def _known(quantity: str, unit: str, table: dict[str, float]) -> str:
     by_lower = {name.lower(): name for name in table}
     if str(unit).lower() in by_lower:
         return by_lower[str(unit).lower()]
-    close = difflib.get_close_matches(str(unit).lower(), by_lower, n=1)
-    hint = f"did you mean '{by_lower[close[0]]}'? " if close else ""
+    hint = closest_hint(unit, table, any_case=True)
     raise ConfigError(f"units: unknown {quantity} unit '{unit}'", f"{hint}known are: {', '.join(table)}")

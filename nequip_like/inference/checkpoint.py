@@ -13,13 +13,11 @@ from typing import Any
 
 import torch
 
-import nequip_like
 from nequip_like.errors import ModelFileError
-from nequip_like.inference.restore import restore
+from nequip_like.inference.restore import check_version, restore
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION
 from nequip_like.model.potential import Potential
 
-CHECKPOINT_KEY = "nequip_like"
-CHECKPOINT_VERSION = 1
 RAW_PREFIX = "model."
 EMA_PREFIX = "ema.module."
 
@@ -47,13 +45,7 @@ def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any]]:
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     if not isinstance(own, Mapping) or not isinstance(state, Mapping):
         raise ModelFileError(f"{path} is not a checkpoint of nequip_like", "give a .ckpt file of a training run")
-    version = own.get("format_version")
-    if not isinstance(version, int) or version > CHECKPOINT_VERSION:
-        raise ModelFileError(
-            f"{path} is of format version {version}; this nequip_like {nequip_like.__version__} reads versions up to "
-            f"{CHECKPOINT_VERSION}",
-            "install a newer nequip_like",
-        )
+    check_version(own.get("format_version"), CHECKPOINT_VERSION, path)
     uses_ema = bool(own.get("uses_ema"))
     prefix = EMA_PREFIX if uses_ema else RAW_PREFIX
     tensors = {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,11 @@ from nequip_like.data.graph import split
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
 from nequip_like.model.potential import Potential
-from nequip_like.train.metrics import MaximumAbsoluteError, MeanAbsoluteError, RootMeanSquaredError
 from nequip_like.train.metrics_manager import MetricsManager
-from nequip_like.train.modifiers import PerAtomModifier
+from nequip_like.train.presets import METRICS, metric_entries
 
 COMPARED = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
 WORST_FRAMES = 10
-_METRICS = {"rmse": RootMeanSquaredError, "mae": MeanAbsoluteError, "maxabserr": MaximumAbsoluteError}
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Evaluation:
         return labels, torch.cat([prediction[label] for prediction in self.predictions])
 
 
-def compared_labels(dataset: GraphDataset, predicted: Graph) -> tuple[str, ...]:
+def compared_labels(dataset: GraphDataset, predicted: Container[str]) -> tuple[str, ...]:
     """Labels that some frame of a data set has and that are predicted."""
     return tuple(label for label in COMPARED if label in dataset.labels and label in predicted)
 
@@ -106,13 +105,13 @@ def evaluate(
     """
     _check_fits(potential, dataset)
     predictor = Predictor(potential, device, batch_size)
-    labels = tuple(name for name in COMPARED if name in dataset.labels and name in potential.predicted_fields)
+    labels = compared_labels(dataset, potential.predicted_fields)
     if not labels:
         raise DataError(
             f"data set '{dataset.name}': no frame has an energy, forces or stress that the model predicts",
             "declare the names of the labels in the file, for example key_mapping: {my_energy: total_energy}",
         )
-    overall = MetricsManager(_entries(labels), sync=False)
+    overall = MetricsManager(metric_entries(labels), sync=False)
     by_type = MetricsManager(_entries_by_type(), type_names=dataset.type_names, sync=False)
     predictions: list[Graph] = []
     for batch, prediction in predictor.batches(dataset):  # type: ignore[arg-type] # a Dataset has len and []
@@ -149,30 +148,17 @@ def _check_finite(prediction: Graph, dataset: GraphDataset, index: int) -> None:
             )
 
 
-def _entries(labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = []
-    for label in labels:
-        shown: list[tuple[str, Any]] = [(label, label)]
-        if label == fields.TOTAL_ENERGY:
-            shown.append(("per_atom_energy", PerAtomModifier(label)))
-        for name, field in shown:
-            entries += [
-                {"name": f"{name}_{short}", "field": field, "metric": metric} for short, metric in _METRICS.items()
-            ]
-    return entries
-
-
 def _entries_by_type() -> list[dict[str, Any]]:
     return [
         {"name": f"{fields.FORCES}_{short}", "field": fields.FORCES, "metric": metric, "per_type": True}
-        for short, metric in _METRICS.items()
+        for short, metric in METRICS.items()
     ]
 
 
 def _type_values(manager: MetricsManager, type_names: list[str]) -> dict[str, float]:
     """Values by species. Predictions are finite, so a value that is NaN means a species without a label."""
     values = {name: float(value) for name, value in manager.compute().items()}
-    names = [f"{fields.FORCES}_{short}_{name}" for name in type_names for short in _METRICS]
+    names = [f"{fields.FORCES}_{short}_{name}" for name in type_names for short in METRICS]
     return {name: values[name] for name in names if values[name] == values[name]}
 
 

@@ -32,7 +32,7 @@ import nequip_like
 from nequip_like.data import fields
 from nequip_like.errors import ModelFileError
 from nequip_like.inference.device import resolve_device
-from nequip_like.inference.restore import restore
+from nequip_like.inference.restore import check_version, restore
 from nequip_like.model.potential import Potential
 
 CARD_KEY = "nequip_like"
@@ -118,13 +118,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
             f"{path} is a safetensors file, but not a model file of nequip_like",
             "give a model.safetensors that nequip_like wrote",
         )
-    version = card.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path} is of format version {version}; this nequip_like {nequip_like.__version__} reads versions up to "
-            f"{FORMAT_VERSION}",
-            "install a newer nequip_like",
-        )
+    check_version(card.get("format_version"), FORMAT_VERSION, path)
     return card
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+import nequip_like
 from nequip_like.errors import ModelFileError, NequipLikeError
 from nequip_like.model.families import build
 from nequip_like.model.potential import Potential
@@ -44,6 +46,20 @@ def restore(config: Any, tensors: Mapping[str, Any], where: str) -> Potential:
     _check(potential.state_dict(), tensors, where)
     potential.load_state_dict(dict(tensors))
     return potential.requires_grad_(False).eval()
+
+
+def check_version(version: object, newest: int, path: Path) -> None:
+    """Refuse a file of a format that is newer than this version of the package.
+
+    Raises:
+        ModelFileError: If so, or if the file does not tell.
+    """
+    if not isinstance(version, int) or version > newest:
+        raise ModelFileError(
+            f"{path} is of format version {version}; this nequip_like {nequip_like.__version__} reads versions up to "
+            f"{newest}",
+            "install a newer nequip_like",
+        )
 
 
 def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Any], where: str) -> None:

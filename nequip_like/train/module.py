@@ -15,15 +15,13 @@ from torch import Tensor, nn
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError, ModelFileError, first_line
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION
 from nequip_like.model.potential import Potential
 from nequip_like.train.ema import averaged_copy
 from nequip_like.train.metric_terms import WEIGHTED_SUM
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.optimizers import PlateauSchedule, build_optimizer, build_scheduler
 from nequip_like.train.strategy import SummedGradientsStrategy, sum_gradients
-
-CHECKPOINT_KEY = "nequip_like"
-CHECKPOINT_VERSION = 1
 
 # Parts of the state that hold no weights and do not act on training.
 _OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.")

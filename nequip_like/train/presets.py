@@ -20,7 +20,7 @@ from nequip_like.train.modifiers import Modifier, PerAtomModifier
 Coeffs = Mapping[str, float | None]
 Entries = Sequence[Mapping[str, Any]]
 
-_METRICS = {"rmse": RootMeanSquaredError, "mae": MeanAbsoluteError, "maxabserr": MaximumAbsoluteError}
+METRICS = {"rmse": RootMeanSquaredError, "mae": MeanAbsoluteError, "maxabserr": MaximumAbsoluteError}
 
 
 def _ignore_nan(ignore_nan: Mapping[str, bool] | bool, labels: Sequence[str]) -> dict[str, bool]:
@@ -64,6 +64,30 @@ def _loss(
     return manager
 
 
+def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None = None) -> list[dict[str, Any]]:
+    """Entries of a :class:`MetricsManager`: RMSE, MAE and largest error of labels, and of the energy per atom.
+
+    Args:
+        labels: Labels of the table of fields.
+        ignore_nan: For each label, whether targets that are NaN are left out; they are by default.
+    """
+    shown: list[tuple[str, str | Modifier, str]] = []
+    for label in labels:
+        shown.append((label, label, label))
+        if label == fields.TOTAL_ENERGY:
+            shown.append(("per_atom_energy", PerAtomModifier(label), label))
+    return [
+        {
+            "name": f"{name}_{short}",
+            "field": field,
+            "metric": metric,
+            "ignore_nan": True if ignore_nan is None else ignore_nan[label],
+        }
+        for name, field, label in shown
+        for short, metric in METRICS.items()
+    ]
+
+
 def _metrics(
     labels: Sequence[str],
     coeffs: Coeffs | None,
@@ -71,26 +95,11 @@ def _metrics(
     ignore_nan: Mapping[str, bool] | bool,
     type_names: Sequence[str] | None,
 ) -> MetricsManager:
-    skip = _ignore_nan(ignore_nan, labels)
-    shown: list[tuple[str, str | Modifier, bool]] = []
-    for label in labels:
-        shown.append((label, label, skip[label]))
-        if label == fields.TOTAL_ENERGY:
-            shown.append(("per_atom_energy", PerAtomModifier(label), skip[label]))
-    names = [f"{name}_{metric}" for name, _, _ in shown for metric in _METRICS]
+    entries = metric_entries(labels, _ignore_nan(ignore_nan, labels))
     coeffs = {f"{label}_rmse": 1.0 for label in labels} if coeffs is None else coeffs
-    check_names(coeffs, names, "metric in coeffs:")
-    entries = [
-        {
-            "name": f"{name}_{short}",
-            "field": field,
-            "metric": metric,
-            "coeff": coeffs.get(f"{name}_{short}"),
-            "ignore_nan": skip_nan,
-        }
-        for name, field, skip_nan in shown
-        for short, metric in _METRICS.items()
-    ]
+    check_names(coeffs, [entry["name"] for entry in entries], "metric in coeffs:")
+    for entry in entries:
+        entry["coeff"] = coeffs.get(entry["name"])
     return MetricsManager([*entries, *(extra_metrics or ())], type_names=type_names)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import lightning
@@ -10,7 +9,7 @@ import lightning
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import LABELS
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import NequIPLightningModule
 
@@ -81,8 +80,7 @@ def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, 
     followed["lr_scheduler"] = (module.lr_scheduler_config or {}).get("monitor")
     for who, name in followed.items():
         if isinstance(name, str) and name.startswith("val") and name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
+            hint = closest_hint(name, names)
             raise ConfigError(
                 f"{who} follows '{name}', which is not logged",
                 f"{hint}there are {', '.join(names)}" if names else "give data.val, or take these parts out",

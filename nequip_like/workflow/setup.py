@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 import importlib.metadata
 import re
 import sys
@@ -20,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.errors import ConfigError, NequipLikeError, first_line
+from nequip_like.errors import ConfigError, NequipLikeError, closest_hint, first_line
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.strategy import SummedGradientsStrategy
 
@@ -57,8 +55,7 @@ def check_keys(config: DictConfig) -> None:
     text = OmegaConf.to_yaml(config)
     for key in map(str, config):
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
+            hint = closest_hint(key, known)
             raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {', '.join(known[:-1])}")
 
 
@@ -206,13 +203,12 @@ def resolved(section: str, config: DictConfig) -> Any:
         ConfigError: If a value is missing, or an interpolation cannot be resolved.
     """
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         if (own := _own_error(error)) is not None:
             raise own from None
         key = getattr(error, "full_key", None) or section
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}", f"see the section {section} of the config") from error
-    return copy.deepcopy(plain)
+        raise ConfigError(f"{key}: {first_line(error)}", f"see the section {section} of the config") from error
 
 
 def _own_error(error: BaseException) -> NequipLikeError | None:

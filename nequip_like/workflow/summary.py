@@ -11,7 +11,7 @@ from rich.table import Table
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection import inspection_table
+from nequip_like.data.inspection import inspection_table, labels_text
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import NequIPLightningModule
 
@@ -54,14 +54,7 @@ def _terms(manager: MetricsManager) -> str:
 def _labels(sets: Mapping[str, GraphDataset]) -> str:
     if not sets:
         return "no data"
-    parts = []
-    for name, dataset in sets.items():
-        found = [
-            label if count == len(dataset) else f"{label} ({count} of {len(dataset)})"
-            for label, count in dataset.labels.items()
-        ]
-        parts.append(f"{name}: {', '.join(found) or 'none'}")
-    return "; ".join(parts)
+    return "; ".join(f"{name}: {labels_text(dataset.labels, len(dataset))}" for name, dataset in sets.items())
 
 
 def _untrained(dataset: GraphDataset, module: NequIPLightningModule) -> str:

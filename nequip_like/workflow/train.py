@@ -16,8 +16,9 @@ from rich.console import Console
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
 from nequip_like.inference.checkpoint import read_checkpoint
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY
 from nequip_like.report.curves import plot_curves
-from nequip_like.train.module import CHECKPOINT_KEY, NequIPLightningModule
+from nequip_like.train.module import NequIPLightningModule
 from nequip_like.workflow import checks, setup, summary
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
