@@ -6,6 +6,7 @@ import copy
 import io
 import itertools
 import math
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -571,7 +572,7 @@ def distributed_entries() -> list[dict[str, Any]]:
 
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=Path(folder, "store").read_text(), rank=rank, world_size=2)
     prediction, target = join(shares()[rank])
     manager = MetricsManager(distributed_entries(), TYPES)
     model = nn.parallel.DistributedDataParallel(Scaled())
@@ -596,6 +597,10 @@ def work(rank: int, folder: str) -> None:
 
 
 def test_two_processes(tmp_path: Path) -> None:
+    # Over TCP: a file store is deleted by the rank that leaves first, and the other may then wait for ever.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (tmp_path / "store").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
     torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     pairs = [pair for share in shares() for pair in share]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def parts() -> list[dict[str, list[float] | None]]:
 
 
 def summed(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=Path(folder, "meet").read_text(), rank=rank, world_size=2)
     given = parts()[rank]
     a = nn.Parameter(torch.zeros(2, dtype=torch.float64))
     b = nn.Parameter(torch.zeros(1, dtype=torch.float64))
@@ -53,6 +54,10 @@ def summed(rank: int, folder: str) -> None:
 
 
 def test_sum_of_gradients_of_two_processes(tmp_path):
+    # Over TCP: a file store is deleted by the rank that leaves first, and the other may then wait for ever.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (tmp_path / "meet").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
     mp.spawn(summed, (str(tmp_path),), nprocs=2)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
