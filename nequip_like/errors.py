@@ -50,6 +50,10 @@ class DataError(NequipLikeError):
     """A data file, a frame or a label is missing, unreadable or cannot be right."""
 
 
+class OutputError(NequipLikeError):
+    """A file cannot be written."""
+
+
 class ModelError(NequipLikeError):
     """A model was asked for something that it cannot do, such as a species it was not trained on."""
 

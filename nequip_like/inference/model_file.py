@@ -16,10 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +31,7 @@ from nequip_like.errors import ModelFileError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.restore import check_version, restore
 from nequip_like.model.potential import Potential
+from nequip_like.whole_files import written_whole
 
 CARD_KEY = "nequip_like"
 FORMAT = "nequip_like/potential"
@@ -51,8 +49,8 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
             finite become null. ``units``, ``versions`` and ``created`` replace the default entries.
 
     Raises:
-        ModelFileError: If the card holds something else than JSON or an entry that the file itself fills in, or if the
-            file cannot be written.
+        ModelFileError: If the card holds something else than JSON or an entry that the file itself fills in.
+        OutputError: If the file cannot be written.
     """
     path = Path(path)
     if taken := [key for key in _FIXED if key in (card or {})]:
@@ -70,7 +68,9 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
     }
     header = {CARD_KEY: json.dumps(_plain(whole, "card", path), allow_nan=False), "format": "pt"}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in potential.state_dict().items()}
-    _write_atomically(path, safetensors.torch.save(tensors, metadata=header))
+    with written_whole(path) as partial:
+        # Not save_file, which maps the file to memory: on a full disk that ends the process.
+        partial.write_bytes(safetensors.torch.save(tensors, metadata=header))
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Potential:
@@ -153,27 +153,3 @@ def _plain(value: Any, key: str, path: Path) -> Any:
         f"{key} of {path} is a {type(value).__name__}, which a file's header cannot hold",
         "give numbers, strings, lists and mappings",
     )
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write next to the file, then rename: a reader sees the old file or the new one, never a part."""
-    name = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp makes files that only their owner can read
-        os.replace(name, path)
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot write {path}: {error.strerror or error}", "check the folder and its space"
-        ) from error
-    finally:
-        if name:
-            with suppress(OSError):
-                os.unlink(name)

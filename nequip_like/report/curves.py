@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from nequip_like.errors import DataError
 from nequip_like.report.parity import COLOURS
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, STRESS
-from nequip_like.report.whole_files import written_whole
+from nequip_like.whole_files import written_whole
 
 Curve = list[tuple[float, float]]
 
@@ -81,7 +81,8 @@ def plot_curves(metrics_csv: str | Path, png: str | Path) -> bool:
         Whether there was anything to draw. If not, no image is written.
 
     Raises:
-        DataError: If the table cannot be read or the image cannot be written.
+        DataError: If the table cannot be read.
+        OutputError: If the image cannot be written.
     """
     curves = read_curves(metrics_csv)
     drawn = [(panel, _matching(curves, panel.pattern)) for panel in _PANELS]

@@ -13,7 +13,7 @@ from torch import Tensor
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.inference.evaluation import Evaluation
-from nequip_like.report.whole_files import written_whole
+from nequip_like.whole_files import written_whole
 
 PREDICTED = "predicted_"
 _ASE_NAMES = {
@@ -28,7 +28,7 @@ def write_metrics(evaluations: Mapping[str, Evaluation], path: str | Path) -> No
     """Write ``{data set: {metric: value}}`` as JSON, in eV and Angstrom. A value that is not finite is null.
 
     Raises:
-        DataError: If the file cannot be written.
+        OutputError: If the file cannot be written.
     """
     values = {
         name: {key: value if math.isfinite(value) else None for key, value in evaluation.metrics.items()}
@@ -49,7 +49,7 @@ def write_predictions(evaluations: Mapping[str, Evaluation], path: str | Path) -
     A label or stress that a frame does not have is left out; forces that some of its atoms lack are ``nan``.
 
     Raises:
-        DataError: If the file cannot be written.
+        OutputError: If the file cannot be written.
     """
     _write(path, _frames(evaluations))
 

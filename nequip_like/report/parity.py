@@ -17,7 +17,7 @@ from nequip_like.data.graph import volumes
 from nequip_like.inference.evaluation import Evaluation
 from nequip_like.report.tables import number
 from nequip_like.report.units import FORCES, GPA, PER_ATOM_ENERGY, STRESS_GPA, Shown
-from nequip_like.report.whole_files import written_whole
+from nequip_like.whole_files import written_whole
 
 # Okabe and Ito's palette, which people with colour vision deficiency can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -45,7 +45,7 @@ def plot_parity(evaluations: Mapping[str, Evaluation], path: str | Path) -> None
         path: The image; its suffix chooses the format.
 
     Raises:
-        DataError: If the file cannot be written.
+        OutputError: If the file cannot be written.
     """
     rows = {name: _panels(evaluation) for name, evaluation in evaluations.items()}
     columns = max(1, *(len(panels) for panels in rows.values()))

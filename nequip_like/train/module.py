@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
-import hydra.utils
 import lightning
 import torch
 import torch.distributed
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.errors import ConfigError, ModelFileError, first_line
+from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.instantiate import instantiate
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION
 from nequip_like.model.potential import Potential
 from nequip_like.train.ema import averaged_copy
@@ -277,18 +277,7 @@ def _build(name: str, config: Any, kind: type, recursive: bool = True, **extra: 
     """Build a part from its config; a part that is already built passes."""
     if isinstance(config, kind):
         return config
-    if not isinstance(config, Mapping) or "_target_" not in config:
-        raise ConfigError(f"training_module.{name} is {config!r}", "give a mapping with a _target_")
-    arguments = dict(config)
-    if "type_names" not in arguments:
+    arguments = dict(config) if isinstance(config, Mapping) else {}
+    if arguments and "type_names" not in arguments:
         arguments.update(extra)
-    try:
-        built = hydra.utils.instantiate(arguments, _convert_="all", _recursive_=recursive)
-    except hydra.errors.InstantiationException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        cause = first_line(error.__cause__ or error)
-        raise ConfigError(f"training_module.{name}: {arguments['_target_']}: {cause}") from error
-    if not isinstance(built, kind):
-        raise ConfigError(f"training_module.{name}: {arguments['_target_']} gives no {kind.__name__}")
-    return built
+    return instantiate(f"training_module.{name}", arguments, kind=kind, recursive=recursive)

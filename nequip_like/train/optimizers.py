@@ -6,14 +6,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import hydra.utils
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from nequip_like.errors import ConfigError, first_line
+from nequip_like.errors import ConfigError
+from nequip_like.instantiate import instantiate
 
+_OPTIMIZER = "training_module.optimizer"
+_SCHEDULER = "training_module.lr_scheduler"
 _SCHEDULER_KEYS = ("scheduler", "monitor", "interval", "frequency", "strict", "name")
 
 
@@ -34,12 +36,8 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> Optimizer:
     if not parameters:
         raise ConfigError("the model has no trainable parameters", "leave 'train' out of run, or unfreeze parameters")
     if groups is not None:
-        parameters = _instantiate("optimizer.param_groups", groups, model=model)
-    optimizer = _instantiate("optimizer", arguments, parameters)
-    if not isinstance(optimizer, Optimizer):
-        raise ConfigError(
-            f"optimizer: {arguments.get('_target_')} is no torch optimizer", "for example torch.optim.Adam"
-        )
+        parameters = instantiate(f"{_OPTIMIZER}.param_groups", groups, model=model)
+    optimizer: Optimizer = instantiate(_OPTIMIZER, arguments, parameters, kind=Optimizer)
     return optimizer
 
 
@@ -134,18 +132,8 @@ def _nested(config: Mapping[str, Any], optimizer: Optimizer) -> Any:
     arguments = dict(config)
     children: Sequence[Mapping[str, Any]] | None = arguments.pop("schedulers", None)
     if children is None:
-        return _instantiate("lr_scheduler", arguments, optimizer)
+        return instantiate(_SCHEDULER, arguments, optimizer)
     built = [_nested(child, optimizer) for child in children]
     if "ChainedScheduler" in str(arguments.get("_target_")):
         return torch.optim.lr_scheduler.ChainedScheduler(built, optimizer=optimizer)
-    return _instantiate("lr_scheduler", arguments, optimizer, schedulers=built)
-
-
-def _instantiate(what: str, config: Mapping[str, Any], *positional: Any, **keywords: Any) -> Any:
-    if "_target_" not in config:
-        raise ConfigError(f"training_module.{what} has no _target_", "name a class, for example torch.optim.Adam")
-    try:
-        return hydra.utils.instantiate(dict(config), *positional, **keywords, _convert_="all")
-    except hydra.errors.InstantiationException as error:
-        cause = first_line(error.__cause__ or error)
-        raise ConfigError(f"training_module.{what}: {config['_target_']} cannot be built: {cause}") from error
+    return instantiate(_SCHEDULER, arguments, optimizer, schedulers=built)

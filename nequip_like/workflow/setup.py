@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError, NequipLikeError, closest_hint, first_line
+from nequip_like.instantiate import instantiate
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.strategy import SummedGradientsStrategy
 
@@ -83,9 +83,7 @@ def build_data(config: DictConfig) -> DataModule:
         ConfigError: If the section does not describe data.
         DataError: If the data cannot be used.
     """
-    data = instantiate("data", resolved("data", config.data))
-    if not isinstance(data, DataModule):
-        raise ConfigError("data does not build a data module", "use _target_: nequip_like.data.datamodule.DataModule")
+    data: DataModule = instantiate("data", resolved("data", config.data), kind=DataModule, recursive=False)
     data.prepare()
     if config.get("chemical_species") == "auto":
         config.chemical_species = list(data.type_names)
@@ -125,11 +123,9 @@ def build_module(config: DictConfig, data: DataModule, info: Mapping[str, Any]) 
     """
     arguments = resolved("training_module", config.training_module)
     arguments["num_datasets"] = {"val": max(1, len(data.val_sets)), "test": max(1, len(data.test_sets))}
-    module = instantiate("training_module", arguments)
-    if not isinstance(module, NequIPLightningModule):
-        raise ConfigError(
-            "training_module does not build a training module", "use _target_: nequip_like.train.EMALightningModule"
-        )
+    module: NequIPLightningModule = instantiate(
+        "training_module", arguments, kind=NequIPLightningModule, recursive=False
+    )
     module.info = dict(info)
     return module
 
@@ -154,7 +150,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         arguments["enable_progress_bar"] = False
     if _wants_ddp(arguments):
         arguments["strategy"] = SummedGradientsStrategy()
-    return instantiate(
+    trainer: lightning.Trainer = instantiate(
         "trainer",
         {
             **arguments,
@@ -163,9 +159,12 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
             # Our own samplers know the processes: no frame is counted twice.
             "use_distributed_sampler": False,
         },
+        kind=lightning.Trainer,
+        recursive=False,
         callbacks=callbacks,
         logger=_nodes("logger", config.get("logger"), Logger) or False,
     )
+    return trainer
 
 
 def _wants_ddp(arguments: Mapping[str, Any]) -> bool:
@@ -189,10 +188,7 @@ def _nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
     for name, node in nodes.items():
         if node is None:
             continue
-        part = instantiate(f"{section}.{name}", node)
-        if not isinstance(part, kind):
-            raise ConfigError(f"{section}.{name} builds a {type(part).__name__}, not a {kind.__name__}")
-        built.append(part)
+        built.append(instantiate(f"{section}.{name}", node, kind=kind, recursive=False))
     return built
 
 
@@ -217,23 +213,6 @@ def _own_error(error: BaseException) -> NequipLikeError | None:
     while inner is not None and not isinstance(inner, NequipLikeError):
         inner = inner.__cause__ or inner.__context__
     return inner
-
-
-def instantiate(section: str, config: Mapping[str, Any], **extra: Any) -> Any:
-    """Build what a section describes; its children are left to the part that they belong to.
-
-    Raises:
-        ConfigError: If there is no such class, or if it refuses its arguments.
-    """
-    if not isinstance(config, Mapping) or "_target_" not in config:
-        raise ConfigError(f"{section} has no _target_", "name the class that it configures")
-    try:
-        return hydra.utils.instantiate(dict(config), _recursive_=False, _convert_="all", **extra)
-    except hydra.errors.InstantiationException as error:
-        if isinstance(error.__cause__, NequipLikeError):
-            raise error.__cause__ from None
-        cause = first_line(error.__cause__ or error)
-        raise ConfigError(f"{section}: {config['_target_']}: {cause}", "see the documentation of this class") from error
 
 
 def provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -112,7 +112,8 @@ def report_test_sets(
         The evaluation of each data set, by name.
 
     Raises:
-        DataError: If a data set has no label that the model predicts, or a file cannot be written.
+        DataError: If a data set has no label that the model predicts.
+        OutputError: If a file cannot be written.
         ModelError: If a data set was made for another model, or if a prediction is not finite.
         ConfigError: If there is no such device.
     """

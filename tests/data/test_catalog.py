@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nequip_like.data import catalog
 from nequip_like.data.catalog import CATALOG, PublishedSet, cache_folder, folder_of
 from nequip_like.errors import ConfigError, DataError
+from nequip_like.instantiate import instantiate
 from nequip_like.workflow import setup
 from nequip_like.workflow.resolvers import register_resolvers
 
@@ -86,7 +87,7 @@ def test_config_of_3bpa_with_a_path_of_its_own(tmp_path):
     config = composed("data=3bpa", f"data.path={tmp_path}")
     arguments = setup.resolved("data", config.data)
     assert arguments["path"] == str(tmp_path)
-    data = setup.instantiate("data", arguments)
+    data = instantiate("data", arguments, recursive=False)
     assert data.request.train == str(tmp_path / "train_300K.xyz")
     assert data.request.reference_energies == str(tmp_path / "iso_atoms.xyz")
     with pytest.raises(DataError, match=r"no such file.*train_300K\.xyz"):

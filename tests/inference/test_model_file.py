@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from nequip_like.data.dataset import load_dataset
-from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.errors import ConfigError, ModelFileError, OutputError
 from nequip_like.inference import model_file
 from nequip_like.inference.predictor import Predictor
 
@@ -102,14 +102,14 @@ def test_failed_write_leaves_the_old_file(saved, make_potential, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ModelFileError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         model_file.save(make_potential(seed=1), saved)
     assert saved.read_bytes() == before
     assert [file.name for file in saved.parent.iterdir()] == [saved.name]
 
 
 def test_writing_into_a_file_as_folder(saved, make_potential):
-    with pytest.raises(ModelFileError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         model_file.save(make_potential(), saved / "model.safetensors")
 
 

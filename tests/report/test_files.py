@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nequip_like.errors import DataError
+from nequip_like.errors import OutputError
 from nequip_like.report.files import write_metrics, write_predictions
 
 
@@ -58,7 +58,7 @@ def test_partial_forces_and_odd_names(tmp_path, evaluations):
 def test_unwritable(tmp_path, evaluations):
     (tmp_path / "file").write_text("")
     for write in (write_metrics, write_predictions):
-        with pytest.raises(DataError, match="cannot write"):
+        with pytest.raises(OutputError, match="cannot write"):
             write(evaluations, tmp_path / "file" / "name")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nequip_like.data.dataset import load_dataset
-from nequip_like.errors import DataError
+from nequip_like.errors import OutputError
 from nequip_like.inference.evaluation import evaluate
 from nequip_like.report.parity import plot_parity
 
@@ -39,7 +39,7 @@ def test_perfect_predictions(tmp_path, evaluations):
 
 def test_unwritable(tmp_path, evaluations):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         plot_parity(evaluations, tmp_path / "file" / "parity.png")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import itertools
 import math
@@ -573,6 +574,14 @@ def distributed_entries() -> list[dict[str, Any]]:
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=Path(folder, "store").read_text(), rank=rank, world_size=2)
+    torch.save(measured(rank), f"{folder}/{rank}.pt")
+    # The wrapper has to be gone before its group: its destructor waits for a thread of gloo while it holds the
+    # interpreter's lock, which that thread may need to let go of a tensor (torch 2.13), and both wait for ever.
+    gc.collect()
+    dist.destroy_process_group()
+
+
+def measured(rank: int) -> dict[str, Any]:
     prediction, target = join(shares()[rank])
     manager = MetricsManager(distributed_entries(), TYPES)
     model = nn.parallel.DistributedDataParallel(Scaled())
@@ -584,7 +593,7 @@ def work(rank: int, folder: str) -> None:
     lonely = MetricsManager(distributed_entries(), TYPES)
     if rank == 0:
         lonely.update(model.module(prediction), target)
-    result = {
+    return {
         "step": {name: value.item() for name, value in step.items()},
         "epoch": {name: value.item() for name, value in epoch.items()},
         "lonely": {name: value.item() for name, value in lonely.compute().items()},
@@ -592,8 +601,6 @@ def work(rank: int, folder: str) -> None:
         "gradient": model.module.scale.grad.item(),
         "missing": manager.missing_terms(),
     }
-    torch.save(result, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_two_processes(tmp_path: Path) -> None:

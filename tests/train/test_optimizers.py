@@ -98,7 +98,7 @@ def test_param_groups(monkeypatch):
         ({"_target_": "torch.optim.Adamm"}, r"torch\.optim\.Adamm cannot be built"),
         ({"_target_": "torch.optim.Adam", "learning_rate": 0.1}, r"learning_rate"),
         ({"_target_": "torch.optim.Adam", "lr": -1.0}, r"Invalid learning rate"),
-        ({"_target_": "torch.nn.ParameterList"}, r"no torch optimizer"),
+        ({"_target_": "torch.nn.ParameterList"}, r"gives ParameterList, which is no Optimizer"),
     ],
 )
 def test_optimizers_that_cannot_be_built(config, message):

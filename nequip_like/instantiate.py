@@ -1,0 +1,51 @@
+"""From a config with a ``_target_`` to the object that it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import hydra.utils
+
+from nequip_like.errors import ConfigError, NequipLikeError, first_line
+
+
+def instantiate(
+    where: str,
+    config: Any,
+    *positional: Any,
+    kind: type | None = None,
+    recursive: bool = True,
+    **keywords: Any,
+) -> Any:
+    """Build what a config describes.
+
+    Args:
+        where: Key of the config, for messages.
+        config: A mapping with a ``_target_`` and its arguments.
+        *positional: Arguments that come first.
+        kind: What has to come of it.
+        recursive: Build arguments that have a ``_target_`` of their own; otherwise they are left to the class.
+        **keywords: Further arguments.
+
+    Raises:
+        ConfigError: If there is no such class, it refuses its arguments, or gives something else than ``kind``.
+        NequipLikeError: What the class itself raises.
+    """
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise ConfigError(f"{where} has no _target_", "give a mapping with a _target_, the class that it configures")
+    try:
+        built = hydra.utils.instantiate(dict(config), *positional, **keywords, _recursive_=recursive, _convert_="all")
+    except hydra.errors.InstantiationException as error:
+        if isinstance(error.__cause__, NequipLikeError):
+            raise error.__cause__ from None
+        cause = first_line(error.__cause__ or error)
+        raise ConfigError(
+            f"{where}: {config['_target_']} cannot be built: {cause}", "see the documentation of this class"
+        ) from error
+    if kind is not None and not isinstance(built, kind):
+        raise ConfigError(
+            f"{where}: {config['_target_']} gives {type(built).__name__}, which is no {kind.__name__}",
+            "name another class in its _target_",
+        )
+    return built

@@ -1,0 +1,49 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from nequip_like.errors import OutputError
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Give another name to write to; then put what was written in the place of the file, in one step.
+
+    A reader sees the old file or the new one, never a part, also after a crash or a loss of power: the new file is on
+    the disk before it gets its name. If writing fails, the old file stays.
+
+    Args:
+        path: Where the file shall be; its folder is made.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _to_disk(partial)
+        partial.replace(path)
+        _to_disk(path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}", "look at the folder and its free space"
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk and not only in memory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,40 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from nequip_like.errors import OutputError
+from nequip_like.whole_files import written_whole
+
+
+def test_new_file_in_a_new_folder(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    with written_whole(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["b.txt"]
+
+
+@pytest.mark.parametrize("kind", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_old_file_stays_when_writing_fails(tmp_path, kind):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises((OutputError, KeyboardInterrupt)), written_whole(path) as partial:
+        partial.write_text("half")
+        raise kind
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    seen = []
+    real = os.fsync
+    monkeypatch.setattr("os.fsync", lambda handle: (seen.append((tmp_path / "a.txt").exists()), real(handle)))
+    with written_whole(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+    assert seen == [False, True]  # the file before the rename, the folder after it
