@@ -58,5 +58,9 @@ class ModelError(NequipLikeError):
     """A model was asked for something that it cannot do, such as a species it was not trained on."""
 
 
+class TrainingError(NequipLikeError):
+    """The training cannot go on: its loss, gradients, weights or predictions are no finite numbers."""
+
+
 class ModelFileError(NequipLikeError):
     """A checkpoint or a model file cannot be read."""

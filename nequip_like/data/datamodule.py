@@ -9,11 +9,12 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader
 
+from nequip_like.arguments import Count, NotNegative, Positive
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.inspection import Inspection, inspect
-from nequip_like.data.loader import ResumableLoader
+from nequip_like.data.loader import ResumableLoader, own_generator
 from nequip_like.data.preparation import Prepared, Request, prepare
 from nequip_like.data.reference_choice import Choice, references_below
 from nequip_like.data.reference_energies import ReferenceEnergies
@@ -38,7 +39,7 @@ class DataModule(lightning.LightningDataModule):
         path: Folder in which relative file names are looked up; the current folder by default.
         species: Chemical symbols in the order of the model's types; ``auto`` takes those of ``train``.
         key_mapping: ``{name in the file: label}`` for entries without their own.
-        units: ``{energy: eV, length: Angstrom}`` for entries without their own.
+        units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` for entries without their own.
         batch_size: Frames per training batch and process.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
@@ -47,6 +48,10 @@ class DataModule(lightning.LightningDataModule):
         reference_energies: ``auto``, ``isolated_atoms``, ``least_squares``, a file with isolated atoms,
             ``{symbol: eV}``, or None.
         allow_overlap: Do not refuse a structure that is in two of train, val and test.
+        train_size: Train on so many frames, drawn at random from those that are not held out; all by default.
+        shuffle: Draw a new order of the training frames for each epoch; otherwise that of the file.
+        drop_last: Leave out an incomplete last training batch.
+        statistics: Further statistics of the training set, see :mod:`nequip_like.data.custom_statistics`.
 
     Raises:
         ConfigError: From :meth:`prepare`, if an argument cannot be understood.
@@ -59,18 +64,22 @@ class DataModule(lightning.LightningDataModule):
         val: Any = None,
         test: Any = None,
         *,
-        cutoff_radius: float,
+        cutoff_radius: Positive,
         path: str | None = None,
         species: str | Sequence[str] = "auto",
         key_mapping: Mapping[str, str] | None = None,
         units: Mapping[str, str] | None = None,
-        batch_size: int = 5,
-        val_batch_size: int | None = None,
+        batch_size: Count = 5,
+        val_batch_size: Count | None = None,
         split_seed: int = 0,
         seed: int = 0,
-        num_workers: int = 0,
+        num_workers: NotNegative = 0,
         reference_energies: Choice = "auto",
         allow_overlap: bool = False,
+        train_size: Count | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        statistics: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
         self.request = Request(
@@ -84,11 +93,15 @@ class DataModule(lightning.LightningDataModule):
             split_seed=split_seed,
             reference_energies=references_below(path, reference_energies),
             allow_overlap=allow_overlap,
+            train_size=train_size,
+            statistics=statistics,
         )
         self.batch_size = batch_size
         self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
         self.seed = seed
         self.num_workers = num_workers
+        self.shuffle = shuffle
+        self.drop_last = drop_last
         # A small test set may leave a process without frames; its sums are then zero, not wrong.
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
@@ -155,7 +168,13 @@ class DataModule(lightning.LightningDataModule):
         """Batches of the training set, in an order that depends on (seed, epoch) only."""
         rank, world_size = self._processes()
         batches = FrameBatchSampler(
-            len(self.train_set), self.batch_size, shuffle=True, seed=self.seed, rank=rank, world_size=world_size
+            len(self.train_set),
+            self.batch_size,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            drop_last=self.drop_last,
         )
         return ResumableLoader(self.train_set, batches, num_workers=self.num_workers, pin_memory=self._to_gpu())
 
@@ -179,6 +198,7 @@ class DataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=self._to_gpu(),
             persistent_workers=self.num_workers > 0,
+            generator=own_generator(),
         )
 
     def _processes(self) -> tuple[int, int]:

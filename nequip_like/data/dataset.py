@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.frame_keys import frame_key
 from nequip_like.data.missing import fill_missing_labels, has_label
 from nequip_like.data.neighbors import add_neighbors
 from nequip_like.data.readers import Index, Source, read
@@ -18,6 +19,8 @@ from nequip_like.data.units import Units
 from nequip_like.errors import DataError
 
 __all__ = ["GraphDataset", "fill_missing_labels", "load_dataset"]
+
+_COLLISION = 0.1  # Angstrom; even two protons repel each other with 144 eV there
 
 
 class GraphDataset(Dataset[Graph]):
@@ -31,13 +34,14 @@ class GraphDataset(Dataset[Graph]):
         name: Name of the data set, for messages and tables.
         units: Units that the labels were read in, for tables.
         notes: Remarks of the reader, for tables.
+        keys: Hash of each structure, where they are known already.
 
     Attributes:
         labels: ``{label: number of frames that have it}``, only labels that some frame has.
 
     Raises:
         ConfigError: If a type name is no chemical symbol, or the cutoff is not positive.
-        DataError: If there are no frames, a frame has a species without a type, or two atoms are at one place.
+        DataError: If there are no frames, a frame has a species without a type, or two atoms collide.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class GraphDataset(Dataset[Graph]):
         name: str = "data",
         units: Units | None = None,
         notes: Sequence[str] = (),
+        keys: Sequence[str] | None = None,
     ) -> None:
         if not frames:
             raise DataError(f"the data set '{name}' has no frames", "give a file with structures")
@@ -58,6 +63,7 @@ class GraphDataset(Dataset[Graph]):
         self.name = name
         self.units = units or Units()
         self.notes = list(notes)
+        self._keys = None if keys is None else list(keys)
         self._origins = list(origins) if origins is not None else [f"{name} frame {i}" for i in range(len(frames))]
         if len(self._origins) != len(frames):
             raise DataError(f"{len(frames)} frames but {len(self._origins)} origins", "give one origin per frame")
@@ -66,9 +72,16 @@ class GraphDataset(Dataset[Graph]):
         for i, frame in enumerate(fill_missing_labels(frames)):
             types = atom_types(frame, table, self._origins[i], self.type_names)
             typed = {**frame, fields.ATOM_TYPES: types, fields.FRAME_INDEX: torch.tensor([i])}
-            self.frames.append(add_neighbors(typed, self.cutoff, where=self._origins[i]))
+            self.frames.append(add_neighbors(typed, self.cutoff, where=self._origins[i], closest=_COLLISION))
         counts = {label: sum(has_label(frame, label) for frame in self.frames) for label in fields.LABELS}
         self.labels = {label: count for label, count in counts.items() if count}
+
+    @property
+    def keys(self) -> list[str]:
+        """Hash of each structure (:func:`nequip_like.data.frame_keys.frame_key`), made when first asked for."""
+        if self._keys is None:
+            self._keys = [frame_key(frame) for frame in self.frames]
+        return self._keys
 
     def __len__(self) -> int:
         """Number of frames."""

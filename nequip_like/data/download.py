@@ -38,7 +38,7 @@ def fetch(url: str, path: Path, sha256: str, timeout: float = 60.0) -> Path:
     partial = path.with_name(path.name + ".part")
     try:
         _continue(url, partial, timeout)
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:  # ValueError: its headers
         raise DataError(
             f"cannot download {url}: {error}",
             f"try again (what came so far is kept), or fetch it by hand and put it at {path}",

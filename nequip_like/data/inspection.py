@@ -10,15 +10,13 @@ from rich.table import Table
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.graph import edge_vectors, volumes
+from nequip_like.data.frame_facts import measure
 from nequip_like.data.missing import has_label
+from nequip_like.data.pair_model import label_contradiction
+from nequip_like.data.plausibility import implausible
 from nequip_like.data.species import species_counts
 from nequip_like.data.splits import duplicates
-from nequip_like.data.statistics import neighbors_per_atom
 from nequip_like.data.stress_check import stress_contradiction
-
-_SHORT = 0.5  # Angstrom; no two nuclei of a sensible structure come closer
-_LARGE_FORCE = 50.0  # eV/Angstrom
 
 
 @dataclass
@@ -107,39 +105,39 @@ def inspection_table(inspections: Sequence[Inspection]) -> Table:
 def inspect(dataset: GraphDataset) -> Inspection:
     """Look at a data set: facts and warnings."""
     frames = dataset.frames
-    neighbors = torch.cat([neighbors_per_atom(frame) for frame in frames])
-    atoms = torch.cat([frame[fields.NUM_ATOMS] for frame in frames])
-    distances = [edge_vectors(frame).norm(dim=1) for frame in frames]
-    shortest = [float(lengths.min()) if len(lengths) else torch.inf for lengths in distances]
-    periodic = [bool(frame[fields.PBC].any()) for frame in frames]
-    volume = [float(volumes(frame)[0]) for frame, has_cell in zip(frames, periodic, strict=True) if has_cell]
-    repeated = duplicates(frames)
-    force_norms, forces_rms = _forces(dataset)
+    facts = measure(frames)
+    repeated = duplicates(dataset.keys)
+    periodic = facts.periodic > 0
+    per_atom = (facts.energy / facts.atoms)[~torch.isnan(facts.energy)]
+    with_forces = fields.FORCES in dataset.labels
+    shortest = float(facts.shortest.min())
     result = Inspection(
         name=dataset.name,
         frames=len(frames),
-        atoms=(int(atoms.min()), int(atoms.max())),
+        atoms=(int(facts.atoms.min()), int(facts.atoms.max())),
         species=species_counts(frames),
         labels=dict(dataset.labels),
         units=str(dataset.units),
-        energy_per_atom=_energy_range(dataset),
-        largest_force=None if force_norms is None else max(force_norms),
-        forces_rms=forces_rms,
-        neighbors=(int(neighbors.min()), float(neighbors.double().mean()), int(neighbors.max())),
-        shortest_distance=min(shortest) if min(shortest) < torch.inf else None,
-        periodic=sum(periodic),
-        volume=(min(volume), max(volume)) if volume else None,
+        energy_per_atom=_limits(per_atom),
+        largest_force=float(facts.largest_force.max()) if with_forces else None,
+        forces_rms=float(facts.force_squares.sum() / facts.force_counts.sum()) ** 0.5 if with_forces else None,
+        neighbors=(int(facts.neighbors.min()), float(facts.neighbors.double().mean()), int(facts.neighbors.max())),
+        shortest_distance=shortest if shortest < torch.inf else None,
+        periodic=int(periodic.sum()),
+        volume=_limits(facts.volume[periodic]),
         duplicates=len(repeated),
         weights=any(name in frames[0] for name in (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)),
         warnings=list(dataset.notes),
     )
-    result.warnings += _warnings(dataset, repeated, shortest, force_norms)
+    result.warnings += _of_labels(dataset, repeated)
+    result.warnings += implausible(facts, dataset.origin)
+    if contradiction := stress_contradiction(dataset) or label_contradiction(dataset):
+        result.warnings.append(contradiction)
     return result
 
 
-def _warnings(
-    dataset: GraphDataset, repeated: dict[int, int], shortest: list[float], force_norms: list[float] | None
-) -> list[str]:
+def _of_labels(dataset: GraphDataset, repeated: dict[int, int]) -> list[str]:
+    """What is missing, twice there, or there in a part."""
     warnings = []
     origin = dataset.origin
     if repeated:
@@ -149,36 +147,32 @@ def _warnings(
         warnings.append(
             f"{len(repeated)} frames repeat an earlier one{other}; first: {origin(last)} is {origin(first)}"
         )
-    if min(shortest) < _SHORT:
-        frame = shortest.index(min(shortest))
-        warnings.append(f"two atoms are only {min(shortest):.3f} Angstrom apart: {origin(frame)}")
-    if force_norms is not None and max(force_norms) > _LARGE_FORCE:
-        frame = force_norms.index(max(force_norms))
-        warnings.append(f"a force of {max(force_norms):.1f} eV/Angstrom: {origin(frame)}")
     for label in dataset.labels:
         partial = [i for i, frame in enumerate(dataset.frames) if _partly_nan(frame, label)]
         if partial:
             warnings.append(f"'{label}' is NaN for a part of {len(partial)} frames, first: {origin(partial[0])}")
+        if warning := _missing(dataset, label):
+            warnings.append(warning)
     if fields.TOTAL_ENERGY not in dataset.labels:
         warnings.append("no frame has an energy")
-    if contradiction := stress_contradiction(dataset):
-        warnings.append(contradiction)
     return warnings
 
 
-def _energy_range(dataset: GraphDataset) -> tuple[float, float] | None:
-    frames = [frame for frame in dataset.frames if has_label(frame, fields.TOTAL_ENERGY)]
-    energies = [float(frame[fields.TOTAL_ENERGY]) / int(frame[fields.NUM_ATOMS]) for frame in frames]
-    return (min(energies), max(energies)) if energies else None
-
-
-def _forces(dataset: GraphDataset) -> tuple[list[float] | None, float | None]:
-    """Largest force of each frame (0 where it has none), and the rms of all components."""
-    if fields.FORCES not in dataset.labels:
-        return None, None
-    largest = [float(frame[fields.FORCES].nan_to_num(0.0).norm(dim=1).max()) for frame in dataset.frames]
-    components = torch.cat([frame[fields.FORCES].flatten() for frame in dataset.frames])
-    return largest, float(components[~torch.isnan(components)].square().mean().sqrt())
+def _missing(dataset: GraphDataset, label: str) -> str | None:
+    """Frames without a label that others have. Single atoms commonly have an energy only."""
+    if dataset.labels[label] == len(dataset):
+        return None
+    periodic_only = label == fields.STRESS
+    lacking = [
+        i
+        for i, frame in enumerate(dataset.frames)
+        if not has_label(frame, label)
+        and (label == fields.TOTAL_ENERGY or len(frame[fields.POSITIONS]) > 1)
+        and not (periodic_only and not bool(frame[fields.PBC].any()))
+    ]
+    if not lacking:
+        return None
+    return f"'{label}' is missing in {len(lacking)} of {len(dataset)} frames, first: {dataset.origin(lacking[0])}"
 
 
 def _partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
@@ -189,6 +183,10 @@ def _partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
 def _same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     shared = [label for label in fields.LABELS if label in a]
     return all(torch.allclose(a[label], b[label], rtol=0.0, atol=1e-4, equal_nan=True) for label in shared)
+
+
+def _limits(values: torch.Tensor) -> tuple[float, float] | None:
+    return (float(values.min()), float(values.max())) if len(values) else None
 
 
 def _range(limits: tuple[float, float] | None, form: str) -> str:

@@ -6,6 +6,7 @@ never guesses between two names.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,13 @@ _STEMS = {
     fields.PER_ATOM_ENERGY: ("energies", "atomic_energy", "atomic_energies", "atom_energy"),
 }
 _LAST_RESORT = "free_energy"  # stands for the energy only where a file has no other
+_PARTS = {  # of names that were most likely meant for a label
+    "forc": fields.FORCES,
+    "gradient": fields.FORCES,
+    "virial": fields.VIRIAL,
+    "stress": fields.STRESS,
+    "energ": fields.TOTAL_ENERGY,
+}
 WELL_KNOWN: dict[str, str] = {
     prefix + stem: label for label, stems in _STEMS.items() for stem in stems for prefix in _PREFIXES
 } | {
@@ -141,6 +149,47 @@ def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: 
             f"{hint}the file has per structure: {', '.join(graph) or 'nothing'}; "
             f"per atom: {', '.join(node) or 'nothing'}",
         )
+
+
+def unread_names(names: Sequence[FrameNames], label_names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes on names that look like a label which was found under no name.
+
+    Args:
+        names: The names of each frame.
+        label_names: ``{label: names}`` that were read.
+    """
+    found = set(label_names) | (
+        {fields.STRESS, fields.VIRIAL} if {fields.STRESS, fields.VIRIAL} & set(label_names) else set()
+    )
+    notes = []
+    for kind, other in (("graph", "per atom"), ("node", "per structure")):
+        for name in sorted(frozenset().union(*(getattr(frame, kind) for frame in names))):
+            label = _looks_like(name)
+            if label is None or label in found:
+                continue
+            owner = fields.field(label).owner
+            if owner == kind:
+                notes.append(
+                    f"'{name}' is not read; if it is the label '{label}', declare key_mapping: {{{name}: {label}}}"
+                )
+            else:
+                here = "per structure" if kind == "graph" else "per atom"
+                notes.append(f"'{name}' is not read: it is a value {here}, but the label '{label}' is one {other}")
+    return notes
+
+
+def _looks_like(name: str) -> str | None:
+    """The label that a name is most likely meant for."""
+    plain = _plain(name)
+    if plain == _LAST_RESORT:
+        return None
+    if plain in WELL_KNOWN:
+        return WELL_KNOWN[plain] if WELL_KNOWN[plain] in fields.LABELS else None
+    for part, label in _PARTS.items():
+        if part in plain:
+            return label
+    close = difflib.get_close_matches(plain, WELL_KNOWN, n=1, cutoff=0.8)
+    return WELL_KNOWN[close[0]] if close and WELL_KNOWN[close[0]] in fields.LABELS else None
 
 
 def _plain(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,8 +70,8 @@ def _stress_from_virial(graph: Graph, labels: Graph, where: str) -> tuple[Graph,
         scale = float(torch.maximum(stress.abs().max(), from_virial.abs().max()))
         if not torch.allclose(stress, from_virial, rtol=0.0, atol=1e-2 * scale + 1e-6, equal_nan=True):
             raise DataError(
-                f"{where}: its stress and its virial contradict: stress is {stress[0].tolist()}, "
-                f"-virial / volume is {from_virial[0].tolist()}",
+                f"{where}: its stress and its virial contradict: stress is {_shown(stress)}, "
+                f"-virial / volume is {_shown(from_virial)}",
                 "declare which one to read, for example key_mapping: {stress: stress}",
             )
     kept = stress if stress is not None else from_virial
@@ -79,12 +80,20 @@ def _stress_from_virial(graph: Graph, labels: Graph, where: str) -> tuple[Graph,
     return labels, False
 
 
+def _shown(tensor: torch.Tensor) -> str:
+    """A tensor of rank 2 with four digits."""
+    rows = [", ".join(f"{value + 0.0:.4g}" for value in row) for row in tensor[0].tolist()]
+    return f"[[{'], ['.join(rows)}]]"
+
+
 def _numbers(value: object, name: str, where: str) -> np.ndarray:
     try:
+        if np.asarray(value).dtype.kind in "bc":  # a key without a value reads as True
+            raise TypeError
         return np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(
-            f"{where}: '{name}' is {value!r}, which is no number",
+            f"{where}: '{name}' is {reprlib.repr(value)}, which is no number",
             f"repair the file, or declare another name with key_mapping instead of '{name}'",
         ) from None
 
@@ -116,6 +125,14 @@ def _check_values(value: np.ndarray, label: str, what: str) -> None:
     if np.isinf(value).any() or (energy_or_weight and np.isnan(value).any()):
         raise DataError(
             f"{what} is not a finite number", "remove the frame, or leave the key out where the label is missing"
+        )
+    missing = np.isnan(value.reshape(len(value), -1))
+    if label not in (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT) and (missing.any(axis=1) != missing.all(axis=1)).any():
+        row = int(np.argmax(missing.any(axis=1) != missing.all(axis=1)))
+        whose = f" of atom {row}" if fields.field(label).owner == "node" else ""
+        raise DataError(
+            f"{what}{whose} is not a number (NaN) in a part of its components",
+            "write all components, or NaN in all of them where the label is missing",
         )
     if label in (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT) and (value < 0).any():
         raise DataError(f"{what} is negative", "weights are zero or positive")

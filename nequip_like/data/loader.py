@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.errors import ConfigError
+
+
+def own_generator() -> torch.Generator:
+    """What a loader draws the seeds of its workers from.
+
+    Without one it takes a number of torch's global generator for each pass: then a resumed run, which begins its passes
+    at other times, would draw other numbers than the uninterrupted one.
+    """
+    return torch.Generator().manual_seed(0)
 
 
 class _RestOfEpoch:
@@ -58,6 +69,7 @@ class ResumableLoader(DataLoader[Graph]):
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
+            generator=own_generator(),
         )
 
     def __iter__(self) -> Iterator[Graph]:  # type: ignore[override]
@@ -69,11 +81,26 @@ class ResumableLoader(DataLoader[Graph]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and number of batches taken in it."""
-        return {"epoch": self._taken_in, "batches": self._taken}
+        """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""
+        return {"epoch": self._taken_in, "batches": self._taken, "frames": self._frames}
+
+    @property
+    def _frames(self) -> int:
+        return self._rest.sampler.batch_size * self._rest.sampler.world_size
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after the batches that were taken before."""
+        """Go on after the batches that were taken before.
+
+        Raises:
+            ConfigError: If these had another size, and the epoch was not over: its order cannot be gone on with.
+        """
+        frames = int(state.get("frames", self._frames))
+        if frames != self._frames and 0 < int(state["batches"]) < len(self._rest):
+            raise ConfigError(
+                f"the checkpoint was written within an epoch of steps of {frames} frames; now a step has "
+                f"{self._frames}",
+                "give the same data.batch_size and number of processes, or a checkpoint from the end of an epoch",
+            )
         self._rest.resume_epoch = int(state["epoch"])
         self._rest.skip = int(state["batches"])
         self._rest.sampler.set_epoch(int(state["epoch"]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nequip_like.data.custom_statistics import custom_statistics
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.readers import Reading
 from nequip_like.data.reference_choice import Choice, choose, uses_isolated_frames
@@ -14,6 +15,8 @@ from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_
 from nequip_like.data.species import checked_species, species_of
 from nequip_like.data.splits import check_disjoint, duplicates, split
 from nequip_like.data.statistics import training_statistics
+
+_LARGEST_BINDING = 15.0  # eV/atom; the strongest solids and molecules are bound by less than 10
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Request:
     split_seed: int
     reference_energies: Choice
     allow_overlap: bool
+    train_size: int | None = None
+    statistics: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def prepare(request: Request) -> Prepared:
         train_frames,
         type_names,
         isolated=[reading.frames[i] for i in isolated],
+        origins=[reading.origins[i] for i in (*isolated, *parts["train"])],
         key_mapping=request.key_mapping,
         units=request.units,
     )
@@ -84,9 +90,10 @@ def prepare(request: Request) -> Prepared:
             taken = reading if part is not None else source.read() if isinstance(source, FileSource) else reading
             held_out[kind][name] = _dataset(request, taken, part, type_names, title)
     train = _dataset(request, reading, parts["train"], type_names, "train")
+    train.notes.extend(_notes(reference, train))
     if not request.allow_overlap:
         check_disjoint({"train": [train], **{kind: list(sets.values()) for kind, sets in held_out.items()}})
-    statistics = training_statistics(train)
+    statistics = training_statistics(train) | custom_statistics(train, request.statistics)
     if reference is not None:
         statistics["reference_energies"] = dict(reference.energies)
         statistics["isolated_atom_energies"] = dict(reference.energies)
@@ -116,11 +123,16 @@ def _split(
         for name, source in by_name.items()
         if isinstance(source, HeldOut)
     }
-    if not sizes:
+    if not sizes and request.train_size is None:
         return {"train": pool}
-    frames = [reading.frames[i] for i in pool]
-    repeated = duplicates(frames)
-    parts = split(len(pool), sizes, request.split_seed, keep_in_train={*repeated, *repeated.values()})
+    repeated = duplicates([reading.keys[i] for i in pool])
+    parts = split(
+        len(pool),
+        sizes,
+        request.split_seed,
+        keep_in_train={*repeated, *repeated.values()},
+        train_size=request.train_size,
+    )
     return {name: [pool[i] for i in chosen] for name, chosen in parts.items()}
 
 
@@ -136,4 +148,19 @@ def _dataset(
         name=name,
         units=reading.units,
         notes=reading.notes,
+        keys=[reading.keys[i] for i in indices],
     )
+
+
+def _notes(reference: ReferenceEnergies | None, train: GraphDataset) -> list[str]:
+    """Species that are declared and never seen, and reference energies that cannot belong to the frames."""
+    notes = []
+    seen = species_of(train.frames)
+    if absent := [name for name in train.type_names if name not in seen]:
+        notes.append(f"no training frame has the species {', '.join(absent)}; nothing is learned for it")
+    if reference is not None and (reference.residual_rms or 0.0) > _LARGEST_BINDING:
+        notes.append(
+            f"the energies lie {reference.residual_rms:.4g} eV/atom (rms) from the reference energies by rule "
+            f"'{reference.rule}'; are both in the same unit and by the same method?"
+        )
+    return notes

@@ -5,18 +5,20 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 
 from nequip_like.data.fields import Graph
-from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve
+from nequip_like.data.formats import read_atoms
+from nequip_like.data.frame_keys import frame_key
+from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve, unread_names
 from nequip_like.data.labels import read_labels
 from nequip_like.data.missing import fill_missing_labels
-from nequip_like.data.structures import graph_from_atoms
+from nequip_like.data.structures import check_extent, graph_from_atoms
 from nequip_like.data.units import Units
 from nequip_like.errors import DataError
 
@@ -45,6 +47,11 @@ class Reading:
     label_names: dict[str, list[str]] = field(default_factory=dict)
     units: Units = field(default_factory=Units)
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Hash of each structure, made when first asked for."""
+        return [frame_key(frame) for frame in self.frames]
 
 
 def read_frames(
@@ -91,7 +98,9 @@ def read(
     names: list[FrameNames] = []
     for path in expand(source):
         reading.files.append(path.absolute())
-        numbered = _read_file(path, index)
+        frames, notes = read_atoms(path)
+        reading.notes.extend(notes)
+        numbered = _chosen(path, frames, index)
         values = [_values(atoms) for _, atoms in numbered]
         names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
         names.extend(names_here)
@@ -105,6 +114,7 @@ def read(
             graph = graph_from_atoms(
                 atoms, frame_index=len(reading.frames), where=where, length=reading.units.factor("pos")
             )
+            check_extent(graph, where)
             labels, dropped = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
             without_volume += dropped
             reading.frames.append(graph | labels)
@@ -113,6 +123,7 @@ def read(
             reading.notes.append(f"{path}: stress of {without_volume} frames left out, they are not periodic")
     source_name = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
     check_declared_names(source_name, names, mapping)
+    reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names))
     reading.frames = fill_missing_labels(reading.frames)
     return reading
 
@@ -125,39 +136,38 @@ def expand(source: Source) -> list[Path]:
     """
     files: list[Path] = []
     for entry in [source] if isinstance(source, str | Path) else list(source):
-        path = Path(entry).expanduser()
-        if path.is_file():
-            files.append(path)
-        elif path.is_dir():
-            raise DataError(f"{path.absolute()} is a folder, not a file", f"name its files, for example {path}/*.xyz")
-        elif matches := sorted(glob.glob(str(path))):
-            files.extend(Path(match) for match in matches if Path(match).is_file())
-        else:
-            raise DataError(
-                f"no such file: {path.absolute()}",
-                f"relative paths are looked up from the current folder, {Path.cwd()}",
-            )
+        try:
+            files.extend(_files_of(entry))
+        except (OSError, RuntimeError) as error:  # a name that is too long, a folder that is closed, no home folder
+            reason = getattr(error, "strerror", None) or error
+            shown = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
+            raise DataError(f"cannot read {shown}: {reason}", "check the path and its permissions") from error
     if not files:
         raise DataError(f"no files match {source}", "give at least one file")
     return files
 
 
-def _read_file(path: Path, index: Index) -> list[tuple[int, Atoms]]:
-    """All chosen frames of a file with their position in it."""
-    try:
-        read_all = list(ase.io.iread(str(path), index=":", do_not_split_by_at_sign=True))
-    except Exception as error:  # ASE raises anything, from ValueError to StopIteration, for a broken file
+def _files_of(entry: str | Path) -> list[Path]:
+    path = Path(entry).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        raise DataError(f"{path.absolute()} is a folder, not a file", f"name its files, for example {path}/*.xyz")
+    matches = sorted(glob.glob(str(path)))
+    if not matches:
         raise DataError(
-            f"cannot read {path.absolute()}: {type(error).__name__}: {error}",
-            "check that the file is complete and of a format that ASE reads by its suffix (.xyz, .extxyz, .traj, .db)",
-        ) from error
-    numbered = list(enumerate(read_all))
-    if not numbered:
-        raise DataError(f"{path.absolute()} holds no frames", "give a file with structures")
+            f"no such file: {path.absolute()}", f"relative paths are looked up from the current folder, {Path.cwd()}"
+        )
+    return [Path(match) for match in matches if Path(match).is_file()]
+
+
+def _chosen(path: Path, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
+    """The chosen frames of a file with their position in it."""
+    numbered = list(enumerate(frames))
     chosen = _slice(index)
     try:
         kept = numbered[chosen] if isinstance(chosen, slice) else [numbered[chosen]]
-    except IndexError:
+    except (IndexError, ValueError):  # ValueError: a step of zero
         kept = []
     if not kept:
         raise DataError(f"{path}: index '{index}' chooses none of its {len(numbered)} frames", "change the index")

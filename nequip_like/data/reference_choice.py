@@ -44,6 +44,7 @@ def choose(
     type_names: Sequence[str],
     *,
     isolated: Sequence[Graph] = (),
+    origins: Sequence[str] | None = None,
     key_mapping: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> ReferenceEnergies | None:
@@ -55,6 +56,7 @@ def choose(
         frames: Training frames.
         type_names: Species.
         isolated: Isolated atoms taken out of the training frames.
+        origins: File and frame of each graph of ``isolated`` and then of ``frames``, for messages.
         key_mapping: For a file without its own.
         units: For a file without its own.
 
@@ -70,9 +72,9 @@ def choose(
     if isinstance(choice, Mapping) and not ({"file", "path"} & set(choice)):
         reference: ReferenceEnergies | None = rules.from_user(choice, type_names)  # type: ignore[arg-type]
     elif choice == "auto":
-        reference = rules.auto(frames, type_names, isolated=isolated)
+        reference = rules.auto(frames, type_names, isolated=isolated, origins=origins)
     elif choice == "isolated_atoms":
-        reference = rules.from_isolated_atoms([*isolated, *frames], type_names)
+        reference = rules.from_isolated_atoms([*isolated, *frames], type_names, origins=origins)
     elif choice == "least_squares":
         reference = rules.fit_least_squares(frames, type_names)
     else:

@@ -168,7 +168,11 @@ def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = ""
 
 
 def auto(
-    frames: Sequence[Graph], type_names: Sequence[str], *, isolated: Sequence[Graph] = ()
+    frames: Sequence[Graph],
+    type_names: Sequence[str],
+    *,
+    isolated: Sequence[Graph] = (),
+    origins: Sequence[str] | None = None,
 ) -> ReferenceEnergies | None:
     """The first rule that the data allow: isolated atoms, least squares, the mean energy per atom.
 
@@ -176,6 +180,7 @@ def auto(
         frames: Training frames.
         type_names: Species.
         isolated: Frames to look for isolated atoms in, beside ``frames``.
+        origins: File and frame of each graph of ``isolated`` and then of ``frames``, for messages.
 
     Returns:
         The reference energies; None if no frame has an energy.
@@ -189,7 +194,7 @@ def auto(
         if is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)
     }
     if covered >= set(type_names):
-        return from_isolated_atoms(pool, type_names)
+        return from_isolated_atoms(pool, type_names, origins=origins)
     try:
         return fit_least_squares(frames, type_names)
     except DataError as error:

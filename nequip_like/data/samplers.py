@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
+from nequip_like.arguments import Count, check
 from nequip_like.errors import ConfigError, DataError
 
 
@@ -49,8 +50,7 @@ class FrameBatchSampler(Sampler[list[int]]):
         drop_last: bool = False,
         even: bool = True,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}", "give a positive number of frames")
+        check("batch_size", batch_size, Count)
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank {rank} of {world_size} processes", "ranks go from 0 to world_size - 1")
         self.num_frames = num_frames

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError, DataError
-
-_DECIMALS = 5  # positions that agree to 1e-5 Angstrom are the same frame
 
 
 def split(
-    num_frames: int, sizes: Mapping[str, int | float], seed: int, *, keep_in_train: Collection[int] = ()
+    num_frames: int,
+    sizes: Mapping[str, int | float],
+    seed: int,
+    *,
+    keep_in_train: Collection[int] = (),
+    train_size: int | None = None,
 ) -> dict[str, list[int]]:
     """Hold frames out at random; the rest is ``train``.
 
@@ -26,13 +26,14 @@ def split(
             a fraction of ``num_frames`` (rounded, at least one frame).
         seed: The same seed always gives the same parts.
         keep_in_train: Frames that are never held out, such as those that occur more than once.
+        train_size: Number of frames of ``train``, drawn from what is left; all of it by default.
 
     Returns:
-        ``{part: sorted frame indices}`` with ``train`` first. Each frame is in exactly one part.
+        ``{part: sorted frame indices}`` with ``train`` first. Each frame is in one part at most.
 
     Raises:
         ConfigError: If a size is negative, zero, or a fraction outside (0, 1).
-        DataError: If nothing would be left to train on.
+        DataError: If nothing, or fewer than ``train_size`` frames, would be left to train on.
     """
     counts = {part: _count(part, size, num_frames) for part, size in sizes.items()}
     keep = set(keep_in_train)
@@ -40,7 +41,7 @@ def split(
     free = [i for i in order if i not in keep]
     held_out = sum(counts.values())
     if held_out > len(free) or held_out >= num_frames:
-        wanted = ", ".join(f"{part}: {count}" for part, count in counts.items())
+        wanted = ", ".join(f"{_title(part)}: {count}" for part, count in counts.items())
         kept = f" ({len(keep)} of them occur more than once and stay in train)" if keep else ""
         raise DataError(
             f"cannot hold out {wanted} of {num_frames} frames{kept}: nothing would be left to train on",
@@ -51,28 +52,26 @@ def split(
     for part, count in counts.items():
         parts[part] = sorted(free[start : start + count])
         start += count
-    parts["train"] = sorted([*free[start:], *keep])
+    left = [*keep, *free[start:]]
+    if train_size is not None and train_size > len(left):
+        raise DataError(
+            f"train_size is {train_size}, but {len(left)} of {num_frames} frames are left to train on",
+            "hold out fewer frames, or train on fewer",
+        )
+    parts["train"] = sorted(left[:train_size])
     return parts
 
 
-def frame_key(frame: Graph) -> str:
-    """Hash of a structure: species, positions, and its cell as far as it is periodic, to 1e-5 Angstrom."""
-    pbc = frame[fields.PBC]
-    cell = torch.where(pbc[..., None], frame[fields.CELL], torch.zeros_like(frame[fields.CELL]))
-    digest = hashlib.sha256()
-    digest.update(frame[fields.ATOMIC_NUMBERS].numpy().tobytes())
-    digest.update(pbc.numpy().tobytes())
-    for lengths in (frame[fields.POSITIONS], cell):
-        digest.update(torch.round(lengths * 10**_DECIMALS).to(torch.int64).numpy().tobytes())
-    return digest.hexdigest()
+def duplicates(keys: Sequence[str]) -> dict[int, int]:
+    """Frames that repeat an earlier one: ``{frame: the first frame that is the same}``.
 
-
-def duplicates(frames: Sequence[Graph]) -> dict[int, int]:
-    """Frames that repeat an earlier one: ``{frame: the first frame that is the same}``."""
+    Args:
+        keys: Hash of each frame (:func:`nequip_like.data.frame_keys.frame_key`).
+    """
     first: dict[str, int] = {}
     repeated = {}
-    for i, frame in enumerate(frames):
-        original = first.setdefault(frame_key(frame), i)
+    for i, key in enumerate(keys):
+        original = first.setdefault(key, i)
         if original != i:
             repeated[i] = original
     return repeated
@@ -92,8 +91,7 @@ def check_disjoint(groups: Mapping[str, Sequence[GraphDataset]]) -> None:
     for group, datasets in groups.items():
         here: dict[str, tuple[str, str]] = {}
         for dataset in datasets:
-            for i, frame in enumerate(dataset.frames):
-                key = frame_key(frame)
+            for i, key in enumerate(dataset.keys):
                 if key in seen:
                     other_group, other = seen[key]
                     raise DataError(
@@ -104,15 +102,36 @@ def check_disjoint(groups: Mapping[str, Sequence[GraphDataset]]) -> None:
         seen |= here
 
 
-def _count(part: str, size: int | float, num_frames: int) -> int:
+def _title(part: str) -> str:
+    """``val/val`` and ``val`` as ``val``, ``test/hot`` as ``test hot``."""
+    kind, _, name = part.partition("/")
+    return f"{kind} {name}" if name and name != kind else kind
+
+
+def check_size(where: str, size: int | float) -> None:
+    """Refuse what is neither a number of frames nor a fraction.
+
+    Args:
+        where: Name of the part, for messages.
+        size: An int is a number of frames, a float between 0 and 1 a fraction.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
     if isinstance(size, bool) or not isinstance(size, int | float):
-        raise ConfigError(f"{part}: '{size}' is no size", "write a number of frames, or a fraction such as 0.1")
+        raise ConfigError(f"{where}: '{size}' is no size", "write a number of frames, or a fraction such as 0.1")
     if isinstance(size, int):
         if size < 1:
-            raise ConfigError(f"{part}: cannot hold out {size} frames", "write a positive number of frames")
-        return size
-    if not 0 < size < 1:
+            raise ConfigError(f"{where}: cannot hold out {size} frames", "write a positive number of frames")
+    elif not 0 < size < 1:
         raise ConfigError(
-            f"{part}: {size} is no fraction between 0 and 1", "write an integer for a number of frames, such as 50"
+            f"{where}: {size} is no fraction between 0 and 1",
+            "write an integer for a number of frames, such as 50",
         )
+
+
+def _count(part: str, size: int | float, num_frames: int) -> int:
+    check_size(_title(part), size)
+    if isinstance(size, int):
+        return size
     return max(1, round(size * num_frames))

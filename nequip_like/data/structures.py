@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import DataError
+
+_LARGEST_LENGTH = 1e5  # Angstrom; 10 micrometres, beyond any simulation, and single precision is 0.01 Angstrom there
+_SMALLEST_HEIGHT = 0.5  # Angstrom; below the shortest bond of all (H2: 0.74), and lattice planes lie wider apart
 
 
 def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "structure", length: float = 1.0) -> Graph:
@@ -34,6 +38,9 @@ def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "struct
     if (numbers < 1).any():
         atom = int(np.argmax(numbers < 1))
         raise DataError(f"{where}: atom {atom} has no chemical element ('X')", "give its chemical symbol")
+    if (numbers >= len(chemical_symbols)).any():
+        atom = int(np.argmax(numbers >= len(chemical_symbols)))
+        raise DataError(f"{where}: atom {atom} has the atomic number {numbers[atom]}", "there is no such element")
     positions = np.asarray(atoms.positions, dtype=np.float64) * length
     cell = np.asarray(atoms.cell[:], dtype=np.float64) * length
     if not np.isfinite(positions).all():
@@ -41,6 +48,12 @@ def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "struct
         raise DataError(f"{where}: the position of atom {atom} is not a finite number", "remove or repair the frame")
     if not np.isfinite(cell).all():
         raise DataError(f"{where}: the cell is not made of finite numbers", "remove or repair the frame")
+    largest = max(float(np.abs(positions).max()), float(np.abs(cell).max()))
+    if largest > _LARGEST_LENGTH:
+        raise DataError(
+            f"{where}: a position or cell vector is {largest:.3g} Angstrom long",
+            "repair the frame, or declare units.length",
+        )
     check_periodic_cell(cell, np.asarray(atoms.pbc), where)
     return {
         fields.POSITIONS: torch.from_numpy(positions.copy()),
@@ -50,6 +63,29 @@ def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "struct
         fields.NUM_ATOMS: torch.tensor([len(numbers)]),
         fields.FRAME_INDEX: torch.tensor([frame_index]),
     }
+
+
+def check_extent(graph: Graph, where: str) -> None:
+    """Refuse a cell that is nearly flat: atoms would meet their own images, in numbers that no computer holds.
+
+    Args:
+        graph: One structure.
+        where: File and frame, for messages.
+
+    Raises:
+        DataError: Naming the frame.
+    """
+    cell = graph[fields.CELL][0].numpy()
+    periodic = cell[graph[fields.PBC][0].numpy()]
+    if len(periodic) == 0:
+        return
+    # The columns of the pseudo-inverse are the reciprocal vectors; a height of the cell is one over their length.
+    heights = 1.0 / np.linalg.norm(np.linalg.pinv(periodic), axis=0)
+    if heights.min() < _SMALLEST_HEIGHT:
+        raise DataError(
+            f"{where}: its cell is only {heights.min():.3g} Angstrom high along one direction: {cell.tolist()}",
+            "repair the cell, or declare units.length if the file is not in Angstrom",
+        )
 
 
 def check_periodic_cell(cell: np.ndarray, pbc: np.ndarray, where: str) -> None:

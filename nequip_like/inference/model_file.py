@@ -29,7 +29,8 @@ import nequip_like
 from nequip_like.data import fields
 from nequip_like.errors import ModelFileError
 from nequip_like.inference.device import resolve_device
-from nequip_like.inference.restore import check_version, restore
+from nequip_like.inference.restore import restore
+from nequip_like.model.checkpoint_format import check_version
 from nequip_like.model.potential import Potential
 from nequip_like.whole_files import written_whole
 
@@ -111,7 +112,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
         metadata = file.metadata() or {}
     try:
         card = json.loads(metadata.get(CARD_KEY, "null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         card = None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ModelFileError(

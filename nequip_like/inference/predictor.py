@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from nequip_like.arguments import Count, check
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate, split, to_device
-from nequip_like.errors import ConfigError
 from nequip_like.inference.device import resolve_device
 from nequip_like.model.potential import Potential
 
@@ -32,8 +32,7 @@ class Predictor:
     def __init__(
         self, potential: Potential, device: str | torch.device = "cpu", batch_size: int = DEFAULT_BATCH_SIZE
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}", "give 1 or more")
+        check("batch_size", batch_size, Count)
         self.device = resolve_device(device)
         self.potential = potential.to(self.device)
         self.batch_size = batch_size

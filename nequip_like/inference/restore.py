@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-import nequip_like
 from nequip_like.errors import ModelFileError, NequipLikeError
 from nequip_like.model.families import build
 from nequip_like.model.potential import Potential
 
+_SMALL = 128  # always within reach, and more than the tensors of the smallest models tell
+_DIGITS = 18  # of a number; more are as good as infinite
 _OTHER_VERSION = "the file is damaged, or was written by another version of nequip_like; export the model again"
 
 
@@ -34,13 +36,16 @@ def restore(config: Any, tensors: Mapping[str, Any], where: str) -> Potential:
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("arguments"), Mapping):
         raise ModelFileError(f"{where} does not describe its model", _OTHER_VERSION)
+    _check_size(config["arguments"], tensors, where)
     try:
         potential = build(config)
     except ModelFileError as error:
         raise ModelFileError(f"{where}: {error.message}", error.advice) from error
     except NequipLikeError as error:
         raise ModelFileError(f"{where}: its model cannot be built: {error.message}", _OTHER_VERSION) from error
-    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError) as error:
+    except (
+        TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, ArithmeticError, MemoryError
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split())
         raise ModelFileError(f"{where}: its model cannot be built: {reason}", _OTHER_VERSION) from error
     _check(potential.state_dict(), tensors, where)
@@ -48,18 +53,36 @@ def restore(config: Any, tensors: Mapping[str, Any], where: str) -> Potential:
     return potential.requires_grad_(False).eval()
 
 
-def check_version(version: object, newest: int, path: Path) -> None:
-    """Refuse a file of a format that is newer than this version of the package.
+def _check_size(arguments: Mapping[str, Any], tensors: Mapping[str, Any], where: str) -> None:
+    """Refuse a model that is far larger than the weights that came with it: to build it could exhaust the memory.
 
-    Raises:
-        ModelFileError: If so, or if the file does not tell.
+    Each width of a model is the length of some tensor, or a factor of it, and each layer has tensors of its own.
     """
-    if not isinstance(version, int) or version > newest:
-        raise ModelFileError(
-            f"{path} is of format version {version}; this nequip_like {nequip_like.__version__} reads versions up to "
-            f"{newest}",
-            "install a newer nequip_like",
-        )
+    values = [value for value in tensors.values() if isinstance(value, Tensor)]
+    longest = max((length for value in values for length in value.shape), default=0)
+    for name, value in arguments.items():
+        if name == "seed":
+            continue
+        many = len(values) if "depth" in name else longest
+        largest = _largest(value)
+        if largest > max(many, _SMALL):
+            raise ModelFileError(
+                f"{where}: its model cannot be built: {name} has {largest:.6g}, but its tensors are not as large",
+                _OTHER_VERSION,
+            )
+
+
+def _largest(value: Any) -> float:
+    """The largest whole number, number in a string, or length of a list in an argument."""
+    if isinstance(value, str):
+        return float(max((int(digits[:_DIGITS]) for digits in re.findall(r"\d+", value)), default=0))
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, Sequence):
+        return max([float(len(value)), *(_largest(entry) for entry in value)])
+    return (
+        float(value) if isinstance(value, int) and value < 10**_DIGITS else math.inf if isinstance(value, int) else 0.0
+    )
 
 
 def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Any], where: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ class _Panel:
     factor: float = 1.0
 
 
+_LARGEST = 1e100  # matplotlib overflows on the way to the largest numbers
 _VALIDATION = r"(?:val\d+_epoch)"
 _PANELS = (
     _Panel("training loss", r"train_loss_epoch/weighted_sum"),
@@ -48,7 +48,7 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
         path: The ``metrics.csv``.
 
     Returns:
-        ``{column: [(epoch, value), ...]}``, the last finite value of each epoch. ``epoch`` counts from 0.
+        ``{column: [(epoch, value), ...]}``, the last value of each epoch below 1e100. ``epoch`` counts from 0.
 
     Raises:
         DataError: If the file cannot be read or has no column ``epoch``.
@@ -63,6 +63,7 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
     curves: dict[str, dict[float, float]] = {}
     for row in rows:
         epoch = _number(row.get("epoch"))
+        row.pop(None, None)  # cells beyond the last column
         for column, text in row.items():
             value = _number(text)
             if epoch is not None and value is not None and column not in ("epoch", "step"):
@@ -126,4 +127,4 @@ def _number(text: str | None) -> float | None:
         value = float(text or "nan")
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < _LARGEST else None

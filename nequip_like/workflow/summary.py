@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from nequip_like.data.datamodule import DataModule
@@ -21,7 +22,7 @@ def print_data(console: Console, data: DataModule) -> None:
     console.print(inspection_table(data.inspections))
     for inspection in data.inspections:
         for warning in inspection.warnings:
-            console.print(f"[yellow]warning:[/yellow] {inspection.name}: {warning}")
+            console.print(f"[yellow]warning:[/yellow] {escape(f'{inspection.name}: {warning}')}", soft_wrap=True)
     if data.reference is not None:
         console.print(data.reference.describe())
 

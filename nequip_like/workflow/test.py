@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from nequip_like.data.dataset import GraphDataset, load_dataset
+from nequip_like.data.inspection import inspect
 from nequip_like.data.sources import FileSource, held_out_sources
 from nequip_like.errors import ConfigError
 from nequip_like.inference.evaluation import Evaluation, evaluate
@@ -83,6 +84,9 @@ def test_model(
     }
     if origin:
         console.print(origin, markup=False, highlight=False, soft_wrap=True)
+    for dataset in datasets.values():
+        for warning in inspect(dataset).warnings:
+            console.print(f"warning: {dataset.name}: {warning}", markup=False, highlight=False, soft_wrap=True)
     return report_test_sets(potential, datasets, output, batch_size, console, device)
 
 

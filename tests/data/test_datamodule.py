@@ -189,3 +189,70 @@ def test_configuration_of_omegaconf(write, molecules, tmp_path):
     assert len(data.train_set) == 4
     assert list(data.test_sets) == ["hot"]
     assert data.statistics["reference_energies"] == {"H": 1.0, "O": 2.0}
+
+
+def test_number_of_training_frames(write, molecules):
+    file = write("m.xyz", molecules(20))
+    data = DataModule(file, val=4, cutoff_radius=2.0, train_size=6).prepare()
+    assert (len(data.train_set), len(data.val_sets["val"])) == (6, 4)
+    assert keys(data.train_set) != set(range(-5, 1))  # drawn at random
+    assert len(DataModule(file, cutoff_radius=2.0, train_size=6).prepare().train_set) == 6
+
+
+def test_order_of_the_training_frames(write, molecules):
+    data = DataModule(write("m.xyz", molecules(5)), cutoff_radius=2.0, batch_size=2, shuffle=False)
+    for epoch in range(2):
+        loader = data.train_dataloader()
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        assert [batch["frame_index"].tolist() for batch in loader] == [[0, 1], [2, 3], [4]]
+    data = DataModule(write("m.xyz", molecules(5)), cutoff_radius=2.0, batch_size=2, drop_last=True)
+    assert [len(batch["num_atoms"]) for batch in data.train_dataloader()] == [2, 2]
+
+
+def test_further_statistics(write, molecules):
+    entry = {"name": "largest_force", "field": "forces", "metric": "absmax"}
+    data = DataModule(write("m.xyz", molecules(5)), cutoff_radius=2.0, statistics=[entry])
+    assert data.statistics["largest_force"] == pytest.approx(0.4)
+    assert "forces_rms" in data.statistics
+
+
+def test_stress_of_the_other_sign(write, labelled):
+    stress = [0.01, 0.02, 0.03, 0.004, 0.005, 0.006]
+    crystal = Atoms("Cu", cell=[2.5, 2.5, 2.5], pbc=True)
+    file = write("c.xyz", [labelled(crystal, energy=-1.0, stress=stress)])
+    one, other = (
+        DataModule(file, cutoff_radius=3.0, units=units).prepare().train_set.frames[0]["stress"]
+        for units in (None, {"stress_sign": "compression"})
+    )
+    assert one[0, 0, 0] == 0.01
+    assert torch.equal(other, -one)
+
+
+def test_species_that_are_never_seen_and_references_of_another_unit_are_told(write, molecules):
+    file = write("m.xyz", molecules(5))
+    data = DataModule(
+        file, cutoff_radius=2.0, species=["H", "O", "N"], reference_energies={"H": -13.6, "O": -2000.0, "N": 0.0}
+    )
+    warnings = data.prepare().inspections[0].warnings
+    assert "no training frame has the species N; nothing is learned for it" in warnings
+    (told,) = [warning for warning in warnings if "from the reference energies" in warning]
+    assert told.startswith("the energies lie 675.1 eV/atom (rms) from the reference energies by rule 'user'; are both")
+
+
+def test_isolated_atoms_that_differ_are_named_by_file_and_frame(write, labelled, molecules):
+    lone = [labelled(Atoms("H"), energy=energy) for energy in (-13.0, -13.5)]
+    file = write("m.xyz", [*molecules(4), *lone])
+    with pytest.raises(DataError, match=r"eV \(\S+/m\.xyz frame 4\) and -13.500000 eV \(\S+/m\.xyz frame 5\)"):
+        DataModule(file, cutoff_radius=2.0, reference_energies="isolated_atoms").prepare()
+
+
+def test_structures_are_hashed_once(write, molecules, monkeypatch):
+    from nequip_like.data import dataset, readers
+
+    counted = []
+    for module in (dataset, readers):
+        original = module.frame_key
+        monkeypatch.setattr(module, "frame_key", lambda frame, f=original: counted.append(1) or f(frame))
+    data = DataModule(write("m.xyz", molecules(12)), val=3, test=2, cutoff_radius=2.0).prepare()
+    assert [inspection.duplicates for inspection in data.inspections] == [0, 0, 0]
+    assert len(counted) == 12

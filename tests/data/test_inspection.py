@@ -30,7 +30,10 @@ def test_facts_by_hand(make_graph):
     assert result.volume == pytest.approx((8000.0, 8000.0))
     assert result.duplicates == 0
     assert result.weights
-    assert result.warnings == []
+    assert result.warnings == [
+        "'forces' is missing in 1 of 2 frames, first: train frame 1",
+        "forces do not add up to zero in 1 frames, at most by 1.5 eV/Angstrom per atom: train frame 0",
+    ]
 
 
 def test_table_has_a_column_per_data_set(make_graph):

@@ -1,6 +1,6 @@
 import pytest
 
-from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve
+from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve, unread_names
 from nequip_like.errors import ConfigError, DataError
 
 
@@ -69,3 +69,23 @@ def test_declared_name_with_the_wrong_owner():
 def test_mappings_that_cannot_be_meant(mapping, expected):
     with pytest.raises(ConfigError, match=expected):
         checked_mapping(mapping)
+
+
+@pytest.mark.parametrize(
+    ("graph", "node", "read", "expected"),
+    [
+        (["mace_energy"], [], {}, ["'mace_energy' is not read; if it is the label 'total_energy', declare key_mapping: "
+                                   "{mace_energy: total_energy}"]),
+        (["enrgy"], ["frces"], {"total_energy": ["enrgy"]}, ["'frces' is not read; if it is the label 'forces', "
+                                                             "declare key_mapping: {frces: forces}"]),
+        ([], ["total_energy"], {}, ["'total_energy' is not read: it is a value per atom, but the label 'total_energy' "
+                                    "is one per structure"]),
+        (["forces"], [], {}, ["'forces' is not read: it is a value per structure, but the label 'forces' is one per "
+                              "atom"]),
+        (["energy", "mace_energy", "free_energy"], [], {"total_energy": ["energy"]}, []),
+        (["energy", "virials"], [], {"total_energy": ["energy"], "stress": ["stress"]}, []),
+        (["dipole", "config_type", "weight"], ["tags", "momenta"], {}, []),
+    ],
+)  # fmt: skip
+def test_names_that_look_like_a_label_are_told(graph, node, read, expected):
+    assert unread_names(names(graph, node), read) == expected

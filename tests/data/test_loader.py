@@ -8,6 +8,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.loader import ResumableLoader
 from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.errors import ConfigError
 
 
 class Recorder(lightning.LightningModule):
@@ -112,7 +113,7 @@ def test_state_is_what_was_taken(make_graph):
     batches = iter(first)
     next(batches)
     state = first.state_dict()
-    assert state == {"epoch": 0, "batches": 1}
+    assert state == {"epoch": 0, "batches": 1, "frames": 2}
     rest = [batch["frame_index"].tolist() for batch in batches]
     second = loader()
     second.load_state_dict(state)
@@ -120,3 +121,27 @@ def test_state_is_what_was_taken(make_graph):
     assert [batch["frame_index"].tolist() for batch in second] == rest
     second.batch_sampler.sampler.set_epoch(1)
     assert len(list(second)) == 3
+
+
+def test_batches_of_another_size_go_on_at_the_end_of_an_epoch_only(make_graph):
+    """Within an epoch nobody can tell which frames were taken; a state without a size is of an older version."""
+    dataset = GraphDataset([make_graph("H", [[x, 0, 0]]) for x in range(6)], 0.5, ["H"])
+
+    def loader(batch_size):
+        return ResumableLoader(dataset, FrameBatchSampler(6, batch_size, shuffle=True, seed=0))
+
+    with pytest.raises(ConfigError, match=r"within an epoch of steps of 2 frames; now a step has 3\n.*batch_size"):
+        loader(3).load_state_dict({"epoch": 0, "batches": 1, "frames": 2})
+    at_the_end = loader(3)
+    at_the_end.load_state_dict({"epoch": 0, "batches": 3, "frames": 2})
+    at_the_end.batch_sampler.sampler.set_epoch(1)
+    assert len(list(at_the_end)) == 2
+    loader(3).load_state_dict({"epoch": 0, "batches": 1})
+
+
+def test_loading_draws_no_random_numbers(make_graph):
+    """Torch's own generator is that of the model: a resumed run begins its passes at other times."""
+    dataset = GraphDataset([make_graph("H", [[0, 0, 0]])], 0.5, ["H"])
+    before = torch.get_rng_state()
+    assert len(list(ResumableLoader(dataset, FrameBatchSampler(1, 1, shuffle=True, seed=0)))) == 1
+    assert torch.equal(torch.get_rng_state(), before)

@@ -92,3 +92,30 @@ def test_the_graph_given_is_left_alone(make_graph):
     graph = make_graph("H2", [[0, 0, 0], [0, 0, 1]])
     add_neighbors(graph, 3.0)
     assert "edge_index" not in graph
+
+
+@pytest.mark.parametrize("pbc", [(False, False, False), (True, True, True), (True, True, False), (False, False, True)])
+@pytest.mark.parametrize(
+    "size", [(1, 1000, 1000), (5, 1000, 1000), (10, 1e4, 1e4), (2, 2, 9e4), (20, 20, 5e4)], ids=str
+)
+def test_very_long_and_flat_structures(make_graph, size, pbc):
+    """The search ended the whole process, or took minutes, before it was given wider cells."""
+    rng = np.random.default_rng(0)
+    positions = rng.random((40, 3)) * size
+    positions[:3] = [[0, 0, 0], [0.9 * size[0], 0.4, 0.3], [0.5, 0.5, size[2] - 0.5]]
+    found = edges(add_neighbors(make_graph("H40", positions, cell=size, pbc=pbc), 3.0))
+    copies = itertools.product(*[range(-4, 5) if periodic else (0,) for periodic in pbc])
+    expected = []
+    for shift in copies:
+        distances = np.linalg.norm(positions[None] + np.multiply(shift, size) - positions[:, None], axis=2)
+        expected += [(int(i), int(j), *shift) for i, j in np.argwhere(distances < 3) if i != j or any(shift)]
+    assert sorted(found) == sorted(expected)
+
+
+def test_atoms_may_be_asked_to_keep_apart(make_graph):
+    graph = make_graph("H2", [[0, 0, 0], [0, 0, 0.05]])
+    add_neighbors(graph, 1.0)
+    with pytest.raises(DataError, match=r"frame 0: atoms 0 and 1 are only 0.05 Angstrom apart"):
+        add_neighbors(graph, 1.0, closest=0.1)
+    with pytest.raises(DataError, match=r"atom 0 and its own image are only 0.6 Angstrom apart"):
+        add_neighbors(make_graph("H", [[0, 0, 0]], cell=[0.6, 9, 9], pbc=True), 1.0, closest=0.7)

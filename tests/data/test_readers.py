@@ -208,10 +208,38 @@ def test_missing_and_broken_files(tmp_path, write_text):
         read_frames(tmp_path / "none.xyz")
     with pytest.raises(DataError, match="is a folder"):
         read_frames(tmp_path)
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="frame 0 is cut off"):
         read_frames(write_text("cut.xyz", "3\nenergy=1\nO 0 0 0\n"))
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="is empty"):
         read_frames(write_text("empty.xyz", ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 300, "cannot read xxx"),
+        ("x" * 5000, "xxx...: File name too long"),
+        ("a\x00b.xyz", "no such file"),
+        ("~nobody-of-this-name/a.xyz", "cannot read ~nobody-of-this-name/a.xyz: Could not determine home directory"),
+        ("", "is a folder"),
+        ("/dev/null", "no files match /dev/null"),
+    ],
+)
+def test_names_that_are_no_files(name, message):
+    with pytest.raises(DataError) as error:
+        read_frames(name)
+    assert message in error.value.message
+
+
+def test_a_file_that_may_not_be_read(write_text, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    for name, opener in (("a.xyz", "nequip_like.data.formats.open_with_compression"), ("a.traj", "ase.io.iread")):
+        file = write_text(name, water("energy=1"))
+        monkeypatch.setattr(opener, refuse)
+        with pytest.raises(DataError, match=rf"cannot read \S+/{name}.*Permission denied"):
+            read_frames(file)
 
 
 def test_name_with_an_at_sign(write_text):
@@ -238,3 +266,33 @@ def test_what_is_written_is_read_back(tmp_path, labelled, data):
         np.testing.assert_allclose(graph["forces"].numpy(), atoms.calc.results["forces"], atol=1e-8)
         assert graph["total_energy"].item() == pytest.approx(atoms.calc.results["energy"])
         assert graph["pbc"][0].tolist() == atoms.pbc.tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("energy", "'energy' is True, which is no number"),
+        ("energy=nan", "'energy' is not a finite number"),
+        ("energy=-inf", "'energy' is not a finite number"),
+        ('energy="1 2"', "'energy' has shape (2,), but 'total_energy' of this frame needs shape (1, 1)"),
+        ("energy=none", "'energy' is 'none', which is no number"),
+        (f"energy={'9' * 400}", "'energy' is not a finite number"),
+    ],
+)
+def test_energies_that_are_none(write_text, value, message):
+    with pytest.raises(DataError, match=r"w\.xyz frame 0") as error:
+        read_frames(write_text("w.xyz", water(value)))
+    assert message in error.value.message
+
+
+def test_nan_is_missing_only_as_a_whole(write_text):
+    head = "Properties=species:S:1:pos:R:3:forces:R:3 energy=1"
+    (graph,) = read_frames(write_text("w.xyz", water(head, "nan nan nan", "0 0 0")))
+    assert torch.isnan(graph["forces"]).all(dim=1).tolist() == [True, False, False]
+    with pytest.raises(DataError, match=r"w.xyz frame 0: 'forces' of atom 1 is not a number \(NaN\) in a part"):
+        read_frames(write_text("w.xyz", water(head, "nan nan nan", "0 nan 0")))
+    cell = 'Lattice="5 0 0 0 5 0 0 0 5" virial='
+    (graph,) = read_frames(write_text("w.xyz", water(cell + '"' + " ".join(["nan"] * 9) + '" energy=1')))
+    assert torch.isnan(graph["stress"]).all()
+    with pytest.raises(DataError, match=r"'virial' is not a number \(NaN\) in a part"):
+        read_frames(write_text("w.xyz", water(cell + '"nan 0 0 0 1 0 0 0 1" energy=1')))

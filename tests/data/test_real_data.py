@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.dataset import load_dataset
+from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.inspection import inspect
 from nequip_like.data.missing import has_label
 from nequip_like.data.readers import read
+from nequip_like.data.species import species_of
 from nequip_like.data.splits import duplicates
 from nequip_like.errors import DataError
 
@@ -73,7 +74,7 @@ def test_copper_stress_is_noticed_and_molybdenum_is_not_accused():
 
 
 def test_duplicate_of_titania():
-    assert len(duplicates(read(DATA / "tio2_aenet/tio2.xyz").frames)) == 1
+    assert len(duplicates(read(DATA / "tio2_aenet/tio2.xyz").keys)) == 1
 
 
 def test_declared_units_of_ethanol():
@@ -86,3 +87,32 @@ def test_declared_units_of_ethanol():
 def test_the_two_files_of_3bpa_overlap():
     with pytest.raises(DataError, match="the same structure is in train"):
         DataModule(DATA / "3bpa/train_300K.xyz", test=DATA / "3bpa/train_mixedT.xyz", cutoff_radius=3.0).prepare()
+
+
+CLEAN = (
+    "3bpa/iso_atoms.xyz", "co2_ni100/co2_ni100_300.xyz", "ec_emc/ECEMC.xyz", "key_zoo/Si_tiny.xyz",
+    "key_zoo/TiAl_tutorial.xyz", "mlearn/Mo_train.xyz", "oc20_relax/random1447590.traj", "oxide_polymorphs/oxides.db",
+    "rmd17_ethanol/ethanol_train_01.xyz", "water_pbe0/water_pbe0_64.xyz",
+)  # fmt: skip
+
+
+def warnings_of(name):
+    reading = read(DATA / name)
+    names = species_of(reading.frames)
+    return inspect(GraphDataset(reading.frames, 4.0, names, origins=reading.origins, notes=reading.notes)).warnings
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_no_false_alarm(name):
+    assert warnings_of(name) == []
+
+
+def test_true_findings():
+    (warning,) = warnings_of("3bpa/train_300K.xyz")
+    assert warning.startswith("500 frames have a cell but are not periodic (pbc F F F), so the cell is not used")
+    repeated, force = warnings_of("tio2_aenet/tio2.xyz")
+    assert repeated.startswith("1 frames repeat an earlier one")
+    assert force.startswith("a force of 71.0 eV/Angstrom")
+    for name in ("Cu_train", "Cu_test"):
+        (warning,) = warnings_of(f"mlearn/{name}.xyz")
+        assert warning.startswith("stress lies 2.")

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.splits import check_disjoint, duplicates, frame_key, split
+from nequip_like.data.frame_keys import frame_key
+from nequip_like.data.splits import check_disjoint, duplicates, split
 from nequip_like.errors import ConfigError, DataError
 
 
@@ -66,7 +67,7 @@ def test_rounding_hides_the_digits_of_a_file(make_graph):
 
 def test_duplicates_point_to_the_first(make_graph):
     frames = [make_graph("H", [[x, 0, 0]]) for x in (0.0, 1.0, 0.0, 2.0, 0.0)]
-    assert duplicates(frames) == {2: 0, 4: 0}
+    assert duplicates(list(map(frame_key, frames))) == {2: 0, 4: 0}
 
 
 def dataset(make_graph, name, places):
@@ -94,3 +95,15 @@ def test_random_state_is_left_alone():
     torch.manual_seed(3)
     split(10, {"val": 2}, 0)
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_some_of_what_is_left_is_trained_on(seed):
+    whole = split(20, {"val": 4}, seed, keep_in_train={3, 8})
+    some = split(20, {"val": 4}, seed, keep_in_train={3, 8}, train_size=6)
+    assert some["val"] == whole["val"]
+    assert len(some["train"]) == 6
+    assert {3, 8} <= set(some["train"]) <= set(whole["train"])
+    assert split(20, {"val": 4}, seed, train_size=16) == split(20, {"val": 4}, seed)
+    with pytest.raises(DataError, match="train_size is 17, but 16 of 20 frames"):
+        split(20, {"val": 4}, seed, train_size=17)

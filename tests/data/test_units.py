@@ -48,3 +48,14 @@ def test_unknown_unit_names_the_known_ones(units, expected):
 def test_unknown_quantity_is_refused():
     with pytest.raises(ConfigError, match="unknown key 'force'"):
         Units.declared({"force": "eV/A"})
+
+
+def test_sign_of_the_stress():
+    flipped = Units(length="Bohr", stress_sign="compression")
+    assert flipped.factor("stress") == -1.0 / LENGTH_UNITS["Bohr"] ** 3
+    assert flipped.factor("virial") == 1.0  # a virial has one sign only
+    assert flipped.factor("forces") == 1.0 / LENGTH_UNITS["Bohr"]
+    assert str(flipped) == "eV, Bohr, stress positive under compression"
+    assert Units.declared({"stress_sign": "tension"}) == Units()
+    with pytest.raises(ConfigError, match="stress_sign is 'negative'"):
+        Units.declared({"stress_sign": "negative"})

@@ -117,3 +117,11 @@ def test_what_cannot_be_tested(tmp_path, model, data):
     with pytest.raises(DataError, match="no such file"):
         run_test(model, [tmp_path / "nothing.xyz"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_looks_wrong_in_the_data_is_told(model, tmp_path, capsys):
+    frame = "2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.5\nO 0 0 0 0 0 9\nH 0 0 1 0 0 0\n"
+    (tmp_path / "odd.xyz").write_text(frame)
+    run_test(model, tmp_path / "odd.xyz", tmp_path / "out")
+    told = "warning: odd: forces do not add up to zero in 1 frames, at most by 4.5 eV/Angstrom per atom"
+    assert f"{told}: {tmp_path}/odd.xyz frame 0" in capsys.readouterr().out

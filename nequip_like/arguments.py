@@ -1,0 +1,276 @@
+"""What an argument may be, said once beside it: its type and its range, for configs and for Python alike."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+import re
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from nequip_like.errors import ConfigError, closest_hint
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class NotKnownYet:
+    """Stands for a value that only the data will give; it fits everywhere."""
+
+    def __repr__(self) -> str:
+        """Text for messages and plans."""
+        return "from the data"
+
+
+NOT_KNOWN_YET = NotKnownYet()
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers are meant; a mark for ``Annotated``.
+
+    Args:
+        low: Smallest number.
+        high: Largest number.
+        low_open: Leave out the smallest number itself.
+        high_open: Leave out the largest number itself.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+
+    def admits(self, value: float) -> bool:
+        """Whether the number is within the range; NaN never is."""
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        """Such as "0 or more and below 1"."""
+        parts = []
+        if self.low > -math.inf:
+            parts.append(f"above {self.low:.15g}" if self.low_open else f"{self.low:.15g} or more")
+        if self.high < math.inf:
+            parts.append(f"below {self.high:.15g}" if self.high_open else f"at most {self.high:.15g}")
+        return " and ".join(parts)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which texts are meant; a mark for ``Annotated``.
+
+    Args:
+        pattern: Regular expression for the whole text.
+        words: The same in words.
+    """
+
+    pattern: str
+    words: str
+
+    def admits(self, value: str) -> bool:
+        """Whether the text has the form."""
+        return re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        """The words."""
+        return self.words
+
+
+@dataclass(frozen=True)
+class ArgumentsOf:
+    """Where a function hands its ``**arguments`` on to; a mark for ``Annotated``.
+
+    Args:
+        name: Name of a function of the same module.
+        but: Arguments that the function itself supplies.
+    """
+
+    name: str
+    but: tuple[str, ...] = ()
+
+
+Count = Annotated[int, Range(low=1)]
+NotNegative = Annotated[int, Range(low=0)]
+Positive = Annotated[float, Range(low=0, low_open=True, high_open=True)]
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    type(None): "null",
+}
+
+
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Annotation of each argument; Any where it cannot be understood.
+
+    Args:
+        function: A function, or the ``__init__`` of a class.
+    """
+    inner = inspect.unwrap(function)
+    written = dict(getattr(inner, "__annotations__", {}))
+    try:
+        return typing.get_type_hints(inner, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        # Names that only a type checker imports: take the other annotations.
+        return {name: _evaluated(text, inner) for name, text in written.items()}
+
+
+def _evaluated(text: Any, function: Callable[..., Any]) -> Any:
+    alone = types.SimpleNamespace(__annotations__={"value": text})
+    try:
+        return typing.get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)["value"]
+    except (NameError, TypeError, AttributeError):
+        return Any
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a plain value, as a config holds it, is what an annotation says.
+
+    Integers are numbers, true and false are not. What only objects can be (a module, a function) is not judged, except
+    that no plain text or number stands for it.
+    """
+    if value is NOT_KNOWN_YET or annotation is Any or isinstance(annotation, TypeVar):
+        return True
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        inner, *marks = typing.get_args(annotation)
+        return fits(value, inner) and all(mark.admits(value) for mark in marks if isinstance(mark, Range | Form))
+    if origin in (Union, types.UnionType):
+        return any(fits(value, option) for option in typing.get_args(annotation))
+    if origin is Literal:
+        return any(value == option and type(value) is type(option) for option in typing.get_args(annotation))
+    if isinstance(origin, type) and origin is not type:
+        return _fits_container(value, origin, typing.get_args(annotation))
+    return _fits_class(value, annotation)
+
+
+def _fits_container(value: Any, origin: type, inner: tuple[Any, ...]) -> bool:
+    if issubclass(origin, Mapping):
+        key, entry = inner or (Any, Any)
+        return isinstance(value, Mapping) and all(fits(k, key) and fits(v, entry) for k, v in value.items())
+    if issubclass(origin, Collection) or origin is Iterable:
+        if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+            return False
+        entries = list(value)
+        if origin is tuple and inner and inner[-1] is not Ellipsis:
+            return len(entries) == len(inner) and all(map(fits, entries, inner))
+        return not inner or all(fits(entry, inner[0]) for entry in entries)
+    return not isinstance(value, str | bool | int | float)
+
+
+def _fits_class(value: Any, annotation: Any) -> bool:
+    if annotation is None or annotation is type(None):
+        return value is None
+    if annotation is bool:
+        return isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if annotation is float:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if annotation is str:
+        return isinstance(value, str)
+    if annotation is Path:
+        return isinstance(value, str | Path)
+    if isinstance(annotation, type) and annotation is not object:
+        if issubclass(annotation, Mapping | list | tuple):
+            return _fits_container(value, annotation, ())
+        return isinstance(value, annotation | Mapping)  # a mapping may become the object
+    return True
+
+
+def in_words(annotation: Any) -> str:
+    """What an annotation says, for an advice: "a whole number, 1 or more, or null"."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        inner, *marks = typing.get_args(annotation)
+        said = [str(mark) for mark in marks if isinstance(mark, Range | Form)]
+        return ", ".join(said if inner is str and said else [in_words(inner), *said])
+    if origin in (Union, types.UnionType):
+        words = [["true", "false"] if kind is bool else [in_words(kind)] for kind in typing.get_args(annotation)]
+        return _alternatives([word for option in words for word in option])
+    if origin is Literal:
+        return _alternatives([str(option) for option in typing.get_args(annotation)])
+    container = origin if isinstance(origin, type) else annotation
+    if isinstance(container, type) and container not in _WORDS:
+        if issubclass(container, Mapping):
+            return "a mapping"
+        if issubclass(container, list | tuple | Sequence):
+            inner_words = in_words(typing.get_args(annotation)[0]) if typing.get_args(annotation) else ""
+            return f"a list (each {inner_words})" if inner_words else "a list"
+    return _WORDS.get(container, f"a {getattr(container, '__name__', container)}")
+
+
+def _alternatives(words: Sequence[str]) -> str:
+    different = list(dict.fromkeys(words))
+    if len(different) < 2:
+        return "".join(different)
+    if any("," in word for word in different):
+        return ", or ".join(different)
+    return f"{', '.join(different[:-1])} or {different[-1]}"
+
+
+def check(name: str, value: Any, annotation: Any) -> None:
+    """Refuse a value that is not what an annotation says.
+
+    Args:
+        name: Name of the argument, or key of the config, for messages.
+        value: The value.
+        annotation: Type, with ranges in ``Annotated``.
+
+    Raises:
+        ConfigError: If it does not fit.
+    """
+    if not fits(value, annotation):
+        words = [option for option in _literals(annotation) if isinstance(option, str)]
+        hint = closest_hint(value, words, any_case=True) if isinstance(value, str) else ""
+        raise ConfigError(f"{name} is {shown(value)}", f"{hint}give {in_words(annotation)}")
+
+
+def shown(value: Any) -> str:
+    """A value as a config would write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else repr(value)
+
+
+def _literals(annotation: Any) -> list[Any]:
+    if typing.get_origin(annotation) is Literal:
+        return list(typing.get_args(annotation))
+    return [option for part in typing.get_args(annotation) for option in _literals(part)]
+
+
+def checked(function: _Function) -> _Function:
+    """Let a function refuse arguments that are not what its annotations say.
+
+    Raises:
+        ConfigError: By the function, naming the argument.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def with_checks(*positional: Any, **keywords: Any) -> Any:
+        known = _cached_annotations(function)
+        given = signature.bind_partial(*positional, **keywords).arguments
+        for name, value in given.items():
+            parameter = signature.parameters[name]
+            is_default = value is None and parameter.default is None
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and not is_default:
+                check(name, value, known.get(name, Any))
+        return function(*positional, **keywords)
+
+    return typing.cast(_Function, with_checks)
+
+
+@functools.cache
+def _cached_annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    return annotations_of(function)

@@ -1,0 +1,746 @@
+"""Wrong configs and command lines, and what is said about each, before a folder is made or a file of data is opened."""
+
+# ruff: noqa: E501 (messages stand here as they are printed, in one line)
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+from tests.mistakes import Mistake
+
+_DEFAULTS = "defaults: [train, _self_]\n"
+_DATA = "data: {train: molecules.xyz, val: 0.1, test: 0.1}\n"
+_BEGIN = _DEFAULTS + _DATA
+
+
+def _typed(title: str, overrides: str, error: str, advice: str) -> Mistake:
+    """A mistake on the command line."""
+    return Mistake(title, overrides, error, advice, overrides=tuple(overrides.split(" ")))
+
+
+def _written(title: str, lines: str, error: str, advice: str, begin: str = _BEGIN) -> Mistake:
+    """A mistake in a config file."""
+    return Mistake(title, lines.rstrip("\n"), error, advice, files={"config.yaml": begin + lines})
+
+
+def run_config_mistake(mistake: Mistake, folder: Path) -> tuple[int, str]:
+    """Run ``nequip-train`` in this process, as a user would in a folder of their own.
+
+    Returns:
+        Exit status and error stream.
+    """
+    from nequip_like.cli.train import main
+
+    for name, content in {"config.yaml": _BEGIN, **mistake.files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    arguments = ["nequip-train", *(mistake.arguments or ("config.yaml",)), *mistake.overrides]
+    before, stream = Path.cwd(), io.StringIO()
+    os.chdir(folder)
+    try:
+        with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stderr(stream):
+            main()
+    except SystemExit as end:
+        return int(end.code or 0), stream.getvalue()
+    finally:
+        os.chdir(before)
+    return 0, stream.getvalue()
+
+
+CONFIG_MISTAKES: list[Mistake] = [
+    _typed(
+        "No logger for the learning rate",
+        "~logger",
+        "callbacks.learning_rate has no logger to write to",
+        "take it out, ~callbacks.learning_rate, or give logger=csv",
+    ),
+    _typed(
+        "A misspelt key on the command line",
+        "model.num_layer=3",
+        "there is no 'model.num_layer' to change",
+        "did you mean 'num_layers'?",
+    ),
+    _typed(
+        "A misspelt section on the command line",
+        "modle.num_layers=3",
+        "there is no 'modle.num_layers' to change: the config has no 'modle'",
+        "did you mean 'model'? see --cfg job",
+    ),
+    _typed(
+        "A misspelt argument that is added",
+        "+model.num_layer=3",
+        "model.num_layer: NequIPGNNModel takes no 'num_layer'",
+        "did you mean 'num_layers'?",
+    ),
+    _typed(
+        "A misspelt argument of a preset, which hands it on",
+        "model=nequip_S +model.num_bessel=10",
+        "model.num_bessel: PresetNequIPGNNModel takes no 'num_bessel'",
+        "did you mean 'num_bessels'?",
+    ),
+    _typed("A + before a key that is there", "+seed=3", "there is 'seed' already", "leave out the +: seed=..."),
+    _typed(
+        "A part taken out that is not there",
+        "~callbacks.early",
+        "there is no 'callbacks.early' to take out",
+        "there are early_stopping, best_checkpoint, last_checkpoint, learning_rate, epoch_printer, progress_bar",
+    ),
+    _written(
+        "A misspelt key in a file",
+        "model: {num_layer: 3}\n",
+        "model.num_layer: NequIPGNNModel takes no 'num_layer'",
+        "did you mean 'num_layers'?",
+    ),
+    _written(
+        "A misspelt key at the top level",
+        "cutof_radius: 4.0\n",
+        "nothing uses 'cutof_radius' of the config",
+        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, ckpt_path, resume, callbacks, logger, trusted_packages",
+    ),
+    _written(
+        "A misspelt key of the data",
+        "data: {train: molecules.xyz, batchsize: 3}\n",
+        "data.batchsize: DataModule takes no 'batchsize'",
+        "did you mean 'batch_size'?",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A misspelt key of the training module",
+        "training_module: {ema: 0.99}\n",
+        "training_module.ema: EMALightningModule takes no 'ema'",
+        "it takes ema_decay, info, loss, lr_scheduler, max_skipped_steps, model, num_datasets, on_non_finite, optimizer, test_metrics, train_metrics, val_metrics",
+    ),
+    _written(
+        "A misspelt key of the optimizer",
+        "training_module: {optimizer: {learning_rate: 0.01}}\n",
+        "training_module.optimizer.learning_rate: Adam takes no 'learning_rate'",
+        "it takes amsgrad, betas, capturable, decoupled_weight_decay, differentiable, eps, foreach, fused, lr, maximize, weight_decay",
+    ),
+    _written(
+        "A misspelt key of the schedule",
+        "training_module: {lr_scheduler: {scheduler: {facter: 0.5}}}\n",
+        "training_module.lr_scheduler.scheduler.facter: ReduceLROnPlateau takes no 'facter'",
+        "did you mean 'factor'?",
+    ),
+    _written(
+        "A key of the schedule at the wrong place",
+        "training_module: {lr_scheduler: {factor: 0.5}}\n",
+        "training_module.lr_scheduler has the unknown key 'factor'",
+        "known are scheduler, monitor, interval, frequency, strict, name",
+    ),
+    _written(
+        "A misspelt key of the trainer",
+        "trainer: {max_epoch: 10}\n",
+        "trainer.max_epoch: Trainer takes no 'max_epoch'",
+        "did you mean 'max_epochs'?",
+    ),
+    _written(
+        "A misspelt key of a callback",
+        "callbacks: {early_stopping: {patiance: 3}}\n",
+        "callbacks.early_stopping.patiance: ResumableEarlyStopping takes no 'patiance'",
+        "did you mean 'patience'?",
+    ),
+    _written(
+        "A misspelt option of a metric",
+        "training_module:\n  val_metrics:\n    extra_metrics:\n      - {metric: {_target_: nequip_like.train.HuberLoss, dleta: 0.1}, field: forces}\n",
+        "training_module.val_metrics.extra_metrics[0].metric.dleta: HuberLoss takes no 'dleta'",
+        "did you mean 'delta'?",
+    ),
+    _written(
+        "A misspelt option of a pair potential",
+        "model: {pair_potential: {name: zbl, unit: metal}}\n",
+        "training_module.model: pair_potential: ZBL takes no 'unit'",
+        "did you mean 'units'?",
+    ),
+    _written(
+        "A number in words",
+        "model: {num_layers: four}\n",
+        "model.num_layers is 'four'",
+        "give a whole number, 1 or more",
+    ),
+    _written(
+        "A fraction where a whole number is meant",
+        "model: {l_max: 1.5}\n",
+        "model.l_max is 1.5",
+        "give a whole number, 0 or more and at most 11",
+    ),
+    _written("Neither yes nor no", "model: {parity: maybe}\n", "model.parity is 'maybe'", "give true or false"),
+    _written(
+        "A power of ten where a whole number is meant",
+        "trainer: {max_epochs: 1e3}\n",
+        "trainer.max_epochs is 1000.0",
+        "give -1, or a whole number, 1 or more",
+    ),
+    _written(
+        "A text where a number is meant",
+        "training_module: {optimizer: {lr: fast}}\n",
+        "training_module.optimizer.lr is 'fast'",
+        "give a number, above 0",
+    ),
+    _written(
+        "A mapping where a list is meant",
+        "chemical_species: {H: 1, C: 6}\n",
+        "data.species is {'H': 1, 'C': 6}",
+        "give a text or a list (each a text)",
+    ),
+    _written(
+        "A list where a mapping is meant",
+        "data: {train: molecules.xyz, key_mapping: [energy, forces]}\n",
+        "data.key_mapping is ['energy', 'forces']",
+        "give a mapping or null",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A word that is none of the choices",
+        "model: {model_dtype: float16}\n",
+        "model.model_dtype is 'float16'",
+        "did you mean 'float64'? give float32 or float64",
+    ),
+    _written(
+        "A kernel that does not exist",
+        "model: {kernel: batch}\n",
+        "model.kernel is 'batch'",
+        "did you mean 'batched'? give auto, batched or reference",
+    ),
+    _written(
+        "A preset that does not exist",
+        "defaults: [train, override model: nequip_S, _self_]\ndata: {train: molecules.xyz}\nmodel: {preset: XXL}\n",
+        "model.preset is 'XXL'",
+        "give S, M, L or XL",
+        begin="",
+    ),
+    _written("No layers", "model: {num_layers: 0}\n", "model.num_layers is 0", "give a whole number, 1 or more"),
+    _written(
+        "A negative degree",
+        "model: {l_max: -1}\n",
+        "model.l_max is -1",
+        "give a whole number, 0 or more and at most 11",
+    ),
+    _written(
+        "Channels for too few degrees",
+        "model: {l_max: 2, num_features: [64, 32]}\n",
+        "training_module.model: num_features is [64, 32] with l_max 2",
+        "give one number, or 3 numbers of 1 or more: one for each l",
+    ),
+    _written("A negative cutoff", "cutoff_radius: -5.0\n", "data.cutoff_radius is -5.0", "give a number, above 0"),
+    _written(
+        "A cutoff that is not smooth",
+        "model: {polynomial_cutoff_p: 1}\n",
+        "model.polynomial_cutoff_p is 1",
+        "give a number, 2 or more",
+    ),
+    _written(
+        "Empty batches",
+        "data: {train: molecules.xyz, batch_size: 0}\n",
+        "data.batch_size is 0",
+        "give a whole number, 1 or more",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "More than all frames",
+        "data: {train: molecules.xyz, val: 1.5, test: 0.1}\n",
+        "data.val: 1.5 is no fraction between 0 and 1",
+        "write an integer for a number of frames, such as 50",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A number of frames for training data",
+        "data: {train: 100}\n",
+        "data.train: 100 is no file",
+        "write train: name.xyz, or a list of files",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A misspelt key of a data set",
+        "data: {train: {fiel: molecules.xyz}}\n",
+        "data.train: unknown key 'fiel'",
+        "did you mean 'file'? known are file, path, index, key_mapping, units",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "No training data",
+        "cutoff_radius: 5.0\n",
+        "data.train is not given",
+        "the config needs a value in place of ???",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "An average that never learns",
+        "training_module: {ema_decay: 1.0}\n",
+        "training_module.ema_decay is 1.0",
+        "give a number, 0 or more and below 1",
+    ),
+    _written(
+        "A learning rate of zero",
+        "training_module: {optimizer: {lr: 0}}\n",
+        "training_module.optimizer.lr is 0",
+        "give a number, above 0",
+    ),
+    _written(
+        "A schedule that raises the learning rate",
+        "training_module: {lr_scheduler: {scheduler: {factor: 1.5}}}\n",
+        "training_module.lr_scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau cannot be built: Factor should be < 1.0.",
+        "see the documentation of this class",
+    ),
+    _written(
+        "A gradient clipped to nothing",
+        "trainer: {gradient_clip_val: 0}\n",
+        "trainer.gradient_clip_val is 0",
+        "give a number, above 0, or null",
+    ),
+    _written(
+        "No batches in a step",
+        "trainer: {accumulate_grad_batches: 0}\n",
+        "trainer.accumulate_grad_batches is 0",
+        "give a whole number, 1 or more",
+    ),
+    _written(
+        "A schedule that never steps",
+        "training_module: {lr_scheduler: {frequency: 0}}\n",
+        "training_module.lr_scheduler.frequency is 0",
+        "give a whole number, 1 or more",
+    ),
+    _written(
+        "A seed that is no number",
+        "seed: random\n",
+        "seed is 'random'",
+        "give a whole number, 0 or more and at most 4294967295",
+    ),
+    _written(
+        "No devices",
+        "trainer: {devices: 0}\n",
+        "trainer.devices is 0",
+        "give auto or -1, or a whole number, 1 or more, or numbers of devices, or a list (each a whole number, 0 or more)",
+    ),
+    _written(
+        "A device of an unknown kind",
+        "trainer: {accelerator: cdua}\n",
+        "trainer.accelerator is 'cdua'",
+        "did you mean 'cuda'? give auto, gpu, cpu, cuda, mps or tpu",
+    ),
+    _written(
+        "A time in another form",
+        "trainer: {max_time: 12h}\n",
+        "trainer.max_time is '12h'",
+        'give a time as "DD:HH:MM:SS", such as "00:12:00:00", or a mapping, or null',
+    ),
+    _written(
+        "Better in an unknown direction",
+        "callbacks: {early_stopping: {mode: least}}\n",
+        "callbacks.early_stopping: nequip_like.train.callbacks.ResumableEarlyStopping cannot be built: `mode` can be min, max, got least",
+        "see the documentation of this class",
+    ),
+    _written(
+        "A species that is no element",
+        "chemical_species: [H, Xx]\n",
+        "data: species: 'Xx' is no chemical symbol",
+        "write chemical symbols, for example [H, C, O]",
+    ),
+    _written(
+        "A value for a species that the model has not",
+        "chemical_species: [H, C]\nmodel: {per_type_energy_shifts: {H: -13.6, O: -40.0}}\n",
+        "training_module.model: per_type_energy_shifts and the model's species differ in C, O",
+        "give one value for each of H, C",
+    ),
+    _written(
+        "A misspelt label in the loss",
+        "training_module: {loss: {coeffs: {force: 1.0}}}\n",
+        "training_module.loss: unknown label in coeffs of a loss: 'force'",
+        "did you mean 'forces'? known: forces, total_energy",
+    ),
+    _written(
+        "A label where a metric is meant",
+        "training_module: {val_metrics: {coeffs: {forces: 1.0}}}\n",
+        "training_module.val_metrics: unknown metric in coeffs: 'forces'",
+        "did you mean 'forces_mae'? known: forces_mae, forces_maxabserr, forces_rmse, per_atom_energy_mae, per_atom_energy_maxabserr, per_atom_energy_rmse, total_energy_mae, total_energy_maxabserr, total_energy_rmse",
+    ),
+    _written(
+        "A negative coefficient",
+        "training_module: {loss: {coeffs: {forces: -1.0}}}\n",
+        "training_module.loss: coefficient of 'forces_mse' is -1.0",
+        "give a finite number >= 0, or null to only observe the metric",
+    ),
+    _written(
+        "A loss without coefficients",
+        "training_module: {loss: {coeffs: {total_energy: null, forces: 0}}}\n",
+        "training_module.loss: no coefficient of the loss is larger than 0",
+        "give at least one of total_energy, forces a coefficient",
+    ),
+    _written(
+        "Metrics of a preset in place of its loss",
+        "training_module: {loss: {_target_: nequip_like.train.EnergyForceMetrics}}\n",
+        "training_module.loss.per_atom_energy: EnergyForceMetrics takes no 'per_atom_energy'",
+        "it takes coeffs, extra_metrics, ignore_nan",
+    ),
+    _written(
+        "Metrics without a coefficient in place of a loss",
+        "training_module:\n  loss:\n    _target_: nequip_like.train.EnergyForceMetrics\n    coeffs: {}\n  val_metrics: {_target_: nequip_like.train.EnergyForceMetrics}\n  test_metrics: ${.val_metrics}\n",
+        "training_module.loss has no term with a coefficient",
+        "give coeffs above 0",
+        begin="defaults: [train, {override targets: null}, _self_]\n" + _DATA,
+    ),
+    _written(
+        "An optimizer in place of a loss",
+        "training_module: {loss: {_target_: torch.optim.Adam}}\n",
+        "training_module.loss._target_ is 'torch.optim.Adam', which gives Adam and not MetricsManager",
+        "name another class in its _target_",
+    ),
+    _written(
+        "A field that does not exist",
+        "training_module:\n  val_metrics:\n    extra_metrics:\n      - {metric: {_target_: nequip_like.train.MeanAbsoluteError}, field: force}\n",
+        "training_module.val_metrics: unknown field 'force'",
+        "did you mean 'forces'? known: atom_types, atom_weight, atomic_energy, atomic_numbers, batch, cell, edge_cell_shift, edge_index, edge_vectors, forces, frame_index, frame_weight, num_atoms, pbc, pos, stress, total_energy, virial",
+    ),
+    _written(
+        "A list in place of yes or no",
+        "training_module:\n  val_metrics:\n    extra_metrics:\n      - {metric: {_target_: nequip_like.train.MeanAbsoluteError}, field: forces, per_type: [H, C]}\n",
+        "training_module.val_metrics: per_type of metric 9 is ['H', 'C']",
+        "give true, false or null",
+    ),
+    _written(
+        "Training without a loss",
+        "training_module: {loss: null}\n",
+        "run has 'train', but training_module lacks loss",
+        "give loss",
+    ),
+    _typed(
+        "A monitored metric that is misspelt",
+        "monitored_metric=val0_epoch/force_rmse",
+        "monitored_metric is 'val0_epoch/force_rmse', which is not logged",
+        "did you mean 'val0_epoch/forces_rmse'?",
+    ),
+    _typed(
+        "A monitored metric without its prefix",
+        "monitored_metric=forces_rmse",
+        "monitored_metric is 'forces_rmse', which is not logged",
+        "did you mean 'val0_epoch/forces_rmse'?",
+    ),
+    _typed(
+        "A monitored metric of a set that there is not",
+        "callbacks.early_stopping.monitor=val1_epoch/forces_rmse",
+        "callbacks.early_stopping.monitor is 'val1_epoch/forces_rmse', which is not logged",
+        "did you mean 'val0_epoch/forces_rmse'?",
+    ),
+    _typed(
+        "A plateau that follows nothing",
+        "training_module.lr_scheduler.monitor=null",
+        "training_module.lr_scheduler.monitor is not given",
+        "name the value that ReduceLROnPlateau follows: {scheduler: {...}, monitor: val0_epoch/weighted_sum}",
+    ),
+    _typed(
+        "A model that looks beyond the neighbour lists",
+        "model.r_max=6.0",
+        "training_module.model.r_max is 6.0, beyond data.cutoff_radius, which is 5.0: the model would miss neighbours",
+        "give cutoff_radius once at the top level: both take it",
+    ),
+    _typed(
+        "A model of other species than the data",
+        "data.species=[H,C] model.type_names=[C,H]",
+        "training_module.model.type_names is [C, H], but data.species is [H, C]",
+        "give chemical_species once at the top level: both take it",
+    ),
+    _typed(
+        "A test without data",
+        "data.test=null",
+        "run has 'test', but there is no test data",
+        "give data.test, or leave 'test' out: run=[train,val]",
+    ),
+    _typed(
+        "A task that does not exist",
+        "run=[tain]",
+        "run is ['tain']",
+        "give a list of train, val, test with at least one entry, and 'train' once at most",
+    ),
+    _written(
+        "Code that is not trusted",
+        "callbacks: {mine: {_target_: my_package.Callback}}\n",
+        "callbacks.mine._target_ is 'my_package.Callback', which is in no trusted package",
+        "if you know what this code does, write trusted_packages: [my_package]",
+    ),
+    _written(
+        "A part of Python",
+        "training_module: {optimizer: {_target_: os.system, command: echo}}\n",
+        "training_module.optimizer._target_ is 'os.system', which is in no trusted package",
+        "a config may not name parts of Python itself",
+    ),
+    _written(
+        "A part of Python by a detour",
+        "model: {_target_: torch.os.system, command: echo}\n",
+        "model._target_ is 'torch.os.system', which leads to os, not to a trusted package",
+        "trusted are nequip_like, torch, lightning, torchmetrics, ase",
+    ),
+    _written(
+        "A function that runs code out of a file",
+        "training_module: {model: {_target_: torch.load, f: model.pt}}\n",
+        "training_module.model._target_ is 'torch.load', which a config may not call",
+        "of torch, lightning, torchmetrics, ase it may build optimizers, schedules, metrics of numbers, callbacks, loggers and the trainer",
+    ),
+    _written(
+        "Code from the internet",
+        "data: {_target_: torch.hub.load, repo_or_dir: someone/something, train: molecules.xyz}\n",
+        "data._target_ is 'torch.hub.load', which a config may not call",
+        "of torch, lightning, torchmetrics, ase it may build optimizers, schedules, metrics of numbers, callbacks, loggers and the trainer",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A class that starts programs",
+        "callbacks: {mine: {_target_: torch.utils.data.DataLoader}}\n",
+        "callbacks.mine._target_ is 'torch.utils.data.DataLoader', which a config may not call",
+        "of torch, lightning, torchmetrics, ase it may build optimizers, schedules, metrics of numbers, callbacks, loggers and the trainer",
+    ),
+    _written(
+        "Code deep inside of a section",
+        "training_module:\n  val_metrics:\n    extra_metrics: [{metric: {_target_: builtins.eval, _args_: ['1']}, field: forces}]\n",
+        "training_module.val_metrics.extra_metrics[0].metric._target_ is 'builtins.eval', which is in no trusted package",
+        "a config may not name parts of Python itself",
+    ),
+    _written(
+        "Code that Hydra would call",
+        "hydra: {callbacks: {mine: {_target_: os.system, command: echo}}}\n",
+        "hydra.callbacks.mine._target_ is 'os.system', which is in no trusted package",
+        "Hydra may be given its own callbacks and plugins only",
+    ),
+    _written(
+        "Code in the place of logging",
+        "hydra: {job_logging: {handlers: {mine: {class: subprocess.Popen, args: [echo]}}}}\n",
+        "hydra.job_logging.handlers.mine.class is 'subprocess.Popen', which is no part of logging",
+        "name a handler or a formatter of logging",
+    ),
+    _written(
+        "Configs searched in a package that is not trusted",
+        "hydra: {searchpath: ['pkg://my_package']}\n",
+        "hydra.searchpath of {folder}/config.yaml has 'pkg://my_package', which is in no trusted package",
+        "give a folder: file://FOLDER",
+    ),
+    Mistake(
+        "A pickle of an earlier run",
+        "nequip-train config.yaml --experimental-rerun config.pickle",
+        "--experimental-rerun reads a pickle, which can run code",
+        "run the config.yaml of that folder instead",
+        arguments=("config.yaml", "--experimental-rerun", "config.pickle"),
+    ),
+    _written(
+        "Trust in Python itself",
+        "trusted_packages: [os]\n",
+        "trusted_packages has 'os', whose functions run anything",
+        "list packages of your own only",
+    ),
+    _written(
+        "A misspelt class",
+        "training_module: {optimizer: {_target_: torch.optim.Adm}}\n",
+        "training_module.optimizer._target_ is 'torch.optim.Adm', but torch.optim has no 'Adm'",
+        "did you mean 'Adam'?",
+    ),
+    _written(
+        "A misspelt module",
+        "callbacks: {mine: {_target_: nequip_like.trian.EpochPrinter}}\n",
+        "callbacks.mine._target_ is 'nequip_like.trian.EpochPrinter', but nequip_like has no 'trian'",
+        "did you mean 'train'?",
+    ),
+    _written(
+        "A name of NequIP's",
+        "model: {_target_: nequip.model.NequIPGNNModel}\n",
+        "model._target_ is 'nequip.model.NequIPGNNModel', which is in no trusted package",
+        "write nequip_like.model.NequIPGNNModel",
+    ),
+    _written(
+        "A class of another kind",
+        "callbacks: {mine: {_target_: torch.optim.Adam}}\n",
+        "callbacks.mine._target_ is 'torch.optim.Adam', which gives Adam and not Callback",
+        "name another class in its _target_",
+    ),
+    _written(
+        "A section without its class",
+        "callbacks: {mine: {every_n: 1}}\n",
+        "callbacks.mine has no _target_",
+        "give it one, or write null to leave it out",
+    ),
+    _written(
+        "A list of callbacks",
+        "callbacks: [{_target_: nequip_like.train.EpochPrinter}]\n",
+        "config.yaml does not fit to the defaults: Cannot merge DictConfig with ListConfig",
+        "what is a mapping there has to be a mapping here: see nequip-train -cn train --cfg job",
+    ),
+    _written(
+        "A list of callbacks without the defaults' own",
+        "callbacks: [{_target_: nequip_like.train.EpochPrinter}]\n",
+        "callbacks is a list",
+        "give a mapping from names to nodes with a _target_",
+        begin="defaults: [train, {override callbacks: null}, _self_]\n" + _DATA,
+    ),
+    _written(
+        "Callbacks of the trainer",
+        "trainer: {callbacks: [{_target_: nequip_like.train.EpochPrinter}]}\n",
+        "trainer.callbacks is given",
+        "put it into the section callbacks: a mapping of named nodes",
+    ),
+    _typed(
+        "An option of a group that does not exist",
+        "model=nequip_XXL",
+        "model has no option 'nequip_XXL'",
+        "did you mean 'nequip_XL'? there are nequip, nequip_L, nequip_M, nequip_S, nequip_XL",
+    ),
+    _typed(
+        "An override without a value",
+        "seed",
+        "cannot read 'seed': missing EQUAL at '<EOF>'",
+        "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
+    ),
+    _typed(
+        "Several values in one run",
+        "seed=1,2",
+        "'seed=1,2' may be a list or several values",
+        "write seed=[1,2] for a list, or add --multirun for one run with each",
+    ),
+    _typed(
+        "A bracket that is not closed on the command line",
+        "run=[train",
+        "cannot read 'run=[train': no viable alternative at input '[train'",
+        "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
+    ),
+    _written(
+        "A reference to nowhere",
+        "model: {seed: '${sede}'}\n",
+        "model.seed refers to 'sede', which is not in the config",
+        "did you mean 'seed'? add the key, or name another",
+    ),
+    _written(
+        "A value of the wrong type in a list",
+        "data: {train: molecules.xyz, species: [1, 6]}\n",
+        "data.species is [1, 6]",
+        "give a text or a list (each a text)",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A section that is a number",
+        "data: 5\n",
+        "data is 5",
+        "give a mapping with a _target_, the class that it configures",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A reference to itself", "model: {seed: '${model.seed}'}\n", "model.seed refers to itself", "name another key"
+    ),
+    _written(
+        "A statistic's misspelt prefix",
+        "model: {avg_num_neighbors: '${training_data_stat:num_neighbors_mean}'}\n",
+        "model.avg_num_neighbors asks for ${training_data_stat:...}, which does not exist",
+        "did you mean 'training_data_stats'?",
+    ),
+    _written(
+        "A statistic of the data for reading the data",
+        "data: {train: molecules.xyz, batch_size: '${training_data_stats:num_neighbors_mean}'}\n",
+        "data.batch_size: ${training_data_stats:num_neighbors_mean} was asked for before the training data was read",
+        "use it in the sections model and training_module only",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A bundled file that does not exist",
+        "data: {train: '${tutorial_data:methanol/train.xyz}'}\n",
+        "data.train: there is no bundled data file 'methanol/train.xyz'",
+        "bundled sets are ethanol, mgo",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A tab",
+        "data:\n\ttrain: molecules.xyz\n",
+        "{folder}/config.yaml, line 3: found character '\\t' that cannot start any token",
+        "indent with spaces: YAML knows no tabs",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A bracket that is not closed in a file",
+        "data: {train: molecules.xyz\n",
+        "{folder}/config.yaml, line 3: expected ',' or '}', but got '<stream end>'",
+        "see this line and the one before: brackets, quotes, indentation, a space after each colon",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "A key twice",
+        "seed: 1\nseed: 2\n",
+        "{folder}/config.yaml, line 4: found duplicate key seed",
+        "give each key once",
+    ),
+    _written(
+        "A config without the defaults",
+        "data: {train: molecules.xyz}\n",
+        "the config has no 'run'",
+        "begin it with a line that takes in the defaults: [train, _self_]",
+        begin="",
+    ),
+    _written(
+        "A list in place of a config",
+        "- train.xyz\n- test.xyz\n",
+        "the config {folder}/config.yaml is a list, not a mapping",
+        "begin it with the line defaults: [train, _self_]",
+        begin="",
+    ),
+    _written(
+        "An empty config",
+        "",
+        "the config {folder}/config.yaml is empty",
+        "begin it with the line defaults: [train, _self_]",
+        begin="",
+    ),
+    _written(
+        "A model named without override",
+        "defaults: [train, {model: nequip_M}, _self_]\n",
+        "the defaults give model twice",
+        "write 'override model: nequip_M'",
+        begin="",
+    ),
+    _written(
+        "A group that does not exist",
+        "defaults: [train, {override modle: nequip_M}, _self_]\n",
+        "there is no 'modle' to change",
+        "did you mean 'model'? see the list 'defaults' of the config",
+        begin="",
+    ),
+    _written(
+        "A config that takes in itself",
+        "defaults: [config, _self_]\n",
+        "the config {folder}/config.yaml takes in 'config', which is its own name",
+        "rename it, for example to my_config.yaml",
+        begin="",
+    ),
+    _written(
+        "A config that takes in one that does not exist",
+        "defaults: [trian, _self_]\n",
+        "there is no config 'trian'",
+        "did you mean 'train'? there are config, train, tutorial",
+        begin="",
+    ),
+    Mistake(
+        "A config that does not exist",
+        "nequip-train confg.yaml",
+        "there is no config file {folder}/confg.yaml",
+        "did you mean 'config'? give the path of a YAML file",
+        arguments=("confg.yaml",),
+    ),
+    Mistake(
+        "A name of a config that does not exist",
+        "nequip-train -cn tutoral",
+        "there is no config 'tutoral'",
+        "did you mean 'tutorial'? there are config, train, tutorial",
+        arguments=("-cn", "tutoral"),
+    ),
+    Mistake(
+        "An option that does not exist",
+        "nequip-train config.yaml --chekc",
+        "there is no option --chekc",
+        "did you mean '--check'? see --help",
+        arguments=("config.yaml", "--chekc"),
+    ),
+    Mistake(
+        "A config that is not UTF-8",
+        "data: {train: Moleküle.xyz}",
+        "{folder}/config.yaml, line 2: not UTF-8 text",
+        "save the file as UTF-8",
+        files={"config.yaml": b"defaults: [train, _self_]\ndata: {train: Molek\xfcle.xyz}\n"},
+    ),
+]
