@@ -6,6 +6,12 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nequip_like.errors import ConfigError, closest_hint
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 HELP = """nequip-train: train, validate and test a machine-learning interatomic potential.
 
@@ -26,6 +32,8 @@ Useful overrides:
   trainer.max_epochs=100        callbacks.early_stopping.patience=20     ~callbacks.early_stopping
   model=nequip_M                targets=energy_force_stress              logger=wandb
   ckpt_path=RUN/checkpoints/last.ckpt   go on from there                 run=[test]
+  --check     check the config, and print what would run without running it
+  --migrate old.yaml          print a short config that does what a config of NequIP's does
   --cfg job   print the composed config      --multirun   one run for each combination of values
   --hydra-help   all options of Hydra        --debug      show tracebacks of user errors
 """
@@ -37,27 +45,87 @@ def main() -> None:
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
         print(HELP)
         return
-    debug = "--debug" in arguments
-    sys.argv[1:] = _from_here(_by_path([argument for argument in arguments if argument != "--debug"]))
-    _check_names(sys.argv[1:])
-
-    import hydra
-    from hydra.core.config_search_path import ConfigSearchPath
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.core.plugins import Plugins
-    from hydra.plugins.search_path_plugin import SearchPathPlugin
-    from omegaconf import DictConfig
-
-    class PackagedConfigs(SearchPathPlugin):
-        """Puts the package's configs behind the user's folder, so that ``defaults: [train]`` finds them."""
-
-        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-            search_path.append(provider="nequip_like", path="pkg://nequip_like.conf")
-
-    Plugins.instance().register(PackagedConfigs)
+    debug, check = "--debug" in arguments, "--check" in arguments
+    rest = [argument for argument in arguments if argument not in ("--debug", "--check")]
 
     from nequip_like.cli.errors import run_cli
 
+    if "--migrate" in arguments:
+        sys.exit(run_cli(lambda: _migrate([argument for argument in rest if argument != "--migrate"]), debug=debug))
+
+    def prepare() -> None:
+        sys.argv[1:] = _from_here(_by_path(rest))
+        _check_first(sys.argv[1:], check)
+
+    if code := run_cli(prepare, debug=debug):
+        sys.exit(code)
+    if not check:
+        _run(debug)
+
+
+def _migrate(files: list[str]) -> None:
+    """Print a config of NequIP's in our own form."""
+    if len(files) != 1:
+        raise ConfigError(
+            f"--migrate got {len(files)} arguments", "give one file: nequip-train --migrate old.yaml > new.yaml"
+        )
+    from nequip_like.compat.nequip_migrate import migrated
+
+    print(migrated(files[0]), end="")
+
+
+def _check_first(arguments: list[str], only_check: bool) -> None:
+    """Compose and check the config before Hydra makes a folder or calls anything that the config names.
+
+    Args:
+        arguments: The command line for Hydra.
+        only_check: Print what would run.
+
+    Raises:
+        ConfigError: For the first mistake.
+    """
+    from hydra.types import RunMode
+
+    from nequip_like.cli.composition import compose, parse
+    from nequip_like.cli.primary import check_primary
+
+    known = parse(arguments)
+    if known.hydra_help or known.shell_completion:
+        return
+    for folder in (known.config_dir, known.config_path or str(Path.cwd())):
+        # A train.yaml is taken in by every other config.
+        for name in dict.fromkeys((known.config_name or "train", "train")):
+            if folder is not None:
+                check_primary(Path(folder) / f"{name.removesuffix('.yaml')}.yaml")
+    composed = compose(known, str(Path.cwd()))
+    if only_check or not (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
+        _check_job(composed, only_check)
+
+
+def _check_job(composed: DictConfig, show: bool) -> None:
+    """Check what the job would get, and tell what it would do."""
+    # Imported here, behind Hydra's own options, because torch takes its time.
+    from omegaconf import open_dict
+
+    from nequip_like.workflow.config_check import check_config
+    from nequip_like.workflow.plan import print_plan
+
+    config = composed.copy()
+    with open_dict(config):
+        del config["hydra"]
+    checked = check_config(_own_form(config, show))
+    if show:
+        print_plan(checked)
+
+
+def _run(debug: bool) -> None:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from nequip_like.cli.composition import register_configs
+    from nequip_like.cli.errors import run_cli
+
+    register_configs()
     started = False
 
     @hydra.main(version_base="1.3", config_path=str(Path.cwd()), config_name="train")
@@ -70,7 +138,9 @@ def main() -> None:
             from nequip_like.workflow.train import train
 
             _quiet_lightning()
-            train(config, list(HydraConfig.get().overrides.task))
+            result = train(_own_form(config, True), list(HydraConfig.get().overrides.task))
+            if result.stopped_by is not None:
+                sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
 
         if code := run_cli(run, debug=debug):
             sys.exit(code)
@@ -80,6 +150,19 @@ def main() -> None:
     except SystemExit as end:
         # Before the job starts it is the command line or a config that Hydra, which says so, cannot understand.
         sys.exit(2 if end.code == 1 and not started else end.code)
+
+
+def _own_form(config: DictConfig, show: bool) -> DictConfig:
+    """The config, translated if it is one of NequIP's."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from nequip_like.compat.nequip_config import as_own_config
+
+    translation = as_own_config(config)
+    if show and getattr(rank_zero_only, "rank", 0) == 0:
+        for note in translation.notes:
+            print(f"note: {note}")
+    return translation.config
 
 
 def _quiet_lightning() -> None:
@@ -99,8 +182,8 @@ def _by_path(arguments: list[str]) -> list[str]:
         if names_file and not follows_option:
             path = Path(argument).absolute()
             if not path.is_file():
-                print(f"error: there is no config file {path}\n  -> give the path of a YAML file", file=sys.stderr)
-                sys.exit(2)
+                hint = closest_hint(path.stem, [file.stem for file in path.parent.glob("*.yaml")])
+                raise ConfigError(f"there is no config file {path}", f"{hint}give the path of a YAML file")
             rest = arguments[:i] + arguments[i + 1 :]
             return ["--config-path", str(path.parent), "--config-name", path.name, *rest]
     return arguments
@@ -122,30 +205,6 @@ def _from_here(arguments: list[str]) -> list[str]:
 
 def _absolute(folder: str) -> str:
     return folder if "://" in folder else str(Path(folder).expanduser().absolute())
-
-
-def _check_names(arguments: list[str]) -> None:
-    """Refuse a ``train.yaml`` that takes in ``train``: it would be itself, and hide the package's."""
-    paths = [arguments[i + 1] for i, argument in enumerate(arguments[:-1]) if argument in ("-cp", "--config-path")]
-    file = Path(paths[0] if paths else ".") / "train.yaml"
-    if not file.is_file():
-        return
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        content = OmegaConf.load(file)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException):
-        return  # Hydra reads it next, and tells what is wrong with it
-    defaults = content.get("defaults") if isinstance(content, DictConfig) else None
-    if defaults is not None and "train" in list(defaults):
-        print(
-            f"error: the config {file.absolute()} takes in 'train', which is its own name\n"
-            "  -> rename it, for example to my_train.yaml",
-            file=sys.stderr,
-        )
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from e3nn.o3 import Irreps
 
+from nequip_like.arguments import ArgumentsOf, Count, Form, NotNegative, Positive, Range, checked
 from nequip_like.errors import ConfigError
 from nequip_like.model.nequip import NequIPEnergy
 from nequip_like.model.potential import Potential
-from nequip_like.nn.radial import PairCutoffs
+from nequip_like.nn.radial import CutoffPower, PairCutoffs
 from nequip_like.nn.scale_shift import PerType
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_KERNELS = ("auto", "batched", "reference")
+_Size = Annotated[str, Form("(?i)s|m|l|xl", "S, M, L or XL")]
+# No model needs more; a mistyped 22 would only exhaust the memory.
+_Degree = Annotated[int, Range(low=0, high=11)]
 _ACTIVATIONS = {"e": "silu", "o": "tanh"}
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -27,7 +30,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
 _PRESET_COMMON = {"parity": False, "type_embed_num_features": 32, "radial_mlp_depth": 1, "radial_mlp_width": 128}
 
 
-def PresetNequIPGNNModel(preset: str, **arguments: Any) -> Potential:  # noqa: N802 (the name that configs use)
+@checked
+def PresetNequIPGNNModel(  # noqa: N802 (the name that configs use)
+    preset: _Size, **arguments: Annotated[Any, ArgumentsOf("NequIPGNNModel")]
+) -> Potential:
     """NequIP of a named size.
 
     Args:
@@ -37,21 +43,20 @@ def PresetNequIPGNNModel(preset: str, **arguments: Any) -> Potential:  # noqa: N
     Raises:
         ConfigError: If there is no such preset.
     """
-    if str(preset).upper() not in _PRESETS:
-        raise ConfigError(f"unknown preset '{preset}'", f"use one of {', '.join(_PRESETS)}")
-    return NequIPGNNModel(**{**_PRESET_COMMON, **_PRESETS[str(preset).upper()], **arguments})
+    return NequIPGNNModel(**{**_PRESET_COMMON, **_PRESETS[preset.upper()], **arguments})
 
 
+@checked
 def NequIPGNNModel(  # noqa: N802 (the name that configs use)
     *,
-    num_layers: int = 4,
-    l_max: int = 1,
+    num_layers: Count = 4,
+    l_max: _Degree = 1,
     parity: bool = True,
-    num_features: int | Sequence[int] = 32,
-    type_embed_num_features: int | None = None,
-    radial_mlp_depth: int = 1,
-    radial_mlp_width: int = 128,
-    **arguments: Any,
+    num_features: Count | Sequence[Count] = 32,
+    type_embed_num_features: Count | None = None,
+    radial_mlp_depth: NotNegative = 1,
+    radial_mlp_width: Count = 128,
+    **arguments: Annotated[Any, ArgumentsOf("FullNequIPGNNModel", but=("irreps_edge_sh", "feature_irreps_hidden"))],
 ) -> Potential:
     """NequIP with the same features in each layer.
 
@@ -68,16 +73,7 @@ def NequIPGNNModel(  # noqa: N802 (the name that configs use)
     Raises:
         ConfigError: If an argument is out of range.
     """
-    if num_layers < 1 or l_max < 0:
-        raise ConfigError(
-            f"num_layers is {num_layers}, l_max is {l_max}", "use 1 or more layers and l_max of 0 or more"
-        )
-    channels = [num_features] * (l_max + 1) if isinstance(num_features, int) else list(num_features)
-    if len(channels) != l_max + 1 or any(not isinstance(count, int) or count < 1 for count in channels):
-        raise ConfigError(
-            f"num_features is {num_features} with l_max {l_max}",
-            f"give one number, or {l_max + 1} numbers of 1 or more: one for each l",
-        )
+    channels = feature_channels(num_features, l_max)
     hidden = Irreps(
         [
             (channels[degree], (degree, sign))
@@ -95,23 +91,39 @@ def NequIPGNNModel(  # noqa: N802 (the name that configs use)
     )
 
 
+def feature_channels(num_features: int | Sequence[int], l_max: int) -> list[int]:
+    """Channels of each l from 0 to l_max.
+
+    Raises:
+        ConfigError: If there is not one number for each.
+    """
+    channels = [num_features] * (l_max + 1) if isinstance(num_features, int) else list(num_features)
+    if len(channels) != l_max + 1:
+        raise ConfigError(
+            f"num_features is {num_features} with l_max {l_max}",
+            f"give one number, or {l_max + 1} numbers of 1 or more: one for each l",
+        )
+    return channels
+
+
+@checked
 def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     *,
     type_names: Sequence[str],
-    r_max: float,
+    r_max: Positive,
     feature_irreps_hidden: Sequence[str],
-    radial_mlp_depth: Sequence[int],
-    radial_mlp_width: Sequence[int],
-    irreps_edge_sh: int | str,
-    type_embed_num_features: int,
+    radial_mlp_depth: Sequence[NotNegative],
+    radial_mlp_width: Sequence[Count],
+    irreps_edge_sh: _Degree | str,
+    type_embed_num_features: Count,
     seed: int = 0,
-    model_dtype: str = "float32",
-    readout_mlp_hidden_layers_depth: int = 0,
-    readout_mlp_hidden_layers_width: int | None = None,
+    model_dtype: Literal["float32", "float64"] = "float32",
+    readout_mlp_hidden_layers_depth: NotNegative = 0,
+    readout_mlp_hidden_layers_width: Count | None = None,
     readout_mlp_nonlinearity: str | None = "silu",
-    num_bessels: int = 8,
+    num_bessels: Count = 8,
     bessel_trainable: bool = False,
-    polynomial_cutoff_p: float = 6.0,
+    polynomial_cutoff_p: CutoffPower = 6.0,
     per_edge_type_cutoff: PairCutoffs | None = None,
     avg_num_neighbors: PerType = None,
     per_type_energy_scales: PerType = None,
@@ -125,7 +137,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     learnable_shift: bool = False,
     convnet_nonlinearity_scalars: Mapping[str, str] | None = None,
     convnet_nonlinearity_gates: Mapping[str, str] | None = None,
-    kernel: str = "auto",
+    kernel: Literal["auto", "batched", "reference"] = "auto",
 ) -> Potential:
     """NequIP with each layer spelt out.
 
@@ -165,11 +177,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     """
     arguments = _plain({key: value for key, value in locals().items()})
     names = _checked_type_names(type_names)
-    dtype = _checked_choice("model_dtype", model_dtype, _DTYPES)
-    if kernel not in _KERNELS:
-        raise ConfigError(f"kernel is '{kernel}'", f"use one of {', '.join(_KERNELS)}")
-    if not r_max > 0:
-        raise ConfigError(f"r_max is {r_max}", "give a cutoff radius above 0 Angstrom")
+    dtype = _DTYPES[model_dtype]
     if not len(feature_irreps_hidden) == len(radial_mlp_depth) == len(radial_mlp_width) > 0:
         raise ConfigError(
             f"{len(feature_irreps_hidden)} feature_irreps_hidden, {len(radial_mlp_depth)} radial_mlp_depth and "
@@ -225,12 +233,6 @@ def _checked_type_names(type_names: Sequence[str]) -> list[str]:
     if not names or len(set(names)) != len(names) or not all(name.isalnum() for name in names):
         raise ConfigError(f"type_names are {names}", "give different names of letters and digits, such as [H, C, O]")
     return names
-
-
-def _checked_choice(key: str, value: str, choices: Mapping[str, Any]) -> Any:
-    if value not in choices:
-        raise ConfigError(f"{key} is '{value}'", f"use one of {', '.join(choices)}")
-    return choices[value]
 
 
 def _harmonics_l_max(irreps: int | str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.nn.radial import PolynomialEnvelope
 from nequip_like.nn.scatter import sum_rows
 
@@ -97,7 +98,12 @@ def build_pair_potential(config: str | Mapping[str, Any] | None, type_names: Seq
     if name not in _PAIR_POTENTIALS:
         raise ConfigError(f"unknown pair potential '{config}'", f"use one of {', '.join(_PAIR_POTENTIALS)}")
     arguments.pop("type_names", None)
-    try:
-        return _PAIR_POTENTIALS[name](type_names, **arguments)
-    except TypeError as error:
-        raise ConfigError(f"pair_potential: {error}", "see nequip_like.nn.pair_potential") from error
+    kind = _PAIR_POTENTIALS[name]
+    known = [argument for argument in inspect.signature(kind).parameters if argument != "type_names"]
+    for argument in arguments:
+        if argument not in known:
+            hint = closest_hint(argument, known).strip()
+            raise ConfigError(
+                f"pair_potential: {kind.__name__} takes no '{argument}'", hint or f"it takes {', '.join(known)}"
+            )
+    return kind(type_names, **arguments)

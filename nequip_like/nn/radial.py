@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from nequip_like.arguments import Range, check
 from nequip_like.errors import ConfigError
 
+# The envelope is smooth from p = 2 on.
+CutoffPower = Annotated[float, Range(low=2)]
 PairCutoffs = Mapping[str, float | Mapping[str, float]]
 
 
@@ -58,8 +62,7 @@ class PolynomialEnvelope(nn.Module):
 
     def __init__(self, p: float = 6.0) -> None:
         super().__init__()
-        if p < 2:
-            raise ConfigError(f"polynomial_cutoff_p is {p}", "the envelope is smooth for p of 2 or more")
+        check("polynomial_cutoff_p", p, CutoffPower)
         self.p = float(p)
 
     def forward(self, x: Tensor) -> Tensor:

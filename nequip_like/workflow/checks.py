@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import lightning
 
@@ -27,9 +27,14 @@ def check_run(run: Sequence[str], data: DataModule, module: NequIPLightningModul
         ConfigError: If a task lacks data or metrics, or if what is followed is not logged.
         DataError: If a data set lacks a label that its loss or metrics need.
     """
-    _check_tasks(run, data, module)
+    check_tasks(
+        run,
+        [name for name in ("loss", "val_metrics", "test_metrics") if getattr(module, name)],
+        {"train": True, "val": bool(data.val_sets), "test": bool(data.test_sets)},
+    )
     _check_labels(run, data, module)
-    _check_monitored(trainer, module, data)
+    if "train" in run:
+        _check_monitored(trainer, module, data)
 
 
 def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
@@ -55,18 +60,22 @@ def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningM
             )
 
 
-def _check_tasks(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
-    """Each task needs its data and its metrics."""
-    needs = {
-        "train": (module.loss is not None and len(module.val_metrics) > 0, True, "loss and val_metrics"),
-        "val": (len(module.val_metrics) > 0, bool(data.val_sets), "val_metrics"),
-        "test": (len(module.test_metrics) > 0, bool(data.test_sets), "test_metrics"),
-    }
+def check_tasks(run: Sequence[str], metrics: Collection[str], has_data: Mapping[str, bool]) -> None:
+    """Each task needs its data and its metrics.
+
+    Args:
+        run: The tasks, in order.
+        metrics: Which of loss, val_metrics and test_metrics are given.
+        has_data: Whether train, val and test have theirs.
+
+    Raises:
+        ConfigError: Naming the task.
+    """
+    needs = {"train": ("loss", "val_metrics"), "val": ("val_metrics",), "test": ("test_metrics",)}
     for task in run:
-        has_metrics, has_data, names = needs[task]
-        if not has_metrics:
-            raise ConfigError(f"run has '{task}', but training_module lacks {names}", f"give {names}")
-        if not has_data:
+        if lacking := " and ".join(name for name in needs[task] if name not in metrics):
+            raise ConfigError(f"run has '{task}', but training_module lacks {lacking}", f"give {lacking}")
+        if not has_data[task]:
             raise ConfigError(
                 f"run has '{task}', but there is no {task} data",
                 f"give data.{task}, or leave '{task}' out: run={'[' + ','.join(t for t in run if t != task) + ']'}",

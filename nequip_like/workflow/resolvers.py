@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from omegaconf import OmegaConf
 
-from nequip_like.data.catalog import folder_of
+from nequip_like.data.catalog import CATALOG, cache_folder, folder_of
 from nequip_like.errors import ConfigError
+from nequip_like.workflow.functions import FUNCTIONS, REFUSED
 
 
 def register_resolvers() -> None:
@@ -16,11 +19,47 @@ def register_resolvers() -> None:
     - ``${tutorial_data:ethanol/train.xyz}``: path of a bundled data file.
     - ``${published_data:3bpa}``: folder of a published data set, downloaded if need be.
     - ``${training_data_stats:NAME}``: see :func:`nequip_like.workflow.setup.register_statistics`.
+    - Small functions such as ``${int_mul:2,3}``: see :mod:`nequip_like.workflow.functions`.
+
+    Statistics of an earlier run in this process are forgotten: a config that is composed next, the next job of a
+    multirun, would take values of the earlier data into its mappings.
     """
+    for name, function in {**FUNCTIONS, **REFUSED}.items():
+        OmegaConf.register_new_resolver(name, function, replace=True)
     OmegaConf.register_new_resolver("tutorial_data", tutorial_data, replace=True)
     OmegaConf.register_new_resolver("published_data", lambda name: str(folder_of(name)), replace=True)
-    if not OmegaConf.has_resolver("training_data_stats"):
-        OmegaConf.register_new_resolver("training_data_stats", _too_early)
+    OmegaConf.register_new_resolver("training_data_stats", _too_early, replace=True)
+
+
+class NotYetKnownError(ConfigError):
+    """A value was asked for that only the training data will give.
+
+    Args:
+        name: Name of the statistic.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"${{training_data_stats:{name}}} was asked for before the training data was read",
+            "use it in the sections model and training_module only",
+        )
+
+
+@contextmanager
+def before_data() -> Iterator[None]:
+    """Let resolvers neither read nor download anything; statistics raise :class:`NotYetKnownError`."""
+    register_resolvers()
+    OmegaConf.register_new_resolver("published_data", _cached_folder, replace=True)
+    try:
+        yield
+    finally:
+        register_resolvers()
+
+
+def _cached_folder(name: str) -> str:
+    """Where a published set is, or will be once it is downloaded."""
+    return str(cache_folder() / name if name in CATALOG else folder_of(name))
 
 
 def tutorial_data(name: str) -> str:
@@ -38,7 +77,4 @@ def tutorial_data(name: str) -> str:
 
 
 def _too_early(name: str) -> str:
-    raise ConfigError(
-        f"${{training_data_stats:{name}}} was asked for before the training data was read",
-        "use it in the sections model and training_module only",
-    )
+    raise NotYetKnownError(name)

@@ -17,10 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.errors import ConfigError, NequipLikeError, closest_hint, first_line
+from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
+from nequip_like.train.checkpoint_io import WholeFileCheckpointIO
 from nequip_like.train.module import NequIPLightningModule
+from nequip_like.train.stopping import GracefulStop
 from nequip_like.train.strategy import SummedGradientsStrategy
+from nequip_like.workflow.values import own_error
 
 TASKS = ("train", "val", "test")
 
@@ -33,9 +36,11 @@ _OPTIONAL = (
     "chemical_species",
     "monitored_metric",
     "ckpt_path",
+    "resume",
     "callbacks",
     "logger",
     "global_options",
+    "trusted_packages",
 )
 
 
@@ -56,16 +61,21 @@ def check_keys(config: DictConfig) -> None:
     for key in map(str, config):
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
             hint = closest_hint(key, known)
-            raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {', '.join(known[:-1])}")
+            shown = ", ".join(name for name in known if name != "global_options")
+            raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {shown}")
 
 
-def tasks(config: DictConfig) -> list[str]:
+def tasks(config: Mapping[str, Any]) -> list[str]:
     """The tasks of ``run``, checked.
+
+    Args:
+        config: The config, or its values.
 
     Raises:
         ConfigError: For an unknown task, more than one ``train``, or nothing to do.
     """
-    run = [config.run] if isinstance(config.run, str) else list(config.run or [])
+    written = config["run"]
+    run = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
     unknown = [task for task in run if task not in TASKS]
     if unknown or not run or run.count("train") > 1:
         raise ConfigError(
@@ -101,8 +111,18 @@ def register_statistics(statistics: Mapping[str, Any]) -> None:
     known = dict(statistics)
     scale = known.get("forces_rms") or known.get("per_atom_energy_std")
     known["energy_scale"] = scale if scale else 1.0
+    # One value of a mapping has a name, too: per_type_forces_rms_H, my_edge_lengths_HC.
+    single = {
+        f"{name}_{key}": entry
+        for name, value in known.items()
+        if isinstance(value, dict)
+        for kind, entry in value.items()
+        for key in (kind, kind.replace("_", ""))
+    }
 
     def look_up(name: str) -> Any:
+        if name in single and name not in known:
+            return single[name]
         if name not in known:
             raise ConfigError(
                 f"the training data has no statistic '{name}'",
@@ -137,12 +157,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         ConfigError: If a part cannot be built.
     """
     arguments = resolved("trainer", config.trainer)
-    for name in ("callbacks", "logger"):
-        if name in arguments:
-            raise ConfigError(f"trainer.{name} is given", f"put it into the section {name}: a mapping of named nodes")
-    for name in ("inference_mode", "use_distributed_sampler"):
-        if name in arguments:
-            raise ConfigError(f"trainer.{name} is given", "leave it out: forces and exact metrics need it to be false")
+    check_trainer(arguments)
     callbacks = _nodes("callbacks", config.get("callbacks"), Callback)
     if not sys.stdout.isatty():
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
@@ -150,6 +165,12 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         arguments["enable_progress_bar"] = False
     if _wants_ddp(arguments):
         arguments["strategy"] = SummedGradientsStrategy()
+    # Lightning's own limits count an epoch that they cut short as a whole one.
+    limits = {"max_time": arguments.pop("max_time", None), "max_steps": arguments.pop("max_steps", -1)}
+    if limits["max_steps"] > -1 and arguments.get("max_epochs") is None:
+        arguments["max_epochs"] = -1
+    callbacks.append(GracefulStop(**limits))
+    arguments["plugins"] = [WholeFileCheckpointIO(), *(arguments.get("plugins") or [])]
     trainer: lightning.Trainer = instantiate(
         "trainer",
         {
@@ -167,6 +188,20 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     return trainer
 
 
+def check_trainer(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of the trainer that are given elsewhere.
+
+    Raises:
+        ConfigError: Naming the argument.
+    """
+    for name in ("callbacks", "logger"):
+        if name in arguments:
+            raise ConfigError(f"trainer.{name} is given", f"put it into the section {name}: a mapping of named nodes")
+    for name in ("inference_mode", "use_distributed_sampler"):
+        if name in arguments:
+            raise ConfigError(f"trainer.{name} is given", "leave it out: forces and exact metrics need it to be false")
+
+
 def _wants_ddp(arguments: Mapping[str, Any]) -> bool:
     """Whether the run has several processes and leaves it to us how they work together."""
     strategy, devices = arguments.get("strategy", "auto"), arguments.get("devices", 1)
@@ -180,16 +215,25 @@ def _nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
     if config is None:
         return []
     nodes = resolved(section, config)
-    if not isinstance(nodes, Mapping):
-        raise ConfigError(
-            f"{section} is a {type(nodes).__name__}", "give a mapping from names to nodes with a _target_"
-        )
+    check_named_nodes(section, nodes)
     built = []
     for name, node in nodes.items():
         if node is None:
             continue
         built.append(instantiate(f"{section}.{name}", node, kind=kind, recursive=False))
     return built
+
+
+def check_named_nodes(section: str, nodes: Any) -> None:
+    """Refuse callbacks or loggers that have no names.
+
+    Raises:
+        ConfigError: Naming the section.
+    """
+    if not isinstance(nodes, Mapping):
+        raise ConfigError(
+            f"{section} is a {type(nodes).__name__}", "give a mapping from names to nodes with a _target_"
+        )
 
 
 def resolved(section: str, config: DictConfig) -> Any:
@@ -201,18 +245,10 @@ def resolved(section: str, config: DictConfig) -> Any:
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        if (own := _own_error(error)) is not None:
+        if (own := own_error(error)) is not None:
             raise own from None
         key = getattr(error, "full_key", None) or section
         raise ConfigError(f"{key}: {first_line(error)}", f"see the section {section} of the config") from error
-
-
-def _own_error(error: BaseException) -> NequipLikeError | None:
-    """The error of a resolver of ours, which OmegaConf wraps in one of its own."""
-    inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, NequipLikeError):
-        inner = inner.__cause__ or inner.__context__
-    return inner
 
 
 def provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -205,20 +205,30 @@ def test_config_that_hides_the_package(type_in, folder):
     is_user_error(type_in("config.yaml"), "own name", "my_train.yaml")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
-        (["-cn", "nowhere"], "nowhere"),
-        (["config.yaml", "trainer.max_epoch=3"], "trainer.max_epoch"),
-        (["config.yaml", "model=nequip_XXL"], "nequip_XL"),
-        (["config.yaml", "seed"], "seed"),
-    ],
-)
-def test_mistakes_that_hydra_finds(arguments, part, type_in):
-    done = type_in(*arguments)
+def test_check_stops_before_the_run(type_in, folder):
+    """No folder, no data: the file need not even be there."""
+    done = type_in("-cn", "config", "data.train=nowhere.xyz", "--check")
+    assert done.returncode == 0, done.stderr
+    assert "The config is sound" in done.stdout
+    assert "nowhere.xyz" in done.stdout
+    assert str(folder / "outputs") in done.stdout
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "molecules.xyz"}
+
+
+def test_wrong_config_leaves_no_folder(type_in, folder):
+    is_user_error(
+        type_in("config.yaml", "model.num_layers=0"), "error: model.num_layers is 0\n  -> give a whole number"
+    )
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "molecules.xyz"}
+
+
+def test_multirun_is_checked_before_hydra_calls_anything(type_in, folder):
+    (folder / "evil.yaml").write_text(CONFIG + "hydra: {callbacks: {x: {_target_: os.mkdir, path: made}}}\n")
+    is_user_error(type_in("evil.yaml", "--multirun", "seed=1,2"), "hydra.callbacks.x._target_ is 'os.mkdir'")
+    assert not (folder / "made").exists()
+    done = type_in("config.yaml", "--multirun", "model.num_layers=1,0", "run=[val]", "hydra.sweep.dir=many")
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert part in done.stderr
+    assert "error: model.num_layers is 0" in done.stderr
 
 
 def test_mistakes_that_we_find(type_in, folder):

@@ -68,9 +68,9 @@ def test_presets(preset, layers, l_max, channels):
 def test_preset_arguments_win_and_names_are_checked():
     potential = PresetNequIPGNNModel("s", **BASE, num_features=[4, 2], radial_mlp_width=6)
     assert potential.energy_model.layers[0].irreps_out == Irreps("4x0e + 2x1o")
-    with pytest.raises(ConfigError, match="unknown preset 'XXL'") as error:
+    with pytest.raises(ConfigError, match="preset is 'XXL'") as error:
         PresetNequIPGNNModel("XXL", **BASE)
-    assert error.value.advice == "use one of S, M, L, XL"
+    assert error.value.advice == "give S, M, L or XL"
 
 
 def test_parity_keeps_both_kinds():
@@ -174,7 +174,7 @@ def test_default_dtype_of_the_caller_is_not_used():
         ({"pair_potential": "lj"}, "unknown pair potential 'lj'"),
         ({"convnet_nonlinearity_scalars": {"e": "relu9"}}, "unknown activation 'relu9'"),
         ({"convnet_sc": False, "learnable_shift": True}, "learnable_shift needs a self-connection"),
-        ({"readout_mlp_hidden_layers_depth": -1}, "-1 hidden layers"),
+        ({"readout_mlp_hidden_layers_depth": -1}, "readout_mlp_hidden_layers_depth is -1"),
     ],
 )
 def test_argument_errors(changes, message):

@@ -119,8 +119,10 @@ def test_full_comparison(tmp_path):
     command = [sys.executable, str(script), "--peer", os.environ["NEQUIP_PYTHON"], "--json", str(table)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    rows = json.loads(table.read_text())["rows"]
-    assert len(rows) == 50
+    content = json.loads(table.read_text())
+    rows, metrics = content["rows"], content["metrics"]
+    assert (len(rows), len(metrics)) == (50, 28)
+    assert all(max(row["errors"].values()) <= 1e-12 for row in metrics)
     for row in rows:
         assert row["parameters"] == row["parameters_nequip"], row
         assert all(value <= (1e-9 if "float64" in row["case"] else 1e-5) for value in row["errors"].values()), row

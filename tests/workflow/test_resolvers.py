@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 from nequip_like.errors import ConfigError
 from nequip_like.workflow import resolvers, setup
 from nequip_like.workflow.resolvers import register_resolvers, tutorial_data
+from nequip_like.workflow.train import train
 
 
 def cause(config):
@@ -80,3 +81,11 @@ def test_unknown_statistic():
     error = cause(OmegaConf.create({"x": "${training_data_stats:force_rms}"}))
     assert "no statistic 'force_rms'" in error.message
     assert "energy_scale, forces_rms, num_neighbors_mean" in error.advice
+
+
+def test_statistics_of_a_run_are_forgotten_after_it(compose):
+    """Else the next config of this process, the next job of a multirun, takes them into its mappings."""
+    train(compose("run=[val]"))
+    later = OmegaConf.merge({"shifts": "${training_data_stats:reference_energies}"}, {"shifts": {"Xe": -2.0}})
+    assert later.shifts == {"Xe": -2.0}
+    assert "before the training data was read" in cause(OmegaConf.create({"a": "${training_data_stats:x}"})).message

@@ -1,0 +1,147 @@
+"""Composing a config as Hydra is about to, and judging it before anything in it is called."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from nequip_like.cli.hydra_errors import CONFIG_ERRORS, translated
+from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.workflow.resolvers import register_resolvers
+from nequip_like.workflow.trust import check_hydra, user_packages
+
+PACKAGE = "pkg://nequip_like.conf"
+_OPTIONS = ("--check", "--debug", "--migrate")
+
+
+class PackagedConfigs(SearchPathPlugin):
+    """Puts the package's configs behind the user's folder, so that ``defaults: [train]`` finds them."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra."""
+        search_path.append(provider="nequip_like", path=PACKAGE)
+
+
+def register_configs() -> None:
+    """Let Hydra find the package's configs; may be called any number of times."""
+    if PackagedConfigs not in Plugins.instance().discover(SearchPathPlugin):
+        Plugins.instance().register(PackagedConfigs)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line as Hydra will understand it.
+
+    Raises:
+        ConfigError: For an option that does not exist, or that would run code out of a file.
+    """
+    parser = get_args_parser()
+    known, unknown = parser.parse_known_args(list(arguments))
+    wrong = [name for name in (*unknown, *known.overrides) if name.startswith("-")]
+    if wrong:
+        options = [option for action in parser._actions for option in action.option_strings] + list(_OPTIONS)
+        raise ConfigError(
+            f"there is no option {wrong[0]}", f"{closest_hint(wrong[0].partition('=')[0], options)}see --help"
+        )
+    if known.experimental_rerun is not None:
+        raise ConfigError(
+            "--experimental-rerun reads a pickle, which can run code", "run the config.yaml of that folder instead"
+        )
+    return known
+
+
+def compose(known: argparse.Namespace, folder: str) -> DictConfig:
+    """Compose the config as Hydra will, with its own section ``hydra``, which is checked.
+
+    Of a ``--multirun`` it is the config without the values that vary.
+
+    Args:
+        known: The parsed command line.
+        folder: Where configs are looked up if the command line names no other folder.
+
+    Raises:
+        ConfigError: If it cannot be composed, or if it would make Hydra call something that is not trusted.
+    """
+    register_configs()
+    register_resolvers()
+    search_path = create_automatic_config_search_path(None, None, known.config_path or folder)
+    if known.config_dir is not None:
+        path = Path(known.config_dir).absolute()
+        if not path.is_dir():
+            raise ConfigError(f"there is no folder {path}", "give --config-dir a folder of configs")
+        search_path.prepend("command-line", f"file://{path}", anchor=SearchPathQuery(provider="schema"))
+    hydra = Hydra.create_main_hydra2(task_name="nequip-train", config_search_path=search_path)
+    try:
+        config = _composed(hydra, known, folder)
+    finally:
+        GlobalHydra.instance().clear()
+    trusted = user_packages(_select(config, "trusted_packages"))
+    check_hydra(OmegaConf.to_container(config.hydra, resolve=False), trusted)  # type: ignore[arg-type] # it is a mapping
+    _resolve_hydra(config, trusted)
+    return config
+
+
+def _composed(hydra: Hydra, known: argparse.Namespace, folder: str) -> DictConfig:
+    several = known.multirun or any(o.replace(" ", "") == "hydra.mode=MULTIRUN" for o in known.overrides)
+    mode = RunMode.MULTIRUN if several else RunMode.RUN
+
+    def attempt(overrides: list[str]) -> DictConfig:
+        return hydra.compose_config(known.config_name or "train", overrides, run_mode=mode)
+
+    try:
+        return attempt(known.overrides)
+    except CONFIG_ERRORS as error:
+        # What was meant is found in the config without the override that failed.
+        failed = re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))
+        whole = None
+        if failed is not None:
+            others = [o for o in known.overrides if o.partition("=")[0].lstrip("+~") != failed[1]]
+            try:
+                whole = attempt(others)
+            except CONFIG_ERRORS:
+                whole = None  # there is another mistake; the hint is left out
+        raise translated(error, whole, *_names(known.config_path or folder)) from error
+
+
+def _names(folder: str) -> tuple[list[str], list[str]]:
+    """Names of the configs, and of the groups, in the user's folder and in the package."""
+    roots = [Path(str(files("nequip_like.conf")))] + ([] if "://" in folder else [Path(folder)])
+    entries = sorted(entry for root in reversed(roots) for entry in root.iterdir() if not entry.name.startswith("_"))
+    configs = [entry.stem for entry in entries if entry.suffix == ".yaml"]
+    return list(dict.fromkeys(configs)), [entry.name for entry in entries if entry.is_dir()]
+
+
+def _select(config: DictConfig, key: str) -> Any:
+    value = OmegaConf.select(config, key, throw_on_resolution_failure=False)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _resolve_hydra(config: DictConfig, trusted: Sequence[str]) -> None:
+    """Let ``${hydra:...}`` stand for what it will, and check what Hydra's section says with its values filled in."""
+    HydraConfig.instance().set_config(config)
+    try:
+        folder = Path(str(config.hydra.run.dir)).absolute()
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.runtime.output_dir = str(folder)
+        HydraConfig.instance().set_config(config)
+        for section in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
+            check_hydra({section: _plain(config.hydra.get(section))}, trusted)
+    except CONFIG_ERRORS as error:
+        raise ConfigError(f"hydra: {str(error).splitlines()[0]}", "see the section hydra of the config") from error
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -1,0 +1,142 @@
+"""What Hydra, OmegaConf and YAML have to say about a config, as one line and an advice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
+
+from nequip_like.errors import ConfigError, closest_hint, first_line
+
+# What composing a config may raise because of what the user wrote.
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, RecursionError, ValueError)
+
+_DEFAULTS = "see the list 'defaults' of the config"
+
+
+def translated(
+    error: BaseException, whole: DictConfig | None = None, configs: Iterable[str] = (), groups: Iterable[str] = ()
+) -> ConfigError:
+    """The package's own error for one of Hydra's.
+
+    Args:
+        error: What Hydra, OmegaConf or YAML raised.
+        whole: The config without the override that failed, to look for what was meant.
+        configs: Names of configs that could have been meant.
+        groups: Names of groups that could have been meant.
+    """
+    if isinstance(error, YAMLError):
+        return yaml_error(error)
+    if isinstance(error, RecursionError):
+        return ConfigError("a config takes in itself", _DEFAULTS)
+    if isinstance(error, UnicodeDecodeError):
+        return ConfigError("a config is not UTF-8 text", "save it as UTF-8")
+    if isinstance(error, MissingConfigException):
+        return _missing(error, list(configs))
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"cannot read '{error.override}': {_reason(error)}",
+            "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
+        )
+    if isinstance(error, ConfigCompositionException):
+        return _composition(error, whole, list(groups))
+    return ConfigError(_plain(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
+
+
+def yaml_error(error: YAMLError, file: str | Path | None = None) -> ConfigError:
+    """The error for a file that is no YAML, with its line."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return ConfigError(f"{file or 'a config'} is not YAML: {first_line(error)}", "see the file")
+    mark = error.problem_mark
+    problem = str(error.problem)
+    if "\\t" in problem:
+        advice = "indent with spaces: YAML knows no tabs"
+    elif "duplicate key" in problem:
+        advice = "give each key once"
+    elif "mapping values" in problem:
+        advice = "see the indentation, and put quotes around a text that has ': ' in it"
+    else:
+        advice = "see this line and the one before: brackets, quotes, indentation, a space after each colon"
+    return ConfigError(f"{mark.name or file}, line {mark.line + 1}: {problem}", advice)
+
+
+def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
+    """A config, or an option of a group, that does not exist."""
+    name = str(error.missing_cfg_file or "").removesuffix(".yaml")
+    group, _, option = name.rpartition("/")
+    if group and error.options:
+        options = [str(known) for known in error.options]
+        return ConfigError(
+            f"{group} has no option '{option}'", f"{closest_hint(option, options)}there are {', '.join(options)}"
+        )
+    if group:
+        return ConfigError(f"there is no config '{name}'", f"make the file {name}.yaml beside your config")
+    if not name:
+        return ConfigError(_plain(first_line(error)), "give the folder of the config: --config-path FOLDER")
+    return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {', '.join(configs)}")
+
+
+def _composition(error: ConfigCompositionException, whole: DictConfig | None, groups: list[str]) -> ConfigError:
+    text = str(error)
+    if match := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
+        return _no_such_key(match[1], text, whole, groups)
+    if match := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
+        return ConfigError(f"there is '{match[1]}' already", f"leave out the +: {match[1]}=...")
+    if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
+        return ConfigError(
+            f"'{match[1]}={match[2]}' may be a list or several values",
+            f"write {match[1]}=[{match[2]}] for a list, or add --multirun for one run with each",
+        )
+    if match := re.search(r"Multiple values for (\S+)\. To override a value use '(.*)'", text):
+        return ConfigError(f"the defaults give {match[1]} twice", f"write '{match[2]}'")
+    if match := re.search(r"(\S+) appears more than once", text):
+        return ConfigError(f"the defaults give {match[1]} twice", "take it out once, or write 'override' before it")
+    if match := re.search(r"primary config '([^']+)' must be a DictConfig", text):
+        return ConfigError(f"the config {match[1]} is no mapping", "begin it with defaults: [train, _self_]")
+    if match := re.search(r"Key '([^']+)' (?:is )?not in (?:struct|'\w+')", text):
+        return ConfigError(f"there is no key '{match[1]}' of Hydra's own", "see nequip-train --hydra-help")
+    if isinstance(error.__cause__, YAMLError):
+        return yaml_error(error.__cause__)
+    if match := re.search(r"In '([^']+)': \w+ raised while composing config:\s*(.*)", text):
+        return ConfigError(
+            f"{match[1]} does not fit to the defaults: {match[2]}",
+            "what is a mapping there has to be a mapping here: see nequip-train -cn train --cfg job",
+        )
+    return ConfigError(_plain(first_line(error)), _DEFAULTS if "defaults" in text else "see the config")
+
+
+def _no_such_key(key: str, text: str, whole: DictConfig | None, groups: list[str]) -> ConfigError:
+    """An override, or an entry ``override`` of the defaults, of what is not there."""
+    message = f"there is no '{key}' to change" if "override" in text else f"there is no '{key}' to take out"
+    parent, _, name = key.rpartition(".")
+    node = whole if not parent or whole is None else OmegaConf.select(whole, parent)
+    known = [str(entry) for entry in node] if isinstance(node, DictConfig) else []
+    if parent and whole is not None and node is None:
+        return ConfigError(f"{message}: the config has no '{parent}'", f"{_closest_parent(whole, parent)}see --cfg job")
+    hint = closest_hint(name, known)
+    if "defaults list" in text:
+        return ConfigError(message, f"{closest_hint(key, groups)}{_DEFAULTS}")
+    if isinstance(node, DictConfig) and "_target_" in node and "override" in text:
+        return ConfigError(message, hint.strip() or f"if {node['_target_']} takes it, write +{key}=...")
+    there = f"there are {', '.join(entry for entry in known if entry != 'hydra')}" if known else "see --cfg job"
+    return ConfigError(message, hint.strip() or there)
+
+
+def _closest_parent(whole: DictConfig, parent: str) -> str:
+    above, _, name = parent.rpartition(".")
+    node = OmegaConf.select(whole, above) if above else whole
+    return closest_hint(name, [str(entry) for entry in node]) if isinstance(node, DictConfig) else ""
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if not line.startswith(("Error parsing override", "See http"))]
+    return lines[0] if lines else "it is no override"
+
+
+def _plain(message: str) -> str:
+    return message.rstrip(".") or "the config cannot be composed"

@@ -1,0 +1,48 @@
+"""What ``--check`` says a config would do."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from nequip_like.workflow.config_check import check_config
+from nequip_like.workflow.plan import plan, print_plan
+
+
+def test_plan(compose, tmp_path, molecule_file):
+    lines = plan(check_config(compose("data.val=[5,0.2]", "trainer.max_time='00:01:00:00'")))
+    assert lines == {
+        "tasks": "train, val, test",
+        "train data": str(molecule_file),
+        "val data": "5, 0.2",
+        "test data": "5",
+        "species": "from the data",
+        "cutoff": "4.0 Angstrom",
+        "model": "NequIPGNNModel: num_layers 2, l_max 1, parity yes, num_features 4, model_dtype float64, seed 0",
+        "loss": "0.5 per_atom_energy_mse, 0.5 forces_mse",
+        "val metrics": "0.5 per_atom_energy_rmse, 0.5 forces_rmse; 7 more observed",
+        "test metrics": "0.5 per_atom_energy_rmse, 0.5 forces_rmse; 7 more observed",
+        "monitored": "val0_epoch/weighted_sum (early_stopping, best_checkpoint, lr_scheduler)",
+        "optimizer": "Adam (lr 0.005)",
+        "learning rate": "ReduceLROnPlateau (factor 0.6, patience 5, threshold 0.001, min_lr 1e-06)",
+        "batch size": "5",
+        "length": "max_epochs 2, max_time 00:01:00:00",
+        "class": "EMALightningModule",
+        "devices": "accelerator cpu, devices 1, num_nodes 1, strategy auto",
+        "output": str(tmp_path / "run"),
+    }
+
+
+def test_plan_of_a_test(compose):
+    lines = plan(check_config(compose("run=test", "chemical_species=[H,C,O]", "~training_module.lr_scheduler")))
+    assert lines["tasks"] == "test"
+    assert lines["species"] == "H, C, O"
+    assert not {"optimizer", "monitored", "length"} & set(lines)
+
+
+def test_print(compose):
+    stream = io.StringIO()
+    print_plan(check_config(compose()), Console(file=stream, width=200))
+    assert "The config is sound. It would run" in stream.getvalue()
+    assert "EMALightningModule" in stream.getvalue()
