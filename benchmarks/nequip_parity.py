@@ -7,15 +7,17 @@ nequip runs in a process of its own environment; the two exchange .npz files wit
 models are built from the same arguments. Then nequip's weights are loaded here, and ours there, and parameter counts,
 energies, atomic energies, forces, stress and virial of a molecule and of a triclinic crystal are compared. An error is
 the largest difference over the largest magnitude. ``--store`` writes the small reference that the tests read.
+
+A second table compares logged numbers, gradients of losses, and statistics of data: see nequip_parity_metrics.py.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+import nequip_parity_metrics
 import numpy as np
 import torch
 
@@ -132,14 +134,7 @@ def run_peer(python, entries, graphs):
         if not entry["count_only"]:
             weights = to_nequip_weights(build(entry, seed=2))
             sent.update({f"weights|{entry['name']}|{key}": value.numpy() for key, value in weights.items()})
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
-        np.savez(source, **sent)
-        script = Path(__file__).with_name("nequip_parity_peer.py")
-        # -I: nothing of this environment's paths reaches the peer
-        subprocess.run([python, "-I", str(script), str(source), str(target)], check=True)
-        with np.load(target, allow_pickle=False) as stored:
-            return {key: stored[key] for key in stored.files}
+    return nequip_parity_metrics.exchange(python, "nequip_parity_peer.py", sent)
 
 
 def part(peer, prefix):
@@ -235,9 +230,11 @@ def main():
     peer = run_peer(arguments.peer, entries, graphs)
     rows = [compare(entry, peer, graphs) for entry in entries]
     print_table(rows, peer["version"])
+    metric_rows = nequip_parity_metrics.run(arguments.peer)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"nequip": str(peer["version"]), "rows": rows}, indent=1))
-    return 0 if all(is_equal(row) for row in rows) else 1
+        table = {"nequip": str(peer["version"]), "rows": rows, "metrics": metric_rows}
+        arguments.json.write_text(json.dumps(table, indent=1))
+    return 0 if all(is_equal(row) for row in rows) and all(map(nequip_parity_metrics.is_equal, metric_rows)) else 1
 
 
 if __name__ == "__main__":

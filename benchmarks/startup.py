@@ -33,7 +33,7 @@ class FirstStep(lightning.Callback):
 def first_step(overrides: list[str]) -> float:
     """Seconds from the start of the process to the end of the first step."""
     command = [sys.executable, "-m", "nequip_like.cli.train", "-cn", "tutorial", "run=[train]"]
-    command += ["+callbacks.first_step._target_=startup.FirstStep", *overrides]
+    command += ["trusted_packages=[startup]", "+callbacks.first_step._target_=startup.FirstStep", *overrides]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     with tempfile.TemporaryDirectory() as folder:
         start = time.time()

@@ -24,9 +24,14 @@ def test_new_file_in_a_new_folder(tmp_path):
 def test_old_file_stays_when_writing_fails(tmp_path, kind):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises((OutputError, KeyboardInterrupt)), written_whole(path) as partial:
-        partial.write_text("half")
-        raise kind
+
+    def write() -> None:
+        with written_whole(path) as partial:
+            partial.write_text("half")
+            raise kind
+
+    with pytest.raises((OutputError, KeyboardInterrupt)):
+        write()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 

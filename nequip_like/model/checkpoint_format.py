@@ -1,4 +1,106 @@
-"""What training writes into a checkpoint and inference reads from it."""
+"""Checkpoints: what training writes into them, and how any part of the package reads them.
+
+A checkpoint is what Lightning writes, with one more entry, :data:`CHECKPOINT_KEY`:
+
+- ``format_version``;
+- ``potential``: what builds the model, ``{"family": name, "arguments": {...}}``; ``uses_ema``;
+- ``config``, ``versions``, ``overrides``: where it comes from;
+- ``metrics``: of the last validation; ``logged``: the last value of everything that was logged;
+- ``validated``: whether the epoch had a validation; ``plateau``: the last epoch or step after which the schedule that
+  follows a metric was stepped; ``skipped_steps``: how many steps were left out because something was not finite;
+- ``train_set``: a fingerprint of the training data;
+- ``processes``: of each process, ``epoch_sums``, the sums and counts of the epoch's loss and metrics so far;
+  ``gradients``, those of an accumulation that is not complete; ``random``, states of the random number generators. With
+  them a resumed run is the run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nequip_like
+from nequip_like.errors import ModelFileError
 
 CHECKPOINT_KEY = "nequip_like"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Content of a checkpoint on the CPU, brought to the present format version.
+
+    Only tensors and plain values are read (``weights_only=True``); a file with code in it is refused.
+
+    Args:
+        path: A ``.ckpt`` file that training wrote.
+
+    Raises:
+        ModelFileError: If the file is missing, damaged, holds code, was not written by this package, or is of a newer
+            version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"there is no checkpoint {path.absolute()}", "give a file ending in .ckpt")
+    content = _tensors_and_values(path)
+    upgrade(content, path)
+    return dict(content)
+
+
+def upgrade(content: Any, where: Path | str = "the checkpoint") -> None:
+    """Bring what was read from a checkpoint to the present format version, in place.
+
+    Raises:
+        ModelFileError: If it was not written by this package, or is of a newer version.
+    """
+    own = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
+    if not isinstance(own, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise ModelFileError(f"{where} is not a checkpoint of nequip_like", "give a .ckpt file of a training run")
+    check_version(own.get("format_version"), CHECKPOINT_VERSION, where)
+    for version in range(own["format_version"], CHECKPOINT_VERSION):
+        _UPGRADES[version](own)
+    own["format_version"] = CHECKPOINT_VERSION
+
+
+def check_version(version: object, newest: int, path: Path | str) -> None:
+    """Refuse a file of a format that is newer than this version of the package.
+
+    Raises:
+        ModelFileError: If so, or if the file does not tell.
+    """
+    if not isinstance(version, int) or not 1 <= version <= newest:
+        raise ModelFileError(
+            f"{path} is of format version {version}; this nequip_like {nequip_like.__version__} reads versions 1 to "
+            f"{newest}",
+            "install a newer nequip_like",
+        )
+
+
+def _tensors_and_values(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign files, which are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything, from KeyError to UnpicklingError, for a foreign file
+        text = str(error).lower()
+        if "unsupported global" in text or "unsupported class" in text:
+            raise ModelFileError(
+                f"{path} holds more than tensors and plain values, so loading it might run code; it was not read",
+                "give a checkpoint that nequip_like wrote, or a model.safetensors",
+            ) from error
+        raise ModelFileError(
+            f"{path} is no checkpoint, or is cut off or damaged: {type(error).__name__}",
+            "give a .ckpt file of a training run, or a model.safetensors",
+        ) from error
+
+
+def _from_1(own: dict[str, Any]) -> None:
+    """Version 1 held no random states and nothing of the epoch that it was written in."""
+    own |= {"logged": own.get("metrics", {}), "validated": False, "plateau": 0, "skipped_steps": 0, "processes": []}
+
+
+# From each version to the next.
+_UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {1: _from_1}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 
 from nequip_like.train.module import NequIPLightningModule
 
@@ -23,33 +21,17 @@ _COLUMNS = (
 )
 
 
-class ResumableCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which also knows the best checkpoints so far when a run goes on in another folder.
+class ResumableEarlyStopping(EarlyStopping):
+    """Lightning's EarlyStopping, of which a resumed run may have another patience: Lightning takes the old one."""
 
-    They are copied there. Lightning itself forgets them, and would export the best epoch since the resumption.
-    """
+    @property
+    def state_key(self) -> str:
+        """The same as Lightning's, so that checkpoints of one can be gone on with by the other."""
+        return super().state_key.replace(type(self).__qualname__, EarlyStopping.__qualname__)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with what an earlier run found."""
-        if self.monitor is None or self.dirpath is None:
-            return  # the last checkpoint: there is nothing to remember
-        old = {str(path): score for path, score in state_dict["best_k_models"].items()}
-        if not old or not all(Path(path).is_file() for path in old):
-            rank_zero_warn(f"there are no earlier checkpoints {', '.join(old)}: the best is sought from here on")
-            return
-        new = {path: str(Path(self.dirpath) / Path(path).name) for path in old}
-        for path, target in new.items():
-            _copy(path, target)
-        moved = {name: new.get(str(state_dict[name]), "") for name in ("best_model_path", "kth_best_model_path")}
-        scores = {new[path]: score for path, score in old.items()}
-        super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": scores})
-
-
-@rank_zero_only
-def _copy(path: str, target: str) -> None:
-    if Path(path).absolute() != Path(target).absolute():
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 class EpochPrinter(lightning.Callback):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from nequip_like.errors import ConfigError
+from nequip_like.arguments import Range, check
+
+Decay = Annotated[float, Range(low=0, high=1, high_open=True)]
 
 
 def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
@@ -25,8 +28,7 @@ def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
     Raises:
         ConfigError: If the decay is out of range.
     """
-    if not 0.0 <= decay < 1.0:
-        raise ConfigError(f"ema_decay is {decay}", "give a value of 0 or more and below 1, such as 0.999")
+    check("ema_decay", decay, Decay)
     averaged = AveragedModel(model, multi_avg_fn=_update(decay), use_buffers=False)
     averaged.requires_grad_(False)
     # The copy made here counts as the first average: the next update mixes, and does not overwrite.

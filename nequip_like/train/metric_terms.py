@@ -10,6 +10,7 @@ from typing import Any
 
 from torchmetrics import Metric
 
+from nequip_like.arguments import check
 from nequip_like.errors import ConfigError
 from nequip_like.train.metrics import ErrorMetric
 from nequip_like.train.modifiers import Modifier, as_modifier
@@ -102,6 +103,12 @@ def _type_coeffs(name: str, coeffs: Mapping[str, Any] | None, type_names: Sequen
     return values
 
 
+def _check_entry(entry: Mapping[str, Any], position: str) -> None:
+    check_names(entry, ENTRY_KEYS, f"key of {position}")
+    for key in ("per_type", "ignore_nan"):
+        check(f"{key} of {position}", entry.get(key), bool | None)
+
+
 def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | None) -> Term:
     """Check one entry and make a term of it.
 
@@ -116,7 +123,7 @@ def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | 
     if not isinstance(entry, Mapping):
         raise ConfigError(f"metric {index} is {entry!r}", f"give a mapping with the keys {', '.join(ENTRY_KEYS)}")
     position = f"metric {index}" + (f" ('{entry['name']}')" if entry.get("name") else "")
-    check_names(entry, ENTRY_KEYS, f"key of {position}")
+    _check_entry(entry, position)
     if entry.get("metric") is None:
         raise ConfigError(
             f"{position} has no 'metric'", "for example: metric: nequip_like.train.metrics.MeanSquaredError"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError
-from nequip_like.train.comparison import Comparison, gather, is_distributed, row_weights
+from nequip_like.train import foreign_metrics
+from nequip_like.train.comparison import Comparison, gather, is_distributed
 from nequip_like.train.metric_terms import WEIGHTED_SUM, Term, check_coefficient, check_names, read_terms
 from nequip_like.train.metrics import ErrorMetric, mean_of
 
@@ -32,8 +34,11 @@ class MetricsManager(nn.Module):
     - ``ignore_nan``: leave out elements whose label is NaN (default true). If false, a NaN label makes the value NaN.
 
     A term without any valid label (in the global batch, or in the epoch) has the value NaN and adds exactly 0, with
-    zero gradient, to the weighted sum; the remaining coefficients are not scaled up. :meth:`missing_terms` names such
-    terms. Fields ``frame_weight`` and ``atom_weight`` of the target, if present, weight the errors.
+    zero gradient, to the weighted sum; the remaining coefficients are not scaled up. So with coefficients 0.5 of energy
+    and 0.5 of stress, the sum over a batch without stress is half the energy's term. If no term of the sum has a value,
+    the sum of a batch is 0 with zero gradient (nothing to learn from it), and that of an epoch is NaN: it must not look
+    like the best one. :meth:`missing_terms` names terms without a value. Fields ``frame_weight`` and ``atom_weight`` of
+    the target, if present, weight the errors.
 
     Metrics that are not this package's get their elements one process at a time and without weights: their step value
     is the mean over the processes that had labels, their epoch value is synchronised by torchmetrics.
@@ -44,6 +49,10 @@ class MetricsManager(nn.Module):
         metrics: The entries.
         type_names: Names of the model's types of atoms; needed by ``per_type``.
         sync: Let :meth:`step` and :meth:`compute` speak for all processes, if torch.distributed is initialised.
+
+    Attributes:
+        in_step: Which terms had a valid label in the last :meth:`step`, shape (terms,), on the device.
+        in_epoch: Likewise in the last :meth:`compute`.
 
     Raises:
         ConfigError: If an entry cannot mean what was written.
@@ -66,11 +75,12 @@ class MetricsManager(nn.Module):
             "sums": torch.zeros(self._slots, dtype=torch.float64),
             "counts": torch.zeros(self._slots, dtype=torch.float64),
             "is_max": torch.tensor(self._max_slots),
+            "value_index": torch.tensor(self._value_index),
         }
         for position, term in enumerate(self.terms):
             if term.type_names:
                 self._tensors[f"types {position}"] = torch.tensor(term.type_coeffs, dtype=torch.float64)
-        self._missing = torch.ones(0, dtype=torch.bool)
+        self.in_step = self.in_epoch = torch.ones(0, dtype=torch.bool)
         self._coeffs: dict[str, float | None] = {}
         self.set_coeffs({term.name: term.coeff for term in self.terms})
 
@@ -128,6 +138,12 @@ class MetricsManager(nn.Module):
     def has_weighted_sum(self) -> bool:
         """Whether any coefficient is larger than 0. Otherwise results have no ``weighted_sum``."""
         return bool(self._active)
+
+    @property
+    def log_names(self) -> list[str]:
+        """Names of all values that it gives."""
+        names = [name for term in self.terms for name in term.log_names]
+        return [*names, WEIGHTED_SUM] if self.has_weighted_sum else names
 
     def set_coeffs(self, coeffs: Mapping[str, float | None]) -> None:
         """Set all coefficients, scaled to sum up to 1. Terms that are not named are only observed from then on.
@@ -193,29 +209,33 @@ class MetricsManager(nn.Module):
 
     def missing_terms(self) -> list[str]:
         """Names of the terms that had no valid label in the last :meth:`compute`."""
-        return [term.name for term, missing in zip(self.terms, self._missing.tolist(), strict=False) if missing]
+        return [t.name for t, present in zip(self.terms, self.in_epoch.tolist(), strict=False) if not present]
+
+    def not_finite(self, values: Mapping[str, Tensor], has_value: Tensor) -> list[str]:
+        """Names of the terms whose value is infinite, or NaN although there were labels.
+
+        Metrics that are not this package's are left out: of some, NaN is the value of a single sample.
+
+        Args:
+            values: What :meth:`step` or :meth:`compute` gave.
+            has_value: :attr:`in_step` or :attr:`in_epoch` right after it.
+        """
+        return [
+            term.name
+            for term, present in zip(self.terms, has_value.tolist(), strict=True)
+            if present and isinstance(term.metric, ErrorMetric) and not math.isfinite(float(values[term.name]))
+        ]
 
     # --- batches
 
     def _foreign(self, term: Term, batch: Comparison, step: bool) -> tuple[Tensor, Tensor]:
         """Update a metric that is not ours: its step value (or zero) and 1 or 0 for "had labels"."""
+        if not self._warned and foreign_metrics.uses_no_weights(term, batch):
+            self._warned = True
+            warnings.warn(f"metric '{term.name}' does not use the weights of the data", stacklevel=2)
         zero = torch.zeros((), dtype=torch.float64, device=self._tensors["sums"].device)
-        prediction: Any = batch.prediction
-        target: Any = batch.target
-        if term.modifier is not None:
-            prediction, target = batch.values(term)
-            if not self._warned and row_weights(batch.target, term.modifier.owner, term.name) is not None:
-                self._warned = True
-                warnings.warn(f"metric '{term.name}' does not use the weights of the data", stacklevel=2)
-            if term.ignore_nan:
-                valid = ~torch.isnan(target)
-                prediction, target = prediction[valid], target[valid]
-            if target.numel() == 0:
-                return zero, zero
-        if not step:
-            term.metric.update(prediction, target)
-            return zero, zero + 1
-        return _scalar(term, term.metric(prediction, target)), zero + 1
+        value = foreign_metrics.update(term, batch, step)
+        return (zero, zero) if value is None else (value.to(zero.device), zero + 1)
 
     def _partials(self, prediction: Graph, target: Graph, step: bool) -> tuple[Tensor, Tensor]:
         """Sums (with their graph) and counts of a batch, shape (slots,) each; adds them to the states."""
@@ -257,7 +277,8 @@ class MetricsManager(nn.Module):
         gathered = gather(torch.stack([local, counts]))
         all_sums, all_counts = gathered[:, 0], gathered[:, 1].sum(0)
         total = all_sums.sum(0)
-        share = sums - local  # zero, with the gradient of `sums`
+        # Zero, with the gradient of `sums`; infinity - infinity would be NaN on one process only.
+        share = torch.where(torch.isfinite(local), sums - local, 0.0)
         if self._has_max:
             is_max = self._tensors["is_max"]
             total = torch.where(is_max, all_sums.amax(0), total)
@@ -324,7 +345,9 @@ class MetricsManager(nn.Module):
         sums, counts = self._partials(prediction, target, step=True)
         if (self.sync if sync is None else sync) and is_distributed():
             sums, counts = self._globalise(sums, counts)
-        return self._values(sums, counts)[0]
+        result, present = self._values(sums, counts)
+        self.in_step = present[self._tensors["value_index"]]
+        return result
 
     def forward(self, prediction: Graph, target: Graph) -> dict[str, Tensor]:
         """The same as :meth:`step`."""
@@ -345,10 +368,34 @@ class MetricsManager(nn.Module):
         for position, term in enumerate(self.terms):
             slot = self._first_slot[position]
             if not isinstance(term.metric, ErrorMetric) and counts[slot] > 0:
-                sums[slot], counts[slot] = _compute_quietly(term), 1.0
+                sums[slot], counts[slot] = foreign_metrics.compute(term), 1.0
         result, present = self._values(sums, counts)
-        self._missing = ~present[self._value_index]
+        self.in_epoch = present[self._tensors["value_index"]]
+        if self._active:
+            some = present[self._tensors["active"]].any()
+            result[WEIGHTED_SUM] = torch.where(some, result[WEIGHTED_SUM], torch.nan)
         return result
+
+    def running_state(self) -> dict[str, Any]:
+        """Sums and counts of this process since the last :meth:`reset`: plain tensors, as a checkpoint can hold them.
+
+        What is given does not change with later batches.
+        """
+        own = {name: self._tensors[name] for name in ("sums", "counts")}  # replaced by each batch, not changed
+        return own | foreign_metrics.running_state(self._foreign_metrics)
+
+    def set_running_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to what :meth:`running_state` gave.
+
+        Raises:
+            ConfigError: If it is that of other metrics.
+        """
+        own = self.running_state()
+        if own.keys() != state.keys() or own["sums"].shape != state["sums"].shape:
+            raise ConfigError("the sums kept for the metrics are those of other metrics", "give both the same metrics")
+        for name in ("sums", "counts"):
+            self._tensors[name] = state[name].to(own[name].device)
+        foreign_metrics.set_running_state(self._foreign_metrics, state)
 
     def reset(self) -> None:
         """Start a new epoch."""
@@ -356,17 +403,3 @@ class MetricsManager(nn.Module):
             self._tensors[name] = torch.zeros_like(self._tensors[name])
         for metric in self._foreign_metrics:
             metric.reset()
-
-
-def _scalar(term: Term, value: object) -> Tensor:
-    """Value of a metric that is not ours, float64, shape ()."""
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        raise ConfigError(f"metric '{term.name}' does not give one number", "use a metric with a scalar value")
-    return value.reshape(()).double()
-
-
-def _compute_quietly(term: Term) -> Tensor:
-    """Compute a metric that was updated on some process, though perhaps not on this one."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*was called before the ``update`` method.*")
-        return _scalar(term, term.metric.compute())

@@ -6,21 +6,25 @@ import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
-import lightning
 import torch
 import torch.distributed
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from nequip_like.arguments import Count
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.instantiate import instantiate
-from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION, upgrade
 from nequip_like.model.potential import Potential
-from nequip_like.train.ema import averaged_copy
-from nequip_like.train.metric_terms import WEIGHTED_SUM
+from nequip_like.train.ema import Decay, averaged_copy
+from nequip_like.train.finite import Policy
+from nequip_like.train.guarded import GuardedModule
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.optimizers import PlateauSchedule, build_optimizer, build_scheduler
+from nequip_like.train.process_states import of_all_processes, of_this_process, random_state, set_random_state, shapes
+from nequip_like.train.resume_points import accumulating, ends_within_epoch
 from nequip_like.train.strategy import SummedGradientsStrategy, sum_gradients
 
 # Parts of the state that hold no weights and do not act on training.
@@ -29,7 +33,7 @@ _OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.")
 Buildable = Mapping[str, Any]
 
 
-class NequIPLightningModule(lightning.LightningModule):
+class NequIPLightningModule(GuardedModule):
     """Trains, validates and tests one potential.
 
     Logged names: ``train_loss_step/NAME``, ``train_loss_epoch/NAME``, ``train_metric_step/NAME``,
@@ -45,6 +49,10 @@ class NequIPLightningModule(lightning.LightningModule):
         test_metrics: Metrics manager (or config); each test set has its own copy.
         num_datasets: Number of sets of each stage, ``{"val": 1, "test": 2}``.
         info: Plain values that are kept in each checkpoint: the resolved config, versions, overrides.
+        on_non_finite: What happens if a loss or a gradient is not finite: ``stop`` the run, or ``skip`` the optimizer
+            step with all batches that went into it, count it as ``skipped_steps``, and warn. Either names the frames.
+            Weights that are not finite always stop the run.
+        max_skipped_steps: After more skipped steps than this the run stops anyway.
 
     Raises:
         ConfigError: If a part cannot be built.
@@ -63,8 +71,10 @@ class NequIPLightningModule(lightning.LightningModule):
         test_metrics: MetricsManager | Buildable | None = None,
         num_datasets: Mapping[str, int] | None = None,
         info: Mapping[str, Any] | None = None,
+        on_non_finite: Policy = "stop",
+        max_skipped_steps: Count = 100,
     ) -> None:
-        super().__init__()
+        super().__init__(on_non_finite, max_skipped_steps)
         # Not recursive: a builder takes its parts (a pair potential, say) as plain values, which a file can hold.
         self.model: Potential = _build("model", model, Potential, recursive=False)
         self.optimizer_config = optimizer
@@ -72,10 +82,12 @@ class NequIPLightningModule(lightning.LightningModule):
         self.info = dict(info or {})
         self._plateau: PlateauSchedule | None = None
         self._validated = False
+        self._logged_before: dict[str, float] = {}
+        self._resumed_from: Mapping[str, Any] | None = None
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
         self.loss: MetricsManager | None = _first(self._managers("loss", loss, 1))
-        if self.loss is not None and not self.loss.has_weighted_sum:
-            raise ConfigError("training_module.loss has no term with a coefficient", "give coeffs above 0")
+        if self.loss is not None:
+            check_loss(self.loss)
         self.train_metrics: MetricsManager | None = _first(self._managers("train_metrics", train_metrics, 1))
         self.val_metrics = self._managers("val_metrics", val_metrics, counts["val"])
         self.test_metrics = self._managers("test_metrics", test_metrics, counts["test"])
@@ -98,12 +110,19 @@ class NequIPLightningModule(lightning.LightningModule):
 
     # --- training
 
+    def on_train_batch_start(self, batch: Graph, batch_idx: int) -> None:
+        """Let a schedule that follows a metric by steps act on the step before."""
+        if self._plateau is not None and self._plateau.by_steps:
+            self._plateau.after_step(self._logged(), self.global_step)
+
     def training_step(self, batch: Graph, batch_idx: int) -> Tensor:
         """Loss of the global batch."""
         if self.loss is None:
             raise ConfigError("training_module.loss is not given", "for example nequip_like.train.EnergyForceLoss")
+        self._begin_batch(self._training_managers())
         prediction = self.model(batch)
         values = self.loss.step(prediction, batch)
+        self.guard.see(batch, prediction, values, self.loss)
         self._log("train_loss_step", values, batch)
         if self.train_metrics is not None:
             with torch.no_grad():
@@ -113,64 +132,78 @@ class NequIPLightningModule(lightning.LightningModule):
         sums = self._trainer is None or isinstance(self.trainer.strategy, SummedGradientsStrategy)
         return loss if sums else loss * self.trainer.world_size
 
+    def _training_managers(self) -> list[MetricsManager]:
+        return [manager for manager in (self.loss, self.train_metrics) if manager is not None]
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Sum the gradients over processes, before they are clipped."""
+        """Sum the gradients over processes and judge them, before they are clipped."""
         if self.trainer.world_size > 1 and isinstance(self.trainer.strategy, SummedGradientsStrategy):
             sum_gradients(self.model.parameters())
+        if self.loss is None:
+            return
+        self._judge_step(self.loss, self._training_managers())
+
+    def on_train_start(self) -> None:
+        """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""
+        self._begin_training(self.model)
+        self._validated = False  # a validation before the training tells a schedule nothing
+        self._go_on()
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums."""
-        for manager in (self.loss, self.train_metrics):
-            if manager is not None:
-                manager.reset()
+        self.guard.begin_epoch()
+        for manager in self._training_managers():
+            manager.reset()
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's loss and training metrics."""
+        """Log the epoch's loss and training metrics; a part of an epoch, at which training stops, is not one."""
+        self._check_weights(self.model)
+        if ends_within_epoch(self.trainer):
+            return
+        self.guard.end_epoch(self._when())
         for prefix, manager in (("train_loss_epoch", self.loss), ("train_metric_epoch", self.train_metrics)):
             if manager is not None:
                 self._log(prefix, manager.compute())
+                self._name_missing(prefix, manager)
         if self._plateau is not None:
-            self._plateau.step(self.trainer.callback_metrics, self.current_epoch, self._validated)
+            self._plateau.after_epoch(self._logged(), self.current_epoch + 1, self._validated)
         self._validated = False
 
     # --- validation and test
 
     def validation_names(self) -> list[str]:
         """Names of the values that a validation logs."""
-        names = []
-        for i, manager in enumerate(_each(self.val_metrics)):
-            own = [name for term in manager.terms for name in term.log_names]
-            names += [f"val{i}_epoch/{name}" for name in (*own, *([WEIGHTED_SUM] if manager.has_weighted_sum else []))]
-        return names
+        return [f"val{i}_epoch/{name}" for i, each in enumerate(_each(self.val_metrics)) for name in each.log_names]
 
     def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its validation set."""
-        _each(self.val_metrics)[dataloader_idx].update(self.evaluation_model(batch), batch)
+        manager = _each(self.val_metrics)[dataloader_idx]
+        self._evaluate(manager, self.evaluation_model(batch), batch, dataloader_idx)
 
     def test_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its test set."""
-        _each(self.test_metrics)[dataloader_idx].update(self.evaluation_model(batch), batch)
+        manager = _each(self.test_metrics)[dataloader_idx]
+        self._evaluate(manager, self.evaluation_model(batch), batch, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums of each validation set."""
-        for manager in _each(self.val_metrics):
-            manager.reset()
+        self._check_weights(self.model)
+        self._begin_evaluation(_each(self.val_metrics))
 
     def on_test_epoch_start(self) -> None:
         """Start the sums of each test set."""
-        for manager in _each(self.test_metrics):
-            manager.reset()
+        self._begin_evaluation(_each(self.test_metrics))
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of each validation set."""
         for i, manager in enumerate(_each(self.val_metrics)):
-            self._log(f"val{i}_epoch", manager.compute())
+            self._log(f"val{i}_epoch", self._end_evaluation("val", i, manager))
         self._validated = True
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of each test set."""
         for i, manager in enumerate(_each(self.test_metrics)):
-            self._log(f"test{i}_epoch", manager.compute())
+            self._log(f"test{i}_epoch", self._end_evaluation("test", i, manager))
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
         if self._trainer is None:
@@ -194,30 +227,53 @@ class NequIPLightningModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": entry}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to build the potential again, and where the file comes from."""
+        """Add what is needed to build the potential again, and where the file comes from.
+
+        Raises:
+            TrainingError: If the weights are not finite: no file is written then, and older ones stay.
+        """
+        if self._trainer is not None:
+            self._check_weights(self.model)
+        logged = self._logged()
         checkpoint[CHECKPOINT_KEY] = {
             "format_version": CHECKPOINT_VERSION,
             "potential": self.model.config,
             "uses_ema": self.uses_ema,
-            "metrics": self._last_metrics("val"),
+            "metrics": {name: value for name, value in logged.items() if name.startswith("val")},
+            "logged": logged,
+            "validated": self._validated,
+            "plateau": 0 if self._plateau is None else self._plateau.done,
+            "skipped_steps": self.guard.skipped_steps,
+            "processes": of_all_processes(self._own_state()),
             **self.info,
         }
 
-    def _last_metrics(self, stage: str) -> dict[str, float]:
+    def _logged(self) -> dict[str, float]:
+        """The last value of everything that was logged, before a resume or after it."""
         if self._trainer is None:
             return {}
-        return {name: float(x) for name, x in self.trainer.callback_metrics.items() if name.startswith(stage)}
+        return {**self._logged_before, **{name: float(x) for name, x in self.trainer.callback_metrics.items()}}
+
+    def _epoch_managers(self) -> list[tuple[str, MetricsManager]]:
+        named = (("loss", self.loss), ("train_metrics", self.train_metrics))
+        return [(name, manager) for name, manager in named if manager is not None]
+
+    def _own_state(self) -> dict[str, Any]:
+        """What this process needs to go on from here, beside what all share."""
+        sums = {name: manager.running_state() for name, manager in self._epoch_managers()}
+        state = {"epoch_sums": sums, "gradients": self._waiting_gradients(), "random": random_state()}
+        return dict(apply_to_collection(state, Tensor, lambda tensor: tensor.detach().cpu().clone()))
+
+    def _waiting_gradients(self) -> dict[str, Tensor]:
+        """Gradients of an accumulation that waits for more batches."""
+        if self._trainer is None or not accumulating(self.trainer):
+            return {}
+        return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse what was not saved by this package, or with another set of weights."""
-        saved = checkpoint.get(CHECKPOINT_KEY)
-        if saved is None:
-            raise ModelFileError("the checkpoint was not written by nequip_like")
-        if saved["format_version"] > CHECKPOINT_VERSION:
-            raise ModelFileError(
-                f"the checkpoint has format {saved['format_version']}, this version reads up to {CHECKPOINT_VERSION}",
-                "install a newer nequip_like",
-            )
+        """Refuse another set of weights; keep what it takes to go on within the epoch."""
+        upgrade(checkpoint)
+        saved = checkpoint[CHECKPOINT_KEY]
         if saved["uses_ema"] != self.uses_ema:
             kind = "EMALightningModule" if saved["uses_ema"] else "NequIPLightningModule"
             raise ModelFileError(
@@ -235,6 +291,28 @@ class NequIPLightningModule(lightning.LightningModule):
                     "resume it with the config that it came from",
                 )
         checkpoint["state_dict"] = state
+        self._resumed_from = saved
+
+    def _go_on(self) -> None:
+        saved, self._resumed_from = self._resumed_from, None
+        if saved is None:
+            return
+        self._logged_before = dict(saved["logged"])
+        self._validated = bool(saved["validated"])
+        if self._plateau is not None:
+            self._plateau.done = int(saved["plateau"])
+        self.guard.skipped_steps = int(saved["skipped_steps"])
+        own = of_this_process(saved["processes"])
+        if own is None:
+            return
+        for name, manager in self._epoch_managers():
+            kept = own["epoch_sums"].get(name, {})
+            if shapes(kept) == shapes(manager.running_state()):  # other metrics than before begin anew
+                manager.set_running_state(kept)
+        for name, parameter in self.model.named_parameters():
+            if name in own["gradients"]:
+                parameter.grad = own["gradients"][name].to(parameter)
+        set_random_state(own["random"])
 
 
 class EMALightningModule(NequIPLightningModule):
@@ -250,7 +328,7 @@ class EMALightningModule(NequIPLightningModule):
 
     uses_ema = True
 
-    def __init__(self, ema_decay: float = 0.999, **arguments: Any) -> None:
+    def __init__(self, ema_decay: Decay = 0.999, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.ema = averaged_copy(self.model, ema_decay)
 
@@ -260,9 +338,20 @@ class EMALightningModule(NequIPLightningModule):
         return cast(Potential, self.ema.module)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then let the average follow."""
+        """Step, then let the average follow, unless the step was left out."""
         super().optimizer_step(*args, **kwargs)
-        self.ema.update_parameters(self.model)
+        if not self.guard.left_out:
+            self.ema.update_parameters(self.model)
+
+
+def check_loss(manager: MetricsManager) -> None:
+    """Refuse metrics that are no loss.
+
+    Raises:
+        ConfigError: If no term has a coefficient above 0.
+    """
+    if not manager.has_weighted_sum:
+        raise ConfigError("training_module.loss has no term with a coefficient", "give coeffs above 0")
 
 
 def _each(managers: nn.ModuleList) -> list[MetricsManager]:

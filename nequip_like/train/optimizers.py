@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from nequip_like.arguments import Count, check
 from nequip_like.errors import ConfigError
 from nequip_like.instantiate import instantiate
 
@@ -52,34 +53,43 @@ def build_scheduler(config: Mapping[str, Any], optimizer: Optimizer) -> dict[str
     Raises:
         ConfigError: If a scheduler cannot be built.
     """
-    entry = dict(config) if "scheduler" in config else {"scheduler": config}
+    entry = dict(config) if isinstance(config, Mapping) and "scheduler" in config else {"scheduler": config}
     if unknown := [key for key in entry if key not in _SCHEDULER_KEYS]:
         raise ConfigError(
             f"training_module.lr_scheduler has the unknown key '{unknown[0]}'",
             f"known are {', '.join(_SCHEDULER_KEYS)}",
         )
-    if entry.get("interval", "epoch") not in ("epoch", "step"):
-        raise ConfigError(f"training_module.lr_scheduler.interval is {entry['interval']!r}", "write epoch or step")
+    for key, annotation in (("interval", Literal["epoch", "step"]), ("frequency", Count)):
+        if key in entry:
+            check(f"{_SCHEDULER}.{key}", entry[key], annotation)
     entry["scheduler"] = _nested(entry["scheduler"], optimizer)
     return entry
 
 
 class PlateauSchedule:
-    """A schedule that follows a metric, stepped by the Lightning module at the end of an epoch.
+    """A schedule that follows a metric, stepped by the Lightning module before a checkpoint is written.
 
-    Lightning steps it after the epoch's checkpoint is written, so a resumed run would miss a step, and stops where the
-    epoch had no validation. Here the step comes before the checkpoint, and only if there is a new value.
+    Lightning steps it after that, so a resumed run would miss a step, and stops where the epoch had no validation. Here
+    it is stepped at the end of an epoch, or before the first batch after a step, and only if there is a value.
 
     Args:
         scheduler: The schedule.
         monitor: Name of the logged value that it follows.
-        frequency: Step at every n-th epoch.
+        frequency: Step at every n-th epoch or optimizer step.
+        by_steps: Count optimizer steps instead of epochs.
+
+    Attributes:
+        done: Number of the epoch or optimizer step after which it was stepped last, from 1.
     """
 
-    def __init__(self, scheduler: ReduceLROnPlateau, monitor: str, frequency: int = 1) -> None:
+    def __init__(
+        self, scheduler: ReduceLROnPlateau, monitor: str, frequency: int = 1, *, by_steps: bool = False
+    ) -> None:
         self.scheduler = scheduler
         self.monitor = monitor
         self.frequency = frequency
+        self.by_steps = by_steps
+        self.done = 0
 
     @classmethod
     def take_over(cls, entry: dict[str, Any]) -> PlateauSchedule | None:
@@ -89,7 +99,7 @@ class PlateauSchedule:
             entry: What :func:`build_scheduler` gave; its ``frequency`` is changed.
 
         Returns:
-            None if the schedule follows no metric, or is stepped by batches.
+            None if the schedule follows no metric.
 
         Raises:
             ConfigError: If it follows a metric that is not named.
@@ -101,24 +111,44 @@ class PlateauSchedule:
                 "training_module.lr_scheduler.monitor is not given",
                 "name the value that ReduceLROnPlateau follows: {scheduler: {...}, monitor: val0_epoch/weighted_sum}",
             )
-        if entry.get("interval", "epoch") != "epoch":
-            return None
-        own = cls(entry["scheduler"], str(entry["monitor"]), int(entry.get("frequency", 1)))
+        by_steps = entry.get("interval", "epoch") == "step"
+        own = cls(entry["scheduler"], str(entry["monitor"]), int(entry.get("frequency", 1)), by_steps=by_steps)
         entry["frequency"] = sys.maxsize
         return own
 
-    def step(self, values: Mapping[str, Any], epoch: int, validated: bool) -> None:
-        """Step at the end of an epoch.
+    def after_epoch(self, values: Mapping[str, Any], number: int, validated: bool) -> None:
+        """Step at the end of an epoch, if it goes by epochs.
 
         Args:
             values: All logged values.
-            epoch: Number of the epoch, from 0.
-            validated: Whether there was a validation since the last step.
+            number: Number of epochs that are done.
+            validated: Whether there was a validation in this one.
 
         Raises:
             ConfigError: If the monitored value was never logged.
         """
-        if (epoch + 1) % self.frequency or (self.monitor.startswith("val") and not validated):
+        if not self.by_steps and (validated or not self._follows_validation):
+            self._step(values, number)
+
+    def after_step(self, values: Mapping[str, Any], number: int) -> None:
+        """Step after an optimizer step, if it goes by steps; before the first validation there is nothing to follow.
+
+        Args:
+            values: All logged values.
+            number: Number of optimizer steps that are done; the same number again does nothing.
+
+        Raises:
+            ConfigError: If the monitored value was never logged.
+        """
+        if self.by_steps and number > self.done and (self.monitor in values or not self._follows_validation):
+            self._step(values, number)
+
+    @property
+    def _follows_validation(self) -> bool:
+        return self.monitor.startswith("val")
+
+    def _step(self, values: Mapping[str, Any], number: int) -> None:
+        if number % self.frequency:
             return
         if self.monitor not in values:
             raise ConfigError(
@@ -126,13 +156,15 @@ class PlateauSchedule:
                 f"there are {', '.join(values)}",
             )
         self.scheduler.step(values[self.monitor])
+        self.done = number
 
 
 def _nested(config: Mapping[str, Any], optimizer: Optimizer) -> Any:
-    arguments = dict(config)
-    children: Sequence[Mapping[str, Any]] | None = arguments.pop("schedulers", None)
+    arguments = dict(config) if isinstance(config, Mapping) else {}
+    children = arguments.pop("schedulers", None)
     if children is None:
         return instantiate(_SCHEDULER, arguments, optimizer)
+    check(f"{_SCHEDULER}.schedulers", children, Sequence[Mapping[str, Any]])
     built = [_nested(child, optimizer) for child in children]
     if "ChainedScheduler" in str(arguments.get("_target_")):
         return torch.optim.lr_scheduler.ChainedScheduler(built, optimizer=optimizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
-from nequip_like.inference.checkpoint import read_checkpoint
-from nequip_like.model.checkpoint_format import CHECKPOINT_KEY
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.report.curves import plot_curves
+from nequip_like.train.history import carry_over
 from nequip_like.train.module import NequIPLightningModule
-from nequip_like.workflow import checks, setup, summary
+from nequip_like.train.stopping import GracefulStop
+from nequip_like.workflow import checks, resume, setup, slurm, summary
+from nequip_like.workflow.config_check import check_config
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -36,18 +38,22 @@ class TrainingResult:
         metrics: The last value of every logged metric of validation and test.
         best_checkpoint: The best checkpoint, if one was written.
         model_file: The exported model, if there was training.
+        stopped_by: The signal that ended training early, if one did; later tasks were left out then.
     """
 
     folder: Path
     metrics: dict[str, float] = field(default_factory=dict)
     best_checkpoint: Path | None = None
     model_file: Path | None = None
+    stopped_by: signal.Signals | None = None
 
 
 def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     """Run the tasks of a composed config.
 
-    Tasks before ``train`` use the initial weights (or those of ``ckpt_path``), tasks after it the best ones.
+    Tasks before ``train`` use the initial weights, tasks after it the best ones. With a checkpoint (``ckpt_path`` or
+    ``resume``), training goes on from there, and tasks before it are done already; without ``train``, the tasks use the
+    checkpoint's weights.
 
     Args:
         config: The composed config, with the sections run, data, training_module, trainer.
@@ -59,36 +65,56 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     Raises:
         NequipLikeError: If the config or the data cannot be used.
     """
+    try:
+        return _train(config, overrides)
+    finally:
+        register_resolvers()  # forgets the statistics of this run
+
+
+def _train(config: DictConfig, overrides: Sequence[str]) -> TrainingResult:
     register_resolvers()
     config = config.copy()
     OmegaConf.set_struct(config, True)
-    setup.check_keys(config)
-    run = setup.tasks(config)
+    run = check_config(config).tasks
     folder = setup.output_folder(config)
+    resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)
     data = setup.build_data(config)
     summary.print_data(console, data)
 
     info = setup.provenance(config, overrides)
-    _keep_earlier(folder / HISTORY_FILE)
+    if "train" in run:
+        info["train_set"] = resume.fingerprint(data.train_set)
+    if resumption is not None and "train" in run:
+        resume.check_same_run(resumption, info["config"], data.train_set)
+        run = run[run.index("train") :]  # what comes before is done
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info)
     trainer = setup.build_trainer(config)
     checks.check_run(run, data, module, trainer)
-    checkpoint = config.get("ckpt_path")
-    if checkpoint is not None:
-        _load(Path(checkpoint), module)
+    _begin_records(folder, resumption)
+    if resumption is not None:
+        console.print(resumption.describe(), markup=False, highlight=False, soft_wrap=True)
+        if run[0] != "train":
+            _load(resumption.content, module)
     summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
     _save_config(folder, info)
 
     result = TrainingResult(folder)
     for task in run:
         if task == "train":
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-            checkpoint = None
+            path = None if resumption is None else resumption.path
+            resumption = None  # what it holds is not needed twice in memory
+            trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
+            result.stopped_by = _signal(trainer)
             result.metrics.update(_numbers(trainer.callback_metrics))
             result.best_checkpoint = _best_checkpoint(trainer)
             _finish_training(console, module, _load_best(trainer, module, info, result.best_checkpoint), result)
+            if result.stopped_by is not None:
+                resume.tell_how(console, folder, result.stopped_by)
+                if result.stopped_by == signal.SIGUSR1:
+                    slurm.requeue(console)
+                break
         else:
             action = trainer.validate if task == "val" else trainer.test
             action(module, datamodule=data, verbose=False)
@@ -117,19 +143,25 @@ def _load_best(
     """Put the best weights into the module, if there are any but the last; gives the card of what it then holds."""
     epoch, step, metrics = trainer.current_epoch, trainer.global_step, _numbers(trainer.callback_metrics)
     if best is not None:
-        saved = _load(best, module)
-        epoch, step, metrics = saved["epoch"], saved["global_step"], saved[CHECKPOINT_KEY]["metrics"]
+        saved = read_checkpoint(best)
+        _load(saved, module)
+        epoch, step, metrics = saved["epoch"], saved["global_step"], _numbers(saved[CHECKPOINT_KEY]["metrics"])
     return {"metrics": metrics, "provenance": {**info, "epoch": epoch, "step": step}}
 
 
-def _load(path: Path, module: NequIPLightningModule) -> dict[str, Any]:
+def _load(checkpoint: Mapping[str, Any], module: NequIPLightningModule) -> None:
     """Put the weights of a checkpoint into the module."""
-    if not path.is_file():
-        raise ModelFileError(f"there is no checkpoint {path}", "give ckpt_path: the path of a file ending in .ckpt")
-    checkpoint = read_checkpoint(path)
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"])
-    return checkpoint
+    content = dict(checkpoint)
+    module.on_load_checkpoint(content)
+    module.load_state_dict(content["state_dict"])
+
+
+def _signal(trainer: lightning.Trainer) -> signal.Signals | None:
+    """The signal that ended training, if one did."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
+        if isinstance(callback, GracefulStop):
+            return callback.signal
+    return None
 
 
 @rank_zero_only
@@ -147,11 +179,21 @@ def _finish_training(
 
 
 @rank_zero_only
-def _keep_earlier(history: Path) -> None:
-    """Put the metrics of an earlier run in this folder aside: Lightning's logger would delete them."""
-    if history.is_file():
-        taken = len(list(history.parent.glob(f"{history.stem}.[0-9]*{history.suffix}")))
-        history.rename(history.with_name(f"{history.stem}.{taken + 1}{history.suffix}"))
+def _begin_records(folder: Path, resumption: resume.Resumption | None) -> None:
+    """Go on with the metrics of the resumed run; put those of another run in this folder aside, and its checkpoints."""
+    earlier = None if resumption is None else resumption.path.absolute().parent.parent
+    if earlier != folder:
+        _put_aside(folder / HISTORY_FILE)
+        _put_aside(folder / resume.CHECKPOINT_FOLDER)
+    if resumption is not None and earlier is not None and (earlier / HISTORY_FILE).is_file():
+        carry_over(earlier / HISTORY_FILE, folder / HISTORY_FILE, resumption.step)
+
+
+def _put_aside(path: Path) -> None:
+    """Give a file or folder of an earlier run a number: ``metrics.1.csv``."""
+    if path.exists():
+        taken = len(list(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}")))
+        path.rename(path.with_name(f"{path.stem}.{taken + 1}{path.suffix}"))
 
 
 @rank_zero_only

@@ -33,15 +33,6 @@ LOSS_NAMES = ["per_atom_energy_mse", "forces_mse", "weighted_sum"]
 
 
 @pytest.fixture
-def make_data(molecule_file):
-    def make(**changes) -> DataModule:
-        arguments = {"train": str(molecule_file), "val": 5, "test": 5, "cutoff_radius": 3.0, "batch_size": 5}
-        return DataModule(**{**arguments, **changes}).prepare()
-
-    return make
-
-
-@pytest.fixture
 def make_module(make_potential):
     def make(kind=NequIPLightningModule, **changes):
         arguments = {
@@ -347,7 +338,7 @@ def test_checkpoints_of_others_are_refused(make_module):
         module.on_save_checkpoint(checkpoint)
         return checkpoint
 
-    with pytest.raises(ModelFileError, match="not written by nequip_like"):
+    with pytest.raises(ModelFileError, match="is not a checkpoint of nequip_like"):
         plain.on_load_checkpoint({"state_dict": {}})
     newer = checkpoint_of(plain)
     newer["nequip_like"]["format_version"] += 1

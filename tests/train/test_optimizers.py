@@ -209,7 +209,7 @@ def test_plateau_steps_at_new_values_only():
     rate = entry["scheduler"].optimizer.param_groups[0]
     found = []
     for epoch, (value, validated) in enumerate([(1.0, True), (1.0, False), (1.0, True), (0.5, True), (0.9, True)]):
-        own.step({"val0_epoch/weighted_sum": value}, epoch, validated)
+        own.after_epoch({"val0_epoch/weighted_sum": value}, epoch + 1, validated)
         found.append(rate["lr"])
     assert found == [1.0, 1.0, 0.5, 0.5, 0.25]
 
@@ -220,7 +220,8 @@ def test_plateau_with_frequency_and_training_metric():
     seen = []
     own.scheduler.step = seen.append
     for epoch in range(4):
-        own.step({"train_loss_epoch/weighted_sum": epoch}, epoch, False)
+        own.after_epoch({"train_loss_epoch/weighted_sum": epoch}, epoch + 1, False)
+        own.after_step({"train_loss_epoch/weighted_sum": epoch}, epoch + 1)  # not for this one
     assert seen == [1, 3]
 
 
@@ -234,9 +235,21 @@ def test_lightning_keeps_the_state_of_the_plateau_but_does_not_step_it():
 def test_other_schedules_are_left_to_lightning():
     entry = build_scheduler({"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.5}, sgd())
     assert PlateauSchedule.take_over(entry) is None
-    by_batch = plateau(interval="step", frequency=7)
-    assert PlateauSchedule.take_over(by_batch) is None
-    assert by_batch["frequency"] == 7
+
+
+def test_plateau_by_steps():
+    entry = plateau(interval="step", frequency=2)
+    own = PlateauSchedule.take_over(entry)
+    assert own is not None
+    assert entry["frequency"] > 1e9
+    seen = []
+    own.scheduler.step = seen.append
+    own.after_epoch({"val0_epoch/weighted_sum": -1}, 2, True)  # not for this one
+    own.after_step({}, 2)  # before the first validation
+    for number in (3, 4, 4, 5, 6):  # while gradients accumulate, the number of steps stays
+        own.after_step({"val0_epoch/weighted_sum": number}, number)
+    assert seen == [4, 6]
+    assert own.done == 6
 
 
 def test_plateau_without_its_metric():
@@ -245,4 +258,4 @@ def test_plateau_without_its_metric():
     own = PlateauSchedule.take_over(plateau())
     assert own is not None
     with pytest.raises(ConfigError, match=r"'val0_epoch/weighted_sum', which is not logged\n.*val0_epoch/forces_rmse"):
-        own.step({"val0_epoch/forces_rmse": math.pi}, 0, True)
+        own.after_epoch({"val0_epoch/forces_rmse": math.pi}, 1, True)

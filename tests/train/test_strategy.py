@@ -173,3 +173,33 @@ def test_torchrun(strategy, one_process, tiny, molecule_file, tmp_path):
     run([*command, f"trainer.strategy={strategy}"], tmp_path)
     same_weights(single, double)
     same_numbers(single, double)
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed(tiny, molecule_file, tmp_path):
+    """A signal to one of two processes stops both at the same step; together they go on to the very same weights."""
+    folders = {name: tmp_path / name for name in ("whole", "part")}
+    commands = {
+        name: [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, folder)]
+        for name, folder in folders.items()
+    }
+    run(commands["whole"], tmp_path)
+    kill = "+callbacks.kill={_target_: tests.workflow.test_resume.KillAt, number: 15, batch: 4}"
+    stopped = subprocess.run(
+        [*commands["part"], kill, "trusted_packages=[tests]"],
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert stopped.returncode == 128 + 15, stopped.stdout + stopped.stderr
+    assert "stopped by SIGTERM" in stopped.stdout
+    last = torch.load(folders["part"] / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+    assert len(last["nequip_like"]["processes"]) == 2
+    run([*commands["part"], "resume=auto"], tmp_path)
+    single, double = weights(folders["whole"]), weights(folders["part"])
+    assert all(torch.equal(tensor, double[name]) for name, tensor in single.items())
+    assert logged(folders["whole"]) == logged(folders["part"])

@@ -1,0 +1,36 @@
+"""Where within an epoch a checkpoint can be written so that a resumed run is the uninterrupted one.
+
+Lightning, resumed from a checkpoint that was written after a batch, goes on with the next batch: a validation or an end
+of the epoch that was to come in between would be left out. Such checkpoints have to wait for these.
+"""
+
+from __future__ import annotations
+
+import lightning
+
+
+def epoch_ends_next(trainer: lightning.Trainer) -> bool:
+    """Whether this was the last batch of the epoch."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def validation_comes_next(trainer: lightning.Trainer) -> bool:
+    """Whether a validation follows this batch by schedule."""
+    if trainer.val_check_batch is None:
+        return True  # validation by the clock: nobody knows
+    stops, trainer.should_stop = trainer.should_stop, False  # a stop is followed by a validation, too
+    try:
+        fetcher = trainer.fit_loop._data_fetcher
+        return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+    finally:
+        trainer.should_stop = stops
+
+
+def accumulating(trainer: lightning.Trainer) -> bool:
+    """Whether gradients of earlier batches wait for more batches before the next optimizer step."""
+    return trainer.accumulate_grad_batches > 1 and trainer.fit_loop._should_accumulate()
+
+
+def ends_within_epoch(trainer: lightning.Trainer) -> bool:
+    """Whether training ends here although the epoch has more batches."""
+    return trainer.should_stop and trainer.fit_loop._can_stop_early and not epoch_ends_next(trainer)

@@ -1,0 +1,191 @@
+"""Going on with a run: from which checkpoint, and whether the config is still the same where it has to be."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
+
+CHECKPOINT_FOLDER = "checkpoints"  # in the output folder, see conf/callbacks/default.yaml
+
+# Parts of training_module that take effect in a resumed run; everything else there is what the checkpoint says.
+_HONOURED = (
+    "train_metrics",
+    "val_metrics",
+    "test_metrics",
+    "ema_decay",
+    "model.kernel",
+    "on_non_finite",
+    "max_skipped_steps",
+)
+_FIXED = ("data.seed", "trainer.accumulate_grad_batches")
+_SAME = 1e-9  # relative; statistics of the same data differ that much between machines
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """A checkpoint that a run goes on from.
+
+    Attributes:
+        path: The file.
+        content: What is in it.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """The entry of this package."""
+        entry: Mapping[str, Any] = self.content[CHECKPOINT_KEY]
+        return entry
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that were done."""
+        return int(self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+    @property
+    def step(self) -> int:
+        """Number of optimizer steps that were done."""
+        return int(self.content["global_step"])
+
+    def describe(self) -> str:
+        """Where the run goes on."""
+        return f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done"
+
+
+def find(config: DictConfig, folder: Path) -> Resumption | None:
+    """The checkpoint that the config asks for: ``ckpt_path``, or with ``resume: auto`` the newest in the output folder.
+
+    Args:
+        config: The composed config.
+        folder: The output folder.
+
+    Returns:
+        None if the run begins anew.
+
+    Raises:
+        ConfigError: If both are given, or ``resume`` is something else.
+        ModelFileError: If the checkpoint cannot be read.
+    """
+    path, resume = config.get("ckpt_path"), config.get("resume")
+    if resume not in (None, "auto"):
+        raise ConfigError(f"resume is {resume!r}", "write resume=auto, or give ckpt_path: the path of a checkpoint")
+    if path is not None and resume is not None:
+        raise ConfigError("ckpt_path and resume are both given", "leave one of them out")
+    if path is not None:
+        return Resumption(Path(path), read_checkpoint(path))
+    return _newest(folder / CHECKPOINT_FOLDER) if resume == "auto" else None
+
+
+def _newest(folder: Path) -> Resumption | None:
+    """Of the whole checkpoints in a folder, the one with the most steps, and of these the last that was written."""
+    found: list[tuple[int, int, Resumption]] = []
+    broken: list[ModelFileError] = []
+    for path in sorted(folder.glob("[!.]*.ckpt")):
+        try:
+            resumption = Resumption(path, read_checkpoint(path))
+        except ModelFileError as error:
+            broken.append(error)
+            continue
+        found.append((resumption.step, path.stat().st_mtime_ns, resumption))
+    if broken and not found:
+        raise broken[0]
+    return max(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def check_same_run(resumption: Resumption, config: Mapping[str, Any], train_set: GraphDataset) -> None:
+    """Refuse what differs from the resumed run and would be ignored, because the checkpoint decides it.
+
+    Limits of training, callbacks, loggers, validation and test data, metrics and devices may change; they take effect.
+
+    Args:
+        resumption: The checkpoint.
+        config: The resolved config of this run.
+        train_set: The training data of this run.
+
+    Raises:
+        ConfigError: For such a difference, naming the key.
+    """
+    earlier = resumption.own.get("config")
+    if not isinstance(earlier, Mapping):
+        return
+    known = resumption.own.get("train_set")
+    if known is not None and known != fingerprint(train_set):
+        raise ConfigError(
+            f"the training data is not that of the run that {resumption.path} is of ({len(train_set)} frames now)",
+            "give the same data with the same data.val, data.test and data.split_seed, or start a new run",
+        )
+    before, now = _flat(earlier), _flat(config)
+    for key in sorted(before.keys() | now.keys()):
+        if _is_fixed(key) and not _same(before.get(key), now.get(key)):
+            raise ConfigError(
+                f"{key} was {_text(before.get(key))} in the run that {resumption.path} is of, and is "
+                f"{_text(now.get(key))} now; a resumed run goes on with what the checkpoint holds",
+                f"set it back, {key}={_text(before.get(key))}, or start a new run",
+            )
+    max_epochs = now.get("trainer.max_epochs")
+    if isinstance(max_epochs, int) and -1 < max_epochs < resumption.epochs:
+        raise ConfigError(
+            f"trainer.max_epochs is {max_epochs}, but {resumption.path} has done {resumption.epochs} epochs",
+            "give a larger number",
+        )
+
+
+def tell_how(console: Console, folder: Path, stopped_by: signal.Signals) -> None:
+    """Say that training was stopped, and how to go on."""
+    last = folder / CHECKPOINT_FOLDER / "last.ckpt"
+    how = f"go on with ckpt_path={last}, or resume=auto in the same output folder" if last.is_file() else "begin anew"
+    console.print(f"stopped by {stopped_by.name}; {how}", markup=False, highlight=False, soft_wrap=True)
+
+
+def fingerprint(dataset: GraphDataset) -> str:
+    """A number that tells data sets apart: of species, positions, cells and labels of all frames, in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for frame in dataset.frames:
+        for name in sorted(frame):
+            if not name.startswith("edge"):
+                digest.update(name.encode())
+                digest.update(frame[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _is_fixed(key: str) -> bool:
+    if not key.startswith("training_module."):
+        return key in _FIXED
+    part = key.removeprefix("training_module.")
+    return not any(part == honoured or part.startswith(f"{honoured}.") for honoured in _HONOURED)
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``; what is null is left out, like what is not there."""
+    if not isinstance(config, Mapping):
+        return {} if config is None else {prefix: config}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, int | float) and isinstance(b, int | float) and not isinstance(a, bool):
+        return math.isclose(a, b, rel_tol=_SAME)
+    return bool(a == b)
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)

@@ -1,0 +1,373 @@
+"""A resumed run is the run that was never stopped, bit for bit: weights, optimizer, schedules, loops, history.
+
+14 frames in batches of 5 are 3 steps an epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.train.module import EMALightningModule
+from nequip_like.workflow.train import TrainingResult, train
+
+EPOCHS = 4
+# The plateau has no patience, so it acts.
+RESTLESS = (
+    "training_module.lr_scheduler.scheduler.patience=0",
+    "training_module.lr_scheduler.scheduler.threshold=0.2",
+)
+Run = Callable[..., TrainingResult]
+
+
+class KillAt(lightning.Callback):
+    """Sends a signal to the first process while the n-th batch is computed."""
+
+    def __init__(self, number: int, batch: int) -> None:
+        self.number, self.batch, self.seen = number, batch, 0
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        self.seen += 1
+        if self.seen == self.batch and trainer.global_rank == 0:
+            os.kill(os.getpid(), self.number)
+
+
+class NoisyModule(EMALightningModule):
+    """Draws from torch's, numpy's and Python's generators at each step, and lets it act on the weights."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        import random
+
+        import numpy as np
+
+        noise = torch.rand(()) + np.random.random() + random.random()
+        return super().training_step(batch, batch_idx) * noise.item()
+
+
+@pytest.fixture
+def run(compose: Any, tmp_path: Path) -> Run:
+    """Train into a folder: ``run("whole", "trainer.max_epochs=4", callbacks={...})``."""
+
+    def run(name: str, *overrides: str, callbacks: dict[str, Any] | None = None) -> TrainingResult:
+        folder = tmp_path / name
+        restless = () if "lr_scheduler=cosine" in overrides else RESTLESS
+        always = ("run=[train]", "trusted_packages=[tests]", f"trainer.max_epochs={EPOCHS}", f"output_dir={folder}")
+        config = compose(*always, *restless, *overrides)
+        OmegaConf.set_struct(config, False)
+        for key, callback in (callbacks or {}).items():
+            config.callbacks[key] = callback
+        return train(config)
+
+    return run
+
+
+def often(folder: Path, every: int = 1) -> dict[str, Any]:
+    """A checkpoint after every step."""
+    return {
+        "often": {
+            "_target_": "nequip_like.train.checkpoints.ResumableCheckpoint",
+            "dirpath": str(folder / "often"),
+            "filename": "step-{step}",
+            "auto_insert_metric_name": False,
+            "every_n_train_steps": every,
+            "save_top_k": -1,
+        }
+    }
+
+
+def content(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def last(folder: Path) -> dict[str, Any]:
+    return content(folder / "checkpoints" / "last.ckpt")
+
+
+# Where it was written and where it came from; how often Lightning restarted is no part of the result either.
+NOT_COMPARED = ("config", "overrides", "dirpath", "best_model_path", "best_k_models", "kth_best_model_path")
+
+
+def differences(one: Any, two: Any, where: str = "") -> list[str]:
+    """Keys of everything that differs by as much as a bit."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        keys = [key for key in one.keys() | two.keys() if key not in NOT_COMPARED]
+        if only := sorted(str(key) for key in one.keys() ^ two.keys() if key not in NOT_COMPARED):
+            return [f"{where}: only in one: {only}"]
+        return [found for key in keys for found in differences(one[key], two[key], f"{where}.{key}")]
+    if isinstance(one, list | tuple) and isinstance(two, list | tuple):
+        if len(one) != len(two):
+            return [f"{where}: {len(one)} and {len(two)} entries"]
+        return [found for i in range(len(one)) for found in differences(one[i], two[i], f"{where}[{i}]")]
+    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
+        same = one.shape == two.shape and one.dtype == two.dtype and torch.equal(one, two)
+        return [] if same else [f"{where}: {one} and {two}"[:200]]
+    both_nan = isinstance(one, float) and isinstance(two, float) and math.isnan(one) and math.isnan(two)
+    return [] if one == two or both_nan else [f"{where}: {one!r} and {two!r}"]
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    assert differences(last(one), last(two)) == []
+    assert history(one) == history(two)
+    best = [folder / "checkpoints" / "best.ckpt" for folder in (one, two)]
+    assert best[0].is_file() == best[1].is_file()
+    if best[0].is_file():
+        assert differences(content(best[0]), content(best[1])) == []
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv without their gaps."""
+    with (folder / "metrics.csv").open() as file:
+        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+# --- every row of the table: how it is trained, and from which checkpoint it goes on
+
+WAYS = {
+    "plateau": (),
+    "plateau by steps": (
+        "training_module.lr_scheduler.interval=step",
+        "training_module.lr_scheduler.frequency=2",
+        "trainer.val_check_interval=1",
+    ),
+    "without EMA": ("training_module=default",),
+    "cosine by epochs": ("lr_scheduler=cosine",),
+    "two workers": ("data.num_workers=2",),
+    "accumulation": ("trainer.accumulate_grad_batches=2",),
+    "validation within the epoch": ("trainer.val_check_interval=2",),
+    "validation after each step": ("trainer.val_check_interval=1",),
+    "validation every second epoch": ("trainer.check_val_every_n_epoch=2",),
+    "accumulation and validation within": ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=1"),
+    "AdamW": ("optimizer=adamw",),
+    "random numbers": ("training_module._target_=tests.workflow.test_resume.NoisyModule",),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*was written over later")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("steps", [(1, 3, 5), pytest.param((2, 4, 6, 7), marks=pytest.mark.slow)])
+def test_resumed_is_uninterrupted(way: str, steps: tuple[int, ...], run: Run, tmp_path: Path) -> None:
+    """From within an epoch, from its end, and from a validation."""
+    whole = run("whole", *WAYS[way], callbacks=often(tmp_path / "whole")).folder
+    written = 2 * EPOCHS if "accumulation" in way else 3 * EPOCHS
+    assert len(list((whole / "often").iterdir())) == written
+    for step in steps:
+        name, checkpoint = f"from {step}", whole / "often" / f"step-{step}.ckpt"
+        rest = run(name, f"ckpt_path='{checkpoint}'", *WAYS[way], callbacks=often(tmp_path / name)).folder
+        assert differences(last(whole), last(rest)) == [], step
+        assert history(whole) == history(rest), step
+
+
+# --- where training is stopped
+
+STOPS = {
+    "end of an epoch": ("trainer.max_epochs=2",),
+    "steps, within an epoch": ("trainer.max_steps=5",),
+    "steps, at the end of an epoch": ("trainer.max_steps=6",),
+    "steps, at a validation": ("trainer.max_steps=5", "trainer.val_check_interval=2"),
+    "steps, while accumulating": ("trainer.max_steps=3", "trainer.accumulate_grad_batches=2"),
+}
+# These go on until the end; the others are part of how it is trained.
+LIMITS = ("trainer.max_epochs", "trainer.max_steps")
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("same_folder", [True, False], ids=["same folder", "other folder"])
+def test_stopped_and_resumed(stop: str, same_folder: bool, run: Run, tmp_path: Path) -> None:
+    way = [setting for setting in STOPS[stop] if not setting.startswith(LIMITS)]
+    whole = run("whole", *way).folder
+    part = run("part", *STOPS[stop]).folder
+    assert last(part)["global_step"] == {"end of an epoch": 6}.get(stop, int(STOPS[stop][0].split("=")[1]))
+    before = history(part)
+    if same_folder:
+        rest = run("part", "resume=auto", *way).folder
+    else:
+        rest = run("rest", f"ckpt_path={part}/checkpoints/last.ckpt", *way).folder
+        assert history(part) == before
+    assert_same_run(whole, rest)
+
+
+def test_steps_as_the_only_limit(run: Run) -> None:
+    """Twice stopped by steps, without a limit of epochs, the second time at the end of an epoch."""
+    whole = run("whole", "trainer.max_steps=8", "trainer.max_epochs=null").folder
+    for steps in (4, 6, 8):
+        rest = run("rest", f"trainer.max_steps={steps}", "trainer.max_epochs=null", "resume=auto").folder
+        assert last(rest)["global_step"] == steps
+    assert_same_run(whole, rest)
+    assert last(whole)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("batch", [5, 6])
+def test_stopped_by_a_signal(number: int, batch: int, run: Run, capsys: pytest.CaptureFixture) -> None:
+    """The step is finished, a checkpoint written, the best model exported; tests are left for the run that goes on."""
+    handlers = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    whole = run("whole", "run=[train,test]")
+    killer = {"_target_": "tests.workflow.test_resume.KillAt", "number": int(number), "batch": batch}
+    part = run("part", "run=[train,test]", callbacks={"kill": killer})
+    assert part.stopped_by == number
+    assert f"stopped by {part.stopped_by.name}; go on with ckpt_path=" in " ".join(capsys.readouterr().out.split("\n"))
+    assert last(part.folder)["global_step"] == batch
+    assert part.model_file is not None
+    assert not (part.folder / "metrics.json").exists()
+    assert {known: signal.getsignal(known) for known in handlers} == handlers
+    rest = run("part", "run=[train,test]", "resume=auto")
+    assert rest.stopped_by is None
+    assert_same_run(whole.folder, rest.folder)
+    assert rest.metrics == whole.metrics
+
+
+def test_out_of_time(run: Run) -> None:
+    """A limit of no seconds is reached after the first step. Time before a resume does not count."""
+    whole = run("whole").folder
+    for steps in (1, 2, 3):
+        assert last(run("rest", "trainer.max_time=00:00:00:00", "resume=auto").folder)["global_step"] == steps
+    rest = run("rest", "resume=auto", "trainer.max_time=00:01:00:00").folder
+    assert_same_run(whole, rest)
+
+
+def test_early_stopping_within_an_epoch(run: Run) -> None:
+    """Stopped at a validation in the middle of an epoch; with more patience the run goes on from there."""
+    way = ("trainer.val_check_interval=1", "monitored_metric=val0_epoch/weighted_sum")
+    never = ("callbacks.early_stopping.min_delta=1e9",)
+    stopped = run("part", *way, *never, "callbacks.early_stopping.patience=3").folder
+    assert last(stopped)["global_step"] == 4
+    assert last(stopped)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 1
+    rest = run("part", *way, *never, "callbacks.early_stopping.patience=7", "resume=auto").folder
+    assert_same_run(run("whole", *way, *never, "callbacks.early_stopping.patience=7").folder, rest)
+    assert last(rest)["global_step"] == 8
+
+
+# --- resume: auto
+
+
+def test_auto_begins_if_there_is_nothing(run: Run) -> None:
+    assert last(run("new", "resume=auto").folder)["global_step"] == 12
+
+
+def test_auto_in_a_finished_run_only_tests(run: Run) -> None:
+    first = run("run", "run=[train,test]")
+    again = run("run", "run=[val,train,test]", "resume=auto")
+    assert again.metrics["test0_epoch/forces_rmse"] == first.metrics["test0_epoch/forces_rmse"]
+    assert_same_run(first.folder, again.folder)
+
+
+def test_auto_takes_the_newest_whole_checkpoint(run: Run, tmp_path: Path) -> None:
+    """A damaged file does not stop it, a half-written one is removed."""
+    whole = run("whole").folder
+    part = run("part", "trainer.max_epochs=2").folder / "checkpoints"
+    (part / "damaged.ckpt").write_bytes((part / "last.ckpt").read_bytes()[:-100])
+    (part / ".last.123.ckpt").write_bytes(b"PK")
+    older = content(part / "best.ckpt")
+    older["global_step"] = 1
+    torch.save(older, part / "older.ckpt")
+    assert_same_run(whole, run("part", "resume=auto").folder)
+    assert not (part / ".last.123.ckpt").exists()
+
+
+def test_auto_with_damaged_checkpoints_only(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").write_bytes(b"PK")
+    with pytest.raises(ModelFileError, match=r"last\.ckpt is no checkpoint, or is cut off or damaged"):
+        run("run", "resume=auto")
+
+
+def test_config_of_a_run_folder_resumes_it(run: Run, compose: Any, tmp_path: Path) -> None:
+    """The config.yaml that a run left behind is whole: it goes on in its folder."""
+    whole = run("whole").folder
+    part = run("part", "trainer.max_epochs=2").folder
+    config = OmegaConf.load(part / "config.yaml")
+    config.resume, config.trainer.max_epochs = "auto", EPOCHS
+    assert_same_run(whole, train(config).folder)
+
+
+# --- a changed config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training_module.optimizer.lr=0.1", r"training_module\.optimizer\.lr was 0\.005 .* and is 0\.1 now"),
+        ("training_module.loss.coeffs.forces=3", r"training_module\.loss\.coeffs\.forces was 1\.0 .* and is 3 now"),
+        ("training_module.lr_scheduler.scheduler.factor=0.1", r"lr_scheduler\.scheduler\.factor was 0\.6"),
+        ("training_module.lr_scheduler.frequency=2", r"lr_scheduler\.frequency was 1"),
+        ("lr_scheduler=cosine", r"training_module\.lr_scheduler\..* was"),
+        ("model.polynomial_cutoff_p=8", r"training_module\.model\.polynomial_cutoff_p was 6"),
+        ("model.num_features=8", r"training_module\.model\.num_features was 4"),
+        ("cutoff_radius=3.9", r"training_module\.model\.r_max was 4\.0"),
+        ("model.per_type_energy_scales=2.0", r"training_module\.model\.per_type_energy_scales was"),
+        ("model.pair_potential={_target_: nequip_like.nn.pair_potential.ZBL}", r"pair_potential\._target_ was null"),
+        ("training_module=default", r"training_module\._target_ was .*EMA"),
+        ("data.seed=1", r"data\.seed was 0"),
+        ("trainer.accumulate_grad_batches=2", r"trainer\.accumulate_grad_batches was 1"),
+        ("data.split_seed=1", r"the training data is not that of the run"),
+        ("data.val=4", r"the training data is not that of the run .*\(15 frames now\)"),
+        ("trainer.max_epochs=1", r"trainer\.max_epochs is 1, but .* has done 2 epochs"),
+        ("resume=maybe", r"resume is 'maybe'"),
+    ],
+)
+def test_changes_that_are_refused(change: str, message: str, run: Run, part: Path) -> None:
+    before = history(part)
+    with pytest.raises(ConfigError, match=message):
+        run(part.name, *([] if change.startswith("resume") else ["resume=auto"]), change)
+    assert history(part) == before
+
+
+@pytest.fixture
+def part(run: Run) -> Path:
+    """A run that was stopped after two of four epochs."""
+    return run("part", "trainer.max_epochs=2").folder
+
+
+def test_the_advice_is_what_to_type(run: Run, part: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run("part", "resume=auto", "training_module.optimizer.lr=0.1")
+    assert caught.value.advice == "set it back, training_module.optimizer.lr=0.005, or start a new run"
+
+
+def test_checkpoint_and_auto_exclude_each_other(run: Run, part: Path) -> None:
+    with pytest.raises(ConfigError, match="ckpt_path and resume are both given"):
+        run("part", "resume=auto", f"ckpt_path={part}/checkpoints/last.ckpt")
+
+
+def test_changes_that_take_effect(run: Run, part: Path) -> None:
+    """Limits, patience, validation batches, metrics, batch size and EMA decay are those of the new config."""
+    result = run(
+        "part",
+        "resume=auto",
+        "trainer.max_epochs=3",
+        "callbacks.early_stopping.patience=1",
+        "data.val_batch_size=1",
+        "data.batch_size=7",
+        "training_module.ema_decay=0",
+        "training_module.val_metrics.coeffs.forces_rmse=3",
+        "training_module.train_metrics=${training_module.val_metrics}",
+    )
+    state = last(result.folder)
+    assert state["global_step"] == 6 + 2
+    stopping = next(value for name, value in state["callbacks"].items() if "EarlyStopping" in name)
+    assert stopping["patience"] == 1
+    for name, weight in state["state_dict"].items():
+        if name.startswith("model."):
+            assert torch.equal(state["state_dict"][f"ema.module.{name.removeprefix('model.')}"], weight)
+    final = result.metrics
+    assert final["val0_epoch/weighted_sum"] == pytest.approx(
+        0.25 * final["val0_epoch/per_atom_energy_rmse"] + 0.75 * final["val0_epoch/forces_rmse"], rel=1e-12
+    )
+
+
+def test_other_batches_within_an_epoch_are_refused(run: Run) -> None:
+    run("part", "trainer.max_steps=4")
+    with pytest.raises(ConfigError, match="within an epoch of steps of 5 frames; now a step has 7"):
+        run("part", "resume=auto", "data.batch_size=7")
