@@ -185,5 +185,6 @@ def test_index_lists_the_pages():
         "fields",
         "files",
         "metrics",
+        "resuming",
         "statistics",
     }

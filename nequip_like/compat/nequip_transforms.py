@@ -1,0 +1,125 @@
+"""NequIP's ``data.transforms`` (checked against 0.19.1): what each of them means for our readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nequip_like.compat.nequip_names import class_name
+from nequip_like.compat.nequip_values import check_same_types, list_of, mapping_of, radius
+from nequip_like.errors import ConfigError, closest_hint
+
+_SAME_HERE = {
+    "VirialToStressTransform": "a virial becomes a stress when it is read",
+    "AddNaNStressTransform": "a stress that a frame lacks is NaN in any case",
+    "NonPeriodicCellTransform": "structures need no cell",
+    "SortedNeighborListTransform": "neighbour lists are always sorted",
+    "DatasetIndexTransform": "nothing here reads the index of a data set",
+}
+KNOWN = (
+    "ChemicalSpeciesToAtomTypeMapper",
+    "NeighborListTransform",
+    "NeighborListPruneTransform",
+    "StressSignFlipTransform",
+    *_SAME_HERE,
+)
+_NEIGHBOR_KEYS = ("_target_", "r_max", "per_edge_type_cutoff", "type_names", "backend", "backend_kwargs")
+_MAPPER_KEYS = ("_target_", "model_type_names", "chemical_species_to_atom_type_map", "chemical_symbols")
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What is left of the transforms.
+
+    Attributes:
+        r_max: Cutoff of the neighbour lists, Angstrom; None if no transform makes one.
+        pair_cutoffs: Smaller cutoffs of pairs of types, as NequIP writes them.
+        stress_sign: ``compression`` if a positive stress in the file means compression.
+    """
+
+    r_max: float | None = None
+    pair_cutoffs: Mapping[str, Any] | None = None
+    stress_sign: str | None = None
+
+
+def effects_of(transforms: Any, type_names: Sequence[str], notes: list[str]) -> Effects:
+    """Go through the transforms.
+
+    Args:
+        transforms: The list of the config.
+        type_names: The model's types.
+        notes: What a user should know is added here.
+
+    Raises:
+        ConfigError: If a transform is unknown, or contradicts the model.
+    """
+    effects = Effects()
+    transforms = list_of("data.transforms", transforms)
+    for transform in transforms:
+        target = transform.get("_target_") if isinstance(transform, Mapping) else None
+        name = class_name(target)
+        if name == "ChemicalSpeciesToAtomTypeMapper":
+            _check_mapper(transform, type_names)
+        elif name in ("NeighborListTransform", "NeighborListPruneTransform"):
+            effects = _neighbors(effects, transform, type_names, notes)
+        elif name == "StressSignFlipTransform":
+            _check_flip(transforms)
+            effects = replace(effects, stress_sign="compression")
+        elif name in _SAME_HERE:
+            text = f"{name} is not needed: {_SAME_HERE[name]}"
+            if text not in notes:
+                notes.append(text)
+        else:
+            raise ConfigError(
+                f"data.transforms: there is no {target or transform} here",
+                f"{closest_hint(name, KNOWN)}known are {', '.join(KNOWN)}",
+            )
+    return effects
+
+
+def _check_flip(transforms: Sequence[Any]) -> None:
+    """A flipped stress out of a virial is a virial of the other sign, which has no name here."""
+    names = [class_name(transform.get("_target_")) for transform in transforms if isinstance(transform, Mapping)]
+    if "VirialToStressTransform" in names or names.count("StressSignFlipTransform") > 1:
+        raise ConfigError(
+            f"data.transforms has {', '.join(name for name in names if 'Stress' in name)}",
+            "flip a stress once; a virial of the other sign has to be changed in the file, to -volume * stress",
+        )
+
+
+def _check_mapper(transform: Mapping[str, Any], type_names: Sequence[str]) -> None:
+    _check_keys(transform, _MAPPER_KEYS)
+    for key in ("model_type_names", "chemical_symbols"):
+        check_same_types("ChemicalSpeciesToAtomTypeMapper", transform.get(key), type_names)
+    key = "chemical_species_to_atom_type_map"
+    mapping = mapping_of(key, transform.get(key))
+    changed = {str(species): kind for species, kind in mapping.items() if species != kind}
+    if changed:
+        species, kind = next(iter(changed.items()))
+        raise ConfigError(
+            f"ChemicalSpeciesToAtomTypeMapper makes the type '{kind}' of {species}",
+            "types are chemical species here: name them by their symbols in model.type_names",
+        )
+
+
+def _neighbors(effects: Effects, transform: Mapping[str, Any], type_names: Sequence[str], notes: list[str]) -> Effects:
+    _check_keys(transform, _NEIGHBOR_KEYS)
+    name = class_name(transform["_target_"])
+    r_max = radius(f"r_max of {name}", transform.get("r_max"))
+    check_same_types(name, transform.get("type_names"), type_names)
+    if transform.get("backend") or transform.get("backend_kwargs"):
+        text = "the backend of the neighbour list has no effect: it is vesin's, and the list is the same"
+        if text not in notes:
+            notes.append(text)
+    smallest = r_max if effects.r_max is None else min(effects.r_max, r_max)
+    return replace(effects, r_max=smallest, pair_cutoffs=transform.get("per_edge_type_cutoff") or effects.pair_cutoffs)
+
+
+def _check_keys(transform: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in transform:
+        if key not in known:
+            raise ConfigError(
+                f"{class_name(transform['_target_'])} has the unknown argument '{key}'",
+                f"{closest_hint(key, known)}known are {', '.join(known[1:])}",
+            )
