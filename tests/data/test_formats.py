@@ -25,7 +25,7 @@ TEXT = "2\nenergy=-1.5\nO 0 0 0\nH 1 0 0\n2\nenergy=-2.5\nO 0 0 0\nH 1 0 0\n"
         ("mixed.xyz", TEXT.replace("\n", "\r\n", 3).encode()),
         ("latin.xyz", TEXT.replace("energy", "note=\xc5 energy").encode("latin-1")),
         ("no_end.xyz", TEXT.rstrip("\n").encode()),
-        ("a.xyz.gz", gzip.compress(TEXT.encode())),
+        ("a.xyz.gz", gzip.compress(TEXT.encode(), mtime=0)),
         ("a.xyz.bz2", bz2.compress(TEXT.encode())),
         ("a.extxyz.xz", lzma.compress(TEXT.encode())),
         ("no_suffix", TEXT.encode()),
