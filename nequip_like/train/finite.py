@@ -12,10 +12,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
@@ -24,9 +23,9 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index
 from nequip_like.errors import TrainingError
-from nequip_like.train.comparison import is_distributed
 from nequip_like.train.metric_terms import WEIGHTED_SUM
 from nequip_like.train.metrics_manager import MetricsManager
+from nequip_like.train.process_states import of_all_processes
 
 Policy = Literal["stop", "skip"]
 MAX_NAMED = 4
@@ -276,11 +275,7 @@ def _weights_error(names: list[str], previous: Sequence[SeenBatch], origin: Orig
 
 
 def _all_processes(indices: list[int]) -> list[int]:
-    if not is_distributed():
-        return indices
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, indices)
-    return [index for part in gathered for index in part]
+    return [index for part in of_all_processes(indices) for index in part]
 
 
 def _listed(frames: Sequence[int], origin: Origin) -> str:

@@ -133,7 +133,11 @@ class NequIPLightningModule(GuardedModule):
         return loss if sums else loss * self.trainer.world_size
 
     def _training_managers(self) -> list[MetricsManager]:
-        return [manager for manager in (self.loss, self.train_metrics) if manager is not None]
+        return list(self._named_training_managers().values())
+
+    def _named_training_managers(self) -> dict[str, MetricsManager]:
+        named = {"loss": self.loss, "train_metrics": self.train_metrics}
+        return {name: manager for name, manager in named.items() if manager is not None}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Sum the gradients over processes and judge them, before they are clipped."""
@@ -254,13 +258,9 @@ class NequIPLightningModule(GuardedModule):
             return {}
         return {**self._logged_before, **{name: float(x) for name, x in self.trainer.callback_metrics.items()}}
 
-    def _epoch_managers(self) -> list[tuple[str, MetricsManager]]:
-        named = (("loss", self.loss), ("train_metrics", self.train_metrics))
-        return [(name, manager) for name, manager in named if manager is not None]
-
     def _own_state(self) -> dict[str, Any]:
         """What this process needs to go on from here, beside what all share."""
-        sums = {name: manager.running_state() for name, manager in self._epoch_managers()}
+        sums = {name: manager.running_state() for name, manager in self._named_training_managers().items()}
         state = {"epoch_sums": sums, "gradients": self._waiting_gradients(), "random": random_state()}
         return dict(apply_to_collection(state, Tensor, lambda tensor: tensor.detach().cpu().clone()))
 
@@ -305,7 +305,7 @@ class NequIPLightningModule(GuardedModule):
         own = of_this_process(saved["processes"])
         if own is None:
             return
-        for name, manager in self._epoch_managers():
+        for name, manager in self._named_training_managers().items():
             kept = own["epoch_sums"].get(name, {})
             if shapes(kept) == shapes(manager.running_state()):  # other metrics than before begin anew
                 manager.set_running_state(kept)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed
 
+from nequip_like.train.comparison import is_distributed
 
-def of_all_processes(state: dict[str, Any]) -> list[dict[str, Any]]:
+_State = TypeVar("_State")
+
+
+def of_all_processes(state: _State) -> list[_State]:
     """The states of all processes, in order. In a distributed run every process must call it."""
-    if not _distributed():
+    if not is_distributed():
         return [state]
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, state)
@@ -22,7 +26,7 @@ def of_all_processes(state: dict[str, Any]) -> list[dict[str, Any]]:
 
 def of_this_process(states: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The state of this process; None if the states are those of another number of processes."""
-    rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if _distributed() else (0, 1)
+    rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed() else (0, 1)
     return states[rank] if len(states) == size else None
 
 
@@ -52,7 +56,3 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 def shapes(state: Mapping[str, Any]) -> dict[str, Any]:
     """Shape of each tensor of a state, to tell states of different things apart."""
     return {name: getattr(value, "shape", None) for name, value in state.items()}
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
