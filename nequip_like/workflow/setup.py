@@ -11,6 +11,8 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -170,7 +172,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     if limits["max_steps"] > -1 and arguments.get("max_epochs") is None:
         arguments["max_epochs"] = -1
     callbacks.append(GracefulStop(**limits))
-    arguments["plugins"] = [WholeFileCheckpointIO(), *(arguments.get("plugins") or [])]
+    arguments["plugins"] = _plugins(arguments.get("plugins") or [])
     trainer: lightning.Trainer = instantiate(
         "trainer",
         {
@@ -186,6 +188,15 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         logger=_nodes("logger", config.get("logger"), Logger) or False,
     )
     return trainer
+
+
+def _plugins(given: Any) -> list[Any]:
+    plugins = [WholeFileCheckpointIO(), *(given if isinstance(given, list) else [given])]
+    if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        # Lightning would answer the signal before the time limit in its own way, and later go on from a file that
+        # happens to lie in the current folder.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
 
 
 def check_trainer(arguments: Mapping[str, Any]) -> None:

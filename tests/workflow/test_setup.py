@@ -1,6 +1,7 @@
 """From a config to the objects of a run: what fits together is built, what does not is refused with advice."""
 
 import pytest
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import OmegaConf
@@ -265,3 +266,15 @@ def test_output_folder_is_made(compose, tmp_path):
     folder = setup.output_folder(compose(f"output_dir={tmp_path / 'a' / 'b'}"))
     assert folder == tmp_path / "a" / "b"
     assert folder.is_dir()
+
+
+def test_slurm_is_left_to_our_own_signals(compose, monkeypatch):
+    """Lightning's answer to a signal is another one: see workflow/slurm.py and train/stopping.py."""
+    for name, value in (("SLURM_NTASKS", "1"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "mgo"), ("SLURM_PROCID", "0")):
+        monkeypatch.setenv(name, value)
+    for name in ("SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.setenv(name, "0")
+    trainer = setup.build_trainer(compose())
+    environment = trainer._accelerator_connector.cluster_environment
+    assert isinstance(environment, SLURMEnvironment)
+    assert environment.auto_requeue is False
