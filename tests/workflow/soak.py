@@ -1,8 +1,9 @@
 """Trains in one folder while the process is killed again and again, at any moment; see test_soak.py.
 
-    python soak.py CONFIG KILLS SEED LONGEST
+    python soak.py CONFIG KILLS SEED
 
-This process imports everything, and never trains: each attempt is a fork of it, which is quick to start.
+This process imports everything, and never trains: each attempt is a fork of it, which is quick to start. After the last
+kill the training may go on for twenty steps.
 """
 
 import os
@@ -11,15 +12,17 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from nequip_like.model.checkpoint_format import read_checkpoint
 from nequip_like.workflow.train import train
 
 
-def attempt(config_file: str) -> int:
+def attempt(config: DictConfig) -> int:
     """Train in a fork; returns its process id."""
     pid = os.fork()
     if pid:
@@ -27,16 +30,16 @@ def attempt(config_file: str) -> int:
     status = 1
     try:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
-        train(OmegaConf.load(config_file))
+        train(config)
         status = 0
     finally:
         os._exit(status)
 
 
-def finished(pid: int, seconds: float) -> bool:
-    """Wait for a process, for so long at most."""
+def ended(pid: int, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+    """Wait for a process, for so long at most, or until something else is the case."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and not until():
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             if status != 0:
@@ -46,24 +49,36 @@ def finished(pid: int, seconds: float) -> bool:
     return False
 
 
-def main(config_file: str, kills: int, seed: int, longest: float) -> None:
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def main(config: DictConfig, kills: int, seed: int) -> None:
     draw = random.Random(seed)
-    done = during_save = 0
-    folder = Path(OmegaConf.load(config_file).output_dir) / "checkpoints"
-    while done < kills:
-        pid = attempt(config_file)
-        if finished(pid, draw.uniform(0.0, longest)):
-            raise SystemExit(f"the training ended after {done} kills: make it longer")
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        done += 1
-        during_save += any(folder.glob(".*.ckpt")) if folder.is_dir() else 0
-    if not finished(attempt(config_file), 600):
+    folder = Path(config.output_dir) / "checkpoints"
+    begun = time.monotonic()
+    pid = attempt(config)
+    if ended(pid, 300, (folder / "often.ckpt").exists):
+        raise SystemExit("the training ended by itself")
+    kill(pid)
+    # Kills fall before the first step of an attempt as well as after it, however fast the machine is.
+    longest = 2.0 * (time.monotonic() - begun) + 0.5
+    during_save = 0
+    for _ in range(kills - 1):
+        pid = attempt(config)
+        if ended(pid, draw.uniform(0.0, longest)):
+            raise SystemExit("the training ended by itself")
+        kill(pid)
+        during_save += any(folder.glob(".*.ckpt"))
+    last = max(read_checkpoint(path)["global_step"] for path in folder.glob("[!.]*.ckpt"))
+    config.trainer.max_steps = last + 20
+    if not ended(attempt(config), 600):
         raise SystemExit("the training does not end")
-    print(f"kills {done} during a save {during_save}")
+    print(f"kills {kills} during a save {during_save} steps {last + 20}")
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    main(OmegaConf.load(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
