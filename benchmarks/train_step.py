@@ -76,7 +76,7 @@ def joined(frames: list[dict]) -> dict:
     }
 
 
-def worker(code: str, case: str, data: str, batch: int, threads: int) -> None:
+def worker(code: str, case: str, data: str, batch: int, threads: int, kernel: str) -> None:
     """Build the model of one code, then time one round for each line on standard input."""
     import time
     import warnings
@@ -86,7 +86,7 @@ def worker(code: str, case: str, data: str, batch: int, threads: int) -> None:
 
     torch.set_num_threads(threads)
     target = joined(read_batch(data, batch))
-    step, info = _ours(case, target) if code == "ours" else _nequip(case, target)
+    step, info = _ours(case, target, kernel) if code == "ours" else _nequip(case, target)
     first_loss = step()
     for _ in range(3):
         step()
@@ -100,13 +100,13 @@ def worker(code: str, case: str, data: str, batch: int, threads: int) -> None:
         print(json.dumps(times), flush=True)
 
 
-def _ours(case: str, target: dict) -> tuple:
+def _ours(case: str, target: dict, kernel: str) -> tuple:
     import torch
 
     from nequip_like.model import NequIPGNNModel
     from nequip_like.train import EnergyForceLoss
 
-    model = NequIPGNNModel(**ARCHITECTURE, **CASES[case])
+    model = NequIPGNNModel(**ARCHITECTURE, **CASES[case], kernel=kernel)
     loss = EnergyForceLoss(type_names=ARCHITECTURE["type_names"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
@@ -148,7 +148,7 @@ class Child:
 
     def __init__(self, python: str, code: str, case: str, options: argparse.Namespace) -> None:
         command = [python, __file__, "--worker", code, "--case", case, "--data", options.data]
-        command += ["--batch", str(options.batch), "--threads", str(options.threads)]
+        command += ["--batch", str(options.batch), "--threads", str(options.threads), "--kernel", options.kernel]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.info = json.loads(self._line())
 
@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=["l1", "l1_parity", "l2", "l2_parity"], choices=list(CASES))
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--kernel", default="auto", help="our model.kernel")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=5, help="steps a round")
     parser.add_argument("--json", type=Path)
@@ -188,7 +189,7 @@ def main() -> None:
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(options.worker, options.case, options.data, options.batch, options.threads)
+        worker(options.worker, options.case, options.data, options.batch, options.threads, options.kernel)
         return
 
     results = []

@@ -137,7 +137,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     learnable_shift: bool = False,
     convnet_nonlinearity_scalars: Mapping[str, str] | None = None,
     convnet_nonlinearity_gates: Mapping[str, str] | None = None,
-    kernel: Literal["auto", "batched", "reference"] = "auto",
+    kernel: Literal["auto", "batched", "fused", "reference"] = "auto",
 ) -> Potential:
     """NequIP with each layer spelt out.
 
@@ -170,7 +170,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
         learnable_shift: Self-connection in the first layer too; then an isolated atom's energy is learnt.
         convnet_nonlinearity_scalars: Activation of even ("e") and odd ("o") scalars.
         convnet_nonlinearity_gates: Activation of even and odd gates.
-        kernel: Convolution: "auto", "batched", or "reference".
+        kernel: Convolution: "auto", "batched", "fused" (CPU, needs a C compiler), or "reference".
 
     Raises:
         ConfigError: If an argument is out of range.

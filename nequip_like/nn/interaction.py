@@ -7,9 +7,8 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
 from nequip_like.nn.features import Features, Gate, Linear, SelfConnection, add, path_exists
-from nequip_like.nn.kernels.batched import BatchedConvolution
+from nequip_like.nn.kernels.choice import convolution
 from nequip_like.nn.kernels.paths import PathTable
-from nequip_like.nn.kernels.reference import ReferenceConvolution
 from nequip_like.nn.mlp import ScalarMLP
 
 
@@ -30,7 +29,7 @@ class InteractionLayer(nn.Module):
         self_connection: Whether atoms see their own features.
         resnet: Whether features are added to those that came in, where irreps allow.
         activations: Names of the activations of scalars and of gates, each for even ("e") and odd ("o").
-        kernel: "batched" or "reference".
+        kernel: "batched", "fused" or "reference".
         dtype: Element type of weights and features.
     """
 
@@ -60,9 +59,7 @@ class InteractionLayer(nn.Module):
 
         table = PathTable(irreps_in, l_max, self.gate.irreps_in)
         self.linear_in = Linear(irreps_in, irreps_in, dtype)
-        self.convolution: nn.Module = (
-            ReferenceConvolution(table) if kernel == "reference" else BatchedConvolution(table, dtype)
-        )
+        self.convolution = convolution(kernel, table, dtype)
         self.radial_mlp = ScalarMLP(num_radial, table.weight_numel, radial_mlp[0], radial_mlp[1], "silu", dtype)
         self.linear_out = Linear(table.irreps_out, self.gate.irreps_in, dtype)
         self.self_connection = (
