@@ -26,18 +26,26 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        _to_disk(partial)
-        partial.replace(path)
-        _to_disk(path.parent)
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            _to_disk(partial)
+            partial.replace(path)
+            _to_disk(path.parent)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says while a file is written into an :class:`OutputError` that names the file."""
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}", "look at the folder and its free space"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _to_disk(path: Path) -> None:

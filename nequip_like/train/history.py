@@ -12,7 +12,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from nequip_like.whole_files import written_whole
+from nequip_like.whole_files import output_errors, written_whole
 
 
 class HistoryLogger(CSVLogger):
@@ -46,14 +46,18 @@ class _Writer(ExperimentWriter):
                 self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
 
     def save(self) -> None:
-        """Append the rows; with a new column, write the whole file again."""
+        """Append the rows; with a new column, write the whole file again.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
         if not self.metrics:
             return
         path = Path(self.metrics_file_path)
         if self._record_new_keys() or not path.is_file():
             write_rows(path, [*(read_rows(path) if path.is_file() else []), *self.metrics], self.metrics_keys)
         else:
-            with path.open("a", newline="") as file:
+            with output_errors(path), path.open("a", newline="") as file:
                 csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
         self.metrics = []
 

@@ -25,6 +25,7 @@ from nequip_like.train.checkpoint_io import WholeFileCheckpointIO
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
 from nequip_like.train.strategy import SummedGradientsStrategy
+from nequip_like.whole_files import output_errors
 from nequip_like.workflow.values import own_error
 
 TASKS = ("train", "val", "test")
@@ -273,7 +274,12 @@ def provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, A
 
 
 def output_folder(config: DictConfig) -> Path:
-    """The folder that the run writes to, made if need be."""
+    """The folder that the run writes to, made if need be.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
     folder = Path(str(config.output_dir)).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -20,6 +20,7 @@ from nequip_like.report.curves import plot_curves
 from nequip_like.train.history import carry_over
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
+from nequip_like.whole_files import written_whole
 from nequip_like.workflow import checks, resume, setup, slurm, summary
 from nequip_like.workflow.config_check import check_config
 from nequip_like.workflow.resolvers import register_resolvers
@@ -201,7 +202,8 @@ def _save_config(folder: Path, info: Mapping[str, Any]) -> None:
     """Keep the resolved config beside the results, with the versions and the overrides above it."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
     head = f"# {versions}\n# overrides: {' '.join(info['overrides']) or 'none'}\n"
-    (folder / "config.yaml").write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
+    with written_whole(folder / "config.yaml") as partial:
+        partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 
+from nequip_like.errors import OutputError
 from nequip_like.train.history import HistoryLogger, carry_over, read_rows
 
 
@@ -42,3 +44,17 @@ def test_nothing_to_carry_over(content: str, tmp_path: Path) -> None:
     source.write_text(content)
     carry_over(source, tmp_path / "b.csv", 3)
     assert not (tmp_path / "b.csv").exists()
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    """What was written before stays; a line that was cut off is left out when the run goes on."""
+    logger = HistoryLogger(tmp_path)
+    logger.log_metrics({"a": 1.0}, step=0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*metrics\.csv: File too large"):
+            logger.log_metrics({"a": 2.0}, step=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.csv")] == ["0"]

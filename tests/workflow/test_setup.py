@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import OmegaConf
 
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError, DataError, OutputError
 from nequip_like.train import EMALightningModule, NequIPLightningModule, SummedGradientsStrategy
 from nequip_like.train.checkpoints import ResumableCheckpoint
 from nequip_like.workflow import setup
@@ -278,3 +278,9 @@ def test_slurm_is_left_to_our_own_signals(compose, monkeypatch):
     environment = trainer._accelerator_connector.cluster_environment
     assert isinstance(environment, SLURMEnvironment)
     assert environment.auto_requeue is False
+
+
+def test_output_folder_that_cannot_be_made(compose, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write .*/file/run: Not a directory"):
+        setup.output_folder(compose(f"output_dir={tmp_path / 'file' / 'run'}"))
