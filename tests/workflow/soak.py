@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -54,6 +55,10 @@ def kill(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
+def _half_written(folder: Path, pid: int) -> bool:
+    return any(folder.glob(f".*.{pid}.ckpt"))
+
+
 def main(config: DictConfig, kills: int, seed: int) -> None:
     draw = random.Random(seed)
     folder = Path(config.output_dir) / "checkpoints"
@@ -65,12 +70,14 @@ def main(config: DictConfig, kills: int, seed: int) -> None:
     # Kills fall before the first step of an attempt as well as after it, however fast the machine is.
     longest = 2.0 * (time.monotonic() - begun) + 0.5
     during_save = 0
-    for _ in range(kills - 1):
+    for number in range(1, kills):
         pid = attempt(config)
-        if ended(pid, draw.uniform(0.0, longest)):
+        half_written = partial(_half_written, folder, pid)
+        # Every second one hits a save, if there is one soon.
+        if ended(pid, draw.uniform(0.0, longest)) or (number % 2 and ended(pid, 2.0 * longest, half_written)):
             raise SystemExit("the training ended by itself")
         kill(pid)
-        during_save += any(folder.glob(".*.ckpt"))
+        during_save += half_written()
     last = max(read_checkpoint(path)["global_step"] for path in folder.glob("[!.]*.ckpt"))
     config.trainer.max_steps = last + 20
     if not ended(attempt(config), 600):
