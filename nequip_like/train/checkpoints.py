@@ -19,6 +19,7 @@ from torch import Tensor
 from nequip_like.errors import ConfigError, OutputError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.train.resume_points import ends_within_epoch, epoch_ends_next, validation_comes_next
+from nequip_like.whole_files import written_whole
 
 _PARTIAL = re.compile(r"\..*\.\d+\.ckpt")  # what a killed process leaves, see whole_files.written_whole
 
@@ -178,5 +179,5 @@ def _resumable_after_batch(trainer: lightning.Trainer) -> bool:
 @rank_zero_only
 def _copy(path: str, target: str) -> None:
     if Path(path).absolute() != Path(target).absolute():
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        with written_whole(target) as partial:
+            shutil.copyfile(path, partial)

@@ -56,11 +56,10 @@ class FusedConvolution(nn.Module):
         """Sum the weighted products over the neighbours of each atom; arguments as in the reference."""
         if harmonics.device.type != "cpu":
             raise ModelError("model.kernel is fused, which runs on CPUs only", "write model.kernel=batched")
-        edges = _Edges(len(features[0]), centre, neighbour)
-        if not edges.sorted:
+        if not bool((centre[1:] >= centre[:-1]).all()):
             order = torch.argsort(centre, stable=True)
-            harmonics, weights = harmonics[order], weights[order]
-            edges = _Edges(len(features[0]), centre[order], neighbour[order])
+            harmonics, weights, centre, neighbour = (part[order] for part in (harmonics, weights, centre, neighbour))
+        edges = _Edges(len(features[0]), centre, neighbour)
         return list(_Convolution.apply(self, edges, harmonics, weights, *features))
 
 
@@ -70,7 +69,6 @@ class _Edges:
     def __init__(self, atoms: int, centre: Tensor, neighbour: Tensor) -> None:
         self.atoms = atoms
         self.centre, self.neighbour = centre.contiguous(), neighbour.contiguous()
-        self.sorted = bool((self.centre[1:] >= self.centre[:-1]).all())
         self.row = _first_of_each(self.centre, atoms)
         self.order = torch.argsort(self.neighbour, stable=True)
         self.centre_of_sent = self.centre[self.order]
