@@ -70,7 +70,7 @@ def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
     name = str(error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, option = name.rpartition("/")
     if group and error.options:
-        options = [str(known) for known in error.options]
+        options = sorted(str(known) for known in error.options)
         return ConfigError(
             f"{group} has no option '{option}'", f"{closest_hint(option, options)}there are {', '.join(options)}"
         )
@@ -78,7 +78,9 @@ def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
         return ConfigError(f"there is no config '{name}'", f"make the file {name}.yaml beside your config")
     if not name:
         return ConfigError(_plain(first_line(error)), "give the folder of the config: --config-path FOLDER")
-    return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {', '.join(configs)}")
+    # In order of the alphabet: what a folder lists comes in another order on another file system.
+    there = ", ".join(sorted(configs))
+    return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {there}")
 
 
 def _composition(error: ConfigCompositionException, whole: DictConfig | None, groups: list[str]) -> ConfigError:
