@@ -1,8 +1,11 @@
-"""Time from typing the command to the end of the first training step, and of ``--help``.
+"""How long a user waits: for imports, for ``--help``, and from the command to the end of the first training step.
 
-    python benchmarks/startup.py [--repeats 5] [OVERRIDE ...]
+    python benchmarks/startup.py --peer nequip=/path/to/python/with/nequip --json out.json
 
-Runs ``nequip-train -cn tutorial`` in a temporary folder, with a callback that writes down when the first step ended.
+Every case runs in a process of its own, ours and the peer's in turn, round by round; one run before is not counted.
+``cpu`` is user and system time of that process, which other people's work on the machine changes less than ``wall``.
+``ratio`` is the peer's wall time over ours. The first step is that of a run with the same data, architecture, loss,
+optimizer and batch; a callback (first_step.py) writes down when it has ended, in the same way for both.
 """
 
 from __future__ import annotations
@@ -12,58 +15,194 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import lightning
+from command import machine, processors, pythons_of
+
+FOLDER = Path(__file__).parent
+DATA = FOLDER.parent / "tutorials" / "data" / "ethanol" / "train.xyz"
+CODES = ("nequip",)
+IMPORTS = {
+    # Names are taken out of the modules: some load them only then.
+    "import_torch": {"ours": "import torch", "nequip": "import torch"},
+    "import_package": {"ours": "import nequip_like", "nequip": "import nequip"},
+    "import_model": {
+        "ours": "from nequip_like.model import NequIPGNNModel",
+        "nequip": "from nequip.model import NequIPGNNModel",
+    },
+    "import_loss": {
+        "ours": "from nequip_like.train import EnergyForceLoss",
+        "nequip": "from nequip.train import EnergyForceLoss",
+    },
+    "import_train": {
+        "ours": "from nequip_like.train import EMALightningModule",
+        "nequip": "from nequip.train import EMALightningModule",
+    },
+    "import_ase": {
+        "ours": "from nequip_like.integrations.ase import NequIPCalculator",
+        "nequip": "from nequip.ase import NequIPCalculator",
+    },
+}
+CASES = (*IMPORTS, "help", "first_step", "first_step_tutorial")
+
+OURS = """\
+defaults: [train, _self_]
+run: [train]
+data: {{train: {data}, val: 10, batch_size: 5}}
+cutoff_radius: 5.0
+model: {{num_layers: 4, l_max: 1, parity: false, num_features: 32, radial_mlp_depth: 2, radial_mlp_width: 64}}
+trainer: {{accelerator: cpu}}
+trusted_packages: [first_step]
+callbacks: {{first_step: {{_target_: first_step.FirstStep}}}}
+"""
+NEQUIP = """\
+run: [train]
+types: [H, C, O]
+data:
+  _target_: nequip.data.datamodule.ASEDataModule
+  seed: 0
+  split_dataset: {{file_path: {data}, train: 0.98, val: 0.02}}
+  transforms:
+    - {{_target_: nequip.data.transforms.ChemicalSpeciesToAtomTypeMapper, model_type_names: "${{types}}"}}
+    - {{_target_: nequip.data.transforms.NeighborListTransform, r_max: 5.0}}
+  train_dataloader: {{_target_: torch.utils.data.DataLoader, batch_size: 5, shuffle: true}}
+  val_dataloader: {{_target_: torch.utils.data.DataLoader, batch_size: 10}}
+  stats_manager: {{_target_: nequip.data.CommonDataStatisticsManager, type_names: "${{types}}"}}
+trainer:
+  _target_: lightning.Trainer
+  accelerator: cpu
+  max_epochs: 1
+  num_sanity_val_steps: 0
+  logger: {{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: .}}
+  callbacks: [{{_target_: first_step.FirstStep}}]
+training_module:
+  _target_: nequip.train.EMALightningModule
+  loss: {{_target_: nequip.train.EnergyForceLoss, coeffs: {{total_energy: 1.0, forces: 1.0}}}}
+  val_metrics: {{_target_: nequip.train.EnergyForceMetrics, coeffs: {{total_energy_mae: 1.0, forces_mae: 1.0}}}}
+  optimizer: {{_target_: torch.optim.Adam, lr: 0.01}}
+  model:
+    _target_: nequip.model.NequIPGNNModel
+    seed: 1
+    model_dtype: float32
+    type_names: ${{types}}
+    r_max: 5.0
+    num_layers: 4
+    l_max: 1
+    parity: false
+    num_features: 32
+    radial_mlp_depth: 2
+    radial_mlp_width: 64
+    avg_num_neighbors: ${{training_data_stats:num_neighbors_mean}}
+    per_type_energy_scales: ${{training_data_stats:per_type_forces_rms}}
+    per_type_energy_shifts: ${{training_data_stats:per_atom_energy_mean}}
+"""
+CONFIGS = {"ours": OURS, "nequip": NEQUIP}
+TUTORIAL = ["-cn", "tutorial", "run=[train]", "trusted_packages=[first_step]"]
+TUTORIAL += ["+callbacks.first_step._target_=first_step.FirstStep"]
+
+Times = dict[str, float]
 
 
-class FirstStep(lightning.Callback):
-    """Writes the wall time at which the first training step ended, and stops the run."""
+def timed(command: list[str], config: str | None = None, until_first_step: bool = False) -> Times:
+    """Wall and CPU seconds of a process, all of it or up to the end of its first training step.
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: object) -> None:
-        """Called by Lightning."""
-        Path("first_step").write_text(str(time.time()))
-        trainer.should_stop = True
-        trainer.limit_val_batches = 0
-
-
-def first_step(overrides: list[str]) -> float:
-    """Seconds from the start of the process to the end of the first step."""
-    command = [sys.executable, "-m", "nequip_like.cli.train", "-cn", "tutorial", "run=[train]"]
-    command += ["trusted_packages=[startup]", "+callbacks.first_step._target_=startup.FirstStep", *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    Args:
+        command: The command; it runs in a folder of its own.
+        config: Content of the file ``config.yaml`` there.
+        until_first_step: Whether :class:`first_step.FirstStep` is part of the run, and tells.
+    """
+    path = os.pathsep.join(filter(None, (str(FOLDER), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path}
     with tempfile.TemporaryDirectory() as folder:
+        if config is not None:
+            (Path(folder) / "config.yaml").write_text(config)
         start = time.time()
-        subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-        return float((Path(folder) / "first_step").read_text()) - start
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            messages = process.stderr.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)  # it is waited for already
+        times = {"wall": time.time() - start, "cpu": usage.ru_utime + usage.ru_stime}
+        told = Path(folder) / "first_step.json"
+        if process.returncode or told.is_file() is not until_first_step:
+            raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}:\n{messages}")
+        if until_first_step:
+            times = json.loads(told.read_text())
+            times["wall"] -= start
+    return times
 
 
-def help_text() -> float:
-    """Seconds that ``--help`` takes."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "nequip_like.cli.train", "--help"], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+def measurement(case: str, code: str, python: str, data: Path, overrides: list[str]) -> Callable[[], Times] | None:
+    """What measures a case once; None if the code has no such case.
+
+    Args:
+        case: One of :data:`CASES`.
+        code: "ours" or a peer.
+        python: Its interpreter.
+        data: Structures with energies and forces of H, C and O.
+        overrides: For our runs.
+    """
+    script = str(Path(python).with_name("nequip-train"))
+    config = CONFIGS[code].format(data=data)
+    own = overrides if code == "ours" else []
+    if case in IMPORTS:
+        return lambda: timed([python, "-c", IMPORTS[case][code]])
+    if case == "help":
+        return lambda: timed([script, "--help"], config)  # NequIP's needs a config
+    if case == "first_step":
+        return lambda: timed([script, "-cn", "config", *own], config, until_first_step=True)
+    return (lambda: timed([script, *TUTORIAL, *own], until_first_step=True)) if code == "ours" else None
+
+
+def row_of(case: str, times: dict[str, list[Times]]) -> dict:
+    """Medians and spread of one case; ratios round by round."""
+    row: dict = {"case": case}
+    for code, rounds in times.items():
+        for kind in ("wall", "cpu"):
+            seconds = [one[kind] for one in rounds]
+            row |= {f"{code}_{kind}_s": statistics.median(seconds), f"{code}_{kind}_min_s": min(seconds)}
+    for code in [code for code in times if code != "ours"]:
+        ratios = [peer["wall"] / ours["wall"] for peer, ours in zip(times[code], times["ours"], strict=True)]
+        row |= {"peer": code, "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+    return row
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("overrides", nargs="*")
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="NAME=PYTHON", help="code and interpreter: nequip"
+    )
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--data", type=Path, default=DATA, help="labelled structures of H, C and O")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--override", action="append", default=[], help="for our runs: --override model.kernel=batched")
     options = parser.parse_args()
-    first = [first_step([*options.overrides, "trainer.max_steps=1"]) for _ in range(options.repeats)]
-    texts = [help_text() for _ in range(options.repeats)]
-    result = {
-        "first_step_s": {"min": min(first), "median": statistics.median(first), "max": max(first)},
-        "help_s": {"min": min(texts), "median": statistics.median(texts), "max": max(texts)},
-    }
-    print(json.dumps(result, indent=1))
+    pythons = pythons_of(parser, options, CODES)
+    result: dict = {"machine": machine(int(os.environ.get("OMP_NUM_THREADS") or processors())), "cases": []}
+    for case in options.cases:
+        found = {
+            code: measurement(case, code, python, options.data.absolute(), options.override)
+            for code, python in pythons.items()
+        }
+        measures = {code: measure for code, measure in found.items() if measure is not None}
+        for measure in measures.values():
+            measure()  # files are in memory, and compiled, afterwards
+        times: dict[str, list[Times]] = {code: [] for code in measures}
+        for _ in range(options.rounds):
+            for code, measure in measures.items():
+                times[code].append(measure())
+        row = row_of(case, times)
+        result["cases"].append(row)
+        print(" ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
     if options.json:
-        options.json.write_text(json.dumps(result))
+        options.json.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
@@ -25,6 +26,8 @@ from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.trust import check_hydra, user_packages
 
 PACKAGE = "pkg://nequip_like.conf"
+JOB_NAME = "train"  # ${hydra:job.name}; it names the log file
+HYDRA_VERSION = "1.3"  # whose behaviour we ask for
 _OPTIONS = ("--check", "--debug", "--migrate")
 
 
@@ -77,13 +80,8 @@ def compose(known: argparse.Namespace, folder: str) -> DictConfig:
     """
     register_configs()
     register_resolvers()
-    search_path = create_automatic_config_search_path(None, None, known.config_path or folder)
-    if known.config_dir is not None:
-        path = Path(known.config_dir).absolute()
-        if not path.is_dir():
-            raise ConfigError(f"there is no folder {path}", "give --config-dir a folder of configs")
-        search_path.prepend("command-line", f"file://{path}", anchor=SearchPathQuery(provider="schema"))
-    hydra = Hydra.create_main_hydra2(task_name="nequip-train", config_search_path=search_path)
+    version.setbase(HYDRA_VERSION)
+    hydra = Hydra.create_main_hydra2(task_name=JOB_NAME, config_search_path=search_path(known, folder))
     try:
         config = _composed(hydra, known, folder)
     finally:
@@ -92,6 +90,25 @@ def compose(known: argparse.Namespace, folder: str) -> DictConfig:
     check_hydra(OmegaConf.to_container(config.hydra, resolve=False), trusted)  # type: ignore[arg-type] # it is a mapping
     _resolve_hydra(config, trusted)
     return config
+
+
+def search_path(known: argparse.Namespace, folder: str) -> ConfigSearchPath:
+    """Where configs are looked up.
+
+    Args:
+        known: The parsed command line.
+        folder: Where to look if the command line names no other folder.
+
+    Raises:
+        ConfigError: If it names a folder that is not there.
+    """
+    found = create_automatic_config_search_path(None, None, known.config_path or folder)
+    if known.config_dir is not None:
+        path = Path(known.config_dir).absolute()
+        if not path.is_dir():
+            raise ConfigError(f"there is no folder {path}", "give --config-dir a folder of configs")
+        found.prepend("command-line", f"file://{path}", anchor=SearchPathQuery(provider="schema"))
+    return found
 
 
 def _composed(hydra: Hydra, known: argparse.Namespace, folder: str) -> DictConfig:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from nequip_like.cli.errors import run_cli
+from nequip_like.cli.quick_start import quick_start
 from nequip_like.errors import ConfigError
+from nequip_like.process_settings import keep_memory, shorten_waiting
 
 _EPILOG = """\
 examples:
@@ -30,8 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         key_mapping, units = _pairs("--key-mapping", arguments.key_mapping), _pairs("--units", arguments.units)
+        keep_memory()
+        shorten_waiting()
         # Imported here: torch takes seconds to import, and --help should not.
-        from nequip_like.workflow.test import test_model
+        with quick_start():
+            from nequip_like.workflow.test import test_model
 
         test_model(
             arguments.model,

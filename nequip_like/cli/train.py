@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.process_settings import keep_memory, shorten_waiting
 
 if TYPE_CHECKING:
+    import argparse
+
     from omegaconf import DictConfig
+
+    from nequip_like.workflow.config_check import CheckedConfig
 
 HELP = """nequip-train: train, validate and test a machine-learning interatomic potential.
 
@@ -48,19 +54,24 @@ def main() -> None:
     debug, check = "--debug" in arguments, "--check" in arguments
     rest = [argument for argument in arguments if argument not in ("--debug", "--check")]
 
+    keep_memory()
+    shorten_waiting()
     from nequip_like.cli.errors import run_cli
 
     if "--migrate" in arguments:
         sys.exit(run_cli(lambda: _migrate([argument for argument in rest if argument != "--migrate"]), debug=debug))
 
+    job = None
+
     def prepare() -> None:
+        nonlocal job
         sys.argv[1:] = _from_here(_by_path(rest))
-        _check_first(sys.argv[1:], check)
+        job = _check_first(sys.argv[1:], check)
 
     if code := run_cli(prepare, debug=debug):
         sys.exit(code)
     if not check:
-        _run(debug)
+        _run(job, debug)
 
 
 def _migrate(files: list[str]) -> None:
@@ -74,12 +85,24 @@ def _migrate(files: list[str]) -> None:
     print(migrated(files[0]), end="")
 
 
-def _check_first(arguments: list[str], only_check: bool) -> None:
+@dataclass(frozen=True)
+class _Job:
+    """One run, composed and checked."""
+
+    known: argparse.Namespace
+    config: DictConfig
+    checked: CheckedConfig
+
+
+def _check_first(arguments: list[str], only_check: bool) -> _Job | None:
     """Compose and check the config before Hydra makes a folder or calls anything that the config names.
 
     Args:
         arguments: The command line for Hydra.
         only_check: Print what would run.
+
+    Returns:
+        The run, if it is one, and nothing else is asked of Hydra.
 
     Raises:
         ConfigError: For the first mistake.
@@ -87,22 +110,27 @@ def _check_first(arguments: list[str], only_check: bool) -> None:
     from hydra.types import RunMode
 
     from nequip_like.cli.composition import compose, parse
+    from nequip_like.cli.job import is_single_run
     from nequip_like.cli.primary import check_primary
+    from nequip_like.cli.quick_start import quick_start
 
     known = parse(arguments)
     if known.hydra_help or known.shell_completion:
-        return
+        return None
     for folder in (known.config_dir, known.config_path or str(Path.cwd())):
         # A train.yaml is taken in by every other config.
         for name in dict.fromkeys((known.config_name or "train", "train")):
             if folder is not None:
                 check_primary(Path(folder) / f"{name.removesuffix('.yaml')}.yaml")
     composed = compose(known, str(Path.cwd()))
-    if only_check or not (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
-        _check_job(composed, only_check)
+    if not only_check and (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
+        return None
+    with quick_start():
+        checked = _check_job(composed, only_check)
+    return _Job(known, composed, checked) if is_single_run(known, composed) else None
 
 
-def _check_job(composed: DictConfig, show: bool) -> None:
+def _check_job(composed: DictConfig, show: bool) -> CheckedConfig:
     """Check what the job would get, and tell what it would do."""
     # Imported here, behind Hydra's own options, because torch takes its time.
     from omegaconf import open_dict
@@ -116,29 +144,34 @@ def _check_job(composed: DictConfig, show: bool) -> None:
     checked = check_config(_own_form(config, show))
     if show:
         print_plan(checked)
+    return checked
 
 
-def _run(debug: bool) -> None:
+def _run(job: _Job | None, debug: bool) -> None:
+    """Run what was checked; several runs, and what else is asked of Hydra, go its own way."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from nequip_like.cli.composition import register_configs
+    from nequip_like.cli.composition import HYDRA_VERSION, register_configs
     from nequip_like.cli.errors import run_cli
+    from nequip_like.cli.job import run_composed
+    from nequip_like.cli.quick_start import quick_start
 
     register_configs()
     started = False
 
-    @hydra.main(version_base="1.3", config_path=str(Path.cwd()), config_name="train")
-    def job(config: DictConfig) -> None:
+    def task(config: DictConfig) -> None:
         nonlocal started
         started = True
 
         def run() -> None:
             # Imported here, behind Hydra's own options, because torch takes its time.
-            from nequip_like.workflow.train import train
+            with quick_start():
+                from nequip_like.workflow.train import train
 
             _quiet_lightning()
-            result = train(_own_form(config, True), list(HydraConfig.get().overrides.task))
+            checked = None if job is None else job.checked
+            result = train(_own_form(config, True), list(HydraConfig.get().overrides.task), checked=checked)
             if result.stopped_by is not None:
                 sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
 
@@ -146,7 +179,10 @@ def _run(debug: bool) -> None:
             sys.exit(code)
 
     try:
-        job()
+        if job is None:
+            hydra.main(version_base=HYDRA_VERSION, config_path=str(Path.cwd()), config_name="train")(task)()
+        else:
+            run_composed(job.known, job.config, str(Path.cwd()), task)
     except SystemExit as end:
         # Before the job starts it is the command line or a config that Hydra, which says so, cannot understand.
         sys.exit(2 if end.code == 1 and not started else end.code)

@@ -22,7 +22,7 @@ from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
 from nequip_like.whole_files import written_whole
 from nequip_like.workflow import checks, resume, setup, slurm, summary
-from nequip_like.workflow.config_check import check_config
+from nequip_like.workflow.config_check import CheckedConfig, check_config
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -49,7 +49,7 @@ class TrainingResult:
     stopped_by: signal.Signals | None = None
 
 
-def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
+def train(config: DictConfig, overrides: Sequence[str] = (), *, checked: CheckedConfig | None = None) -> TrainingResult:
     """Run the tasks of a composed config.
 
     Tasks before ``train`` use the initial weights, tasks after it the best ones. With a checkpoint (``ckpt_path`` or
@@ -59,6 +59,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
     Args:
         config: The composed config, with the sections run, data, training_module, trainer.
         overrides: What was changed on the command line; kept with the results.
+        checked: What :func:`~nequip_like.workflow.config_check.check_config` found, if this config was checked already.
 
     Returns:
         Where the results are, and the metrics.
@@ -67,16 +68,16 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> TrainingResult:
         NequipLikeError: If the config or the data cannot be used.
     """
     try:
-        return _train(config, overrides)
+        return _train(config, overrides, checked)
     finally:
         register_resolvers()  # forgets the statistics of this run
 
 
-def _train(config: DictConfig, overrides: Sequence[str]) -> TrainingResult:
+def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig | None) -> TrainingResult:
     register_resolvers()
     config = config.copy()
     OmegaConf.set_struct(config, True)
-    run = check_config(config).tasks
+    run = (checked or check_config(config)).tasks
     folder = setup.output_folder(config)
     resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)

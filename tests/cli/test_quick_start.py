@@ -1,0 +1,100 @@
+"""What commands and modules leave unloaded, and what becomes of the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from nequip_like.cli.quick_start import quick_start
+
+# Each of these takes a second, or a good part of it.
+HEAVY = ("torch", "torch._dynamo", "lightning", "torchmetrics", "matplotlib", "scipy.stats", "scipy.optimize", "ase.io")
+
+
+def loaded_by(code: str) -> set[str]:
+    """The heavy modules that a piece of code loads, in a process of its own."""
+    code = f"{code}\nimport sys\nprint(*(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import nequip_like",
+        "import nequip_like.train",
+        "import nequip_like.cli.test, nequip_like.cli.train",
+        "import sys; sys.argv[1:] = ['--help']; from nequip_like.cli.train import main; main()",
+    ],
+)
+def test_nothing_heavy(code):
+    assert loaded_by(code) == set()
+
+
+@pytest.mark.parametrize(
+    "module", ["nequip_like.inference", "nequip_like.model", "nequip_like.integrations.ase", "nequip_like.data.graph"]
+)
+def test_using_a_model_needs_no_training(module):
+    assert loaded_by(f"import {module}") <= {"torch", "torch._dynamo"}
+
+
+def test_metrics_and_tests_need_no_lightning():
+    assert "lightning" not in loaded_by("from nequip_like.train import EnergyForceLoss, MetricsManager")
+    assert "lightning" not in loaded_by("import nequip_like.workflow.test")
+
+
+def test_training_leaves_out_what_it_does_not_use():
+    code = (
+        "from nequip_like.cli.quick_start import quick_start\nwith quick_start():\n    import lightning, torchmetrics"
+    )
+    loaded = loaded_by(code)
+    assert "lightning" in loaded
+    assert "scipy.stats" not in loaded
+
+
+def test_exports_of_train_are_those_of_their_modules():
+    import nequip_like.train
+
+    for name in nequip_like.train.__all__:
+        found = getattr(nequip_like.train, name)
+        assert (found.__name__, found.__module__.rpartition(".")[0]) == (name, "nequip_like.train")
+        assert name in dir(nequip_like.train)
+    assert nequip_like.train.presets.__name__ == "nequip_like.train.presets"
+    with pytest.raises(AttributeError, match="no attribute 'EnergyLoss'"):
+        _ = nequip_like.train.EnergyLoss
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_rests_and_is_as_before(enabled):
+    try:
+        if not enabled:
+            gc.disable()
+        with quick_start():
+            assert not gc.isenabled()
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+
+
+def test_only_imports_are_kept_for_good(tmp_path, monkeypatch):
+    """A later job of a multirun imports nothing new: what the one before left behind can be freed."""
+    (tmp_path / "only_for_this_test.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with quick_start():
+        pass  # defers modules of SciPy, if no other test did
+    before = gc.get_freeze_count()
+    with quick_start():
+        pass
+    assert gc.get_freeze_count() == before
+    try:
+        with quick_start():
+            importlib.import_module("only_for_this_test")
+        assert gc.get_freeze_count() > before
+    finally:
+        del sys.modules["only_for_this_test"]
+        gc.unfreeze()
