@@ -91,11 +91,14 @@ def split(batch: Graph) -> list[Graph]:
 def edge_vectors(graph: Graph) -> torch.Tensor:
     """Vectors from centre to neighbour, ``pos_j - pos_i + S_ij @ cell``, shape (edges, 3), Angstrom."""
     centre, neighbour = graph[fields.EDGE_INDEX]
-    vectors = graph[fields.POSITIONS][neighbour] - graph[fields.POSITIONS][centre]
+    positions = graph[fields.POSITIONS]
+    vectors = positions.index_select(0, neighbour) - positions.index_select(0, centre)
     if fields.EDGE_CELL_SHIFT not in graph:
         return vectors
-    cell = graph[fields.CELL][batch_index(graph)[centre]]
-    return vectors + torch.einsum("ek,ekx->ex", graph[fields.EDGE_CELL_SHIFT], cell)
+    shifts, cells = graph[fields.EDGE_CELL_SHIFT], graph[fields.CELL]
+    if len(cells) == 1:  # no copy of the cell for each edge
+        return vectors + shifts @ cells[0]
+    return vectors + torch.einsum("ek,ekx->ex", shifts, cells[batch_index(graph)[centre]])
 
 
 def volumes(graph: Graph) -> torch.Tensor:

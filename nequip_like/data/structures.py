@@ -65,6 +65,31 @@ def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "struct
     }
 
 
+def moved_to(graph: Graph, atoms: Atoms) -> Graph | None:
+    """The graph with the positions of an ASE structure, if that differs from it in nothing else.
+
+    Molecular dynamics changes nothing but positions from step to step; then this saves most of what
+    :func:`graph_from_atoms` does, and tensors that did not change stay the same objects.
+
+    Args:
+        graph: A graph that :func:`graph_from_atoms` made with ``length`` 1, perhaps with more fields; on the CPU.
+        atoms: The structure.
+
+    Returns:
+        A new graph, or None where species, cell or periodicity differ or a position is not sound:
+        :func:`graph_from_atoms` takes or refuses such a structure.
+    """
+    same = (
+        np.array_equal(graph[fields.ATOMIC_NUMBERS].numpy(), atoms.numbers)
+        and np.array_equal(graph[fields.CELL].numpy()[0], atoms.cell.array)
+        and np.array_equal(graph[fields.PBC].numpy()[0], atoms.pbc)
+    )
+    # The comparison is false for NaN too.
+    if not (same and np.abs(atoms.positions).max() <= _LARGEST_LENGTH):
+        return None
+    return {**graph, fields.POSITIONS: torch.from_numpy(np.array(atoms.positions, dtype=np.float64))}
+
+
 def check_extent(graph: Graph, where: str) -> None:
     """Refuse a cell that is nearly flat: atoms would meet their own images, in numbers that no computer holds.
 

@@ -16,12 +16,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.species import type_table
-from nequip_like.data.structures import graph_from_atoms
+from nequip_like.data.structures import graph_from_atoms, moved_to
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import Predictor
 from nequip_like.integrations.skin import SkinNeighborList
 from nequip_like.model.potential import Potential
+from nequip_like.process_settings import keep_memory
 
 SMALLEST_IMAGE_DISTANCE = 0.5  # Angstrom; no crystal repeats its atoms closer than this
 
@@ -31,6 +32,10 @@ class NequIPCalculator(Calculator):
 
     Units and signs are ASE's: eV, eV/Angstrom, eV/Angstrom^3, tension positive, stress in Voigt order. Structures
     without a cell have no stress: asking for it raises ASE's ``PropertyNotImplementedError``.
+
+    Building a calculator changes how the process keeps memory: see :func:`nequip_like.process_settings.keep_memory`.
+    A potential in training mode is put into evaluation mode and back at each call, which takes longer than the forces
+    of a small molecule: give one in evaluation mode, as those from files are.
 
     Args:
         model: A model file, a checkpoint, a run folder, or a potential.
@@ -64,9 +69,13 @@ class NequIPCalculator(Calculator):
             raise ModelError(f"skin is {skin}", "give a length in Angstrom of 0 or more")
         potential = model if isinstance(model, Potential) else load_any(model)[0]
         self.potential = potential
+        potential.hold_parameters()
+        keep_memory()
         self.neighbor_list = SkinNeighborList(potential.cutoff, skin)
         self._predictor = Predictor(potential, device)
         self._type_of_number = type_table(potential.type_names)
+        self._structure: Graph | None = None
+        self._on_device: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         if not potential.do_derivatives:
             self.implemented_properties = ["energy", "free_energy", "energies"]
 
@@ -82,10 +91,11 @@ class NequIPCalculator(Calculator):
             ModelError: If the structure has a species that the model does not know, a position that is not finite,
                 a periodic direction without extent, or atoms at one place.
         """
-        super().calculate(atoms, properties, system_changes)
+        if atoms is not None:
+            self.atoms = atoms.copy()
         if self.atoms is None:
             raise ModelError("the calculator has no structure", "give atoms")
-        prediction = self._predictor.predict_batch(self._graph(self.atoms))
+        prediction = self._predictor.predict_batch(self._placed(self._graph(self.atoms)))
         energy = float(prediction[fields.TOTAL_ENERGY])
         self.results = {
             "energy": energy,
@@ -94,19 +104,54 @@ class NequIPCalculator(Calculator):
         }
         if fields.FORCES in prediction:
             self.results["forces"] = prediction[fields.FORCES].numpy()
-        if fields.STRESS in prediction and not bool(prediction[fields.STRESS].isnan().all()):
-            self.results["stress"] = full_3x3_to_voigt_6_stress(prediction[fields.STRESS][0].numpy())
+        if fields.STRESS in prediction:
+            stress = prediction[fields.STRESS][0].numpy()
+            if not np.isnan(stress).all():
+                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, of what the results depend on; any change counts.
+
+        ASE's own comparison takes as long as the forces of a small molecule.
+        """
+        if self.atoms is None:
+            return list(all_changes)
+        pairs = {
+            "positions": (self.atoms.positions, atoms.positions),
+            "numbers": (self.atoms.numbers, atoms.numbers),
+            "cell": (self.atoms.cell.array, atoms.cell.array),
+            "pbc": (self.atoms.pbc, atoms.pbc),
+        }
+        return [name for name, (old, new) in pairs.items() if not np.array_equal(old, new)]
 
     def _graph(self, atoms: Atoms) -> Graph:
         """The structure with its types and neighbours."""
         try:
-            graph = graph_from_atoms(atoms)
-            types = self._type_of_number[graph[fields.ATOMIC_NUMBERS]]
-            if bool((types < 0).any()):
-                self._refuse_species(graph, types)
-            return self._checked_images(self.neighbor_list.add_edges({**graph, fields.ATOM_TYPES: types}))
+            graph = None if self._structure is None else moved_to(self._structure, atoms)
+            if graph is None:
+                graph = self._typed(graph_from_atoms(atoms))
+            self._structure = graph
+            return self._checked_images(self.neighbor_list.add_edges(graph, whole=self.potential.takes_skin_edges))
         except DataError as error:
             raise ModelError(error.message, error.advice) from error
+
+    def _typed(self, graph: Graph) -> Graph:
+        """The structure with all that does not change when its atoms move."""
+        types = self._type_of_number[graph[fields.ATOMIC_NUMBERS]]
+        if bool((types < 0).any()):
+            self._refuse_species(graph, types)
+        return {**graph, fields.ATOM_TYPES: types, fields.BATCH: torch.zeros_like(types)}
+
+    def _placed(self, graph: Graph) -> Graph:
+        """The graph on the model's device, where what did not change since the last call is already."""
+        if self._predictor.device.type == "cpu":
+            return graph
+        old = self._on_device
+        self._on_device = {
+            key: old[key] if key in old and old[key][0] is value else (value, value.to(self._predictor.device))
+            for key, value in graph.items()
+        }
+        return {key: there for key, (_, there) in self._on_device.items()}
 
     def _refuse_species(self, graph: Graph, types: torch.Tensor) -> None:
         unknown = sorted(set(graph[fields.ATOMIC_NUMBERS][types < 0].tolist()))
@@ -118,10 +163,14 @@ class NequIPCalculator(Calculator):
 
     def _checked_images(self, graph: Graph) -> Graph:
         """Refuse a cell that repeats atoms on top of themselves."""
-        centre, neighbor = graph[fields.EDGE_INDEX]
-        own = graph[fields.EDGE_CELL_SHIFT][centre == neighbor]
+        if not graph[fields.PBC].numpy().any():
+            return graph
+        # Each atom sees its own images at the same distances, so those of atom 0 tell; edges are sorted by centre.
+        centre, neighbor = graph[fields.EDGE_INDEX].numpy()
+        first = neighbor[: centre.searchsorted(1)]
+        own = graph[fields.EDGE_CELL_SHIFT].numpy()[: len(first)][first == 0]
         if len(own):
-            nearest = float(torch.linalg.vector_norm(own @ graph[fields.CELL][0], dim=1).min())
+            nearest = float(np.linalg.norm(own @ graph[fields.CELL].numpy()[0], axis=1).min())
             if nearest < SMALLEST_IMAGE_DISTANCE:
                 raise ModelError(
                     f"the cell is too small: each atom is {nearest:.3g} Angstrom from its own periodic image",

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import edge_vectors
 from nequip_like.data.neighbors import add_neighbors
+
+_STRUCTURE = (fields.POSITIONS, fields.CELL, fields.PBC, fields.ATOMIC_NUMBERS)
+_BLOCK = 1 << 14  # edges whose distances are computed at a time: their vectors stay in the cache of a core
+_ONES = np.ones(3)
 
 
 @dataclass(frozen=True)
 class _Built:
-    """The structure that the kept list was built for, with its edges up to cutoff + skin."""
+    """A structure, with its edges up to cutoff + skin."""
 
-    graph: Graph
-    inverse_cell: Tensor | None
+    structure: Graph
+    inverse_cell: np.ndarray | None
+    edges: Tensor
+    shifts: Tensor
+
+    def array(self, key: str) -> np.ndarray:
+        """A field of the structure as an array."""
+        return self.structure[key].numpy()
 
 
 class SkinNeighborList:
@@ -44,44 +54,70 @@ class SkinNeighborList:
         self.builds = 0
         self._kept: _Built | None = None
 
-    def add_edges(self, graph: Graph) -> Graph:
+    def add_edges(self, graph: Graph, *, whole: bool = False) -> Graph:
         """Add the neighbours within the cutoff, in the same order as :func:`~nequip_like.data.neighbors.add_neighbors`.
 
         Args:
-            graph: One structure without edges.
+            graph: One structure without edges, on the CPU.
+            whole: Give all edges of the kept list, those in the skin included, for models that leave out what lies
+                beyond the cutoff themselves. The tensors are the same objects until the list is built anew.
 
         Returns:
-            A new graph with ``edge_index`` (2, edges) and ``edge_cell_shift`` (edges, 3).
+            A new graph with ``edge_index`` (2, edges) and ``edge_cell_shift`` (edges, 3). Nobody may write to them.
 
         Raises:
             DataError: If two atoms are at one place.
         """
         kept = self._kept
         if kept is None or not self._holds(kept, graph):
-            built = add_neighbors(graph, self.cutoff + self.skin)
-            cell = graph[fields.CELL][0]
-            periodic = bool(graph[fields.PBC].all())
-            kept = self._kept = _Built(built, torch.linalg.inv(cell) if periodic else None)
+            self._kept = None  # its memory is free before the next list takes as much
+            kept = self._kept = _built(graph, self.cutoff + self.skin)
             self.builds += 1
-        edges, shifts = kept.graph[fields.EDGE_INDEX], kept.graph[fields.EDGE_CELL_SHIFT]
-        whole = {**graph, fields.EDGE_INDEX: edges, fields.EDGE_CELL_SHIFT: shifts}
-        # Edges in the skin would contribute nothing; leaving them out costs less than taking them through the network.
-        near = edge_vectors(whole).square().sum(1) <= self.cutoff**2
-        return {**graph, fields.EDGE_INDEX: edges[:, near], fields.EDGE_CELL_SHIFT: shifts[near]}
+        edges, shifts = kept.edges, kept.shifts
+        if not whole:
+            # Edges in the skin would contribute nothing; it costs less to leave them out than to take them along.
+            near = _within(graph, edges.numpy(), shifts.numpy(), self.cutoff)
+            edges = torch.from_numpy(edges.numpy().compress(near, axis=1))
+            shifts = torch.from_numpy(shifts.numpy().compress(near, axis=0))
+        return {**graph, fields.EDGE_INDEX: edges, fields.EDGE_CELL_SHIFT: shifts}
 
     def _holds(self, kept: _Built, graph: Graph) -> bool:
         """Whether the kept list has every pair of this structure that is within the cutoff."""
-        old = kept.graph
-        if not torch.equal(old[fields.ATOMIC_NUMBERS], graph[fields.ATOMIC_NUMBERS]):
-            return False
-        if not torch.equal(old[fields.PBC], graph[fields.PBC]):
-            return False
-        positions, stretch = old[fields.POSITIONS], 1.0
-        if not torch.equal(old[fields.CELL], graph[fields.CELL]) and bool(graph[fields.PBC].any()):
+        for key in (fields.ATOMIC_NUMBERS, fields.PBC):
+            if not np.array_equal(kept.array(key), graph[key].numpy()):
+                return False
+        positions, stretch = kept.array(fields.POSITIONS), 1.0
+        cell = graph[fields.CELL].numpy()
+        if not np.array_equal(kept.array(fields.CELL), cell) and graph[fields.PBC].numpy().any():
             if kept.inverse_cell is None:  # periodic in some directions only: the cell does not fix F
                 return False
-            deformation = kept.inverse_cell @ graph[fields.CELL][0]
-            stretch = float(torch.linalg.svdvals(deformation)[-1])
+            deformation = kept.inverse_cell @ cell[0]
+            stretch = float(np.linalg.svd(deformation, compute_uv=False)[-1])
             positions = positions @ deformation
-        moved = float((graph[fields.POSITIONS] - positions).square().sum(1).max().sqrt())
+        moves = graph[fields.POSITIONS].numpy() - positions
+        moved = float(np.einsum("ax,ax->a", moves, moves).max()) ** 0.5
         return stretch * (self.cutoff + self.skin) - 2.0 * moved >= self.cutoff
+
+
+def _built(graph: Graph, radius: float) -> _Built:
+    """A list for this structure, with pairs up to the radius."""
+    edges = add_neighbors(graph, radius)
+    structure = {key: graph[key].clone() for key in _STRUCTURE}  # whoever gave the graph may write to it later
+    inverse_cell = np.linalg.inv(graph[fields.CELL].numpy()[0]) if bool(graph[fields.PBC].all()) else None
+    return _Built(structure, inverse_cell, edges[fields.EDGE_INDEX], edges[fields.EDGE_CELL_SHIFT])
+
+
+def _within(graph: Graph, edges: np.ndarray, shifts: np.ndarray, cutoff: float) -> np.ndarray:
+    """Whether each edge is not longer than the cutoff."""
+    positions, cell = graph[fields.POSITIONS].numpy(), graph[fields.CELL].numpy()[0]
+    periodic = bool(graph[fields.PBC].numpy().any())
+    near = np.empty(edges.shape[1], dtype=bool)
+    for start in range(0, edges.shape[1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        vectors = positions.take(edges[1, block], axis=0)
+        vectors -= positions.take(edges[0, block], axis=0)
+        if periodic:
+            vectors += shifts[block] @ cell
+        vectors *= vectors
+        np.less_equal(vectors @ _ONES, cutoff**2, out=near[block])  # rows of three are summed fastest as a product
+    return near

@@ -119,3 +119,19 @@ def test_atoms_may_be_asked_to_keep_apart(make_graph):
         add_neighbors(graph, 1.0, closest=0.1)
     with pytest.raises(DataError, match=r"atom 0 and its own image are only 0.6 Angstrom apart"):
         add_neighbors(make_graph("H", [[0, 0, 0]], cell=[0.6, 9, 9], pbc=True), 1.0, closest=0.7)
+
+
+def test_atoms_thousands_of_cells_apart(make_graph):
+    """Translations too large for the packed order: atoms wander that far in long runs without wrapping."""
+    rng = np.random.default_rng(0)
+    cell = np.diag([2.0, 2.1, 2.2])
+    inside = rng.uniform(size=(300, 3)) @ cell
+    away = rng.integers(-40_000, 40_000, size=(300, 3))
+    graph = add_neighbors(make_graph("H300", inside + away @ cell, cell=cell, pbc=True), 0.5)
+    bits = 2 * 9 + sum(int(np.ptp(column)).bit_length() for column in graph["edge_cell_shift"].numpy().T)
+    assert bits > 63
+    listed = edges(graph)
+    assert listed == sorted(listed)
+    near = edges(add_neighbors(make_graph("H300", inside, cell=cell, pbc=True), 0.5))
+    unwrapped = [(i, j, *(np.array(shift) + away[i] - away[j]).tolist()) for i, j, *shift in near]
+    assert listed == sorted(unwrapped)

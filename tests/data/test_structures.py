@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
-from nequip_like.data.structures import check_extent, graph_from_atoms
+from nequip_like.data.structures import check_extent, graph_from_atoms, moved_to
 from nequip_like.errors import DataError
 
 
@@ -38,3 +39,33 @@ def test_atomic_numbers():
     for number, message in ((0, "has no chemical element"), (200, "has the atomic number 200")):
         with pytest.raises(DataError, match=message):
             graph_from_atoms(Atoms(numbers=[number], positions=[[0, 0, 0]]))
+
+
+def test_moved_to_shares_what_did_not_change():
+    atoms = Atoms("HO", positions=[[0, 0, 0], [0, 0, 1]], cell=[4, 5, 6], pbc=[True, False, True])
+    graph = graph_from_atoms(atoms) | {"atom_types": torch.tensor([0, 1])}
+    atoms.positions[1, 2] = 1.5
+    moved = moved_to(graph, atoms)
+    assert {key for key in graph if moved[key] is graph[key]} == graph.keys() - {"pos"}
+    assert moved["pos"].tolist() == [[0, 0, 0], [0, 0, 1.5]]
+    assert moved["pos"].dtype == torch.float64
+    atoms.positions[1, 2] = 7.0
+    assert moved["pos"].tolist() == [[0, 0, 0], [0, 0, 1.5]]
+    assert graph["pos"].tolist() == [[0, 0, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("change", ["numbers", "cell", "pbc", "length", "nan", "infinity", "far"])
+def test_moved_to_is_for_sound_positions_only(change):
+    atoms = Atoms("HO", positions=[[0, 0, 0], [0, 0, 1]], cell=[4, 5, 6], pbc=[True, False, True])
+    graph = graph_from_atoms(atoms)
+    if change == "numbers":
+        atoms.numbers[0] = 6
+    elif change == "cell":
+        atoms.cell[0, 1] = 1e-9
+    elif change == "pbc":
+        atoms.pbc[1] = True
+    elif change == "length":
+        atoms = atoms[:1]
+    else:
+        atoms.positions[0, 0] = {"nan": np.nan, "infinity": -np.inf, "far": -1.1e5}[change]
+    assert moved_to(graph, atoms) is None

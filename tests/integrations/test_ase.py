@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.md.verlet import VelocityVerlet
 
 from nequip_like.data.dataset import load_dataset
+from nequip_like.data.graph import edge_vectors
 from nequip_like.errors import ConfigError, ModelError, ModelFileError
 from nequip_like.inference import Predictor, save
 from nequip_like.integrations.ase import NequIPCalculator
+from nequip_like.model.potential import Potential
 
 
 @pytest.fixture
@@ -211,3 +213,135 @@ def test_float32_model(make_potential):
         forces.append(atoms.get_forces())
         assert forces[-1].dtype == np.float64
     assert torch.get_default_dtype() == torch.float32
+
+
+class Recording:
+    """A potential's graphs, as they come."""
+
+    def __init__(self, potential):
+        self.graphs = []
+        potential.register_forward_pre_hook(lambda _, arguments: self.graphs.append(arguments[0]))
+
+
+@pytest.mark.parametrize("structure", [molecule, crystal])
+@pytest.mark.parametrize("takes_skin_edges", [False, True])
+def test_what_is_kept_between_steps(potential, structure, takes_skin_edges, monkeypatch):
+    """All tensors but the positions, and the edges where the potential takes those in the skin; no number changes."""
+    fresh = NequIPCalculator(potential, skin=0.0)
+    atoms, results = structure(), []
+    trajectory = [atoms.positions + shift for shift in (0.0, 0.01, np.linspace(0, 0.05, 3))]
+    for positions in trajectory:
+        atoms.positions = positions
+        fresh.calculate(atoms)
+        results.append(fresh.results)
+    monkeypatch.setattr(Potential, "takes_skin_edges", takes_skin_edges)
+    recording, calculator = Recording(potential), NequIPCalculator(potential, skin=0.5)
+    for positions, expected in zip(trajectory, results, strict=True):
+        atoms.positions = positions
+        calculator.calculate(atoms)
+        assert calculator.results.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(calculator.results[key], value, rtol=0, atol=1e-12)
+    assert calculator.neighbor_list.builds == 1
+    first, *others = recording.graphs
+    constant = {"cell", "pbc", "atomic_numbers", "num_atoms", "frame_index", "atom_types", "batch"}
+    constant |= {"edge_index", "edge_cell_shift"} if takes_skin_edges else set()
+    for graph in others:
+        assert {key for key in graph if graph[key] is first[key]} == constant
+        assert graph["pos"].data_ptr() != first["pos"].data_ptr()
+    lengths = torch.linalg.vector_norm(edge_vectors(first), dim=1)
+    assert (float(lengths.max()) > 3.5) == takes_skin_edges
+
+
+def test_every_change_of_the_structure_counts(potential):
+    """One calculator, structure after structure: always the numbers of a calculator that has seen no other."""
+    kept = NequIPCalculator(potential)
+    atoms = crystal()
+
+    def agree():
+        atoms.calc = kept
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = NequIPCalculator(potential)
+        assert energy == atoms.get_potential_energy()
+        np.testing.assert_array_equal(forces, atoms.get_forces())
+        return energy
+
+    energies = [agree()]
+    atoms.positions[0, 0] += 1e-9
+    energies.append(agree())
+    atoms.numbers[0], atoms.numbers[1] = atoms.numbers[1], atoms.numbers[0]
+    energies.append(agree())
+    atoms.cell[2] *= 1.001
+    energies.append(agree())
+    atoms.pbc = [True, True, False]
+    energies.append(agree())
+    atoms = atoms[:-1]
+    energies.append(agree())
+    assert len(set(energies)) == len(energies)
+
+
+def test_what_is_the_same_structure(potential):
+    """Charges, momenta and a copy give no new calculation; ASE would have calculated for charges."""
+    atoms = crystal()
+    recording = Recording(potential)
+    atoms.calc = NequIPCalculator(potential)
+    assert atoms.calc.check_state(atoms) == list(all_changes)
+    atoms.get_forces()
+    atoms.get_stress()
+    atoms.set_initial_charges(np.ones(len(atoms)))
+    atoms.set_momenta(np.ones((len(atoms), 3)))
+    atoms.get_potential_energy()
+    copy = atoms.copy()
+    copy.calc = atoms.calc
+    copy.get_forces()
+    assert len(recording.graphs) == 1
+    copy.positions[0] += 1e-3
+    copy.cell[0, 0] += 1e-3
+    assert atoms.calc.check_state(copy) == ["positions", "cell"]
+    copy.numbers[0] = 1
+    copy.pbc = False
+    assert atoms.calc.check_state(copy) == ["positions", "numbers", "cell", "pbc"]
+    assert atoms.calc.check_state(copy[1:]) == ["positions", "numbers", "cell", "pbc"]
+
+
+def test_a_bad_position_after_good_ones(potential):
+    """The short way from step to step refuses what the first step refuses, and goes on afterwards."""
+    atoms = crystal()
+    atoms.calc = NequIPCalculator(potential)
+    energy = atoms.get_potential_energy()
+    good = atoms.positions.copy()
+    for bad, message in [(np.nan, "position of atom 2"), (np.inf, "position of atom 2"), (1e6, r"1e\+06 Angstrom")]:
+        atoms.positions[2, 1] = bad
+        with pytest.raises(ModelError, match=message):
+            atoms.get_forces()
+    atoms.positions = good
+    assert atoms.get_potential_energy() == energy
+
+
+def test_cell_that_shrinks_too_far(potential):
+    """The check of images is made in each step, also where the list is kept."""
+    atoms = Atoms("H", cell=[0.51, 30.0, 30.0], pbc=True, calculator=NequIPCalculator(potential, skin=0.5))
+    atoms.get_potential_energy()
+    atoms.set_cell([0.499, 30.0, 30.0])
+    with pytest.raises(ModelError, match=r"0\.499 Angstrom"):
+        atoms.get_potential_energy()
+    assert atoms.calc.neighbor_list.builds == 1
+
+
+def test_only_what_changed_goes_to_the_device(potential, monkeypatch):
+    """torch's device without memory stands for a GPU; no computation is made."""
+    monkeypatch.setattr(Potential, "takes_skin_edges", False)
+    calculator = NequIPCalculator(potential)
+    calculator._predictor.device = torch.device("meta")
+    atoms = crystal()
+    graphs = []
+    for _ in range(3):
+        graphs.append(calculator._placed(calculator._graph(atoms)))
+        atoms.positions += 0.01
+    atoms.cell[0] *= 1.001
+    graphs.append(calculator._placed(calculator._graph(atoms)))
+    first, second, third, other_cell = graphs
+    assert all(value.device.type == "meta" for value in first.values())
+    for one, other in [(first, second), (second, third)]:
+        assert {key for key in one if one[key] is not other[key]} == {"pos", "edge_index", "edge_cell_shift"}
+    assert other_cell["cell"] is not third["cell"]

@@ -7,6 +7,7 @@ import torch
 
 from nequip_like.data.neighbors import add_neighbors
 from nequip_like.data.structures import graph_from_atoms
+from nequip_like.integrations import skin
 from nequip_like.integrations.skin import SkinNeighborList
 
 CUTOFF = 3.5
@@ -91,3 +92,48 @@ def test_without_skin():
         atoms.rattle(0.01, seed=builds)
         kept.add_edges(graph_from_atoms(atoms))
         assert kept.builds == builds
+
+
+@pytest.mark.parametrize("name", ["crystal", "slab", "molecule"])
+def test_whole_list(name):
+    """For models that look at distances themselves: the same tensors from step to step, with every edge of the skin."""
+    atoms = structures()[name]
+    kept = SkinNeighborList(CUTOFF, skin=0.6)
+    first = graph_from_atoms(atoms)
+    whole = kept.add_edges(first, whole=True)
+    assert same_edges(whole, add_neighbors(first, CUTOFF + 0.6))
+    atoms.rattle(0.02, seed=0)
+    graph = graph_from_atoms(atoms)
+    again = kept.add_edges(graph, whole=True)
+    assert again["edge_index"] is whole["edge_index"]
+    assert again["edge_cell_shift"] is whole["edge_cell_shift"]
+    assert again["pos"] is graph["pos"]
+    assert same_edges(kept.add_edges(graph), add_neighbors(graph, CUTOFF))
+    assert kept.builds == 1
+    atoms.positions[0, 0] += 0.5
+    graph = graph_from_atoms(atoms)
+    assert same_edges(kept.add_edges(graph, whole=True), add_neighbors(graph, CUTOFF + 0.6))
+    assert kept.builds == 2
+
+
+def test_edges_in_blocks(monkeypatch):
+    monkeypatch.setattr(skin, "_BLOCK", 7)
+    graph = graph_from_atoms(structures()["crystal"])
+    assert same_edges(SkinNeighborList(CUTOFF, skin=0.6).add_edges(graph), add_neighbors(graph, CUTOFF))
+
+
+@pytest.mark.parametrize("field", ["pos", "cell", "pbc", "atomic_numbers"])
+def test_the_graph_given_may_be_written_to(field):
+    graph = graph_from_atoms(structures()["crystal"])
+    kept = SkinNeighborList(CUTOFF, skin=0.5)
+    kept.add_edges(graph)
+    if field == "pos":
+        graph["pos"][0, 0] += 1.0
+    elif field == "cell":
+        graph["cell"] *= 0.8
+    elif field == "pbc":
+        graph["pbc"][0, 0] = False
+    else:
+        graph["atomic_numbers"][0] = 20
+    assert same_edges(kept.add_edges(graph), add_neighbors(graph, CUTOFF))
+    assert kept.builds == 2
