@@ -170,7 +170,8 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
         learnable_shift: Self-connection in the first layer too; then an isolated atom's energy is learnt.
         convnet_nonlinearity_scalars: Activation of even ("e") and odd ("o") scalars.
         convnet_nonlinearity_gates: Activation of even and odd gates.
-        kernel: Convolution: "auto", "batched", "fused" (CPU, needs a C compiler), or "reference".
+        kernel: How the network is evaluated: "fused" (compiled C code, CPUs only), "batched" (torch, anywhere),
+            "reference" (torch, plain), or "auto": fused on a CPU if there is a C compiler, else batched.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -222,7 +223,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
                 {**_ACTIVATIONS, **(convnet_nonlinearity_scalars or {})},
                 {**_ACTIVATIONS, **(convnet_nonlinearity_gates or {})},
             ),
-            kernel="batched" if kernel == "auto" else kernel,
+            kernel=kernel,
             dtype=dtype,
         )
     return Potential(energy_model, names, r_max, {"family": "nequip", "arguments": arguments}, do_derivatives)

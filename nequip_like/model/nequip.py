@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from e3nn.o3 import Irreps
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError
+from nequip_like.model.compiled import CompiledEnergy
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.pair_potential import build_pair_potential
@@ -99,6 +100,8 @@ class NequIPEnergy(nn.Module):
         self.readout = ScalarMLP(irreps.dim, 1, depth, width or hidden[-1].dim, nonlinearity, dtype)
         self.scale_shift = PerTypeScaleShift(type_names, scales, shifts, scales_trainable, shifts_trainable)
         self.pair_potential = build_pair_potential(pair_potential, type_names)
+        self.kernel = kernel
+        self.compiled = CompiledEnergy(self, kernel) if kernel in ("auto", "fused") else None
 
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of the atoms, shape (atoms,), eV, float64; see :class:`~nequip_like.model.potential.EnergyModel`."""
@@ -107,7 +110,7 @@ class NequIPEnergy(nn.Module):
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         scaled = lengths * self.inverse_cutoffs[atom_types[centre], atom_types[neighbour]]
 
-        radial, _ = self.radial(scaled)
+        radial = self.radial(scaled)
         harmonics = self.harmonics(vectors / lengths.unsqueeze(1)).to(self.dtype)
         sender_norm = self.sender_norm.to(self.dtype)[atom_types].view(-1, 1, 1)
         features = [self.type_embedding[atom_types].unsqueeze(1)]
@@ -115,8 +118,63 @@ class NequIPEnergy(nn.Module):
             features = layer(
                 features, self.type_embedding, atom_types, sender_norm, radial, harmonics, centre, neighbour
             )
-        scalars = torch.cat([part.squeeze(1) for part in features], dim=1)
-        energies = self.scale_shift(self.readout(scalars).squeeze(1), atom_types)
+        energies = self.head(torch.cat([part.squeeze(1) for part in features], dim=1), atom_types)
         if self.pair_potential is not None:
             energies = energies + self.pair_potential(lengths, scaled, atom_types, centre, neighbour)
         return energies
+
+    def head(self, scalars: Tensor, atom_types: Tensor) -> Tensor:
+        """Energies (atoms,), float64, of the last layer's scalars (atoms, channels)."""
+        return self.scale_shift(self.readout(scalars).squeeze(1), atom_types)
+
+    def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Energies and the gradient of their sum at once, by compiled code; None where that cannot be had.
+
+        Args:
+            graph: As in :meth:`forward`.
+            vectors: As in :meth:`forward`.
+
+        Returns:
+            Energies (atoms,) and gradient (edges, 3). In training mode a loss can be differentiated through both.
+        """
+        if self.compiled is None or not self.compiled.serves(vectors.device):
+            return None
+        energies, gradient = self.compiled(self, graph, vectors)
+        if self.pair_potential is None:
+            return energies, gradient
+        pair_energies, pair_gradient = self._pair_energies_and_gradient(graph, vectors)
+        return energies + pair_energies, gradient + pair_gradient
+
+    @property
+    def interactions(self) -> list[InteractionLayer]:
+        """The layers."""
+        return [cast(InteractionLayer, layer) for layer in self.layers]
+
+    @property
+    def kernel_in_use(self) -> str:
+        """How the network is evaluated where the weights are now, in words."""
+        if self.compiled is None:
+            return f"{self.kernel}: torch"
+        return self.compiled.describe(self.type_embedding.device)
+
+    @property
+    def takes_skin_edges(self) -> bool:
+        """Whether edges beyond the cutoff are skipped before they cost anything."""
+        return self.compiled is not None and self.compiled.serves(self.type_embedding.device)
+
+    def hold_parameters(self) -> None:
+        """Keep in predictions what was made of the parameters while they are unchanged."""
+        if self.compiled is not None:
+            self.compiled.hold_parameters = True
+
+    def _pair_energies_and_gradient(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the pair potential, which has nothing to train."""
+        centre, neighbour = graph[fields.EDGE_INDEX]
+        types = graph[fields.ATOM_TYPES]
+        with torch.enable_grad():
+            vectors = vectors.detach().requires_grad_(True)
+            lengths = torch.linalg.vector_norm(vectors, dim=1)
+            scaled = lengths * self.inverse_cutoffs[types[centre], types[neighbour]]
+            energies = self.pair_potential(lengths, scaled, types, centre, neighbour)  # type: ignore[misc]
+            (gradient,) = torch.autograd.grad(energies.sum(), vectors, materialize_grads=True)
+        return energies.detach(), gradient

@@ -30,6 +30,23 @@ class EnergyModel(Protocol):
         ...
 
 
+@runtime_checkable
+class DifferentiatedModel(Protocol):
+    """What a model family may supply beside, where it has something faster than autograd."""
+
+    def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Energies (atoms,) and the gradient (edges, 3) of their sum with respect to the vectors; None if not here.
+
+        Arguments are those of :class:`EnergyModel`. In training mode a loss of both can be differentiated once; else
+        there is no graph.
+        """
+        ...
+
+    def hold_parameters(self) -> None:
+        """Keep in predictions what was made of the parameters while they are unchanged."""
+        ...
+
+
 class Potential(nn.Module):
     """Energies, forces, stress and virial of structures.
 
@@ -66,6 +83,24 @@ class Potential(nn.Module):
         energies = (fields.TOTAL_ENERGY, fields.PER_ATOM_ENERGY)
         return (*energies, fields.FORCES, fields.STRESS, fields.VIRIAL) if self.do_derivatives else energies
 
+    @property
+    def kernel_in_use(self) -> str:
+        """How the network is evaluated where its weights are now, in words."""
+        return getattr(self.energy_model, "kernel_in_use", "torch")
+
+    @property
+    def takes_skin_edges(self) -> bool:
+        """Whether edges beyond the cutoff cost next to nothing: a neighbour list with skin may be given whole."""
+        return self.do_derivatives and bool(getattr(self.energy_model, "takes_skin_edges", False))
+
+    def hold_parameters(self) -> None:
+        """From now on predictions keep what they make of the parameters, as long as no tensor of them is changed.
+
+        For potentials that serve and are not trained. A change through ``tensor.data`` would not be seen.
+        """
+        if isinstance(self.energy_model, DifferentiatedModel):
+            self.energy_model.hold_parameters()
+
     def forward(self, graph: Graph) -> Graph:
         """Predict.
 
@@ -92,10 +127,14 @@ class Potential(nn.Module):
 
     def _predict(self, graph: Graph, vectors: Tensor) -> Graph:
         if not self.do_derivatives:
-            return self._energies(graph, vectors)
+            return self._totals(graph, self.energy_model(graph, vectors))
+        if isinstance(self.energy_model, DifferentiatedModel):
+            both = self.energy_model.energies_and_gradient(graph, vectors)
+            if both is not None:
+                return self._totals(graph, both[0]) | _derivatives(graph, vectors, both[1])
         with torch.enable_grad():
             vectors.requires_grad_(True)
-            prediction = self._energies(graph, vectors)
+            prediction = self._totals(graph, self.energy_model(graph, vectors))
             (gradient,) = torch.autograd.grad(
                 prediction[fields.TOTAL_ENERGY].sum(), vectors, create_graph=self.training, materialize_grads=True
             )
@@ -105,8 +144,9 @@ class Potential(nn.Module):
         prediction.update(_derivatives(graph, vectors, gradient))
         return prediction
 
-    def _energies(self, graph: Graph, vectors: Tensor) -> Graph:
-        atomic = self.energy_model(graph, vectors).unsqueeze(-1)
+    @staticmethod
+    def _totals(graph: Graph, energies: Tensor) -> Graph:
+        atomic = energies.unsqueeze(-1)
         total = sum_rows(atomic, batch_index(graph), num_graphs(graph))
         return {fields.TOTAL_ENERGY: total, fields.PER_ATOM_ENERGY: atomic}
 

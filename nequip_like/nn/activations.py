@@ -45,7 +45,7 @@ def activation(name: str | None) -> Activation | None:
 
 
 @functools.cache
-def _scale(name: str) -> float:
+def moment_scale(name: str) -> float:
     """Factor that gives the activation of a unit normal the second moment 1 (estimated by e3nn, fixed seed)."""
     return float(normalize2mom(_ACTIVATIONS[name]).cst)
 
@@ -55,5 +55,5 @@ def normalized_activation(name: str) -> Activation:
     function = activation(name)
     if function is None:
         raise ConfigError("a gate needs an activation, not None", f"use one of {', '.join(_ACTIVATIONS)}")
-    scale = _scale(name)
+    scale = moment_scale(name)
     return lambda x: function(x) * scale

@@ -159,14 +159,16 @@ class Gate(nn.Module):
         self.irreps_out = (scalars + gated).simplify()
         self.scalar_kinds = [_index(merged, entry.ir) for entry in scalars]
         self.scalar_widths = [entry.mul for entry in scalars]
-        self.scalar_functions = [normalized_activation(scalar_activations["eo"[entry.ir.p < 0]]) for entry in scalars]
+        self.scalar_names = [scalar_activations["eo"[entry.ir.p < 0]] for entry in scalars]
+        self.scalar_functions = [normalized_activation(name) for name in self.scalar_names]
         self.gated_kinds = [_index(merged, entry.ir) for entry in gated]
         self.gated_widths = [entry.mul for entry in gated]
         if gated:
             kind = gates[0].ir
             self.gate_kind = _index(merged, kind)
             self.gate_start = sum(entry.mul for entry in scalars if entry.ir == kind)
-            self.gate_function = normalized_activation(gate_activations["eo"[kind.p < 0]])
+            self.gate_name = gate_activations["eo"[kind.p < 0]]
+            self.gate_function = normalized_activation(self.gate_name)
 
     def forward(self, features: Features) -> Features:
         """Map features of ``irreps_in`` to features of ``irreps_out``."""

@@ -48,13 +48,16 @@ class ScalarMLP(nn.Module):
             for width_in, width_out in pairwise(widths)
         )
 
+    def factor(self, layer: int) -> float:
+        """What the weight of a layer is multiplied by: the gain over the square root of the fan-in."""
+        gain = math.sqrt(2.0) if layer > 0 and self.activation is not None else 1.0
+        return gain / math.sqrt(self.weights[layer].shape[0])
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, input_dim) to (rows, output_dim)."""
         for layer, weight in enumerate(self.weights):
-            gain = 1.0
             if layer > 0 and self.activation is not None:
                 x = self.activation(x)
-                gain = math.sqrt(2.0)
             # The weight is scaled, not the rows: it is the smaller of the two.
-            x = x @ (weight * (gain / math.sqrt(weight.shape[0])))
+            x = x @ (weight * self.factor(layer))
         return x

@@ -67,10 +67,13 @@ class PolynomialEnvelope(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Envelope of the scaled distance ``x = r / cutoff``, any shape."""
+        return self.polynomial(x) * (x < 1.0)
+
+    def polynomial(self, x: Tensor) -> Tensor:
+        """The polynomial of the envelope, also beyond its end; below zero, where no edge is, with ``|x|^p``."""
         p = self.p
-        power = x**p
-        value = 1.0 - power * ((p + 1.0) * (p + 2.0) / 2.0 - x * (p * (p + 2.0)) + (x * x) * (p * (p + 1.0) / 2.0))
-        return value * (x < 1.0)
+        power = x.abs() ** p
+        return 1.0 - power * ((p + 1.0) * (p + 2.0) / 2.0 - x * (p * (p + 2.0)) + (x * x) * (p * (p + 1.0) / 2.0))
 
 
 class RadialEmbedding(nn.Module):
@@ -100,16 +103,13 @@ class RadialEmbedding(nn.Module):
         self.factor = 2.0 * math.pi / r_max**2
         self.dtype = dtype
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed scaled lengths.
+    def forward(self, x: Tensor, continued: bool = False) -> Tensor:
+        """Embed scaled lengths; gives (edges, num_bessels) in ``dtype``.
 
         Args:
             x: ``r / cutoff``, shape (edges,), float64.
-
-        Returns:
-            Embedding (edges, num_bessels) in ``dtype`` and envelope (edges,) in float64.
+            continued: Go on smoothly beyond the cutoff and below zero, as a spline wants it, instead of ending at zero.
         """
-        envelope = self.envelope(x)
-        column = x.unsqueeze(-1)
-        basis = torch.sinc(column * self.frequencies) * self.frequencies
-        return (basis * (self.factor * envelope).unsqueeze(-1)).to(self.dtype), envelope
+        envelope = self.envelope.polynomial(x) if continued else self.envelope(x)
+        basis = torch.sinc(x.unsqueeze(-1) * self.frequencies) * self.frequencies
+        return (basis * (self.factor * envelope).unsqueeze(-1)).to(self.dtype)

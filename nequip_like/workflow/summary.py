@@ -42,6 +42,7 @@ def print_training(
     trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     averaged = ", with an exponential moving average that is evaluated" if module.uses_ema else ""
     table.add_row("model", f"{trained:,} trained parameters, species {' '.join(module.model.type_names)}{averaged}")
+    table.add_row("kernel", module.model.kernel_in_use)
     table.add_row("output", str(folder))
     console.print(table)
 

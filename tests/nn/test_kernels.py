@@ -10,8 +10,6 @@ from e3nn.o3 import Irreps
 from nequip_like.nn.features import from_flat, to_flat
 from nequip_like.nn.kernels.batched import BatchedConvolution
 from nequip_like.nn.kernels.choice import convolution
-from nequip_like.nn.kernels.compiler import compiler
-from nequip_like.nn.kernels.fused import FusedConvolution
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.kernels.reference import ReferenceConvolution
 
@@ -19,7 +17,6 @@ DTYPES = [torch.float32, torch.float64]
 TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 2e-6}, torch.float64: {"rtol": 1e-12, "atol": 1e-13}}
 CHANNELS = (5, 4, 3, 2, 1)  # uneven
 ATOMS, EDGES = 5, 13
-NEEDS_COMPILER = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
 
 
 def table_of(l_max, parity):
@@ -88,23 +85,13 @@ def values_and_derivatives(function, tensors):
     return [part.detach() for part in (value, *first, *second)]
 
 
-def fused_cases():
-    """Higher degrees take the compiler longer: 5 s at l = 3, 25 s with both parities."""
-    for l_max, parity in [(0, False), (0, True), (1, False), (1, True), (2, False), (2, True), (3, False), (3, True)]:
-        marks = [NEEDS_COMPILER, *([pytest.mark.slow] if l_max == 3 or (l_max == 2 and parity) else [])]
-        yield pytest.param("fused", l_max, parity, marks=marks)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("kernel", "l_max", "parity"),
-    [*(("batched", degree, p) for degree in range(5) for p in (False, True)), *fused_cases()],
-)
-def test_equals_reference(kernel, l_max, parity, dtype):
+@pytest.mark.parametrize(("l_max", "parity"), [(degree, parity) for degree in range(5) for parity in (False, True)])
+def test_batched_equals_reference(l_max, parity, dtype):
     table = table_of(l_max, parity)
     tensors, edges = inputs(table, dtype)
     expected = values_and_derivatives(ours(ReferenceConvolution(table), table, edges), tensors)
-    actual = values_and_derivatives(ours(convolution(kernel, table, dtype), table, edges), tensors)
+    actual = values_and_derivatives(ours(convolution("batched", table, dtype), table, edges), tensors)
     assert expected[0].shape == (ATOMS, table.irreps_out.dim)
     assert not expected[0][3:].any(), "atoms without neighbours receive nothing"
     for one, two in zip(actual, expected, strict=True):
@@ -128,10 +115,7 @@ def test_reference_equals_e3nn(l_max, parity):
 def test_no_edges(l_max, dtype):
     table = table_of(l_max, True)
     tensors, edges = inputs(table, dtype, edges=0)
-    kernels = [ReferenceConvolution(table), BatchedConvolution(table, dtype)]
-    if compiler() is not None and l_max < 2:
-        kernels.append(FusedConvolution(table, dtype))
-    for kernel in kernels:
+    for kernel in (ReferenceConvolution(table), BatchedConvolution(table, dtype)):
         value, *derivatives = values_and_derivatives(ours(kernel, table, edges), tensors)
         assert value.shape == (ATOMS, table.irreps_out.dim)
         assert value.dtype == dtype

@@ -43,24 +43,22 @@ def test_envelope_needs_an_exponent_of_two():
 def test_bessel_by_hand(dtype):
     r_max, distance = 4.0, 1.3
     embedding = RadialEmbedding(3, False, PolynomialEnvelope(), r_max, dtype)
-    values, envelope = embedding(torch.tensor([distance / r_max], dtype=torch.float64))
+    values = embedding(torch.tensor([distance / r_max], dtype=torch.float64))
     x = distance / r_max
     u = 1 - 28 * x**6 + 48 * x**7 - 21 * x**8
     expected = [2 / r_max * math.sin(n * math.pi * x) / distance * u for n in (1, 2, 3)]
     assert values.dtype == dtype
-    assert envelope.dtype == torch.float64
     assert values[0].tolist() == pytest.approx(expected, rel=1e-14 if dtype == torch.float64 else 1e-7)
-    assert envelope.item() == pytest.approx(u, rel=1e-14)
 
 
 def test_bessel_at_zero_cutoff_and_behind():
     embedding = RadialEmbedding(2, False, PolynomialEnvelope(), 2.0, torch.float64)
-    values, _ = embedding(torch.tensor([0.0, 1.0, 1.7], dtype=torch.float64))
+    values = embedding(torch.tensor([0.0, 1.0, 1.7], dtype=torch.float64))
     # sin(n pi x) / (pi x) -> n
     assert values[0].tolist() == pytest.approx([2 * math.pi / 4, 4 * math.pi / 4], rel=1e-15)
     assert values[1].tolist() == [0.0, 0.0]
     assert values[2].tolist() == [0.0, 0.0]
-    assert embedding(torch.zeros(0, dtype=torch.float64))[0].shape == (0, 2)
+    assert embedding(torch.zeros(0, dtype=torch.float64)).shape == (0, 2)
 
 
 def test_trainable_frequencies():
@@ -74,7 +72,7 @@ def test_trainable_frequencies():
             RadialEmbedding(4, True, PolynomialEnvelope(), 4.0, torch.float64),
             {"frequencies": w},
             (torch.tensor([0.3, 0.8], dtype=torch.float64),),
-        )[0],
+        ),
         (trained.frequencies.detach().clone().requires_grad_(True),),
     )
 
@@ -103,3 +101,16 @@ def test_pair_cutoff_table():
 def test_pair_cutoff_errors(cutoffs, message):
     with pytest.raises(ConfigError, match=message):
         pair_cutoff_table(cutoffs, TYPES, 5.0)
+
+
+def test_continued_beyond_its_ends():
+    """For splines: the same inside, smooth through 0 and through the cutoff, where the function itself ends at zero."""
+    embedding = RadialEmbedding(3, False, PolynomialEnvelope(5.5), 4.0, torch.float64)
+    inside = torch.linspace(0.0, 0.999, 40, dtype=torch.float64)
+    assert torch.equal(embedding(inside, continued=True), embedding(inside))
+    ends = torch.tensor([-0.02, -0.01, 0.0, 0.01, 0.02], dtype=torch.float64)
+    below = embedding(ends, continued=True)
+    torch.testing.assert_close(below, below.flip(0), rtol=1e-9, atol=1e-9)
+    above = embedding(1.0 + ends, continued=True)
+    assert bool((above[3:].abs() > 0).all()), "not cut"
+    assert float(above[2].abs().max()) < 1e-12

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from nequip_like.data.catalog import cache_folder
 from nequip_like.errors import ModelError, first_line
 from nequip_like.whole_files import written_whole
 
-_REAL = {torch.float32: "float", torch.float64: "double"}
-# Sums over channels may be reordered, or they would not become vectors; NaN and infinity keep their meaning.
-_FLAGS = (
-    *("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math"),
-    *("-fno-signed-zeros", "-fopenmp", "-shared", "-fPIC"),
-)
+# Products and sums may be contracted, but not reordered; NaN and infinity keep their meaning.
+_FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 
 
 def compiler() -> str | None:
@@ -29,15 +26,14 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CC") or "gcc") or shutil.which("cc")
 
 
-def compiled(source: str, dtype: torch.dtype) -> ctypes.CDLL:
+def compiled(sources: Sequence[str]) -> ctypes.CDLL:
     """Compile C code, or load what was compiled before.
 
     Libraries are kept in ``kernels`` of the package's cache folder, by code, compiler and processor: on a cluster the
     folder may be shared by machines of different kinds.
 
     Args:
-        source: The code; ``REAL`` is its element type.
-        dtype: float32 or float64.
+        sources: Translation units; they are compiled side by side.
 
     Raises:
         ModelError: If there is no compiler, or it refuses the code.
@@ -49,20 +45,41 @@ def compiled(source: str, dtype: torch.dtype) -> ctypes.CDLL:
             "model.kernel is fused, which needs a C compiler, and there is none",
             "install gcc, name a compiler in the environment variable CC, or write model.kernel=batched",
         )
-    flags = (*_FLAGS, f"-DREAL={_REAL[dtype]}")
-    key = hashlib.sha256("\n".join((source, *flags, _version(program), _processor())).encode()).hexdigest()[:32]
+    parts = (*sources, *_FLAGS, _version(program), _processor())
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     library = cache_folder() / "kernels" / f"{key}.so"
     if not library.is_file():
         with written_whole(library) as partial:
-            _compile(program, flags, source, partial)
-    return ctypes.CDLL(str(library))
+            _compile(program, sources, partial)
+    return _loaded(str(library))
 
 
-def _compile(program: str, flags: tuple[str, ...], source: str, target: Path) -> None:
-    command = [program, *flags, "-x", "c", "-", "-o", str(target)]
-    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = next(iter(done.stderr.splitlines()), f"exit status {done.returncode}")
+@functools.cache
+def _loaded(path: str) -> ctypes.CDLL:
+    return ctypes.CDLL(path)
+
+
+def _compile(program: str, sources: Sequence[str], target: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = []
+        for i, source in enumerate(sources):
+            unit = Path(folder, f"{i}.c")
+            unit.write_text(source, encoding="utf-8")
+            command = [program, *_FLAGS, "-c", str(unit), "-o", str(unit.with_suffix(".o"))]
+            jobs.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        # All are waited for before one's failure is told.
+        results = [(job.communicate()[1], job.returncode) for job in jobs]
+        objects = [str(Path(folder, f"{i}.o")) for i in range(len(sources))]
+        for errors, status in results:
+            _expect_success(program, errors, status)
+        link = [program, *_FLAGS, "-shared", *objects, "-lm", "-o", str(target)]
+        done = subprocess.run(link, capture_output=True, text=True, check=False)
+        _expect_success(program, done.stderr, done.returncode)
+
+
+def _expect_success(program: str, errors: str, status: int) -> None:
+    if status != 0:
+        reason = next((line for line in errors.splitlines() if "error" in line), f"exit status {status}")
         raise ModelError(f"{program} cannot compile the fused kernel: {reason}", "write model.kernel=batched")
 
 

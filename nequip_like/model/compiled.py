@@ -1,0 +1,110 @@
+"""The NequIP family's energies by compiled code: which parameters it takes, and whether it can be had."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.errors import ModelError
+from nequip_like.nn.native.compiler import compiler
+from nequip_like.nn.native.network import NativeNetwork
+from nequip_like.nn.native.plan import NetworkPlan, layer_plan
+from nequip_like.nn.native.program import Constants
+from nequip_like.nn.radial_table import SplineTable, radial_tables
+
+if TYPE_CHECKING:
+    from nequip_like.model.nequip import NequIPEnergy
+
+# Intervals of the radial table for each Bessel function. The error is about 3e-10 of the largest weight with 32, and
+# 1e-14 with 192: below the rounding of the element type in use.
+_INTERVALS = {torch.float32: 32, torch.float64: 192}
+
+
+class CompiledEnergy:
+    """Compiled code beside an energy model; it holds no parameters.
+
+    Args:
+        model: The model.
+        kernel: "auto" (used where it can be) or "fused" (must be used).
+    """
+
+    def __init__(self, model: NequIPEnergy, kernel: str) -> None:
+        self.required = kernel == "fused"
+        #: Predictions may keep what they made of the parameters while these are the same tensors, unchanged.
+        self.hold_parameters = False
+        self._holders: list[dict[str, Any]] = []
+        self.table = SplineTable(_INTERVALS[model.dtype] * model.radial.frequencies.numel())
+        self.network = NativeNetwork(
+            NetworkPlan(
+                layers=tuple(layer_plan(layer) for layer in model.interactions),
+                types=len(model.type_embedding),
+                embedding=model.type_embedding.shape[1],
+                l_max=model.harmonics.l_max,
+                knots=self.table.intervals,
+                double=model.dtype == torch.float64,
+            )
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy belongs to another model."""
+        return {**self.__dict__, "_holders": []}
+
+    def serves(self, device: torch.device) -> bool:
+        """Whether it is used for tensors on a device.
+
+        Raises:
+            ModelError: If it is required and cannot be had.
+        """
+        if device.type == "cpu" and (self.required or self.network.ready or compiler() is not None):
+            return True
+        if self.required:
+            raise ModelError("model.kernel is fused, which runs on CPUs only", "write model.kernel=auto")
+        return False
+
+    def describe(self, device: torch.device) -> str:
+        """What is used on a device, and why, in words."""
+        chosen = "" if self.required else "auto: "
+        if device.type != "cpu":
+            return f"{chosen}batched, torch operations (compiled C code runs on CPUs only)"
+        found = compiler()
+        if found is None:
+            return f"{chosen}batched, torch operations (a C compiler, gcc or $CC, would make it several times as fast)"
+        return f"{chosen}fused, C code compiled for this model and processor by {found}"
+
+    def __call__(self, model: NequIPEnergy, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (atoms,) and their sum's gradient (edges, 3); in training mode with a graph to the parameters."""
+        types = graph[fields.ATOM_TYPES]
+        topology = self.network.topology(types, graph[fields.EDGE_INDEX])
+        constants = Constants(model.inverse_cutoffs, model.sender_norm, self.network.plan.types)
+        common: tuple[Any, ...] = (constants, topology, types, vectors)
+        if model.training:
+            head = [*model.readout.parameters(), *model.scale_shift.parameters()]
+            trained = [parameter for parameter in head if parameter.requires_grad]
+            return self.network.trained(model.head, trained, self._parameters(model), *common)
+
+        def make() -> list[Tensor]:
+            with torch.no_grad():
+                return self._parameters(model)
+
+        same = self._tensors(model) if self.hold_parameters else None
+        return self.network.predicted(model.head, make, same, *common)
+
+    def _tensors(self, model: NequIPEnergy) -> list[Tensor]:
+        """All parameters; by the modules' own dictionaries, since ``model.parameters()`` takes 0.1 ms."""
+        if not self._holders:
+            self._holders = [module._parameters for module in model.modules() if module._parameters]
+        return [tensor for holder in self._holders for tensor in holder.values() if tensor is not None]
+
+    def _parameters(self, model: NequIPEnergy) -> list[Tensor]:
+        """In the order of :class:`~nequip_like.nn.native.layout.Weights`."""
+        basis = model.radial(self.table.places, continued=True)
+        tables = radial_tables(self.table, basis, [layer.radial_mlp for layer in model.interactions])
+        parameters: list[Tensor] = [model.type_embedding]
+        for layer, table in zip(model.interactions, tables, strict=True):
+            own = () if layer.self_connection is None else layer.self_connection.weights
+            parameters += [*layer.linear_in.weights, *layer.linear_out.weights, *own, table]
+        return parameters

@@ -1,0 +1,259 @@
+"""The compiled network: its library, the edges and atoms in its order, and its passes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nequip_like.errors import ModelError
+from nequip_like.nn.native.compiler import compiled
+from nequip_like.nn.native.layout import Slots, Weights, feature_slots, slot
+from nequip_like.nn.native.network_source import network_sources
+from nequip_like.nn.native.plan import TAPS, NetworkPlan
+
+_MOST_CHUNKS = 16
+_EDGES_OF_CHUNK = 1024
+
+
+class _Net(ctypes.Structure):
+    """The structure ``Net`` of runtime.c, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("atoms", "edges", "blocks", "chunks", "threads", "keep")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("row", "original", "neighbour", "centre", "sent_row", "sent", "atom_order"),
+                *("block_start", "block_stop", "block_type", "chunk_block", "type_start"),
+                *("inverse_cutoff", "norm", "vectors", "directions", "gradient", "interval"),
+                *("basis", "harmonics", "harmonics_gradient", "length_gradient"),
+                *("harmonics_tangent", "length_tangent"),
+                *("parameters", "gradients", "prepared", "features", "scratch", "slots"),
+            )
+        ),
+    ]
+
+
+class Topology:
+    """Atoms by species and edges by atom, for one list of edges.
+
+    Args:
+        program: The compiled network.
+        atom_types: Type of each atom, shape (atoms,).
+        edge_index: Receiving and sending atom of each edge, shape (2, edges).
+
+    Raises:
+        ModelError: If an index is out of range, or there are more than 2^31 edges.
+    """
+
+    def __init__(self, program: Program, atom_types: Tensor, edge_index: Tensor) -> None:
+        self.atoms, self.edges = len(atom_types), edge_index.shape[1]
+        if self.edges >= 2**31:
+            raise ModelError(
+                f"{self.edges} edges are too many", "predict fewer atoms at a time, or write model.kernel=batched"
+            )
+        types = program.plan.types
+        self.chunks = max(1, min(_MOST_CHUNKS, self.edges // _EDGES_OF_CHUNK))
+        most_blocks = self.atoms // program.block + types
+        sizes = {
+            **{"atom_order": self.atoms, "new_of_old": self.atoms, "type_start": types + 1, "row": self.atoms + 1},
+            **{"original": self.edges, "neighbour": self.edges, "centre": self.edges, "sent_row": self.atoms + 1},
+            **{"sent": self.edges, "block_start": most_blocks, "block_stop": most_blocks, "block_type": most_blocks},
+        }
+        # One allocation, and one after the other in the order of the C function's arguments.
+        whole = torch.empty(sum(sizes.values()) + self.chunks + 1, dtype=torch.int32)
+        self._whole, place, address = whole, 0, whole.data_ptr()
+        self.pointers: dict[str, int] = {}
+        for name, size in (*sizes.items(), ("chunk_block", self.chunks + 1)):
+            self.pointers[name] = address + 4 * place
+            place += size
+        self.atom_order, self.new_of_old = whole[: self.atoms], whole[self.atoms : 2 * self.atoms]
+        centre, neighbour = edge_index[0].contiguous(), edge_index[1].contiguous()
+        atom_types = atom_types.contiguous()
+        arrays = [self.pointers[name] for name in sizes]
+        self.blocks = program.library.topology(
+            ctypes.c_int64(self.atoms),
+            ctypes.c_int64(self.edges),
+            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (atom_types, centre, neighbour)),
+            *(ctypes.c_void_p(pointer) for pointer in arrays),
+            ctypes.c_int64(self.chunks),
+            ctypes.c_void_p(self.pointers["chunk_block"]),
+        )
+        if self.blocks < 0:
+            raise ModelError("an edge or a species is out of range", "build the neighbour list for these atoms")
+
+
+class Program:
+    """A network's compiled code.
+
+    Args:
+        plan: What to compile.
+    """
+
+    def __init__(self, plan: NetworkPlan) -> None:
+        self.plan = plan
+        self.weights = Weights(plan)
+        self.dtype = torch.float64 if plan.double else torch.float32
+        sources, self.block = network_sources(plan)
+        self.library = compiled(sources)
+        self.library.topology.restype = ctypes.c_int64
+        self._slots = {keep: feature_slots(plan, keep) for keep in (False, True)}
+        self._offsets = {keep: torch.tensor(slots.offsets) for keep, slots in self._slots.items()}
+
+    def slots(self, keep: bool) -> Slots:
+        """Where features lie, in training (``keep``) or for predictions."""
+        return self._slots[keep]
+
+
+class Constants:
+    """Tables that are no parameters: cutoffs and normalisation.
+
+    Args:
+        inverse_cutoff: 1 / cutoff of each pair of species, shape (types, types), 1/Angstrom, float64.
+        norm: Factor of what an atom of each species sends, shape (types,), float64.
+    """
+
+    def __init__(self, inverse_cutoff: Tensor, norm: Tensor, types: int) -> None:
+        self.inverse_cutoff = inverse_cutoff.detach().contiguous()
+        self.norm = norm.detach().expand(types).contiguous()
+
+
+class Run:
+    """One calculation: what the passes leave for each other.
+
+    Args:
+        program: The compiled network.
+        parameters: Embedding, weights and radial tables, ordered as :class:`~nequip_like.nn.native.layout.Weights`.
+        topology: The edges.
+        constants: The tables.
+        keep: Whether what training needs is kept.
+    """
+
+    def __init__(
+        self, program: Program, parameters: Sequence[Tensor], topology: Topology, constants: Constants, keep: bool
+    ) -> None:
+        plan, edges = program.plan, topology.edges
+        self.program, self.topology, self.constants, self.keep = program, topology, constants, keep
+        self.parameters = [parameter.detach().contiguous() for parameter in parameters]
+        harmonics = (plan.l_max + 1) ** 2
+        self._tensors: dict[str, Tensor] = {
+            "features": self._reals(program.slots(keep).total * topology.atoms),
+            "prepared": self._reals(program.weights.prepared),
+            "interval": torch.empty(edges, dtype=torch.int32),
+            "basis": self._reals(edges * 2 * TAPS),
+            "harmonics": self._reals(edges * harmonics),
+            "harmonics_gradient": self._reals(edges * harmonics),
+            "length_gradient": self._reals(edges),
+        }
+        self._net = _Net(
+            atoms=topology.atoms,
+            edges=edges,
+            blocks=topology.blocks,
+            chunks=topology.chunks,
+            threads=torch.get_num_threads(),
+            keep=int(keep),
+            inverse_cutoff=constants.inverse_cutoff.data_ptr(),
+            norm=constants.norm.data_ptr(),
+            slots=program._offsets[keep].data_ptr(),
+            **{name: pointer for name, pointer in topology.pointers.items() if name != "new_of_old"},
+            **{name: tensor.data_ptr() for name, tensor in self._tensors.items()},
+        )
+        self._prepared = False
+        self._pointers = _pointers(self.parameters)
+        self._net.parameters = ctypes.addressof(self._pointers)
+
+    def _reals(self, size: int) -> Tensor:
+        return torch.empty(size, dtype=self.program.dtype)
+
+    def _call(self, function: Any) -> None:
+        function(ctypes.byref(self._net))
+
+    def _set(self, **tensors: Tensor) -> None:
+        self._tensors.update(tensors)
+        for name, tensor in tensors.items():
+            setattr(self._net, name, tensor.data_ptr())
+
+    def take_prepared(self, other: Run) -> None:
+        """Take over what another calculation with the same parameters has made of them."""
+        self._set(prepared=other._tensors["prepared"])
+        self._prepared = other._prepared
+
+    def _last(self, name: str, layer: int) -> list[Tensor]:
+        """Views of scalars at the end of the network, one (atoms, channels) for each kind."""
+        place = self.program.slots(self.keep).offsets[slot(layer, name)] * self.topology.atoms
+        views = []
+        for kind in self.program.plan.layers[-1].outputs:
+            size = self.topology.atoms * kind.size
+            views.append(self._tensors["features"][place : place + size].view(self.topology.atoms, kind.size))
+            place += size
+        return views
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Features of the last layer, shape (atoms, channels), atoms in the topology's order.
+
+        Args:
+            vectors: Edge vectors, shape (edges, 3), Angstrom, float64, in the order of the edges given.
+        """
+        self._set(vectors=vectors.detach().contiguous())
+        library = self.program.library
+        if not self._prepared:
+            self._call(library.network_prepare)
+            self._prepared = True
+        self._call(library.network_forward)
+        return torch.cat(self._last("f", len(self.program.plan.layers)), dim=1)
+
+    def _seed(self, name: str, adjoint: Tensor) -> None:
+        parts = self._last(name, len(self.program.plan.layers) - 1)
+        for view, part in zip(parts, adjoint.split([view.shape[1] for view in parts], dim=1), strict=True):
+            view.copy_(part)
+
+    def reverse(self, adjoint: Tensor) -> Tensor:
+        """Gradient with respect to the edge vectors, shape (edges, 3), float64; after :meth:`forward`.
+
+        Args:
+            adjoint: Of the last features, shape (atoms, channels).
+        """
+        self._seed("yb", adjoint)
+        gradient = torch.empty(self.topology.edges, 3, dtype=torch.float64)
+        self._set(gradient=gradient)
+        self._call(self.program.library.network_reverse)
+        return gradient
+
+    def tangent(self, directions: Tensor) -> Tensor:
+        """Change of the last features along a change of the edge vectors, shape (atoms, channels); after forward.
+
+        Args:
+            directions: The change, shape (edges, 3), float64.
+        """
+        edges, harmonics = self.topology.edges, (self.program.plan.l_max + 1) ** 2
+        self._set(
+            directions=directions.detach().contiguous(),
+            harmonics_tangent=self._reals(edges * harmonics),
+            length_tangent=self._reals(edges),
+        )
+        self._call(self.program.library.network_tangent)
+        return torch.cat(self._last("ft", len(self.program.plan.layers)), dim=1)
+
+    def dual(self, adjoint: Tensor) -> list[Tensor]:
+        """Gradients of the parameters; after :meth:`reverse`, whose adjoint is the tangent's, and :meth:`tangent`.
+
+        Args:
+            adjoint: Of the last features, shape (atoms, channels).
+        """
+        self._seed("yb2", adjoint)
+        program = self.program
+        largest = max(layer.table.weight_numel for layer in program.plan.layers) * program.plan.table_rows
+        gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+        pointers = _pointers(gradients)
+        self._set(scratch=self._reals(program.weights.sums + self.topology.chunks * largest))
+        self._net.gradients = ctypes.addressof(pointers)
+        self._call(program.library.network_dual)
+        return gradients
+
+
+def _pointers(tensors: Sequence[Tensor]) -> Any:
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))

@@ -1,0 +1,350 @@
+"""The compiled network against the same model in torch: predictions and gradients of a loss; and its compiler."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from nequip_like.data import fields
+from nequip_like.data.graph import collate
+from nequip_like.errors import ModelError
+from nequip_like.model import NequIPGNNModel
+from nequip_like.nn.native import compiler, network_source, program
+from nequip_like.nn.native.compiler import compiled
+from nequip_like.testing.structures import batch_of, crystal, far_apart, graph_of, molecule, pair
+
+pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="there is no C compiler")
+CHANNELS = (6, 4, 3, 2, 1)
+ARGUMENTS = {
+    "seed": 3, "model_dtype": "float64", "type_names": ["H", "C", "O"], "r_max": 3.5, "num_layers": 3, "l_max": 1,
+    "num_features": 8, "radial_mlp_depth": 2, "radial_mlp_width": 16, "per_type_energy_scales": 1.3,
+    "per_type_energy_shifts": 0.2, "avg_num_neighbors": {"H": 3.0, "C": 4.0, "O": 5.0},
+}  # fmt: skip
+
+
+def model_of(kernel, **changes):
+    return NequIPGNNModel(**{**ARGUMENTS, **changes}, kernel=kernel).train()
+
+
+def numbers(model, batch):
+    """Predictions, and the gradients of a loss of all of them."""
+    prediction = model(batch)
+    stress = prediction[fields.STRESS][~prediction[fields.STRESS].isnan().any(dim=(1, 2))]
+    loss = prediction[fields.FORCES].square().sum() + prediction[fields.TOTAL_ENERGY].square().sum()
+    loss = loss + 10.0 * stress.square().sum() + prediction[fields.PER_ATOM_ENERGY].pow(3).sum()
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+    found = {"energy": prediction[fields.TOTAL_ENERGY], "forces": prediction[fields.FORCES], "stress": stress}
+    return {key: value.detach() for key, value in (found | dict(zip(parameters, gradients, strict=True))).items()}
+
+
+def largest_difference(one, two):
+    """Relative to each quantity's largest entry."""
+    assert list(one) == list(two)
+    differences = {key: float((one[key] - two[key]).abs().max() / two[key].abs().max().clamp_min(1e-30)) for key in one
+                   if two[key].numel()}  # fmt: skip
+    worst = max(differences, key=differences.__getitem__)
+    return differences[worst], worst
+
+
+def test_auto_is_fused_here():
+    model = model_of("auto")
+    assert model.kernel_in_use.startswith("auto: fused, C code compiled")
+    assert model.takes_skin_edges
+    assert model_of("fused").kernel_in_use.startswith("fused, ")
+    assert model_of("batched").kernel_in_use == "batched: torch"
+    assert not model_of("batched").takes_skin_edges
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-10), ("float32", 2e-5)])
+@pytest.mark.parametrize(
+    ("l_max", "parity"),
+    [pytest.param(l_max, parity, marks=[pytest.mark.slow] if l_max > 2 else []) for l_max in range(5)
+     for parity in (False, True)],
+)  # fmt: skip
+def test_equals_reference(l_max, parity, dtype, limit):
+    """With uneven channels. In float32 both err against float64; ours must not err more."""
+    changes = {"l_max": l_max, "parity": parity, "num_features": list(CHANNELS[: l_max + 1])}
+    exact = model_of("reference", **changes)
+    batch = batch_of([molecule(), crystal()], exact)
+    expected = numbers(exact, batch)
+    ours = model_of("fused", model_dtype=dtype, **changes)
+    ours.load_state_dict(exact.state_dict())
+    difference, where = largest_difference(numbers(ours, batch), expected)
+    assert difference < limit, where
+
+
+@pytest.mark.parametrize("width", [1, 2, 16, 32])
+def test_widths_of_vectors(width):
+    changes = {"num_features": width, "l_max": 1}
+    batch = batch_of([molecule(), crystal()], model_of("fused", **changes))
+    difference, where = largest_difference(
+        numbers(model_of("fused", **changes), batch), numbers(model_of("batched", **changes), batch)
+    )
+    assert difference < 1e-10, where
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"convnet_resnet": True, "learnable_shift": True},
+        {"convnet_sc": False, "per_edge_type_cutoff": {"H": 2.5, "C": {"O": 3.0}}},
+        {"pair_potential": "zbl", "num_layers": 1},
+        {
+            "convnet_nonlinearity_scalars": {"e": "ssp", "o": "abs"},
+            "convnet_nonlinearity_gates": {"e": "mish", "o": "tanh"},
+            "readout_mlp_hidden_layers_depth": 1,
+            "per_type_energy_scales_trainable": True,
+            "per_type_energy_shifts_trainable": True,
+            "bessel_trainable": True,
+        },
+        {
+            "convnet_nonlinearity_scalars": {"e": "gelu", "o": "tanh"},
+            "convnet_nonlinearity_gates": {"e": "gelu", "o": "tanh"},
+            "type_embed_num_features": 6,
+            "radial_mlp_depth": 0,
+        },
+        {"polynomial_cutoff_p": 5.5, "num_bessels": 4, "radial_mlp_depth": 1},
+    ],
+    ids=["resnet", "pair cutoffs", "zbl", "activations, trained scales", "one linear radial layer", "odd cutoff"],
+)
+def test_every_argument(changes):
+    ours, theirs = model_of("fused", **changes), model_of("batched", **changes)
+    batch = batch_of([molecule(), crystal()], ours)
+    difference, where = largest_difference(numbers(ours, batch), numbers(theirs, batch))
+    assert difference < 1e-10, where
+
+
+def test_predictions_equal_training():
+    """Evaluation keeps less, and shares memory between layers."""
+    model = model_of("fused", num_layers=4)
+    batch = batch_of([molecule(), crystal()], model)
+    trained = model(batch)
+    predicted = model.eval()(batch)
+    for key in model.predicted_fields:
+        assert torch.equal(predicted[key].nan_to_num(), trained[key].detach().nan_to_num()), key
+        assert not predicted[key].requires_grad
+
+
+def test_finite_differences():
+    """Of the energy, and of a force along a parameter."""
+    model = model_of("fused").eval()
+    graph = graph_of(molecule(), model)
+    forces = model(graph)[fields.FORCES]
+    step = 1e-5
+    for atom, axis in ((0, 0), (2, 1), (4, 2)):
+        energies = []
+        for sign in (1, -1):
+            moved = dict(graph)
+            moved[fields.POSITIONS] = graph[fields.POSITIONS].clone()
+            moved[fields.POSITIONS][atom, axis] += sign * step
+            energies.append(float(model(moved)[fields.TOTAL_ENERGY]))
+        assert float(forces[atom, axis]) == pytest.approx(-(energies[0] - energies[1]) / (2 * step), rel=1e-6, abs=1e-9)
+
+    weight = model.energy_model.layers[1].linear_out.weights[0]
+    (gradient,) = torch.autograd.grad(model.train()(graph)[fields.FORCES][1, 2], weight)
+    values = []
+    with torch.no_grad():
+        for sign in (1, -1):
+            weight[3, 2] += sign * step
+            values.append(float(model(graph)[fields.FORCES][1, 2]))
+            weight[3, 2] -= sign * step
+    assert float(gradient[3, 2]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
+
+
+def test_edges_in_any_order():
+    model = model_of("fused")
+    batch = batch_of([molecule(), crystal()], model)
+    order = torch.randperm(batch[fields.EDGE_INDEX].shape[1], generator=torch.Generator().manual_seed(0))
+    mixed = {**batch, fields.EDGE_INDEX: batch[fields.EDGE_INDEX][:, order]}
+    mixed[fields.EDGE_CELL_SHIFT] = batch[fields.EDGE_CELL_SHIFT][order]
+    difference, where = largest_difference(numbers(model, mixed), numbers(model, batch))
+    assert difference < 1e-13, where
+
+
+def test_edges_beyond_the_cutoff_change_nothing():
+    model = model_of("fused")
+    batch = batch_of([molecule(), crystal()], model)
+    wide = batch_of([molecule(), crystal()], model_of("fused", r_max=4.2))
+    assert wide[fields.EDGE_INDEX].shape[1] > batch[fields.EDGE_INDEX].shape[1]
+    difference, where = largest_difference(numbers(model, wide), numbers(model, batch))
+    assert difference < 1e-13, where
+
+
+def test_isolated_atoms_and_no_edges():
+    model = model_of("fused")
+    lonely = batch_of([pair("H", "O", 9.0), far_apart(molecule(), molecule(), 9.0)], model)
+    difference, where = largest_difference(numbers(model, lonely), numbers(model_of("batched"), lonely))
+    assert difference < 1e-10, where
+    alone = batch_of([pair("H", "O", 9.0)], model)
+    assert alone[fields.EDGE_INDEX].shape[1] == 0
+    assert model(alone)[fields.PER_ATOM_ENERGY].flatten().tolist() == [0.2, 0.2]
+    assert not numbers(model, alone)["forces"].any()
+
+
+@pytest.mark.parametrize("l_max", [1, 2])
+def test_a_wrong_sign_is_noticed(l_max, monkeypatch):
+    """Of one Clebsch-Gordan coefficient of 1 x 1 -> 0, in one place of the code of one convolution."""
+    right = network_source.network_sources
+
+    def wrong(plan):
+        sources, block = right(plan)
+        coefficient = next(part.split(" *")[0] for part in sources[2].split("(REAL)") if part.startswith("0.57735"))
+        planted = sources[2].replace(f"(REAL){coefficient}", f"(REAL)-{coefficient}", 1)  # the second layer's
+        return [*sources[:2], planted, *sources[3:]], block
+
+    batch = batch_of([molecule(), crystal()], model_of("batched", l_max=l_max))
+    expected = numbers(model_of("batched", l_max=l_max), batch)
+    monkeypatch.setattr(program, "network_sources", wrong)
+    difference, _ = largest_difference(numbers(model_of("fused", l_max=l_max), batch), expected)
+    assert difference > 1e-3
+
+
+def test_the_number_of_threads_changes_no_bit():
+    batch = batch_of([molecule(), crystal()] * 20, model_of("fused"))
+    found = []
+    threads = torch.get_num_threads()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(numbers(model_of("fused", model_dtype="float32"), batch))
+    torch.set_num_threads(threads)
+    for other in found[1:]:
+        for key, value in other.items():
+            # The head and the radial networks are torch's, whose sums may be cut differently.
+            torch.testing.assert_close(value, found[0][key], rtol=0 if key in ("forces", "stress") else 1e-5, atol=1e-7)
+
+
+def test_repeated_steps_are_equal():
+    model = model_of("fused", model_dtype="float32")
+    batch = batch_of([molecule(), crystal()], model)
+    first, second = numbers(model, batch), numbers(model, batch)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_two_calculations_before_their_gradients():
+    """Each keeps its own memory."""
+    model = model_of("fused")
+    one, two = graph_of(molecule(), model), graph_of(crystal(), model)
+    expected = [numbers(model, graph) for graph in (one, two)]
+    losses = [model(graph)[fields.FORCES].square().sum() for graph in (one, two)]
+    weight = model.energy_model.layers[0].linear_out.weights[0]
+    together = torch.autograd.grad(losses[0] + losses[1], weight)[0]
+    apart = sum(torch.autograd.grad(model(graph)[fields.FORCES].square().sum(), weight)[0] for graph in (one, two))
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-14)
+    assert len(expected) == 2
+
+
+def test_a_parameter_changed_before_the_gradient_is_noticed():
+    model = model_of("fused")
+    loss = model(graph_of(molecule(), model))[fields.FORCES].square().sum()
+    with torch.no_grad():
+        model.energy_model.type_embedding.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_held_parameters_follow_changes():
+    model, fresh = model_of("fused").eval(), model_of("fused", seed=4).eval()
+    graph = graph_of(crystal(), model)
+    model.hold_parameters()
+    before = model(graph)[fields.FORCES]
+    assert torch.equal(model(graph)[fields.FORCES], before)
+    moved = {**graph, fields.POSITIONS: graph[fields.POSITIONS] + 0.01 * torch.rand(4, 3, dtype=torch.float64)}
+    assert torch.equal(model(moved)[fields.FORCES], model_of("fused").eval()(moved)[fields.FORCES])
+    model.load_state_dict(fresh.state_dict())
+    assert torch.equal(model(graph)[fields.FORCES], fresh(graph)[fields.FORCES])
+    assert not torch.equal(model(graph)[fields.FORCES], before)
+
+
+def test_the_same_edges_with_other_types():
+    model = model_of("fused").eval()
+    graph = graph_of(molecule(), model)
+    first = model(graph)[fields.TOTAL_ENERGY]
+    other = {**graph, fields.ATOM_TYPES: torch.tensor([0, 0, 1, 2, 2])}
+    assert not torch.equal(model(other)[fields.TOTAL_ENERGY], first)
+    assert torch.equal(model(other)[fields.TOTAL_ENERGY], model_of("fused").eval()(other)[fields.TOTAL_ENERGY])
+    graph[fields.ATOM_TYPES][0] = 0  # in place, in the same tensor
+    changed = {key: value.clone() for key, value in graph.items()}
+    assert torch.equal(model(graph)[fields.TOTAL_ENERGY], model(changed)[fields.TOTAL_ENERGY])
+
+
+def test_copies():
+    """A copy shares the code, and nothing else; what is sent to another process makes it again."""
+    model = model_of("fused").eval()
+    graph = graph_of(molecule(), model)
+    expected = model(graph)
+    twin = copy.deepcopy(model)
+    network, copied = model.energy_model.compiled.network, twin.energy_model.compiled.network
+    assert copied.program is network.program
+    assert torch.equal(twin(graph)[fields.FORCES], expected[fields.FORCES])
+    twin.energy_model.compiled.network = pickle.loads(pickle.dumps(network))
+    assert twin.energy_model.compiled.network._program is None
+    assert torch.equal(twin(graph)[fields.FORCES], expected[fields.FORCES])
+
+
+def test_impossible_edges():
+    model = model_of("fused")
+    graph = graph_of(molecule(), model)
+    with pytest.raises(ModelError, match="out of range"):
+        model({**graph, fields.ATOM_TYPES: torch.full((5,), 3)})
+    edges = graph[fields.EDGE_INDEX].clone()
+    edges[1, 0] = 5
+    vectors = torch.ones(edges.shape[1], 3, dtype=torch.float64)
+    with pytest.raises(ModelError, match="out of range"):
+        model.energy_model.energies_and_gradient({**graph, fields.EDGE_INDEX: edges}, vectors)
+
+
+def test_other_devices():
+    model = model_of("fused")
+    with pytest.raises(ModelError, match=r"runs on CPUs only\n.*model\.kernel=auto"):
+        model.energy_model.compiled.serves(torch.device("meta"))
+    auto = model_of("auto").to("meta")
+    assert auto.kernel_in_use == "auto: batched, torch operations (compiled C code runs on CPUs only)"
+    assert not auto.takes_skin_edges
+
+
+def test_a_vector_that_is_not_finite_is_seen():
+    model = model_of("fused").eval()
+    graph = graph_of(molecule(), model)
+    graph[fields.POSITIONS][0, 0] = torch.nan
+    prediction = model(graph)
+    assert bool(prediction[fields.TOTAL_ENERGY].isnan())
+    assert bool(prediction[fields.FORCES].isnan().any())
+
+
+def test_many_chunks():
+    """Enough edges for several parts of the radial tables' gradients."""
+    model, batched = model_of("fused"), model_of("batched")
+    batch = collate([graph_of(crystal(), model)] * 100)
+    assert batch[fields.EDGE_INDEX].shape[1] > 4 * 1024
+    difference, where = largest_difference(numbers(model, batch), numbers(batched, batch))
+    assert difference < 1e-10, where
+
+
+# --- the compiler
+
+
+def test_compiled_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("NEQUIP_LIKE_CACHE", str(tmp_path))
+    compiled(["int one(void) { return 1; }", "int two(void) { return 2; }"])
+    monkeypatch.setattr(compiler, "_compile", lambda *_: pytest.fail("compiled again"))
+    library = compiled(["int one(void) { return 1; }", "int two(void) { return 2; }"])
+    assert (library.one(), library.two()) == (1, 2)
+
+
+def test_no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(ModelError, match=r"needs a C compiler, and there is none\n.*model\.kernel=batched"):
+        compiled(["int x;"])
+    model = model_of("auto")
+    assert model.kernel_in_use.startswith("auto: batched, torch operations (a C compiler, gcc or $CC")
+    assert model(graph_of(molecule(), model))[fields.FORCES].shape == (5, 3)
+
+
+def test_compiler_that_refuses(monkeypatch, tmp_path):
+    monkeypatch.setenv("NEQUIP_LIKE_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"cannot compile the fused kernel: .*error"):
+        compiled(["this is not C"])
+    assert list((tmp_path / "kernels").iterdir()) == []
