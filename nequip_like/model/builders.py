@@ -137,7 +137,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     learnable_shift: bool = False,
     convnet_nonlinearity_scalars: Mapping[str, str] | None = None,
     convnet_nonlinearity_gates: Mapping[str, str] | None = None,
-    kernel: Literal["auto", "batched", "fused", "reference"] = "auto",
+    kernel: Literal["auto", "batched", "fused", "reference", "triton", "cuequivariance"] = "auto",
 ) -> Potential:
     """NequIP with each layer spelt out.
 
@@ -171,7 +171,8 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
         convnet_nonlinearity_scalars: Activation of even ("e") and odd ("o") scalars.
         convnet_nonlinearity_gates: Activation of even and odd gates.
         kernel: How the network is evaluated: "fused" (compiled C code, CPUs only), "batched" (torch, anywhere),
-            "reference" (torch, plain), or "auto": fused on a CPU if there is a C compiler, else batched.
+            "reference" (torch, plain), "triton" or "cuequivariance" (GPUs, with the extra ``gpu``; never yet run on
+            one), or "auto": fused on a CPU if there is a C compiler, else batched.
 
     Raises:
         ConfigError: If an argument is out of range.

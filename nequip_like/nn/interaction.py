@@ -29,7 +29,7 @@ class InteractionLayer(nn.Module):
         self_connection: Whether atoms see their own features.
         resnet: Whether features are added to those that came in, where irreps allow.
         activations: Names of the activations of scalars and of gates, each for even ("e") and odd ("o").
-        kernel: "batched", "fused" or "reference".
+        kernel: Name of the convolution, see :func:`~nequip_like.nn.kernels.choice.convolution`.
         dtype: Element type of weights and features.
     """
 
