@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.errors import ModelError
+from nequip_like.errors import ModelError, OutputError
 from nequip_like.nn.native.compiler import compiler
 from nequip_like.nn.native.network import NativeNetwork
 from nequip_like.nn.native.plan import NetworkPlan, layer_plan
@@ -19,9 +20,9 @@ from nequip_like.nn.radial_table import SplineTable, radial_tables
 if TYPE_CHECKING:
     from nequip_like.model.nequip import NequIPEnergy
 
-# Intervals of the radial table for each Bessel function. The error is about 3e-10 of the largest weight with 32, and
+# Intervals of the radial table for each Bessel function. The error is about 2e-9 of the largest weight with 24, and
 # 1e-14 with 192: below the rounding of the element type in use.
-_INTERVALS = {torch.float32: 32, torch.float64: 192}
+_INTERVALS = {torch.float32: 24, torch.float64: 192}
 
 
 class CompiledEnergy:
@@ -37,6 +38,8 @@ class CompiledEnergy:
         #: Predictions may keep what they made of the parameters while these are the same tensors, unchanged.
         self.hold_parameters = False
         self._holders: list[dict[str, Any]] = []
+        self._failure: str | None = None
+        self.dtype = model.dtype
         self.table = SplineTable(_INTERVALS[model.dtype] * model.radial.frequencies.numel())
         self.network = NativeNetwork(
             NetworkPlan(
@@ -59,10 +62,20 @@ class CompiledEnergy:
         Raises:
             ModelError: If it is required and cannot be had.
         """
-        if device.type == "cpu" and (self.required or self.network.ready or compiler() is not None):
-            return True
-        if self.required:
-            raise ModelError("model.kernel is fused, which runs on CPUs only", "write model.kernel=auto")
+        if device.type != "cpu":
+            if self.required:
+                raise ModelError("model.kernel is fused, which runs on CPUs only", "write model.kernel=auto")
+            return False
+        return self.required or self.network.ready or self._could_be_made()
+
+    def _could_be_made(self) -> bool:
+        """Compile, if not tried yet; what goes wrong is told once, and torch does it then."""
+        if self._failure is None and compiler() is not None:
+            try:
+                return self.network.program is not None
+            except (ModelError, OutputError) as error:
+                self._failure = error.message
+                warnings.warn(f"model.kernel is batched, which is slower: {error.message}", stacklevel=2)
         return False
 
     def describe(self, device: torch.device) -> str:
@@ -70,10 +83,11 @@ class CompiledEnergy:
         chosen = "" if self.required else "auto: "
         if device.type != "cpu":
             return f"{chosen}batched, torch operations (compiled C code runs on CPUs only)"
-        found = compiler()
-        if found is None:
-            return f"{chosen}batched, torch operations (a C compiler, gcc or $CC, would make it several times as fast)"
-        return f"{chosen}fused, C code compiled for this model and processor by {found}"
+        if not self.serves(device):
+            reason = self._failure or "a C compiler, gcc or $CC, would make it several times as fast"
+            return f"{chosen}batched, torch operations ({reason})"
+        threads = "" if self.network.program.parallel else ", one thread: the compiler has no OpenMP"
+        return f"{chosen}fused, C code compiled for this model and processor{threads}"
 
     def __call__(self, model: NequIPEnergy, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (atoms,) and their sum's gradient (edges, 3); in training mode with a graph to the parameters."""
@@ -101,8 +115,8 @@ class CompiledEnergy:
 
     def _parameters(self, model: NequIPEnergy) -> list[Tensor]:
         """In the order of :class:`~nequip_like.nn.native.layout.Weights`."""
-        basis = model.radial(self.table.places, continued=True)
-        tables = radial_tables(self.table, basis, [layer.radial_mlp for layer in model.interactions])
+        basis = model.radial.continued(self.table.places)
+        tables = radial_tables(self.table, basis, self.dtype, [layer.radial_mlp for layer in model.interactions])
         parameters: list[Tensor] = [model.type_embedding]
         for layer, table in zip(model.interactions, tables, strict=True):
             own = () if layer.self_connection is None else layer.self_connection.weights

@@ -103,13 +103,14 @@ class RadialEmbedding(nn.Module):
         self.factor = 2.0 * math.pi / r_max**2
         self.dtype = dtype
 
-    def forward(self, x: Tensor, continued: bool = False) -> Tensor:
-        """Embed scaled lengths; gives (edges, num_bessels) in ``dtype``.
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed scaled lengths ``r / cutoff``, shape (edges,), float64; gives (edges, num_bessels) in ``dtype``."""
+        return self._basis(x, self.envelope(x)).to(self.dtype)
 
-        Args:
-            x: ``r / cutoff``, shape (edges,), float64.
-            continued: Go on smoothly beyond the cutoff and below zero, as a spline wants it, instead of ending at zero.
-        """
-        envelope = self.envelope.polynomial(x) if continued else self.envelope(x)
+    def continued(self, x: Tensor) -> Tensor:
+        """The same in float64, going on smoothly beyond the cutoff and below zero, as a spline wants it."""
+        return self._basis(x, self.envelope.polynomial(x))
+
+    def _basis(self, x: Tensor, envelope: Tensor) -> Tensor:
         basis = torch.sinc(x.unsqueeze(-1) * self.frequencies) * self.frequencies
-        return (basis * (self.factor * envelope).unsqueeze(-1)).to(self.dtype)
+        return basis * (self.factor * envelope).unsqueeze(-1)

@@ -1,8 +1,8 @@
 """Functions of the scaled edge length as splines of fifth degree on equal intervals.
 
 What the radial network gives depends on one number. Evaluated at a few hundred places instead of at every edge, it
-costs the same for one structure and for a hundred, and its derivatives, in the forces and in their gradients, are those of
-polynomials. The spline has four continuous derivatives, and its error falls with the sixth power of the interval.
+costs the same for one structure and for a hundred, and its derivatives, in the forces and in their gradients, are those
+of polynomials. The spline has four continuous derivatives, and its error falls with the sixth power of the interval.
 """
 
 from __future__ import annotations
@@ -70,17 +70,23 @@ def _filtered(values: Tensor) -> Tensor:
     return result
 
 
-def radial_tables(spline: SplineTable, basis: Tensor, networks: Sequence[ScalarMLP]) -> list[Tensor]:
+def radial_tables(
+    spline: SplineTable, basis: Tensor, dtype: torch.dtype, networks: Sequence[ScalarMLP]
+) -> list[Tensor]:
     """Tables of several radial networks, each (intervals + 5, outputs).
+
+    They are evaluated in float64 whatever their weights are: slopes are differences of neighbouring coefficients, which
+    make their rounding larger by the number of intervals.
 
     Args:
         spline: The intervals.
-        basis: Input of the networks at the spline's places, shape (places, inputs).
+        basis: Input of the networks at the spline's places, shape (places, inputs), float64.
+        dtype: Element type of the tables.
         networks: Networks of the same input. Neighbours in the list of the same hidden shape are evaluated together.
     """
     tables: list[Tensor] = []
     for _, group in groupby(networks, key=_hidden_shape):
-        tables.extend(_tables_together(spline, basis, list(group)))
+        tables.extend(table.to(dtype) for table in _tables_together(spline, basis, list(group)))
     return tables
 
 
@@ -94,11 +100,11 @@ def _tables_together(spline: SplineTable, basis: Tensor, networks: Sequence[Scal
     for layer in range(len(first.weights) - 1):
         if layer > 0 and first.activation is not None:
             hidden = first.activation(hidden)
-        stacked = torch.stack([network.weights[layer] for network in networks])
+        stacked = torch.stack([network.weights[layer] for network in networks]).to(torch.float64)
         hidden = hidden @ (stacked * first.factor(layer))
     if len(first.weights) > 1 and first.activation is not None:
         hidden = first.activation(hidden)
     # Coefficients are linear in the values, and the last layer is linear: the filter takes the narrower side.
     hidden = spline.coefficients(hidden).expand(len(networks), -1, -1)
     for part, network in zip(hidden.unbind(), networks, strict=True):
-        yield part @ (network.weights[-1] * network.factor(len(network.weights) - 1))
+        yield part @ (network.weights[-1].to(torch.float64) * network.factor(len(network.weights) - 1))

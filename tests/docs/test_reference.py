@@ -184,6 +184,7 @@ def test_index_lists_the_pages():
         "configuration",
         "fields",
         "files",
+        "gpu",
         "metrics",
         "resuming",
         "statistics",

@@ -205,7 +205,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A kernel that does not exist",
         "model: {kernel: batch}\n",
         "model.kernel is 'batch'",
-        "did you mean 'batched'? give auto, batched, fused or reference",
+        "did you mean 'batched'? give auto, batched, fused, reference, triton or cuequivariance",
     ),
     _written(
         "A preset that does not exist",

@@ -107,10 +107,10 @@ def test_continued_beyond_its_ends():
     """For splines: the same inside, smooth through 0 and through the cutoff, where the function itself ends at zero."""
     embedding = RadialEmbedding(3, False, PolynomialEnvelope(5.5), 4.0, torch.float64)
     inside = torch.linspace(0.0, 0.999, 40, dtype=torch.float64)
-    assert torch.equal(embedding(inside, continued=True), embedding(inside))
+    assert torch.equal(embedding.continued(inside), embedding(inside))
     ends = torch.tensor([-0.02, -0.01, 0.0, 0.01, 0.02], dtype=torch.float64)
-    below = embedding(ends, continued=True)
+    below = embedding.continued(ends)
     torch.testing.assert_close(below, below.flip(0), rtol=1e-9, atol=1e-9)
-    above = embedding(1.0 + ends, continued=True)
+    above = embedding.continued(1.0 + ends)
     assert bool((above[3:].abs() > 0).all()), "not cut"
     assert float(above[2].abs().max()) < 1e-12

@@ -16,8 +16,8 @@ def convolution(name: str, table: PathTable, dtype: torch.dtype) -> nn.Module:
     """The kernel of a name.
 
     Args:
-        name: "reference", "triton", "cuequivariance" or "batched"; "auto" and "fused", which are about the whole network,
-            have "batched" beside it.
+        name: "reference", "triton", "cuequivariance" or "batched"; "auto" and "fused", which are about the whole
+            network, have "batched" beside it.
         table: The paths.
         dtype: float32 or float64.
 

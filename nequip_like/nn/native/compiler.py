@@ -18,7 +18,8 @@ from nequip_like.errors import ModelError, first_line
 from nequip_like.whole_files import written_whole
 
 # Products and sums may be contracted, but not reordered; NaN and infinity keep their meaning.
-_FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
+_FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+_THREADS = "-fopenmp"
 
 
 def compiler() -> str | None:
@@ -28,6 +29,8 @@ def compiler() -> str | None:
 
 def compiled(sources: Sequence[str]) -> ctypes.CDLL:
     """Compile C code, or load what was compiled before.
+
+    A compiler without OpenMP, such as Apple's, makes a library that uses one thread.
 
     Libraries are kept in ``kernels`` of the package's cache folder, by code, compiler and processor: on a cluster the
     folder may be shared by machines of different kinds.
@@ -49,8 +52,9 @@ def compiled(sources: Sequence[str]) -> ctypes.CDLL:
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     library = cache_folder() / "kernels" / f"{key}.so"
     if not library.is_file():
+        flags = (*_FLAGS, _THREADS) if _has_threads(program) else _FLAGS
         with written_whole(library) as partial:
-            _compile(program, sources, partial)
+            _compile(program, flags, sources, partial)
     return _loaded(str(library))
 
 
@@ -59,20 +63,26 @@ def _loaded(path: str) -> ctypes.CDLL:
     return ctypes.CDLL(path)
 
 
-def _compile(program: str, sources: Sequence[str], target: Path) -> None:
+def _has_threads(program: str) -> bool:
+    command = [program, _THREADS, "-x", "c", "-", "-shared", "-fPIC", "-o", os.devnull]
+    test = "#include <omp.h>\nint threads(void) { return omp_get_max_threads(); }"
+    return subprocess.run(command, input=test, capture_output=True, text=True, check=False).returncode == 0
+
+
+def _compile(program: str, flags: Sequence[str], sources: Sequence[str], target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         jobs = []
         for i, source in enumerate(sources):
             unit = Path(folder, f"{i}.c")
             unit.write_text(source, encoding="utf-8")
-            command = [program, *_FLAGS, "-c", str(unit), "-o", str(unit.with_suffix(".o"))]
+            command = [program, *flags, "-c", str(unit), "-o", str(unit.with_suffix(".o"))]
             jobs.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
         # All are waited for before one's failure is told.
         results = [(job.communicate()[1], job.returncode) for job in jobs]
         objects = [str(Path(folder, f"{i}.o")) for i in range(len(sources))]
         for errors, status in results:
             _expect_success(program, errors, status)
-        link = [program, *_FLAGS, "-shared", *objects, "-lm", "-o", str(target)]
+        link = [program, *flags, "-shared", *objects, "-lm", "-o", str(target)]
         done = subprocess.run(link, capture_output=True, text=True, check=False)
         _expect_success(program, done.stderr, done.returncode)
 

@@ -110,7 +110,7 @@ class ConvolutionWriter:
 
     def _forward(self) -> Iterator[str]:
         yield from self._received("forward")
-        yield "weights_at(net, e, table, WIDTH, w);"
+        yield "weights_at(basis, interval, table, WIDTH, w);"
         yield from _pointers("X", "s", "sender", self.sources)
         for group in self.groups:
             yield from _matrix(group, "m", "Y")
@@ -130,7 +130,7 @@ class ConvolutionWriter:
 
     def _reverse(self) -> Iterator[str]:
         yield from self._sent("reverse", "xb")
-        yield "weights_and_slopes_at(net, e, table, WIDTH, w, slope);"
+        yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
         yield from _pointers("G", "g", "centre", self.kinds)
         yield "V along = {0}, turn[HARMONICS];"
         yield "for (int j = 0; j < HARMONICS; j++) turn[j] = (V){0};"
@@ -148,14 +148,14 @@ class ConvolutionWriter:
                     yield from _harmonics_gradient(group)
                 yield "}"
             yield "}"
-        yield "net->length_gradient[e] += sum_lanes(along);"
-        yield "for (int j = 1; j < HARMONICS; j++) net->harmonics_gradient[e * HARMONICS + j] += sum_lanes(turn[j]);"
+        yield "net->length_gradient[i] += sum_lanes(along);"
+        yield "for (int j = 1; j < HARMONICS; j++) net->harmonics_gradient[i * HARMONICS + j] += sum_lanes(turn[j]);"
         yield "}}}"
 
     def _tangent(self) -> Iterator[str]:
         yield from self._received("tangent")
         yield "const REAL *Yt = net->harmonics_tangent + e * HARMONICS, dr = net->length_tangent[e];"
-        yield "weights_and_slopes_at(net, e, table, WIDTH, w, slope);"
+        yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
         yield from _pointers("X", "s", "sender", self.sources)
         if self.moving:
             yield from _pointers("Xt", "st", "sender", self.sources)
@@ -183,8 +183,8 @@ class ConvolutionWriter:
     def _dual(self) -> Iterator[str]:
         yield from self._sent("dual", "xb", always=True)
         yield "ALIGNED REAL wb[WIDTH], wtb[WIDTH];"
-        yield "const REAL *Yt = net->harmonics_tangent + e * HARMONICS, dr = net->length_tangent[e];"
-        yield "weights_and_slopes_at(net, e, table, WIDTH, w, slope);"
+        yield "const REAL *Yt = net->sent_harmonics_tangent + i * HARMONICS, dr = net->sent_length_tangent[i];"
+        yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
         yield from _pointers("G", "g", "centre", self.kinds)
         yield from _pointers("H", "g2", "centre", self.kinds)
         for group in self.groups:
@@ -209,7 +209,7 @@ class ConvolutionWriter:
                 yield f"AT(wtb + {path.weight} + u) = {_dot(group.columns, 'x', 'b')};"
                 yield "}"
             yield "}"
-        yield "table_gradient_at(net, e, wb, wtb, WIDTH, table_gradient);"
+        yield "table_gradient_at(basis, interval, dr, wb, wtb, WIDTH, table_gradient);"
         yield "}}}"
 
     # --- pieces
@@ -219,8 +219,9 @@ class ConvolutionWriter:
         yield f"{self._signature(function)} {{ enum {{ WIDTH = {self.weights} }};"
         yield "for (int64_t a = start; a < stop; a++) {"
         yield from _cleared("O", "o", self.kinds)
-        yield "for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) { if (net->interval[e] < 0) continue;"
-        yield "const int64_t sender = net->neighbour[e]; const REAL *Y = net->harmonics + e * HARMONICS;"
+        yield "for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) {"
+        yield "const int64_t interval = net->interval[e], sender = net->neighbour[e]; if (interval < 0) continue;"
+        yield "const REAL *Y = net->harmonics + e * HARMONICS, *basis = net->basis + e * 2 * TAPS;"
         yield "ALIGNED REAL w[WIDTH], slope[WIDTH]; (void)slope;"
 
     def _sent(self, function: str, output: str, always: bool = False) -> Iterator[str]:
@@ -233,8 +234,9 @@ class ConvolutionWriter:
         if self.moving or always:
             yield from _cleared("D", output, self.sources)
         yield "for (int64_t i = net->sent_row[a]; i < net->sent_row[a + 1]; i++) {"
-        yield "const int64_t e = net->sent[i]; if (net->interval[e] < 0) continue;"
-        yield "const int64_t centre = net->centre[e]; const REAL *Y = net->harmonics + e * HARMONICS;"
+        yield "const int64_t interval = net->sent_interval[i], centre = net->sent_centre[i];"
+        yield "if (interval < 0) continue;"
+        yield "const REAL *Y = net->sent_harmonics + i * HARMONICS, *basis = net->sent_basis + i * 2 * TAPS;"
         yield "ALIGNED REAL w[WIDTH], slope[WIDTH];"
 
     @staticmethod

@@ -8,7 +8,8 @@
 A force loss needs the derivative, with respect to the parameters p, of the energy's derivative with respect to the
 positions r: ``d/dp (v . dE/dr)`` for the loss's own ``v = dL/d(dE/dr)``. ``v . dE/dr`` is the tangent of E along v; so
 one pass forward along v, and one backward through values and tangents together, give it, and in the same pass the
-gradient of an energy loss. The adjoints of the tangents are those that ``network_reverse`` found for the values; they are kept.
+gradient of an energy loss. The adjoints of the tangents are those that ``network_reverse`` found for the values; they
+are kept.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _BLOCKS = (
     "const int64_t a = net->block_start[b], stop = net->block_stop[b], n = stop - a, t = net->block_type[b];"
     "(void)n; (void)t;"
 )
+_EDGES = '_Pragma("omp for schedule(static)") for (int64_t e = 0; e < net->edges; e++) '
 _PARALLEL = '_Pragma("omp parallel num_threads(net->threads)") {'
 _FEATURES = "#define FEATURES(slot, before) (net->features + net->atoms * (net->slots[slot] + (before)))"
 
@@ -140,9 +142,7 @@ class _NetworkWriter:
         yield "void network_reverse(const Net *net) {"
         yield from self._arrays("s", "h", "yb", "hb", "mb", "sb")
         yield _PARALLEL
-        yield '_Pragma("omp for schedule(static)") for (int64_t e = 0; e < net->edges; e++) {'
-        yield "net->length_gradient[e] = 0;"
-        yield "memset(net->harmonics_gradient + e * HARMONICS, 0, sizeof(REAL) * HARMONICS); }"
+        yield _EDGES + "edge_sent(net, e);"
         for index, layer in reversed(list(enumerate(self.layers))):
             yield _BLOCKS
             yield from layer.gate_reverse()
@@ -153,7 +153,7 @@ class _NetworkWriter:
             if index > 0:
                 yield from layer.send_reverse("sb", "yb")
             yield "}"
-        yield '_Pragma("omp for schedule(static)") for (int64_t e = 0; e < net->edges; e++) edge_reverse(net, e);'
+        yield _EDGES + "edge_reverse(net, e);"
         yield "}}"
 
     def _tangent(self) -> Iterator[str]:
@@ -162,7 +162,7 @@ class _NetworkWriter:
         yield from self._arrays("s", "h", "ft", "st", "mt", "ht")
         yield from arrays(self.plan, (count, "ft"))
         yield _PARALLEL
-        yield '_Pragma("omp for schedule(static)") for (int64_t e = 0; e < net->edges; e++) edge_tangent(net, e);'
+        yield _EDGES + "edge_tangent(net, e);"
         for index, layer in enumerate(self.layers):
             yield _BLOCKS + _from_block("mt", index, layer.layer.messages, "messages")
             yield self._convolve(index, "tangent", _read(array("st", index)), layer.table, "messages")
@@ -179,7 +179,7 @@ class _NetworkWriter:
         yield from self._arrays("yb2", "hb2", "mb2", "sb2")
         yield from arrays(self.plan, (-1, "yb2"))
         yield f"REAL *const tables = net->scratch + {self.weights.sums};"
-        yield _PARALLEL
+        yield _PARALLEL + _EDGES + "edge_sent_tangent(net, e);"
         for index, layer in reversed(list(enumerate(self.layers))):
             yield _BLOCKS
             yield from layer.gate_dual()

@@ -27,11 +27,12 @@ class _Net(ctypes.Structure):
         *(
             (name, ctypes.c_void_p)
             for name in (
-                *("row", "original", "neighbour", "centre", "sent_row", "sent", "atom_order"),
+                *("row", "original", "neighbour", "sent_row", "sent", "sent_centre", "atom_order"),
                 *("block_start", "block_stop", "block_type", "chunk_block", "type_start"),
-                *("inverse_cutoff", "norm", "vectors", "directions", "gradient", "interval"),
-                *("basis", "harmonics", "harmonics_gradient", "length_gradient"),
-                *("harmonics_tangent", "length_tangent"),
+                *("inverse_cutoff", "norm", "vectors", "directions", "gradient", "interval", "sent_interval"),
+                *("basis", "harmonics", "harmonics_tangent", "length_tangent"),
+                *("sent_basis", "sent_harmonics", "sent_harmonics_tangent", "sent_length_tangent"),
+                *("harmonics_gradient", "length_gradient"),
                 *("parameters", "gradients", "prepared", "features", "scratch", "slots"),
             )
         ),
@@ -61,8 +62,9 @@ class Topology:
         most_blocks = self.atoms // program.block + types
         sizes = {
             **{"atom_order": self.atoms, "new_of_old": self.atoms, "type_start": types + 1, "row": self.atoms + 1},
-            **{"original": self.edges, "neighbour": self.edges, "centre": self.edges, "sent_row": self.atoms + 1},
-            **{"sent": self.edges, "block_start": most_blocks, "block_stop": most_blocks, "block_type": most_blocks},
+            **{"original": self.edges, "neighbour": self.edges, "sent_row": self.atoms + 1, "sent": self.edges},
+            **{"sent_centre": self.edges, "block_start": most_blocks, "block_stop": most_blocks},
+            **{"block_type": most_blocks},
         }
         # One allocation, and one after the other in the order of the C function's arguments.
         whole = torch.empty(sum(sizes.values()) + self.chunks + 1, dtype=torch.int32)
@@ -100,6 +102,8 @@ class Program:
         self.dtype = torch.float64 if plan.double else torch.float32
         sources, self.block = network_sources(plan)
         self.library = compiled(sources)
+        #: Whether the compiler could make it use several threads.
+        self.parallel = bool(self.library.is_parallel())
         self.library.topology.restype = ctypes.c_int64
         self._slots = {keep: feature_slots(plan, keep) for keep in (False, True)}
         self._offsets = {keep: torch.tensor(slots.offsets) for keep, slots in self._slots.items()}
@@ -144,8 +148,11 @@ class Run:
             "features": self._reals(program.slots(keep).total * topology.atoms),
             "prepared": self._reals(program.weights.prepared),
             "interval": torch.empty(edges, dtype=torch.int32),
+            "sent_interval": torch.empty(edges, dtype=torch.int32),
             "basis": self._reals(edges * 2 * TAPS),
+            "sent_basis": self._reals(edges * 2 * TAPS),
             "harmonics": self._reals(edges * harmonics),
+            "sent_harmonics": self._reals(edges * harmonics),
             "harmonics_gradient": self._reals(edges * harmonics),
             "length_gradient": self._reals(edges),
         }
@@ -233,7 +240,9 @@ class Run:
         self._set(
             directions=directions.detach().contiguous(),
             harmonics_tangent=self._reals(edges * harmonics),
+            sent_harmonics_tangent=self._reals(edges * harmonics),
             length_tangent=self._reals(edges),
+            sent_length_tangent=self._reals(edges),
         )
         self._call(self.program.library.network_tangent)
         return torch.cat(self._last("ft", len(self.program.plan.layers)), dim=1)

@@ -47,15 +47,19 @@ INLINE REAL sum_lanes(V v) {
 
 typedef struct {
     int64_t atoms, edges, blocks, chunks, threads, keep;
-    /* Topology. Atoms are numbered by species, edges by receiving atom; a block is a range of atoms of one species. */
-    const int32_t *row, *original, *neighbour, *centre, *sent_row, *sent, *atom_order;
+    /* Topology. Atoms are numbered by species, edges by receiving atom, and once more by sending atom (sent: the first
+       number of an edge by the second). A block is a range of atoms of one species. */
+    const int32_t *row, *original, *neighbour, *sent_row, *sent, *sent_centre, *atom_order;
     const int32_t *block_start, *block_stop, *block_type, *chunk_block, *type_start;
     const double *inverse_cutoff, *norm;
     /* Edges */
     const double *vectors, *directions;
     double *gradient;
-    int32_t *interval;
-    REAL *basis, *harmonics, *harmonics_gradient, *length_gradient, *harmonics_tangent, *length_tangent;
+    /* The sent ones are copies by sending atom, so that no pass jumps through memory; gradients are by sending atom. */
+    int32_t *interval, *sent_interval;
+    REAL *basis, *harmonics, *harmonics_tangent, *length_tangent;
+    REAL *sent_basis, *sent_harmonics, *sent_harmonics_tangent, *sent_length_tangent;
+    REAL *harmonics_gradient, *length_gradient;
     /* Parameters, their gradients, what was made of the parameters, and the atoms' features */
     const REAL *const *parameters;
     REAL *const *gradients;
@@ -327,8 +331,8 @@ BY_LANES(mish, const double t = tanh(SOFTPLUS_OF(y)), s = LOGISTIC_OF(y), dt = (
 /* --- edges: radial table (splines of fifth degree on equal intervals) and spherical harmonics */
 
 /* Weights of all paths at an edge, and their derivative with the distance. */
-INLINE void weights_at(const Net *net, int64_t e, const REAL *table, int width, REAL *w) {
-    const REAL *b = net->basis + e * 2 * TAPS, *rows = table + (int64_t)net->interval[e] * width;
+INLINE void weights_at(const REAL *b, int64_t interval, const REAL *table, int width, REAL *w) {
+    const REAL *rows = table + interval * width;
     EACH(u, width) {
         V sum = b[0] * GET(rows + u);
         UNROLL for (int t = 1; t < TAPS; t++) sum += b[t] * GET(rows + t * width + u);
@@ -336,8 +340,8 @@ INLINE void weights_at(const Net *net, int64_t e, const REAL *table, int width, 
     }
 }
 
-INLINE void weights_and_slopes_at(const Net *net, int64_t e, const REAL *table, int width, REAL *w, REAL *slope) {
-    const REAL *b = net->basis + e * 2 * TAPS, *rows = table + (int64_t)net->interval[e] * width;
+INLINE void weights_and_slopes_at(const REAL *b, int64_t interval, const REAL *table, int width, REAL *w, REAL *slope) {
+    const REAL *rows = table + interval * width;
     EACH(u, width) {
         V sum = b[0] * GET(rows + u), change = b[TAPS] * GET(rows + u);
         UNROLL for (int t = 1; t < TAPS; t++) {
@@ -350,9 +354,9 @@ INLINE void weights_and_slopes_at(const Net *net, int64_t e, const REAL *table, 
 }
 
 /* The table's gradient, given those of the weights and of their tangents. */
-INLINE void table_gradient_at(const Net *net, int64_t e, const REAL *wb, const REAL *wtb, int width, REAL *gradient) {
-    const REAL *b = net->basis + e * 2 * TAPS, along = net->length_tangent[e];
-    REAL *rows = gradient + (int64_t)net->interval[e] * width;
+INLINE void table_gradient_at(const REAL *b, int64_t interval, REAL along, const REAL *wb, const REAL *wtb, int width,
+                              REAL *gradient) {
+    REAL *rows = gradient + interval * width;
     EACH(u, width) {
         const V one = GET(wb + u), two = along * GET(wtb + u);
         UNROLL for (int t = 0; t < TAPS; t++) AT(rows + t * width + u) += b[t] * one + b[TAPS + t] * two;
@@ -423,7 +427,24 @@ static void edge_tangent(const Net *net, int64_t e) {
     for (int j = 0; j < HARMONICS; j++) net->harmonics_tangent[e * HARMONICS + j] = (REAL)yt[j];
 }
 
-static void edge_reverse(const Net *net, int64_t e) {
+/* Copies by sending atom: of what the values need, and of the tangents; i is the number by sending atom. */
+static void edge_sent(const Net *net, int64_t i) {
+    const int64_t e = net->sent[i];
+    net->sent_interval[i] = net->interval[e];
+    net->length_gradient[i] = 0;
+    memset(net->harmonics_gradient + i * HARMONICS, 0, sizeof(REAL) * HARMONICS);
+    memcpy(net->sent_basis + i * 2 * TAPS, net->basis + e * 2 * TAPS, sizeof(REAL) * 2 * TAPS);
+    memcpy(net->sent_harmonics + i * HARMONICS, net->harmonics + e * HARMONICS, sizeof(REAL) * HARMONICS);
+}
+
+static void edge_sent_tangent(const Net *net, int64_t i) {
+    const int64_t e = net->sent[i];
+    net->sent_length_tangent[i] = net->length_tangent[e];
+    memcpy(net->sent_harmonics_tangent + i * HARMONICS, net->harmonics_tangent + e * HARMONICS, sizeof(REAL) * HARMONICS);
+}
+
+static void edge_reverse(const Net *net, int64_t i) {
+    const int64_t e = net->sent[i];
     double *gradient = net->gradient + 3 * net->original[e];
     if (net->interval[e] < 0) {
         gradient[0] = gradient[1] = gradient[2] = 0;
@@ -432,14 +453,22 @@ static void edge_reverse(const Net *net, int64_t e) {
     double unit[3], y[HARMONICS], yb[HARMONICS], turn[3];
     const double length = unit_vector(net->vectors + 3 * net->original[e], unit);
     evaluate_harmonics(unit, y);
-    for (int j = 0; j < HARMONICS; j++) yb[j] = net->harmonics_gradient[e * HARMONICS + j];
+    for (int j = 0; j < HARMONICS; j++) yb[j] = net->harmonics_gradient[i * HARMONICS + j];
     harmonics_adjoint(y, yb, turn);
     const double along = unit[0] * turn[0] + unit[1] * turn[1] + unit[2] * turn[2];
-    for (int i = 0; i < 3; i++)
-        gradient[i] = (turn[i] - along * unit[i]) / length + net->length_gradient[e] * unit[i];
+    for (int x = 0; x < 3; x++)
+        gradient[x] = (turn[x] - along * unit[x]) / length + net->length_gradient[i] * unit[x];
 }
 
 /* --- topology: atoms by species, edges by receiving and by sending atom; counting sorts, so the order is stable */
+
+int is_parallel(void) {
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
 
 static void counts_to_starts(int64_t n, int32_t *counts) {
     int32_t sum = 0;
@@ -454,7 +483,7 @@ static void counts_to_starts(int64_t n, int32_t *counts) {
    number of blocks, or -1 if an index is out of range. */
 int64_t topology(int64_t atoms, int64_t edges, const int64_t *types, const int64_t *centre, const int64_t *neighbour,
                  int32_t *atom_order, int32_t *new_of_old, int32_t *type_start, int32_t *row, int32_t *original,
-                 int32_t *new_neighbour, int32_t *new_centre, int32_t *sent_row, int32_t *sent, int32_t *block_start,
+                 int32_t *new_neighbour, int32_t *sent_row, int32_t *sent, int32_t *sent_centre, int32_t *block_start,
                  int32_t *block_stop, int32_t *block_type, int64_t chunks, int32_t *chunk_block) {
     memset(type_start, 0, sizeof(int32_t) * (TYPES + 1));
     for (int64_t a = 0; a < atoms; a++) {
@@ -481,12 +510,16 @@ int64_t topology(int64_t atoms, int64_t edges, const int64_t *types, const int64
         const int32_t a = new_of_old[centre[e]], at = row[a]++;
         original[at] = (int32_t)e;
         new_neighbour[at] = new_of_old[neighbour[e]];
-        new_centre[at] = a;
     }
     /* Filling has moved each start to the next one's place. */
     memmove(row + 1, row, sizeof(int32_t) * atoms);
     row[0] = 0;
-    for (int64_t e = 0; e < edges; e++) sent[sent_row[new_neighbour[e]]++] = (int32_t)e;
+    for (int32_t a = 0; a < atoms; a++)
+        for (int32_t e = row[a]; e < row[a + 1]; e++) {
+            const int32_t at = sent_row[new_neighbour[e]]++;
+            sent[at] = e;
+            sent_centre[at] = a;
+        }
     memmove(sent_row + 1, sent_row, sizeof(int32_t) * atoms);
     sent_row[0] = 0;
     int64_t blocks = 0;
