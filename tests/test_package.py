@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 def shipped_files():
     """Every file that has to be in the wheel, by its path there."""
     rooms = [
-        ("nequip_like", "nequip_like", {".py", ".typed"}),
+        ("nequip_like", "nequip_like", {".py", ".typed", ".c"}),
         ("conf", "nequip_like/conf", {".py", ".yaml"}),
         ("tutorials/data", "nequip_like/tutorial_data", {".py", ".xyz", ".md", ".json"}),
     ]

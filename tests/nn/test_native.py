@@ -346,8 +346,8 @@ def test_no_compiler(monkeypatch, tmp_path):
 def compiler_without(option, folder):
     """A compiler that knows all options but one."""
     script = folder / "cc"
-    script.write_text(f'#!/bin/sh\ncase "$*" in *{option}*) echo "error: unsupported option {option}" >&2; exit 1;; esac\n'
-                      f'exec {compiler.compiler()} "$@"\n')  # fmt: skip
+    refusal = f'echo "error: unsupported option {option}" >&2; exit 1'
+    script.write_text(f'#!/bin/sh\ncase "$*" in *{option}*) {refusal};; esac\nexec {compiler.compiler()} "$@"\n')
     script.chmod(0o755)
     return str(script)
 
