@@ -11,6 +11,7 @@ from torch import Tensor
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ModelError, OutputError
+from nequip_like.model.potential import Differentiated
 from nequip_like.nn.native.compiler import compiler
 from nequip_like.nn.native.network import NativeNetwork
 from nequip_like.nn.native.plan import NetworkPlan, layer_plan
@@ -89,8 +90,8 @@ class CompiledEnergy:
         threads = "" if self.network.program.parallel else ", one thread: the compiler has no OpenMP"
         return f"{chosen}fused, C code compiled for this model and processor{threads}"
 
-    def __call__(self, model: NequIPEnergy, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies (atoms,) and their sum's gradient (edges, 3); in training mode with a graph to the parameters."""
+    def __call__(self, model: NequIPEnergy, graph: Graph, vectors: Tensor) -> Differentiated:
+        """Energies and their sum's gradient; in training mode with a graph to the parameters."""
         types = graph[fields.ATOM_TYPES]
         topology = self.network.topology(types, graph[fields.EDGE_INDEX])
         constants = Constants(model.inverse_cutoffs, model.sender_norm, self.network.plan.types)
@@ -98,19 +99,20 @@ class CompiledEnergy:
         if model.training:
             head = [*model.readout.parameters(), *model.scale_shift.parameters()]
             trained = [parameter for parameter in head if parameter.requires_grad]
-            return self.network.trained(model.head, trained, self._parameters(model), *common)
+            return Differentiated(*self.network.trained(model.head, trained, self._parameters(model), *common))
 
         def make() -> list[Tensor]:
             with torch.no_grad():
                 return self._parameters(model)
 
         same = self._tensors(model) if self.hold_parameters else None
-        return self.network.predicted(model.head, make, same, *common)
+        return Differentiated(*self.network.predicted(model.head, make, same, *common))
 
     def _tensors(self, model: NequIPEnergy) -> list[Tensor]:
-        """All parameters; by the modules' own dictionaries, since ``model.parameters()`` takes 0.1 ms."""
+        """Parameters and buffers; by the modules' own dictionaries, since ``model.parameters()`` takes 0.1 ms."""
         if not self._holders:
-            self._holders = [module._parameters for module in model.modules() if module._parameters]
+            holders = [each for module in model.modules() for each in (module._parameters, module._buffers)]
+            self._holders = [holder for holder in holders if holder]
         return [tensor for holder in self._holders for tensor in holder.values() if tensor is not None]
 
     def _parameters(self, model: NequIPEnergy) -> list[Tensor]:

@@ -13,6 +13,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError
 from nequip_like.model.compiled import CompiledEnergy
+from nequip_like.model.potential import Differentiated
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.pair_potential import build_pair_potential
@@ -127,23 +128,18 @@ class NequIPEnergy(nn.Module):
         """Energies (atoms,), float64, of the last layer's scalars (atoms, channels)."""
         return self.scale_shift(self.readout(scalars).squeeze(1), atom_types)
 
-    def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
+    def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
         """Energies and the gradient of their sum at once, by compiled code; None where that cannot be had.
 
-        Args:
-            graph: As in :meth:`forward`.
-            vectors: As in :meth:`forward`.
-
-        Returns:
-            Energies (atoms,) and gradient (edges, 3). In training mode a loss can be differentiated through both.
+        Arguments are those of :meth:`forward`. In training mode a loss of both can be differentiated.
         """
         if self.compiled is None or not self.compiled.serves(vectors.device):
             return None
-        energies, gradient = self.compiled(self, graph, vectors)
+        found = self.compiled(self, graph, vectors)
         if self.pair_potential is None:
-            return energies, gradient
-        pair_energies, pair_gradient = self._pair_energies_and_gradient(graph, vectors)
-        return energies + pair_energies, gradient + pair_gradient
+            return found
+        energies, gradient = self._pair_energies_and_gradient(graph, vectors)
+        return Differentiated(found.energies + energies, found.gradient + gradient, found.edge_sums)
 
     @property
     def interactions(self) -> list[InteractionLayer]:

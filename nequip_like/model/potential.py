@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -30,12 +32,32 @@ class EnergyModel(Protocol):
         ...
 
 
+EdgeSums = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """Energies of atoms, and what forces and stress are made of.
+
+    Attributes:
+        energies: Shape (atoms,), eV, float64.
+        gradient: Of their sum with respect to the edge vectors, shape (edges, 3), eV/Angstrom, float64.
+        edge_sums: From a gradient (edges, 3) without a graph, for each atom: the sum over the edges that begin at it
+            minus that over those that end at it (atoms, 3), and the sum of vector times gradient over the former
+            (atoms, 3, 3). None leaves it to torch.
+    """
+
+    energies: Tensor
+    gradient: Tensor
+    edge_sums: EdgeSums | None = None
+
+
 @runtime_checkable
 class DifferentiatedModel(Protocol):
     """What a model family may supply beside, where it has something faster than autograd."""
 
-    def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Energies (atoms,) and the gradient (edges, 3) of their sum with respect to the vectors; None if not here.
+    def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
+        """Energies, and the gradient of their sum with respect to the vectors; None where that cannot be had.
 
         Arguments are those of :class:`EnergyModel`. In training mode a loss of both can be differentiated once; else
         there is no graph.
@@ -129,9 +151,10 @@ class Potential(nn.Module):
         if not self.do_derivatives:
             return self._totals(graph, self.energy_model(graph, vectors))
         if isinstance(self.energy_model, DifferentiatedModel):
-            both = self.energy_model.energies_and_gradient(graph, vectors)
-            if both is not None:
-                return self._totals(graph, both[0]) | _derivatives(graph, vectors, both[1])
+            found = self.energy_model.energies_and_gradient(graph, vectors)
+            if found is not None:
+                sums = found.edge_sums or partial(_edge_sums, graph, vectors)
+                return self._totals(graph, found.energies) | _derivatives(graph, *sums(found.gradient))
         with torch.enable_grad():
             vectors.requires_grad_(True)
             prediction = self._totals(graph, self.energy_model(graph, vectors))
@@ -141,7 +164,7 @@ class Potential(nn.Module):
         if not self.training:
             vectors = vectors.detach()
             prediction = {key: value.detach() for key, value in prediction.items()}
-        prediction.update(_derivatives(graph, vectors, gradient))
+        prediction.update(_derivatives(graph, *_edge_sums(graph, vectors, gradient)))
         return prediction
 
     @staticmethod
@@ -151,14 +174,18 @@ class Potential(nn.Module):
         return {fields.TOTAL_ENERGY: total, fields.PER_ATOM_ENERGY: atomic}
 
 
-def _derivatives(graph: Graph, vectors: Tensor, gradient: Tensor) -> Graph:
-    """Forces, stress and virial from the edge vectors and the energy's gradient with respect to them."""
+def _edge_sums(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """What :attr:`Differentiated.edge_sums` is, in torch."""
     centre, neighbour = graph[fields.EDGE_INDEX]
     atoms = len(graph[fields.POSITIONS])
-    forces = sum_rows(gradient, centre, atoms) - sum_rows(gradient, neighbour, atoms)
-
+    differences = sum_rows(gradient, centre, atoms) - sum_rows(gradient, neighbour, atoms)
     outer = (vectors.detach().unsqueeze(2) * gradient.unsqueeze(1)).flatten(1)
-    of_graph = sum_rows(outer, batch_index(graph)[centre], num_graphs(graph)).view(-1, 3, 3)
+    return differences, sum_rows(outer, centre, atoms).view(-1, 3, 3)
+
+
+def _derivatives(graph: Graph, forces: Tensor, products: Tensor) -> Graph:
+    """Forces, stress and virial from the sums over the atoms' edges."""
+    of_graph = sum_rows(products, batch_index(graph), num_graphs(graph))
     strain_derivative = 0.5 * (of_graph + of_graph.transpose(1, 2))
     volume = volumes(graph).view(-1, 1, 1) if fields.CELL in graph else of_graph.new_zeros(len(of_graph), 1, 1)
     has_cell = volume > 0

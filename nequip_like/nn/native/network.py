@@ -96,33 +96,32 @@ class NativeNetwork:
         topology: Topology,
         atom_types: Tensor,
         vectors: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Energies (atoms,) and gradient (edges, 3), without a graph.
+    ) -> tuple[Tensor, Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+        """Energies (atoms,), gradient (edges, 3), and sums over the atoms' edges (:meth:`Run.edge_sums`); no graph.
 
         Args:
             head: As in :meth:`trained`.
             make_parameters: Makes the network's parameters.
-            same_parameters: What they are made of, if they need not be made anew while these tensors are unchanged;
-                None makes them each time.
+            same_parameters: All that they and the constants are made of, if they need not be made anew while these
+                tensors are unchanged; None makes them each time.
             constants: Cutoffs and normalisation.
             topology: The edges.
             atom_types: Type of each atom, shape (atoms,).
             vectors: Edge vectors, shape (edges, 3), Angstrom, float64.
         """
         key = None if same_parameters is None else _state(same_parameters)
-        kept = self._kept
-        if kept is None or key is None or kept.key != key or kept.run.topology is not topology:
-            ready = kept is not None and key is not None and kept.key == key
-            made = kept.run if ready and kept is not None else None
-            parameters = made.parameters if made is not None else make_parameters()
-            run = Run(self.program, parameters, topology, constants, keep=False)
-            if made is not None:
-                run.take_prepared(made)
-            kept = _Kept(key, run)
-        self._kept = kept if key is not None else None
-        last = kept.run.forward(vectors)
+        kept = self._kept if key is not None and self._kept is not None and self._kept.key == key else None
+        if kept is None:
+            run = Run(self.program, make_parameters(), topology, constants, keep=False)
+        elif kept.run.topology is not topology:
+            run = Run(self.program, kept.run.parameters, topology, constants, keep=False)
+            run.take_prepared(kept.run)
+        else:
+            run = kept.run
+        self._kept = _Kept(key, run) if key is not None else None
+        last = run.forward(vectors)
         energies, adjoint = _energies_and_adjoint(head, last, atom_types[topology.atom_order])
-        return energies[topology.new_of_old], kept.run.reverse(adjoint)
+        return energies[topology.new_of_old], run.reverse(adjoint), run.edge_sums
 
 
 def _state(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:

@@ -74,8 +74,9 @@ class Topology:
             self.pointers[name] = address + 4 * place
             place += size
         self.atom_order, self.new_of_old = whole[: self.atoms], whole[self.atoms : 2 * self.atoms]
-        centre, neighbour = edge_index[0].contiguous(), edge_index[1].contiguous()
-        atom_types = atom_types.contiguous()
+        # The C code takes addresses, so types have to be right here.
+        centre, neighbour = (index.to(torch.int64).contiguous() for index in edge_index)
+        atom_types = atom_types.to(torch.int64).contiguous()
         arrays = [self.pointers[name] for name in sizes]
         self.blocks = program.library.topology(
             ctypes.c_int64(self.atoms),
@@ -135,6 +136,9 @@ class Run:
         topology: The edges.
         constants: The tables.
         keep: Whether what training needs is kept.
+
+    Raises:
+        ModelError: If parameters have another element type than the program was made for.
     """
 
     def __init__(
@@ -143,6 +147,10 @@ class Run:
         plan, edges = program.plan, topology.edges
         self.program, self.topology, self.constants, self.keep = program, topology, constants, keep
         self.parameters = [parameter.detach().contiguous() for parameter in parameters]
+        if any(parameter.dtype != program.dtype for parameter in self.parameters):
+            raise ModelError(
+                f"the weights are no longer {program.dtype}", "build the model with model_dtype, and do not convert it"
+            )
         harmonics = (plan.l_max + 1) ** 2
         self._tensors: dict[str, Tensor] = {
             "features": self._reals(program.slots(keep).total * topology.atoms),
@@ -161,7 +169,6 @@ class Run:
             edges=edges,
             blocks=topology.blocks,
             chunks=topology.chunks,
-            threads=torch.get_num_threads(),
             keep=int(keep),
             inverse_cutoff=constants.inverse_cutoff.data_ptr(),
             norm=constants.norm.data_ptr(),
@@ -205,7 +212,8 @@ class Run:
         Args:
             vectors: Edge vectors, shape (edges, 3), Angstrom, float64, in the order of the edges given.
         """
-        self._set(vectors=vectors.detach().contiguous())
+        self._set(vectors=vectors.detach().to(torch.float64).contiguous())
+        self._net.threads = torch.get_num_threads()
         library = self.program.library
         if not self._prepared:
             self._call(library.network_prepare)
@@ -230,6 +238,19 @@ class Run:
         self._call(self.program.library.network_reverse)
         return gradient
 
+    def edge_sums(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each atom's edges: gradients received minus sent (atoms, 3), and products with vectors (atoms, 3, 3).
+
+        Args:
+            gradient: With respect to the edge vectors of :meth:`forward`, shape (edges, 3), float64.
+        """
+        gradient = gradient.contiguous()
+        differences = torch.empty(self.topology.atoms, 3, dtype=torch.float64)
+        products = torch.empty(self.topology.atoms, 3, 3, dtype=torch.float64)
+        places = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (gradient, differences, products))
+        self.program.library.edge_sums(ctypes.byref(self._net), *places)
+        return differences, products
+
     def tangent(self, directions: Tensor) -> Tensor:
         """Change of the last features along a change of the edge vectors, shape (atoms, channels); after forward.
 
@@ -238,7 +259,7 @@ class Run:
         """
         edges, harmonics = self.topology.edges, (self.program.plan.l_max + 1) ** 2
         self._set(
-            directions=directions.detach().contiguous(),
+            directions=directions.detach().to(torch.float64).contiguous(),
             harmonics_tangent=self._reals(edges * harmonics),
             sent_harmonics_tangent=self._reals(edges * harmonics),
             length_tangent=self._reals(edges),

@@ -460,6 +460,25 @@ static void edge_reverse(const Net *net, int64_t i) {
         gradient[x] = (turn[x] - along * unit[x]) / length + net->length_gradient[i] * unit[x];
 }
 
+/* For each atom the sum of an edge quantity g over the edges that it receives minus that over those that it sends, and
+   the sum of vector (x) g over those that it receives; atoms and edges in the caller's order. */
+void edge_sums(const Net *net, const double *g, double *differences, double *products) {
+    _Pragma("omp parallel for schedule(static) num_threads(net->threads)") for (int64_t a = 0; a < net->atoms; a++) {
+        double sum[3] = {0}, product[9] = {0};
+        for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) {
+            const double *here = g + 3 * net->original[e], *vector = net->vectors + 3 * net->original[e];
+            for (int x = 0; x < 3; x++) {
+                sum[x] += here[x];
+                for (int y = 0; y < 3; y++) product[3 * x + y] += vector[x] * here[y];
+            }
+        }
+        for (int64_t i = net->sent_row[a]; i < net->sent_row[a + 1]; i++)
+            for (int x = 0; x < 3; x++) sum[x] -= g[3 * net->original[net->sent[i]] + x];
+        memcpy(differences + 3 * net->atom_order[a], sum, sizeof sum);
+        memcpy(products + 9 * net->atom_order[a], product, sizeof product);
+    }
+}
+
 /* --- topology: atoms by species, edges by receiving and by sending atom; counting sorts, so the order is stable */
 
 int is_parallel(void) {
