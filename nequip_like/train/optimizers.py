@@ -16,12 +16,17 @@ from nequip_like.errors import ConfigError
 from nequip_like.instantiate import instantiate
 
 _OPTIMIZER = "training_module.optimizer"
+# Optimizers with a form that updates all parameters in one operation, and what else decides how they do it.
+_WITH_FUSED_FORM = ("torch.optim.Adam", "torch.optim.AdamW")
+_FORMS = ("fused", "foreach", "capturable", "differentiable")
 _SCHEDULER = "training_module.lr_scheduler"
 _SCHEDULER_KEYS = ("scheduler", "monitor", "interval", "frequency", "strict", "name")
 
 
 def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> Optimizer:
     """Build any torch optimizer.
+
+    Adam and AdamW take their fused form on CPUs and CUDA, unless the config says otherwise (``fused``, ``foreach``).
 
     Args:
         config: ``_target_`` and arguments. ``param_groups``, if given, is a mapping with a ``_target_`` of its own: a
@@ -36,6 +41,9 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> Optimizer:
     parameters: Any = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ConfigError("the model has no trainable parameters", "leave 'train' out of run, or unfreeze parameters")
+    on_known_devices = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    if arguments.get("_target_") in _WITH_FUSED_FORM and not any(form in arguments for form in _FORMS):
+        arguments["fused"] = on_known_devices
     if groups is not None:
         parameters = instantiate(f"{_OPTIMIZER}.param_groups", groups, model=model)
     optimizer: Optimizer = instantiate(_OPTIMIZER, arguments, parameters, kind=Optimizer)

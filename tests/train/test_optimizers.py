@@ -259,3 +259,17 @@ def test_plateau_without_its_metric():
     assert own is not None
     with pytest.raises(ConfigError, match=r"'val0_epoch/weighted_sum', which is not logged\n.*val0_epoch/forces_rmse"):
         own.after_epoch({"val0_epoch/forces_rmse": math.pi}, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("config", "fused"),
+    [
+        ({"_target_": "torch.optim.Adam"}, True),
+        ({"_target_": "torch.optim.AdamW"}, True),
+        ({"_target_": "torch.optim.Adam", "fused": False}, False),
+        ({"_target_": "torch.optim.Adam", "foreach": True}, None),
+        ({"_target_": "torch.optim.SGD", "lr": 0.1}, None),
+    ],
+)
+def test_fused_form(config, fused):
+    assert build_optimizer(config, torch.nn.Linear(2, 1)).param_groups[0]["fused"] is fused
