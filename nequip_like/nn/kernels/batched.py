@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from e3nn.o3 import wigner_3j
 from torch import Tensor, nn
 
 from nequip_like.nn.features import Features
@@ -33,9 +30,8 @@ class BatchedConvolution(nn.Module):
             columns = []
             for _, path in paths:
                 # (m_in, m_harmonic, m_out), padded to all harmonics: one product with all of them serves each path.
-                coupling = wigner_3j(entry.ir.l, path.degree, path.kind.l, dtype=torch.float64)
                 padded = torch.zeros(entry.ir.dim, (table.l_max + 1) ** 2, path.kind.dim, dtype=torch.float64)
-                padded[:, path.degree**2 : (path.degree + 1) ** 2] = coupling * math.sqrt(path.kind.dim)
+                padded[:, path.degree**2 : (path.degree + 1) ** 2] = table.coupling(path)
                 columns.append(padded)
             joined = torch.cat(columns, dim=2)  # (m_in, harmonics, rows)
             name = f"coupling_{source}"

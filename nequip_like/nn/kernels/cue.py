@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from e3nn.o3 import Irreps, wigner_3j
+from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from nequip_like.errors import ModelError
@@ -125,18 +125,12 @@ def polynomial_of(table: PathTable) -> Any:
 def _monomials(table: PathTable) -> Iterator[tuple[tuple[int, int], int, int, int, float]]:
     """For each coefficient: the first weight and their number, the places of source, harmonic and result, the value."""
     source_starts, kind_starts = _starts(table.features), _starts(table.irreps_out)
-    kinds = list(table.paths_of_kind)
-    filled = dict.fromkeys(kinds, 0)
-    weight = 0
-    for path in table.paths:
-        entry, kind = table.features[path.source], kinds.index(path.kind)
-        coupling = wigner_3j(entry.ir.l, path.degree, path.kind.l, dtype=torch.float64) * math.sqrt(path.kind.dim)
+    for path, placed in zip(table.paths, table.placed(), strict=True):
+        coupling = table.coupling(path)
         for i, j, k in (coupling.abs() > _ZERO).nonzero().tolist():
-            source = source_starts[path.source] + i * entry.mul
-            result = kind_starts[kind] + k * table.irreps_out[kind].mul + filled[path.kind]
-            yield (weight, entry.mul), source, path.degree**2 + j, result, float(coupling[i, j, k])
-        filled[path.kind] += entry.mul
-        weight += entry.mul
+            source = source_starts[placed.source] + i * placed.width
+            result = kind_starts[placed.kind] + k * placed.channels + placed.offset
+            yield (placed.weight, placed.width), source, placed.degree**2 + j, result, float(coupling[i, j, k])
 
 
 def _starts(irreps: Irreps) -> list[int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from e3nn.o3 import Irrep, Irreps
+from e3nn.o3 import Irrep, Irreps, wigner_3j
+from torch import Tensor, float64
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,31 @@ class Path:
     source: int
     degree: int
     kind: Irrep
+
+
+@dataclass(frozen=True)
+class PlacedPath:
+    """A path with where its numbers lie, for kernels that write code or tables.
+
+    Attributes:
+        number: Its place in the table.
+        source: Index of the source irrep.
+        degree: Degree l of the spherical harmonic.
+        width: Channels of the source, and of the path's result.
+        kind: Index of the result's kind.
+        channels: Channels of that kind, of all paths together.
+        offset: First channel of this path within the kind.
+        weight: First weight of this path.
+    """
+
+    number: int
+    source: int
+    degree: int
+    width: int
+    kind: int
+    channels: int
+    offset: int
+    weight: int
 
 
 class PathTable:
@@ -52,3 +79,21 @@ class PathTable:
             [(sum(features[self.paths[i].source].mul for i in self.paths_of_kind[kind]), kind) for kind in found]
         )
         self.weight_numel = sum(features[path.source].mul for path in self.paths)
+
+    def placed(self) -> list[PlacedPath]:
+        """The paths, each with where its channels and weights begin."""
+        kinds = list(self.paths_of_kind)
+        filled = [0] * len(kinds)
+        result, weight = [], 0
+        for number, path in enumerate(self.paths):
+            width, kind = self.features[path.source].mul, kinds.index(path.kind)
+            channels = self.irreps_out[kind].mul
+            result.append(PlacedPath(number, path.source, path.degree, width, kind, channels, filled[kind], weight))
+            filled[kind] += width
+            weight += width
+        return result
+
+    def coupling(self, path: Path) -> Tensor:
+        """Coefficients (source, harmonic, result), float64: ``sqrt(2l+1)`` of the result times Wigner's 3j symbols."""
+        left = self.features[path.source].ir.l
+        return wigner_3j(left, path.degree, path.kind.l, dtype=float64) * math.sqrt(path.kind.dim)

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from e3nn.o3 import wigner_3j
-from torch import float64
+from torch import Tensor
 
-from nequip_like.nn.kernels.paths import Path, PathTable
+from nequip_like.nn.kernels.paths import PathTable, PlacedPath
 
 _ZERO = 1e-12
 
@@ -39,28 +38,14 @@ class Term(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CodePath:
+class CodePath(PlacedPath):
     """A path with what the code needs of it.
 
     Attributes:
-        number: Its place in the table.
-        source: Index of the source irrep.
-        width: Its number of channels.
-        kind: Index of the result's kind.
-        channels: Number of channels of that kind, of all paths together.
-        offset: First channel of this path within the kind.
-        weight: First weight of this path.
         scale: Factor of all coefficients, taken out so that most of them become 1 or -1.
         terms: Coefficients; ``j`` counts from the first of all harmonics.
     """
 
-    number: int
-    source: int
-    width: int
-    kind: int
-    channels: int
-    offset: int
-    weight: int
     scale: float
     terms: tuple[Term, ...]
 
@@ -87,29 +72,20 @@ class CodePath:
 
 def paths_of(table: PathTable) -> list[CodePath]:
     """The paths in the order of the table."""
-    kinds = list(table.paths_of_kind)
-    filled = dict.fromkeys(kinds, 0)
-    result, weight = [], 0
-    for number, path in enumerate(table.paths):
-        entry, kind = table.features[path.source], kinds.index(path.kind)
-        width, channels = entry.mul, table.irreps_out[kind].mul
-        scale, terms = _scaled_terms(entry.ir.l, path)
-        result.append(CodePath(number, path.source, width, kind, channels, filled[path.kind], weight, scale, terms))
-        filled[path.kind] += width
-        weight += width
+    result = []
+    for path, placed in zip(table.paths, table.placed(), strict=True):
+        scale, terms = _scaled_terms(table.coupling(path), path.degree)
+        result.append(CodePath(**vars(placed), scale=scale, terms=terms))
     return result
 
 
-def _scaled_terms(degree: int, path: Path) -> tuple[float, tuple[Term, ...]]:
-    """Coefficients of a path from a source of ``degree``, and the size that is the most frequent among them."""
-    coupling = wigner_3j(degree, path.degree, path.kind.l, dtype=float64) * math.sqrt(path.kind.dim)
+def _scaled_terms(coupling: Tensor, degree: int) -> tuple[float, tuple[Term, ...]]:
+    """Coefficients of a path with a harmonic of ``degree``, and the size that is the most frequent among them."""
     places = (coupling.abs() > _ZERO).nonzero().tolist()
     values = [float(coupling[i, j, k]) for i, j, k in places]
     sizes = [abs(value) for value in values]
     scale = max(sizes, key=lambda size: sum(math.isclose(size, other, rel_tol=_ZERO) for other in sizes))
-    terms = (
-        Term(i, path.degree**2 + j, k, _one_or(value / scale)) for (i, j, k), value in zip(places, values, strict=True)
-    )
+    terms = (Term(i, degree**2 + j, k, _one_or(value / scale)) for (i, j, k), value in zip(places, values, strict=True))
     return scale, tuple(terms)
 
 

@@ -17,28 +17,14 @@ paths of both parities; vectors run over channels. Nothing is written per edge a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from e3nn.o3 import wigner_3j
-from torch import Tensor, float64
+from torch import Tensor
 
-from nequip_like.nn.kernels.paths import PathTable
+from nequip_like.nn.kernels.paths import PathTable, PlacedPath
 
 _TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class _Path:
-    """A path: its source, the kind of its result, and where its channels and weights begin."""
-
-    source: int
-    width: int
-    kind: int
-    channels: int
-    offset: int
-    weight: int
 
 
 @dataclass(frozen=True)
@@ -47,7 +33,7 @@ class _Group:
 
     degree: int
     coupling: Tensor
-    paths: list[_Path]
+    paths: list[PlacedPath]
 
     def entries(self) -> list[tuple[int, int]]:
         """Places ``(k, i)`` of the matrix that are not zero for all harmonics."""
@@ -163,11 +149,7 @@ class ConvolutionWriter:
             yield from _matrix(group, "m", "Y")
             yield from _matrix(group, "n", "Yt", opened=True)
             for path in group.paths:
-                yield from self._channels(path)
-                yield "const V wt_u = dr * slope_u;"
-                yield from _loads(path, "x", "X", group.columns)
-                if self.moving:
-                    yield from _loads(path, "xt", "Xt", group.columns)
+                yield from self._channels_and_tangents(group, path)
                 for i in group.columns:
                     moved = f"w_u * xt_{i} + wt_u * x_{i}" if self.moving else f"wt_u * x_{i}"
                     yield f"const V p_{i} = {moved}, q_{i} = w_u * x_{i};"
@@ -191,11 +173,7 @@ class ConvolutionWriter:
             yield from _matrix(group, "m", "Y")
             yield from _matrix(group, "n", "Yt", opened=True)
             for path in group.paths:
-                yield from self._channels(path)
-                yield "const V wt_u = dr * slope_u;"
-                yield from _loads(path, "x", "X", group.columns)
-                if self.moving:
-                    yield from _loads(path, "xt", "Xt", group.columns)
+                yield from self._channels_and_tangents(group, path)
                 yield from _loads(path, "g", "G", group.rows)
                 yield from _loads(path, "h", "H", group.rows)
                 yield from self._turned(group, "b", [("m", "g")])
@@ -240,10 +218,18 @@ class ConvolutionWriter:
         yield "ALIGNED REAL w[WIDTH], slope[WIDTH];"
 
     @staticmethod
-    def _channels(path: _Path, slope: bool = True) -> Iterator[str]:
+    def _channels(path: PlacedPath, slope: bool = True) -> Iterator[str]:
         yield f"EACH(u, {path.width}) {{ const V w_u = GET(w + {path.weight} + u);"
         if slope:
             yield f"const V slope_u = GET(slope + {path.weight} + u);"
+
+    def _channels_and_tangents(self, group: _Group, path: PlacedPath) -> Iterator[str]:
+        """The same with the source's components, and the tangents of both."""
+        yield from self._channels(path)
+        yield "const V wt_u = dr * slope_u;"
+        yield from _loads(path, "x", "X", group.columns)
+        if self.moving:
+            yield from _loads(path, "xt", "Xt", group.columns)
 
     @staticmethod
     def _turned(group: _Group, name: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
@@ -254,21 +240,13 @@ class ConvolutionWriter:
 
 
 def _groups(table: PathTable) -> list[_Group]:
-    kinds = list(table.paths_of_kind)
-    filled = dict.fromkeys(kinds, 0)
-    groups: dict[tuple[int, int, int], list[_Path]] = {}
-    weight = 0
-    for path in table.paths:
-        entry, kind = table.features[path.source], kinds.index(path.kind)
-        channels = table.irreps_out[kind].mul
-        made = _Path(path.source, entry.mul, kind, channels, filled[path.kind], weight)
-        groups.setdefault((entry.ir.l, path.degree, path.kind.l), []).append(made)
-        filled[path.kind] += entry.mul
-        weight += entry.mul
-    return [
-        _Group(degree, wigner_3j(left, degree, right, dtype=float64) * math.sqrt(2 * right + 1), paths)
-        for (left, degree, right), paths in groups.items()
-    ]
+    groups: dict[tuple[int, int, int], _Group] = {}
+    for path, placed in zip(table.paths, table.placed(), strict=True):
+        degrees = (table.features[path.source].ir.l, path.degree, path.kind.l)
+        if degrees not in groups:
+            groups[degrees] = _Group(path.degree, table.coupling(path), [])
+        groups[degrees].paths.append(placed)
+    return list(groups.values())
 
 
 def _matrix(group: _Group, name: str, harmonics: str, opened: bool = False) -> Iterator[str]:
@@ -304,7 +282,7 @@ def _cleared(name: str, of: str, sizes: list[int]) -> Iterator[str]:
         yield f"REAL *{name}{i} = {of}[{i}] + (a - start) * {size}; memset({name}{i}, 0, sizeof(REAL) * {size});"
 
 
-def _loads(path: _Path, name: str, of: str, components: list[int]) -> Iterator[str]:
+def _loads(path: PlacedPath, name: str, of: str, components: list[int]) -> Iterator[str]:
     """Vectors ``name_c`` of a source's or of a result's components."""
     for c in components:
         place = (
@@ -321,9 +299,9 @@ def _dot(components: list[int], one: str, two: str) -> str:
     return " + ".join(f"{one}_{i} * {two}_{i}" for i in components)
 
 
-def _place(path: _Path, k: int) -> int:
+def _place(path: PlacedPath, k: int) -> int:
     return k * path.channels + path.offset
 
 
-def _at(path: _Path, k: int) -> str:
+def _at(path: PlacedPath, k: int) -> str:
     return f"{_place(path, k)} + u"

@@ -139,8 +139,7 @@ class LayerWriter:
                 yield i, gated, self.layer.hidden[gated.kind], self.layer.gate
 
     def _of_gates(self, name: str, gated: Gated) -> str:
-        channels = self.layer.hidden[self.layer.gate_kind].width
-        return f"{array(name, self.index)}[{self.layer.gate_kind}] + a * {channels} + {gated.start}"
+        return f"{array(name, self.index)}[{self.layer.gate_kind}] + a * {self._gate_channels} + {gated.start}"
 
     @property
     def _gate_channels(self) -> int:
@@ -268,7 +267,7 @@ class LayerWriter:
         """From the species' matrices to the self-connection's weights and, for each channel apart, the embedding."""
         types, embedding = self.plan.types, self.plan.embedding
         for linear in self.weights.own:
-            partial = f"net->scratch + {linear.partial(types)} + i * {types * embedding}"
+            partial = f"net->scratch + {linear.partial} + i * {types * embedding}"
             yield f'_Pragma("omp for schedule(static) nowait") for (int64_t i = 0; i < {linear.inner}; i++) {{'
             yield call("memset", partial, 0, f"sizeof(REAL) * {types * embedding}")
             yield call(
@@ -281,7 +280,7 @@ class LayerWriter:
         """The self-connection's part of the embedding's gradient, for species ``t``, added to ``o``."""
         types, embedding = self.plan.types, self.plan.embedding
         for linear in self.weights.own:
-            partial = f"net->scratch + {linear.partial(types)} + (i * {types} + t) * {embedding}"
+            partial = f"net->scratch + {linear.partial} + (i * {types} + t) * {embedding}"
             yield f"for (int64_t i = 0; i < {linear.inner}; i++) {call('add_to', embedding, partial, 'o')}"
 
 

@@ -119,9 +119,10 @@ class Linear:
         """First number of the transposed copy."""
         return self.prepared + self.copies * self.inner * self.columns
 
-    def partial(self, types: int) -> int:
+    @property
+    def partial(self) -> int:
         """First number of the embedding's gradients, one for each channel that comes in."""
-        return self.sums + types * self.inner * self.columns
+        return self.sums + self.copies * self.inner * self.columns
 
 
 @dataclass(frozen=True)
