@@ -15,8 +15,9 @@ layers of 32 channels, correlation 3, and sevenn its own NequIP with 4 layers of
 A round's time is the mean over its steps, so it has its share of neighbour lists that are built anew.
 ``ratio`` is the peer's time over ours (median of the rounds, with the least and the largest); above 1 we are faster.
 ``peak_mb`` is the largest resident memory of the whole process from the first step on (what ``ru_maxrss`` means),
-``step_mb`` is that minus the resident memory before the first step, when everything is imported and the model built;
-``memory_ratio`` is the peer's ``step_mb`` over ours.
+``step_mb`` is that minus the resident memory before the system's first step, when everything is imported, the model
+built, and the forces of two atoms computed (a first step brings in 5 to 9 MB of the libraries' machine code, whatever
+the size of the system); ``memory_ratio`` is the peer's ``step_mb`` over ours.
 """
 
 from __future__ import annotations
