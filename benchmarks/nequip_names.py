@@ -56,9 +56,9 @@ def write_data(name, folder):
 
 
 def logged_names(path):
-    """Columns of a metrics.csv."""
+    """Columns of a metrics.csv without the counters, which are ours and Lightning's."""
     with open(path, newline="") as file:
-        return sorted(set(next(csv.reader(file))) - {"epoch", "step"})
+        return sorted(set(next(csv.reader(file))) - {"epoch", "step", "micro_step", "update_step"})
 
 
 def last_values(path):

@@ -6,7 +6,8 @@ The command line prints them as one line plus advice, without a traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class NequipLikeError(Exception):
@@ -44,6 +45,24 @@ def closest_hint(name: object, options: Iterable[str], *, any_case: bool = False
 
 class ConfigError(NequipLikeError):
     """The configuration cannot mean what was written."""
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the key of a config in front of what a part says of its arguments.
+
+    Args:
+        where: The key.
+
+    Raises:
+        ConfigError: The part's, with the key.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if error.message.startswith(where):
+            raise
+        raise ConfigError(f"{where}: {error.message}", error.advice) from error
 
 
 class DataError(NequipLikeError):

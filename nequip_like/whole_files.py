@@ -48,6 +48,13 @@ def output_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def put_aside(path: Path) -> None:
+    """Give a file or folder of an earlier run a number, ``metrics.1.csv``, if it is there."""
+    if path.exists():
+        taken = len(list(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}")))
+        path.rename(path.with_name(f"{path.stem}.{taken + 1}{path.suffix}"))
+
+
 def _to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk and not only in memory."""
     handle = os.open(path, os.O_RDONLY)

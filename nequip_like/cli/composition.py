@@ -28,7 +28,7 @@ from nequip_like.workflow.trust import check_hydra, user_packages
 PACKAGE = "pkg://nequip_like.conf"
 JOB_NAME = "train"  # ${hydra:job.name}; it names the log file
 HYDRA_VERSION = "1.3"  # whose behaviour we ask for
-_OPTIONS = ("--check", "--debug", "--migrate")
+_OPTIONS = ("--check", "--debug", "--migrate", "--plot-schedule")
 
 
 class PackagedConfigs(SearchPathPlugin):

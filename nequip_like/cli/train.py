@@ -38,7 +38,9 @@ Useful overrides:
   trainer.max_epochs=100        callbacks.early_stopping.patience=20     ~callbacks.early_stopping
   model=nequip_M                targets=energy_force_stress              logger=wandb
   ckpt_path=RUN/checkpoints/last.ckpt   go on from there                 run=[test]
+  finetune.source=model.safetensors     begin with the weights of another model
   --check     check the config, and print what would run without running it
+  --plot-schedule [FILE.png]  draw learning rate and loss weights over the run, to schedule.png, without running it
   --migrate old.yaml          print a short config that does what a config of NequIP's does
   --cfg job   print the composed config      --multirun   one run for each combination of values
   --hydra-help   all options of Hydra        --debug      show tracebacks of user errors
@@ -52,7 +54,7 @@ def main() -> None:
         print(HELP)
         return
     debug, check = "--debug" in arguments, "--check" in arguments
-    rest = [argument for argument in arguments if argument not in ("--debug", "--check")]
+    rest, image = _plot_option([argument for argument in arguments if argument not in ("--debug", "--check")])
 
     keep_memory()
     shorten_waiting()
@@ -66,12 +68,23 @@ def main() -> None:
     def prepare() -> None:
         nonlocal job
         sys.argv[1:] = _from_here(_by_path(rest))
-        job = _check_first(sys.argv[1:], check)
+        job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
         sys.exit(code)
-    if not check:
+    if not check and image is None:
         _run(job, debug)
+
+
+def _plot_option(arguments: list[str]) -> tuple[list[str], Path | None]:
+    """The other arguments, and the file that ``--plot-schedule`` names, if it is there."""
+    for i, argument in enumerate(arguments):
+        option, _, file = argument.partition("=")
+        if option == "--plot-schedule":
+            follows = not file and i + 1 < len(arguments) and arguments[i + 1].lower().endswith(".png")
+            image = Path(arguments[i + 1] if follows else file or "schedule.png")
+            return arguments[:i] + arguments[i + 1 + follows :], image
+    return arguments, None
 
 
 def _migrate(files: list[str]) -> None:
@@ -94,12 +107,13 @@ class _Job:
     checked: CheckedConfig
 
 
-def _check_first(arguments: list[str], only_check: bool) -> _Job | None:
+def _check_first(arguments: list[str], only_check: bool, image: Path | None = None) -> _Job | None:
     """Compose and check the config before Hydra makes a folder or calls anything that the config names.
 
     Args:
         arguments: The command line for Hydra.
         only_check: Print what would run.
+        image: Draw learning rate and loss weights into this file.
 
     Returns:
         The run, if it is one, and nothing else is asked of Hydra.
@@ -123,28 +137,45 @@ def _check_first(arguments: list[str], only_check: bool) -> _Job | None:
             if folder is not None:
                 check_primary(Path(folder) / f"{name.removesuffix('.yaml')}.yaml")
     composed = compose(known, str(Path.cwd()))
-    if not only_check and (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
+    stays = only_check or image is not None
+    if not stays and (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
         return None
     with quick_start():
         checked = _check_job(composed, only_check)
+        if image is not None:
+            _draw_schedule(composed, image)
     return _Job(known, composed, checked) if is_single_run(known, composed) else None
 
 
 def _check_job(composed: DictConfig, show: bool) -> CheckedConfig:
     """Check what the job would get, and tell what it would do."""
     # Imported here, behind Hydra's own options, because torch takes its time.
-    from omegaconf import open_dict
-
     from nequip_like.workflow.config_check import check_config
     from nequip_like.workflow.plan import print_plan
+
+    checked = check_config(_own_form(_without_hydra(composed), show))
+    if show:
+        print_plan(checked)
+    return checked
+
+
+def _draw_schedule(composed: DictConfig, image: Path) -> None:
+    """Draw learning rate and loss weights over the run, and say what was drawn."""
+    from nequip_like.workflow.schedule_preview import draw_schedule
+
+    _quiet_lightning()
+    preview = draw_schedule(_own_form(_without_hydra(composed), False), image)
+    print("\n".join([f"{image}: {preview.describe()[0]}", *preview.describe()[1:]]))
+
+
+def _without_hydra(composed: DictConfig) -> DictConfig:
+    """The config as the job gets it."""
+    from omegaconf import open_dict
 
     config = composed.copy()
     with open_dict(config):
         del config["hydra"]
-    checked = check_config(_own_form(config, show))
-    if show:
-        print_plan(checked)
-    return checked
+    return config
 
 
 def _run(job: _Job | None, debug: bool) -> None:

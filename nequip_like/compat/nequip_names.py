@@ -13,13 +13,17 @@ PREFIXES = ("nequip.", "nequip_like.")
 DATA_MODULES = ("ASEDataModule", "NequIPDataModule", "NequIP3BPADataModule")
 MODELS = ("NequIPGNNModel", "FullNequIPGNNModel", "PresetNequIPGNNModel")
 
-_COEFFICIENTS = ("LossCoefficientMonitor", "LossCoefficientScheduler", "LinearLossCoefficientScheduler")
+_COEFFICIENTS = (
+    *("LossCoefficientMonitor", "LossCoefficientScheduler", "LinearLossCoefficientScheduler"),
+    "SoftAdapt",
+)
 
 # Name -> where the same thing is here.
 SAME: dict[str, str] = {
     **{name: f"nequip_like.train.{name}" for name in nequip_like.train.__all__},
     **{name: f"nequip_like.model.{name}" for name in MODELS},
     **{name: f"nequip_like.train.loss_coefficients.{name}" for name in _COEFFICIENTS},
+    **{name: f"nequip_like.train.callbacks.weight_stats.{name}" for name in ("TrainingStatsMonitor", "WandbWatch")},
     "PerAtomModifier": "nequip_like.train.modifiers.PerAtomModifier",
     "MappedFieldModifier": "nequip_like.train.modifiers.MappedFieldModifier",
     "BaseModifier": "nequip_like.train.modifiers.FieldModifier",
@@ -30,8 +34,6 @@ SAME: dict[str, str] = {
 OBSERVERS: dict[str, str] = {
     "TestTimeXYZFileWriter": "the task `test` writes predictions.extxyz, with labels and predictions of all test sets",
     "ValTimeXYZFileWriter": "nequip-test MODEL FILE writes the predictions for any file; checkpoints keep the weights",
-    "TrainingStatsMonitor": "there is nothing like it yet",
-    "WandbWatch": "there is nothing like it yet",
     "TorchProfilerCallback": "trainer.profiler=simple is Lightning's own",
 }
 
@@ -67,10 +69,11 @@ REFUSED: dict[str, str] = {
         ("ConFIGLightningModule", "EMAConFIGLightningModule"),
         f"gradients of the terms are not combined here; {_ONE_MODULE}",
     ),
-    "ScheduleFreeLightningModule": _ONE_MODULE,
-    "MuonWithAuxAdam": "take an optimizer of torch, such as torch.optim.Adam",
-    "MuonParamGroups": "leave param_groups out, or name a function of your own",
-    "SoftAdapt": "take constant coeffs, or LossCoefficientScheduler",
+    "ScheduleFreeLightningModule": (
+        "take NequIPLightningModule and optimizer: {_target_: nequip_like.train.Optimizer, name: ScheduleFreeAdamW}"
+    ),
+    "MuonWithAuxAdam": "write optimizer: {_target_: nequip_like.train.Optimizer, name: Muon}",
+    "MuonParamGroups": "leave param_groups out: {_target_: nequip_like.train.Optimizer, name: Muon} makes its own",
     **dict.fromkeys(("ModelFromCheckpoint", "ModelFromPackage", "ModelTypeNamesFromPackage"), _NO_PACKAGE),
     "modify": f"{_NO_PACKAGE}; kernels are chosen by model.kernel",
     **dict.fromkeys(("enable_OpenEquivariance", "enable_CuEquivariance"), _NO_MODIFIER),

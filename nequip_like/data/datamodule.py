@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from nequip_like.data.loader import ResumableLoader, own_generator
 from nequip_like.data.preparation import Prepared, Request, prepare
 from nequip_like.data.reference_choice import Choice, references_below
 from nequip_like.data.reference_energies import ReferenceEnergies
+from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.data.sources import below
 
@@ -52,6 +54,8 @@ class DataModule(lightning.LightningDataModule):
         shuffle: Draw a new order of the training frames for each epoch; otherwise that of the file.
         drop_last: Leave out an incomplete last training batch.
         statistics: Further statistics of the training set, see :mod:`nequip_like.data.custom_statistics`.
+        replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
+            :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
 
     Raises:
         ConfigError: From :meth:`prepare`, if an argument cannot be understood.
@@ -80,6 +84,7 @@ class DataModule(lightning.LightningDataModule):
         shuffle: bool = True,
         drop_last: bool = False,
         statistics: Sequence[Mapping[str, Any]] = (),
+        replay: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.request = Request(
@@ -95,6 +100,7 @@ class DataModule(lightning.LightningDataModule):
             allow_overlap=allow_overlap,
             train_size=train_size,
             statistics=statistics,
+            replay=Replay.read(below(path, replay), key_mapping, units),
         )
         self.batch_size = batch_size
         self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
@@ -109,6 +115,10 @@ class DataModule(lightning.LightningDataModule):
     def data(self) -> Prepared:
         """Everything that was read; reads it when first asked for."""
         return prepare(self.request)
+
+    def know_species(self, names: Sequence[str]) -> None:
+        """Let these come first among the types, whether they occur or not; to be called before :meth:`prepare`."""
+        self.request = dataclasses.replace(self.request, known_species=tuple(names))
 
     def prepare(self) -> DataModule:
         """Read, split and check the data, build neighbour lists. A second call does nothing.
@@ -146,13 +156,47 @@ class DataModule(lightning.LightningDataModule):
 
     @cached_property
     def inspections(self) -> list[Inspection]:
-        """A look at each data set: train, validation, test."""
-        return [inspect(dataset) for dataset in (self.train_set, *self.val_sets.values(), *self.test_sets.values())]
+        """A look at each data set: train, validation, test, replay."""
+        replay = () if self.replay_set is None else (self.replay_set,)
+        sets = (self.train_set, *self.val_sets.values(), *self.test_sets.values(), *replay)
+        return [inspect(dataset) for dataset in sets]
 
     @property
     def train_set(self) -> GraphDataset:
         """Training data."""
         return self.data.train
+
+    @property
+    def replay_set(self) -> GraphDataset | None:
+        """Data that are replayed."""
+        return self.data.replay
+
+    @cached_property
+    def trained_on(self) -> GraphDataset | ReplayedDataset:
+        """All frames that training may see, by their ``frame_index``: the training set, and what is replayed."""
+        if self.replay_set is None:
+            return self.train_set
+        return ReplayedDataset(self.train_set, self.replay_set, self.replay_weight)
+
+    @property
+    def num_replayed(self) -> int:
+        """Number of replayed frames in an epoch."""
+        return 0 if self.request.replay is None else self.request.replay.count(len(self.train_set))
+
+    @property
+    def replay_weight(self) -> float:
+        """Weight of replayed frames in the loss."""
+        return 1.0 if self.request.replay is None else self.request.replay.weight
+
+    def move_replay(self, changes: Mapping[str, float]) -> None:
+        """Move the energies of the replayed frames to the reference energies of the training set.
+
+        Args:
+            changes: Energy to add for each atom of a species, eV.
+        """
+        if self.replay_set is not None:
+            move_energies(self.replay_set, changes)
+            self.__dict__.pop("trained_on", None)
 
     @property
     def val_sets(self) -> dict[str, GraphDataset]:
@@ -166,17 +210,22 @@ class DataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the training set, in an order that depends on (seed, epoch) only."""
+        order, pin = self._training_order(), self._to_gpu()
+        return ResumableLoader(self.trained_on, order, num_workers=self.num_workers, pin_memory=pin)
+
+    def _training_order(self) -> FrameBatchSampler:
         rank, world_size = self._processes()
-        batches = FrameBatchSampler(
-            len(self.train_set),
-            self.batch_size,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-            drop_last=self.drop_last,
-        )
-        return ResumableLoader(self.train_set, batches, num_workers=self.num_workers, pin_memory=self._to_gpu())
+        arguments: dict[str, Any] = {
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "rank": rank,
+            "world_size": world_size,
+            "drop_last": self.drop_last,
+        }
+        frames = len(self.train_set)
+        if self.replay_set is None:
+            return FrameBatchSampler(frames, self.batch_size, **arguments)
+        return ReplaySampler(frames, len(self.replay_set), self.num_replayed, self.batch_size, **arguments)
 
     def val_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per validation set, in the order of :attr:`val_sets`."""

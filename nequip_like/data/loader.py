@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.samplers import FrameBatchSampler
@@ -50,14 +49,14 @@ class ResumableLoader(DataLoader[Graph]):
     batches that the stopped one had left, with any number of workers: what workers had prefetched does not count.
 
     Args:
-        dataset: The data set.
+        dataset: The data set; a :class:`~nequip_like.data.replay.ReplayedDataset` with the sampler that goes with it.
         batches: Order of its frames.
         num_workers: Processes that load batches; none by default, graphs are in memory.
         pin_memory: Copy batches to pinned memory for faster transfer to a GPU.
     """
 
     def __init__(
-        self, dataset: GraphDataset, batches: FrameBatchSampler, *, num_workers: int = 0, pin_memory: bool = False
+        self, dataset: Dataset[Graph], batches: FrameBatchSampler, *, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
         self._rest = _RestOfEpoch(batches)
         self._taken = 0
@@ -83,6 +82,14 @@ class ResumableLoader(DataLoader[Graph]):
     def state_dict(self) -> dict[str, Any]:
         """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""
         return {"epoch": self._taken_in, "batches": self._taken, "frames": self._frames}
+
+    def take_back(self, taken: int) -> None:
+        """Count only the first batches of this epoch as taken: a batch that failed is to come again.
+
+        Args:
+            taken: Number of batches that were used.
+        """
+        self._taken = min(self._taken, taken)
 
     @property
     def _frames(self) -> int:

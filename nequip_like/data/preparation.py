@@ -11,6 +11,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.readers import Reading
 from nequip_like.data.reference_choice import Choice, choose, uses_isolated_frames
 from nequip_like.data.reference_energies import ReferenceEnergies, is_isolated_atom
+from nequip_like.data.replay import Replay
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species, species_of
 from nequip_like.data.splits import check_disjoint, duplicates, split
@@ -35,6 +36,8 @@ class Request:
     allow_overlap: bool
     train_size: int | None = None
     statistics: Sequence[Mapping[str, Any]] = ()
+    replay: Replay | None = None
+    known_species: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ class Prepared:
     type_names: list[str]
     reference: ReferenceEnergies | None
     statistics: dict[str, Any]
+    replay: GraphDataset | None = None
 
 
 def prepare(request: Request) -> Prepared:
     """Read, split and check the data of a run.
 
     Isolated atoms that become the reference energies are taken out of the training frames first. Frames are held out
-    of what is left, never those that occur more than once. Reference energies are fitted to training frames only.
+    of what is left, never those that occur more than once. Reference energies and statistics are those of the training
+    frames only, never of replayed ones.
 
     Raises:
         ConfigError: If the request cannot be understood.
@@ -65,8 +70,11 @@ def prepare(request: Request) -> Prepared:
     }
     reading = file_source(request.train, "train", request.key_mapping, request.units).read()
     type_names = _type_names(request, reading)
+    # A model that is fine-tuned may know species that these data do not have, and cannot tell the energy of.
+    seen = species_of(reading.frames)
+    referred = [name for name in type_names if name in seen] if request.known_species else type_names
     isolated: list[int] = []
-    if uses_isolated_frames(request.reference_energies, reading.frames, type_names):
+    if uses_isolated_frames(request.reference_energies, reading.frames, referred):
         isolated = [i for i, frame in enumerate(reading.frames) if is_isolated_atom(frame)]
     pool = [i for i in range(len(reading.frames)) if i not in set(isolated)] or list(range(len(reading.frames)))
     parts = _split(request, reading, pool, sources)
@@ -75,7 +83,7 @@ def prepare(request: Request) -> Prepared:
     reference = choose(
         request.reference_energies,
         train_frames,
-        type_names,
+        referred,
         isolated=[reading.frames[i] for i in isolated],
         origins=[reading.origins[i] for i in (*isolated, *parts["train"])],
         key_mapping=request.key_mapping,
@@ -90,21 +98,32 @@ def prepare(request: Request) -> Prepared:
             taken = reading if part is not None else source.read() if isinstance(source, FileSource) else reading
             held_out[kind][name] = _dataset(request, taken, part, type_names, title)
     train = _dataset(request, reading, parts["train"], type_names, "train")
-    train.notes.extend(_notes(reference, train))
+    train.notes.extend(_notes(reference, train, request.known_species))
+    replay = None
+    if request.replay is not None:
+        replay = _dataset(request, request.replay.source.read(), None, type_names, "replay")
     if not request.allow_overlap:
-        check_disjoint({"train": [train], **{kind: list(sets.values()) for kind, sets in held_out.items()}})
+        groups = {kind: list(sets.values()) for kind, sets in held_out.items()}
+        check_disjoint({"train": [train] if replay is None else [train, replay], **groups})
     statistics = training_statistics(train) | custom_statistics(train, request.statistics)
     if reference is not None:
         statistics["reference_energies"] = dict(reference.energies)
         statistics["isolated_atom_energies"] = dict(reference.energies)
-    return Prepared(train, held_out["val"], held_out["test"], type_names, reference, statistics)
+    return Prepared(train, held_out["val"], held_out["test"], type_names, reference, statistics, replay)
 
 
 def _type_names(request: Request, reading: Reading) -> list[str]:
     """Declared species, or those of the training frames.
 
     Isolated atoms that become references are not trained on, so a species that only they have is none of the model's.
+    Species that a model knows already come first, in its order.
     """
+    found = _species_found(request, reading)
+    known = list(request.known_species)
+    return [*known, *(name for name in found if name not in known)]
+
+
+def _species_found(request: Request, reading: Reading) -> list[str]:
     if request.species != "auto":
         return checked_species(request.species)
     bound = species_of(frame for frame in reading.frames if not is_isolated_atom(frame))
@@ -152,11 +171,11 @@ def _dataset(
     )
 
 
-def _notes(reference: ReferenceEnergies | None, train: GraphDataset) -> list[str]:
+def _notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:
     """Species that are declared and never seen, and reference energies that cannot belong to the frames."""
     notes = []
     seen = species_of(train.frames)
-    if absent := [name for name in train.type_names if name not in seen]:
+    if absent := [name for name in train.type_names if name not in {*seen, *known_species}]:
         notes.append(f"no training frame has the species {', '.join(absent)}; nothing is learned for it")
     if reference is not None and (reference.residual_rms or 0.0) > _LARGEST_BINDING:
         notes.append(

@@ -82,7 +82,7 @@ class FrameBatchSampler(Sampler[list[int]]):
         """Order of all frames in the current epoch, the same on all processes."""
         if not self.shuffle:
             return list(range(self.num_frames))
-        return torch.randperm(self.num_frames, generator=_generator(self.seed, self.epoch)).tolist()
+        return torch.randperm(self.num_frames, generator=generator_of_epoch(self.seed, self.epoch)).tolist()
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of the current epoch for this process."""
@@ -110,7 +110,7 @@ class FrameBatchSampler(Sampler[list[int]]):
         return [mine[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
+def generator_of_epoch(seed: int, epoch: int) -> torch.Generator:
     """Generator for one epoch: neighbouring (seed, epoch) pairs give unrelated streams."""
     mixed = ((seed & 0xFFFFFFFF) * 0x9E3779B97F4A7C15 + (epoch + 1) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     mixed ^= mixed >> 31

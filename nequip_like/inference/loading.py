@@ -33,6 +33,10 @@ def find_model(path: str | Path) -> Path:
     for name in IN_RUN_FOLDER:
         if (path / name).is_file():
             return path / name
+        folder, _, last = name.rpartition("/")
+        named = list((path / folder).glob(f"[!.]*_{last}")) if folder else []  # of a run with a run_name
+        if named:
+            return max(named, key=lambda found: found.stat().st_mtime_ns)
     raise ModelFileError(
         f"the folder {path.absolute()} has no model", f"a run folder has one of {', '.join(IN_RUN_FOLDER)}"
     )

@@ -32,6 +32,7 @@ from nequip_like.inference.device import resolve_device
 from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import check_version
 from nequip_like.model.potential import Potential
+from nequip_like.nn.lora import merged_state
 from nequip_like.whole_files import written_whole
 
 CARD_KEY = "nequip_like"
@@ -68,7 +69,8 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         **(card or {}),
     }
     header = {CARD_KEY: json.dumps(_plain(whole, "card", path), allow_nan=False), "format": "pt"}
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in potential.state_dict().items()}
+    state = merged_state(potential.state_dict())
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     with written_whole(path) as partial:
         # Not save_file, which maps the file to memory: on a full disk that ends the process.
         partial.write_bytes(safetensors.torch.save(tensors, metadata=header))

@@ -43,7 +43,7 @@ def PresetNequIPGNNModel(  # noqa: N802 (the name that configs use)
     Raises:
         ConfigError: If there is no such preset.
     """
-    return NequIPGNNModel(**{**_PRESET_COMMON, **_PRESETS[preset.upper()], **arguments})
+    return NequIPGNNModel(**{**preset_arguments(preset), **arguments})
 
 
 @checked
@@ -89,6 +89,15 @@ def NequIPGNNModel(  # noqa: N802 (the name that configs use)
         radial_mlp_width=[radial_mlp_width] * num_layers,
         **arguments,
     )
+
+
+def preset_arguments(preset: str) -> dict[str, Any]:
+    """Arguments of :func:`NequIPGNNModel` that a named size stands for.
+
+    Args:
+        preset: S, M, L or XL.
+    """
+    return {**_PRESET_COMMON, **_PRESETS[preset.upper()]}
 
 
 def feature_channels(num_features: int | Sequence[int], l_max: int) -> list[int]:

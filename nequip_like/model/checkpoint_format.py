@@ -3,12 +3,13 @@
 A checkpoint is what Lightning writes, with one more entry, :data:`CHECKPOINT_KEY`:
 
 - ``format_version``;
-- ``potential``: what builds the model, ``{"family": name, "arguments": {...}}``; ``uses_ema``;
+- ``potential``: what builds the model, ``{"family": name, "arguments": {...}}``; ``uses_ema``: whether there are
+  averaged weights; ``averaging``: their kind (ema, swa, None); ``evaluated``: which are exported (raw, averaged);
 - ``config``, ``versions``, ``overrides``: where it comes from;
 - ``metrics``: of the last validation; ``logged``: the last value of everything that was logged;
 - ``validated``: whether the epoch had a validation; ``plateau``: the last epoch or step after which the schedule that
   follows a metric was stepped; ``skipped_steps``: how many steps were left out because something was not finite;
-- ``train_set``: a fingerprint of the training data;
+- ``train_set``: a fingerprint of the training data; ``finetune``: what a fine-tuning began with;
 - ``processes``: of each process, ``epoch_sums``, the sums and counts of the epoch's loss and metrics so far;
   ``gradients``, those of an accumulation that is not complete; ``random``, states of the random number generators. With
   them a resumed run is the run that was never stopped.
@@ -63,6 +64,25 @@ def upgrade(content: Any, where: Path | str = "the checkpoint") -> None:
     for version in range(own["format_version"], CHECKPOINT_VERSION):
         _UPGRADES[version](own)
     own["format_version"] = CHECKPOINT_VERSION
+
+
+def averaging_of(own: Mapping[str, Any]) -> str | None:
+    """The kind of average of the weights that a checkpoint holds, ``ema`` or ``swa``, or None.
+
+    Args:
+        own: The entry of this package.
+    """
+    kind = own.get("averaging", "ema" if own.get("uses_ema") else None)
+    return None if kind is None else str(kind)
+
+
+def evaluated_of(own: Mapping[str, Any]) -> str:
+    """Which weights of a checkpoint were evaluated and are to be used: ``raw`` or ``averaged``.
+
+    Args:
+        own: The entry of this package.
+    """
+    return str(own.get("evaluated", "averaged" if own.get("uses_ema") else "raw"))
 
 
 def check_version(version: object, newest: int, path: Path | str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.distributed as dist
 from torch import Tensor
 
@@ -10,7 +12,9 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index
 from nequip_like.errors import ConfigError, DataError, ModelError
 from nequip_like.train.metric_terms import Term
-from nequip_like.train.metrics import Residuals
+from nequip_like.train.metrics import ErrorMetric
+from nequip_like.train.modifiers import Modifier
+from nequip_like.train.residuals import Labels, Residuals
 
 
 def is_distributed() -> bool:
@@ -49,40 +53,72 @@ def row_weights(graph: Graph, owner: str | None, name: str) -> Tensor | None:
     return atom.reshape(-1) if of_rows is None else atom.reshape(-1) * of_rows
 
 
-class Comparison:
-    """One prediction beside its target: residuals and weights, each computed once however many metrics use it."""
+def of_equal_frames(graph: Graph, weight: Tensor | None) -> Tensor:
+    """Weights of atoms, shape (atoms,), divided by the number of atoms of their frame."""
+    shares = graph[fields.NUM_ATOMS].reshape(-1).double().reciprocal()[batch_index(graph)]
+    return shares if weight is None else weight * shares
 
-    def __init__(self, prediction: Graph, target: Graph) -> None:
-        self.prediction = prediction
+
+class Comparison:
+    """One prediction beside its target: residuals and weights, each computed once however many metrics use it.
+
+    Args:
+        prediction: What the model predicts; None if only the labels are looked at.
+        target: The labels.
+    """
+
+    def __init__(self, prediction: Graph | None, target: Graph) -> None:
+        self.prediction = {} if prediction is None else prediction
         self.target = target
+        self._labels: dict[int, Labels] = {}
         self._residuals: dict[int, Residuals] = {}
         self._type_counts: dict[int, Tensor] = {}
 
     def values(self, term: Term) -> tuple[Tensor, Tensor]:
         """Prediction and label of a term."""
-        if term.modifier is None:
-            raise ConfigError(f"metric '{term.name}' has no field")
-        for key in term.modifier.prediction_fields:
+        return self.predicted(term), self.label(term)
+
+    def predicted(self, term: Term) -> Tensor:
+        """Prediction of a term."""
+        modifier = _modifier(term)
+        for key in modifier.prediction_fields:
             if key not in self.prediction:
                 raise ModelError(
                     f"metric '{term.name}' needs '{key}', which the model does not predict",
                     "remove the metric, or use a model that predicts it",
                 )
-        for key in term.modifier.target_fields:
+        return modifier.of_prediction(self.prediction)
+
+    def label(self, term: Term) -> Tensor:
+        """Label of a term."""
+        modifier = _modifier(term)
+        for key in modifier.target_fields:
             if key not in self.target:
                 raise DataError(
                     f"metric '{term.name}' needs '{key}', which no frame of this data set has",
                     "remove the metric, or name the label's key in the file (data.key_mapping)",
                 )
-        return term.modifier.of_prediction(self.prediction), term.modifier.of_target(self.target)
+        return modifier.of_target(self.target)
+
+    def labels(self, term: Term, key: int) -> Labels:
+        """Labels of a term with their masks and weights; terms with the same key share them."""
+        if key not in self._labels:
+            label = self.label(term)
+            weight = row_weights(self.target, _modifier(term).owner, term.name)
+            if term.average == "frames":
+                weight = of_equal_frames(self.target, weight)
+            try:
+                self._labels[key] = Labels.of(label, weight, ignore_nan=term.ignore_nan)
+            except DataError as error:
+                raise DataError(f"metric '{term.name}': {error.message}", error.advice) from None
+        return self._labels[key]
 
     def residuals(self, term: Term, key: int) -> Residuals:
         """Residuals of a term; terms with the same key share them."""
         if key not in self._residuals:
-            prediction, target = self.values(term)
-            weight = row_weights(self.target, term.modifier.owner if term.modifier else None, term.name)
+            prediction, labels = self.predicted(term), self.labels(term, key)
             try:
-                self._residuals[key] = Residuals.of(prediction, target, weight, ignore_nan=term.ignore_nan)
+                self._residuals[key] = Residuals.of(prediction, labels)
             except DataError as error:
                 raise DataError(f"metric '{term.name}': {error.message}", error.advice) from None
         return self._residuals[key]
@@ -94,9 +130,19 @@ class Comparison:
                 return graph[fields.ATOM_TYPES]
         raise DataError(f"metric '{term.name}' is per type, but the data has no '{fields.ATOM_TYPES}'")
 
-    def type_counts(self, term: Term, key: int) -> Tensor:
-        """Number of valid elements by type, shape (types,)."""
+    def counts(self, term: Term, metric: ErrorMetric, key: int) -> Sequence[Tensor]:
+        """What the sum of a term is divided by, or of each of its types; each of shape ()."""
+        labels = self.labels(term, key)
+        if not term.type_names:
+            return (metric.counts(labels),)
+        if metric.own_counts:
+            return metric.counts_by(labels, self.types(term), len(term.type_names)).unbind()
         if key not in self._type_counts:
-            counts = self.residuals(term, key).count_by(self.types(term), len(term.type_names))
-            self._type_counts[key] = counts
-        return self._type_counts[key]
+            self._type_counts[key] = labels.counts_by(self.types(term), len(term.type_names))
+        return self._type_counts[key].unbind()
+
+
+def _modifier(term: Term) -> Modifier:
+    if term.modifier is None:
+        raise ConfigError(f"metric '{term.name}' has no field")
+    return term.modifier

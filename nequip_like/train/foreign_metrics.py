@@ -47,6 +47,14 @@ def update(term: Term, batch: Comparison, step: bool) -> Tensor | None:
     return torch.zeros((), dtype=torch.float64)
 
 
+def label_count(term: Term, batch: Comparison) -> Tensor:
+    """1 if a metric would find a label in the batch, else 0; float64, shape ()."""
+    if term.modifier is None:
+        return torch.ones((), dtype=torch.float64)
+    target = batch.label(term)
+    return (~torch.isnan(target)).any().double() if term.ignore_nan else torch.ones((), dtype=torch.float64)
+
+
 def compute(term: Term) -> Tensor:
     """Value of a metric that was updated on some process, though perhaps not on this one; float64, shape ()."""
     with warnings.catch_warnings():

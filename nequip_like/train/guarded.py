@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -14,6 +15,35 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.data.fields import Graph
 from nequip_like.train.finite import FiniteGuard, Policy, SeenBatch
 from nequip_like.train.metrics_manager import MetricsManager
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One set of weights on one data set.
+
+    Attributes:
+        prefix: What its values are logged under, such as ``val0_epoch``.
+        position: Position of the data set in its stage.
+        manager: Its metrics.
+        model: The weights.
+    """
+
+    prefix: str
+    position: int
+    manager: MetricsManager
+    model: nn.Module
+
+
+def evaluations(stage: str, managers: Sequence[MetricsManager], model: nn.Module, kind: str = "") -> list[Evaluation]:
+    """One set of weights on all data sets of a stage.
+
+    Args:
+        stage: ``val`` or ``test``.
+        managers: The metrics of each data set.
+        model: The weights.
+        kind: What tells these weights from others in the names of values: ``val0{kind}_epoch/NAME``.
+    """
+    return [Evaluation(f"{stage}{i}{kind}_epoch", i, manager, model) for i, manager in enumerate(managers)]
 
 
 class GuardedModule(lightning.LightningModule):
@@ -30,7 +60,7 @@ class GuardedModule(lightning.LightningModule):
     def __init__(self, on_non_finite: Policy = "stop", max_skipped_steps: Count = 100) -> None:
         super().__init__()
         self.guard = FiniteGuard(on_non_finite, max_skipped_steps)
-        self._seen: list[list[SeenBatch]] = []
+        self._seen: dict[str, list[SeenBatch]] = {}
         self._before_step: list[dict[str, Any]] = []
         self._named_missing: set[str] = set()
         self._parameters_judged: list[tuple[str, nn.Parameter]] = []
@@ -74,22 +104,26 @@ class GuardedModule(lightning.LightningModule):
 
     # --- evaluations
 
-    def _begin_evaluation(self, managers: Sequence[MetricsManager]) -> None:
-        self._seen = [[] for _ in managers]
-        for manager in managers:
-            manager.reset()
+    def _begin_evaluation(self, evaluations: Sequence[Evaluation]) -> None:
+        self._seen = {each.prefix: [] for each in evaluations}
+        for each in evaluations:
+            each.manager.reset()
 
-    def _evaluate(self, manager: MetricsManager, prediction: Graph, batch: Graph, position: int) -> None:
+    def _evaluate(self, evaluations: Sequence[Evaluation], batch: Graph, position: int) -> None:
         """Add a batch to the metrics of the data set at a position of its stage."""
-        self._seen[position].append(SeenBatch.of_evaluation(batch, prediction))
-        manager.update(prediction, batch)
+        for each in evaluations:
+            if each.position == position:
+                prediction = each.model(batch)
+                self._seen[each.prefix].append(SeenBatch.of_evaluation(batch, prediction))
+                each.manager.update(prediction, batch)
 
-    def _end_evaluation(self, stage: str, position: int, manager: MetricsManager) -> dict[str, Tensor]:
+    def _end_evaluation(self, stage: str, evaluation: Evaluation) -> dict[str, Tensor]:
         """Values of a data set, judged."""
+        prefix, manager = evaluation.prefix, evaluation.manager
         values = manager.compute()
-        prefix = f"{stage}{position}_epoch"
         when = f"{self._when()}, {prefix}"
-        self.guard.judge_evaluation(self._seen[position], manager, values, self._origin(stage, position), when)
+        origin = self._origin(stage, evaluation.position)
+        self.guard.judge_evaluation(self._seen[prefix], manager, values, origin, when)
         if not self.trainer.sanity_checking:
             self._name_missing(prefix, manager)
         return values
@@ -112,7 +146,7 @@ class GuardedModule(lightning.LightningModule):
         if not isinstance(data, DataModule):
             return lambda index: f"frame {index} of {stage} set {position}"
         sets: Mapping[str, Mapping[str, Any]] = {
-            "train": {"train": data.train_set},
+            "train": {"train": data.trained_on},
             "val": data.val_sets,
             "test": data.test_sets,
         }

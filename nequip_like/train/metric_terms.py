@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torchmetrics import Metric
 
@@ -17,7 +17,8 @@ from nequip_like.train.modifiers import Modifier, as_modifier
 from nequip_like.train.naming import did_you_mean
 
 WEIGHTED_SUM = "weighted_sum"
-ENTRY_KEYS = ("metric", "field", "coeff", "name", "per_type", "per_type_coeffs", "ignore_nan")
+ENTRY_KEYS = ("metric", "field", "coeff", "name", "per_type", "per_type_coeffs", "ignore_nan", "average")
+Average = Literal["elements", "frames"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,7 @@ class Term:
         type_names: Types of atoms that are told apart; empty without ``per_type``.
         type_coeffs: Weight of each of these types in the aggregate.
         ignore_nan: Leave out elements whose target is NaN.
+        average: "elements": all count the same. "frames": each frame counts the same, whatever its number of atoms.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Term:
     type_names: tuple[str, ...]
     type_coeffs: tuple[float, ...]
     ignore_nan: bool
+    average: Average = "elements"
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether a batch's value is the sum of what its parts add, each divided by the batch's count."""
+        return isinstance(self.metric, ErrorMetric) and self.metric.is_linear
 
     @property
     def log_names(self) -> tuple[str, ...]:
@@ -109,6 +117,29 @@ def _check_entry(entry: Mapping[str, Any], position: str) -> None:
         check(f"{key} of {position}", entry.get(key), bool | None)
 
 
+def _coefficient(name: str, value: object, metric: Metric) -> float | None:
+    coeff = check_coefficient(name, value)
+    if coeff and isinstance(metric, ErrorMetric) and metric.higher_is_better:
+        raise ConfigError(
+            f"coefficient of '{name}' is {coeff:g}, but of {type(metric).__name__} larger is better",
+            "leave the coefficient out: weighted_sum is to become small",
+        )
+    return coeff
+
+
+def _average(name: str, value: object, modifier: Modifier | None, own: bool) -> Average:
+    check(f"average of '{name}'", value, Average | None)
+    if value != "frames":
+        return "elements"
+    if not own or modifier is None or modifier.owner not in ("graph", "node"):
+        raise ConfigError(
+            f"average of '{name}' is frames, but its rows do not belong to atoms or frames, or its metric is not one "
+            "of nequip_like.train.metrics",
+            "leave average out",
+        )
+    return "frames" if modifier.owner == "node" else "elements"  # values of frames have one row for each anyway
+
+
 def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | None) -> Term:
     """Check one entry and make a term of it.
 
@@ -135,6 +166,8 @@ def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | 
         raise ConfigError(f"{position}, {type(metric).__name__}, has no 'field'", "for example: field: forces")
     short = str(metric) if own else type(metric).__name__
     name = entry.get("name") or (short if modifier is None else f"{modifier.name}_{short}")
+    average = _average(name, entry.get("average"), modifier, own)
+    coeff = _coefficient(name, entry.get("coeff"), metric)
     per_type, type_coeffs = bool(entry.get("per_type")), entry.get("per_type_coeffs")
     if type_coeffs is not None and not per_type:
         raise ConfigError(f"'{name}' has per_type_coeffs but not per_type", "add per_type: true")
@@ -156,10 +189,11 @@ def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | 
         name=name,
         metric=metric,
         modifier=modifier,
-        coeff=check_coefficient(name, entry.get("coeff")),
+        coeff=coeff,
         type_names=types,
         type_coeffs=_type_coeffs(name, type_coeffs, types) if per_type else (),
         ignore_nan=bool(ignore_nan),
+        average=average,
     )
 
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError
+from nequip_like.train.residuals import Labels, Residuals, sum_rows
+
+Edges = Literal["above", "last"]
 
 
 def mean_of(total: Tensor, count: Tensor) -> Tensor:
@@ -43,94 +45,11 @@ def maximum_of(total: Tensor, count: Tensor) -> Tensor:
     return torch.where(count > 0, total, math.nan)
 
 
-def _per_row(values: Tensor, target: Tensor) -> Tensor:
-    """Append dimensions to ``values`` until it broadcasts along the rows of ``target``."""
-    return values.reshape(values.shape + (1,) * (target.dim() - values.dim()))
-
-
-@dataclass(frozen=True, slots=True)
-class Residuals:
-    """Masked errors of one field, which all metrics of that field share.
-
-    Attributes:
-        difference: prediction - target, float64, shape (rows, ...); exactly zero where masked, with zero gradient.
-        target: The labels, float64, shape (rows, ...).
-        valid: Which elements count, shape (rows, ...); None if all do.
-        weight: Weight of each element, shape (rows, ...), zero where masked; None if all weights are 1.
-        count: Number of valid elements, or the sum of their weights; shape ().
-    """
-
-    difference: Tensor
-    target: Tensor
-    valid: Tensor | None
-    weight: Tensor | None
-    count: Tensor
-
-    @classmethod
-    def of(
-        cls,
-        prediction: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        mask: Tensor | None = None,
-        ignore_nan: bool = True,
-    ) -> Residuals:
-        """Compare a prediction with its label. No data-dependent shapes, no host synchronisation.
-
-        Args:
-            prediction: Shape (rows, ...), in the field's unit.
-            target: Shape (rows, ...), in the field's unit.
-            weight: Weight of each row, shape (rows,) or (rows, 1). Rows of weight zero are masked.
-            mask: True where an element counts, shape (rows,) or that of ``target``.
-            ignore_nan: Mask the elements whose target is NaN. Otherwise NaN targets propagate.
-
-        Raises:
-            DataError: If shapes do not match (they are never broadcast against each other).
-        """
-        if prediction.shape != target.shape:
-            raise DataError(
-                f"the prediction has shape {tuple(prediction.shape)}, its label {tuple(target.shape)}",
-                "both must have the same shape; see the table in nequip_like.data.fields",
-            )
-        prediction, target = prediction.double(), target.double()
-        valid = ~torch.isnan(target) if ignore_nan else None
-        if mask is not None:
-            mask = _per_row(mask, target)
-            valid = mask.expand_as(target) if valid is None else valid & mask
-        if weight is not None:
-            if weight.numel() != target.shape[0]:
-                raise DataError(f"{weight.numel()} weights for {target.shape[0]} rows", "give one weight per row")
-            weight = _per_row(weight.reshape(-1).double(), target).expand_as(target)
-            valid = weight != 0 if valid is None else valid & (weight != 0)
-        difference = prediction - target
-        if valid is None:
-            count = difference.new_full((), difference.numel())
-        else:
-            difference = torch.where(valid, difference, 0.0)
-            if weight is None:
-                count = valid.sum(dtype=torch.float64)
-            else:
-                weight = torch.where(valid, weight, 0.0)
-                count = weight.sum()
-        return cls(difference, target, valid, weight, count)
-
-    def count_by(self, index: Tensor, size: int) -> Tensor:
-        """Counts (or sums of weights) by group: ``index`` of shape (rows,) -> shape (size,)."""
-        elements = self.weight if self.weight is not None else self.valid
-        if elements is None:
-            elements = torch.ones_like(self.difference)
-        return _sum_rows(elements.double(), index, size)
-
-
-def _sum_rows(elements: Tensor, index: Tensor, size: int) -> Tensor:
-    rows = elements if elements.dim() == 1 else elements.flatten(1).sum(1)
-    return rows.new_zeros(size).index_add(0, index, rows)
-
-
 class ErrorMetric(Metric):
     """Base class: a mean (or sum) over elements of some function of the error.
 
     A subclass gives :meth:`errors`, which must map a zero difference to zero, a ``finalizer`` and an ``abbreviation``.
+    What it divides by (:meth:`counts`) is known from the labels alone.
 
     Args:
         ignore_nan: Leave out elements whose target is NaN (a missing label). Otherwise NaN targets propagate.
@@ -142,6 +61,7 @@ class ErrorMetric(Metric):
     full_state_update = False
     abbreviation: ClassVar[str] = ""
     accumulates: ClassVar[Literal["sum", "max"]] = "sum"
+    own_counts: ClassVar[bool] = False  # whether it divides by something else than the number of valid elements
     total: Tensor
     count: Tensor
 
@@ -160,15 +80,26 @@ class ErrorMetric(Metric):
         """Error of each element, shape (rows, ...), unweighted; zero where the difference is zero."""
         raise NotImplementedError
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the value is the sum, over parts of a batch, of what each adds to it."""
+        return self.accumulates == "sum" and self.finalizer in (mean_of, sum_of)
+
     def reduce(self, residuals: Residuals) -> Tensor:
         """Weighted sum of the errors over all elements, shape ()."""
-        errors = self.errors(residuals)
-        return errors.sum() if residuals.weight is None else (errors * residuals.weight).sum()
+        return residuals.weighted(self.errors(residuals)).sum()
 
     def reduce_by(self, residuals: Residuals, index: Tensor, size: int) -> Tensor:
         """Weighted sums by group: ``index`` of shape (rows,) -> shape (size,)."""
-        errors = self.errors(residuals)
-        return _sum_rows(errors if residuals.weight is None else errors * residuals.weight, index, size)
+        return sum_rows(residuals.weighted(self.errors(residuals)), index, size)
+
+    def counts(self, labels: Labels) -> Tensor:
+        """What the sum is divided by, shape (): the number of valid elements, or the sum of their weights."""
+        return labels.count
+
+    def counts_by(self, labels: Labels, index: Tensor, size: int) -> Tensor:
+        """The same by group: ``index`` of shape (rows,) -> shape (size,)."""
+        return labels.counts_by(index, size)
 
     def partial(
         self, prediction: Tensor, target: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
@@ -188,8 +119,8 @@ class ErrorMetric(Metric):
         Raises:
             DataError: If shapes do not match.
         """
-        residuals = Residuals.of(prediction, target, weight, mask, self.ignore_nan)
-        return self.reduce(residuals), residuals.count
+        labels = Labels.of(target, weight, mask, self.ignore_nan)
+        return self.reduce(Residuals.of(prediction, labels)), self.counts(labels)
 
     def finalize(self, total: Tensor, count: Tensor) -> Tensor:
         """Value of a sum and a count; NaN for means and maxima over nothing."""
@@ -321,6 +252,31 @@ class HuberLoss(ErrorMetric):
         return _huber(residuals.difference, self.delta)
 
 
+class SmoothL1Loss(ErrorMetric):
+    """Mean over elements of x^2/(2 beta) where abs(x) < beta, else abs(x) - beta/2: torch.nn.SmoothL1Loss.
+
+    It is the Huber loss with ``delta = beta``, divided by ``beta``.
+
+    Args:
+        beta: Where the parabola goes over into a line of slope 1, in the field's unit.
+        ignore_nan: Leave out elements whose target is NaN.
+        **kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: If ``beta`` is not positive.
+    """
+
+    abbreviation = "smooth_l1"
+
+    def __init__(self, beta: float = 1.0, ignore_nan: bool = True, **kwargs: object) -> None:
+        super().__init__(ignore_nan=ignore_nan, **kwargs)
+        self.beta = _positive(beta, f"beta of {type(self).__name__}")
+
+    def errors(self, residuals: Residuals) -> Tensor:
+        """Loss of each element."""
+        return _huber(residuals.difference, self.beta) / self.beta
+
+
 class StratifiedHuberForceLoss(HuberLoss):
     """Huber loss whose delta depends on the norm of the target vector.
 
@@ -332,12 +288,14 @@ class StratifiedHuberForceLoss(HuberLoss):
         delta_dict: Lower bound of the stratum -> its delta, both in the field's unit. Keys may be strings that parse
             as numbers, in any order.
         reduction: "mean" over all components, or "sum".
+        edges: Where a norm exactly at a bound belongs: "above", to the stratum that begins there (as in NequIP), or
+            "last", to the last stratum, whichever bound it is (as in mlip, whose strata are open intervals).
         ignore_nan: Leave out elements whose target is NaN.
         **kwargs: Options of :class:`torchmetrics.Metric`.
 
     Raises:
-        ConfigError: If a bound is no number, negative or given twice, if a delta is not positive, or if there are
-            fewer than two strata.
+        ConfigError: If a bound is no number, negative or given twice, if a delta is not positive, if there are fewer
+            than two strata, or if ``edges`` is something else.
     """
 
     abbreviation = "stratified_huber"
@@ -347,32 +305,41 @@ class StratifiedHuberForceLoss(HuberLoss):
         delta_dict: Mapping[float | str, float],
         reduction: Literal["mean", "sum"] = "mean",
         ignore_nan: bool = True,
+        edges: Edges = "above",
         **kwargs: object,
     ) -> None:
         super().__init__(reduction, 1.0, ignore_nan, **kwargs)
-        strata: dict[float, float] = {}
-        for key, delta in delta_dict.items():
-            try:
-                bound = float(key)
-            except (TypeError, ValueError):
-                raise ConfigError(f"key {key!r} of delta_dict is no number", "keys are norms, in eV/Angstrom") from None
-            if not 0 <= bound < math.inf or bound in strata:
-                reason = "given twice" if bound in strata else "not a finite number from 0 up"
-                raise ConfigError(f"lower bound {key!r} of delta_dict is {reason}")
-            strata[bound] = _positive(delta, f"delta of the stratum from {key}")
-        if strata and min(strata) > 0:
-            strata[0.0] = math.inf
-        if len(strata) < 2:
-            raise ConfigError("delta_dict needs two or more strata", "for one delta for all forces, use HuberLoss")
-        self.strata: tuple[tuple[float, float], ...] = tuple(sorted(strata.items()))
+        if edges not in get_args(Edges):
+            raise ConfigError(f"unknown edges '{edges}' of {type(self).__name__}", 'write "above" or "last"')
+        self.edges = edges
+        self.strata = _strata(delta_dict)
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Huber loss of each component, with the delta of its vector's stratum."""
-        target = residuals.target
-        if residuals.valid is not None:
-            target = torch.where(residuals.valid, target, 0.0)
-        norm = torch.linalg.vector_norm(target, dim=-1, keepdim=True)
+        norm = torch.linalg.vector_norm(residuals.labels.known(), dim=-1, keepdim=True)
         delta = torch.full_like(norm, self.strata[0][1])
         for bound, value in self.strata[1:]:
             delta = torch.where(norm >= bound, value, delta)
+        if self.edges == "last":
+            for bound, _ in self.strata[1:]:
+                delta = torch.where(norm == bound, self.strata[-1][1], delta)
         return _huber(residuals.difference, delta)
+
+
+def _strata(delta_dict: Mapping[float | str, float]) -> tuple[tuple[float, float], ...]:
+    """Lower bounds and deltas, in order, from 0 on."""
+    strata: dict[float, float] = {}
+    for key, delta in delta_dict.items():
+        try:
+            bound = float(key)
+        except (TypeError, ValueError):
+            raise ConfigError(f"key {key!r} of delta_dict is no number", "keys are norms, in eV/Angstrom") from None
+        if not 0 <= bound < math.inf or bound in strata:
+            reason = "given twice" if bound in strata else "not a finite number from 0 up"
+            raise ConfigError(f"lower bound {key!r} of delta_dict is {reason}")
+        strata[bound] = _positive(delta, f"delta of the stratum from {key}")
+    if strata and min(strata) > 0:
+        strata[0.0] = math.inf
+    if len(strata) < 2:
+        raise ConfigError("delta_dict needs two or more strata", "for one delta for all forces, use HuberLoss")
+    return tuple(sorted(strata.items()))

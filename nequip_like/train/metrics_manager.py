@@ -14,11 +14,14 @@ from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError
 from nequip_like.train import foreign_metrics
 from nequip_like.train.comparison import Comparison, gather, is_distributed
-from nequip_like.train.metric_terms import WEIGHTED_SUM, Term, check_coefficient, check_names, read_terms
-from nequip_like.train.metrics import ErrorMetric, mean_of
+from nequip_like.train.metric_slots import Slots
+from nequip_like.train.metric_terms import WEIGHTED_SUM, Term, read_terms
+from nequip_like.train.metrics import ErrorMetric
+from nequip_like.train.quantiles import BINS
+from nequip_like.train.term_weights import Coefficients, WeightedTerms
 
 
-class MetricsManager(nn.Module):
+class MetricsManager(WeightedTerms):
     """Computes several metrics, per batch and per epoch, and their weighted sum.
 
     Each entry of ``metrics`` is a mapping with
@@ -31,7 +34,9 @@ class MetricsManager(nn.Module):
     - ``per_type``: also tell types of atoms apart, as ``NAME_Type``. ``NAME`` is then the mean over the types present,
       weighted by ``per_type_coeffs`` (all equal by default). NequIP's epoch value of ``NAME`` is NaN if a configured
       type is absent from the data; here absent types are left out of the mean, in steps and epochs alike;
-    - ``ignore_nan``: leave out elements whose label is NaN (default true). If false, a NaN label makes the value NaN.
+    - ``ignore_nan``: leave out elements whose label is NaN (default true). If false, a NaN label makes the value NaN;
+    - ``average``: of what belongs to atoms: ``elements`` (default), all count the same; ``frames``, each frame counts
+      the same, as the mean over frames of the means within them.
 
     A term without any valid label (in the global batch, or in the epoch) has the value NaN and adds exactly 0, with
     zero gradient, to the weighted sum; the remaining coefficients are not scaled up. So with coefficients 0.5 of energy
@@ -49,8 +54,10 @@ class MetricsManager(nn.Module):
         metrics: The entries.
         type_names: Names of the model's types of atoms; needed by ``per_type``.
         sync: Let :meth:`step` and :meth:`compute` speak for all processes, if torch.distributed is initialised.
+        absolute: Take coefficients as they are, as weights, in place of scaling them to sum up to 1.
 
     Attributes:
+        terms: What the entries say.
         in_step: Which terms had a valid label in the last :meth:`step`, shape (terms,), on the device.
         in_epoch: Likewise in the last :meth:`compute`.
 
@@ -59,10 +66,13 @@ class MetricsManager(nn.Module):
     """
 
     def __init__(
-        self, metrics: Sequence[Mapping[str, Any]], type_names: Sequence[str] | None = None, sync: bool = True
+        self,
+        metrics: Sequence[Mapping[str, Any]],
+        type_names: Sequence[str] | None = None,
+        sync: bool = True,
+        absolute: bool = False,
     ) -> None:
-        super().__init__()
-        self.terms = read_terms(metrics, type_names)
+        super().__init__(read_terms(metrics, type_names), absolute)
         self.sync = sync
         self._foreign_metrics = [t.metric for t in self.terms if not isinstance(t.metric, ErrorMetric)]
         self.foreign_metrics = nn.ModuleList(self._foreign_metrics)  # so that they follow to other devices
@@ -70,142 +80,40 @@ class MetricsManager(nn.Module):
             metric.set_dtype(torch.float64)
             metric.sync_on_compute = sync
         self._warned = False
-        self._plan()
+        self._slots = Slots(self.terms)
         self._tensors = {
-            "sums": torch.zeros(self._slots, dtype=torch.float64),
-            "counts": torch.zeros(self._slots, dtype=torch.float64),
-            "is_max": torch.tensor(self._max_slots),
-            "value_index": torch.tensor(self._value_index),
+            "sums": torch.zeros(self._slots.size, dtype=torch.float64),
+            "counts": torch.zeros(self._slots.size, dtype=torch.float64),
+            "value_index": torch.tensor(self._slots.value_index),
         }
-        for position, term in enumerate(self.terms):
-            if term.type_names:
-                self._tensors[f"types {position}"] = torch.tensor(term.type_coeffs, dtype=torch.float64)
+        for position in self._slots.quantiles:
+            self._tensors[_bins(position)] = torch.zeros(self._slots.width(position), BINS, dtype=torch.float64)
+        self._states = [name for name in self._tensors if name != "value_index"]
         self.in_step = self.in_epoch = torch.ones(0, dtype=torch.bool)
-        self._coeffs: dict[str, float | None] = {}
-        self.set_coeffs({term.name: term.coeff for term in self.terms})
-
-    def _plan(self) -> None:
-        """Give each term its slots (one, or one per type) in the vectors of sums and counts.
-
-        Slots whose sums are finalised by the same function lie side by side.
-        """
-        groups: dict[Callable[[Tensor, Tensor], Tensor], list[int]] = {}
-        residual_keys: list[tuple[object, bool]] = []
-        self._residual_key: list[int] = []
-        for position, term in enumerate(self.terms):
-            finalizer = term.metric.finalizer if isinstance(term.metric, ErrorMetric) else mean_of
-            groups.setdefault(finalizer, []).append(position)
-            key = (term.modifier, term.ignore_nan)
-            if key not in residual_keys:
-                residual_keys.append(key)
-            self._residual_key.append(residual_keys.index(key))
-        self._order: list[int] = []
-        self._groups: list[tuple[Callable[[Tensor, Tensor], Tensor], slice]] = []
-        self._max_slots: list[bool] = []
-        self._first_slot = [0] * len(self.terms)
-        for finalizer, positions in groups.items():
-            start = len(self._max_slots)
-            for position in positions:
-                term = self.terms[position]
-                self._order.append(position)
-                self._first_slot[position] = len(self._max_slots)
-                is_max = isinstance(term.metric, ErrorMetric) and term.metric.accumulates == "max"
-                self._max_slots += [is_max] * max(1, len(term.type_names))
-            self._groups.append((finalizer, slice(start, len(self._max_slots))))
-        self._slots = len(self._max_slots)
-        self._has_max = any(self._max_slots)
-        # Behind the slots come the aggregates of terms that are per type.
-        self._per_type = [position for position, term in enumerate(self.terms) if term.type_names]
-        self._value_index = list(self._first_slot)
-        for extra, position in enumerate(self._per_type):
-            self._value_index[position] = self._slots + extra
+        self._last_values: Tensor | None = None
+        self.set_coeffs(self.configured_coeffs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MetricsManager:
         """Follow the module to another device, but stay in float64."""
         super()._apply(fn, recurse)
         for name, tensor in self._tensors.items():
             self._tensors[name] = tensor.to(fn(tensor.new_empty(0)).device)
+        self._slots.to(self._tensors["sums"].device)
         return self
 
-    # --- coefficients
-
-    @property
-    def coeffs(self) -> dict[str, float | None]:
-        """Coefficient of each term, scaled to sum up to 1; None if it is only observed."""
-        return dict(self._coeffs)
-
-    @property
-    def has_weighted_sum(self) -> bool:
-        """Whether any coefficient is larger than 0. Otherwise results have no ``weighted_sum``."""
-        return bool(self._active)
-
-    @property
-    def log_names(self) -> list[str]:
-        """Names of all values that it gives."""
-        names = [name for term in self.terms for name in term.log_names]
-        return [*names, WEIGHTED_SUM] if self.has_weighted_sum else names
-
-    def set_coeffs(self, coeffs: Mapping[str, float | None]) -> None:
-        """Set all coefficients, scaled to sum up to 1. Terms that are not named are only observed from then on.
-
-        Raises:
-            ConfigError: If a name is unknown, or if a coefficient is neither null nor a finite number >= 0.
-        """
-        check_names(coeffs, [term.name for term in self.terms], "metric in coeffs:")
-        values = {term.name: check_coefficient(term.name, coeffs.get(term.name)) for term in self.terms}
-        total = sum(value or 0.0 for value in values.values())
-        self._coeffs = {name: value if value is None or total == 0 else value / total for name, value in values.items()}
-        self._active = [position for position, term in enumerate(self.terms) if self._coeffs[term.name]]
-        self._active_slots = [
-            p in self._active for p in self._order for _ in range(max(1, len(self.terms[p].type_names)))
-        ]
+    def _use(self, coeffs: Coefficients) -> None:
+        super()._use(coeffs)
+        self._active_slots = [p in self._active for p in self._slots.order for _ in range(self._slots.width(p))]
         device = self._tensors["sums"].device
         with torch.inference_mode(False):
             self._tensors["coeffs"] = torch.tensor(
                 [self._coeffs[self.terms[p].name] for p in self._active], dtype=torch.float64, device=device
             )
             self._tensors["active"] = torch.tensor(
-                [self._value_index[p] for p in self._active], dtype=torch.int64, device=device
+                [self._slots.value_index[p] for p in self._active], dtype=torch.int64, device=device
             )
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Coefficients, for checkpoints: plain numbers, loadable with ``weights_only=True``."""
-        return {"coeffs": self.coeffs}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore the coefficients.
-
-        Raises:
-            ConfigError: If the checkpoint's metrics have other names than this manager's.
-        """
-        if state["coeffs"].keys() != self._coeffs.keys():
-            raise ConfigError(
-                f"the checkpoint has the metrics {', '.join(state['coeffs'])}; the config {', '.join(self._coeffs)}",
-                "give both the same metrics",
-            )
-        self.set_coeffs(state["coeffs"])
-
-    # --- what it needs and what it is
-
-    def required_fields(self) -> set[str]:
-        """Labels that the data set must have."""
-        return {key for term in self.terms if term.modifier for key in term.modifier.target_fields}
-
-    def required_predictions(self) -> set[str]:
-        """Fields that the model must predict."""
-        return {key for term in self.terms if term.modifier for key in term.modifier.prediction_fields}
-
-    def describe(self) -> list[tuple[str, str, str, float | None]]:
-        """Rows of a table: name, field, metric, scaled coefficient (None: observed only)."""
-        return [
-            (
-                term.name,
-                term.modifier.label if term.modifier else "",
-                type(term.metric).__name__,
-                self._coeffs[term.name],
-            )
-            for term in self.terms
-        ]
+    # --- what has no value
 
     def missing_terms(self) -> list[str]:
         """Names of the terms that had no valid label in the last :meth:`compute`."""
@@ -237,81 +145,97 @@ class MetricsManager(nn.Module):
         value = foreign_metrics.update(term, batch, step)
         return (zero, zero) if value is None else (value.to(zero.device), zero + 1)
 
-    def _partials(self, prediction: Graph, target: Graph, step: bool) -> tuple[Tensor, Tensor]:
-        """Sums (with their graph) and counts of a batch, shape (slots,) each; adds them to the states."""
+    def _partials(self, prediction: Graph, target: Graph, step: bool) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins; adds them to the states."""
         batch = Comparison(prediction, target)
         sums: list[Tensor] = []
         counts: list[Tensor] = []
-        for position in self._order:
-            term, key = self.terms[position], self._residual_key[position]
+        for position in self._slots.order:
+            term, key = self.terms[position], self._slots.residual_key[position]
             metric = term.metric
             if not isinstance(metric, ErrorMetric):
                 total, count = self._foreign(term, batch, step)
                 sums.append(total)
                 counts.append(count)
-            elif term.type_names:
-                by_type = metric.reduce_by(batch.residuals(term, key), batch.types(term), len(term.type_names))
-                sums.extend(by_type.unbind())
-                counts.extend(batch.type_counts(term, key).unbind())
+                continue
+            residuals = batch.residuals(term, key)
+            if term.type_names:
+                sums.extend(metric.reduce_by(residuals, batch.types(term), len(term.type_names)).unbind())
             else:
-                residuals = batch.residuals(term, key)
                 sums.append(metric.reduce(residuals))
-                counts.append(residuals.count)
+            counts.extend(batch.counts(term, metric, key))
         if not all(self._active_slots):
             # An observed term must not reach the gradient, not even as zero times NaN.
             sums = [total if keep else total.detach() for total, keep in zip(sums, self._active_slots, strict=True)]
         all_sums, all_counts = torch.stack(sums), torch.stack(counts)
         with torch.no_grad():
-            self._tensors["sums"] = self._merge(self._tensors["sums"], all_sums.detach())
+            bins = self._bin_counts(batch)
+            self._tensors["sums"] = self._slots.merge(self._tensors["sums"], all_sums.detach())
             self._tensors["counts"] = self._tensors["counts"] + all_counts
-        return all_sums, all_counts
+            for position, counted in bins.items():
+                self._tensors[_bins(position)] = self._tensors[_bins(position)] + counted
+        return all_sums, all_counts, bins
 
-    def _merge(self, first: Tensor, second: Tensor) -> Tensor:
-        if not self._has_max:
-            return first + second
-        return torch.where(self._tensors["is_max"], torch.maximum(first, second), first + second)
+    def _bin_counts(self, batch: Comparison) -> dict[int, Tensor]:
+        found: dict[int, Tensor] = {}
+        for position, metric in self._slots.quantiles.items():
+            term = self.terms[position]
+            residuals = batch.residuals(term, self._slots.residual_key[position])
+            types = batch.types(term) if term.type_names else None
+            found[position] = metric.bin_counts(residuals, types, self._slots.width(position))
+        return found
 
-    def _globalise(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums and counts of all processes, in one collective; the gradient is that of this process's share."""
-        local = sums.detach()
-        gathered = gather(torch.stack([local, counts]))
-        all_sums, all_counts = gathered[:, 0], gathered[:, 1].sum(0)
-        total = all_sums.sum(0)
-        # Zero, with the gradient of `sums`; infinity - infinity would be NaN on one process only.
-        share = torch.where(torch.isfinite(local), sums - local, 0.0)
-        if self._has_max:
-            is_max = self._tensors["is_max"]
-            total = torch.where(is_max, all_sums.amax(0), total)
-            ties = (all_sums == total).sum(0).clamp(min=1)
-            share = share * torch.where(is_max, (local == total) / ties, 1.0)
-        return total + share, all_counts
-
-    def _values(self, sums: Tensor, counts: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Named values (NaN where absent) and the vector of which are present (slots, then aggregates)."""
-        present = counts > 0
-        safe = torch.where(present, counts, 1.0)
-        parts = [finalizer(sums[group], safe[group]) for finalizer, group in self._groups]
-        values = torch.where(present, parts[0] if len(parts) == 1 else torch.cat(parts), 0.0)
-        if self._per_type:
-            aggregates, any_present = [], []
-            for position in self._per_type:
-                first = self._first_slot[position]
-                types = slice(first, first + len(self.terms[position].type_names))
-                weights = self._tensors[f"types {position}"] * present[types]
-                total = weights.sum()
-                any_present.append(total > 0)
-                aggregates.append((weights * values[types]).sum() / torch.where(total > 0, total, 1.0))
-            values = torch.cat([values, torch.stack(aggregates)])
-            present = torch.cat([present, torch.stack(any_present)])
-        single = torch.where(present, values, torch.nan).unbind()
-        result: dict[str, Tensor] = {}
-        for position, term in enumerate(self.terms):
-            result[term.name] = single[self._value_index[position]]
-            for offset, name in enumerate(term.log_names[1:]):
-                result[name] = single[self._first_slot[position] + offset]
+    def _named(self, values: Tensor, present: Tensor) -> dict[str, Tensor]:
+        result = self._slots.named(values, present)
         if self._active:
-            result[WEIGHTED_SUM] = torch.dot(values[self._tensors["active"]], self._tensors["coeffs"])
-        return result, present
+            result[WEIGHTED_SUM] = self._weighted_sum(values)
+        return result
+
+    def _weighted_sum(self, values: Tensor) -> Tensor:
+        return torch.dot(values[self._tensors["active"]], self._tensors["coeffs"])
+
+    @torch.no_grad()
+    def label_counts(self, target: Graph) -> Tensor:
+        """What :meth:`step` would divide the sums of this batch by, from its labels alone.
+
+        Add them up over the batches of a step of the optimizer (and over processes), and give the total to
+        :meth:`step` with each of the batches.
+
+        Args:
+            target: The labels.
+
+        Returns:
+            Numbers of valid elements, or sums of their weights, of this process; float64, shape (slots,), one for each
+            term, or for each type of a term that is per type.
+
+        Raises:
+            DataError: If the target lacks a label that a metric needs.
+        """
+        batch = Comparison(None, target)
+        counts: list[Tensor] = []
+        for position in self._slots.order:
+            term, key = self.terms[position], self._slots.residual_key[position]
+            if isinstance(term.metric, ErrorMetric):
+                counts.extend(batch.counts(term, term.metric, key))
+            else:
+                counts.append(foreign_metrics.label_count(term, batch).to(self._tensors["counts"].device))
+        return torch.stack(counts)
+
+    def _share(self, sums: Tensor, counts: Tensor) -> Tensor:
+        """What a batch adds to the weighted sum of several that have these counts together."""
+        if counts.shape != sums.shape:
+            raise ConfigError(
+                f"counts have the shape {tuple(counts.shape)}, not {tuple(sums.shape)}", "see label_counts"
+            )
+        for position in self._active:
+            term = self.terms[position]
+            if not term.is_linear:
+                raise ConfigError(
+                    f"the term '{term.name}' ({type(term.metric).__name__}) of the loss is no mean or sum, so its "
+                    "value over several batches of a step is not the sum of their shares",
+                    "take one batch for each step of the optimizer, or another function, such as mse",
+                )
+        return self._weighted_sum(self._slots.values(sums, counts, {})[0])
 
     def update(self, prediction: Graph, target: Graph) -> None:
         """Add a batch to the epoch.
@@ -323,7 +247,9 @@ class MetricsManager(nn.Module):
         with torch.no_grad():
             self._partials(prediction, target, step=False)
 
-    def step(self, prediction: Graph, target: Graph, sync: bool | None = None) -> dict[str, Tensor]:
+    def step(
+        self, prediction: Graph, target: Graph, sync: bool | None = None, counts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Add a batch to the epoch, and give the values of this batch.
 
         With several processes, the values are those of the global batch, and ``weighted_sum * world_size`` is the loss
@@ -333,21 +259,35 @@ class MetricsManager(nn.Module):
             prediction: What the model predicts.
             target: The labels.
             sync: Overrides the manager's own setting.
+            counts: Sum of :meth:`label_counts` over all batches of the step of the optimizer and over all processes,
+                shape (slots,). ``weighted_sum`` is then what this batch adds to that of all of them together; the
+                other values, and the epoch's, are the same as without.
 
         Returns:
             Values by name, float64, shape (); ``weighted_sum`` if any coefficient is larger than 0. It and the terms
             in it carry their graph; observed terms do not.
 
         Raises:
+            ConfigError: If ``counts`` are given and a term of the weighted sum is neither a mean nor a sum.
             DataError: If the target lacks a label that a metric needs, or shapes do not match.
             ModelError: If the prediction lacks a field that a metric needs.
         """
-        sums, counts = self._partials(prediction, target, step=True)
+        sums, own_counts, bins = self._partials(prediction, target, step=True)
         if (self.sync if sync is None else sync) and is_distributed():
-            sums, counts = self._globalise(sums, counts)
-        result, present = self._values(sums, counts)
+            sums, own_counts = self._slots.globalise(sums, own_counts)
+            bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
+        values, present = self._slots.values(sums, own_counts, bins)
+        result = self._named(values, present)
+        if counts is not None and self._active:
+            result[WEIGHTED_SUM] = self._share(sums, counts)
         self.in_step = present[self._tensors["value_index"]]
+        self._last_values = values.detach()
         return result
+
+    @property
+    def step_values(self) -> Tensor | None:
+        """Values of the terms in the last :meth:`step`, shape (terms,), 0 where :attr:`in_step` is false."""
+        return None if self._last_values is None else self._last_values[self._tensors["value_index"]]
 
     def forward(self, prediction: Graph, target: Graph) -> dict[str, Tensor]:
         """The same as :meth:`step`."""
@@ -362,14 +302,17 @@ class MetricsManager(nn.Module):
         In a distributed run every process must call it.
         """
         sums, counts = self._tensors["sums"], self._tensors["counts"]
+        bins = {position: self._tensors[_bins(position)] for position in self._slots.quantiles}
         if self.sync and is_distributed():
-            sums, counts = self._globalise(sums, counts)
+            sums, counts = self._slots.globalise(sums, counts)
+            bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
         sums, counts = sums.clone(), counts.clone()
         for position, term in enumerate(self.terms):
-            slot = self._first_slot[position]
+            slot = self._slots.first[position]
             if not isinstance(term.metric, ErrorMetric) and counts[slot] > 0:
                 sums[slot], counts[slot] = foreign_metrics.compute(term), 1.0
-        result, present = self._values(sums, counts)
+        values, present = self._slots.values(sums, counts, bins)
+        result = self._named(values, present)
         self.in_epoch = present[self._tensors["value_index"]]
         if self._active:
             some = present[self._tensors["active"]].any()
@@ -381,7 +324,7 @@ class MetricsManager(nn.Module):
 
         What is given does not change with later batches.
         """
-        own = {name: self._tensors[name] for name in ("sums", "counts")}  # replaced by each batch, not changed
+        own = {name: self._tensors[name] for name in self._states}  # replaced by each batch, not changed
         return own | foreign_metrics.running_state(self._foreign_metrics)
 
     def set_running_state(self, state: Mapping[str, Any]) -> None:
@@ -393,13 +336,18 @@ class MetricsManager(nn.Module):
         own = self.running_state()
         if own.keys() != state.keys() or own["sums"].shape != state["sums"].shape:
             raise ConfigError("the sums kept for the metrics are those of other metrics", "give both the same metrics")
-        for name in ("sums", "counts"):
+        for name in self._states:
             self._tensors[name] = state[name].to(own[name].device)
         foreign_metrics.set_running_state(self._foreign_metrics, state)
 
     def reset(self) -> None:
         """Start a new epoch."""
-        for name in ("sums", "counts"):
+        for name in self._states:
             self._tensors[name] = torch.zeros_like(self._tensors[name])
         for metric in self._foreign_metrics:
             metric.reset()
+
+
+def _bins(position: int) -> str:
+    """Name of the state of a term whose errors are counted in bins."""
+    return f"bins {position}"

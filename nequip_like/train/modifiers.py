@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from nequip_like.data import fields
@@ -158,6 +159,27 @@ class PerAtomModifier(FieldModifier):
 
 
 @dataclass(frozen=True)
+class VirialModifier(FieldModifier):
+    """The virial: predicted as such, while data hold it as ``stress = -virial / volume``.
+
+    Args:
+        field: ``virial``.
+    """
+
+    field: str = fields.VIRIAL
+
+    @property
+    def target_fields(self) -> frozenset[str]:
+        """Stress and cell."""
+        return frozenset((fields.STRESS, fields.CELL))
+
+    def of_target(self, graph: Graph) -> Tensor:
+        """``-volume * stress`` in eV, shape (graphs, 3, 3)."""
+        volume = torch.linalg.det(graph[fields.CELL].double().reshape(-1, 3, 3)).abs()
+        return -volume[:, None, None] * graph[fields.STRESS].double()
+
+
+@dataclass(frozen=True)
 class MappedFieldModifier(Modifier):
     """Compares one predicted field with another field of the data.
 
@@ -276,7 +298,7 @@ def as_modifier(field: object) -> Modifier:
     if isinstance(field, Modifier):
         return field
     if isinstance(field, str):
-        return FieldModifier(field)
+        return VirialModifier() if field == fields.VIRIAL else FieldModifier(field)
     if callable(field):
         return CallableModifier(
             field, given_owner=getattr(field, "owner", None), fields=frozenset(getattr(field, "fields", ()))

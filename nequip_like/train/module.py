@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
 
+import lightning
 import torch
 import torch.distributed
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -16,19 +17,25 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.instantiate import instantiate
-from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION, upgrade
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION, averaging_of, upgrade
 from nequip_like.model.potential import Potential
-from nequip_like.train.ema import Decay, averaged_copy
+from nequip_like.train.accumulation import ExactAccumulation, own_sum
+from nequip_like.train.clipping import ClipConfig, GradientClip
 from nequip_like.train.finite import Policy
-from nequip_like.train.guarded import GuardedModule
+from nequip_like.train.guarded import Evaluation, GuardedModule, evaluations
+from nequip_like.train.metric_terms import WEIGHTED_SUM
 from nequip_like.train.metrics_manager import MetricsManager
-from nequip_like.train.optimizers import PlateauSchedule, build_optimizer, build_scheduler
+from nequip_like.train.optimizers import build_optimizer
 from nequip_like.train.process_states import of_all_processes, of_this_process, random_state, set_random_state, shapes
 from nequip_like.train.resume_points import accumulating, ends_within_epoch
+from nequip_like.train.schedule_free import ScheduleFreeWeights
+from nequip_like.train.schedulers import PlateauSchedule, begin_schedules, build_scheduler
 from nequip_like.train.strategy import SummedGradientsStrategy, sum_gradients
 
 # Parts of the state that hold no weights and do not act on training.
-_OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.")
+_OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.", "raw_val_metrics.", "raw_test_metrics.")
+
+_MODULES = {None: "NequIPLightningModule", "ema": "EMALightningModule", "swa": "SWALightningModule"}
 
 Buildable = Mapping[str, Any]
 
@@ -53,12 +60,13 @@ class NequIPLightningModule(GuardedModule):
             step with all batches that went into it, count it as ``skipped_steps``, and warn. Either names the frames.
             Weights that are not finite always stop the run.
         max_skipped_steps: After more skipped steps than this the run stops anyway.
+        gradient_clip: Largest norm and largest value of the gradient of a step, ``{"norm": 10.0, "value": 100.0}``.
 
     Raises:
         ConfigError: If a part cannot be built.
     """
 
-    uses_ema = False
+    averaging: str | None = None  # kind of average of the weights that is kept beside them: ema, swa
 
     def __init__(
         self,
@@ -73,8 +81,12 @@ class NequIPLightningModule(GuardedModule):
         info: Mapping[str, Any] | None = None,
         on_non_finite: Policy = "stop",
         max_skipped_steps: Count = 100,
+        gradient_clip: ClipConfig | None = None,
     ) -> None:
         super().__init__(on_non_finite, max_skipped_steps)
+        self._clip = GradientClip.of(gradient_clip)
+        self._accumulation: ExactAccumulation | None = None
+        self._schedule_free = ScheduleFreeWeights()
         # Not recursive: a builder takes its parts (a pair potential, say) as plain values, which a file can hold.
         self.model: Potential = _build("model", model, Potential, recursive=False)
         self.optimizer_config = optimizer
@@ -84,6 +96,8 @@ class NequIPLightningModule(GuardedModule):
         self._validated = False
         self._logged_before: dict[str, float] = {}
         self._resumed_from: Mapping[str, Any] | None = None
+        # Called with the trainer when a step's gradients are whole, and not clipped yet.
+        self.gradient_observers: list[Callable[[lightning.Trainer], None]] = []
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
         self.loss: MetricsManager | None = _first(self._managers("loss", loss, 1))
         if self.loss is not None:
@@ -97,6 +111,11 @@ class NequIPLightningModule(GuardedModule):
             return nn.ModuleList()
         built = _build(name, config, MetricsManager, type_names=self.model.type_names)
         return nn.ModuleList([built, *(copy.deepcopy(built) for _ in range(count - 1))])
+
+    @property
+    def evaluated(self) -> Literal["raw", "averaged"]:
+        """Which weights are validated, tested and exported."""
+        return "raw"
 
     @property
     def evaluation_model(self) -> Potential:
@@ -121,13 +140,16 @@ class NequIPLightningModule(GuardedModule):
             raise ConfigError("training_module.loss is not given", "for example nequip_like.train.EnergyForceLoss")
         self._begin_batch(self._training_managers())
         prediction = self.model(batch)
-        values = self.loss.step(prediction, batch)
+        counts = None if self._accumulation is None else self._accumulation.counts(self.loss, batch, batch_idx)
+        values = self.loss.step(prediction, batch, counts=counts)
         self.guard.see(batch, prediction, values, self.loss)
-        self._log("train_loss_step", values, batch)
+        self._log("train_loss_step", values if counts is None else {**values, WEIGHTED_SUM: own_sum(self.loss)}, batch)
         if self.train_metrics is not None:
             with torch.no_grad():
                 self._log("train_metric_step", self.train_metrics.step(prediction, batch), batch)
-        loss = values["weighted_sum"]
+        loss = values[WEIGHTED_SUM]
+        if counts is not None:
+            loss = loss * self.trainer.accumulate_grad_batches  # by which Lightning divides it
         # A wrapper that averages gradients over processes needs the factor; our own strategy sums them.
         sums = self._trainer is None or isinstance(self.trainer.strategy, SummedGradientsStrategy)
         return loss if sums else loss * self.trainer.world_size
@@ -146,12 +168,31 @@ class NequIPLightningModule(GuardedModule):
         if self.loss is None:
             return
         self._judge_step(self.loss, self._training_managers())
+        for observe in self.gradient_observers:
+            observe(self.trainer)
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+        """Clip the gradients of a step, once they are summed over processes and judged."""
+        if self.guard.left_out:
+            return  # no gradients are left
+        if self._clip is None:
+            super().configure_gradient_clipping(optimizer, *args, **kwargs)
+        else:
+            self._clip.apply(self.trainer, optimizer)
 
     def on_train_start(self) -> None:
         """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""
         self._begin_training(self.model)
         self._validated = False  # a validation before the training tells a schedule nothing
+        begin_schedules(self.trainer)
+        self._accumulation = ExactAccumulation(self.trainer)
+        self._schedule_free.begin((self._resumed_from or {}).get("trained_weights"))
         self._go_on()
+
+    def on_train_end(self) -> None:
+        """Leave the weights that are exported, if no other ones were the best."""
+        self._schedule_free.show_average()
+        self._schedule_free = ScheduleFreeWeights()
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums."""
@@ -171,43 +212,50 @@ class NequIPLightningModule(GuardedModule):
                 self._name_missing(prefix, manager)
         if self._plateau is not None:
             self._plateau.after_epoch(self._logged(), self.current_epoch + 1, self._validated)
+            if self.trainer.strategy.reduce_boolean_decision(self._plateau.over is not None, all=False):
+                self.trainer.should_stop = True
         self._validated = False
 
     # --- validation and test
 
+    def _evaluations(self, stage: Literal["val", "test"]) -> list[Evaluation]:
+        """What is evaluated, and under which names."""
+        managers = self.val_metrics if stage == "val" else self.test_metrics
+        return evaluations(stage, metrics_of(managers), self.evaluation_model)
+
     def validation_names(self) -> list[str]:
         """Names of the values that a validation logs."""
-        return [f"val{i}_epoch/{name}" for i, each in enumerate(_each(self.val_metrics)) for name in each.log_names]
+        return [f"{each.prefix}/{name}" for each in self._evaluations("val") for name in each.manager.log_names]
 
     def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its validation set."""
-        manager = _each(self.val_metrics)[dataloader_idx]
-        self._evaluate(manager, self.evaluation_model(batch), batch, dataloader_idx)
+        self._evaluate(self._evaluations("val"), batch, dataloader_idx)
 
     def test_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its test set."""
-        manager = _each(self.test_metrics)[dataloader_idx]
-        self._evaluate(manager, self.evaluation_model(batch), batch, dataloader_idx)
+        self._evaluate(self._evaluations("test"), batch, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums of each validation set."""
         self._check_weights(self.model)
-        self._begin_evaluation(_each(self.val_metrics))
+        self._schedule_free.show_average()
+        self._begin_evaluation(self._evaluations("val"))
 
     def on_test_epoch_start(self) -> None:
         """Start the sums of each test set."""
-        self._begin_evaluation(_each(self.test_metrics))
+        self._begin_evaluation(self._evaluations("test"))
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of each validation set."""
-        for i, manager in enumerate(_each(self.val_metrics)):
-            self._log(f"val{i}_epoch", self._end_evaluation("val", i, manager))
+        for each in self._evaluations("val"):
+            self._log(each.prefix, self._end_evaluation("val", each))
+        self._schedule_free.show_trained()
         self._validated = True
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of each test set."""
-        for i, manager in enumerate(_each(self.test_metrics)):
-            self._log(f"test{i}_epoch", self._end_evaluation("test", i, manager))
+        for each in self._evaluations("test"):
+            self._log(each.prefix, self._end_evaluation("test", each))
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
         if self._trainer is None:
@@ -224,11 +272,17 @@ class NequIPLightningModule(GuardedModule):
         if self.optimizer_config is None:
             raise ConfigError("training_module.optimizer is not given", "for example _target_: torch.optim.Adam")
         optimizer = build_optimizer(self.optimizer_config, self.model)
+        self._schedule_free = ScheduleFreeWeights.of(optimizer, self.model, self.averaging)
         if self.lr_scheduler_config is None:
             return optimizer
         entry = build_scheduler(self.lr_scheduler_config, optimizer)
         self._plateau = PlateauSchedule.take_over(entry)
         return {"optimizer": optimizer, "lr_scheduler": entry}
+
+    @property
+    def over(self) -> str | None:
+        """Why the schedule of the learning rate ends the training; None as long as it goes on."""
+        return None if self._plateau is None else self._plateau.over
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to build the potential again, and where the file comes from.
@@ -242,13 +296,16 @@ class NequIPLightningModule(GuardedModule):
         checkpoint[CHECKPOINT_KEY] = {
             "format_version": CHECKPOINT_VERSION,
             "potential": self.model.config,
-            "uses_ema": self.uses_ema,
+            "uses_ema": self.averaging is not None,
+            "averaging": self.averaging,
+            "evaluated": self.evaluated,
             "metrics": {name: value for name, value in logged.items() if name.startswith("val")},
             "logged": logged,
             "validated": self._validated,
             "plateau": 0 if self._plateau is None else self._plateau.done,
             "skipped_steps": self.guard.skipped_steps,
             "processes": of_all_processes(self._own_state()),
+            "trained_weights": self._schedule_free.put_average(checkpoint["state_dict"]),
             **self.info,
         }
 
@@ -274,8 +331,8 @@ class NequIPLightningModule(GuardedModule):
         """Refuse another set of weights; keep what it takes to go on within the epoch."""
         upgrade(checkpoint)
         saved = checkpoint[CHECKPOINT_KEY]
-        if saved["uses_ema"] != self.uses_ema:
-            kind = "EMALightningModule" if saved["uses_ema"] else "NequIPLightningModule"
+        if (averaging := averaging_of(saved)) != self.averaging:
+            kind = _MODULES.get(averaging, f"module that keeps an average '{averaging}'")
             raise ModelFileError(
                 f"the checkpoint was written by a {kind}", f"resume it with training_module._target_ of {kind}"
             )
@@ -315,51 +372,25 @@ class NequIPLightningModule(GuardedModule):
         set_random_state(own["random"])
 
 
-class EMALightningModule(NequIPLightningModule):
-    """Also keeps the exponential moving average of the weights, which is what is validated, tested and exported.
-
-    The averaged weights are a second copy of the model beside the raw one; nothing is swapped, so every checkpoint
-    holds both, whenever it is written.
-
-    Args:
-        ema_decay: Decay of the average, see :func:`~nequip_like.train.ema.averaged_copy`.
-        **arguments: Arguments of :class:`NequIPLightningModule`.
-    """
-
-    uses_ema = True
-
-    def __init__(self, ema_decay: Decay = 0.999, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.ema = averaged_copy(self.model, ema_decay)
-
-    @property
-    def evaluation_model(self) -> Potential:
-        """The averaged weights."""
-        return cast(Potential, self.ema.module)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then let the average follow, unless the step was left out."""
-        super().optimizer_step(*args, **kwargs)
-        if not self.guard.left_out:
-            self.ema.update_parameters(self.model)
-
-
 def check_loss(manager: MetricsManager) -> None:
     """Refuse metrics that are no loss.
 
     Raises:
-        ConfigError: If no term has a coefficient above 0.
+        ConfigError: If no term has a coefficient above 0, or if one of those that have is not differentiable.
     """
     if not manager.has_weighted_sum:
         raise ConfigError("training_module.loss has no term with a coefficient", "give coeffs above 0")
+    if names := manager.without_gradient():
+        raise ConfigError(f"'{names[0]}' of training_module.loss cannot be trained on", "leave its coefficient out")
 
 
-def _each(managers: nn.ModuleList) -> list[MetricsManager]:
+def metrics_of(managers: nn.ModuleList) -> list[MetricsManager]:
+    """The metrics managers of a list of modules."""
     return cast(list[MetricsManager], list(managers))
 
 
 def _first(managers: nn.ModuleList) -> MetricsManager | None:
-    return _each(managers)[0] if len(managers) else None
+    return metrics_of(managers)[0] if len(managers) else None
 
 
 def _build(name: str, config: Any, kind: type, recursive: bool = True, **extra: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Ends training before its last epoch, at a batch from which it can go on: signals, limits of time and of steps."""
+"""Ends training before its last epoch, at a batch from which it can go on: signals, limits, the learning rate."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from nequip_like.errors import ConfigError
 from nequip_like.train.resume_points import validation_comes_next
+from nequip_like.train.schedules.learning_rate import LearningRate
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class GracefulStop(lightning.Callback):
     """Ends training after the present batch when a signal arrives, time is up, or enough steps are done.
+
+    Also when a schedule that follows a metric by steps is over; one that goes by epochs ends it at the epoch's end.
 
     Training then ends as usual; :class:`~nequip_like.train.checkpoints.ResumableCheckpoint` writes the last checkpoint
     at this batch. Lightning's own limits count an epoch that they cut short as a whole one, and its time limit counts
@@ -53,7 +56,7 @@ class GracefulStop(lightning.Callback):
         """Listen to signals, in the place of Lightning's handlers; do not begin if there are no steps left."""
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._heard) for number in SIGNALS}
-        if self._steps_are_done(trainer):
+        if self._steps_are_done(trainer) or _learning_is_over(trainer):
             self._stop(trainer)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
@@ -68,7 +71,7 @@ class GracefulStop(lightning.Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
         """End training here if it is time."""
         out_of_time = self.seconds is not None and time.monotonic() - self._began >= self.seconds
-        wanted = out_of_time or self.signal is not None
+        wanted = out_of_time or self.signal is not None or _learning_is_over(trainer)
         if trainer.world_size > 1:
             # A signal, or the end of the time, may reach the processes at different batches.
             wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
@@ -104,6 +107,12 @@ class GracefulStop(lightning.Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _learning_is_over(trainer: lightning.Trainer) -> bool:
+    """Whether a schedule has come below the smallest learning rate."""
+    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+    return any(isinstance(schedule, LearningRate) and schedule.over is not None for schedule in schedules)
 
 
 def duration(value: str | Mapping[str, int] | timedelta) -> timedelta:

@@ -85,9 +85,13 @@ def check_tasks(run: Sequence[str], metrics: Collection[str], has_data: Mapping[
 def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, data: DataModule) -> None:
     """Whatever is followed has to be logged; a typing mistake is found now and not after the first epoch."""
     names = module.validation_names() if data.val_sets else []
-    followed = {type(callback).__name__: getattr(callback, "monitor", None) for callback in trainer.callbacks}  # type: ignore[attr-defined] # set by Lightning's callback connector
-    followed["lr_scheduler"] = (module.lr_scheduler_config or {}).get("monitor")
-    for who, name in followed.items():
+    followed = [
+        (type(callback).__name__, name)
+        for callback in trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's callback connector
+        for name in (getattr(callback, "monitor", None), *getattr(callback, "monitored", ()))
+    ]
+    followed.append(("lr_scheduler", (module.lr_scheduler_config or {}).get("monitor")))
+    for who, name in followed:
         if isinstance(name, str) and name.startswith("val") and name not in names:
             hint = closest_hint(name, names)
             raise ConfigError(

@@ -14,14 +14,19 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from nequip_like.arguments import Range, annotations_of, check, shown
+from nequip_like.arguments import Count, Range, annotations_of, check, shown
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError
+from nequip_like.inference.loading import load_any
 from nequip_like.model.potential import Potential
 from nequip_like.nn.pair_potential import ZBL
+from nequip_like.train.checkpoints import RunName
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import NequIPLightningModule
+from nequip_like.train.optimizers import GROUP_KEYS
 from nequip_like.workflow import setup, trust
+from nequip_like.workflow.finetune_model import check_model
+from nequip_like.workflow.finetune_settings import read_settings
 from nequip_like.workflow.limits import limits_of
 from nequip_like.workflow.parts_check import Parts, check_parts
 from nequip_like.workflow.signatures import arguments_of, check_node, unknown_argument
@@ -48,7 +53,7 @@ _SECTIONS = {
     "training_module.train_metrics": _METRICS,
     "training_module.val_metrics": _METRICS,
     "training_module.test_metrics": _METRICS,
-    "training_module.optimizer": _Section(Optimizer, num_positional=1, extra=("param_groups",)),
+    "training_module.optimizer": _Section(Optimizer, num_positional=1, extra=GROUP_KEYS),
     "training_module.optimizer.param_groups": _Section(supplied=("model",)),
     "trainer": _Section(lightning.Trainer),
 }
@@ -58,6 +63,8 @@ _TOP_LEVEL = {
     "monitored_metric": str | None,
     "ckpt_path": str | None,
     "output_dir": str,
+    "run_name": RunName | None,
+    "validate_every_n_updates": Count | None,
 }
 _NEEDED = ("data", "training_module", "training_module.model", "trainer")
 
@@ -110,7 +117,29 @@ def check_config(config: DictConfig) -> CheckedConfig:
     for key, target in targets.items():
         _check_target(key, nodes[key], target, trusted, unsure)
     setup.check_trainer(values["trainer"])
+    _check_cycle(values)
+    _check_finetune(config, values)
     return CheckedConfig(values, tasks, trusted, check_parts(values, tasks, targets, bool(trusted), unsure))
+
+
+def _check_cycle(values: Mapping[str, Any]) -> None:
+    """Validation goes by updates, or as the trainer says."""
+    trainer = values["trainer"]
+    usual = {"val_check_interval": (None, 1.0), "check_val_every_n_epoch": (None, 1)}
+    for name, kept in usual.items():
+        if values.get("validate_every_n_updates") is not None and trainer.get(name) not in kept:
+            raise ConfigError(
+                f"validate_every_n_updates and trainer.{name} are both given",
+                f"leave one of them out: trainer.{name}=null",
+            )
+
+
+def _check_finetune(config: DictConfig, values: Mapping[str, Any]) -> None:
+    """The model to begin with is there, and the config does not contradict it; a run that goes on does not need it."""
+    settings = read_settings(values.get("finetune"))
+    if settings is not None and values.get("ckpt_path") is None and values.get("resume") is None:
+        source, card = load_any(settings.source)
+        check_model(config, source, card["path"], any_shifts=settings.shifts == "refit")
 
 
 def _check_present(values: Mapping[str, Any], key: str) -> None:
@@ -142,6 +171,8 @@ def _section(key: str) -> _Section:
     if key in _SECTIONS:
         return _SECTIONS[key]
     parent = key.rpartition(".")[0]
+    if parent.startswith("callbacks.") and key.endswith(".sync"):
+        return _Section(num_positional=1)  # a function of a path
     if parent == "callbacks":
         return _Section(Callback)
     if parent == "logger":

@@ -29,7 +29,7 @@ def limits_of(key: str) -> dict[str, Any]:
     if key == "trainer":
         return _trainer()
     if key.startswith("callbacks."):
-        return {"patience": NotNegative, "min_delta": Annotated[float, Range(low=0)]}
+        return _CALLBACK
     return _OPTIMIZER if key == "training_module.optimizer" else {}
 
 
@@ -57,4 +57,12 @@ def _trainer() -> dict[str, Any]:
     return limits
 
 
+_CALLBACK = {
+    "patience": NotNegative,
+    "min_delta": Annotated[float, Range(low=0)],
+    "mode": Literal["min", "max"],
+    "save_top_k": Literal[-1] | NotNegative,
+    "every_n_epochs": NotNegative | None,
+    "every_n_train_steps": NotNegative | None,
+}
 _OPTIMIZER = {"lr": Positive, "weight_decay": Annotated[float, Range(low=0)]}

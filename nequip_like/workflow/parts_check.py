@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,18 +13,28 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.data.datamodule import DataModule
+from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_size
-from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.errors import ConfigError, closest_hint, naming
 from nequip_like.instantiate import instantiate
 from nequip_like.model.builders import feature_channels
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import pair_cutoff_table
 from nequip_like.nn.scale_shift import per_type_values
+from nequip_like.train.accumulation import check_can_accumulate
+from nequip_like.train.averaged_module import RAW
+from nequip_like.train.averaging import averaged_copy
+from nequip_like.train.callbacks import TrainingStats
+from nequip_like.train.callbacks.criteria_stopping import CriteriaStopping, read_criteria
+from nequip_like.train.clipping import GradientClip
+from nequip_like.train.loss_callbacks import CoefficientCallback, check_together
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import check_loss
-from nequip_like.train.optimizers import PlateauSchedule, build_optimizer, build_scheduler
+from nequip_like.train.optimizers import check_optimizer
+from nequip_like.train.schedule_free import ScheduleFreeWeights
+from nequip_like.train.schedulers import PlateauSchedule, build_scheduler, check_length_of_run
 from nequip_like.workflow.checks import check_tasks
 
 METRICS = ("loss", "train_metrics", "val_metrics", "test_metrics")
@@ -70,7 +79,7 @@ def check_parts(
     module = values["training_module"]
     parts = Parts(sets=_data_sets(values["data"], targets["data"]))
     type_names = _species(values["data"], module["model"])
-    with _naming("training_module.model"):
+    with naming("training_module.model"):
         _check_model(module["model"], type_names)
     _check_cutoffs(values["data"], module["model"])
     for name in METRICS:
@@ -78,10 +87,12 @@ def check_parts(
             parts.managers[name] = manager
     _check_tasks(tasks, module, parts)
     if "train" in tasks:
-        _check_optimizer(module, unsure)
+        _check_optimizer(module, getattr(targets["training_module"], "averaging", None), values["trainer"])
+        _check_steps(module, values["trainer"], parts)
+        _check_averaging(module, values["trainer"])
         parts.monitored = _monitored(values)
         _check_monitored(values, parts, type_names is None, trusted)
-    _build_callbacks(values, targets, unsure)
+    _build_callbacks(values, targets, unsure, parts.managers.get("loss"))
     return parts
 
 
@@ -103,6 +114,7 @@ def _data_sets(data: Mapping[str, Any], target: Any) -> dict[str, list[str]] | N
         return None
     common = (data.get("key_mapping"), data.get("units"))
     file_source(entries["train"], "train", *common)
+    Replay.read(data.get("replay"), *common)
     sets = {"train": ["train"]}
     for stage in ("val", "test"):
         sources = held_out_sources(entries[stage], stage, *common)
@@ -117,7 +129,7 @@ def _species(data: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] | N
     """The model's species; None if the data will tell them."""
     of_data, of_model = data.get("species", "auto"), model.get("type_names")
     if is_known(of_data) and of_data != "auto":
-        with _naming("data"):
+        with naming("data"):
             of_data = checked_species(of_data)
         if isinstance(of_model, Sequence) and not isinstance(of_model, str) and list(of_model) != of_data:
             raise ConfigError(
@@ -199,7 +211,7 @@ def _named_types(node: Any) -> list[str]:
 def _built(where: str, unsure: Unsure, node: Mapping[str, Any], **options: Any) -> Any:
     """Build a part; if its class refuses an argument that nobody could tell, say that."""
     try:
-        with _naming(where):
+        with naming(where):
             return instantiate(where, node, **options)
     except ConfigError:
         for key, error in unsure.items():
@@ -208,39 +220,57 @@ def _built(where: str, unsure: Unsure, node: Mapping[str, Any], **options: Any) 
         raise
 
 
-@contextmanager
-def _naming(where: str) -> Iterator[None]:
-    """Put the key in front of what a part says of its arguments."""
-    try:
-        yield
-    except ConfigError as error:
-        if error.message.startswith(where):
-            raise
-        raise ConfigError(f"{where}: {error.message}", error.advice) from error
-
-
-def _check_optimizer(module: Mapping[str, Any], unsure: Unsure) -> None:
+def _check_optimizer(module: Mapping[str, Any], averaging: str | None, trainer: Mapping[str, Any]) -> None:
     """Optimizers and schedules check their arguments when they are built: build them for one weight."""
     config, schedule = module.get("optimizer"), module.get("lr_scheduler")
     if config is None:
         raise ConfigError("training_module.optimizer is not given", "for example _target_: torch.optim.Adam")
     if not is_known([config, schedule]):
         return
-    alone = {key: value for key, value in config.items() if key != "param_groups"}
-    optimizer = build_optimizer(alone, torch.nn.Linear(1, 1, bias=False))
+    optimizer = check_optimizer(config)
+    ScheduleFreeWeights.of(optimizer, torch.nn.Module(), averaging)
     if schedule is not None:
-        PlateauSchedule.take_over(build_scheduler(schedule, optimizer))
+        entry = build_scheduler(schedule, optimizer)
+        PlateauSchedule.take_over(entry)
+        check_length_of_run(entry["scheduler"], trainer)
 
 
-def _build_callbacks(values: Mapping[str, Any], targets: Mapping[str, Any], unsure: Unsure) -> None:
+def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: Parts) -> None:
+    """What is done with gradients before a step."""
+    GradientClip.of(module.get("gradient_clip"), trainer.get("gradient_clip_val"))
+    if "loss" in parts.managers and trainer.get("accumulate_grad_batches", 1) > 1:
+        check_can_accumulate(parts.managers["loss"])
+
+
+def _check_averaging(module: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+    """Options of an average that exclude each other, or that never take effect."""
+    if module.get("ema_bias_correction") is True and module.get("ema_warmup", True) is True:
+        averaged_copy(torch.nn.Linear(1, 1), 0.0, bias_correction=True)
+    start, epochs = module.get("swa_start"), trainer.get("max_epochs")
+    in_epochs = module.get("swa_interval", "epoch") == "epoch"
+    if in_epochs and isinstance(start, int) and isinstance(epochs, int) and -1 < epochs < start:
+        raise ConfigError(
+            f"training_module.swa_start is {start} epochs, but trainer.max_epochs is {epochs}: no weights would count",
+            "give a smaller number",
+        )
+
+
+def _build_callbacks(
+    values: Mapping[str, Any], targets: Mapping[str, Any], unsure: Unsure, loss: MetricsManager | None
+) -> None:
+    setting: list[CoefficientCallback] = []
     logs = any(node is not None for node in (values.get("logger") or {}).values())
     for name, node in (values.get("callbacks") or {}).items():
         key = f"callbacks.{name}"
         ours = node is not None and targets[key].__module__.startswith(("nequip_like.", "lightning."))
         if ours and is_known(node):
             callback = _built(key, unsure, node, kind=Callback, recursive=False)
-            if isinstance(callback, LearningRateMonitor) and not logs:
+            if isinstance(callback, LearningRateMonitor | TrainingStats) and not logs:
                 raise ConfigError(f"{key} has no logger to write to", f"take it out, ~{key}, or give logger=csv")
+            if isinstance(callback, CoefficientCallback) and loss is not None:
+                setting.append(callback)
+                with naming(key):
+                    check_together(setting, loss)
 
 
 # --- tasks and what is followed
@@ -258,6 +288,11 @@ def _monitored(values: Mapping[str, Any]) -> dict[str, str]:
         for name, node in (values.get("callbacks") or {}).items()
         if node is not None
     }
+    for name, node in (values.get("callbacks") or {}).items():
+        if node is not None and str(node["_target_"]).endswith(f".{CriteriaStopping.__name__}") and is_known(node):
+            with naming(f"callbacks.{name}"):
+                criteria = read_criteria(node.get("criteria"), node.get("val_set", 0))
+            found |= {f"callbacks.{name}.criteria.{key}": each.logged for key, each in criteria.items()}
     schedule = values["training_module"].get("lr_scheduler")
     if isinstance(schedule, Mapping):
         found["training_module.lr_scheduler.monitor"] = schedule.get("monitor")
@@ -266,10 +301,11 @@ def _monitored(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool, trusted: bool) -> None:
     num_sets = 1 if parts.sets is None else len(parts.sets["val"])
+    kinds = ("", RAW) if values["training_module"].get("evaluate") == "both" else ("",)
     known = [
         f"{prefix}/{name}"
         for section, prefixes in (
-            ("val_metrics", [f"val{i}_epoch" for i in range(num_sets)]),
+            ("val_metrics", [f"val{i}{kind}_epoch" for kind in kinds for i in range(num_sets)]),
             ("loss", ["train_loss_epoch", "train_loss_step"]),
             ("train_metrics", ["train_metric_epoch", "train_metric_step"]),
         )
@@ -281,7 +317,7 @@ def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool,
     for key, name in parts.monitored.items():
         if any(re.fullmatch(pattern, name) for pattern in patterns) or name.startswith("lr-"):
             continue
-        if name.startswith("val") and parts.sets is None and re.match(r"val\d+_epoch/", name):
+        if name.startswith("val") and parts.sets is None and re.match(rf"val\d+({'|'.join(kinds)})_epoch/", name):
             continue  # only the data know how many sets there are
         if (trusted and not name.startswith("val")) or not _all_known(name, values["training_module"]):
             continue

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.train.metrics_manager import MetricsManager
+from nequip_like.train.term_weights import shown_weight
 from nequip_like.workflow.config_check import CheckedConfig
+from nequip_like.workflow.finetune_settings import read_settings
 from nequip_like.workflow.parts_check import METRICS
 
 _MODEL_SIZES = ("preset", "num_layers", "l_max", "parity", "num_features", "model_dtype", "pair_potential", "seed")
@@ -41,6 +43,9 @@ def plan(checked: CheckedConfig) -> dict[str, str]:
     lines["species"] = _said(values["training_module"]["model"].get("type_names"))
     lines["cutoff"] = f"{_said(values['data'].get('cutoff_radius'))} Angstrom"
     lines["model"] = _model(values["training_module"]["model"])
+    if (tuning := read_settings(values.get("finetune"))) is not None:
+        lines |= {"species": "those of the model, and new ones", "cutoff": "the model's"}
+        lines["model"] = f"that of {tuning.source}, fine-tuned"
     for name in METRICS:
         if name in checked.parts.managers:
             lines[name.replace("_", " ")] = _terms(checked.parts.managers[name])
@@ -92,12 +97,13 @@ def _node(node: Mapping[str, Any]) -> str:
 
 
 def _is_node(value: Any) -> bool:
-    return isinstance(value, Mapping | list)
+    is_length = isinstance(value, Mapping) and value.keys() <= {"epochs", "steps"}
+    return isinstance(value, Mapping | list) and not is_length
 
 
 def _terms(manager: MetricsManager) -> str:
     rows = manager.describe()
-    summed = [f"{coeff:.3g} {name}" for name, _, _, coeff in rows if coeff]
+    summed = [f"{shown_weight(coeff)} {name}" for name, _, _, coeff in rows if coeff]
     observed = len(rows) - len(summed)
     return ", ".join(summed or ["no weighted sum"]) + (f"; {observed} more observed" if observed else "")
 

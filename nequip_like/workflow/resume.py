@@ -14,8 +14,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.replay import ReplayedDataset
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
+from nequip_like.train.checkpoints import EXCEPTION
 
 CHECKPOINT_FOLDER = "checkpoints"  # in the output folder, see conf/callbacks/default.yaml
 
@@ -25,11 +27,25 @@ _HONOURED = (
     "val_metrics",
     "test_metrics",
     "ema_decay",
+    "ema_warmup",
+    "ema_start_step",
+    "ema_bias_correction",
+    "swa_start",
+    "swa_every",
+    "swa_interval",
+    "evaluate",
     "model.kernel",
     "on_non_finite",
     "max_skipped_steps",
+    "gradient_clip",
 )
-_FIXED = ("data.seed", "trainer.accumulate_grad_batches")
+_FIXED = ("data.seed", "data.replay.fraction", "trainer.accumulate_grad_batches")
+# Keys that came later, and what runs from before had: the same as where the key is not given.
+_LATER = {
+    "finetune.new_species": "error",
+    "finetune.shifts": "keep",
+    "training_module.loss.function": "mse",
+}
 _SAME = 1e-9  # relative; statistics of the same data differ that much between machines
 
 
@@ -63,7 +79,9 @@ class Resumption:
 
     def describe(self) -> str:
         """Where the run goes on."""
-        return f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done"
+        inexact = "; it was written within a batch that failed, so this is not exactly the run without the failure"
+        failed = inexact if _of_failure(self.path) else ""
+        return f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done{failed}"
 
 
 def find(config: DictConfig, folder: Path) -> Resumption | None:
@@ -95,6 +113,8 @@ def _newest(folder: Path) -> Resumption | None:
     found: list[tuple[int, int, Resumption]] = []
     broken: list[ModelFileError] = []
     for path in sorted(folder.glob("[!.]*.ckpt")):
+        if _of_failure(path):
+            continue
         try:
             resumption = Resumption(path, read_checkpoint(path))
         except ModelFileError as error:
@@ -106,7 +126,14 @@ def _newest(folder: Path) -> Resumption | None:
     return max(found, key=lambda entry: entry[:2])[2] if found else None
 
 
-def check_same_run(resumption: Resumption, config: Mapping[str, Any], train_set: GraphDataset) -> None:
+def _of_failure(path: Path) -> bool:
+    """Whether a checkpoint is what a run that failed left behind."""
+    return path.stem == EXCEPTION or path.stem.endswith(f"_{EXCEPTION}")
+
+
+def check_same_run(
+    resumption: Resumption, config: Mapping[str, Any], train_set: GraphDataset | ReplayedDataset
+) -> None:
     """Refuse what differs from the resumed run and would be ignored, because the checkpoint decides it.
 
     Limits of training, callbacks, loggers, validation and test data, metrics and devices may change; they take effect.
@@ -114,7 +141,7 @@ def check_same_run(resumption: Resumption, config: Mapping[str, Any], train_set:
     Args:
         resumption: The checkpoint.
         config: The resolved config of this run.
-        train_set: The training data of this run.
+        train_set: The training data of this run, with what is replayed.
 
     Raises:
         ConfigError: For such a difference, naming the key.
@@ -128,7 +155,7 @@ def check_same_run(resumption: Resumption, config: Mapping[str, Any], train_set:
             f"the training data is not that of the run that {resumption.path} is of ({len(train_set)} frames now)",
             "give the same data with the same data.val, data.test and data.split_seed, or start a new run",
         )
-    before, now = _flat(earlier), _flat(config)
+    before, now = _LATER | _flat(earlier), _LATER | _flat(config)
     for key in sorted(before.keys() | now.keys()):
         if _is_fixed(key) and not _same(before.get(key), now.get(key)):
             raise ConfigError(
@@ -146,12 +173,12 @@ def check_same_run(resumption: Resumption, config: Mapping[str, Any], train_set:
 
 def tell_how(console: Console, folder: Path, stopped_by: signal.Signals) -> None:
     """Say that training was stopped, and how to go on."""
-    last = folder / CHECKPOINT_FOLDER / "last.ckpt"
-    how = f"go on with ckpt_path={last}, or resume=auto in the same output folder" if last.is_file() else "begin anew"
+    found = sorted((folder / CHECKPOINT_FOLDER).glob("*last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    how = f"go on with ckpt_path={found[-1]}, or resume=auto in the same output folder" if found else "begin anew"
     console.print(f"stopped by {stopped_by.name}; {how}", markup=False, highlight=False, soft_wrap=True)
 
 
-def fingerprint(dataset: GraphDataset) -> str:
+def fingerprint(dataset: GraphDataset | ReplayedDataset) -> str:
     """A number that tells data sets apart: of species, positions, cells and labels of all frames, in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for frame in dataset.frames:
@@ -164,7 +191,7 @@ def fingerprint(dataset: GraphDataset) -> str:
 
 def _is_fixed(key: str) -> bool:
     if not key.startswith("training_module."):
-        return key in _FIXED
+        return key in _FIXED or key.startswith("finetune.")
     part = key.removeprefix("training_module.")
     return not any(part == honoured or part.startswith(f"{honoured}.") for honoured in _HONOURED)
 

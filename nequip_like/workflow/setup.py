@@ -21,10 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
+from nequip_like.model.potential import Potential
+from nequip_like.train.callbacks import StepCounters
 from nequip_like.train.checkpoint_io import WholeFileCheckpointIO
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
 from nequip_like.train.strategy import SummedGradientsStrategy
+from nequip_like.train.validation_cycle import ValidationCycle
 from nequip_like.whole_files import output_errors
 from nequip_like.workflow.values import own_error
 
@@ -40,6 +43,9 @@ _OPTIONAL = (
     "monitored_metric",
     "ckpt_path",
     "resume",
+    "finetune",
+    "run_name",
+    "validate_every_n_updates",
     "callbacks",
     "logger",
     "global_options",
@@ -87,16 +93,21 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
     return run
 
 
-def build_data(config: DictConfig) -> DataModule:
+def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:
     """Read the data, and make its species and statistics known to the config.
 
     After this call ``chemical_species: auto`` is replaced by the species, and ``${training_data_stats:NAME}`` resolves.
+
+    Args:
+        config: The config.
+        known_species: Species of a model that is fine-tuned: they come first, in this order.
 
     Raises:
         ConfigError: If the section does not describe data.
         DataError: If the data cannot be used.
     """
     data: DataModule = instantiate("data", resolved("data", config.data), kind=DataModule, recursive=False)
+    data.know_species(known_species)
     data.prepare()
     if config.get("chemical_species") == "auto":
         config.chemical_species = list(data.type_names)
@@ -138,16 +149,28 @@ def register_statistics(statistics: Mapping[str, Any]) -> None:
     OmegaConf.register_new_resolver("training_data_stats", look_up, replace=True)
 
 
-def build_module(config: DictConfig, data: DataModule, info: Mapping[str, Any]) -> NequIPLightningModule:
+def build_module(
+    config: DictConfig, data: DataModule, info: Mapping[str, Any], model: Potential | None = None
+) -> NequIPLightningModule:
     """Build the Lightning module with the data's species and statistics.
+
+    Args:
+        config: The config.
+        data: The data, prepared.
+        info: What is kept in each checkpoint.
+        model: The model, if it is not to be built of the config.
 
     Raises:
         ConfigError: If the section does not describe a training module.
     """
     arguments = resolved("training_module", config.training_module)
     arguments["num_datasets"] = {"val": max(1, len(data.val_sets)), "test": max(1, len(data.test_sets))}
+    given = {}
+    if model is not None:
+        del arguments["model"]
+        given["model"] = model
     module: NequIPLightningModule = instantiate(
-        "training_module", arguments, kind=NequIPLightningModule, recursive=False
+        "training_module", arguments, kind=NequIPLightningModule, recursive=False, **given
     )
     module.info = dict(info)
     return module
@@ -172,7 +195,10 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     limits = {"max_time": arguments.pop("max_time", None), "max_steps": arguments.pop("max_steps", -1)}
     if limits["max_steps"] > -1 and arguments.get("max_epochs") is None:
         arguments["max_epochs"] = -1
-    callbacks.append(GracefulStop(**limits))
+    if (every := config.get("validate_every_n_updates")) is not None:
+        callbacks.append(ValidationCycle(every))  # before what asks whether a validation follows
+        arguments |= {"check_val_every_n_epoch": 1, "val_check_interval": None}
+    callbacks += [GracefulStop(**limits), StepCounters()]
     arguments["plugins"] = _plugins(arguments.get("plugins") or [])
     trainer: lightning.Trainer = instantiate(
         "trainer",

@@ -14,15 +14,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from nequip_like.data.datamodule import DataModule
 from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
+from nequip_like.model.potential import Potential
 from nequip_like.report.curves import plot_curves
 from nequip_like.train.history import carry_over
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
-from nequip_like.whole_files import written_whole
-from nequip_like.workflow import checks, resume, setup, slurm, summary
+from nequip_like.whole_files import put_aside, written_whole
+from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
 from nequip_like.workflow.config_check import CheckedConfig, check_config
+from nequip_like.workflow.finetune_report import print_start
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -81,17 +84,16 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     folder = setup.output_folder(config)
     resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)
-    data = setup.build_data(config)
-    summary.print_data(console, data)
-
-    info = setup.provenance(config, overrides)
+    tuning = finetune.begin(config, resumption)
+    data, model = _read(config, tuning, console)
+    info = setup.provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})
     if "train" in run:
-        info["train_set"] = resume.fingerprint(data.train_set)
+        info["train_set"] = resume.fingerprint(data.trained_on)
     if resumption is not None and "train" in run:
-        resume.check_same_run(resumption, info["config"], data.train_set)
+        resume.check_same_run(resumption, info["config"], data.trained_on)
         run = run[run.index("train") :]  # what comes before is done
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    module = setup.build_module(config, data, info)
+    module = setup.build_module(config, data, info, model)
     trainer = setup.build_trainer(config)
     checks.check_run(run, data, module, trainer)
     _begin_records(folder, resumption)
@@ -99,6 +101,7 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
         console.print(resumption.describe(), markup=False, highlight=False, soft_wrap=True)
         if run[0] != "train":
             _load(resumption.content, module)
+    print_start(console, tuning, module, data)
     summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
     _save_config(folder, info)
 
@@ -111,7 +114,9 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
             result.stopped_by = _signal(trainer)
             result.metrics.update(_numbers(trainer.callback_metrics))
             result.best_checkpoint = _best_checkpoint(trainer)
-            _finish_training(console, module, _load_best(trainer, module, info, result.best_checkpoint), result)
+            card = _load_best(trainer, module, info, result.best_checkpoint)
+            summary.print_best(console, trainer, module)
+            _finish_training(console, module, card, result)
             if result.stopped_by is not None:
                 resume.tell_how(console, folder, result.stopped_by)
                 if result.stopped_by == signal.SIGUSR1:
@@ -124,6 +129,15 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
             if task == "test" and trainer.is_global_zero:
                 report_test_sets(module.evaluation_model, data.test_sets, folder, data.val_batch_size, console)
     return result
+
+
+def _read(
+    config: DictConfig, tuning: finetune.FineTuning | None, console: Console
+) -> tuple[DataModule, Potential | None]:
+    """The data, and the model of a fine-tuning, which has seen them; other models are built of the config."""
+    data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
+    summary.print_data(console, data)
+    return data, None if tuning is None else tuning.build(config, data)
 
 
 def _rank() -> int:
@@ -148,7 +162,13 @@ def _load_best(
         saved = read_checkpoint(best)
         _load(saved, module)
         epoch, step, metrics = saved["epoch"], saved["global_step"], _numbers(saved[CHECKPOINT_KEY]["metrics"])
-    return {"metrics": metrics, "provenance": {**info, "epoch": epoch, "step": step}}
+    provenance = {**info, "epoch": epoch, "step": step, "weights": _weights(module)}
+    return {"metrics": metrics, "provenance": provenance}
+
+
+def _weights(module: NequIPLightningModule) -> str:
+    """Which weights are exported, as a checkpoint's card says it."""
+    return str(module.averaging) if module.evaluated == "averaged" else "raw"
 
 
 def _load(checkpoint: Mapping[str, Any], module: NequIPLightningModule) -> None:
@@ -170,7 +190,9 @@ def _signal(trainer: lightning.Trainer) -> signal.Signals | None:
 def _finish_training(
     console: Console, module: NequIPLightningModule, card: Mapping[str, Any], result: TrainingResult
 ) -> None:
-    """Export the weights that are evaluated, and draw the learning curves."""
+    """Say why training ended, export the weights that are evaluated, and draw the learning curves."""
+    if module.over is not None:
+        console.print(f"training ended: {module.over}", markup=False, highlight=False, soft_wrap=True)
     path = result.folder / MODEL_FILE
     model_file.save(module.evaluation_model, path, card)
     result.model_file = path
@@ -185,17 +207,10 @@ def _begin_records(folder: Path, resumption: resume.Resumption | None) -> None:
     """Go on with the metrics of the resumed run; put those of another run in this folder aside, and its checkpoints."""
     earlier = None if resumption is None else resumption.path.absolute().parent.parent
     if earlier != folder:
-        _put_aside(folder / HISTORY_FILE)
-        _put_aside(folder / resume.CHECKPOINT_FOLDER)
+        put_aside(folder / HISTORY_FILE)
+        put_aside(folder / resume.CHECKPOINT_FOLDER)
     if resumption is not None and earlier is not None and (earlier / HISTORY_FILE).is_file():
         carry_over(earlier / HISTORY_FILE, folder / HISTORY_FILE, resumption.step)
-
-
-def _put_aside(path: Path) -> None:
-    """Give a file or folder of an earlier run a number: ``metrics.1.csv``."""
-    if path.exists():
-        taken = len(list(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}")))
-        path.rename(path.with_name(f"{path.stem}.{taken + 1}{path.suffix}"))
 
 
 @rank_zero_only

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nequip_like.compat.nequip_config import as_own_config, is_nequip_config, to_own_config
-from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME
+from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, own_target
 from nequip_like.compat.nequip_transforms import KNOWN as KNOWN_TRANSFORMS
 from nequip_like.workflow import functions
 from tests.compat.flat_config import FLAT, flat, model, own, transforms
@@ -286,6 +286,12 @@ def test_terms_of_metrics_have_nequips_names():
     entries = own(("training_module.val_metrics", manager))[0]["training_module"]["val_metrics"]["metrics"]
     assert [entry.get("name") for entry in entries] == [None, "pred_E_label_mine_rmse", "F_stratified huber"]
     assert entries[1]["field"]["_target_"] == "nequip_like.train.modifiers.MappedFieldModifier"
+
+
+def test_callbacks_of_the_loss():
+    names = ("SoftAdapt", "LossCoefficientScheduler", "LossCoefficientMonitor")
+    targets = [own_target(f"nequip.train.callbacks.{name}", "here") for name in names]
+    assert targets == [f"nequip_like.train.loss_coefficients.{name}" for name in names]
 
 
 def test_callbacks_and_loggers_get_names():

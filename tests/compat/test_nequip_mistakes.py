@@ -56,12 +56,9 @@ MISTAKES = {
     "embedded charge": ([model("categorical_graph_field_embed", [{"field": "charge"}])], "categorical", "leave it out"),
     "norm": ([model("convnet_nonlinearity_type", "norm")], "convnet_nonlinearity_type is norm", "gate"),
     "no types": ([model("type_names", ...)], "no type_names", "[H, C, O]"),
-    "module": ([("training_module._target_", "nequip.train.ScheduleFreeLightningModule")], "ScheduleFree", "EMAL"),
+    "module": ([("training_module._target_", "nequip.train.ScheduleFreeLightningModule")], "ScheduleFree", "name: Sch"),
     "misspelt loss": ([("training_module.loss._target_", "nequip.train.EnergyForcesLoss")], "loss._target_", "did you"),
-    "optimizer": ([("training_module.optimizer._target_", "nequip.train.MuonWithAuxAdam")], "Muon", "torch.optim.Adam"),
-    "callback": (
-        [("trainer.callbacks", [{"_target_": "nequip.train.callbacks.SoftAdapt"}])], "SoftAdapt", "constant coeffs",
-    ),
+    "optimizer": ([("training_module.optimizer._target_", "nequip.train.MuonWithAuxAdam")], "Muon", "name: Muon"),
     "tf32": (
         [("trainer.callbacks", [{"_target_": "nequip.train.callbacks.TF32Scheduler", "schedule": {0: True}}])],
         "switches TF32 on", "leave it out",

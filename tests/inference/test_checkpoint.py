@@ -9,7 +9,7 @@ import torch
 from nequip_like.errors import ModelFileError
 from nequip_like.inference.checkpoint import load_checkpoint
 from nequip_like.model.checkpoint_format import CHECKPOINT_VERSION
-from nequip_like.train.module import EMALightningModule, NequIPLightningModule
+from nequip_like.train import EMALightningModule, NequIPLightningModule
 from nequip_like.train.presets import EnergyForceLoss
 
 

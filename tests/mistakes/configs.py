@@ -100,7 +100,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key at the top level",
         "cutof_radius: 4.0\n",
         "nothing uses 'cutof_radius' of the config",
-        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, ckpt_path, resume, callbacks, logger, trusted_packages",
+        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, ckpt_path, resume, finetune, run_name, validate_every_n_updates, callbacks, logger, trusted_packages",
     ),
     _written(
         "A misspelt key of the data",
@@ -113,7 +113,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key of the training module",
         "training_module: {ema: 0.99}\n",
         "training_module.ema: EMALightningModule takes no 'ema'",
-        "it takes ema_decay, info, loss, lr_scheduler, max_skipped_steps, model, num_datasets, on_non_finite, optimizer, test_metrics, train_metrics, val_metrics",
+        "it takes ema_bias_correction, ema_decay, ema_start_step, ema_warmup, evaluate, gradient_clip, info, loss, lr_scheduler, max_skipped_steps, model, num_datasets, on_non_finite, optimizer, test_metrics, train_metrics, val_metrics",
     ),
     _written(
         "A misspelt key of the optimizer",
@@ -281,6 +281,60 @@ CONFIG_MISTAKES: list[Mistake] = [
         "training_module.optimizer.lr is 0",
         "give a number, above 0",
     ),
+    _typed(
+        "An optimizer that there is not",
+        "optimizer=named training_module.optimizer.name=AdamV",
+        "training_module.optimizer.name is 'AdamV'",
+        "did you mean 'Adam'? known are Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, AMSGrad, ASGD, LBFGS, mlip, Muon, NAdam, RAdam, RMSprop, Rprop, ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD, SGD",
+    ),
+    _written(
+        "A learning rate of its own for nothing",
+        "training_module: {optimizer: {param_groups: [{match: readout, rate: 0.1}]}}\n",
+        "training_module.optimizer.param_groups[0] has the unknown key 'rate'",
+        "known are match, lr, weight_decay",
+    ),
+    _typed(
+        "A loss that several batches do not add up to",
+        "training_module.loss.function=rmse trainer.accumulate_grad_batches=2",
+        "trainer.accumulate_grad_batches is above 1, but training_module.loss has 'per_atom_energy_rmse' (RootMeanSquaredError), which is no mean or sum over labels: several batches do not add up to it",
+        "give trainer.accumulate_grad_batches=1 and a larger data.batch_size, or another loss, such as a mean squared error",
+    ),
+    _typed(
+        "A schedule that there is not",
+        "lr_scheduler=warmup_cosine training_module.lr_scheduler.schedule=cosin",
+        "training_module.lr_scheduler: schedule is 'cosin'",
+        "did you mean 'cosine'? there are constant, cosine, cosine_restarts, exponential, step, linear, peak, plateau",
+    ),
+    _typed(
+        "A warm-up that there is not",
+        "lr_scheduler=warmup_cosine training_module.lr_scheduler.warmup=untuned",
+        "training_module.lr_scheduler: warmup is 'untuned'",
+        "did you mean 'untuned_linear'? there are linear, exponential, untuned_linear, untuned_exponential, radam",
+    ),
+    _typed(
+        "A length of neither epochs nor steps",
+        "lr_scheduler=warmup_cosine training_module.lr_scheduler.warmup_length={batches:10}",
+        "training_module.lr_scheduler: warmup_length is {'batches': 10}",
+        "give a number of epochs, {epochs: 10} or {steps: 790}",
+    ),
+    _typed(
+        "Restarts without a period",
+        "lr_scheduler=cosine_restarts training_module.lr_scheduler.T_0=null",
+        "training_module.lr_scheduler: T_0 is not given, which the schedule 'cosine_restarts' needs",
+        "give it",
+    ),
+    _typed(
+        "A warm-up that asks for betas",
+        "lr_scheduler=step training_module.lr_scheduler.warmup=radam training_module.lr_scheduler.warmup_length=null optimizer=sgd",
+        "training_module.lr_scheduler: warmup is 'radam', which takes its length from beta2, but the optimizer has no betas",
+        "take an optimizer like Adam, or warmup: linear with a warmup_length",
+    ),
+    _typed(
+        "A smallest learning rate above the largest",
+        "lr_scheduler=linear training_module.lr_scheduler.min_lr=0.01",
+        "training_module.lr_scheduler: min_lr is 0.01, above the optimizer's learning rate, 0.005",
+        "give a smaller one",
+    ),
     _written(
         "A schedule that raises the learning rate",
         "training_module: {lr_scheduler: {scheduler: {factor: 1.5}}}\n",
@@ -332,8 +386,8 @@ CONFIG_MISTAKES: list[Mistake] = [
     _written(
         "Better in an unknown direction",
         "callbacks: {early_stopping: {mode: least}}\n",
-        "callbacks.early_stopping: nequip_like.train.callbacks.ResumableEarlyStopping cannot be built: `mode` can be min, max, got least",
-        "see the documentation of this class",
+        "callbacks.early_stopping.mode is 'least'",
+        "give min or max",
     ),
     _written(
         "A species that is no element",
@@ -375,7 +429,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "Metrics of a preset in place of its loss",
         "training_module: {loss: {_target_: nequip_like.train.EnergyForceMetrics}}\n",
         "training_module.loss.per_atom_energy: EnergyForceMetrics takes no 'per_atom_energy'",
-        "it takes coeffs, extra_metrics, ignore_nan",
+        "it takes coeffs, extended, extra_metrics, ignore_nan",
     ),
     _written(
         "Metrics without a coefficient in place of a loss",
@@ -714,6 +768,30 @@ CONFIG_MISTAKES: list[Mistake] = [
         "there is no config 'trian'",
         "did you mean 'train'? there are config, train, tutorial",
         begin="",
+    ),
+    _typed(
+        "Fine-tuning: a source that is not there",
+        "finetune.source=modle.safetensors",
+        "no such file or folder: {folder}/modle.safetensors",
+        "give a model file, a checkpoint or a run folder",
+    ),
+    _typed(
+        "Fine-tuning without a source",
+        "finetune.freeze=head_only",
+        "finetune.freeze is given, but finetune.source is not",
+        "name the model to begin from: finetune.source=model.safetensors",
+    ),
+    _typed(
+        "Fine-tuning: a rule for shifts that does not exist",
+        "finetune.source=model.safetensors finetune.shifts=fit",
+        "finetune.shifts is 'fit'",
+        "did you mean 'refit'? give keep or refit",
+    ),
+    _typed(
+        "Replay: a fraction out of range",
+        "data.replay={file:old.xyz,fraction:10}",
+        "data.replay.fraction is 10",
+        "give a number, above 0 and below 1",
     ),
     Mistake(
         "A config that does not exist",

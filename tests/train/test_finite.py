@@ -217,11 +217,18 @@ def test_command_ends_with_one_line(compose, tmp_path, capfd):
 # --- skip
 
 
-def test_a_step_that_is_left_out_changes_nothing(make_data, make_module, tmp_path):
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.9}, "interval": "step"},
+        {"_target_": "nequip_like.train.LearningRate", "warmup": "linear", "warmup_length": {"steps": 50}},
+    ],
+    ids=["torch", "ours"],
+)
+def test_a_step_that_is_left_out_changes_nothing(schedule, make_data, make_module, tmp_path):
     """Weights with decay, Adam's moments, the average and a schedule by steps: as if the batch had not been."""
     data = make_data()
     origin = spoil(data.train_set, "forces", math.inf)
-    schedule = {"scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.9}, "interval": "step"}
     module, watch = make_module(on_non_finite="skip", lr_scheduler=schedule), Watch()
     with pytest.warns(UserWarning, match=r"the loss 'forces_mse' is inf; batch of .*left out \(\d so far\)") as warned:
         trainer = fit(module, data, tmp_path, [watch], max_epochs=2, gradient_clip_val=1.0)

@@ -32,6 +32,8 @@ from nequip_like.train.metrics import (
 )
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.modifiers import CallableModifier, MappedFieldModifier, PerAtomModifier
+from nequip_like.train.quantiles import AbsoluteErrorQuantile
+from nequip_like.train.vector_metrics import CosineSimilarity, RelativeError
 
 EXACT = 1e-12
 TYPES = ["H", "O"]
@@ -568,7 +570,12 @@ def shares() -> list[list[tuple[Graph, Graph]]]:
 
 
 def distributed_entries() -> list[dict[str, Any]]:
-    return [*entries(), {"field": "forces", "metric": torchmetrics.MeanSquaredError, "name": "foreign"}]
+    more = [
+        {"field": "forces", "metric": metric} for metric in (AbsoluteErrorQuantile, RelativeError, CosineSimilarity)
+    ]
+    of_frames = {"field": "forces", "metric": MeanSquaredError, "average": "frames", "name": "frames", "coeff": 1}
+    foreign = {"field": "forces", "metric": torchmetrics.MeanSquaredError, "name": "foreign"}
+    return [*entries(), *more, of_frames, foreign]
 
 
 def work(rank: int, folder: str) -> None:
@@ -597,10 +604,31 @@ def measured(rank: int) -> dict[str, Any]:
         "step": {name: value.item() for name, value in step.items()},
         "epoch": {name: value.item() for name, value in epoch.items()},
         "lonely": {name: value.item() for name, value in lonely.compute().items()},
+        "shares": shares_of_a_step(prediction, target),
         "local": manager.step(model.module(prediction), target, sync=False)["F_mse"].item(),
         "gradient": model.module.scale.grad.item(),
         "missing": manager.missing_terms(),
     }
+
+
+def shares_of_a_step(prediction: Graph, target: Graph) -> tuple[float, float]:
+    """Weighted sum and gradient of a step of two batches, of which this process computes its parts."""
+    manager = MetricsManager(linear_entries(), TYPES)
+    model, counts = Scaled(), 2 * manager.label_counts(target)
+    dist.all_reduce(counts)
+    shares = [manager.step(model(prediction), target, counts=counts)["weighted_sum"] for _ in range(2)]
+    sum(shares).backward()  # type: ignore[union-attr]
+    gradient = model.scale.grad.clone()  # type: ignore[union-attr]
+    dist.all_reduce(gradient)
+    return sum(share.item() for share in shares), gradient.item()
+
+
+def linear_entries() -> list[dict[str, Any]]:
+    return [
+        {"field": "forces", "metric": MeanAbsoluteError, "per_type": True, "coeff": 1},
+        {"field": "stress", "metric": MeanSquaredError, "coeff": 2},
+        {"field": "forces", "metric": RelativeError, "coeff": 1},
+    ]
 
 
 def test_two_processes(tmp_path: Path) -> None:
@@ -616,6 +644,12 @@ def test_two_processes(tmp_path: Path) -> None:
     expected = manager.step(model(prediction), target)
     expected["weighted_sum"].backward()
     assert manager.missing_terms() == []
+    alone_model = Scaled()
+    whole = MetricsManager(linear_entries(), TYPES).step(alone_model(prediction), target)["weighted_sum"]
+    whole.backward()
+    for result in results:
+        assert result["shares"][0] == pytest.approx(whole.item(), rel=EXACT)
+        assert result["shares"][1] == pytest.approx(alone_model.scale.grad.item(), rel=EXACT)  # type: ignore[union-attr]
     first = MetricsManager(distributed_entries(), TYPES)
     prediction, target = join(pairs[:5])
     first.update(model(prediction), target)

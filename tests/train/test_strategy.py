@@ -203,3 +203,24 @@ def test_stopped_and_resumed(tiny, molecule_file, tmp_path):
     single, double = weights(folders["whole"]), weights(folders["part"])
     assert all(torch.equal(tensor, double[name]) for name, tensor in single.items())
     assert logged(folders["whole"]) == logged(folders["part"])
+
+
+@pytest.mark.slow
+def test_averages_cycles_and_kept_checkpoints(one_process, tiny, molecule_file, tmp_path):
+    """Both processes decide alike: a mean of weights, both sets evaluated, cycles by updates and by the clock."""
+    way = [
+        *("training_module=swa", "training_module.swa_start=2", "training_module.swa_interval=step"),
+        *("training_module.evaluate=both", "validate_every_n_updates=2", "callbacks=[default,periodic_checkpoint]"),
+        *("callbacks.periodic_checkpoint.every_n_updates=null", "callbacks.periodic_checkpoint.every_n_minutes=1e-9"),
+        *("callbacks.periodic_checkpoint.keep_newest=2", "callbacks.best_checkpoint.save_top_k=2", "run_name=a"),
+    ]
+    single, double = one_process(*way), tmp_path / "two"
+    run([sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), *way], tmp_path)
+    single_files, double_files = ({path.name for path in (at / "checkpoints").iterdir()} for at in (single, double))
+    assert single_files == double_files
+    assert {"a_best.ckpt", "a_best.json", "a_last.ckpt", "a_step5.ckpt", "a_step6.ckpt"} < double_files
+    lasts = [at / "checkpoints" / "a_last.ckpt" for at in (single, double)]
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in lasts]
+    for name in (name for name in states[0] if name.startswith(("model.", "ema."))):
+        torch.testing.assert_close(states[1][name], states[0][name], rtol=1e-12, atol=1e-12, msg=name)
+    same_numbers(single, double)

@@ -50,7 +50,7 @@ STEPS = "torch.optim.lr_scheduler"
             "~logger",
             "~callbacks.learning_rate",
             "callbacks.early_stopping=null",
-            "+callbacks.best_checkpoint.save_top_k=3",
+            "callbacks.best_checkpoint.save_top_k=3",
         ],
         ["+callbacks.s={_target_:lightning.pytorch.callbacks.StochasticWeightAveraging,swa_lrs:0.01}"],
         ["+callbacks.s={_target_:lightning.pytorch.callbacks.GradientAccumulationScheduler,scheduling:{0:1,4:2}}"],

@@ -19,7 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError, ModelFileError
-from nequip_like.train.module import EMALightningModule
+from nequip_like.train import EMALightningModule
 from nequip_like.workflow.train import TrainingResult, train
 
 EPOCHS = 4
@@ -61,7 +61,7 @@ def run(compose: Any, tmp_path: Path) -> Run:
 
     def run(name: str, *overrides: str, callbacks: dict[str, Any] | None = None) -> TrainingResult:
         folder = tmp_path / name
-        restless = () if "lr_scheduler=cosine" in overrides else RESTLESS
+        restless = () if any(setting.startswith("lr_scheduler=") for setting in overrides) else RESTLESS
         always = ("run=[train]", "trusted_packages=[tests]", f"trainer.max_epochs={EPOCHS}", f"output_dir={folder}")
         config = compose(*always, *restless, *overrides)
         OmegaConf.set_struct(config, False)
@@ -133,6 +133,11 @@ def history(folder: Path) -> list[dict[str, str]]:
 
 # --- every row of the table: how it is trained, and from which checkpoint it goes on
 
+_SWA_BY_STEPS = ("training_module.swa_interval=step", "training_module.swa_every=3")
+_RESTLESS_PLATEAU = (
+    *("training_module.lr_scheduler.patience=0", "training_module.lr_scheduler.threshold=0.2"),
+    *("training_module.lr_scheduler.warmup_length=2", "training_module.lr_scheduler.smoothing_factor=0.3"),
+)
 WAYS = {
     "plateau": (),
     "plateau by steps": (
@@ -142,6 +147,16 @@ WAYS = {
     ),
     "without EMA": ("training_module=default",),
     "cosine by epochs": ("lr_scheduler=cosine",),
+    "warm-up and cosine": ("lr_scheduler=warmup_cosine", "training_module.lr_scheduler.warmup_length=2"),
+    "restarts": (
+        *("lr_scheduler=cosine_restarts", "training_module.lr_scheduler.T_0=1"),
+        *("training_module.lr_scheduler.warmup=radam", "training_module.lr_scheduler.warmup_length=null"),
+    ),
+    "plateau with warm-up": ("lr_scheduler=warmup_plateau", *_RESTLESS_PLATEAU),
+    "plateau with warm-up by steps": (
+        *("lr_scheduler=warmup_plateau", *_RESTLESS_PLATEAU, "+training_module.lr_scheduler.monitor_interval=step"),
+        *("+training_module.lr_scheduler.monitor_frequency=2", "trainer.val_check_interval=1"),
+    ),
     "two workers": ("data.num_workers=2",),
     "accumulation": ("trainer.accumulate_grad_batches=2",),
     "validation within the epoch": ("trainer.val_check_interval=2",),
@@ -149,12 +164,31 @@ WAYS = {
     "validation every second epoch": ("trainer.check_val_every_n_epoch=2",),
     "accumulation and validation within": ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=1"),
     "AdamW": ("optimizer=adamw",),
+    "Muon": ("optimizer=muon",),
+    "schedule-free": ("optimizer=schedulefree", "training_module=default"),
+    "optimizer of mlip": ("optimizer=mlip", "training_module.gradient_clip={norm: 0.1, value: 0.05}"),
+    "EMA without warm-up": ("training_module.ema_warmup=false", "training_module.ema_start_step=4"),
+    "EMA with bias correction": ("training_module.ema_warmup=false", "training_module.ema_bias_correction=true"),
+    "EMA and raw evaluated": ("training_module.evaluate=both", "monitored_metric=val0_raw_epoch/weighted_sum"),
+    "SWA by epochs": ("training_module=swa", "training_module.swa_start=1"),
+    "SWA by steps": ("training_module=swa", "training_module.swa_start=2", *_SWA_BY_STEPS),
+    "validation by updates": ("validate_every_n_updates=2",),
+    "validation by updates, seldom": ("validate_every_n_updates=5",),
+    "validation by updates and accumulation": ("validate_every_n_updates=3", "trainer.accumulate_grad_batches=2"),
+    "three best": ("callbacks.best_checkpoint.save_top_k=3",),
     "random numbers": ("training_module._target_=tests.workflow.test_resume.NoisyModule",),
 }
 
 
+# Like others above; these take their time.
+SELDOM = (
+    *("EMA without warm-up", "EMA and raw evaluated", "SWA by epochs"),
+    *("validation by updates", "validation by updates, seldom"),
+)
+
+
 @pytest.mark.filterwarnings("ignore:.*was written over later")
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] * (way in SELDOM)) for way in WAYS])
 @pytest.mark.parametrize("steps", [(1, 3, 5), pytest.param((2, 4, 6, 7), marks=pytest.mark.slow)])
 def test_resumed_is_uninterrupted(way: str, steps: tuple[int, ...], run: Run, tmp_path: Path) -> None:
     """From within an epoch, from its end, and from a validation."""
@@ -225,6 +259,31 @@ def test_stopped_by_a_signal(number: int, batch: int, run: Run, capsys: pytest.C
     assert rest.stopped_by is None
     assert_same_run(whole.folder, rest.folder)
     assert rest.metrics == whole.metrics
+
+
+class SaveAt(lightning.Callback):
+    """Writes a checkpoint after the n-th batch, wherever that is."""
+
+    def __init__(self, batch: int, path: str) -> None:
+        self.batch, self.path, self.seen = batch, path, 0
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        self.seen += 1
+        if self.seen == self.batch:
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*was written over later")
+def test_from_within_an_accumulation(run: Run, tmp_path: Path) -> None:
+    """Three batches an epoch, two a step: after the first batch of the second epoch its gradients wait."""
+    way, path = ("trainer.accumulate_grad_batches=2",), str(tmp_path / "within.ckpt")
+    saver = {"_target_": "tests.workflow.test_resume.SaveAt", "batch": 4, "path": path}
+    whole = run("whole", *way, callbacks={"save": saver}).folder
+    assert content(Path(path))["nequip_like"]["processes"][0]["gradients"]
+    rest = run("rest", f"ckpt_path={path}", *way).folder
+    weights = [last(folder)["state_dict"] for folder in (whole, rest)]
+    assert differences(*weights) == []
+    assert differences(*(last(folder)["optimizer_states"] for folder in (whole, rest))) == []
 
 
 def test_out_of_time(run: Run) -> None:

@@ -188,7 +188,7 @@ def test_trainer(compose, tmp_path):
 
 
 def test_callbacks_are_left_out_and_changed_by_name(compose):
-    trainer = setup.build_trainer(compose("~callbacks.early_stopping", "+callbacks.best_checkpoint.save_top_k=3"))
+    trainer = setup.build_trainer(compose("~callbacks.early_stopping", "callbacks.best_checkpoint.save_top_k=3"))
     assert not any(isinstance(callback, EarlyStopping) for callback in trainer.callbacks)
     assert sorted(c.save_top_k for c in trainer.callbacks if isinstance(c, ResumableCheckpoint)) == [1, 3]
     trainer = setup.build_trainer(compose("callbacks.early_stopping=null", "callbacks.best_checkpoint.mode=max"))

@@ -59,7 +59,8 @@ def test_arguments_are_followed():
 
 def test_own_classes():
     plain, averaged = arguments_of(NequIPLightningModule, ours), arguments_of(EMALightningModule, ours)
-    assert set(averaged.annotations) == {*plain.annotations, "ema_decay"}
+    own = {"ema_decay", "ema_warmup", "ema_start_step", "ema_bias_correction", "evaluate"}
+    assert set(averaged.annotations) == {*plain.annotations, *own}
     assert not averaged.open
     full = set(arguments_of(FullNequIPGNNModel, ours).annotations)
     builder = set(arguments_of(NequIPGNNModel, ours).annotations)

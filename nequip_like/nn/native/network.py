@@ -187,7 +187,9 @@ class _Differentiated(torch.autograd.Function):
         weights = energies_gradient[call.run.topology.atom_order]
         change = call.run.tangent(directions)
         adjoint, head_gradients = _head_gradients(call, weights, change)
-        gradients = call.run.dual(adjoint)
+        # With a frozen network only the head is trained.
+        frozen = not any(ctx.needs_input_grad[3 : 3 + ctx.count])
+        gradients = [None] * ctx.count if frozen else call.run.dual(adjoint)
         return (None, None, None, *gradients, *head_gradients)
 
 

@@ -1,4 +1,4 @@
-"""The line that is printed for each validation."""
+"""The lines that a run prints."""
 
 import re
 from types import SimpleNamespace
@@ -7,32 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from nequip_like.train import EnergyForceMetrics, EpochPrinter, NequIPLightningModule
-
-
-@pytest.fixture
-def trainer(make_potential):
-    """A trainer as the callback sees it, after the validation of epoch 3."""
-    module = NequIPLightningModule(
-        make_potential(), val_metrics={"_target_": "nequip_like.train.EnergyForceMetrics"}, num_datasets={"val": 2}
-    )
-    metrics = {
-        "train_loss_step/weighted_sum": 0.25,
-        "val0_epoch/per_atom_energy_rmse": 0.0012345,
-        "val0_epoch/forces_rmse": 0.05,
-        "val0_epoch/weighted_sum": 0.0306,
-        "val1_epoch/per_atom_energy_rmse": 0.5,
-        "val1_epoch/stress_rmse": 0.002,
-    }
-    return SimpleNamespace(
-        callback_metrics={name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()},
-        optimizers=[torch.optim.SGD(module.parameters(), lr=0.005)],
-        current_epoch=3,
-        global_step=120,
-        lightning_module=module,
-        sanity_checking=False,
-        state=SimpleNamespace(fn=TrainerFn.FITTING),
-    )
+from nequip_like.errors import ConfigError
+from nequip_like.train import EnergyForceMetrics, EpochPrinter
 
 
 def test_line(trainer):
@@ -45,6 +21,16 @@ def test_line(trainer):
     )
 
 
+def test_batches_are_told_where_they_are_not_steps(trainer):
+    trainer.fit_loop.epoch_loop.batch_progress.total.processed = 480
+    assert "| step    120 of 480 batches |" in EpochPrinter().line(trainer)
+
+
+def test_steps_that_were_left_out_are_no_updates(trainer):
+    trainer.lightning_module.guard.skipped_steps = 2
+    assert "| step    118 of 120 batches |" in EpochPrinter().line(trainer)
+
+
 def test_printed_at_every_nth_validation(trainer, capsys):
     printer = EpochPrinter(every_n=2)
     printer.on_train_start(trainer, trainer.lightning_module)
@@ -53,6 +39,16 @@ def test_printed_at_every_nth_validation(trainer, capsys):
         printer.on_validation_end(trainer, trainer.lightning_module)
     epochs = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
     assert epochs == [0, 2, 4]
+
+
+def test_printed_at_every_nth_step(trainer, capsys):
+    printer = EpochPrinter(every_n_steps=50)
+    for step in range(1, 121):
+        trainer.global_step = trainer.fit_loop.epoch_loop.batch_progress.total.processed = step
+        printer.on_train_batch_end(trainer, trainer.lightning_module, None, None, 0)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[1] for line in lines] == ["step     50", "step    100"]
+    assert all("val0" not in line and "loss 2.500e-01" in line for line in lines)
 
 
 @pytest.mark.parametrize("change", [{"sanity_checking": True}, {"state": SimpleNamespace(fn=TrainerFn.VALIDATING)}])
@@ -67,6 +63,12 @@ def test_module_of_another_kind(trainer):
     trainer.optimizers = []
     assert "lr nan" in EpochPrinter().line(trainer)
     assert "val0" not in EpochPrinter().line(trainer)
+
+
+@pytest.mark.parametrize("arguments", [{"every_n": 0}, {"every_n_steps": 0}, {"every_n_steps": "often"}])
+def test_intervals_are_checked(arguments):
+    with pytest.raises(ConfigError, match="every_n"):
+        EpochPrinter(**arguments)
 
 
 def test_names_are_those_of_the_metrics():

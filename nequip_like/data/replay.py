@@ -1,0 +1,183 @@
+"""Replay: a share of each epoch is drawn from other data, usually those that a model was first trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from torch.utils.data import Dataset
+
+from nequip_like.arguments import Positive, Range, check
+from nequip_like.data import fields
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.fields import Graph
+from nequip_like.data.missing import fill_missing_labels
+from nequip_like.data.samplers import FrameBatchSampler, generator_of_epoch
+from nequip_like.data.sources import FileSource, file_source
+from nequip_like.errors import ConfigError, DataError, closest_hint
+
+_FILE_KEYS = ("file", "path", "index", "key_mapping", "units")
+_LIMITS = {"fraction": Annotated[float, Range(low=0, high=1, low_open=True, high_open=True)], "weight": Positive}
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What ``data.replay`` says.
+
+    Attributes:
+        source: The files.
+        fraction: Part of each epoch's frames that is drawn from them.
+        weight: Weight of these frames in the loss; those of the training set have 1, or their own.
+    """
+
+    source: FileSource
+    fraction: float
+    weight: float
+
+    @classmethod
+    def read(
+        cls, entry: Any, key_mapping: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
+    ) -> Replay | None:
+        """Understand the section.
+
+        Args:
+            entry: ``{file, fraction, weight}`` and whatever else a data set may say (``index``, ``key_mapping``,
+                ``units``); None for no replay.
+            key_mapping: Used if the entry has none of its own.
+            units: Used if the entry has none of its own.
+
+        Raises:
+            ConfigError: Naming the key that cannot be understood.
+        """
+        if entry is None:
+            return None
+        if not isinstance(entry, Mapping):
+            raise ConfigError(f"data.replay is {entry!r}", "write data.replay: {file: old.xyz, fraction: 0.1}")
+        known = (*_FILE_KEYS, *_LIMITS)
+        for key in entry:
+            if key not in known:
+                raise ConfigError(
+                    f"data.replay: unknown key '{key}'", f"{closest_hint(key, known)}known are {', '.join(known)}"
+                )
+        if "fraction" not in entry:
+            raise ConfigError("data.replay has no 'fraction'", "give the part of each epoch that is drawn from it: 0.1")
+        for key, annotation in _LIMITS.items():
+            if key in entry:
+                check(f"data.replay.{key}", entry[key], annotation)
+        files = {key: value for key, value in entry.items() if key in _FILE_KEYS}
+        source = file_source(files, "replay", key_mapping, units)
+        return cls(source, float(entry["fraction"]), float(entry.get("weight", 1.0)))
+
+    def count(self, frames: int) -> int:
+        """Frames of replay in an epoch with so many frames of the training set.
+
+        Raises:
+            DataError: If it is none.
+        """
+        drawn = round(frames * self.fraction / (1.0 - self.fraction))
+        if drawn == 0:
+            raise DataError(
+                f"data.replay.fraction is {self.fraction}, which is less than half a frame beside {frames} training "
+                "frames",
+                f"give at least {1.0 / (frames + 1.0):.2g}, or leave data.replay out",
+            )
+        return drawn
+
+
+class ReplayedDataset(Dataset[Graph]):
+    """The training set, and behind it the frames of replay, with the same fields in each.
+
+    Args:
+        train: The training set.
+        replay: The other frames, made for the same species and cutoff.
+        weight: Their weight, by which ``frame_weight`` is multiplied.
+    """
+
+    def __init__(self, train: GraphDataset, replay: GraphDataset, weight: float) -> None:
+        self.parts = (train, replay)
+        extra = [_weighted(frame, weight, len(train) + i) for i, frame in enumerate(replay.frames)]
+        self.frames = fill_missing_labels([*train.frames, *extra])
+
+    def __len__(self) -> int:
+        """Number of frames of both."""
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Graph:
+        """One frame; a new dictionary with shared tensors."""
+        return dict(self.frames[index])
+
+    def origin(self, index: int) -> str:
+        """File and frame of a ``frame_index``."""
+        train, replay = self.parts
+        return train.origin(index) if index < len(train) else replay.origin(index - len(train))
+
+
+def _weighted(frame: Graph, weight: float, index: int) -> Graph:
+    graph = {**frame, fields.FRAME_INDEX: torch.tensor([index])}
+    if weight != 1.0:
+        row = fields.field(fields.FRAME_WEIGHT)
+        own = frame.get(fields.FRAME_WEIGHT, torch.ones(1, *row.shape, dtype=row.dtype))
+        graph[fields.FRAME_WEIGHT] = own * weight
+    return graph
+
+
+class ReplaySampler(FrameBatchSampler):
+    """Batches of all training frames and of some frames of replay, mixed, in each epoch.
+
+    Frames of replay come in the order of one permutation after the other, and each epoch takes the next ``drawn`` of
+    them: over the epochs all are seen equally often. Which these are depends on (seed, epoch) alone.
+
+    Args:
+        num_frames: Number of training frames; their indices come first.
+        num_replay: Number of frames of replay behind them.
+        drawn: How many of these an epoch has.
+        batch_size: Frames per batch and process.
+        **arguments: As for :class:`~nequip_like.data.samplers.FrameBatchSampler`.
+    """
+
+    def __init__(self, num_frames: int, num_replay: int, drawn: int, batch_size: int, **arguments: Any) -> None:
+        self.num_new, self.num_replay, self.drawn = num_frames, num_replay, drawn
+        super().__init__(num_frames + drawn, batch_size, **arguments)
+
+    def order(self) -> list[int]:
+        """Order of the frames in the current epoch; without ``shuffle`` those of replay are spread evenly."""
+        slots = super().order() if self.shuffle else self._even_slots()
+        drawn = self._drawn()
+        return [slot if slot < self.num_new else drawn[slot - self.num_new] for slot in slots]
+
+    def _drawn(self) -> list[int]:
+        first = self.epoch * self.drawn
+        rounds: dict[int, list[int]] = {}
+        chosen = []
+        for place in range(first, first + self.drawn):
+            number, position = divmod(place, self.num_replay)
+            if number not in rounds:
+                # Not the streams that the order of frames is drawn from.
+                generator = generator_of_epoch(~self.seed, number)
+                rounds[number] = torch.randperm(self.num_replay, generator=generator).tolist()
+            chosen.append(self.num_new + rounds[number][position])
+        return chosen
+
+    def _even_slots(self) -> Sequence[int]:
+        new, replayed = iter(range(self.num_new)), iter(range(self.num_new, self.num_frames))
+        total = self.num_frames
+        turns = ((slot + 1) * self.drawn // total > slot * self.drawn // total for slot in range(total))
+        return [next(replayed if turn else new) for turn in turns]
+
+
+def move_energies(dataset: GraphDataset, changes: Mapping[str, float]) -> None:
+    """Move the energies of all frames to other reference energies.
+
+    Args:
+        dataset: The data set; its energies are changed, in new tensors.
+        changes: Energy to add for each atom of a species, eV.
+    """
+    by_type = torch.tensor([changes.get(name, 0.0) for name in dataset.type_names], dtype=torch.float64)
+    for frame in dataset.frames:
+        added = by_type[frame[fields.ATOM_TYPES]]
+        if fields.TOTAL_ENERGY in frame:
+            frame[fields.TOTAL_ENERGY] = frame[fields.TOTAL_ENERGY] + added.sum()
+        if fields.PER_ATOM_ENERGY in frame:
+            frame[fields.PER_ATOM_ENERGY] = frame[fields.PER_ATOM_ENERGY] + added.unsqueeze(1)

@@ -1,0 +1,65 @@
+"""Which parameters are trained, by patterns of their names."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection, Sequence
+
+from torch import nn
+
+from nequip_like.errors import ConfigError, closest_hint
+
+#: What turns the last features into energies: the readout, and scales and shifts where these are trained.
+HEAD = ("readout", "scale_shift")
+
+
+def chosen_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> list[str]:
+    """Names of the parameters that patterns choose.
+
+    A pattern with ``*``, ``?`` or ``[`` has to match a whole name; any other is a text that the name contains.
+
+    Args:
+        model: The model.
+        patterns: The patterns.
+        where: Key of the config that they stand under, for messages.
+
+    Raises:
+        ConfigError: For a pattern that matches no parameter.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        found = [name for name in names if _matches(name, pattern)]
+        if not found:
+            raise _nothing(model, names, pattern, where)
+        chosen |= dict.fromkeys(found)
+    return [name for name in names if name in chosen]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) if any(sign in pattern for sign in "*?[") else pattern in name
+
+
+def _nothing(model: nn.Module, names: Sequence[str], pattern: str, where: str) -> ConfigError:
+    parts = [part for part in dict.fromkeys(part for name in names for part in name.split(".")) if not part.isdigit()]
+    fixed = [name for name, _ in model.named_buffers() if _matches(name, pattern)]
+    if fixed:
+        flags = {"scales": "per_type_energy_scales_trainable", "shifts": "per_type_energy_shifts_trainable"}
+        flag = flags.get(fixed[0].rpartition(".")[2])
+        advice = f"write model.{flag}=true" if flag else "leave it out"
+        return ConfigError(f"{where}: '{pattern}' matches {fixed[0]}, which is not trained", advice)
+    return ConfigError(
+        f"{where}: no parameter of the model has '{pattern}' in its name",
+        f"{closest_hint(pattern, parts)}names are made of {', '.join(parts)}",
+    )
+
+
+def train_only(model: nn.Module, names: Collection[str]) -> None:
+    """Let gradients be asked of these parameters, and of no others.
+
+    Args:
+        model: The model; changed in place.
+        names: Names of the parameters.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)

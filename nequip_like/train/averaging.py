@@ -1,0 +1,81 @@
+"""Averages of the weights, kept beside the raw ones: exponential moving (EMA), or equal weights for all (SWA)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from nequip_like.arguments import NotNegative, Range, check
+from nequip_like.errors import ConfigError
+
+Decay = Annotated[float, Range(low=0, high=1, high_open=True)]
+
+
+def averaged_copy(
+    model: nn.Module, decay: float, *, warmup: bool = True, start_step: int = 0, bias_correction: bool = False
+) -> AveragedModel:
+    """A copy of ``model`` that follows it: ``ema <- ema + (1 - d) (w - ema)`` after each optimizer step.
+
+    With ``warmup``, the decay grows, ``d = min(decay, (1 + n) / (10 + n))`` with n = 1 at the first step, so that the
+    random initial weights are forgotten soon. Only parameters are averaged. Buffers are copied: averaging integers, an
+    element table say, would turn one element into another.
+
+    Args:
+        model: The model whose weights are followed.
+        decay: Final decay, within [0, 1).
+        warmup: Whether the decay grows to its final value, or is the same from the first step on.
+        start_step: So many steps the copy is just the weights; steps are counted from there.
+        bias_correction: The average that begins with zeros, ``v <- d v + (1 - d) w``, divided by the sum of its
+            weights, ``1 - d^n``: the weights before the first step count nothing.
+
+    Raises:
+        ConfigError: If an argument is out of range, or both ways to forget the initial weights are asked for.
+    """
+    check("ema_decay", decay, Decay)
+    check("ema_start_step", start_step, NotNegative)
+    if warmup and bias_correction:
+        raise ConfigError(
+            "ema_warmup and ema_bias_correction are both true",
+            "choose one: both are there to forget the initial weights",
+        )
+
+    def rate(update: int) -> float:
+        number = update - start_step
+        if number <= 0:
+            return 1.0
+        if bias_correction:
+            # The corrected average itself: v / (1 - d^n) moves by this share, and no second copy is needed.
+            return (1.0 - decay) / (1.0 - decay**number)
+        return 1.0 - (min(decay, (1.0 + number) / (10.0 + number)) if warmup else decay)
+
+    averaged = _copy(model, rate)
+    # The copy made here counts as the first average: the next update mixes, and does not overwrite.
+    averaged.n_averaged.fill_(1)
+    return averaged
+
+
+def mean_copy(model: nn.Module) -> AveragedModel:
+    """A copy of ``model`` that becomes the mean, with equal weights, of all weights that it is updated with.
+
+    The weights that it begins with do not count: the first update overwrites them.
+
+    Args:
+        model: The model whose weights are averaged.
+    """
+    return _copy(model, lambda update: 1.0 / (update + 1.0))
+
+
+def _copy(model: nn.Module, rate: Callable[[int], float]) -> AveragedModel:
+    """A copy that moves towards the weights by a share that depends on how many there were before."""
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        torch._foreach_lerp_(list(averaged), list(current), rate(int(count)))
+
+    copy = AveragedModel(model, multi_avg_fn=update, use_buffers=False)
+    copy.requires_grad_(False)
+    return copy

@@ -1,0 +1,84 @@
+"""What a run prints as it goes: one line for each validation, and for each n-th step."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning
+from lightning.pytorch.trainer.states import TrainerFn
+
+from nequip_like.arguments import Count, checked
+from nequip_like.train.callbacks.counters import after_step, micro_step, update_step
+from nequip_like.train.callbacks.words import SHOWN, learning_rate, say
+from nequip_like.train.metric_terms import WEIGHTED_SUM
+from nequip_like.train.module import NequIPLightningModule
+
+_COLUMNS = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse", WEIGHTED_SUM)
+
+
+class EpochPrinter(lightning.Callback):
+    """Prints one line for each validation: epoch, step, learning rate, loss, validation errors, time.
+
+    It works where a progress bar does not: in log files, in batch jobs, over ssh.
+
+    Args:
+        every_n: Print only every n-th validation (and the first).
+        every_n_steps: Print a line after each n-th optimizer step as well, with the loss of its batch; None: no such
+            lines.
+    """
+
+    @checked
+    def __init__(self, every_n: Count = 1, every_n_steps: Count | None = None) -> None:
+        self.every_n = every_n
+        self.every_n_steps = every_n_steps
+        self._count = 0
+        self._start = time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        """Print the line of a step."""
+        if after_step(trainer, self.every_n_steps):
+            say(self._joined(self._head(trainer)))
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print the line of a validation."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._count += 1
+        if (self._count - 1) % self.every_n == 0:
+            say(self.line(trainer))
+
+    def line(self, trainer: lightning.Trainer) -> str:
+        """The line for the trainer's present state, after a validation."""
+        metrics = trainer.callback_metrics
+        parts = self._head(trainer)
+        for prefix in _validations(trainer.lightning_module):
+            shown = [
+                f"{SHOWN[name].label} {float(metrics[key]) * SHOWN[name].factor:.4g} {SHOWN[name].unit}".rstrip()
+                for name in _COLUMNS
+                if (key := f"{prefix}_epoch/{name}") in metrics
+            ]
+            parts.append(f"{prefix}: " + ", ".join(shown))
+        return self._joined(parts)
+
+    def _head(self, trainer: lightning.Trainer) -> list[str]:
+        """Epoch, steps, learning rate and the loss of the last batch."""
+        updates, batches = update_step(trainer), micro_step(trainer)
+        step = f"step {updates:6d}" + (f" of {batches} batches" if batches != updates else "")
+        parts = [f"epoch {trainer.current_epoch:4d}", step, f"lr {learning_rate(trainer):.2e}"]
+        if (loss := trainer.callback_metrics.get(f"train_loss_step/{WEIGHTED_SUM}")) is not None:
+            parts.append(f"loss {float(loss):.3e}")
+        return parts
+
+    def _joined(self, parts: list[str]) -> str:
+        return " | ".join([*parts, f"{time.monotonic() - self._start:.0f} s"])
+
+
+def _validations(module: lightning.LightningModule) -> list[str]:
+    """``val0``, ``val1``: one for each set and each kind of weights."""
+    names = module.validation_names() if isinstance(module, NequIPLightningModule) else []
+    return list(dict.fromkeys(name.partition("_epoch/")[0] for name in names))

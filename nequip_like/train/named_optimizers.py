@@ -1,0 +1,123 @@
+"""Optimizers by their names, in any case, with their arguments checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nequip_like.arguments import annotations_of, check
+from nequip_like.errors import ConfigError, closest_hint, first_line
+from nequip_like.train.muon import MuonAndAdamW
+from nequip_like.train.optax_amsgrad import OptaxAMSGrad
+from nequip_like.train.schedule_free import CLASSES, schedule_free_class
+
+_KEY = "training_module.optimizer"
+# What else decides how an optimizer updates its parameters; the fused form does all of them in one operation.
+_FORMS = ("fused", "foreach", "capturable", "differentiable")
+WITH_FUSED_FORM = ("torch.optim.Adam", "torch.optim.AdamW")
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An optimizer: its name in messages, its class, and arguments that the name stands for."""
+
+    name: str
+    kind: type[torch.optim.Optimizer]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _of_torch() -> dict[str, _Named]:
+    classes = [getattr(torch.optim, name) for name in torch.optim.__all__]
+    kinds = [kind for kind in classes if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)]
+    # Of torch's Muon, which takes matrices only, there is one for all parameters here; SparseAdam has no use.
+    left_out = (torch.optim.Optimizer, torch.optim.Muon, torch.optim.SparseAdam)
+    return {kind.__name__.lower(): _Named(kind.__name__, kind) for kind in kinds if kind not in left_out}
+
+
+_KNOWN = {
+    **_of_torch(),
+    "amsgrad": _Named("AMSGrad", torch.optim.Adam, {"amsgrad": True}),
+    "muon": _Named("Muon", MuonAndAdamW),
+    "mlip": _Named("mlip", OptaxAMSGrad),
+}
+_SCHEDULE_FREE = ("ScheduleFreeAdamW", "ScheduleFreeSGD", "ScheduleFreeRAdam")
+_NAMES = sorted([*(known.name for known in _KNOWN.values()), *_SCHEDULE_FREE], key=str.lower)
+
+
+def Optimizer(  # noqa: N802 (the name that configs use)
+    parameters: Iterable[Any], name: str, **arguments: Any
+) -> torch.optim.Optimizer:
+    """Build an optimizer by its name.
+
+    Args:
+        parameters: Parameters, or groups of them.
+        name: In any case: any optimizer of torch, such as ``AdamW``, ``NAdam``, ``RAdam``, ``SGD``; ``AMSGrad`` (Adam
+            with ``amsgrad``); ``Muon`` (:class:`~nequip_like.train.muon.MuonAndAdamW`); ``mlip``
+            (:class:`~nequip_like.train.optax_amsgrad.OptaxAMSGrad`); ``ScheduleFreeAdamW``, ``ScheduleFreeSGD``,
+            ``ScheduleFreeRAdam`` of the library schedulefree.
+        **arguments: Arguments of the optimizer.
+
+    Raises:
+        ConfigError: If there is no such optimizer, or an argument does not fit.
+    """
+    named = find(name)
+    given = list(parameters)
+    known = _arguments(named)
+    for key, value in arguments.items():
+        if key not in known:
+            hint = closest_hint(key, known)
+            raise ConfigError(f"{_KEY}.{key}: {named.name} takes no '{key}'", hint or f"it takes {', '.join(known)}")
+        check(f"{_KEY}.{key}", value, known[key])
+    plain: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
+    }
+    if named.kind in (torch.optim.Adam, torch.optim.AdamW):
+        plain = with_fused_form(plain, given)
+    try:
+        return named.kind(given, **{**named.fixed, **plain})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{_KEY}: {named.name} cannot be built: {first_line(error)}", f"it takes {', '.join(known)}"
+        ) from error
+
+
+def find(name: Any) -> _Named:
+    """The optimizer of a name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    written = str(name).lower().replace("_", "").replace("-", "").replace(" ", "")
+    if written in _KNOWN:
+        return _KNOWN[written]
+    for short, kind in CLASSES.items():
+        if written in (short, kind.lower()):
+            return _Named(kind, schedule_free_class(kind))
+    hint = closest_hint(name, _NAMES, any_case=True)
+    raise ConfigError(f"{_KEY}.name is {name!r}", f"{hint}known are {', '.join(_NAMES)}")
+
+
+def _arguments(named: _Named) -> dict[str, Any]:
+    """Annotations of the arguments that a user may give."""
+    parameters = inspect.signature(named.kind.__init__).parameters
+    annotations = annotations_of(named.kind.__init__)
+    return {key: annotations.get(key, Any) for key in parameters if key not in ("self", "params", *named.fixed)}
+
+
+def with_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
+    """Let Adam and AdamW take their fused form, unless the arguments say how they work.
+
+    Args:
+        arguments: The arguments.
+        parameters: Parameters, or groups of them: CPUs and CUDA have that form.
+    """
+    if any(form in arguments for form in _FORMS):
+        return dict(arguments)
+    groups = [entry["params"] if isinstance(entry, Mapping) else [entry] for entry in parameters]
+    devices = {tensor.device.type for group in groups for tensor in group if isinstance(tensor, Tensor)}
+    return {**arguments, "fused": devices <= {"cpu", "cuda"}}

@@ -1,0 +1,236 @@
+"""From a config to a learning rate schedule, stepped where Lightning's way would not survive a resume."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from nequip_like.arguments import Count, check
+from nequip_like.errors import ConfigError, naming
+from nequip_like.instantiate import instantiate
+from nequip_like.train.schedules.learning_rate import LearningRate
+from nequip_like.train.schedules.lengths import RunLength
+from nequip_like.train.stopping import GracefulStop
+
+_SCHEDULER = "training_module.lr_scheduler"
+_SCHEDULER_KEYS = ("scheduler", "monitor", "interval", "frequency", "strict", "name")
+
+
+def build_scheduler(config: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """Build a learning rate schedule in Lightning's form.
+
+    Args:
+        config: Either Lightning's mapping (``scheduler``, ``monitor``, ``interval``, ``frequency``) or the scheduler
+            alone. A scheduler's ``schedulers`` are built first, so SequentialLR and ChainedScheduler can be nested.
+        optimizer: The optimizer that is scheduled.
+
+    Raises:
+        ConfigError: If a scheduler cannot be built.
+    """
+    entry = dict(config) if isinstance(config, Mapping) and "scheduler" in config else {"scheduler": config}
+    if unknown := [key for key in entry if key not in _SCHEDULER_KEYS]:
+        raise ConfigError(
+            f"training_module.lr_scheduler has the unknown key '{unknown[0]}'",
+            f"known are {', '.join(_SCHEDULER_KEYS)}",
+        )
+    for key, annotation in (("interval", Literal["epoch", "step"]), ("frequency", Count)):
+        if key in entry:
+            check(f"{_SCHEDULER}.{key}", entry[key], annotation)
+    entry["scheduler"] = _nested(entry["scheduler"], optimizer)
+    if isinstance(entry["scheduler"], LearningRate):
+        if beside := [key for key in entry if key != "scheduler"]:
+            raise ConfigError(
+                f"{_SCHEDULER} has '{beside[0]}' beside a LearningRate, which goes by optimizer steps",
+                f"write the keys of LearningRate directly under {_SCHEDULER}; for a plateau these are monitor, "
+                "monitor_interval and monitor_frequency",
+            )
+        entry |= {"interval": "step", "frequency": 1}
+    return entry
+
+
+def begin_schedules(trainer: lightning.Trainer) -> None:
+    """Tell each :class:`LearningRate` how long the run is; when training starts, so that the loader is known.
+
+    Raises:
+        ConfigError: If a schedule needs to know more than the run tells.
+    """
+    for config in trainer.lr_scheduler_configs:
+        if isinstance(config.scheduler, LearningRate):
+            with naming(_SCHEDULER):
+                config.scheduler.begin(run_length(trainer, trainer.num_training_batches))
+
+
+def check_length_of_run(scheduler: Any, trainer: Mapping[str, Any]) -> None:
+    """Refuse a schedule that takes its length from a run without an end, before the data are known.
+
+    Args:
+        scheduler: The schedule.
+        trainer: Arguments of the trainer.
+
+    Raises:
+        ConfigError: If the schedule cannot begin.
+    """
+    if isinstance(scheduler, LearningRate):
+        limits = {name: trainer.get(f"max_{name}") for name in ("epochs", "steps")}
+        known = {name: limit for name, limit in limits.items() if isinstance(limit, int) and limit > -1}
+        with naming(_SCHEDULER):
+            # How many steps an epoch has does not matter here.
+            scheduler.begin(RunLength(steps_per_epoch=1, **known))
+
+
+def run_length(trainer: lightning.Trainer, batches: float) -> RunLength:
+    """How long a run is.
+
+    Args:
+        trainer: The trainer with its callbacks.
+        batches: Batches of an epoch, of each process; may be infinite.
+    """
+    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
+    limits = [trainer.max_steps, *(each.max_steps for each in callbacks if isinstance(each, GracefulStop))]
+    accumulates = trainer.accumulate_grad_batches
+    varies = any(
+        isinstance(each, GradientAccumulationScheduler) and each.going_to_accumulate_grad_batches()
+        for each in callbacks
+    )
+    known = math.isfinite(batches) and not varies
+    return RunLength(
+        steps_per_epoch=math.ceil(batches / accumulates) if known else None,
+        epochs=None if trainer.max_epochs in (None, -1) else trainer.max_epochs,
+        steps=min((limit for limit in limits if limit > -1), default=None),
+    )
+
+
+class PlateauSchedule:
+    """A schedule that follows a metric, stepped by the Lightning module before a checkpoint is written.
+
+    Lightning steps it after that, so a resumed run would miss a step, and stops where the epoch had no validation. Here
+    it is stepped at the end of an epoch, or before the first batch after a step, and only if there is a value.
+
+    Args:
+        scheduler: The schedule.
+        monitor: Name of the logged value that it follows.
+        frequency: Step at every n-th epoch or optimizer step.
+        by_steps: Count optimizer steps instead of epochs.
+
+    Attributes:
+        done: Number of the epoch or optimizer step after which it was stepped last, from 1.
+    """
+
+    def __init__(
+        self,
+        scheduler: ReduceLROnPlateau | LearningRate,
+        monitor: str,
+        frequency: int = 1,
+        *,
+        by_steps: bool = False,
+    ) -> None:
+        self.scheduler = scheduler
+        self.monitor = monitor
+        self.frequency = frequency
+        self.by_steps = by_steps
+        self.done = 0
+
+    @classmethod
+    def take_over(cls, entry: dict[str, Any]) -> PlateauSchedule | None:
+        """Take the steps out of Lightning's hands, which then only saves and restores the schedule.
+
+        Args:
+            entry: What :func:`build_scheduler` gave; its ``frequency`` is changed. Lightning goes on to count the
+                steps of a :class:`LearningRate`.
+
+        Returns:
+            None if the schedule follows no metric.
+
+        Raises:
+            ConfigError: If it follows a metric that is not named.
+        """
+        scheduler = entry["scheduler"]
+        if isinstance(scheduler, LearningRate):
+            if scheduler.monitor is None:
+                return None
+            return cls(scheduler, scheduler.monitor, scheduler.monitor_frequency, by_steps=scheduler.monitor_by_steps)
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            return None
+        if not entry.get("monitor"):
+            raise ConfigError(
+                "training_module.lr_scheduler.monitor is not given",
+                "name the value that ReduceLROnPlateau follows: {scheduler: {...}, monitor: val0_epoch/weighted_sum}",
+            )
+        by_steps = entry.get("interval", "epoch") == "step"
+        own = cls(scheduler, str(entry["monitor"]), int(entry.get("frequency", 1)), by_steps=by_steps)
+        entry["frequency"] = sys.maxsize
+        return own
+
+    def after_epoch(self, values: Mapping[str, Any], number: int, validated: bool) -> None:
+        """Step at the end of an epoch, if it goes by epochs.
+
+        Args:
+            values: All logged values.
+            number: Number of epochs that are done.
+            validated: Whether there was a validation in this one.
+
+        Raises:
+            ConfigError: If the monitored value was never logged.
+        """
+        if not self.by_steps and (validated or not self._follows_validation):
+            self._step(values, number)
+
+    def after_step(self, values: Mapping[str, Any], number: int) -> None:
+        """Step after an optimizer step, if it goes by steps; before the first validation there is nothing to follow.
+
+        Args:
+            values: All logged values.
+            number: Number of optimizer steps that are done; the same number again does nothing.
+
+        Raises:
+            ConfigError: If the monitored value was never logged.
+        """
+        if self.by_steps and number > self.done and (self.monitor in values or not self._follows_validation):
+            self._step(values, number)
+
+    @property
+    def over(self) -> str | None:
+        """Why the training ends; None as long as it goes on."""
+        return self.scheduler.over if isinstance(self.scheduler, LearningRate) else None
+
+    @property
+    def _follows_validation(self) -> bool:
+        return self.monitor.startswith("val")
+
+    def _step(self, values: Mapping[str, Any], number: int) -> None:
+        if number % self.frequency:
+            return
+        if self.monitor not in values:
+            raise ConfigError(
+                f"training_module.lr_scheduler follows '{self.monitor}', which is not logged",
+                f"there are {', '.join(values)}",
+            )
+        follow = self.scheduler.follow if isinstance(self.scheduler, LearningRate) else self.scheduler.step
+        follow(values[self.monitor])
+        self.done = number
+
+
+def _nested(config: Mapping[str, Any], optimizer: Optimizer) -> Any:
+    arguments = dict(config) if isinstance(config, Mapping) else {}
+    children = arguments.pop("schedulers", None)
+    if children is None:
+        with naming(_SCHEDULER):
+            return instantiate(_SCHEDULER, arguments, optimizer)
+    check(f"{_SCHEDULER}.schedulers", children, Sequence[Mapping[str, Any]])
+    built = [_nested(child, optimizer) for child in children]
+    if any(isinstance(child, LearningRate) for child in built):
+        raise ConfigError(
+            f"{_SCHEDULER}.schedulers has a LearningRate, which is a whole schedule",
+            f"write its keys directly under {_SCHEDULER}",
+        )
+    if "ChainedScheduler" in str(arguments.get("_target_")):
+        return torch.optim.lr_scheduler.ChainedScheduler(built, optimizer=optimizer)
+    return instantiate(_SCHEDULER, arguments, optimizer, schedulers=built)

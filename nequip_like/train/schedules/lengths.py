@@ -1,0 +1,87 @@
+"""Lengths of schedules: in epochs or in optimizer steps; and the length of a run, by which one becomes the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nequip_like.arguments import Count, Positive, fits, shown
+from nequip_like.errors import ConfigError
+
+# A number of epochs, {epochs: ...} or {steps: ...}.
+Length = float | Mapping[str, Any]
+_ADVICE = "give a number of epochs, {epochs: 10} or {steps: 790}"
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is.
+
+    Args:
+        steps_per_epoch: Optimizer steps of an epoch; None if nobody can tell.
+        epochs: Largest number of epochs; None for no limit.
+        steps: Largest number of optimizer steps; None for no limit.
+    """
+
+    steps_per_epoch: int | None = None
+    epochs: int | None = None
+    steps: int | None = None
+
+    @property
+    def total(self) -> int | None:
+        """Optimizer steps of the whole run; None if it has no end."""
+        limits = [] if self.steps is None else [self.steps]
+        if self.epochs is not None and self.steps_per_epoch is not None:
+            limits.append(self.epochs * self.steps_per_epoch)
+        return min(limits, default=None)
+
+
+def check_length(name: str, length: Any) -> None:
+    """Refuse what is no length.
+
+    Args:
+        name: Name of the argument, for messages.
+        length: A number of epochs, ``{"epochs": ...}`` or ``{"steps": ...}``.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    unit, number = _parts(length)
+    if unit not in ("epochs", "steps") or not fits(number, Positive):
+        raise ConfigError(f"{name} is {shown(length)}", _ADVICE)
+    if unit == "steps" and not fits(number, Count):
+        raise ConfigError(f"{name} has {shown(number)} steps", "give a whole number, 1 or more")
+
+
+def in_epochs(length: Length) -> bool:
+    """Whether a length is given in epochs."""
+    return _parts(length)[0] == "epochs"
+
+
+def in_steps(name: str, length: Length, run: RunLength) -> int:
+    """A length in whole optimizer steps, the nearest number from 1 up.
+
+    Args:
+        name: Name of the argument, for messages.
+        length: The length, checked.
+        run: The run.
+
+    Raises:
+        ConfigError: If it is in epochs, and the epochs of the run have no fixed number of steps.
+    """
+    unit, number = _parts(length)
+    if unit == "steps":
+        return int(number)
+    if run.steps_per_epoch is None:
+        raise ConfigError(
+            f"{name} is given in epochs, but the run's epochs have no fixed number of steps",
+            f"give it in steps: {name}: {{steps: 1000}}",
+        )
+    return max(1, round(number * run.steps_per_epoch))
+
+
+def _parts(length: Any) -> tuple[str, Any]:
+    if isinstance(length, Mapping):
+        return next(iter(length.items())) if len(length) == 1 else ("", None)
+    return "epochs", length

@@ -1,0 +1,118 @@
+"""Names of schedules and warm-ups in a config, and the keys that each schedule takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nequip_like.errors import ConfigError, closest_hint
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys of a schedule.
+
+    Args:
+        required: Keys that have to be given.
+        optional: Keys that may be given.
+    """
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+SCHEDULES = {
+    "constant": Keys(),
+    "cosine": Keys(optional=("T_max", "min_lr")),
+    "cosine_restarts": Keys(required=("T_0",), optional=("T_mult", "min_lr")),
+    "exponential": Keys(required=("gamma",), optional=("step_size", "min_lr")),
+    "step": Keys(required=("gamma", "step_size"), optional=("min_lr",)),
+    "linear": Keys(optional=("T_max", "min_lr")),
+    "peak": Keys(required=("init_lr", "final_lr", "warmup_length", "transition_length")),
+    "plateau": Keys(
+        required=("monitor",),
+        optional=(
+            *("factor", "patience", "threshold", "smoothing_factor", "min_lr"),
+            *("monitor_interval", "monitor_frequency"),
+        ),
+    ),
+}
+WARMUPS = ("linear", "exponential", "untuned_linear", "untuned_exponential", "radam")
+TUNED_WARMUPS = ("linear", "exponential")  # those that need a warmup_length
+
+_OTHER_SCHEDULES = {
+    "none": "constant",
+    "cosine_annealing": "cosine",
+    "cosine_annealing_warm_restarts": "cosine_restarts",
+    "reduce_on_plateau": "plateau",
+    "linear_decay": "linear",
+}
+
+
+def schedule_name(name: str) -> str:
+    """The schedule that a name, in any case, stands for.
+
+    Raises:
+        ConfigError: If there is no such schedule.
+    """
+    written = _plain(name)
+    return _one_of("schedule", name, _OTHER_SCHEDULES.get(written, written), SCHEDULES)
+
+
+def warmup_name(name: str | None) -> str | None:
+    """The warm-up that a name, in any case, stands for; None for none.
+
+    Raises:
+        ConfigError: If there is no such warm-up.
+    """
+    if name is None or _plain(name) in ("none", "null"):
+        return None
+    return _one_of("warmup", name, _plain(name), WARMUPS)
+
+
+def check_keys(schedule: str, warmup: str | None, given: Mapping[str, Any]) -> None:
+    """Refuse keys that the schedule has no use for, and the lack of one that it needs.
+
+    Args:
+        schedule: Name of the schedule.
+        warmup: Name of the warm-up.
+        given: The keys that were given.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    keys = SCHEDULES[schedule]
+    required = keys.required
+    if schedule == "peak" and warmup is not None:
+        raise ConfigError(
+            f"warmup is '{warmup}', but the schedule 'peak' has a warm-up of its own, from init_lr",
+            "leave warmup out",
+        )
+    if warmup in TUNED_WARMUPS:
+        required = (*required, "warmup_length")
+    if missing := [key for key in required if key not in given]:
+        needs = f"warmup: {warmup}" if missing[0] == "warmup_length" and warmup else f"the schedule '{schedule}'"
+        raise ConfigError(f"{missing[0]} is not given, which {needs} needs", "give it")
+    known = (*required, *keys.optional)
+    if unused := [key for key in given if key not in known]:
+        if unused[0] == "warmup_length":
+            raise ConfigError(
+                f"warmup_length is given, but warmup is {'null' if warmup is None else repr(warmup)}",
+                f"take it out, or write warmup: {' or '.join(TUNED_WARMUPS)}",
+            )
+        raise ConfigError(
+            f"{unused[0]} is given, but the schedule '{schedule}' has no use for it",
+            f"it takes {', '.join(known)}" if known else "take it out",
+        )
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def _one_of(key: str, written: str, name: str, known: Collection[str]) -> str:
+    if name not in known:
+        hint = closest_hint(name, known)
+        raise ConfigError(f"{key} is '{written}'", f"{hint}there are {', '.join(known)}")
+    return name

@@ -1,0 +1,89 @@
+"""Schedules in closed form: the learning rate as a share of the optimizer's, after n = 0, 1, ... optimizer steps.
+
+Step t = n + 1 is taken with the value at n, so the first one with the value at 0. ``floor`` is the smallest learning
+rate as a share of the optimizer's.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(n: int, period: int, floor: float = 0.0) -> float:
+    """Half a cosine from 1 down to ``floor`` within ``period`` steps, and up again after it.
+
+    Args:
+        n: Number of steps done.
+        period: Steps on the way down.
+        floor: Smallest value.
+    """
+    return floor + 0.5 * (1.0 - floor) * (1.0 + math.cos(math.pi * n / period))
+
+
+def cosine_restarts(n: int, period: int, growth: int = 1, floor: float = 0.0) -> float:
+    """:func:`cosine` that jumps back to 1 at the end of each period.
+
+    Args:
+        n: Number of steps done.
+        period: Steps of the first period.
+        growth: Each period is so many times as long as the one before.
+        floor: Value that a period approaches.
+    """
+    if growth == 1:
+        n %= period
+    while n >= period:  # with a growth this is short: periods double at least
+        n -= period
+        period *= growth
+    return cosine(n, period, floor)
+
+
+def exponential(n: int, length: int, gamma: float, floor: float = 0.0) -> float:
+    """Multiplied by ``gamma`` every ``length`` steps, evenly: gamma^(n / length), at least ``floor``.
+
+    Args:
+        n: Number of steps done.
+        length: Steps for a factor of ``gamma``.
+        gamma: The factor.
+        floor: Smallest value.
+    """
+    return float(max(floor, gamma ** (n / length)))
+
+
+def step(n: int, length: int, gamma: float, floor: float = 0.0) -> float:
+    """Multiplied by ``gamma`` at once every ``length`` steps, at least ``floor``.
+
+    Args:
+        n: Number of steps done.
+        length: Steps with the same value.
+        gamma: The factor.
+        floor: Smallest value.
+    """
+    return float(max(floor, gamma ** (n // length)))
+
+
+def linear(n: int, length: int, end: float = 0.0) -> float:
+    """A straight line from 1 to ``end``, and ``end`` after it.
+
+    Args:
+        n: Number of steps done.
+        length: Steps on the way.
+        end: Last value.
+    """
+    return _between(1.0, end, n / length)
+
+
+def peak(n: int, rise: int, fall: int, start: float, end: float) -> float:
+    """A straight line from ``start`` up to 1, another down to ``end``, and ``end`` after it.
+
+    Args:
+        n: Number of steps done.
+        rise: Steps on the way up.
+        fall: Steps on the way down.
+        start: First value.
+        end: Last value.
+    """
+    return _between(start, 1.0, n / rise) if n < rise else _between(1.0, end, (n - rise) / fall)
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return end if share >= 1.0 else start + share * (end - start)

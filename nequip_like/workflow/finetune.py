@@ -1,0 +1,247 @@
+"""Fine-tuning: a run that begins with the weights of another model.
+
+The source decides what the model is: its architecture, cutoff, average number of neighbours, energy scales and shifts,
+and the species with their order. Before the first step the model is the source, to the last bit where the kernel is the
+same; with shifts that are refitted, it is the source plus one energy for each atom.
+
+A checkpoint of such a run holds all of this, so to go on from it the source is not needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from nequip_like.data import fields
+from nequip_like.data import reference_energies as rules
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.missing import has_label
+from nequip_like.data.reference_energies import ReferenceEnergies
+from nequip_like.data.species import species_of
+from nequip_like.errors import ConfigError, DataError, closest_hint
+from nequip_like.inference.checkpoint import load_checkpoint
+from nequip_like.inference.loading import load_any
+from nequip_like.inference.predictor import Predictor
+from nequip_like.model.finetuning import HEAD, MEAN, change_shifts, chosen_parameters, rebuilt, train_only
+from nequip_like.model.potential import Potential
+from nequip_like.nn.lora import adapt
+from nequip_like.workflow.finetune_model import FLAGS, check_model, model_section
+from nequip_like.workflow.finetune_settings import Settings, read_settings
+from nequip_like.workflow.resume import Resumption
+
+_TARGET = "nequip_like.model.FullNequIPGNNModel"
+
+
+@dataclass
+class FineTuning:
+    """A run that begins with another model.
+
+    Attributes:
+        settings: What the config says.
+        source: The model that it begins with; of a run that goes on, that of its checkpoint.
+        where: The file that it is from.
+        info: Plain values that are kept in checkpoints and in the model file: ``source`` and its ``sha256``, what
+            ``new_species`` begin as, and ``shift_changes``, what was added to energy shifts, eV.
+        resumed: Whether the run goes on from a checkpoint of its own.
+        refit: How the shifts were refitted, if they were now.
+        adapted: Number of weights with low-rank adaptation.
+    """
+
+    settings: Settings
+    source: Potential
+    where: str
+    info: dict[str, Any]
+    resumed: bool = False
+    refit: ReferenceEnergies | None = None
+    adapted: int = field(default=0)
+
+    def build(self, config: DictConfig, data: DataModule) -> Potential:
+        """The model before the first step, with what is not trained frozen.
+
+        The config then describes it, and replayed labels have moved with its shifts.
+
+        Args:
+            config: The config; its model and species are changed.
+            data: The data, prepared.
+
+        Raises:
+            ConfigError: If data, source and settings do not fit together.
+        """
+        if data.cutoff_radius < self.source.cutoff:
+            raise ConfigError(
+                f"data.cutoff_radius is {data.cutoff_radius}, but the model of {self.where} sees "
+                f"{self.source.cutoff} Angstrom far",
+                "leave it out, or give cutoff_radius once at the top level",
+            )
+        section, node = model_section(config)
+        changes = {"kernel": node.kernel} if "kernel" in node else {}
+        if self.resumed:
+            _check_no_new(data, self.source, self.where)
+            model = rebuilt(self.source, changes)
+        else:
+            changes |= {flag: True for flag in FLAGS if node.get(flag)}
+            model = self._begin(data, changes)
+        data.move_replay(self.info["shift_changes"])
+        self._choose_trained(model, int(config.seed))
+        _describe(config, section, model)
+        return model
+
+    def _begin(self, data: DataModule, changes: Mapping[str, Any]) -> Potential:
+        starts = _starts(self.settings.new_species, data.type_names[len(self.source.type_names) :], self)
+        refit = self.settings.shifts == "refit"
+        model = rebuilt(self.source, changes, starts, _new_shifts(list(starts), data.reference, refit))
+        self.info["new_species"] = {name: start or "mean" for name, start in starts.items()}
+        if refit:
+            self.refit = _shift_changes(model, data)
+            self.info["shift_changes"] = dict(self.refit.energies)
+            change_shifts(model, self.refit.energies)
+        return model
+
+    def _choose_trained(self, model: Potential, seed: int) -> None:
+        """Freeze what the settings do not name; what they do name has to exist."""
+        settings = self.settings
+        names = [name for name, _ in model.named_parameters()]
+        chosen = names if settings.lora is None else []
+        if settings.modules is not None:
+            chosen = chosen_parameters(model, settings.modules, "finetune.modules")
+        elif settings.freeze is not None:
+            chosen = [name for name in names if any(f".{part}." in name for part in HEAD)]
+        if settings.lora is not None:
+            adapted = adapt(model, settings.lora.rank, settings.lora.alpha, seed, but=chosen)
+            if not adapted:
+                raise ConfigError("finetune.modules names all linear layers, and finetune.lora none", "leave one out")
+            self.adapted = len(adapted)
+            chosen = [*chosen, *(name for name, _ in model.named_parameters() if ".lora_" in name)]
+        train_only(model, chosen)
+
+
+def begin(config: DictConfig, resumption: Resumption | None) -> FineTuning | None:
+    """Read the model that a run begins with; or, if the run goes on, that of its checkpoint.
+
+    The cutoff of the config becomes that of the model.
+
+    Args:
+        config: The composed config; its ``cutoff_radius`` is changed.
+        resumption: The checkpoint that the run goes on from, if it does.
+
+    Returns:
+        None if the run is no fine-tuning.
+
+    Raises:
+        ConfigError: If the config contradicts the model.
+        ModelFileError: If the model cannot be read.
+    """
+    section = config.get("finetune")
+    settings = read_settings(OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section)
+    if settings is None:
+        return None
+    if resumption is None:
+        source, card = load_any(settings.source)
+        where = Path(card["path"])
+        info = {"source": str(where.absolute()), "sha256": _digest(where), "new_species": {}, "shift_changes": {}}
+        tuning = FineTuning(settings, source, str(where), info)
+    else:
+        if "finetune" not in resumption.own:
+            raise ConfigError(
+                f"finetune.source is given, but {resumption.path} is no checkpoint of a fine-tuning run",
+                f"to begin with its weights write finetune.source={resumption.path}, and neither ckpt_path nor resume",
+            )
+        source, where = load_checkpoint(resumption.path)[0], resumption.path
+        tuning = FineTuning(settings, source, str(where), dict(resumption.own["finetune"]), resumed=True)
+    refit = settings.shifts == "refit"
+    check_model(config, source, tuning.where, any_shifts=refit, any_flags=not tuning.resumed)
+    if config.get("cutoff_radius") is not None:
+        config.cutoff_radius = source.cutoff
+    return tuning
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(config: DictConfig, section: str, model: Potential) -> None:
+    """Let the config say what the model is, so that its files and checkpoints tell."""
+    node = {"_target_": _TARGET, **model.config["arguments"]}
+    OmegaConf.update(config, section, node, merge=False)
+    if config.get("chemical_species") is not None:
+        config.chemical_species = list(model.type_names)
+
+
+# --- species
+
+
+def _starts(rule: str | Mapping[str, str], new: list[str], tuning: FineTuning) -> dict[str, str | None]:
+    """For each new species the one that it begins as."""
+    known, where = tuning.source.type_names, tuning.where
+    if isinstance(rule, Mapping):
+        _check_rule(rule, new, known, where)
+        starts: dict[str, str | None] = {name: rule[name] for name in new if name in rule}
+    else:
+        starts = dict.fromkeys(new, MEAN) if rule == "mean" else {}
+    if missing := [name for name in new if name not in starts]:
+        raise ConfigError(
+            f"the training data have {', '.join(missing)}, which the model of {where} does not know",
+            f"say what it begins as: finetune.new_species={{{missing[0]}: X}} with X one of {', '.join(known)}, or "
+            "finetune.new_species=mean",
+        )
+    return starts
+
+
+def _check_rule(rule: Mapping[str, str], new: list[str], known: list[str], where: str) -> None:
+    for name, start in rule.items():
+        if name in known:
+            raise ConfigError(f"finetune.new_species names {name}, which {where} has already", "leave it out")
+        if start not in known:
+            raise ConfigError(
+                f"finetune.new_species.{name} is '{start}', which is no species of {where}",
+                f"{closest_hint(start, known)}its species are {', '.join(known)}",
+            )
+        if name not in new:
+            raise ConfigError(f"finetune.new_species names {name}, which no training frame has", "leave it out")
+
+
+def _check_no_new(data: DataModule, source: Potential, where: str) -> None:
+    if new := data.type_names[len(source.type_names) :]:
+        raise ConfigError(
+            f"the training data have {', '.join(new)}, which {where} does not know",
+            "go on with the data of the run, or begin another: finetune.source without ckpt_path and resume",
+        )
+
+
+# --- shifts
+
+
+def _new_shifts(new: list[str], reference: ReferenceEnergies | None, refit: bool) -> dict[str, float]:
+    """Energy shift of each new species: its reference energy in the new data."""
+    energies = {} if reference is None else reference.energies
+    missing = [name for name in new if name not in energies]
+    if missing and not refit:
+        raise ConfigError(
+            f"there is no reference energy of {', '.join(missing)}, which is to be its energy shift",
+            "give data.reference_energies, or write finetune.shifts=refit",
+        )
+    return {name: energies.get(name, 0.0) for name in new}
+
+
+def _shift_changes(model: Potential, data: DataModule) -> ReferenceEnergies:
+    """What to add to the shifts, so that labels and model agree best: least squares of energies per atom.
+
+    Species that the data lack keep their shift. Where compositions do not tell species apart, all change by the mean.
+    """
+    frames = [frame for frame in data.train_set.frames if has_label(frame, fields.TOTAL_ENERGY)]
+    if not frames:
+        raise ConfigError("finetune.shifts is refit, but no training frame has an energy", "write finetune.shifts=keep")
+    rest = []
+    for frame, prediction in zip(frames, Predictor(model).predict(frames), strict=True):
+        rest.append({**frame, fields.TOTAL_ENERGY: frame[fields.TOTAL_ENERGY] - prediction[fields.TOTAL_ENERGY]})
+    seen = species_of(frames)
+    try:
+        return rules.fit_least_squares(rest, [name for name in model.type_names if name in seen])
+    except DataError as error:
+        return rules.from_mean(rest, [name for name in model.type_names if name in seen], f"because {error.message}")

@@ -1,0 +1,194 @@
+"""Learning rate and loss weights of a run before it begins: data are read as the run would, nothing is trained."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lightning
+from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from nequip_like.errors import ConfigError
+from nequip_like.report.schedule_plot import SchedulePreview, plot_schedule
+from nequip_like.train.metrics_manager import MetricsManager
+from nequip_like.train.module import NequIPLightningModule
+from nequip_like.train.schedulers import run_length
+from nequip_like.train.schedules.learning_rate import LearningRate
+from nequip_like.train.schedules.lengths import RunLength
+from nequip_like.workflow import setup
+from nequip_like.workflow.resolvers import register_resolvers
+
+_POINTS = 3000  # more than an image has columns
+
+
+@runtime_checkable
+class KnownBeforehand(Protocol):
+    """A callback that sets the coefficients of the loss, and can tell them beforehand."""
+
+    def coefficients_at(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float] | None:
+        """The coefficients, as they are logged; None if they depend on the training."""
+        ...
+
+
+def draw_schedule(config: DictConfig, png: str | Path) -> SchedulePreview:
+    """Draw the learning rate and the loss weights of a run over its optimizer steps.
+
+    Args:
+        config: The composed config, checked.
+        png: The image to write.
+
+    Returns:
+        What was drawn.
+
+    Raises:
+        ConfigError: If the run has no end, or its epochs no fixed number of steps.
+        DataError: If the data cannot be used.
+        OutputError: If the image cannot be written.
+    """
+    try:
+        found = preview(config)
+    finally:
+        register_resolvers()  # forgets the statistics of this run
+    plot_schedule(found, png)
+    return found
+
+
+def preview(config: DictConfig) -> SchedulePreview:
+    """Learning rates and loss weights of a run, at its steps or at some thousand of them.
+
+    Args:
+        config: The composed config, checked.
+
+    Raises:
+        ConfigError: If the run has no end, or its epochs no fixed number of steps.
+        DataError: If the data cannot be used.
+    """
+    register_resolvers()
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
+    config.logger, config.output_dir = None, "."  # nothing is written there
+    data = setup.build_data(config)
+    module = setup.build_module(config, data, {})
+    trainer = setup.build_trainer(config)
+    _tell_processes(trainer)
+    data.trainer = trainer
+    batches = _limited(len(data.train_dataloader()), trainer.limit_train_batches)
+    run = run_length(trainer, batches)
+    if not run.total or run.steps_per_epoch is None:
+        raise ConfigError(
+            "the run has no end to draw to, no step, or epochs of different lengths",
+            "give trainer.max_epochs, and trainer.accumulate_grad_batches without a callback that changes it",
+        )
+    steps = _sampled(run.total)
+    rates, notes = _rates(module, run, batches, trainer.accumulate_grad_batches, steps)
+    weights, more = _weights(module, trainer, run, steps)
+    return SchedulePreview(steps, run.steps_per_epoch, rates, weights, [*notes, *more])
+
+
+def _tell_processes(trainer: lightning.Trainer) -> None:
+    """Let the trainer know how many processes there will be; it learns that when it starts them."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is not None:
+        environment.set_world_size(trainer.num_devices * trainer.num_nodes)
+
+
+def _limited(batches: int, limit: float) -> int:
+    """Batches of an epoch; a limit is a number of them, or a share."""
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def _sampled(total: int) -> list[int]:
+    if total <= _POINTS:
+        return list(range(total))
+    return sorted({round(i * (total - 1) / (_POINTS - 1)) for i in range(_POINTS)})
+
+
+# --- learning rates
+
+
+def _rates(
+    module: NequIPLightningModule, run: RunLength, batches: int, accumulates: int, steps: Sequence[int]
+) -> tuple[dict[str, list[float]], list[str]]:
+    found = module.configure_optimizers()
+    optimizer: Optimizer = found["optimizer"] if isinstance(found, Mapping) else found
+    entry: Mapping[str, Any] = found.get("lr_scheduler", {}) if isinstance(found, Mapping) else {}
+    scheduler = entry.get("scheduler")
+    notes = []
+    if isinstance(scheduler, ReduceLROnPlateau) or (isinstance(scheduler, LearningRate) and scheduler.monitor):
+        monitor = scheduler.monitor if isinstance(scheduler, LearningRate) else entry["monitor"]
+        notes.append(f"the learning rate is lowered as {monitor} tells, which is not shown")
+    if isinstance(scheduler, LearningRate):
+        scheduler.begin(run)
+        values = [scheduler.rates_at(n) for n in steps]
+    elif scheduler is None or isinstance(scheduler, ReduceLROnPlateau):
+        values = [_present(optimizer) for _ in steps]
+    else:
+        all_values = _stepped(scheduler, optimizer, entry, batches, accumulates)
+        wanted = set(steps)
+        values = [rates for n, rates in zip(range(steps[-1] + 1), all_values, strict=False) if n in wanted]
+    return _by_group(optimizer, list(zip(*values, strict=True))), notes
+
+
+def _present(optimizer: Optimizer) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def _stepped(
+    scheduler: LRScheduler, optimizer: Optimizer, entry: Mapping[str, Any], batches: int, accumulates: int
+) -> Iterator[list[float]]:
+    """Learning rates of each step under a scheduler of torch, stepped when Lightning steps it."""
+    frequency, by_steps = int(entry.get("frequency", 1)), entry.get("interval", "epoch") == "step"
+    epoch = 0
+    while True:
+        for batch in [*range(accumulates, batches, accumulates), batches]:
+            yield _present(optimizer)
+            number = batch if by_steps else epoch + 1
+            if number % frequency == 0 and (by_steps or batch == batches):
+                with warnings.catch_warnings():
+                    # There is no training, so no step of the optimizer comes before.
+                    warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler.step\(\)` before")
+                    scheduler.step()
+        epoch += 1
+
+
+def _by_group(optimizer: Optimizer, columns: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """Curves by the names of their groups; groups with the same curve share it."""
+    names: dict[tuple[float, ...], list[str]] = {}
+    for i, (group, column) in enumerate(zip(optimizer.param_groups, columns, strict=True)):
+        names.setdefault(tuple(column), []).append(str(group.get("name", f"group {i + 1}")))
+    if len(names) == 1:
+        return {"": list(next(iter(names)))}
+    return {", ".join(named): list(column) for column, named in names.items()}
+
+
+# --- loss weights
+
+
+def _weights(
+    module: NequIPLightningModule, trainer: lightning.Trainer, run: RunLength, steps: Sequence[int]
+) -> tuple[dict[str, list[float]], list[str]]:
+    loss = module.loss
+    if loss is None or run.steps_per_epoch is None:
+        return {}, []
+    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
+    setters = [callback for callback in callbacks if isinstance(callback, KnownBeforehand)]
+    names = " and ".join(type(setter).__name__ for setter in setters)
+    if len(setters) > 1:
+        return {}, [f"loss weights, which {names} change one after the other, are not shown"]
+    curves: dict[str, list[float]] = {name: [] for name, coeff in loss.coeffs.items() if coeff is not None}
+    unknown = False
+    for i, step in enumerate(steps):
+        present: Mapping[str, float | None] = loss.coeffs
+        for setter in setters:
+            told = setter.coefficients_at(step // run.steps_per_epoch, step, loss)
+            unknown = unknown or told is None
+            present = present if told is None else told
+        for name in curves.keys() | present.keys():
+            curve = curves.setdefault(name, [0.0] * i)
+            curve.append(present.get(name) or 0.0)
+    drawn = {name: curve for name, curve in curves.items() if any(curve)}
+    return drawn, [f"loss weights that {names} finds while it trains are not shown"] if unknown else []
