@@ -42,9 +42,9 @@ def activation(name: str | None) -> Activation | None:
         raise ConfigError(f"unknown activation '{name}'", f"use one of {', '.join(_ACTIVATIONS)}") from None
 
 
-# Factors that give the activation of a unit normal the second moment 1, as e3nn.math.normalize2mom estimates them from a
-# million random numbers of a fixed seed: its values, so that weights of models made with e3nn mean the same here. Drawing
-# them would take 3 % of a start, and would change all models with torch's random numbers.
+# Factors that give the activation of a unit normal the second moment 1, as e3nn.math.normalize2mom estimates them from
+# a million random numbers of a fixed seed: its values, so that weights of models made with e3nn mean the same here.
+# Drawing them would take 3 % of a start, and would change all models with torch's random numbers.
 _MOMENT_SCALES = {
     "silu": 1.6791767923989418,
     "mish": 1.4891609082630328,
