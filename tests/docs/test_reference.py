@@ -191,4 +191,5 @@ def test_index_lists_the_pages():
         "metrics",
         "resuming",
         "statistics",
+        "training",
     }
