@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from nequip_like.arguments import Count, Range, annotations_of, check, shown
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError
-from nequip_like.inference.loading import load_any
 from nequip_like.model.potential import Potential
 from nequip_like.nn.pair_potential import ZBL
 from nequip_like.train.checkpoints import RunName
@@ -25,7 +24,7 @@ from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.optimizers import GROUP_KEYS
 from nequip_like.workflow import setup, trust
-from nequip_like.workflow.finetune_model import check_model
+from nequip_like.workflow.finetune_model import check_model, read_source
 from nequip_like.workflow.finetune_settings import read_settings
 from nequip_like.workflow.limits import limits_of
 from nequip_like.workflow.parts_check import Parts, check_parts
@@ -138,7 +137,7 @@ def _check_finetune(config: DictConfig, values: Mapping[str, Any]) -> None:
     """The model to begin with is there, and the config does not contradict it; a run that goes on does not need it."""
     settings = read_settings(values.get("finetune"))
     if settings is not None and values.get("ckpt_path") is None and values.get("resume") is None:
-        source, card = load_any(settings.source)
+        source, card = read_source(settings.source)
         check_model(config, source, card["path"], any_shifts=settings.shifts == "refit")
 
 

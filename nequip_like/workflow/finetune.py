@@ -25,12 +25,11 @@ from nequip_like.data.reference_energies import ReferenceEnergies
 from nequip_like.data.species import species_of
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.inference.checkpoint import load_checkpoint
-from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.finetuning import HEAD, MEAN, change_shifts, chosen_parameters, rebuilt, train_only
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import adapt
-from nequip_like.workflow.finetune_model import FLAGS, check_model, model_section
+from nequip_like.workflow.finetune_model import FLAGS, check_model, model_section, read_source
 from nequip_like.workflow.finetune_settings import Settings, read_settings
 from nequip_like.workflow.resume import Resumption
 
@@ -141,7 +140,7 @@ def begin(config: DictConfig, resumption: Resumption | None) -> FineTuning | Non
     if settings is None:
         return None
     if resumption is None:
-        source, card = load_any(settings.source)
+        source, card = read_source(settings.source)
         where = Path(card["path"])
         info = {"source": str(where.absolute()), "sha256": _digest(where), "new_species": {}, "shift_changes": {}}
         tuning = FineTuning(settings, source, str(where), info)

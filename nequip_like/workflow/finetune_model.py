@@ -10,7 +10,8 @@ from typing import Any
 from e3nn.o3 import Irreps
 from omegaconf import DictConfig, OmegaConf
 
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.inference.loading import load_any
 from nequip_like.model.builders import preset_arguments
 from nequip_like.model.potential import Potential
 from nequip_like.workflow.parts_check import is_known
@@ -28,6 +29,21 @@ def model_section(config: DictConfig) -> tuple[str, DictConfig]:
     """Key and node of what describes the model."""
     key = "model" if config.get("model") is not None else "training_module.model"
     return key, OmegaConf.select(config, key)
+
+
+def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
+    """The model that a run begins with, and its card.
+
+    Args:
+        path: ``finetune.source``: a model file, a checkpoint or a run folder.
+
+    Raises:
+        ConfigError: If it is not there or cannot be read.
+    """
+    try:
+        return load_any(path)
+    except ModelFileError as error:
+        raise ConfigError(f"finetune.source: {error.message}", error.advice) from error
 
 
 def check_model(config: DictConfig, source: Potential, where: str, *, any_shifts: bool, any_flags: bool = True) -> None:

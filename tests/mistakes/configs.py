@@ -772,7 +772,7 @@ CONFIG_MISTAKES: list[Mistake] = [
     _typed(
         "Fine-tuning: a source that is not there",
         "finetune.source=modle.safetensors",
-        "no such file or folder: {folder}/modle.safetensors",
+        "finetune.source: no such file or folder: {folder}/modle.safetensors",
         "give a model file, a checkpoint or a run folder",
     ),
     _typed(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.errors import ConfigError
 from nequip_like.inference import model_file
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import differences, history, last
@@ -113,7 +113,7 @@ def test_the_check(tune: Any, compose: Any, tmp_path: Path) -> None:
     from nequip_like.workflow.plan import plan
 
     assert plan(check_config(tune()))["model"].endswith("source.safetensors, fine-tuned")
-    with pytest.raises(ModelFileError, match=r"no such file or folder: .*nowhere"):
+    with pytest.raises(ConfigError, match=r"finetune.source: no such file or folder: .*nowhere"):
         check_config(compose("finetune.source=nowhere"))
     check_config(compose("finetune.source=nowhere", "resume=auto"))
     with pytest.raises(ConfigError, match=r"model.num_layers is 3, but the model of .* has 2"):
