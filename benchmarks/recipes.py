@@ -5,7 +5,7 @@
 --data is a folder with train_300K.xyz and iso_atoms.xyz of 3BPA. Both recipes (recipes/*.yaml) train the same model on
 the same frames; for each seed they run in turn, as ``nequip-train`` does. ``forces_rmse`` is in meV/Angstrom,
 ``energy_rmse`` in meV/atom, both of the frames held out; ``seconds`` is the time of the whole command, start and test
-included. The recommended recipe has to be no slower: its number of epochs is chosen so.
+included.
 """
 
 from __future__ import annotations

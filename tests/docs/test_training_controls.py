@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROWS = [line for line in (ROOT / "docs/reference/training.md").read_text().splitlines() if line.startswith("| ")]
+PAGE = (ROOT / "docs/reference/training.md").read_text()
+ROWS = [line for line in PAGE.partition("## Losses and their weights")[2].splitlines() if line.startswith("| ")]
 XEQUINET = """
     run_name resume ckpt_file finetune_modules lossfn losses_weight optimizer optimizer_kwargs max_lr min_lr
     warmup_scheduler warmup_epochs lr_scheduler lr_scheduler_kwargs early_stoppings early_stopping_mode ema_decay
