@@ -99,6 +99,8 @@ class ArgumentsOf:
 Count = Annotated[int, Range(low=1)]
 NotNegative = Annotated[int, Range(low=0)]
 Positive = Annotated[float, Range(low=0, low_open=True, high_open=True)]
+FromZero = Annotated[float, Range(low=0, high_open=True)]
+Decay = Annotated[float, Range(low=0, high=1, high_open=True)]  # from 0 on, below 1
 
 _WORDS: dict[Any, str] = {
     int: "a whole number",

@@ -8,10 +8,10 @@ from typing import Any, Literal, cast
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from nequip_like.arguments import Count, NotNegative, check
+from nequip_like.arguments import Count, Decay, NotNegative, check
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY
 from nequip_like.model.potential import Potential
-from nequip_like.train.averaging import Decay, averaged_copy, mean_copy
+from nequip_like.train.averaging import averaged_copy, mean_copy
 from nequip_like.train.guarded import Evaluation, evaluations
 from nequip_like.train.module import NequIPLightningModule, metrics_of
 from nequip_like.train.resume_points import epoch_ends_next

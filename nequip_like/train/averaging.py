@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from nequip_like.arguments import NotNegative, Range, check
+from nequip_like.arguments import Decay, NotNegative, check
 from nequip_like.errors import ConfigError
-
-Decay = Annotated[float, Range(low=0, high=1, high_open=True)]
 
 
 def averaged_copy(

@@ -1,16 +1,11 @@
-"""What the optimizers of this package have in common: the evaluation of a closure, and ranges of their numbers."""
+"""What the optimizers of this package have in common: the evaluation of a closure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-
-from nequip_like.arguments import Range
-
-FromZero = Annotated[float, Range(low=0, high_open=True)]
-Decay = Annotated[float, Range(low=0, high=1, high_open=True)]
 
 
 def evaluated(closure: Callable[[], Any] | None) -> Any:

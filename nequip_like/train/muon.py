@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nequip_like.arguments import Count, Positive, checked
-from nequip_like.train.closure import Decay, FromZero, evaluated
+from nequip_like.arguments import Count, Decay, FromZero, Positive, checked
+from nequip_like.train.closure import evaluated
 
 IS_MATRIX = "muon"  # key of a group: whether Muon updates it
 

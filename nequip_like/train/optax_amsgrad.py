@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nequip_like.arguments import Positive, checked
-from nequip_like.train.closure import Decay, FromZero, evaluated
+from nequip_like.arguments import Decay, FromZero, Positive, checked
+from nequip_like.train.closure import evaluated
 
 
 class OptaxAMSGrad(Optimizer):

@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from nequip_like.arguments import Positive, check
+from nequip_like.arguments import FromZero, Positive, check
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.instantiate import instantiate
 from nequip_like.model.finetuning import chosen_parameters
 from nequip_like.nn.scale_shift import PerTypeScaleShift
-from nequip_like.train.closure import FromZero
 from nequip_like.train.muon import IS_MATRIX, is_hidden_matrix
 
 _KEY = "training_module.optimizer.param_groups"

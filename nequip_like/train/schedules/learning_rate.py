@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from nequip_like.arguments import Count, NotNegative, Range, checked
+from nequip_like.arguments import Count, Decay, NotNegative, Range, checked
 from nequip_like.errors import ConfigError
 from nequip_like.train.schedules import shapes, warmup
 from nequip_like.train.schedules.lengths import Length, RunLength, check_length, in_epochs, in_steps
@@ -88,8 +88,8 @@ class LearningRate(LRScheduler):
         monitor_frequency: Count | None = None,
         factor: _Below1 = None,
         patience: NotNegative | None = None,
-        threshold: Annotated[float, Range(low=0, high=1, high_open=True)] | None = None,
-        smoothing_factor: Annotated[float, Range(low=0, high=1, high_open=True)] | None = None,
+        threshold: Decay | None = None,
+        smoothing_factor: Decay | None = None,
     ) -> None:
         given = {
             name: value
