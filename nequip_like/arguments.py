@@ -238,6 +238,21 @@ def check(name: str, value: Any, annotation: Any) -> None:
         raise ConfigError(f"{name} is {shown(value)}", f"{hint}give {in_words(annotation)}")
 
 
+def check_key(where: str, key: Any, known: Collection[str]) -> None:
+    """Refuse a key that a section does not have.
+
+    Args:
+        where: Key of the section, for messages.
+        key: The key.
+        known: The keys that there are.
+
+    Raises:
+        ConfigError: If it is none of them.
+    """
+    if key not in known:
+        raise ConfigError(f"{where}: unknown key '{key}'", f"{closest_hint(key, known)}known are {', '.join(known)}")
+
+
 def shown(value: Any) -> str:
     """A value as a config would write it."""
     if isinstance(value, bool):

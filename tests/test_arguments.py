@@ -20,6 +20,7 @@ from nequip_like.arguments import (
     Range,
     annotations_of,
     check,
+    check_key,
     checked,
     fits,
     in_words,
@@ -126,3 +127,13 @@ def test_annotations_that_cannot_be_understood_are_any():
 
     assert annotations_of(function) == {"a": int, "b": Any, "c": Count, "return": type(None)}
     assert ArgumentsOf("layers").but == ()
+
+
+def test_keys_of_a_section():
+    check_key("data.replay", "weight", ("fraction", "weight"))
+    with pytest.raises(ConfigError, match=r"^data.replay: unknown key 'wieght'") as error:
+        check_key("data.replay", "wieght", ("fraction", "weight"))
+    assert error.value.advice == "did you mean 'weight'? known are fraction, weight"
+    with pytest.raises(ConfigError) as error:
+        check_key("finetune", 3, {"source": str})
+    assert (error.value.message, error.value.advice) == ("finetune: unknown key '3'", "known are source")

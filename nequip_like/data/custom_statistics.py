@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nequip_like.arguments import check_key
 from nequip_like.data import fields as table
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import edge_vectors
@@ -114,10 +115,7 @@ def custom_statistics(dataset: GraphDataset, definitions: Sequence[Mapping[str, 
 def _read(definition: Mapping[str, Any]) -> Statistic:
     known = [entry.name for entry in fields(Statistic)]
     for key in definition:
-        if key not in known:
-            raise ConfigError(
-                f"data.statistics: unknown key '{key}'", f"{closest_hint(key, known)}known are {', '.join(known)}"
-            )
+        check_key("data.statistics", key, known)
     if missing := [key for key in ("name", "field", "metric") if key not in definition]:
         raise ConfigError(f"data.statistics: an entry has no {missing[0]}", "give name, field and metric")
     return Statistic(**definition)

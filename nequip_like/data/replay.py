@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import torch
 from torch.utils.data import Dataset
 
-from nequip_like.arguments import Positive, Range, check
+from nequip_like.arguments import Positive, Range, check, check_key
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.missing import fill_missing_labels
 from nequip_like.data.samplers import FrameBatchSampler, generator_of_epoch
 from nequip_like.data.sources import FileSource, file_source
-from nequip_like.errors import ConfigError, DataError, closest_hint
+from nequip_like.errors import ConfigError, DataError
 
 _FILE_KEYS = ("file", "path", "index", "key_mapping", "units")
 _LIMITS = {"fraction": Annotated[float, Range(low=0, high=1, low_open=True, high_open=True)], "weight": Positive}
@@ -57,10 +57,7 @@ class Replay:
             raise ConfigError(f"data.replay is {entry!r}", "write data.replay: {file: old.xyz, fraction: 0.1}")
         known = (*_FILE_KEYS, *_LIMITS)
         for key in entry:
-            if key not in known:
-                raise ConfigError(
-                    f"data.replay: unknown key '{key}'", f"{closest_hint(key, known)}known are {', '.join(known)}"
-                )
+            check_key("data.replay", key, known)
         if "fraction" not in entry:
             raise ConfigError("data.replay has no 'fraction'", "give the part of each epoch that is drawn from it: 0.1")
         for key, annotation in _LIMITS.items():

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nequip_like.arguments import check_key
 from nequip_like.data.readers import Index, Reading, read
-from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.errors import ConfigError
 
 _KEYS = ("file", "path", "index", "key_mapping", "units")
 
@@ -55,9 +56,7 @@ def file_source(
         return FileSource([entry], ":", key_mapping, units)
     if isinstance(entry, Mapping):
         for key in entry:
-            if key not in _KEYS:
-                hint = closest_hint(key, _KEYS)
-                raise ConfigError(f"data.{where}: unknown key '{key}'", f"{hint}known are {', '.join(_KEYS)}")
+            check_key(f"data.{where}", key, _KEYS)
         if ("file" in entry) == ("path" in entry):
             raise ConfigError(f"data.{where} needs its file, once", f"write {where}: {{file: name.xyz}}")
         inner = file_source(entry.get("file", entry.get("path")), where, None, None)

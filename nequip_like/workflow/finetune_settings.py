@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from nequip_like.arguments import Count, Form, Positive, check
+from nequip_like.arguments import Count, Form, Positive, check, check_key
 from nequip_like.data.species import checked_species
-from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.errors import ConfigError
 
 _Pattern = Annotated[str, Form(r"\S+", "a part of a parameter's name")]
 _KINDS: dict[str, Any] = {
@@ -70,10 +70,7 @@ def read_settings(section: Any) -> Settings | None:
     if not isinstance(section, Mapping):
         raise ConfigError(f"finetune is {section!r}", "write finetune.source=model.safetensors")
     for key, value in section.items():
-        if key not in _KINDS:
-            raise ConfigError(
-                f"finetune: unknown key '{key}'", f"{closest_hint(key, _KINDS)}known are {', '.join(_KINDS)}"
-            )
+        check_key("finetune", key, _KINDS)
         check(f"finetune.{key}", value, _KINDS[key])
     if section.get("source") is None:
         for key, default in _DEFAULTS.items():
@@ -104,10 +101,7 @@ def _lora(section: Mapping[str, Any] | None) -> Lora | None:
     if section is None:
         return None
     for key, value in section.items():
-        if key not in _LORA:
-            raise ConfigError(
-                f"finetune.lora: unknown key '{key}'", f"{closest_hint(key, _LORA)}known are {', '.join(_LORA)}"
-            )
+        check_key("finetune.lora", key, _LORA)
         check(f"finetune.lora.{key}", value, _LORA[key])
     if "rank" not in section:
         raise ConfigError("finetune.lora has no 'rank'", "for example finetune.lora={rank: 8}")
