@@ -126,7 +126,7 @@ def inspect(dataset: GraphDataset) -> Inspection:
         periodic=int(periodic.sum()),
         volume=_limits(facts.volume[periodic]),
         duplicates=len(repeated),
-        weights=any(name in frames[0] for name in (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)),
+        weights=any(name in frames[0] for name in fields.WEIGHTS),
         warnings=list(dataset.notes),
     )
     result.warnings += _of_labels(dataset, repeated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,11 +16,13 @@ from ase import Atoms
 from nequip_like.data.fields import Graph
 from nequip_like.data.formats import read_atoms
 from nequip_like.data.frame_keys import frame_key
-from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve, unread_names
+from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve
+from nequip_like.data.label_weights import LeftOut, equal_weights
 from nequip_like.data.labels import read_labels
 from nequip_like.data.missing import fill_missing_labels
 from nequip_like.data.structures import check_extent, graph_from_atoms
 from nequip_like.data.units import Units
+from nequip_like.data.unread_names import Kind, add_kinds, unread_names
 from nequip_like.errors import DataError
 
 Source = str | Path | Sequence[str | Path]
@@ -96,6 +99,7 @@ def read(
     mapping = checked_mapping(key_mapping)
     reading = Reading(units=Units.declared(units))
     names: list[FrameNames] = []
+    kinds: dict[str, Kind] = {}
     for path in expand(source):
         reading.files.append(path.absolute())
         frames, notes = read_atoms(path)
@@ -108,23 +112,25 @@ def read(
         for label, name in chosen.items():
             if name not in (known := reading.label_names.setdefault(label, [])):
                 known.append(name)
-        without_volume = 0
+        left_out: Counter[LeftOut] = Counter()
         for (number, atoms), (graph_values, node_values) in zip(numbered, values, strict=True):
             where = f"{path} frame {number}"
             graph = graph_from_atoms(
                 atoms, frame_index=len(reading.frames), where=where, length=reading.units.factor("pos")
             )
             check_extent(graph, where)
-            labels, dropped = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
-            without_volume += dropped
+            labels, without = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
+            left_out.update(without)
+            add_kinds(kinds, graph_values, node_values)
             reading.frames.append(graph | labels)
             reading.origins.append(where)
-        if without_volume:
-            reading.notes.append(f"{path}: stress of {without_volume} frames left out, they are not periodic")
+        for (label, reason), count in left_out.items():
+            reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
     source_name = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
     check_declared_names(source_name, names, mapping)
-    reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names))
+    reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names, kinds))
     reading.frames = fill_missing_labels(reading.frames)
+    reading.notes.extend(f"{source_name}: {note}" for note in equal_weights(reading.frames, reading.label_names))
     return reading
 
 

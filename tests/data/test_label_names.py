@@ -1,6 +1,7 @@
 import pytest
 
-from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve, unread_names
+from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve
+from nequip_like.data.unread_names import unread_names
 from nequip_like.errors import ConfigError, DataError
 
 
