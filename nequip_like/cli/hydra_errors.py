@@ -39,10 +39,7 @@ def translated(
     if isinstance(error, MissingConfigException):
         return _missing(error, list(configs))
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"cannot read '{error.override}': {_reason(error)}",
-            "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
-        )
+        return _unreadable(error)
     if isinstance(error, ConfigCompositionException):
         return _composition(error, whole, list(groups))
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
@@ -63,6 +60,26 @@ def yaml_error(error: YAMLError, file: str | Path | None = None) -> ConfigError:
     else:
         advice = "see this line and the one before: brackets, quotes, indentation, a space after each colon"
     return ConfigError(f"{mark.name or file}, line {mark.line + 1}: {problem}", advice)
+
+
+def _unreadable(error: OverrideParseException) -> ConfigError:
+    """An override that is none: often the shell has split it, or eaten its brackets."""
+    override = str(error.override)
+    key, _, value = override.partition("=")
+    if any(value.count(opened) > value.count(closed) for opened, closed in ("{}", "[]", "()")):
+        return ConfigError(
+            f"'{override}' ends before its bracket does: the shell splits what has spaces",
+            f"put quotes around the whole: '{override} ...}}'" if "{" in value else f"put quotes around the whole: '{key}=[a, b]'",
+        )
+    if any(value.count(closed) > value.count(opened) for opened, closed in ("{}", "[]", "()")) or "=" not in override:
+        return ConfigError(
+            f"cannot read '{override}': it is no key=value",
+            "if it is the rest of what has spaces, put quotes around the whole: 'key={a: b, c: d}'",
+        )
+    return ConfigError(
+        f"cannot read '{override}': {_reason(error)}",
+        "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
+    )
 
 
 def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:

@@ -6,6 +6,7 @@ never guesses between two names.
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,15 @@ _WEIGHED = {
     fields.STRESS: ("stress",),
     fields.VIRIAL: ("virials", "virial"),
 }
+PARTS = {  # of names that were most likely meant for a label
+    "forc": fields.FORCES,
+    "gradient": fields.FORCES,
+    "virial": fields.VIRIAL,
+    "stress": fields.STRESS,
+    "energ": fields.TOTAL_ENERGY,
+}
+WEIGHT = re.compile(r"(?:^|_)[efsv]?weights?(?:_|$)|^w_(?:energ|forc|stress|virial)")
+_UNCERTAINTY = re.compile(r"(?:^|_)(?:sigma|mask)(?:_|$)")
 WELL_KNOWN: dict[str, str] = {
     prefix + stem: label for label, stems in _STEMS.items() for stem in stems for prefix in _PREFIXES
 } | {
@@ -168,3 +178,22 @@ def mapping_line(key_mapping: Mapping[str, str]) -> str:
 def plain(name: str) -> str:
     """A name as it is compared: in small letters, with ``_`` for ``-``."""
     return name.lower().replace("-", "_")
+
+
+def is_weight(name: str) -> bool:
+    """Whether a name is that of a weight, a sigma or a mask."""
+    return bool(WEIGHT.search(plain(name)) or _UNCERTAINTY.search(plain(name)))
+
+
+def looks_like(name: str) -> str | None:
+    """The label that a name is most likely meant for."""
+    simple = plain(name)
+    if simple == FREE_ENERGY or (is_weight(name) and simple not in WELL_KNOWN):
+        return None
+    if simple in WELL_KNOWN:
+        return WELL_KNOWN[simple] if WELL_KNOWN[simple] in fields.LABELS else None
+    for part, label in PARTS.items():
+        if part in simple:
+            return label
+    close = difflib.get_close_matches(simple, WELL_KNOWN, n=1, cutoff=0.8)
+    return WELL_KNOWN[close[0]] if close and WELL_KNOWN[close[0]] in fields.LABELS else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -10,17 +9,20 @@ from typing import Any, Literal
 import numpy as np
 
 from nequip_like.data import fields
-from nequip_like.data.label_names import FREE_ENERGY, WELL_KNOWN, WELL_KNOWN_PER_ATOM, FrameNames, mapping_line, plain
+from nequip_like.data.label_names import (
+    PARTS,
+    WEIGHT,
+    WELL_KNOWN,
+    WELL_KNOWN_PER_ATOM,
+    FrameNames,
+    is_weight,
+    looks_like,
+    mapping_line,
+    plain,
+)
 
 Kind = Literal["number", "vectors", "tensor"]
 
-_PARTS = {  # of names that were most likely meant for a label
-    "forc": fields.FORCES,
-    "gradient": fields.FORCES,
-    "virial": fields.VIRIAL,
-    "stress": fields.STRESS,
-    "energ": fields.TOTAL_ENERGY,
-}
 # Labels as a file without usual names may have them: what they belong to, and the form of their values.
 _FORMS: dict[str, tuple[str, Kind]] = {
     fields.TOTAL_ENERGY: ("graph", "number"),
@@ -44,9 +46,7 @@ _OTHER_TENSORS = {
 }  # fmt: skip
 _ENERGY = re.compile(r"(?:^|_)(?:e\d*|en|ene|eng|etot|epot|escf|edft|toten|energ\w*)(?:_|$)")
 
-_WEIGHT = re.compile(r"(?:^|_)[efsv]?weights?(?:_|$)|^w_(?:energ|forc|stress|virial)")
 _OF_MATTER = re.compile(r"(?:^|_)(?:atomic|molecular|molar|mol|formula|standard)_?w")
-_UNCERTAINTY = re.compile(r"(?:^|_)(?:sigma|mask)(?:_|$)")
 _LETTERS = {"e": fields.TOTAL_ENERGY, "f": fields.FORCES, "s": fields.STRESS, "v": fields.VIRIAL}
 _MOST = 6  # names in one note
 
@@ -100,7 +100,7 @@ def unread_names(
     misplaced: list[str] = []
     for owner, here, there in (("graph", "per structure", "per atom"), ("node", "per atom", "per structure")):
         for name in available[owner]:
-            label = _looks_like(name)
+            label = looks_like(name)
             if label is None or label in found or name in read:
                 continue
             if fields.field(label).owner == owner:
@@ -125,7 +125,7 @@ def _of_form(
         candidates = [
             name
             for name in available[owner]
-            if kinds.get(name) == kind and name not in read and plain(name) not in others[kind] and not _is_weight(name)
+            if kinds.get(name) == kind and name not in read and plain(name) not in others[kind] and not is_weight(name)
         ]
         if label == fields.TOTAL_ENERGY:
             # Files hold many numbers; the one that is called e_something is enough.
@@ -151,10 +151,6 @@ def _sentence(meant: Mapping[str, str]) -> list[str]:
     return [f"not read, though they could be labels: {listed}; if they are, write {line}"]
 
 
-def _is_weight(name: str) -> bool:
-    return bool(_WEIGHT.search(plain(name)) or _UNCERTAINTY.search(plain(name)))
-
-
 def _weights(available: Mapping[str, Sequence[str]], label_names: Mapping[str, Sequence[str]]) -> list[str]:
     """Notes on weights, sigmas and masks of other programs, which are passed over."""
     notes = []
@@ -162,13 +158,13 @@ def _weights(available: Mapping[str, Sequence[str]], label_names: Mapping[str, S
     for owner, names in available.items():
         usual = WELL_KNOWN_PER_ATOM if owner == "node" else WELL_KNOWN  # not read where another name is declared
         for name in names:
-            if name in read or plain(name) in usual or not _is_weight(name) or _OF_MATTER.search(plain(name)):
+            if name in read or plain(name) in usual or not is_weight(name) or _OF_MATTER.search(plain(name)):
                 continue
             field = _weighed(plain(name), owner)
-            if _WEIGHT.search(plain(name)):
+            if WEIGHT.search(plain(name)):
                 line = mapping_line({name: field})
                 notes.append(f"'{name}' is not read: all frames count alike; if it is a weight, write {line}")
-            elif any(part in plain(name) for part in _PARTS):
+            elif any(part in plain(name) for part in PARTS):
                 notes.append(
                     f"'{name}' is not read: all frames count alike; to weigh them by it, write '{field}' into the file "
                     "(for a sigma its inverse square, 0 to leave a label out)"
@@ -181,19 +177,5 @@ def _weighed(name: str, owner: str) -> str:
     if owner == "node":
         return fields.ATOM_WEIGHT
     letter = re.search(r"(?:^|_)([efsv])weights?(?:_|$)", name)
-    label = _LETTERS[letter[1]] if letter else next((label for part, label in _PARTS.items() if part in name), "")
+    label = _LETTERS[letter[1]] if letter else next((label for part, label in PARTS.items() if part in name), "")
     return fields.LABEL_WEIGHTS.get(label, fields.FRAME_WEIGHT)
-
-
-def _looks_like(name: str) -> str | None:
-    """The label that a name is most likely meant for."""
-    simple = plain(name)
-    if simple == FREE_ENERGY or (_is_weight(name) and simple not in WELL_KNOWN):
-        return None
-    if simple in WELL_KNOWN:
-        return WELL_KNOWN[simple] if WELL_KNOWN[simple] in fields.LABELS else None
-    for part, label in _PARTS.items():
-        if part in simple:
-            return label
-    close = difflib.get_close_matches(simple, WELL_KNOWN, n=1, cutoff=0.8)
-    return WELL_KNOWN[close[0]] if close and WELL_KNOWN[close[0]] in fields.LABELS else None
