@@ -63,19 +63,20 @@ def yaml_error(error: YAMLError, file: str | Path | None = None) -> ConfigError:
 
 
 def _unreadable(error: OverrideParseException) -> ConfigError:
-    """An override that is none: often the shell has split it, or eaten its brackets."""
+    """An override that is none: often the shell has split it at a space."""
     override = str(error.override)
-    key, _, value = override.partition("=")
-    if any(value.count(opened) > value.count(closed) for opened, closed in ("{}", "[]", "()")):
-        return ConfigError(
-            f"'{override}' ends before its bracket does: the shell splits what has spaces",
-            f"put quotes around the whole: '{override} ...}}'" if "{" in value else f"put quotes around the whole: '{key}=[a, b]'",
-        )
-    if any(value.count(closed) > value.count(opened) for opened, closed in ("{}", "[]", "()")) or "=" not in override:
-        return ConfigError(
-            f"cannot read '{override}': it is no key=value",
-            "if it is the rest of what has spaces, put quotes around the whole: 'key={a: b, c: d}'",
-        )
+    value = override.partition("=")[2]
+    for opened, closed in ("{}", "[]", "()"):
+        if value.count(opened) > value.count(closed):
+            return ConfigError(
+                f"cannot read '{override}': it ends before its '{opened}' is closed",
+                f"the shell splits at spaces: put quotes around the whole, '{override} ...{closed}'",
+            )
+        if override.count(closed) > override.count(opened):
+            return ConfigError(
+                f"cannot read '{override}': its '{closed}' closes nothing",
+                f"the shell splits at spaces: put quotes around the whole, 'key={opened}... {override}'",
+            )
     return ConfigError(
         f"cannot read '{override}': {_reason(error)}",
         "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
@@ -154,6 +155,8 @@ def _closest_parent(whole: DictConfig, parent: str) -> str:
 
 def _reason(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if not line.startswith(("Error parsing override", "See http"))]
+    if lines and lines[0].startswith("LexerNoViableAlt"):
+        return "it has a character that needs quotes"
     return lines[0] if lines else "it is no override"
 
 

@@ -654,8 +654,22 @@ CONFIG_MISTAKES: list[Mistake] = [
     _typed(
         "A bracket that is not closed on the command line",
         "run=[train",
-        "cannot read 'run=[train': no viable alternative at input '[train'",
-        "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
+        "cannot read 'run=[train': it ends before its '[' is closed",
+        "the shell splits at spaces: put quotes around the whole, 'run=[train ...]'",
+    ),
+    Mistake(
+        "A mapping with a space, without quotes on the command line",
+        "data.key_mapping={dft_energy: total_energy}",
+        "cannot read 'data.key_mapping={dft_energy:': it ends before its '{' is closed",
+        "the shell splits at spaces: put quotes around the whole, 'data.key_mapping={dft_energy: ...}'",
+        overrides=("data.key_mapping={dft_energy:", "total_energy}"),
+    ),
+    Mistake(
+        "The end of what the shell has split",
+        "run=train, val]",
+        "cannot read 'val]': its ']' closes nothing",
+        "the shell splits at spaces: put quotes around the whole, 'key=[... val]'",
+        overrides=("run=train", "val]"),
     ),
     _written(
         "A reference to nowhere",
