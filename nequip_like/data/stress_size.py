@@ -45,8 +45,8 @@ def check_stress_size(frames: Sequence[Graph], origins: Sequence[str], units: Un
         return
     raise DataError(
         f"{origins[labelled[int(largest.argmax())]]}: '{name}' reaches {most:.4g} eV/Angstrom^3 = "
-        f"{most / ase.units.GPa:.4g} GPa (half of {len(labelled)} frames reach {typical:.4g} eV/Angstrom^3), more than "
-        "matter bears",
+        f"{most / ase.units.GPa:.4g} GPa (half of {len(labelled)} frames reach {typical:.4g} eV/Angstrom^3); the "
+        "middle of the Earth has 364 GPa",
         "declare its unit: 'data.units={stress: kbar}', or GPa; map the name to 'virial' if it is one; if it is right, "
         "say so: 'data.units={stress: eV/Angstrom3}'",
     )

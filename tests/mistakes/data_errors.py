@@ -8,7 +8,7 @@ import gzip
 import pickle
 
 from tests.mistakes import Mistake
-from tests.mistakes.data_files import ATOM, CUBE, HEAD, changed, crystal, file, water
+from tests.mistakes.data_files import ATOM, CUBE, HEAD, changed, copper, crystal, file, times, water
 
 DATA_ERRORS: tuple[Mistake, ...] = (
     Mistake(
@@ -407,7 +407,7 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="A name is declared as a label that does not exist",
         example="data: {key_mapping: {my_energy: enrgy}}",
         error="key_mapping: 'energy' is mapped to 'total_enrgy', which is no label",
-        advice="did you mean 'total_energy'? write {name in the file: label}; the labels are total_energy, atomic_energy, forces, stress, virial, frame_weight, atom_weight",
+        advice="did you mean 'total_energy'? write {name in the file: label}; the labels are total_energy, atomic_energy, forces, stress, virial, frame_weight, atom_weight, total_energy_weight, forces_weight, stress_weight, virial_weight",
         command="DataModule",
         files=file(water()),
         settings={"key_mapping": {"energy": "total_enrgy"}},
@@ -486,10 +486,18 @@ DATA_ERRORS: tuple[Mistake, ...] = (
     Mistake(
         title="The stress is in kbar",
         example="stress in kbar, as VASP prints it",
-        error="STRESS",
+        error="train.xyz frame 1: 'stress' reaches 86.47 eV/Angstrom^3 = 1.385e+04 GPa (half of 16 frames reach 53.66 eV/Angstrom^3); the middle of the Earth has 364 GPa",
         advice="declare its unit: 'data.units={stress: kbar}', or GPa; map the name to 'virial' if it is one; if it is right, say so: 'data.units={stress: eV/Angstrom3}'",
         command="DataModule",
         files=file(copper(times("stress", 1602.2))),
+    ),
+    Mistake(
+        title="The stress is in GPa",
+        example="stress in GPa",
+        error="train.xyz frame 1: 'stress' reaches 8.646 eV/Angstrom^3 = 1385 GPa (half of 16 frames reach 5.366 eV/Angstrom^3); the middle of the Earth has 364 GPa",
+        advice="declare its unit: 'data.units={stress: kbar}', or GPa; map the name to 'virial' if it is one; if it is right, say so: 'data.units={stress: eV/Angstrom3}'",
+        command="DataModule",
+        files=file(copper(times("stress", 160.2))),
     ),
     Mistake(
         title="Two isolated atoms of one species differ",

@@ -45,13 +45,13 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
         files=file(copper(times("stress", -1.0))),
     ),
     Mistake(
-        title="The stress is in GPa",
-        example="stress in GPa",
-        error="14 frames have a stress above 3 eV/Angstrom^3; is it in GPa or kbar, or a virial?; first: train.xyz frame 1",
+        title="A frame has a large stress",
+        example="stress of 500 GPa",
+        error="1 frames have a stress above 3 eV/Angstrom^3; is it in GPa or kbar, or a virial?; first: train.xyz frame 1",
         kind="warning",
-        remedy="Write it in eV/Angstrom³ (1 GPa is 1/160.21766), or in the declared units of energy and length.",
+        remedy="Nothing, if these frames are compressed that much. Otherwise declare its unit: `data: {units: {stress: GPa}}`.",
         command="DataModule",
-        files=file(copper(times("stress", 160.2))),
+        files=file(copper(times("stress", 60))),
     ),
     Mistake(
         title="The stress is in VASP's order of components",
