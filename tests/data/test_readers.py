@@ -147,7 +147,7 @@ def test_a_label_has_a_unit_of_its_own(write_text):
 
 def test_units_of_each_file(write_text):
     cell = 'Lattice="5 0 0 0 5 0 0 0 5" energy=-1.0 dft_stress="{0} 0 0 0 {0} 0 0 0 {0}"'
-    for unit, value in (("GPa", 160.21766208), ("kbar", 1602.1766208), ("Hartree/Bohr^3", 0.00544560)):
+    for unit, value in (("GPa", 160.21766208), ("kbar", 1602.1766208), ("Hartree/Bohr^3", 160.21766208 / 29421.01569)):
         (graph,) = read_frames(write_text("a.xyz", water(cell.format(value))), units={"stress": unit})
         assert graph["stress"][0, 0, 0].item() == pytest.approx(1.0, rel=1e-6)
         assert graph["total_energy"].item() == -1.0
