@@ -47,8 +47,8 @@ a stored ASE calculator count as values of the file. A `virial` is read as `stre
 A weight of a frame multiplies its part in every term of the loss and in all errors, one of a label where that label is
 compared. Sums are divided by the sum of the weights: weights weigh frames against each other, and weights that are all
 the same change nothing. **A label of weight 0 is missing in its frame**, in the reference energies and statistics, too.
-`config_weight`, `config_energy_weight` and the like are MACE's names. GAP's `energy_sigma`, `force_sigma` and `virial_sigma`
-are not read, and are named in a warning.
+`config_weight`, `config_energy_weight` and the like are MACE's names. GAP's `energy_sigma`, `force_sigma` and
+`virial_sigma` are not read, and are named in a warning.
 """
 
 _COUNTS = {"graph": "graphs", "node": "atoms", "edge": "edges"}

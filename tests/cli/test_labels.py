@@ -32,8 +32,11 @@ def run(monkeypatch, capsys, tiny, *overrides):
     """Exit status, and what was printed."""
     arguments = ["data.train=cp2k.xyz", "data.val=2", "cutoff_radius=3.0", "run=[val]", *overrides]
     monkeypatch.setattr("sys.argv", ["nequip-train", *arguments, *tiny])
-    status = main()
-    return status, capsys.readouterr()
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0), capsys.readouterr()
+    return 0, capsys.readouterr()
 
 
 LINE = "'data.key_mapping={E_cp2k: total_energy, F_cp2k: forces}'"
@@ -43,8 +46,8 @@ def test_the_note_has_the_line_to_type_and_the_table_the_factors(folder, monkeyp
     status, printed = run(monkeypatch, capsys, tiny)
     assert status == 2
     assert (
-        "cp2k.xyz: not read, though they could be labels: 'E_cp2k' (as total_energy), 'F_cp2k' (as forces); if they are, "
-        f"write {LINE}"
+        "cp2k.xyz: not read, though they could be labels: 'E_cp2k' (as total_energy), 'F_cp2k' (as forces); if they "
+        f"are, write {LINE}"
     ) in printed.out
     units = "data.units={energy: Hartree, forces: Hartree/Bohr}"
     status, printed = run(monkeypatch, capsys, tiny, *shlex.split(LINE), units)
