@@ -146,8 +146,7 @@ def read(
     check_declared_names(source_name, names, mapping)
     reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names, kinds))
     reading.frames = fill_missing_labels(reading.frames)
-    stresses = [*reading.label_names.get(fields.STRESS, []), *reading.label_names.get(fields.VIRIAL, [])]
-    check_stress_size(reading.frames, reading.origins, reading.units, ", ".join(stresses))
+    check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
     reading.notes.extend(f"{source_name}: {note}" for note in equal_weights(reading.frames, reading.label_names))
     return reading
 

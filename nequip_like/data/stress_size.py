@@ -5,7 +5,7 @@ Programs print stress in kbar, GPa or atomic units; read as eV/Angstrom^3, a kba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ase.units
 import torch
@@ -23,19 +23,22 @@ _OF_ANY_FRAME = 30.0
 _FEWEST_FRAMES = 3  # fewer may be as extreme as they like
 
 
-def check_stress_size(frames: Sequence[Graph], origins: Sequence[str], units: Units, name: str) -> None:
+def check_stress_size(
+    frames: Sequence[Graph], origins: Sequence[str], units: Units, label_names: Mapping[str, Sequence[str]]
+) -> None:
     """Refuse stress that is too large to be one, unless its unit is declared by its own name.
 
     Args:
         frames: Graphs of single structures; stress in eV/Angstrom^3.
         origins: File and frame of each, for messages.
         units: Units that were declared. A stress or virial that has one of its own is believed.
-        name: Name of the stress in the file, for messages.
+        label_names: ``{label: names in the files}`` of what was read.
 
     Raises:
         DataError: With the units to choose from.
     """
-    if {fields.STRESS, fields.VIRIAL} & set(units.labels):
+    read = [label for label in (fields.STRESS, fields.VIRIAL) if label in label_names]
+    if set(read) <= set(units.labels):
         return
     labelled = [i for i, frame in enumerate(frames) if has_label(frame, fields.STRESS)]
     if len(labelled) < _FEWEST_FRAMES:
@@ -44,6 +47,7 @@ def check_stress_size(frames: Sequence[Graph], origins: Sequence[str], units: Un
     typical, most = float(largest.median()), float(largest.max())
     if typical <= _OF_HALF_THE_FRAMES and most <= _OF_ANY_FRAME:
         return
+    name = ", ".join(name for label in read for name in label_names[label])
     raise DataError(
         f"{origins[labelled[int(largest.argmax())]]}: '{name}' reaches {most:.4g} eV/Angstrom^3 = "
         f"{most / ase.units.GPa:.4g} GPa (half of {len(labelled)} frames reach {typical:.4g} eV/Angstrom^3); the "

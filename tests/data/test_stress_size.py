@@ -51,6 +51,11 @@ def test_its_declared_unit_makes_it_right(crystals, unit, factor):
         assert torch.allclose(one["stress"], other["stress"], rtol=1e-7, atol=1e-12)
 
 
+def test_a_unit_of_a_stress_says_nothing_of_a_virial(crystals):
+    with pytest.raises(DataError, match="'dft_virial' reaches"):
+        read(crystals(10 * GPA * 47.0, "dft_virial"), units={"stress": "GPa"})
+
+
 def test_a_declared_stress_is_believed(crystals):
     assert len(read(crystals(10 * GPA, "dft_stress"), units={"stress": "eV/Angstrom3"}).frames) == 6
 

@@ -538,7 +538,7 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="A test file has no labels",
         example="Properties=species:S:1:pos:R:3",
         error="data set 'test': no frame has an energy, forces or stress that the model predicts",
-        advice="declare the names of the labels in the file, for example --key-mapping my_energy=total_energy",
+        advice="declare the names of the labels in the file, for example key_mapping={'my_energy': 'total_energy'}, --key-mapping my_energy=total_energy",
         command="nequip-test",
         files=file("1\nkind=atom\nO 0 0 0\n", "test.xyz"),
     ),
