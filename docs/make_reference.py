@@ -37,9 +37,18 @@ two names for one label, it is an error that asks for `data.key_mapping`.
 """
 
 _TAIL = """
-`free_energy` stands for `total_energy` where a file has no other name for it. A label with one row per atom is looked
+`free_energy` stands for `total_energy` where a file has no other name for it; of files with both, see
+[energies with smearing](configuration.md#energies-with-smearing). A label with one row per atom is looked
 up among the arrays of the file, the others among the values of its comment line; `weight` may be either. Results of
 a stored ASE calculator count as values of the file. A `virial` is read as `stress = -virial / volume`.
+
+## Weights
+
+A weight of a frame multiplies its part in every term of the loss and in all errors, one of a label where that label is
+compared. Sums are divided by the sum of the weights: weights weigh frames against each other, and weights that are all
+the same change nothing. **A label of weight 0 is missing in its frame**, in the reference energies and statistics, too.
+`config_weight`, `config_energy_weight` and the like are MACE's names. GAP's `energy_sigma`, `force_sigma` and
+`virial_sigma` are not read, and are named in a warning.
 """
 
 _COUNTS = {"graph": "graphs", "node": "atoms", "edge": "edges"}

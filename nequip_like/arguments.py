@@ -235,6 +235,9 @@ def check(name: str, value: Any, annotation: Any) -> None:
     if not fits(value, annotation):
         words = [option for option in _literals(annotation) if isinstance(option, str)]
         hint = closest_hint(value, words, any_case=True) if isinstance(value, str) else ""
+        if isinstance(value, str) and ":" in value and fits({}, annotation):
+            entry = re.sub(r":\s*", ": ", value)
+            hint = f"put quotes around the whole, as the shell takes {{...,...}} apart: '{name}={{{entry}}}'; "
         raise ConfigError(f"{name} is {shown(value)}", f"{hint}give {in_words(annotation)}")
 
 

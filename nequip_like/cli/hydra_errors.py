@@ -39,10 +39,7 @@ def translated(
     if isinstance(error, MissingConfigException):
         return _missing(error, list(configs))
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"cannot read '{error.override}': {_reason(error)}",
-            "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
-        )
+        return _unreadable(error)
     if isinstance(error, ConfigCompositionException):
         return _composition(error, whole, list(groups))
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
@@ -63,6 +60,27 @@ def yaml_error(error: YAMLError, file: str | Path | None = None) -> ConfigError:
     else:
         advice = "see this line and the one before: brackets, quotes, indentation, a space after each colon"
     return ConfigError(f"{mark.name or file}, line {mark.line + 1}: {problem}", advice)
+
+
+def _unreadable(error: OverrideParseException) -> ConfigError:
+    """An override that is none: often the shell has split it at a space."""
+    override = str(error.override)
+    value = override.partition("=")[2]
+    for opened, closed in ("{}", "[]", "()"):
+        if value.count(opened) > value.count(closed):
+            return ConfigError(
+                f"cannot read '{override}': it ends before its '{opened}' is closed",
+                f"the shell splits at spaces: put quotes around the whole, '{override} ...{closed}'",
+            )
+        if override.count(closed) > override.count(opened):
+            return ConfigError(
+                f"cannot read '{override}': its '{closed}' closes nothing",
+                f"the shell splits at spaces: put quotes around the whole, 'key={opened}... {override}'",
+            )
+    return ConfigError(
+        f"cannot read '{override}': {_reason(error)}",
+        "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
+    )
 
 
 def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
@@ -137,6 +155,8 @@ def _closest_parent(whole: DictConfig, parent: str) -> str:
 
 def _reason(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if not line.startswith(("Error parsing override", "See http"))]
+    if lines and lines[0].startswith("LexerNoViableAlt"):
+        return "it has a character that needs quotes"
     return lines[0] if lines else "it is no override"
 
 

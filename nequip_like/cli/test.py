@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         default=[],
-        help="units of the files, where they are not eV and Angstrom: energy=kcal/mol length=Bohr",
+        help="units of the files, where they are not eV and Angstrom: energy=kcal/mol length=Bohr forces=Hartree/Bohr",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser

@@ -41,7 +41,8 @@ class DataModule(lightning.LightningDataModule):
         path: Folder in which relative file names are looked up; the current folder by default.
         species: Chemical symbols in the order of the model's types; ``auto`` takes those of ``train``.
         key_mapping: ``{name in the file: label}`` for entries without their own.
-        units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` for entries without their own.
+        units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` and labels with units of their own, as
+            :class:`nequip_like.data.units.Units`; for entries without their own.
         batch_size: Frames per training batch and process.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.

@@ -33,6 +33,7 @@ class GraphDataset(Dataset[Graph]):
         origins: File and frame that each graph comes from, for messages.
         name: Name of the data set, for messages and tables.
         units: Units that the labels were read in, for tables.
+        read_from: ``{label: names in the files}``, for tables.
         notes: Remarks of the reader, for tables.
         keys: Hash of each structure, where they are known already.
 
@@ -53,6 +54,7 @@ class GraphDataset(Dataset[Graph]):
         origins: Sequence[str] | None = None,
         name: str = "data",
         units: Units | None = None,
+        read_from: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
         keys: Sequence[str] | None = None,
     ) -> None:
@@ -62,6 +64,7 @@ class GraphDataset(Dataset[Graph]):
         self.type_names = checked_species(type_names)
         self.name = name
         self.units = units or Units()
+        self.read_from = dict(read_from or {})
         self.notes = list(notes)
         self._keys = None if keys is None else list(keys)
         self._origins = list(origins) if origins is not None else [f"{name} frame {i}" for i in range(len(frames))]
@@ -121,7 +124,7 @@ def load_dataset(
         type_names: The model's type names.
         cutoff: The model's cutoff radius, Angstrom.
         key_mapping: ``{name in the file: label}``.
-        units: ``{"energy": ..., "length": ...}``.
+        units: ``{"energy": ..., "length": ..., "forces": ...}``, see :class:`nequip_like.data.units.Units`.
         index: Which frames of each file, as ASE writes it.
         name: Name of the data set; the stem of its first file by default.
 
@@ -137,5 +140,6 @@ def load_dataset(
         origins=reading.origins,
         name=name or Path(reading.files[0]).stem,
         units=reading.units,
+        read_from=reading.read_from,
         notes=reading.notes,
     )

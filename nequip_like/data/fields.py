@@ -28,6 +28,10 @@ NUM_ATOMS = "num_atoms"
 FRAME_INDEX = "frame_index"
 FRAME_WEIGHT = "frame_weight"
 ATOM_WEIGHT = "atom_weight"
+ENERGY_WEIGHT = "total_energy_weight"
+FORCES_WEIGHT = "forces_weight"
+STRESS_WEIGHT = "stress_weight"
+VIRIAL_WEIGHT = "virial_weight"
 TOTAL_ENERGY = "total_energy"
 PER_ATOM_ENERGY = "atomic_energy"
 FORCES = "forces"
@@ -74,6 +78,10 @@ _ROWS = (
     Field(FRAME_INDEX, "graph", (), "", torch.int64, "scalar", "position of the frame in its data set"),
     Field(FRAME_WEIGHT, "graph", (1,), "", torch.float64, "scalar", "weight of a frame in loss and metrics"),
     Field(ATOM_WEIGHT, "node", (1,), "", torch.float64, "scalar", "weight of an atom in loss and metrics of atoms"),
+    Field(ENERGY_WEIGHT, "graph", (1,), "", torch.float64, "scalar", "weight of a frame where its energy is compared"),
+    Field(FORCES_WEIGHT, "graph", (1,), "", torch.float64, "scalar", "weight of a frame where its forces are compared"),
+    Field(STRESS_WEIGHT, "graph", (1,), "", torch.float64, "scalar", "weight of a frame where its stress is compared"),
+    Field(VIRIAL_WEIGHT, "graph", (1,), "", torch.float64, "scalar", "weight of a virial, read as one of its stress"),
     Field(TOTAL_ENERGY, "graph", (1,), "eV", torch.float64, "scalar", "energy of the structure", label=True),
     Field(PER_ATOM_ENERGY, "node", (1,), "eV", torch.float64, "scalar", "energy of each atom", label=True),
     Field(FORCES, "node", (3,), "eV/Angstrom", torch.float64, "vector", "-dE/dpos", label=True),
@@ -86,6 +94,13 @@ _ROWS = (
 
 FIELDS: dict[str, Field] = {row.name: row for row in _ROWS}
 LABELS: tuple[str, ...] = tuple(row.name for row in _ROWS if row.label)
+LABEL_WEIGHTS: dict[str, str] = {
+    TOTAL_ENERGY: ENERGY_WEIGHT,
+    FORCES: FORCES_WEIGHT,
+    STRESS: STRESS_WEIGHT,
+    VIRIAL: VIRIAL_WEIGHT,
+}
+WEIGHTS: tuple[str, ...] = (FRAME_WEIGHT, ATOM_WEIGHT, *LABEL_WEIGHTS.values())
 
 
 def field(name: str) -> Field:

@@ -29,7 +29,8 @@ class Inspection:
         atoms: Number of atoms per frame, range.
         species: ``{symbol: number of atoms}``.
         labels: ``{label: number of frames that have it}``.
-        units: Units as read.
+        read_from: Names of the labels in the files.
+        units: Units as read, and the factors from them, a line for each label if not all are eV and Angstrom.
         energy_per_atom: eV/atom, range.
         largest_force: Largest force on an atom, eV/Angstrom.
         forces_rms: Root mean square of force components, eV/Angstrom.
@@ -47,6 +48,7 @@ class Inspection:
     atoms: tuple[int, int]
     species: dict[str, int]
     labels: dict[str, int]
+    read_from: str
     units: str
     energy_per_atom: tuple[float, float] | None
     largest_force: float | None
@@ -67,6 +69,7 @@ class Inspection:
             ("atoms per frame", _range(self.atoms, "d")),
             ("species (atoms)", ", ".join(f"{symbol} {count}" for symbol, count in self.species.items())),
             ("labels", labels_text(self.labels, self.frames)),
+            ("read from", self.read_from or "-"),
             ("units as read", self.units),
             ("energy, eV/atom", _range(self.energy_per_atom, ".4f")),
             ("largest force, eV/Å", "-" if self.largest_force is None else f"{self.largest_force:.3f}"),
@@ -117,7 +120,8 @@ def inspect(dataset: GraphDataset) -> Inspection:
         atoms=(int(facts.atoms.min()), int(facts.atoms.max())),
         species=species_counts(frames),
         labels=dict(dataset.labels),
-        units=str(dataset.units),
+        read_from=", ".join(dataset.read_from.values()),
+        units="\n".join(dataset.units.lines(dataset.read_from or dataset.labels)),
         energy_per_atom=_limits(per_atom),
         largest_force=float(facts.largest_force.max()) if with_forces else None,
         forces_rms=float(facts.force_squares.sum() / facts.force_counts.sum()) ** 0.5 if with_forces else None,
@@ -126,7 +130,7 @@ def inspect(dataset: GraphDataset) -> Inspection:
         periodic=int(periodic.sum()),
         volume=_limits(facts.volume[periodic]),
         duplicates=len(repeated),
-        weights=any(name in frames[0] for name in (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)),
+        weights=any(name in frames[0] for name in fields.WEIGHTS),
         warnings=list(dataset.notes),
     )
     result.warnings += _of_labels(dataset, repeated)

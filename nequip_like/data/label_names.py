@@ -7,13 +7,15 @@ never guesses between two names.
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nequip_like.data import fields
 from nequip_like.errors import ConfigError, DataError, closest_hint
 
-MAPPABLE = (*fields.LABELS, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
+MAPPABLE = (*fields.LABELS, *fields.WEIGHTS)
 
 _PREFIXES = ("", "dft_", "ref_", "reference_", "qm_", "target_")
 _STEMS = {
@@ -23,20 +25,35 @@ _STEMS = {
     fields.VIRIAL: ("virial", "virials"),
     fields.PER_ATOM_ENERGY: ("energies", "atomic_energy", "atomic_energies", "atom_energy"),
 }
-_LAST_RESORT = "free_energy"  # stands for the energy only where a file has no other
-_PARTS = {  # of names that were most likely meant for a label
+FREE_ENERGY = "free_energy"  # stands for the energy only where a file has no other, see :mod:`free_energies`
+_WEIGHED = {
+    fields.TOTAL_ENERGY: ("energy", "total_energy"),
+    fields.FORCES: ("forces", "force"),
+    fields.STRESS: ("stress",),
+    fields.VIRIAL: ("virials", "virial"),
+}
+PARTS = {  # of names that were most likely meant for a label
     "forc": fields.FORCES,
     "gradient": fields.FORCES,
     "virial": fields.VIRIAL,
     "stress": fields.STRESS,
     "energ": fields.TOTAL_ENERGY,
 }
+WEIGHT = re.compile(r"(?:^|_)[efsv]?weights?(?:_|$)|^w_(?:energ|forc|stress|virial)")
+_UNCERTAINTY = re.compile(r"(?:^|_)(?:sigma|mask)(?:_|$)")
 WELL_KNOWN: dict[str, str] = {
     prefix + stem: label for label, stems in _STEMS.items() for stem in stems for prefix in _PREFIXES
 } | {
     "weight": fields.FRAME_WEIGHT,
     "frame_weight": fields.FRAME_WEIGHT,
+    "config_weight": fields.FRAME_WEIGHT,
     "atom_weight": fields.ATOM_WEIGHT,
+    **{
+        f"{prefix}{name}_weight": fields.LABEL_WEIGHTS[label]
+        for label, names in _WEIGHED.items()
+        for prefix in ("", "config_")  # the second as MACE writes them
+        for name in names
+    },
 }
 WELL_KNOWN_PER_ATOM: dict[str, str] = {
     name: label for name, label in WELL_KNOWN.items() if fields.field(label).owner == "node"
@@ -106,17 +123,17 @@ def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, st
     found: dict[str, list[str]] = {}
     for available, table in ((graph, WELL_KNOWN), (node, WELL_KNOWN_PER_ATOM)):
         for name in sorted(available):
-            label = table.get(_plain(name))
+            label = table.get(plain(name))
             per_atom = label is not None and fields.field(label).owner == "node"
             if label is not None and label not in settled and per_atom == (available is node):
                 found.setdefault(label, []).append(name)
-    if fields.TOTAL_ENERGY not in found and fields.TOTAL_ENERGY not in settled and _LAST_RESORT in graph:
-        found[fields.TOTAL_ENERGY] = [_LAST_RESORT]
+    if fields.TOTAL_ENERGY not in found and fields.TOTAL_ENERGY not in settled and FREE_ENERGY in graph:
+        found[fields.TOTAL_ENERGY] = [FREE_ENERGY]
     for label, candidates in found.items():
         if len(candidates) > 1:
             raise DataError(
                 f"{file}: {len(candidates)} names could be the label '{label}': {', '.join(candidates)}",
-                f"declare which one: key_mapping: {{{candidates[0]}: {label}}}",
+                f"declare which one: {mapping_line({candidates[0]: label})}",
             )
     chosen = {label: candidates[0] for label, candidates in found.items()}
     for label, name in declared.items():
@@ -151,46 +168,32 @@ def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: 
         )
 
 
-def unread_names(names: Sequence[FrameNames], label_names: Mapping[str, Sequence[str]]) -> list[str]:
-    """Notes on names that look like a label which was found under no name.
-
-    Args:
-        names: The names of each frame.
-        label_names: ``{label: names}`` that were read.
-    """
-    found = set(label_names) | (
-        {fields.STRESS, fields.VIRIAL} if {fields.STRESS, fields.VIRIAL} & set(label_names) else set()
-    )
-    notes = []
-    for kind, other in (("graph", "per atom"), ("node", "per structure")):
-        for name in sorted(frozenset().union(*(getattr(frame, kind) for frame in names))):
-            label = _looks_like(name)
-            if label is None or label in found:
-                continue
-            owner = fields.field(label).owner
-            if owner == kind:
-                notes.append(
-                    f"'{name}' is not read; if it is the label '{label}', declare key_mapping: {{{name}: {label}}}"
-                )
-            else:
-                here = "per structure" if kind == "graph" else "per atom"
-                notes.append(f"'{name}' is not read: it is a value {here}, but the label '{label}' is one {other}")
-    return notes
+def mapping_line(key_mapping: Mapping[str, str]) -> str:
+    """What to type to declare names, in quotes for the shell: ``'data.key_mapping={dft_energy: total_energy}'``."""
+    escaped = {re.sub(r"([\\()\[\]{}:=,])", r"\\\1", name): label for name, label in key_mapping.items()}
+    entries = ", ".join(f"{name}: {label}" for name, label in escaped.items())
+    return shlex.quote(f"data.key_mapping={{{entries}}}")
 
 
-def _looks_like(name: str) -> str | None:
-    """The label that a name is most likely meant for."""
-    plain = _plain(name)
-    if plain == _LAST_RESORT:
-        return None
-    if plain in WELL_KNOWN:
-        return WELL_KNOWN[plain] if WELL_KNOWN[plain] in fields.LABELS else None
-    for part, label in _PARTS.items():
-        if part in plain:
-            return label
-    close = difflib.get_close_matches(plain, WELL_KNOWN, n=1, cutoff=0.8)
-    return WELL_KNOWN[close[0]] if close and WELL_KNOWN[close[0]] in fields.LABELS else None
-
-
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name as it is compared: in small letters, with ``_`` for ``-``."""
     return name.lower().replace("-", "_")
+
+
+def is_weight(name: str) -> bool:
+    """Whether a name is that of a weight, a sigma or a mask."""
+    return bool(WEIGHT.search(plain(name)) or _UNCERTAINTY.search(plain(name)))
+
+
+def looks_like(name: str) -> str | None:
+    """The label that a name is most likely meant for."""
+    simple = plain(name)
+    if simple == FREE_ENERGY or (is_weight(name) and simple not in WELL_KNOWN):
+        return None
+    if simple in WELL_KNOWN:
+        return WELL_KNOWN[simple] if WELL_KNOWN[simple] in fields.LABELS else None
+    for part, label in PARTS.items():
+        if part in simple:
+            return label
+    close = difflib.get_close_matches(simple, WELL_KNOWN, n=1, cutoff=0.8)
+    return WELL_KNOWN[close[0]] if close and WELL_KNOWN[close[0]] in fields.LABELS else None

@@ -12,6 +12,8 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import volumes
+from nequip_like.data.label_names import mapping_line
+from nequip_like.data.label_weights import LeftOut, apply_label_weights
 from nequip_like.data.units import Units
 from nequip_like.errors import DataError
 
@@ -26,7 +28,7 @@ def read_labels(
     node_values: Mapping[str, Any],
     units: Units,
     where: str,
-) -> tuple[Graph, bool]:
+) -> tuple[Graph, list[LeftOut]]:
     """Labels and weights of one frame.
 
     Args:
@@ -38,8 +40,8 @@ def read_labels(
         where: File and frame, for messages.
 
     Returns:
-        The labels that the frame has, and whether a stress was left out because the structure has no volume or is not
-        periodic. A virial comes back as stress.
+        The labels that the frame has, and each that was left out with the reason: its weight is zero, or the structure
+        of a stress has no volume or is not periodic. A virial comes back as stress.
 
     Raises:
         DataError: If a value has a wrong shape, is no number, is not finite, or if stress and virial contradict.
@@ -55,16 +57,17 @@ def read_labels(
         shaped = _shaped(raw, label, rows, f"{where}: '{name}'")
         _check_values(shaped, label, f"{where}: '{name}'")
         labels[label] = torch.from_numpy(shaped * units.factor(label))
-    return _stress_from_virial(graph, labels, where)
+    left_out = apply_label_weights(labels, chosen)
+    return labels, [*left_out, *_stress_from_virial(graph, labels, where)]
 
 
-def _stress_from_virial(graph: Graph, labels: Graph, where: str) -> tuple[Graph, bool]:
+def _stress_from_virial(graph: Graph, labels: Graph, where: str) -> list[LeftOut]:
     stress, virial = labels.pop(fields.STRESS, None), labels.pop(fields.VIRIAL, None)
     if stress is None and virial is None:
-        return labels, False
+        return []
     volume = float(volumes(graph)[0])
     if not volume > 0 or not bool(graph[fields.PBC].any()):
-        return labels, True
+        return [(fields.STRESS, "they are not periodic")]
     from_virial = None if virial is None else -virial / volume
     if stress is not None and from_virial is not None:
         scale = float(torch.maximum(stress.abs().max(), from_virial.abs().max()))
@@ -72,12 +75,12 @@ def _stress_from_virial(graph: Graph, labels: Graph, where: str) -> tuple[Graph,
             raise DataError(
                 f"{where}: its stress and its virial contradict: stress is {_shown(stress)}, "
                 f"-virial / volume is {_shown(from_virial)}",
-                "declare which one to read, for example key_mapping: {stress: stress}",
+                f"declare which one to read, for example {mapping_line({'stress': fields.STRESS})}",
             )
     kept = stress if stress is not None else from_virial
     if kept is not None:
         labels[fields.STRESS] = kept
-    return labels, False
+    return []
 
 
 def _shown(tensor: torch.Tensor) -> str:
@@ -121,18 +124,18 @@ def _shaped(value: np.ndarray, label: str, rows: int, what: str) -> np.ndarray:
 
 
 def _check_values(value: np.ndarray, label: str, what: str) -> None:
-    energy_or_weight = label in (fields.TOTAL_ENERGY, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
+    energy_or_weight = label in (fields.TOTAL_ENERGY, *fields.WEIGHTS)
     if np.isinf(value).any() or (energy_or_weight and np.isnan(value).any()):
         raise DataError(
             f"{what} is not a finite number", "remove the frame, or leave the key out where the label is missing"
         )
     missing = np.isnan(value.reshape(len(value), -1))
-    if label not in (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT) and (missing.any(axis=1) != missing.all(axis=1)).any():
+    if label not in fields.WEIGHTS and (missing.any(axis=1) != missing.all(axis=1)).any():
         row = int(np.argmax(missing.any(axis=1) != missing.all(axis=1)))
         whose = f" of atom {row}" if fields.field(label).owner == "node" else ""
         raise DataError(
             f"{what}{whose} is not a number (NaN) in a part of its components",
             "write all components, or NaN in all of them where the label is missing",
         )
-    if label in (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT) and (value < 0).any():
+    if label in fields.WEIGHTS and (value < 0).any():
         raise DataError(f"{what} is negative", "weights are zero or positive")

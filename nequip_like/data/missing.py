@@ -9,8 +9,7 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 
-_OPTIONAL = (*fields.LABELS, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
-_WEIGHTS = (fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
+_OPTIONAL = (*fields.LABELS, *fields.WEIGHTS)
 
 
 def fill_missing_labels(frames: Sequence[Graph]) -> list[Graph]:
@@ -30,7 +29,7 @@ def fill_missing_labels(frames: Sequence[Graph]) -> list[Graph]:
             if name not in graph:
                 row = fields.field(name)
                 rows = len(graph[fields.POSITIONS]) if row.owner == "node" else 1
-                value = 1.0 if name in _WEIGHTS else torch.nan
+                value = 1.0 if name in fields.WEIGHTS else torch.nan
                 graph[name] = torch.full((rows, *row.shape), value, dtype=row.dtype)
         filled.append(graph)
     return filled

@@ -166,6 +166,7 @@ def _dataset(
         origins=[reading.origins[i] for i in indices],
         name=name,
         units=reading.units,
+        read_from=reading.read_from,
         notes=reading.notes,
         keys=[reading.keys[i] for i in indices],
     )

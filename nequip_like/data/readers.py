@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,14 +13,19 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.formats import read_atoms
 from nequip_like.data.frame_keys import frame_key
-from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve, unread_names
+from nequip_like.data.free_energies import free_energy_gap, with_gap
+from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve
+from nequip_like.data.label_weights import LeftOut, equal_weights
 from nequip_like.data.labels import read_labels
 from nequip_like.data.missing import fill_missing_labels
+from nequip_like.data.stress_size import check_stress_size
 from nequip_like.data.structures import check_extent, graph_from_atoms
 from nequip_like.data.units import Units
+from nequip_like.data.unread_names import Kind, add_kinds, unread_names
 from nequip_like.errors import DataError
 
 Source = str | Path | Sequence[str | Path]
@@ -38,6 +44,7 @@ class Reading:
         files: The files, as absolute paths.
         label_names: ``{label: names in the files}``.
         units: Units that the labels were declared in.
+        free_energy_gap: How far free energies lie from the energies that are read, at most, eV/atom.
         notes: What a user should know about the reading, such as labels that were left out.
     """
 
@@ -46,7 +53,16 @@ class Reading:
     files: list[Path] = field(default_factory=list)
     label_names: dict[str, list[str]] = field(default_factory=dict)
     units: Units = field(default_factory=Units)
+    free_energy_gap: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def read_from(self) -> dict[str, str]:
+        """``{label: names in the files}``, as tables show them."""
+        shown = {label: ", ".join(self.label_names[label]) for label in fields.LABELS if label in self.label_names}
+        if fields.TOTAL_ENERGY in shown:
+            shown[fields.TOTAL_ENERGY] = with_gap(shown[fields.TOTAL_ENERGY], self.free_energy_gap)
+        return shown
 
     @cached_property
     def keys(self) -> list[str]:
@@ -86,7 +102,8 @@ def read(
         source: A file, a glob pattern, or several of these.
         index: Which frames of each file, as ASE writes it: ``":"``, ``"0:100"``, ``"::10"``, ``"-1"``.
         key_mapping: ``{name in the file: label}``; wins over well-known names.
-        units: ``{"energy": ..., "length": ...}``; eV and Angstrom by default.
+        units: ``{"energy": ..., "length": ..., "forces": ...}``, see :class:`nequip_like.data.units.Units`; eV and
+            Angstrom by default.
 
     Raises:
         ConfigError: If ``units`` or ``key_mapping`` cannot be understood.
@@ -96,6 +113,7 @@ def read(
     mapping = checked_mapping(key_mapping)
     reading = Reading(units=Units.declared(units))
     names: list[FrameNames] = []
+    kinds: dict[str, Kind] = {}
     for path in expand(source):
         reading.files.append(path.absolute())
         frames, notes = read_atoms(path)
@@ -108,23 +126,28 @@ def read(
         for label, name in chosen.items():
             if name not in (known := reading.label_names.setdefault(label, [])):
                 known.append(name)
-        without_volume = 0
+        left_out: Counter[LeftOut] = Counter()
         for (number, atoms), (graph_values, node_values) in zip(numbered, values, strict=True):
             where = f"{path} frame {number}"
             graph = graph_from_atoms(
                 atoms, frame_index=len(reading.frames), where=where, length=reading.units.factor("pos")
             )
             check_extent(graph, where)
-            labels, dropped = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
-            without_volume += dropped
+            labels, without = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
+            left_out.update(without)
+            add_kinds(kinds, graph_values, node_values)
+            gap = free_energy_gap(graph_values, chosen.get(fields.TOTAL_ENERGY), len(atoms))
+            reading.free_energy_gap = max(reading.free_energy_gap, gap * reading.units.factor(fields.TOTAL_ENERGY))
             reading.frames.append(graph | labels)
             reading.origins.append(where)
-        if without_volume:
-            reading.notes.append(f"{path}: stress of {without_volume} frames left out, they are not periodic")
+        for (label, reason), count in left_out.items():
+            reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
     source_name = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
     check_declared_names(source_name, names, mapping)
-    reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names))
+    reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names, kinds))
     reading.frames = fill_missing_labels(reading.frames)
+    check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
+    reading.notes.extend(f"{source_name}: {note}" for note in equal_weights(reading.frames, reading.label_names))
     return reading
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.arguments import check_key
+from nequip_like.data.label_names import checked_mapping
 from nequip_like.data.readers import Index, Reading, read
+from nequip_like.data.units import Units
 from nequip_like.errors import ConfigError
 
 _KEYS = ("file", "path", "index", "key_mapping", "units")
@@ -22,6 +24,11 @@ class FileSource:
     index: Index = ":"
     key_mapping: Mapping[str, str] | None = None
     units: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse units and names that cannot be meant before a file is read."""
+        Units.declared(self.units)
+        checked_mapping(self.key_mapping)
 
     def read(self) -> Reading:
         """Read all frames."""
@@ -50,7 +57,7 @@ def file_source(
         units: Used if the entry has none of its own.
 
     Raises:
-        ConfigError: If the entry is something else or has an unknown key.
+        ConfigError: If the entry is something else or has an unknown key, or units or names that cannot be meant.
     """
     if isinstance(entry, str | Path):
         return FileSource([entry], ":", key_mapping, units)

@@ -109,7 +109,8 @@ def evaluate(
     if not labels:
         raise DataError(
             f"data set '{dataset.name}': no frame has an energy, forces or stress that the model predicts",
-            "declare the names of the labels in the file, for example key_mapping: {my_energy: total_energy}",
+            "declare the names of the labels in the file, for example key_mapping={'my_energy': 'total_energy'}, "
+            "--key-mapping my_energy=total_energy",
         )
     overall = MetricsManager(metric_entries(labels), sync=False)
     by_type = MetricsManager(_entries_by_type(), type_names=dataset.type_names, sync=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch.distributed as dist
 from torch import Tensor
@@ -32,9 +32,16 @@ def gather(row: Tensor) -> Tensor:
     return gathered.view(world, *row.shape)
 
 
-def row_weights(graph: Graph, owner: str | None, name: str) -> Tensor | None:
-    """Weight of each row, shape (rows,): the atom's times that of its frame; None if the data has no weights."""
-    frame, atom = graph.get(fields.FRAME_WEIGHT), graph.get(fields.ATOM_WEIGHT)
+def row_weights(graph: Graph, owner: str | None, name: str, labels: Iterable[str] = ()) -> Tensor | None:
+    """Weight of each row, shape (rows,): the atom's times that of its frame; None if the data has no weights.
+
+    Args:
+        graph: The labels of a batch, with its weights.
+        owner: What the rows belong to; None if it is not known.
+        name: Name of the metric, for messages.
+        labels: Labels that are compared; a frame's own weight of each multiplies that of the frame.
+    """
+    frame, atom = _frame_weights(graph, labels), graph.get(fields.ATOM_WEIGHT)
     if owner is None and (frame is not None or atom is not None):
         raise ConfigError(
             f"metric '{name}': it is not known what its rows belong to, so the data's weights cannot be applied",
@@ -51,6 +58,18 @@ def row_weights(graph: Graph, owner: str | None, name: str) -> Tensor | None:
     if owner == "edge" or atom is None:
         return of_rows
     return atom.reshape(-1) if of_rows is None else atom.reshape(-1) * of_rows
+
+
+def _frame_weights(graph: Graph, labels: Iterable[str]) -> Tensor | None:
+    """Weights of frames in a comparison of these labels, shape (graphs, 1); None if the data has none."""
+    names = [
+        fields.FRAME_WEIGHT,
+        *sorted(fields.LABEL_WEIGHTS[label] for label in labels if label in fields.LABEL_WEIGHTS),
+    ]
+    product: Tensor | None = None
+    for weight in (graph[name] for name in names if name in graph):
+        product = weight if product is None else product * weight
+    return product
 
 
 def of_equal_frames(graph: Graph, weight: Tensor | None) -> Tensor:
@@ -104,7 +123,7 @@ class Comparison:
         """Labels of a term with their masks and weights; terms with the same key share them."""
         if key not in self._labels:
             label = self.label(term)
-            weight = row_weights(self.target, _modifier(term).owner, term.name)
+            weight = row_weights(self.target, _modifier(term).owner, term.name, _modifier(term).target_fields)
             if term.average == "frames":
                 weight = of_equal_frames(self.target, weight)
             try:

@@ -18,7 +18,10 @@ from nequip_like.train.metric_terms import Term
 
 def uses_no_weights(term: Term, batch: Comparison) -> bool:
     """Whether the data has weights, which such a metric passes over."""
-    return term.modifier is not None and row_weights(batch.target, term.modifier.owner, term.name) is not None
+    if term.modifier is None:
+        return False
+    weights = row_weights(batch.target, term.modifier.owner, term.name, term.modifier.target_fields)
+    return weights is not None
 
 
 def update(term: Term, batch: Comparison, step: bool) -> Tensor | None:

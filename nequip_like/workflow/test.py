@@ -51,7 +51,7 @@ def test_model(
         batch_size: Structures at a time; metrics do not depend on it.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         key_mapping: ``{name in the file: label}``, where names are not the usual ones.
-        units: ``{"energy": ..., "length": ...}`` of the files; eV and Angstrom by default.
+        units: ``{"energy": ..., "length": ..., "forces": ...}`` of the files; eV and Angstrom by default.
         console: Where to print; the terminal by default.
 
     Returns:

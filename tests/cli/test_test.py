@@ -62,7 +62,7 @@ def test_help_is_quick(folder):
         (["model.safetensors", "nothing.xyz"], "no such file"),
         (["model.safetensors", "test_300K.xyz", "--device", "cuda:44"], "device 'cuda:44' is not there"),
         (["model.safetensors", "test_300K.xyz", "--batch-size", "0"], "batch_size is 0"),
-        (["model.safetensors", "test_300K.xyz", "--units", "energy=parsec"], "unknown energy unit 'parsec'"),
+        (["model.safetensors", "test_300K.xyz", "--units", "energy=parsec"], "unknown unit 'parsec' of energy"),
         (["model.safetensors", "test_300K.xyz", "--key-mapping", "e=energi"], "'energi', which is no label"),
         (["model.safetensors", "test_300K.xyz", "--key-mapping", "e"], "not of the form name=value"),
         (["model.safetensors", "test_300K.xyz", "--units", "energy=eV", "energy=meV"], "'energy' twice"),

@@ -169,7 +169,7 @@ def test_wrong_arguments(write, molecules):
     file = write("m.xyz", molecules(3))
     with pytest.raises(ConfigError, match="cutoff_radius is -1"):
         DataModule(file, cutoff_radius=-1.0).prepare()
-    with pytest.raises(ConfigError, match="unknown energy unit"):
+    with pytest.raises(ConfigError, match="unknown unit 'cal' of energy"):
         DataModule(file, cutoff_radius=1.0, units={"energy": "cal"}).prepare()
     with pytest.raises(ConfigError, match="no fraction"):
         DataModule(file, val=1.0, cutoff_radius=1.0).prepare()

@@ -20,7 +20,7 @@ def test_facts_by_hand(make_graph):
     assert result.atoms == (2, 3)
     assert result.species == {"H": 3, "C": 2}
     assert result.labels == {"total_energy": 2, "forces": 1}
-    assert result.units == "meV, Angstrom"
+    assert result.units == "total_energy: meV, x 0.001\nforces: meV/Angstrom, x 0.001"
     assert result.energy_per_atom == (-3.0, -1.0)
     assert result.largest_force == 3.0
     assert result.forces_rms == pytest.approx(math.sqrt(9 / 6))

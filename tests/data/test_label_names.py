@@ -1,6 +1,9 @@
-import pytest
+import shlex
 
-from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve, unread_names
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, mapping_line, resolve
 from nequip_like.errors import ConfigError, DataError
 
 
@@ -35,7 +38,7 @@ def test_two_names_for_one_label_need_a_declaration():
     with pytest.raises(DataError, match=r"dft_energy, energy") as error:
         resolve("f.xyz", names(["energy", "dft_energy"]), {})
     assert "f.xyz" in error.value.message
-    assert "key_mapping: {dft_energy: total_energy}" in error.value.advice
+    assert error.value.advice == "declare which one: 'data.key_mapping={dft_energy: total_energy}'"
     assert resolve("f.xyz", names(["energy", "dft_energy"]), {"dft_energy": "total_energy"}) == {
         "total_energy": "dft_energy"
     }
@@ -72,20 +75,37 @@ def test_mappings_that_cannot_be_meant(mapping, expected):
 
 
 @pytest.mark.parametrize(
-    ("graph", "node", "read", "expected"),
+    ("name", "line"),
     [
-        (["mace_energy"], [], {}, ["'mace_energy' is not read; if it is the label 'total_energy', declare key_mapping: "
-                                   "{mace_energy: total_energy}"]),
-        (["enrgy"], ["frces"], {"total_energy": ["enrgy"]}, ["'frces' is not read; if it is the label 'forces', "
-                                                             "declare key_mapping: {frces: forces}"]),
-        ([], ["total_energy"], {}, ["'total_energy' is not read: it is a value per atom, but the label 'total_energy' "
-                                    "is one per structure"]),
-        (["forces"], [], {}, ["'forces' is not read: it is a value per structure, but the label 'forces' is one per "
-                              "atom"]),
-        (["energy", "mace_energy", "free_energy"], [], {"total_energy": ["energy"]}, []),
-        (["energy", "virials"], [], {"total_energy": ["energy"], "stress": ["stress"]}, []),
-        (["dipole", "config_type", "weight"], ["tags", "momenta"], {}, []),
+        ("dft_energy", "'data.key_mapping={dft_energy: total_energy}'"),
+        ("E (pbe)", r"'data.key_mapping={E \(pbe\): total_energy}'"),
+        ("E'", """'data.key_mapping={E'"'"': total_energy}'"""),
     ],
-)  # fmt: skip
-def test_names_that_look_like_a_label_are_told(graph, node, read, expected):
-    assert unread_names(names(graph, node), read) == expected
+)
+def test_line_to_type(name, line):
+    assert mapping_line({name: "total_energy"}) == line
+
+
+def test_line_to_type_is_understood():
+    (override,) = shlex.split(mapping_line({"E (pbe)": "total_energy", "f_pbe": "forces"}))
+    parsed = OverridesParser.create().parse_override(override)
+    assert {str(key): value for key, value in parsed.value().items()} == {
+        "E (pbe)": "total_energy",
+        "f_pbe": "forces",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("config_weight", "frame_weight"),
+        ("config_energy_weight", "total_energy_weight"),
+        ("config_forces_weight", "forces_weight"),
+        ("config_stress_weight", "stress_weight"),
+        ("config_virials_weight", "virial_weight"),
+        ("Energy_Weight", "total_energy_weight"),
+        ("force_weight", "forces_weight"),
+    ],
+)
+def test_weights_of_other_programs(name, field):
+    assert resolve("f.xyz", names([name]), {}) == {field: name}

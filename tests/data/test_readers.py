@@ -136,6 +136,23 @@ def test_units_are_converted(write_text):
     assert graph["stress"][0, 0, 0].item() == pytest.approx(-27.211386 / 0.529177**3, rel=1e-5)
 
 
+def test_a_label_has_a_unit_of_its_own(write_text):
+    columns = "Properties=species:S:1:pos:R:3:dft_forces:R:3 dft_energy=-76.4"
+    file = write_text("w.xyz", water(columns, "-0.0083 0.0445 0", "0.00415 -0.02225 0"))
+    (graph,) = read_frames(file, units={"energy": "Hartree", "forces": "Hartree/Bohr"})
+    assert graph["total_energy"].item() == pytest.approx(-76.4 * 27.211386246, rel=2e-8)
+    assert graph["forces"][0].tolist() == pytest.approx([-0.426803160, 2.288282003, 0.0], rel=2e-8)
+    assert graph["pos"][1].tolist() == [0.96, 0.0, 0.0]
+
+
+def test_units_of_each_file(write_text):
+    cell = 'Lattice="5 0 0 0 5 0 0 0 5" energy=-1.0 dft_stress="{0} 0 0 0 {0} 0 0 0 {0}"'
+    for unit, value in (("GPa", 160.21766208), ("kbar", 1602.1766208), ("Hartree/Bohr^3", 160.21766208 / 29421.01569)):
+        (graph,) = read_frames(write_text("a.xyz", water(cell.format(value))), units={"stress": unit})
+        assert graph["stress"][0, 0, 0].item() == pytest.approx(1.0, rel=1e-6)
+        assert graph["total_energy"].item() == -1.0
+
+
 def test_key_mapping_wins_and_is_checked(write_text):
     file = write_text("w.xyz", water("energy=1 dft_energy=2"))
     assert read_frames(file, key_mapping={"dft_energy": "total_energy"})[0]["total_energy"].item() == 2.0

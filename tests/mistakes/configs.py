@@ -448,7 +448,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A field that does not exist",
         "training_module:\n  val_metrics:\n    extra_metrics:\n      - {metric: {_target_: nequip_like.train.MeanAbsoluteError}, field: force}\n",
         "training_module.val_metrics: unknown field 'force'",
-        "did you mean 'forces'? known: atom_types, atom_weight, atomic_energy, atomic_numbers, batch, cell, edge_cell_shift, edge_index, edge_vectors, forces, frame_index, frame_weight, num_atoms, pbc, pos, stress, total_energy, virial",
+        "did you mean 'forces'? known: atom_types, atom_weight, atomic_energy, atomic_numbers, batch, cell, edge_cell_shift, edge_index, edge_vectors, forces, forces_weight, frame_index, frame_weight, num_atoms, pbc, pos, stress, stress_weight, total_energy, total_energy_weight, virial, virial_weight",
     ),
     _written(
         "A list in place of yes or no",
@@ -654,8 +654,29 @@ CONFIG_MISTAKES: list[Mistake] = [
     _typed(
         "A bracket that is not closed on the command line",
         "run=[train",
-        "cannot read 'run=[train': no viable alternative at input '[train'",
-        "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
+        "cannot read 'run=[train': it ends before its '[' is closed",
+        "the shell splits at spaces: put quotes around the whole, 'run=[train ...]'",
+    ),
+    Mistake(
+        "A mapping with a space, without quotes on the command line",
+        "data.key_mapping={dft_energy: total_energy}",
+        "cannot read 'data.key_mapping={dft_energy:': it ends before its '{' is closed",
+        "the shell splits at spaces: put quotes around the whole, 'data.key_mapping={dft_energy: ...}'",
+        overrides=("data.key_mapping={dft_energy:", "total_energy}"),
+    ),
+    Mistake(
+        "Two names in brackets, without quotes on the command line",
+        "data.key_mapping={my_energy:total_energy,my_forces:forces}",
+        "data.key_mapping is 'my_forces:forces'",
+        "put quotes around the whole, as the shell takes {...,...} apart: 'data.key_mapping={my_forces: forces}'; give a mapping or null",
+        overrides=("data.key_mapping=my_energy:total_energy", "data.key_mapping=my_forces:forces"),
+    ),
+    Mistake(
+        "The end of what the shell has split",
+        "run=train, val]",
+        "cannot read 'val]': its ']' closes nothing",
+        "the shell splits at spaces: put quotes around the whole, 'key=[... val]'",
+        overrides=("run=train", "val]"),
     ),
     _written(
         "A reference to nowhere",

@@ -8,7 +8,7 @@ import gzip
 import pickle
 
 from tests.mistakes import Mistake
-from tests.mistakes.data_files import ATOM, CUBE, HEAD, changed, crystal, file, water
+from tests.mistakes.data_files import ATOM, CUBE, HEAD, changed, copper, crystal, file, times, water
 
 DATA_ERRORS: tuple[Mistake, ...] = (
     Mistake(
@@ -374,7 +374,7 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="Stress and virial contradict each other",
         example='stress="1 0 0 0 1 0 0 0 1" virial="1 0 0 0 1 0 0 0 1"',
         error="train.xyz frame 0: its stress and its virial contradict: stress is [[1, 0, 0], [0, 1, 0], [0, 0, 1]], -virial / volume is [[-0.005694, 0, 0], [0, -0.005694, 0], [0, 0, -0.005694]]",
-        advice="declare which one to read, for example key_mapping: {stress: stress}",
+        advice="declare which one to read, for example 'data.key_mapping={stress: stress}'",
         command="DataModule",
         files=file(crystal(CUBE, ' stress="1 0 0 0 1 0 0 0 1" virial="1 0 0 0 1 0 0 0 1"')),
     ),
@@ -390,7 +390,7 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="Two names could be the energy",
         example="energy=-14.0 dft_energy=-13.9",
         error="train.xyz: 2 names could be the label 'total_energy': dft_energy, energy",
-        advice="declare which one: key_mapping: {dft_energy: total_energy}",
+        advice="declare which one: 'data.key_mapping={dft_energy: total_energy}'",
         command="nequip-train",
         files=file(water(head=HEAD + " dft_energy=-13.9")),
     ),
@@ -407,7 +407,7 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="A name is declared as a label that does not exist",
         example="data: {key_mapping: {my_energy: enrgy}}",
         error="key_mapping: 'energy' is mapped to 'total_enrgy', which is no label",
-        advice="did you mean 'total_energy'? write {name in the file: label}; the labels are total_energy, atomic_energy, forces, stress, virial, frame_weight, atom_weight",
+        advice="did you mean 'total_energy'? write {name in the file: label}; the labels are total_energy, atomic_energy, forces, stress, virial, frame_weight, atom_weight, total_energy_weight, forces_weight, stress_weight, virial_weight",
         command="DataModule",
         files=file(water()),
         settings={"key_mapping": {"energy": "total_enrgy"}},
@@ -459,11 +459,45 @@ DATA_ERRORS: tuple[Mistake, ...] = (
     Mistake(
         title="The unit is not known",
         example="data: {units: {energy: kcal}}",
-        error="units: unknown energy unit 'kcal'",
-        advice="did you mean 'kcal/mol'? known are: eV, meV, kcal/mol, kJ/mol, Hartree, Ry",
+        error="units: 'kcal' is an energy of moles, and no unit of energy",
+        advice="did you mean 'kcal/mol'? write an energy: eV, kcal/mol, Hartree or Ry",
         command="DataModule",
         files=file(water()),
         settings={"units": {"energy": "kcal"}},
+    ),
+    Mistake(
+        title="The unit of a label measures something else",
+        example="data: {units: {forces: GPa}}",
+        error="units: 'GPa' is a pressure, or an energy by a volume, and no unit of forces",
+        advice="write an energy by a length: eV/Angstrom, Hartree/Bohr or kcal/mol/Angstrom",
+        command="DataModule",
+        files=file(water()),
+        settings={"units": {"forces": "GPa"}},
+    ),
+    Mistake(
+        title="The name of a unit is not known",
+        example="data: {units: {forces: Ry/au}}",
+        error="units: unknown unit 'au' of forces",
+        advice="for atomic units write Hartree and Bohr; known are: eV, meV, Hartree, mHartree, Ry, mRy, kcal, kJ, mol, Angstrom, Bohr, nm, pm, Pa, MPa, GPa, bar, kbar, Mbar, atm",
+        command="DataModule",
+        files=file(water()),
+        settings={"units": {"forces": "Ry/au"}},
+    ),
+    Mistake(
+        title="The stress is in kbar",
+        example="stress in kbar, as VASP prints it",
+        error="train.xyz frame 1: 'stress' reaches 86.47 eV/Angstrom^3 = 1.385e+04 GPa (half of 16 frames reach 53.66 eV/Angstrom^3); the middle of the Earth has 364 GPa",
+        advice="declare its unit: 'data.units={stress: kbar}', or GPa; map the name to 'virial' if it is one; if it is right, say so: 'data.units={stress: eV/Angstrom3}'",
+        command="DataModule",
+        files=file(copper(times("stress", 1602.2))),
+    ),
+    Mistake(
+        title="The stress is in GPa",
+        example="stress in GPa",
+        error="train.xyz frame 1: 'stress' reaches 8.646 eV/Angstrom^3 = 1385 GPa (half of 16 frames reach 5.366 eV/Angstrom^3); the middle of the Earth has 364 GPa",
+        advice="declare its unit: 'data.units={stress: kbar}', or GPa; map the name to 'virial' if it is one; if it is right, say so: 'data.units={stress: eV/Angstrom3}'",
+        command="DataModule",
+        files=file(copper(times("stress", 160.2))),
     ),
     Mistake(
         title="Two isolated atoms of one species differ",
@@ -504,7 +538,7 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="A test file has no labels",
         example="Properties=species:S:1:pos:R:3",
         error="data set 'test': no frame has an energy, forces or stress that the model predicts",
-        advice="declare the names of the labels in the file, for example key_mapping: {my_energy: total_energy}",
+        advice="declare the names of the labels in the file, for example key_mapping={'my_energy': 'total_energy'}, --key-mapping my_energy=total_energy",
         command="nequip-test",
         files=file("1\nkind=atom\nO 0 0 0\n", "test.xyz"),
     ),

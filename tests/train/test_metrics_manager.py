@@ -332,6 +332,34 @@ def test_weights_of_frames_and_atoms() -> None:
     assert manager.step(prediction, target)["F_mse"].item() == pytest.approx((1 + 4 + 2 * 9) / 4)
 
 
+def test_weights_of_single_labels() -> None:
+    manager = MetricsManager(
+        [
+            {"field": "total_energy", "metric": MeanAbsoluteError, "coeff": 1},
+            {"field": "forces", "metric": MeanSquaredError, "coeff": 1},
+        ]
+    )
+    target = {
+        "pos": torch.zeros(3, 3),
+        "num_atoms": torch.tensor([1, 2]),
+        "batch": torch.tensor([0, 1, 1]),
+        "frame_weight": torch.tensor([[1.0], [2.0]]),
+        "total_energy_weight": torch.tensor([[3.0], [0.5]]),
+        "forces_weight": torch.tensor([[1.0], [4.0]]),
+        "total_energy": torch.zeros(2, 1),
+        "forces": torch.zeros(3, 3),
+    }
+    prediction = target | {
+        "total_energy": torch.tensor([[4.0], [8.0]]),
+        "forces": torch.tensor([1.0, 2.0, 3.0])[:, None].repeat(1, 3),
+    }
+    step = manager.step(prediction, target)
+    assert step["E_mae"].item() == pytest.approx((3 * 4 + 1 * 8) / 4)
+    assert step["F_mse"].item() == pytest.approx((1 + 8 * 4 + 8 * 9) / 17)
+    del target["frame_weight"]
+    assert manager.step(prediction, target)["E_mae"].item() == pytest.approx((3 * 4 + 0.5 * 8) / 3.5)
+
+
 def test_weights_need_an_owner() -> None:
     def norm(graph: Graph) -> Tensor:
         return graph["forces"].norm(dim=1)

@@ -1,0 +1,209 @@
+"""Units as people write them: products, quotients and powers of known ones, as a number of eV and Angstrom.
+
+``Hartree/Bohr``, ``kcal/(mol A)``, ``eV A^-3``, ``eV/Å³`` and ``GPa`` are units of forces or of stress. Each is a
+number times powers of eV and Angstrom: a pressure is an energy by a volume.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import ase.units
+
+from nequip_like.errors import ConfigError, closest_hint
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit, as a number times powers of the package's own.
+
+    Attributes:
+        factor: Its size in eV, Angstrom, and powers of these.
+        energy: Power of the energy.
+        length: Power of the length.
+        amount: Power of mol. An energy by mol is one of a structure; kcal without mol is none.
+    """
+
+    factor: float
+    energy: int = 0
+    length: int = 0
+    amount: int = 0
+
+    def __mul__(self, other: Unit) -> Unit:
+        """Product of two units."""
+        return Unit(
+            self.factor * other.factor,
+            self.energy + other.energy,
+            self.length + other.length,
+            self.amount + other.amount,
+        )
+
+    def __pow__(self, power: int) -> Unit:
+        """A unit to a whole power."""
+        return Unit(self.factor**power, self.energy * power, self.length * power, self.amount * power)
+
+    def is_like(self, other: Unit) -> bool:
+        """Whether both measure the same quantity."""
+        return (self.energy, self.length, self.amount) == (other.energy, other.length, other.amount)
+
+
+def _energy(electronvolts: float) -> Unit:
+    return Unit(electronvolts, energy=1)
+
+
+def _of_mole(electronvolts: float) -> Unit:
+    return Unit(electronvolts, energy=1, amount=1)
+
+
+def _length(angstroms: float) -> Unit:
+    return Unit(angstroms, length=1)
+
+
+def _pressure(pascals: float) -> Unit:
+    return Unit(pascals * 1e-9 * ase.units.GPa, energy=1, length=-3)
+
+
+# In the order in which messages list them; the first spelling of several is the one shown.
+KNOWN: dict[str, Unit] = {
+    "eV": _energy(1.0),
+    "meV": _energy(1e-3),
+    "Hartree": _energy(ase.units.Hartree),
+    "mHartree": _energy(1e-3 * ase.units.Hartree),
+    "Ry": _energy(ase.units.Rydberg),
+    "mRy": _energy(1e-3 * ase.units.Rydberg),
+    "kcal": _of_mole(ase.units.kcal / ase.units.mol),
+    "kJ": _of_mole(ase.units.kJ / ase.units.mol),
+    "mol": Unit(1.0, amount=1),
+    "Angstrom": _length(1.0),
+    "Bohr": _length(ase.units.Bohr),
+    "nm": _length(10.0),
+    "pm": _length(0.01),
+    "Pa": _pressure(1.0),
+    "MPa": _pressure(1e6),
+    "GPa": _pressure(1e9),
+    "bar": _pressure(1e5),
+    "kbar": _pressure(1e8),
+    "Mbar": _pressure(1e11),
+    "atm": _pressure(101325.0),
+}
+_ALSO = {
+    "Ha": "Hartree",
+    "Eh": "Hartree",
+    "mHa": "mHartree",
+    "mEh": "mHartree",
+    "Rydberg": "Ry",
+    "mRydberg": "mRy",
+    "A": "Angstrom",
+    "Å": "Angstrom",
+    "Ang": "Angstrom",
+    "Angstroms": "Angstrom",
+    "a0": "Bohr",
+    "kB": "kbar",  # as VASP writes it beside its pressure
+}
+_NAMES = {name: name for name in KNOWN} | _ALSO
+_BY_LOWER = {name.lower(): kept for name, kept in _NAMES.items()}
+# Upper and lower case are the same, but not where they make another unit: a megaelectronvolt, a millibar.
+_OTHERS = frozenset({"MeV", "mPa", "mbar", "MHartree", "MHa", "MRy", "PM", "NM"})
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
+_LINE = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_NAME = re.compile(r"a0(?!\w)|[^\W\d_]+", re.IGNORECASE)
+_TOKEN = re.compile(rf"\s*(?:({_NAME.pattern})|(\*\*|\^)?\s*([+-]?\d{{1,2}})(?!\w)|([*/·()]))", re.IGNORECASE)
+_MOST = 200  # characters; more is no unit
+
+
+@lru_cache(maxsize=256)  # asked for each label of each frame
+def unit_of(text: str, key: str) -> Unit:
+    """Read a unit.
+
+    Args:
+        text: Names in :data:`KNOWN` (upper and lower case are the same) with ``*`` or a space between them, ``/``,
+            powers (``^3``, ``**3``, ``³`` or ``3``) and brackets.
+        key: What the unit is of, for messages.
+
+    Raises:
+        ConfigError: If a name is unknown, or the text is no product of units.
+    """
+    parser = _Parser(text, key)
+    result = parser.product()
+    if parser.tokens or not 0 < result.factor < math.inf:
+        raise parser.refusal()
+    return result
+
+
+def tidied(text: str) -> str:
+    """A unit that can be read, with each name as :data:`KNOWN` spells it: ``HARTREE/a0`` becomes ``Hartree/Bohr``."""
+    return _NAME.sub(lambda match: _kept(match[0]), _on_line(text))
+
+
+def _on_line(text: str) -> str:
+    """The text with raised digits as powers, and one of the two characters that look like the sign of Angstrom."""
+    one_sign = text.replace("\u212b", "\u00c5").strip()
+    return _SUPERSCRIPT.sub(lambda match: "^" + match[0].translate(_LINE), one_sign)
+
+
+def _kept(name: str) -> str:
+    """A name as the table spells it; empty if it is in none of its spellings."""
+    return _NAMES.get(name) or ("" if name in _OTHERS else _BY_LOWER.get(name.lower(), ""))
+
+
+class _Parser:
+    """Reads ``factor {(* | / | nothing) factor}``, where a factor is a name or a bracket, with a power or without."""
+
+    def __init__(self, text: str, key: str) -> None:
+        self.text, self.key = text, key
+        self.tokens: list[tuple[str, str]] = []
+        rest = _on_line(text)
+        position = 0
+        while position < len(rest):
+            match = _TOKEN.match(rest, position)
+            if match is None or len(rest) > _MOST:
+                raise self.refusal()
+            name, _, power, sign = match.groups()
+            self.tokens.append(("name", name) if name else ("power", power) if power else ("sign", sign))
+            position = match.end()
+
+    def refusal(self) -> ConfigError:
+        """The error for a text that is no unit."""
+        shown = self.text if len(self.text) <= 40 else self.text[:40] + "..."
+        return ConfigError(
+            f"units: the unit '{shown}' of {self.key} cannot be read",
+            "write names with *, / and powers between them, such as Hartree/Bohr or eV/Angstrom^3",
+        )
+
+    def product(self) -> Unit:
+        """A product up to the end, or to the bracket that closes it."""
+        result = self.factor()
+        while self.tokens and self.tokens[0] != ("sign", ")"):
+            divides = self.tokens[0] == ("sign", "/")
+            if divides or self.tokens[0] in (("sign", "*"), ("sign", "·")):
+                self.tokens.pop(0)
+            result = result * self.factor() ** (-1 if divides else 1)
+        return result
+
+    def factor(self) -> Unit:
+        """A name or a bracket, with its power."""
+        kind, value = self.tokens.pop(0) if self.tokens else ("", "")
+        if kind == "name":
+            result = self.named(value)
+        elif (kind, value) == ("sign", "("):
+            result = self.product()
+            if not self.tokens:
+                raise self.refusal()
+            self.tokens.pop(0)
+        else:
+            raise self.refusal()
+        if self.tokens and self.tokens[0][0] == "power":
+            result = result ** int(self.tokens.pop(0)[1])
+        return result
+
+    def named(self, name: str) -> Unit:
+        """The unit of a name."""
+        if kept := _kept(name):
+            return KNOWN[kept]
+        hint = closest_hint(name, _NAMES, any_case=True)
+        if name.lower() in ("au", "a"):
+            hint = "for atomic units write Hartree and Bohr; "
+        raise ConfigError(f"units: unknown unit '{name}' of {self.key}", f"{hint}known are: {', '.join(KNOWN)}")
