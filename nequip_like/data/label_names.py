@@ -178,6 +178,12 @@ def unread_names(names: Sequence[FrameNames], label_names: Mapping[str, Sequence
     return notes
 
 
+def label_of(name: str) -> str | None:
+    """The label or weight that a name stands for, or was most likely meant for; None if it is neither."""
+    plain = _plain(name)
+    return WELL_KNOWN.get(plain) or _looks_like(name)
+
+
 def _looks_like(name: str) -> str | None:
     """The label that a name is most likely meant for."""
     plain = _plain(name)
