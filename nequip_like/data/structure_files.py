@@ -1,7 +1,7 @@
 """What ASE's readers pass over in some files, or take otherwise than it is meant.
 
-POSCAR without its species, gen files that are cut off, CIF with sites that are occupied in part, XSF of aenet, and
-CASTEP with a dispersion correction.
+POSCAR without its species, gen files that are cut off, CIF with sites that are occupied in part, XSF of aenet, CASTEP
+with a dispersion correction, Gaussian's axes.
 """
 
 from __future__ import annotations
@@ -108,9 +108,21 @@ def _with_dispersion(atoms: Atoms, content: bytes, where: str) -> None:
         results.update(energy=zero, free_energy=free)
 
 
+def _check_axes(atoms: Atoms, content: bytes, where: str) -> None:
+    if atoms.calc is None or "forces" not in atoms.calc.results:
+        return
+    if b"Standard orientation:" in content and not re.search(rb"(?:Input|Z-Matrix) orientation:", content):
+        raise DataError(
+            f"{where}: its forces are along the axes of the input, but its positions stand in Gaussian's standard "
+            "orientation only",
+            "run Gaussian with 'nosymm', or with '#p', which prints the input orientation, too",
+        )
+
+
 _CHECKS: dict[str, Callable[[Atoms, bytes, str], None]] = {
     "gen": _check_count,
     "cif": _check_crystal,
+    "gaussian-out": _check_axes,
     "castep-castep": _with_dispersion,
     "xsf": _as_aenet_means,
 }
