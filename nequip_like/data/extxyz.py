@@ -17,9 +17,12 @@ from nequip_like.errors import DataError
 _KEY = re.compile(r"""(?:^|\s)([^\s="'{}\[\]]+)\s*=\s*("(?:\\.|[^"\\])*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S*)""")
 _SPELT_EXACTLY = ("Lattice", "Properties", "pbc")
 _NO_CELL_KEYS = ("cell", "box", "unit_cell", "unitcell", "lattice_vectors")
+# What ASE takes for one value, spaces and equal signs included; a backslash does so for the next character.
+_SPAN = re.compile(
+    r"""\\.|"(?:\\.|[^"\\])*(?:"|$)|'(?:\\.|[^'\\])*(?:'|$)|\{(?:\\.|[^}\\])*(?:\}|$)|\[(?:\\.|[^\]\\])*(?:\]|$)"""
+)
 _CLOSES = {"'": "'", '"': '"', "{": "}", "[": "]"}
 _DEFAULT_COLUMNS = "species:S:1:pos:R:3"
-_QUOTES = "'\"{[\\"
 
 
 def check_text(text: str, path: Path) -> list[str]:
@@ -89,7 +92,7 @@ def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[s
             if name.lower() == exact.lower() and name != exact:
                 raise DataError(f"{where}: '{name}' in line {line} would not be read", f"write {exact}=...")
     values = dict(pairs)
-    _check_quotes(comment, pairs, where, line)
+    _check_quotes(comment, where, line)
     declared = count_columns(values.get("Properties", _DEFAULT_COLUMNS).strip("\"'{}[]"), where)
     notes = []
     if "Lattice" not in values and (cell := next((name for name in _NO_CELL_KEYS if name in values), None)):
@@ -109,45 +112,28 @@ def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[s
     return notes
 
 
-def _check_quotes(comment: str, pairs: list[tuple[str, str]], where: str, line: int) -> None:
-    """Refuse a quotation that begins within a value and goes on over the keys after it.
+def _check_quotes(comment: str, where: str, line: int) -> None:
+    """Refuse a quotation that begins within a value, or never ends, and hides the keys after it.
 
-    ASE begins one at each quote, bracket or backslash, wherever it stands; ``name=5'-GMP energy=-1`` has no energy.
+    ASE begins one at each quote or bracket, wherever it stands: ``name=5'-GMP energy=-1`` has no energy.
     """
-    closed = [value for _, value in pairs if len(value) > 1 and value[-1] == _CLOSES.get(value[0])]
-    rest = [value for _, value in pairs if value not in closed] + [_KEY.sub(" ", comment)]
-    if not any(quote in text for text in rest for quote in _QUOTES):
-        return
-    end: str | None = None
-    begin = i = 0
-    while i < len(comment):
-        character = comment[i]
-        if character == "\\":
-            swallowed, begin, i = comment[i + 1 : i + 2], i, i + 1
-            if swallowed.isspace() and "=" in comment[i:]:
-                raise _swallowed(comment, begin, i + 1, where, line)
-        elif end is not None:
-            if character == end:
-                end = None
-                inside = begin > 0 and not comment[begin - 1].isspace() and comment[begin - 1] != "="
-                if inside and "=" in comment[begin:i]:
-                    raise _swallowed(comment, begin, i, where, line)
-        elif character in _CLOSES:
-            end, begin = _CLOSES[character], i
-        i += 1
-    if end is not None and "=" in comment[begin:]:
-        raise _swallowed(comment, begin, len(comment), where, line)
-
-
-def _swallowed(comment: str, begin: int, end: int, where: str, line: int) -> DataError:
-    words = comment[:begin].split()
-    word = ((words[-1] if words and not comment[begin - 1].isspace() else "") + comment[begin:]).split()[0]
-    lost = [name for name, _ in _KEY.findall(comment[begin:])]
-    name, _, value = word.rpartition("=")
-    value = value.removeprefix(comment[begin]).replace("\\", "\\\\")
-    quoted = f"'{value}'" if '"' in value and "'" not in value else '"' + value.replace('"', '\\"') + '"'
-    return DataError(
-        f"{where}: the {comment[begin]} in {word} (line {line}) joins it with what follows, so that "
-        f"{', '.join(lost) if lost else 'that'} would not be read",
-        f"write {name + '=' if name else ''}{quoted}",
-    )
+    for span in _SPAN.finditer(comment):
+        text, begin = span[0], span.start()
+        inside = begin > 0 and not comment[begin - 1].isspace() and comment[begin - 1] != "="
+        if text[0] == "\\":
+            hides = text[1:].isspace() and "=" in comment[begin:]
+        else:
+            ends = len(text) > 1 and text[-1] == _CLOSES[text[0]]
+            hides = "=" in text and (inside or not ends)
+        if hides:
+            start = max(comment.rfind(space, 0, begin) for space in " \t") + 1
+            word = comment[start:].split()[0]
+            name, equals, value = word.rpartition("=")
+            value = value.removeprefix(text[0]).replace("\\", "\\\\")
+            quoted = f"'{value}'" if '"' in value else f'"{value}"'
+            hidden = [name for name, _ in _KEY.findall(comment[begin:])]
+            raise DataError(
+                f"{where}: the {text[0]} in {word} (line {line}) joins it with what follows, so that "
+                f"{', '.join(hidden) or 'that'} would not be read",
+                f"write {name}{equals}{quoted}",
+            )

@@ -10,18 +10,18 @@ from collections import Counter
 from nequip_like.errors import DataError
 
 _MOST_COLUMNS = 1000
-# By name: types that ASE's reader reads right (numbers as text, too), numbers of columns, what to write instead.
+# By name: types that ASE reads right (numbers as text, too), numbers of columns (empty: any), what to write instead.
 _SPECIES = "species:S:1 for symbols, Z:I:1 for atomic numbers"
-_STRUCTURE = {
+_STRUCTURE: dict[str, tuple[str, tuple[int, ...], str]] = {
     "species": ("S", (1,), _SPECIES),
     "symbols": ("S", (1,), _SPECIES),
     "Z": ("IS", (1,), _SPECIES),
     "numbers": ("IS", (1,), _SPECIES),
     "pos": ("RIS", (3,), "pos:R:3"),
     "positions": ("RIS", (3,), "pos:R:3"),
-    "force": ("RIS", (3,), "forces:R:3"),
-    "forces": ("RIS", (3,), "forces:R:3"),
-    "energies": ("RIS", (1,), "energies:R:1"),
+    "force": ("RIS", (), "forces:R:3"),
+    "forces": ("RIS", (), "forces:R:3"),
+    "energies": ("RIS", (), "energies:R:1"),
     "charge": ("RI", (1,), "charge:R:1"),
     "initial_charges": ("RI", (1,), "initial_charges:R:1"),
     "move_mask": ("LIRS", (1, 3), "move_mask:L:1"),
@@ -69,6 +69,6 @@ def _check_type(name: str, kind: str, count: int, where: str) -> None:
             f"{where}: Properties gives the column '{name}' the type '{kind}'",
             f"write one of {', '.join(f'{letter} ({meaning})' for letter, meaning in _TYPES.items())}",
         )
-    types, counts, right = _STRUCTURE.get(name, (kind, (count,), ""))
-    if kind not in types or count not in counts:
+    types, counts, right = _STRUCTURE.get(name, (kind, (), ""))
+    if kind not in types or (counts and count not in counts):
         raise DataError(f"{where}: Properties says {name}:{kind}:{count}, which '{name}' cannot be", f"write {right}")

@@ -25,6 +25,7 @@ class Format:
             species. None: each structure of the format says everything anew.
         structure: The line with which a structure begins, to count them. None: the reader refuses a damaged file.
         species: The line that names the species; it stands once in each part.
+        end: What stands at the end of an output that was not cut off, where its structures cannot be counted.
         output: Whether a program wrote it while it ran: the last structure may be unfinished, and one without any
             label is none.
     """
@@ -35,6 +36,7 @@ class Format:
     start: re.Pattern[bytes] | None = None
     structure: re.Pattern[bytes] | None = None
     species: re.Pattern[bytes] | None = None
+    end: re.Pattern[bytes] | None = None
     output: bool = False
 
 
@@ -76,11 +78,12 @@ _ROWS = (
     Format("gpaw-out", "GPAW text output", (*_ENERGIES, "forces", "stress"), _line(r"^ +___ ___ ___ _ _ _ *$"),
            _line(r"^[Pp]ositions:$"), output=True),
     Format("gaussian-out", "Gaussian output", (*_ENERGIES, "forces"),
-           _line(r"^ *Entering (?:Gaussian System|Link 1 )"), output=True),
+           _line(r"^ *Entering (?:Gaussian System|Link 1 )"), end=_line(r"^ *Normal termination of Gaussian"),
+           output=True),
     Format("orca-output", "ORCA output", (*_ENERGIES, "forces"), _line(r"^ *\* O   R   C   A \*"),
            _line(r"^CARTESIAN COORDINATES \(ANGSTROEM\)"), output=True),
     Format("lammps-dump-text", "LAMMPS dump, text", ("forces",)),
-    Format("xsf", "XCrySDen XSF", ("forces",), _line(
+    Format("xsf", "XCrySDen XSF", ("energy", "forces"), _line(
         _XSF_COMMENT + r"(?:ANIMSTEPS.*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*[A-Z]+|CRYSTAL|SLAB|POLYMER|MOLECULE|ATOMS[ \t]*$)"
     )),
     Format("vasp", "VASP POSCAR, CONTCAR", (), _line(_POSCAR)),

@@ -27,6 +27,7 @@ from nequip_like.data.outputs import (
     check_part,
     has_labels,
     keep_what_stands_there,
+    last_begun,
     parts_of,
     unfinished,
     whole_lines,
@@ -96,19 +97,26 @@ def _frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
         yield from _part_frames(part, form, path, notes)
 
 
-def _part_frames(part: Part, form: Format, path: Path, notes: list[str]) -> Iterator[Atoms]:
+def _part_frames(part: Part, form: Format, path: Path, notes: list[str]) -> list[Atoms]:
     """The frames of one output."""
     check_part(part, form, path)
     content = whole_lines(part.content) if form.output and form.name != "vasp-xml" else part.content
-    read = 0
-    for atoms in _read(content, form, path):
+    try:
+        images = list(_read(content, form, path))
+    except Exception:  # as above; a program that was stopped leaves a structure that no reader can read
+        begun = last_begun(content, form)
+        if begun is None:
+            raise
+        images = list(_read(content[:begun], form, path))
+    frames = []
+    for atoms in images:
         correct(atoms, content, form.name, f"{path}: the structure that begins in line {part.line}")
         keep_what_stands_there(atoms, form)
         if not form.output or has_labels(atoms, form):
-            read += 1
-            yield atoms
-    if note := unfinished(part, form, read, path):
+            frames.append(atoms)
+    if note := unfinished(part, form, len(frames), path):
         notes.append(note)
+    return frames
 
 
 def _read(content: bytes, form: Format, path: Path) -> Iterator[Atoms]:
@@ -182,5 +190,7 @@ def _explain(error: Exception, name: str) -> tuple[str, str]:
         return "it declares more data than there is memory", _ADVICE
     if isinstance(error, RecursionError):
         return "its values are nested too deeply", _ADVICE
+    if isinstance(error, AssertionError) and not error.args:
+        return "something is missing that ASE's reader takes for granted", _ADVICE
     text = first_line(error).removeprefix("ase.io.extxyz: ")
     return f"{type(error).__name__}: {text if len(text) <= 200 else text[:200] + '...'}", _ADVICE

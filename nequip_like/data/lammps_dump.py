@@ -47,8 +47,9 @@ def check_dump(content: bytes, path: Path) -> list[str]:
         else:
             rows = body.splitlines()
             columns = item[0].decode("ascii", "replace").split()[2:]
-            if len(rows) != atoms or len(rows[-1].split()) < len(columns):
-                raise _cut(path, frame, atoms, len(rows) - 1 if len(rows) == atoms else len(rows))
+            whole = sum(len(row.split()) >= len(columns) for row in rows)
+            if not whole == len(rows) == atoms:
+                raise _cut(path, frame, atoms, whole)
             _check_elements(columns, rows, f"{path} frame {frame}", notes)
             opened = False
     if opened:

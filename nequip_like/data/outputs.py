@@ -90,6 +90,12 @@ def has_labels(atoms: Atoms, form: Format) -> bool:
     return any(results.get(name) is not None for name in form.labels or ())
 
 
+def last_begun(content: bytes, form: Format) -> int | None:
+    """Where the last structure of an output begins, if others stand before it."""
+    begins = [match.start() for match in form.structure.finditer(content)] if form.output and form.structure else []
+    return begins[-1] if len(begins) > 1 else None
+
+
 def unfinished(part: Part, form: Format, read: int, path: Path) -> str | None:
     """Compare the structures that were read with those that begin in the text.
 
@@ -105,6 +111,8 @@ def unfinished(part: Part, form: Format, read: int, path: Path) -> str | None:
     Raises:
         DataError: If structures are missing from a file that is no output of a running program.
     """
+    if form.end is not None and read and not form.end.search(part.content):
+        return f"{path}: the output that begins in line {part.line} has no end; its last structure may lack labels"
     if form.structure is None:
         return None
     begins = [match.start() for match in form.structure.finditer(part.content)]
