@@ -35,7 +35,13 @@ from nequip_like.data.outputs import (
 from nequip_like.data.structure_files import check_species_line, correct
 from nequip_like.errors import DataError, closest_hint, first_line
 
-_BY_SUFFIX = {".xyz": "extxyz", ".extxyz": "extxyz", ".traj": "traj", ".db": "db"}
+_BY_SUFFIX = {
+    ".xyz": "extxyz",
+    ".extxyz": "extxyz",
+    ".traj": "traj",
+    ".db": "db",
+    ".lammpstrj": "lammps-dump-text",
+}
 # Formats of ASE that hold data only. ASE's JSON is left out: it may declare an array of any size, and netCDF, bundles,
 # databases on servers and what needs other programs.
 SAFE_FORMATS = frozenset(FORMATS)

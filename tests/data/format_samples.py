@@ -359,7 +359,8 @@ def _structures() -> list[Sample]:
         ),
         Sample(
             "cif", "a.cif", written("cif", plain), written("cif", other), [plain], [other],
-            b"  H   H1        1.0  0.192  0.0  0.0  1.0000\n", "its _chemical_formula_sum is O1H2, but its atoms are HO",
+            b"  H   H1        1.0  0.192  0.0  0.0  1.0000\n",
+            "its _chemical_formula_sum is O1H2, but its atoms are HO",
         ),
     ]  # fmt: skip
 
