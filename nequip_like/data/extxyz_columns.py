@@ -10,7 +10,7 @@ from collections import Counter
 from nequip_like.errors import DataError
 
 _MOST_COLUMNS = 1000
-# By name: types that ASE reads right (numbers as text, too), numbers of columns (empty: any), what to write instead.
+# By name: types that ASE reads right, numbers of columns (empty: any), what to write instead.
 _SPECIES = "species:S:1 for symbols, Z:I:1 for atomic numbers"
 _STRUCTURE: dict[str, tuple[str, tuple[int, ...], str]] = {
     "species": ("S", (1,), _SPECIES),

@@ -66,8 +66,8 @@ def test_columns_that_cannot_be(properties, message, advice):
     assert error.value.advice == advice
 
 
-def test_numbers_as_text_are_read(write_text):
-    text = "2\nProperties=Z:S:1:pos:S:3:forces:S:3 energy=-1\n8 0 0 0 1 2 3\n1 1 0 0 4 5 6\n"
+def test_numbers_that_are_declared_as_text_are_read(write_text):
+    text = "2\nProperties=Z:S:1:pos:S:3:forces:S:3 energy=-1\nO 0 0 0 1 2 3\nH 1 0 0 4 5 6\n"
     (graph,) = read(write_text("a.xyz", text)).frames
     assert graph["atomic_numbers"].tolist() == [8, 1]
     assert graph["pos"].tolist() == [[0, 0, 0], [1, 0, 0]]
