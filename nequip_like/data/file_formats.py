@@ -25,7 +25,7 @@ class Format:
             species. None: each structure of the format says everything anew.
         structure: The line with which a structure begins, to count them. None: the reader refuses a damaged file.
         species: The line that names the species; it stands once in each part.
-        end: What stands at the end of an output that was not cut off, where its structures cannot be counted.
+        end: What stands at the end of an output that was not cut off; then nothing is missing.
         output: Whether a program wrote it while it ran: the last structure may be unfinished, and one without any
             label is none.
     """
@@ -51,45 +51,91 @@ _POSCAR = (
     rf"^.*\n[ \t]*{_NUMBER}(?:[ \t]+{_NUMBER}[ \t]+{_NUMBER})?[ \t]*\n"
     rf"(?:[ \t]*{_NUMBER}[ \t]+{_NUMBER}[ \t]+{_NUMBER}.*\n){{3}}[ \t]*{_SYMBOL}(?:[ \t]+{_SYMBOL})*[ \t]*\n[ \t]*\d"
 )
-_XSF_COMMENT = r"^(?:[ \t]*(?:#.*)?\n)*[ \t]*"
+# The positions that a relaxation ends with are printed twice; the second ones have no results of their own.
+_PW_POSITIONS = r"^ *Program PWSCF|^ATOMIC_POSITIONS.*\n(?:(?!End final).+\n)*+(?!End final)"
+# Comments stand above the keyword; an animation has one of its own before.
+_XSF = (
+    r"^(?:[ \t]*(?:#.*)?\n)*[ \t]*"
+    r"(?:ANIMSTEPS.*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*[A-Z]+|CRYSTAL|SLAB|POLYMER|MOLECULE|ATOMS[ \t]*$)"
+)
 
 _ROWS = (
     Format("extxyz", "extended XYZ", None),
-    Format("traj", "ASE trajectory", None, re.compile(rb"(?:- of Ulm|AFFormat)ASE-Trajectory")),
+    Format("traj", "ASE trajectory", None, start=re.compile(rb"(?:- of Ulm|AFFormat)ASE-Trajectory")),
     Format("db", "ASE database (SQLite)", None),
     Format(
-        "vasp-out", "VASP OUTCAR", (*_ENERGIES, "forces", "stress"), _line(r"^ *vasp\.\d"),
-        _line(r"Iteration +\d+\( +1\)"), _line(r"^ *ions per type ="), output=True,
-    ),
-    Format(
-        "vasp-xml", "VASP vasprun.xml", (*_ENERGIES, "forces", "stress"), _line(r"<\?xml"), _line(r"<calculation>"),
+        "vasp-out",
+        "VASP OUTCAR",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^ *vasp\.\d"),
+        structure=_line(r"Iteration +\d+\( +1\)"),
+        species=_line(r"^ *ions per type ="),
+        end=_line(r"^ *General timing and accounting"),
         output=True,
     ),
     Format(
-        "espresso-out", "Quantum ESPRESSO pw.x output", (*_ENERGIES, "forces", "stress"),
-        _line(r"^ *Program PWSCF"), _line(r"^ *Self-consistent Calculation"), output=True,
+        "vasp-xml",
+        "VASP vasprun.xml",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"<\?xml"),
+        structure=_line(r"<calculation>"),
+        end=_line(r"^ *</modeling>"),
+        output=True,
     ),
-    Format("aims-output", "FHI-aims output", (*_ENERGIES, "forces", "stress"), _line(r"^ *Invoking FHI-aims"),
-           output=True),
     Format(
-        "castep-castep", "CASTEP .castep output", (*_ENERGIES, "forces", "stress"),
-        _line(r"^.*(?:Welcome|Materials Studio).*CASTEP"), output=True,
+        "espresso-out",
+        "Quantum ESPRESSO pw.x output",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^ *Program PWSCF"),
+        structure=_line(_PW_POSITIONS),
+        end=_line(r"^ *JOB DONE"),
+        output=True,
     ),
-    Format("gpaw-out", "GPAW text output", (*_ENERGIES, "forces", "stress"), _line(r"^ +___ ___ ___ _ _ _ *$"),
-           _line(r"^[Pp]ositions:$"), output=True),
-    Format("gaussian-out", "Gaussian output", (*_ENERGIES, "forces"),
-           _line(r"^ *Entering (?:Gaussian System|Link 1 )"), end=_line(r"^ *Normal termination of Gaussian"),
-           output=True),
-    Format("orca-output", "ORCA output", (*_ENERGIES, "forces"), _line(r"^ *\* O   R   C   A \*"),
-           _line(r"^CARTESIAN COORDINATES \(ANGSTROEM\)"), output=True),
+    Format(
+        "aims-output",
+        "FHI-aims output",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^ *Invoking FHI-aims"),
+        output=True,
+    ),
+    Format(
+        "castep-castep",
+        "CASTEP .castep output",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^.*(?:Welcome|Materials Studio).*CASTEP"),
+        output=True,
+    ),
+    Format(
+        "gpaw-out",
+        "GPAW text output",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^ +___ ___ ___ _ _ _ *$"),
+        structure=_line(r"^[Pp]ositions:$"),
+        output=True,
+    ),
+    Format(
+        "gaussian-out",
+        "Gaussian output",
+        (*_ENERGIES, "forces"),
+        start=_line(r"^ *Entering (?:Gaussian System|Link 1 )"),
+        end=_line(r"^ *Normal termination of Gaussian"),
+        output=True,
+    ),
+    Format(
+        "orca-output",
+        "ORCA output",
+        (*_ENERGIES, "forces"),
+        start=_line(r"^ *\* O   R   C   A \*"),
+        structure=_line(r"^CARTESIAN COORDINATES \(ANGSTROEM\)"),
+        end=_line(r"ORCA TERMINATED NORMALLY"),
+        output=True,
+    ),
     Format("lammps-dump-text", "LAMMPS dump, text", ("forces",)),
-    Format("xsf", "XCrySDen XSF", ("energy", "forces"), _line(
-        _XSF_COMMENT + r"(?:ANIMSTEPS.*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*[A-Z]+|CRYSTAL|SLAB|POLYMER|MOLECULE|ATOMS[ \t]*$)"
-    )),
-    Format("vasp", "VASP POSCAR, CONTCAR", (), _line(_POSCAR)),
-    Format("vasp-xdatcar", "VASP XDATCAR", (), None, _line(r"Direct configuration=")),
-    Format("gen", "DFTB+ gen", (), _line(r"^ *\d+ +[CFS] *$")),
-    Format("cif", "CIF", ()),
-)  # fmt: skip
+    Format("xsf", "XCrySDen XSF", ("energy", "forces"), start=_line(_XSF)),
+    Format("vasp", "VASP POSCAR, CONTCAR", start=_line(_POSCAR)),
+    Format("vasp-xdatcar", "VASP XDATCAR", structure=_line(r"Direct configuration=")),
+    Format("gen", "DFTB+ gen", start=_line(r"^ *\d+ +[CFS] *$")),
+    Format("cif", "CIF"),
+)
 
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

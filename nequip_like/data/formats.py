@@ -6,6 +6,7 @@ formats that are pure data are read here, and only what they can hold (:mod:`neq
 
 from __future__ import annotations
 
+import codecs
 import io
 import lzma
 import re
@@ -89,12 +90,15 @@ def _frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
         for part in parts_of(content, form):
             yield from _read(part.content, form, path)
         return
-    text = _text(content)
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if form.name == "extxyz":
+        # A byte that is no UTF-8 may stand in a comment, where it does no harm; elsewhere it is refused as no number.
+        text = content.decode("utf-8", errors="replace")
         notes.extend(check_text(text, path))
         yield from ioformats[form.name].read(io.StringIO(text), slice(None))
         return
-    content = text.encode()
     if form.name == "lammps-dump-text":
         notes.extend(check_dump(content, path))
     if form.name == "vasp":
@@ -129,7 +133,7 @@ def _read(content: bytes, form: Format, path: Path) -> Iterator[Atoms]:
     """What ASE's reader makes of one output."""
     reader = ioformats[form.name]
     source = NamedBytes(content, path)
-    file = source if reader.isbinary else io.TextIOWrapper(source, encoding="utf-8")
+    file = source if reader.isbinary else io.TextIOWrapper(source, encoding="utf-8", errors="replace")
     yield from reader.read(file) if reader.single else reader.read(file, slice(None))
 
 
@@ -170,13 +174,6 @@ def _content(path: Path) -> bytes:
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise _unreadable(path, error) from error
     return content
-
-
-def _text(content: bytes) -> str:
-    """The text of a file with one kind of line end, without a byte order mark."""
-    # A byte that is no UTF-8 may stand in a comment, where it does no harm; anywhere else it is refused as no number.
-    text = content.decode("utf-8-sig", errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:

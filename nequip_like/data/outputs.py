@@ -111,10 +111,12 @@ def unfinished(part: Part, form: Format, read: int, path: Path) -> str | None:
     Raises:
         DataError: If structures are missing from a file that is no output of a running program.
     """
-    if form.end is not None and read and not form.end.search(part.content):
-        return f"{path}: the output that begins in line {part.line} has no end; its last structure may lack labels"
-    if form.structure is None:
+    if form.end is not None and form.end.search(part.content):
         return None
+    if form.structure is None:
+        cut = form.end is not None and read > 0
+        where = f"{path}: the output that begins in line {part.line}"
+        return f"{where} has no end; its last structure may lack labels" if cut else None
     begins = [match.start() for match in form.structure.finditer(part.content)]
     missing = len(begins) - read
     if missing <= 0:

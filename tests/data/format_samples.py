@@ -294,7 +294,7 @@ def _outputs() -> list[Sample]:
             [Frame("OH2", -34.5 * RYDBERG, ry, RY_STRESS), Frame("OH2", -34.75 * RYDBERG, ry, RY_STRESS)],
             [Frame("SF2", energy * RYDBERG, scaled(ry, -1.0), RY_STRESS) for energy in (-20.0, -21.0)],
             b"!    total energy              =     -34.75",
-            "the last structure, which begins in line 55, is unfinished and left out",
+            "the last structure, which begins in line 49, is unfinished and left out",
             left=[Frame("OH2", -34.5 * RYDBERG, ry, RY_STRESS)],
         ),
         Sample(

@@ -6,7 +6,7 @@ from nequip_like.data.file_formats import FORMATS
 from nequip_like.data.outputs import parts_of, whole_lines
 from nequip_like.data.readers import read
 from nequip_like.errors import DataError
-from tests.data.format_samples import FORCES, HARTREE, MINUS, VASP_STRESS, gaussian, gpaw, orca, outcar, vasprun
+from tests.data.format_samples import FORCES, HARTREE, MINUS, VASP_STRESS, gaussian, gpaw, orca, outcar, pwscf, vasprun
 
 WATER = outcar(("O", "H"), [(-14.25, FORCES, VASP_STRESS)])
 FLUORIDE = outcar(("S", "F"), [(-9.75, MINUS, VASP_STRESS)])
@@ -105,6 +105,18 @@ def test_orca_optimization_that_was_stopped(write_text):
     reading = read(write_text("a.out", step + turn + second))
     assert energies(reading) == pytest.approx([-76.25 * HARTREE], rel=1e-12)
     assert reading.notes[0].endswith("is unfinished and left out")
+
+
+def test_espresso_relaxation_and_dynamics_that_ended(write_text):
+    """The positions that are printed last have no results, and nothing is missing."""
+    run = pwscf(["O", "H", "H"], -34.5, FORCES, -34.75)
+    positions = "ATOMIC_POSITIONS (angstrom)\nO 0.0 0.0 0.0\nH 0.96 0.0 0.0\nH -0.24 0.93 0.0\n"
+    relaxed = run.replace("   JOB", f"Begin final coordinates\n\n{positions}End final coordinates\n\n   JOB")
+    moved = run.replace("   JOB", f"\n{positions}\n     The maximum number of steps has been reached.\n\n   JOB")
+    for text in (relaxed, moved, relaxed.replace("   JOB DONE.\n", "")):
+        reading = read(write_text("pw.out", text))
+        assert len(reading.frames) == 2
+        assert reading.notes == []
 
 
 def test_declared_units_of_an_output_are_refused(write_text):
