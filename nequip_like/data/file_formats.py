@@ -108,7 +108,7 @@ _ROWS = (
     Format(
         "gpaw-out",
         "GPAW text output",
-        (*_ENERGIES, "forces", "stress"),
+        ("energy", "forces", "stress"),
         start=_line(r"^ +___ ___ ___ _ _ _ *$"),
         structure=_line(r"^[Pp]ositions:$"),
         output=True,
