@@ -126,6 +126,10 @@ def _part_frames(part: Part, form: Format, path: Path, notes: list[str]) -> list
             frames.append(atoms)
     if note := unfinished(part, form, len(frames), path):
         notes.append(note)
+    elif bare := len(images) - len(frames):
+        notes.append(
+            f"{path}: {bare} structures without any label are left out, as of a calculation that did not converge"
+        )
     return frames
 
 

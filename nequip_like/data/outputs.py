@@ -91,8 +91,10 @@ def has_labels(atoms: Atoms, form: Format) -> bool:
 
 
 def last_begun(content: bytes, form: Format) -> int | None:
-    """Where the last structure of an output begins, if others stand before it."""
-    begins = [match.start() for match in form.structure.finditer(content)] if form.output and form.structure else []
+    """Where the last structure of an output that was stopped begins, if others stand before it."""
+    if not form.output or form.structure is None or (form.end is not None and form.end.search(content)):
+        return None
+    begins = [match.start() for match in form.structure.finditer(content)]
     return begins[-1] if len(begins) > 1 else None
 
 

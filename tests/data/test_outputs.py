@@ -119,6 +119,23 @@ def test_espresso_relaxation_and_dynamics_that_ended(write_text):
         assert reading.notes == []
 
 
+def test_espresso_that_did_not_converge(write_text):
+    run = pwscf(["O", "H", "H"], -34.5, FORCES, -34.75)
+    begin = run.rindex("!    total energy")
+    text = run[:begin] + "     convergence NOT achieved after 100 iterations: stopping\n\n   JOB DONE.\n"
+    reading = read(write_text("pw.out", text))
+    assert len(reading.frames) == 1
+    assert reading.notes[0].endswith(
+        "1 structures without any label are left out, as of a calculation that did not converge"
+    )
+
+
+def test_a_damaged_structure_of_a_finished_output_is_an_error(write_text):
+    run = pwscf(["O", "H", "H"], -34.5, FORCES, -34.75)
+    with pytest.raises(DataError, match="cannot read"):
+        read(write_text("pw.out", run.replace("-34.75000000 Ry", "*********** Ry")))
+
+
 def test_declared_units_of_an_output_are_refused(write_text):
     """ASE's readers bring outputs to eV and Angstrom; a factor would come twice."""
     file = write_text("a.out", orca(["O", "H", "H"], -76.25, FORCES))
