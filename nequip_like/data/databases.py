@@ -1,7 +1,7 @@
-"""ASE databases: do their arrays hold as many numbers as they declare?
+"""ASE databases: every row with all that it holds, checked before ASE makes arrays of it.
 
 ASE makes an array of the declared shape before it looks at the numbers, and repeats a single number as often as it
-takes: a few bytes could fill the memory.
+takes: a few bytes could fill the memory. SQLite reads the first of two databases that were joined to one file.
 """
 
 from __future__ import annotations
@@ -9,11 +9,74 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import ase.db
+from ase import Atoms
 
 from nequip_like.errors import DataError
 
 _ARRAY = re.compile(r'"__(?:complex_)?ndarray__"\s*:\s*\[\s*\[([\d\s,]*)\]')
+_MAGIC = b"SQLite format 3\x00"
+
+
+def read_database(path: Path) -> Iterator[Atoms]:
+    """The rows of a database as structures.
+
+    Labels of calculators are ``calc.results``; key-value pairs and ``data`` are ``info["key_value_pairs"]`` and
+    ``info["data"]``.
+
+    Args:
+        path: An SQLite file that ASE wrote.
+
+    Raises:
+        DataError: If an array declares more numbers than its text can hold, or two databases were joined.
+        sqlite3.Error: If the file is no database.
+    """
+    _check_single(path)
+    check_arrays(path)
+    with _connected(path) as database:
+        for row in database.select():
+            yield row.toatoms(add_additional_information=True)
+
+
+def metadata_units(path: Path) -> dict[str, str]:
+    """Units that the metadata of a database declare: ``{name of a label, or "positions": unit}``.
+
+    ASE's own place for them is ``key_descriptions: {name: [short, long, unit]}``; SchNetPack writes
+    ``_property_unit_dict`` and ``_distance_unit``.
+    """
+    with _connected(path) as database:
+        metadata: Mapping[str, Any] = database.metadata
+    units: dict[str, str] = {}
+    descriptions = metadata.get("key_descriptions")
+    if isinstance(descriptions, Mapping):
+        for name, texts in descriptions.items():
+            if isinstance(texts, list | tuple) and len(texts) == 3:
+                units[str(name)] = str(texts[2])
+    properties = metadata.get("_property_unit_dict")
+    if isinstance(properties, Mapping):
+        units.update({str(name): str(unit) for name, unit in properties.items()})
+    if "_distance_unit" in metadata:
+        units["positions"] = str(metadata["_distance_unit"])
+    return {name: unit for name, unit in units.items() if unit}
+
+
+def _connected(path: Path) -> Any:
+    return ase.db.connect(str(path.absolute()), type="db", serial=True, use_lock_file=False)
+
+
+def _check_single(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.read(100)
+        # Of SQLite's file format, section 1.3: size of a page in bytes (1 stands for 65536), and number of pages.
+        size = int.from_bytes(header[16:18], "big")
+        file.seek((65536 if size == 1 else size) * int.from_bytes(header[28:32], "big"))
+        second = file.tell() > 0 and file.read(len(_MAGIC)) == _MAGIC
+    if second:
+        raise DataError(f"{path} holds two databases, of which only the first can be read", "give each as its own file")
 
 
 def check_arrays(path: Path) -> None:

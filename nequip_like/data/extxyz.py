@@ -1,7 +1,8 @@
 """Extended XYZ files as text: is each frame whole, and does the file say each thing once?
 
 ASE's reader stops at an empty line, takes the last of two equal keys, drops columns that ``Properties`` does not name,
-and believes any number of atoms. What it would pass over in silence is found here, before it reads.
+believes any number of atoms, and takes an apostrophe for the begin of a quotation. What it would pass over in silence
+is found here, before it reads.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from nequip_like.data.extxyz_columns import count_columns
 from nequip_like.errors import DataError
 
 _KEY = re.compile(r"""(?:^|\s)([^\s="'{}\[\]]+)\s*=\s*("(?:\\.|[^"\\])*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S*)""")
 _SPELT_EXACTLY = ("Lattice", "Properties", "pbc")
 _NO_CELL_KEYS = ("cell", "box", "unit_cell", "unitcell", "lattice_vectors")
+# What ASE takes for one value, spaces and equal signs included; a backslash does so for the next character.
+_SPAN = re.compile(
+    r"""\\.|"(?:\\.|[^"\\])*(?:"|$)|'(?:\\.|[^'\\])*(?:'|$)|\{(?:\\.|[^}\\])*(?:\}|$)|\[(?:\\.|[^\]\\])*(?:\]|$)"""
+)
+_CLOSES = {"'": "'", '"': '"', "{": "}", "[": "]"}
 _DEFAULT_COLUMNS = "species:S:1:pos:R:3"
-_MOST_COLUMNS = 1000
 
 
 def check_text(text: str, path: Path) -> list[str]:
@@ -86,7 +92,8 @@ def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[s
             if name.lower() == exact.lower() and name != exact:
                 raise DataError(f"{where}: '{name}' in line {line} would not be read", f"write {exact}=...")
     values = dict(pairs)
-    declared = _columns(values.get("Properties", _DEFAULT_COLUMNS).strip("\"'{}[]"), where)
+    _check_quotes(comment, where, line)
+    declared = count_columns(values.get("Properties", _DEFAULT_COLUMNS).strip("\"'{}[]"), where)
     notes = []
     if "Lattice" not in values and (cell := next((name for name in _NO_CELL_KEYS if name in values), None)):
         notes.append(f"'{cell}' is not read as a cell, which has to be called Lattice")
@@ -105,18 +112,28 @@ def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[s
     return notes
 
 
-def _columns(properties: str, where: str) -> int:
-    """Number of columns that a frame declares."""
-    parts = properties.split(":")
-    names, counts = parts[::3], parts[2::3]
-    if len(parts) % 3 or not all(count.isascii() and count.isdigit() for count in counts):
-        raise DataError(
-            f"{where}: Properties={properties} cannot be understood",
-            "write name:type:columns for each, for example species:S:1:pos:R:3:forces:R:3",
-        )
-    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise DataError(f"{where}: Properties names the column '{repeated}' twice", "keep one of them")
-    total = sum(min(int(count[:6]), _MOST_COLUMNS + 1) for count in counts)
-    if not 0 < total <= _MOST_COLUMNS or any(int(count[:6]) == 0 for count in counts):
-        raise DataError(f"{where}: Properties={properties} cannot be right", "check its numbers of columns")
-    return total
+def _check_quotes(comment: str, where: str, line: int) -> None:
+    """Refuse a quotation that begins within a value, or never ends, and hides the keys after it.
+
+    ASE begins one at each quote or bracket, wherever it stands: ``name=5'-GMP energy=-1`` has no energy.
+    """
+    for span in _SPAN.finditer(comment):
+        text, begin = span[0], span.start()
+        inside = begin > 0 and not comment[begin - 1].isspace() and comment[begin - 1] != "="
+        if text[0] == "\\":
+            hides = text[1:].isspace() and "=" in comment[begin:]
+        else:
+            ends = len(text) > 1 and text[-1] == _CLOSES[text[0]]
+            hides = "=" in text and (inside or not ends)
+        if hides:
+            start = max(comment.rfind(space, 0, begin) for space in " \t") + 1
+            word = comment[start:].split()[0]
+            name, equals, value = word.rpartition("=")
+            value = value.removeprefix(text[0]).replace("\\", "\\\\")
+            quoted = f"'{value}'" if '"' in value else f'"{value}"'
+            hidden = [name for name, _ in _KEY.findall(comment[begin:])]
+            raise DataError(
+                f"{where}: the {text[0]} in {word} (line {line}) joins it with what follows, so that "
+                f"{', '.join(hidden) or 'that'} would not be read",
+                f"write {name}{equals}{quoted}",
+            )

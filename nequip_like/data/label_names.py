@@ -175,6 +175,11 @@ def mapping_line(key_mapping: Mapping[str, str]) -> str:
     return shlex.quote(f"data.key_mapping={{{entries}}}")
 
 
+def label_of(name: str) -> str | None:
+    """The label or weight that a name stands for, or was most likely meant for; None if it is neither."""
+    return WELL_KNOWN.get(plain(name)) or looks_like(name)
+
+
 def plain(name: str) -> str:
     """A name as it is compared: in small letters, with ``_`` for ``-``."""
     return name.lower().replace("-", "_")

@@ -18,10 +18,11 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.formats import read_atoms
 from nequip_like.data.frame_keys import frame_key
 from nequip_like.data.free_energies import free_energy_gap, with_gap
-from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve
+from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
 from nequip_like.data.label_weights import LeftOut, equal_weights
 from nequip_like.data.labels import read_labels
 from nequip_like.data.missing import fill_missing_labels
+from nequip_like.data.stated_units import check_units
 from nequip_like.data.stress_size import check_stress_size
 from nequip_like.data.structures import check_extent, graph_from_atoms
 from nequip_like.data.units import Units
@@ -119,10 +120,11 @@ def read(
         frames, notes = read_atoms(path)
         reading.notes.extend(notes)
         numbered = _chosen(path, frames, index)
-        values = [_values(atoms) for _, atoms in numbered]
+        values = [_values(atoms, mapping) for _, atoms in numbered]
         names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
         names.extend(names_here)
         chosen = resolve(str(path), names_here, mapping)
+        reading.notes.extend(check_units(path, chosen, reading.units))
         for label, name in chosen.items():
             if name not in (known := reading.label_names.setdefault(label, [])):
                 known.append(name)
@@ -211,7 +213,7 @@ def _slice(index: Index) -> slice | int:
     return slice(*parts)
 
 
-def _values(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
+def _values(atoms: Atoms, mapping: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything a frame holds beside its structure: by name, per structure and per atom."""
     graph: dict[str, Any] = {}
     for name, value in atoms.info.items():
@@ -226,11 +228,20 @@ def _values(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
         if value is not None:
             (node if per_atom else graph)[name] = value
     graph = {name: value for name, value in graph.items() if value is not None}
-    for name in [name for name, value in graph.items() if _is_per_atom(value, len(atoms))]:
+    for name in [name for name, value in graph.items() if _is_per_atom(name, value, len(atoms), mapping)]:
         node.setdefault(name, graph.pop(name))
     return graph, node
 
 
-def _is_per_atom(value: object, atoms: int) -> bool:
-    """ASE databases keep arrays of atoms beside values of the structure; (atoms, 3) can only be one of atoms."""
-    return isinstance(value, np.ndarray) and value.shape == (atoms, 3) and atoms != 3
+def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str]) -> bool:
+    """ASE databases keep arrays of atoms beside values of the structure.
+
+    The name decides where it is one of a label, as the shape (3, 3) of three atoms may be forces or a stress; of
+    other names, (atoms, 3) can only be one of atoms.
+    """
+    if not isinstance(value, np.ndarray) or value.ndim == 0 or value.shape[0] != atoms:
+        return False
+    label = mapping.get(name) or label_of(name)
+    if label is not None:
+        return fields.field(label).owner == "node" and value.size == atoms * int(np.prod(fields.field(label).shape))
+    return value.shape == (atoms, 3) and atoms != 3

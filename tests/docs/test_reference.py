@@ -187,6 +187,7 @@ def test_index_lists_the_pages():
         "configuration",
         "fields",
         "files",
+        "formats",
         "gpu",
         "metrics",
         "resuming",

@@ -120,6 +120,28 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         settings={"train": "train.traj"},
     ),
     Mistake(
+        title="A LAMMPS dump numbers its types",
+        example="ITEM: ATOMS id type x y z fx fy fz",
+        error="train.dump frame 0 does not name its elements: it has the columns id type x y z fx fy fz, and no type says which element it is",
+        advice="let LAMMPS write it: 'dump 1 all custom 10 FILE id type element x y z fx fy fz' and 'dump_modify 1 element O H', one symbol for each type; the command rerun does so for a dump that is there already",
+        command="DataModule",
+        files=file(
+            "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
+            "ITEM: ATOMS id type x y z fx fy fz\n1 1 0 0 0 0 0 0\n",
+            "train.dump",
+        ),
+        settings={"train": "train.dump"},
+    ),
+    Mistake(
+        title="A POSCAR of VASP 4 does not name its species",
+        example="water\n1.0\n5 0 0\n0 5 0\n0 0 5\n1 2\nDirect",
+        error="POSCAR does not name its species, as VASP 5 and newer do",
+        advice="line 6 must hold the symbols, and line 7 how many of each: 'O H' above '1 2'",
+        command="DataModule",
+        files=file("water\n1.0\n5 0 0\n0 5 0\n0 0 5\n1\nDirect\n0 0 0\n", "POSCAR"),
+        settings={"train": "POSCAR"},
+    ),
+    Mistake(
         title="A trajectory of a very old ASE, which is a pickle",
         example="data: {train: old.traj}",
         error="cannot read {folder}/old.traj, frame 0: InvalidULMFileError: This is not an ULM formatted file.",
@@ -177,6 +199,22 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         advice="check its numbers of columns",
         command="DataModule",
         files=file(water(head=HEAD.replace("pos:R:3", "pos:R:1000000000"))),
+    ),
+    Mistake(
+        title="The column of species is declared as numbers",
+        example="Properties=species:I:1:pos:R:3 ... 8 0.0 0.0 0.0",
+        error="train.xyz frame 0: Properties says species:I:1, which 'species' cannot be",
+        advice="write species:S:1 for symbols, Z:I:1 for atomic numbers",
+        command="DataModule",
+        files=file("1\nProperties=species:I:1:pos:R:3 energy=1\n8 0.0 0.0 0.0\n"),
+    ),
+    Mistake(
+        title="An apostrophe stands in a value without quotes",
+        example="name=5'-GMP energy=-10.5",
+        error="train.xyz frame 0: the ' in name=5'-GMP (line 2) joins it with what follows, so that energy would not be read",
+        advice='write name="5\'-GMP"',
+        command="nequip-train",
+        files=file("1\nname=5'-GMP energy=-10.5\nO 0.0 0.0 0.0\n"),
     ),
     Mistake(
         title="A key stands twice in one comment line",

@@ -1,0 +1,74 @@
+"""The columns of an extended XYZ file: how many there are, and whether each is of the type that its name promises.
+
+ASE's reader takes symbols for numbers and numbers for symbols where ``Properties`` says so, and fails in its own code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from nequip_like.errors import DataError
+
+_MOST_COLUMNS = 1000
+# By name: types that ASE reads right, numbers of columns (empty: any), what to write instead.
+_SPECIES = "species:S:1 for symbols, Z:I:1 for atomic numbers"
+_STRUCTURE: dict[str, tuple[str, tuple[int, ...], str]] = {
+    "species": ("S", (1,), _SPECIES),
+    "symbols": ("S", (1,), _SPECIES),
+    "Z": ("IS", (1,), _SPECIES),
+    "numbers": ("IS", (1,), _SPECIES),
+    "pos": ("RIS", (3,), "pos:R:3"),
+    "positions": ("RIS", (3,), "pos:R:3"),
+    "force": ("RIS", (), "forces:R:3"),
+    "forces": ("RIS", (), "forces:R:3"),
+    "energies": ("RIS", (), "energies:R:1"),
+    "charge": ("RI", (1,), "charge:R:1"),
+    "initial_charges": ("RI", (1,), "initial_charges:R:1"),
+    "move_mask": ("LIRS", (1, 3), "move_mask:L:1"),
+}
+_TYPES = {"S": "text", "R": "real numbers", "I": "integers", "L": "T or F"}
+
+
+def count_columns(properties: str, where: str) -> int:
+    """Number of columns that a frame declares.
+
+    Args:
+        properties: The value of ``Properties``.
+        where: File and frame, for messages.
+
+    Raises:
+        DataError: If it cannot be understood, names a column twice, gives a column another type than its name
+            promises, or names the species or positions not at all.
+    """
+    parts = properties.split(":")
+    names, types, counts = parts[::3], parts[1::3], parts[2::3]
+    if len(parts) % 3 or not all(count.isascii() and count.isdigit() for count in counts):
+        raise DataError(
+            f"{where}: Properties={properties} cannot be understood",
+            "write name:type:columns for each, for example species:S:1:pos:R:3:forces:R:3",
+        )
+    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise DataError(f"{where}: Properties names the column '{repeated}' twice", "keep one of them")
+    total = sum(min(int(count[:6]), _MOST_COLUMNS + 1) for count in counts)
+    if not 0 < total <= _MOST_COLUMNS or any(int(count[:6]) == 0 for count in counts):
+        raise DataError(f"{where}: Properties={properties} cannot be right", "check its numbers of columns")
+    for name, kind, count in zip(names, types, counts, strict=True):
+        _check_type(name, kind, int(count), where)
+    for needed, alike in (("species", ("species", "symbols", "Z", "numbers")), ("pos", ("pos", "positions"))):
+        if not set(names) & set(alike):
+            raise DataError(
+                f"{where}: Properties={properties} does not name the column '{needed}'",
+                "write species:S:1:pos:R:3 and what else there is",
+            )
+    return total
+
+
+def _check_type(name: str, kind: str, count: int, where: str) -> None:
+    if kind not in _TYPES:
+        raise DataError(
+            f"{where}: Properties gives the column '{name}' the type '{kind}'",
+            f"write one of {', '.join(f'{letter} ({meaning})' for letter, meaning in _TYPES.items())}",
+        )
+    types, counts, right = _STRUCTURE.get(name, (kind, (), ""))
+    if kind not in types or (counts and count not in counts):
+        raise DataError(f"{where}: Properties says {name}:{kind}:{count}, which '{name}' cannot be", f"write {right}")

@@ -1,0 +1,141 @@
+"""The one table of file formats: what is read, what each format can hold, and where its structures begin.
+
+ASE's readers fill in what a file lacks (an energy of zero for a LAMMPS dump) and read the header of an output once,
+however many outputs were joined to one file. This table says what can be believed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_ENERGIES = ("energy", "free_energy")
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table.
+
+    Attributes:
+        name: ASE's name of the format.
+        title: What its users call it.
+        labels: Results of ASE's reader that stand in such a file; others are filled in and are not taken. None: the
+            file names its labels itself.
+        start: Where an output begins. A second one in a file begins a part that is read by itself, with its own
+            species. None: each structure of the format says everything anew.
+        structure: The line with which a structure begins, to count them. None: the reader refuses a damaged file.
+        species: The line that names the species; it stands once in each part.
+        end: What stands at the end of an output that was not cut off; then nothing is missing.
+        output: Whether a program wrote it while it ran: the last structure may be unfinished, and one without any
+            label is none.
+    """
+
+    name: str
+    title: str
+    labels: tuple[str, ...] | None = ()
+    start: re.Pattern[bytes] | None = None
+    structure: re.Pattern[bytes] | None = None
+    species: re.Pattern[bytes] | None = None
+    end: re.Pattern[bytes] | None = None
+    output: bool = False
+
+
+def _line(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode(), re.MULTILINE)
+
+
+_NUMBER = r"[-+.\deEdD]+"
+_SYMBOL = r"[A-Z][a-z]?(?:[_./]\S*)?"
+# Comment, one or three scales, three lattice vectors and, since VASP 5, the species and how many of each.
+_POSCAR = (
+    rf"^.*\n[ \t]*{_NUMBER}(?:[ \t]+{_NUMBER}[ \t]+{_NUMBER})?[ \t]*\n"
+    rf"(?:[ \t]*{_NUMBER}[ \t]+{_NUMBER}[ \t]+{_NUMBER}.*\n){{3}}[ \t]*{_SYMBOL}(?:[ \t]+{_SYMBOL})*[ \t]*\n[ \t]*\d"
+)
+# The positions that a relaxation ends with are printed twice; the second ones have no results of their own.
+_PW_POSITIONS = r"^ *Program PWSCF|^ATOMIC_POSITIONS.*\n(?:(?!End final).+\n)*+(?!End final)"
+# Comments stand above the keyword; an animation has one of its own before.
+_XSF = (
+    r"^(?:[ \t]*(?:#.*)?\n)*[ \t]*"
+    r"(?:ANIMSTEPS.*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*[A-Z]+|CRYSTAL|SLAB|POLYMER|MOLECULE|ATOMS[ \t]*$)"
+)
+
+_ROWS = (
+    Format("extxyz", "extended XYZ", None),
+    Format("traj", "ASE trajectory", None, start=re.compile(rb"(?:- of Ulm|AFFormat)ASE-Trajectory")),
+    Format("db", "ASE database (SQLite)", None),
+    Format(
+        "vasp-out",
+        "VASP OUTCAR",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^ *vasp\.\d"),
+        structure=_line(r"Iteration +\d+\( +1\)"),
+        species=_line(r"^ *ions per type ="),
+        end=_line(r"^ *General timing and accounting"),
+        output=True,
+    ),
+    Format(
+        "vasp-xml",
+        "VASP vasprun.xml",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"<\?xml"),
+        structure=_line(r"<calculation>"),
+        end=_line(r"^ *</modeling>"),
+        output=True,
+    ),
+    Format(
+        "espresso-out",
+        "Quantum ESPRESSO pw.x output",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^ *Program PWSCF"),
+        structure=_line(_PW_POSITIONS),
+        end=_line(r"^ *JOB DONE"),
+        output=True,
+    ),
+    Format(
+        "aims-output",
+        "FHI-aims output",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^ *Invoking FHI-aims"),
+        output=True,
+    ),
+    Format(
+        "castep-castep",
+        "CASTEP .castep output",
+        (*_ENERGIES, "forces", "stress"),
+        start=_line(r"^.*(?:Welcome|Materials Studio).*CASTEP"),
+        output=True,
+    ),
+    Format(
+        "gpaw-out",
+        "GPAW text output",
+        ("energy", "forces", "stress"),
+        start=_line(r"^ +___ ___ ___ _ _ _ *$"),
+        structure=_line(r"^[Pp]ositions:$"),
+        output=True,
+    ),
+    Format(
+        "gaussian-out",
+        "Gaussian output",
+        (*_ENERGIES, "forces"),
+        start=_line(r"^ *Entering (?:Gaussian System|Link 1 )"),
+        end=_line(r"^ *Normal termination of Gaussian"),
+        output=True,
+    ),
+    Format(
+        "orca-output",
+        "ORCA output",
+        (*_ENERGIES, "forces"),
+        start=_line(r"^ *\* O   R   C   A \*"),
+        structure=_line(r"^CARTESIAN COORDINATES \(ANGSTROEM\)"),
+        end=_line(r"ORCA TERMINATED NORMALLY"),
+        output=True,
+    ),
+    Format("lammps-dump-text", "LAMMPS dump, text", ("forces",)),
+    Format("xsf", "XCrySDen XSF", ("energy", "forces"), start=_line(_XSF)),
+    Format("vasp", "VASP POSCAR, CONTCAR", start=_line(_POSCAR)),
+    Format("vasp-xdatcar", "VASP XDATCAR", structure=_line(r"Direct configuration=")),
+    Format("gen", "DFTB+ gen", start=_line(r"^ *\d+ +[CFS] *$")),
+    Format("cif", "CIF"),
+)
+
+FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

@@ -1,0 +1,80 @@
+"""LAMMPS dumps as text: is each frame whole, and does it name its elements?
+
+A dump numbers its types, and ASE takes type 1 for hydrogen; it guesses elements from masses, and reads what is left of
+a frame that is cut off.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nequip_like.errors import DataError
+
+_ITEM = re.compile(rb"^ITEM: (TIMESTEP|NUMBER OF ATOMS|ATOMS).*$", re.MULTILINE)
+_ADVICE = (
+    "let LAMMPS write it: 'dump 1 all custom 10 FILE id type element x y z fx fy fz' and 'dump_modify 1 element O H', "
+    "one symbol for each type; the command rerun does so for a dump that is there already"
+)
+
+
+def check_dump(content: bytes, path: Path) -> list[str]:
+    """Check the frames of a dump.
+
+    Args:
+        content: The whole file, with one kind of line end.
+        path: Its name, for messages.
+
+    Returns:
+        Notes: what a user should look at.
+
+    Raises:
+        DataError: If a frame is cut off or does not name its elements.
+    """
+    items = list(_ITEM.finditer(content))
+    frame, atoms = -1, 0
+    notes: dict[str, None] = {}
+    opened = False
+    for i, item in enumerate(items):
+        body = content[item.end() + 1 : items[i + 1].start() if i + 1 < len(items) else len(content)]
+        if item[1] == b"TIMESTEP":
+            if opened:
+                raise _cut(path, frame, atoms, 0)
+            frame, opened = frame + 1, True
+        elif item[1] == b"NUMBER OF ATOMS":
+            words = body.split()
+            atoms = int(words[0]) if words and words[0].isdigit() else 0
+        else:
+            rows = body.splitlines()
+            columns = item[0].decode("ascii", "replace").split()[2:]
+            whole = sum(len(row.split()) >= len(columns) for row in rows)
+            if not whole == len(rows) == atoms:
+                raise _cut(path, frame, atoms, whole)
+            _check_elements(columns, rows, f"{path} frame {frame}", notes)
+            opened = False
+    if opened:
+        raise _cut(path, frame, atoms, 0)
+    return [f"{path}: {note}" for note in notes]
+
+
+def _check_elements(columns: list[str], rows: list[bytes], where: str, notes: dict[str, None]) -> None:
+    if "element" not in columns:
+        held = "type" if "type" in columns else "mass" if "mass" in columns else None
+        raise DataError(
+            f"{where} does not name its elements: it has the columns {' '.join(columns)}"
+            + (f", and no {held} says which element it is" if held else ""),
+            _ADVICE,
+        )
+    if "type" not in columns:
+        return
+    element, kind = columns.index("element"), columns.index("type")
+    pairs = {(words[element], words[kind]) for words in map(bytes.split, rows)}
+    if len(pairs) > 1 and {symbol for symbol, _ in pairs} == {b"C"}:
+        notes["all its types are carbon (C), which LAMMPS writes where 'dump_modify ... element' was not given"] = None
+
+
+def _cut(path: Path, frame: int, atoms: int, found: int) -> DataError:
+    return DataError(
+        f"{path} frame {frame} is cut off or joined: it says {atoms} atoms, but has {found} whole rows",
+        "remove the frame, or copy the file again",
+    )
