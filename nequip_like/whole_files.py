@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nequip_like.errors import OutputError
+
+
+def path_of(written: str | Path) -> Path:
+    """A path as a user writes it: ``~`` and ``~name`` stand for home folders, as in a shell.
+
+    Shells replace it at the start of a word only, so in ``key=~/file``, in a config or in Python it arrives as it is.
+
+    Raises:
+        OutputError: If there is no such user, or the user has no home folder.
+    """
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:
+        raise OutputError(f"{written}: there is no such home folder", "write the folder itself") from error
 
 
 @contextmanager
@@ -24,7 +39,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         OutputError: If the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # Processes on several machines, or in several containers, may have one number.
+    partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
