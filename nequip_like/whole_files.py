@@ -12,17 +12,12 @@ from nequip_like.errors import OutputError
 
 
 def path_of(written: str | Path) -> Path:
-    """A path as a user writes it: ``~`` and ``~name`` stand for home folders, as in a shell.
+    """A path as a user writes it: ``~`` and ``~name`` at its start stand for home folders, as in a shell.
 
-    Shells replace it at the start of a word only, so in ``key=~/file``, in a config or in Python it arrives as it is.
-
-    Raises:
-        OutputError: If there is no such user, or the user has no home folder.
+    Shells replace it at the start of a word only, so in ``key=~/file``, in a config and in Python it arrives as it is.
+    Where there is no such home folder, the path stays as it is.
     """
-    try:
-        return Path(written).expanduser()
-    except RuntimeError as error:
-        raise OutputError(f"{written}: there is no such home folder", "write the folder itself") from error
+    return Path(os.path.expanduser(written))
 
 
 @contextmanager
@@ -38,7 +33,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: If the file cannot be written.
     """
-    path = Path(path)
+    path = path_of(path)
     # Processes on several machines, or in several containers, may have one number.
     partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:

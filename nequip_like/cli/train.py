@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.process_settings import keep_memory, shorten_waiting
+from nequip_like.whole_files import path_of
 
 if TYPE_CHECKING:
     import argparse
@@ -82,7 +83,7 @@ def _plot_option(arguments: list[str]) -> tuple[list[str], Path | None]:
         option, _, file = argument.partition("=")
         if option == "--plot-schedule":
             follows = not file and i + 1 < len(arguments) and arguments[i + 1].lower().endswith(".png")
-            image = Path(arguments[i + 1] if follows else file or "schedule.png")
+            image = path_of(arguments[i + 1] if follows else file or "schedule.png")
             return arguments[:i] + arguments[i + 1 + follows :], image
     return arguments, None
 
@@ -247,7 +248,7 @@ def _by_path(arguments: list[str]) -> list[str]:
         names_file = not argument.startswith("-") and "=" not in argument and argument.endswith((".yaml", ".yml"))
         follows_option = i > 0 and arguments[i - 1] in ("-cn", "--config-name", "-cp", "--config-path", "-cd")
         if names_file and not follows_option:
-            path = Path(argument).absolute()
+            path = path_of(argument).absolute()
             if not path.is_file():
                 hint = closest_hint(path.stem, [file.stem for file in path.parent.glob("*.yaml")])
                 raise ConfigError(f"there is no config file {path}", f"{hint}give the path of a YAML file")
@@ -271,7 +272,7 @@ def _from_here(arguments: list[str]) -> list[str]:
 
 
 def _absolute(folder: str) -> str:
-    return folder if "://" in folder else str(Path(folder).expanduser().absolute())
+    return folder if "://" in folder else str(path_of(folder).absolute())
 
 
 if __name__ == "__main__":

@@ -71,12 +71,11 @@ def _load(path: Path) -> ctypes.CDLL | None:
 
 
 def _made(folder: Path, key: str, make: Make) -> ctypes.CDLL:
-    with output_errors(folder):
-        # In the same folder: that for temporary files may be missing or full.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as work:
-            target = Path(work, "library.so")
-            make(target, Path(work))
-            content = target.read_bytes()
+    # It is made in the same folder: that for temporary files may be missing or full.
+    with output_errors(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
+        target = Path(work, "library.so")
+        make(target, Path(work))
+        content = target.read_bytes()
     path = folder / f"{key}-{hashlib.sha256(content).hexdigest()}.so"
     with written_whole(path) as partial:
         partial.write_bytes(content)

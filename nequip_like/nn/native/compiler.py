@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nequip_like.errors import ModelError, OutputError, first_line
 from nequip_like.nn.native.cache import kept_library
@@ -18,6 +19,7 @@ from nequip_like.nn.native.cache import kept_library
 # Products and sums may be contracted, but not reordered; NaN and infinity keep their meaning.
 _FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _THREADS = "-fopenmp"
+_TEXT: Any = {"encoding": "utf-8", "errors": "replace"}  # whatever the locale: paths may have any letters
 
 
 def compiler() -> str | None:
@@ -59,18 +61,19 @@ def compiled(sources: Sequence[str]) -> ctypes.CDLL:
 def _has_threads(program: str) -> bool:
     command = [program, _THREADS, "-x", "c", "-", "-shared", "-fPIC", "-o", os.devnull]
     test = "#include <omp.h>\nint threads(void) { return omp_get_max_threads(); }"
-    return subprocess.run(command, input=test, capture_output=True, text=True, check=False).returncode == 0
+    return subprocess.run(command, input=test, capture_output=True, **_TEXT, check=False).returncode == 0
 
 
 def _compile(program: str, flags: Sequence[str], sources: Sequence[str], target: Path, folder: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(folder)}  # where the compiler puts what passes between its steps
+    # Where the compiler puts what passes between its steps; its messages in English.
+    environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"}
     jobs = []
     for i, source in enumerate(sources):
         unit = folder / f"{i}.c"
         unit.write_text(source, encoding="utf-8")
         command = [program, *flags, "-c", str(unit), "-o", str(unit.with_suffix(".o"))]
         jobs.append(
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **_TEXT, env=environment)
         )
     # All are waited for before one's failure is told.
     results = [(job.communicate()[1], job.returncode) for job in jobs]
@@ -78,21 +81,22 @@ def _compile(program: str, flags: Sequence[str], sources: Sequence[str], target:
     for errors, status in results:
         _expect_success(program, errors, status)
     link = [program, *flags, "-shared", *objects, "-lm", "-o", str(target)]
-    done = subprocess.run(link, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(link, capture_output=True, **_TEXT, check=False, env=environment)
     _expect_success(program, done.stderr, done.returncode)
 
 
 def _expect_success(program: str, errors: str, status: int) -> None:
-    if status != 0 and (full := os.strerror(errno.ENOSPC)) in errors:
-        raise OutputError(f"{program} cannot write the fused kernel: {full}", "make room, or write model.kernel=batched")
-    if status != 0:
-        reason = next((line for line in errors.splitlines() if "error" in line), f"exit status {status}")
-        raise ModelError(f"{program} cannot compile the fused kernel: {reason}", "write model.kernel=batched")
+    if status == 0:
+        return
+    if (full := os.strerror(errno.ENOSPC)) in errors:
+        raise OutputError(f"{program} cannot write its files: {full}", "make room, or write model.kernel=batched")
+    reason = next((line for line in errors.splitlines() if "error" in line), f"exit status {status}")
+    raise ModelError(f"{program} cannot compile the fused kernel: {reason}", "write model.kernel=batched")
 
 
 def _version(program: str) -> str:
     try:
-        return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([program, "--version"], capture_output=True, **_TEXT, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise ModelError(f"{program} does not run: {first_line(error)}", "write model.kernel=batched") from error
 
@@ -102,5 +106,5 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return f"{platform.machine()} {platform.processor()}"
-    lines = info.read_text().splitlines()
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
