@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nequip_like.cli.environment import check_current_folder, prepare_process
 from nequip_like.errors import ConfigError, closest_hint
-from nequip_like.process_settings import keep_memory, shorten_waiting
-from nequip_like.whole_files import path_of
+from nequip_like.whole_files import output_errors, path_of
 
 if TYPE_CHECKING:
     import argparse
@@ -57,9 +57,9 @@ def main() -> None:
     debug, check = "--debug" in arguments, "--check" in arguments
     rest, image = _plot_option([argument for argument in arguments if argument not in ("--debug", "--check")])
 
-    keep_memory()
-    shorten_waiting()
+    prepare_process()
     from nequip_like.cli.errors import run_cli
+    from nequip_like.cli.quoting import quoted
 
     if "--migrate" in arguments:
         sys.exit(run_cli(lambda: _migrate([argument for argument in rest if argument != "--migrate"]), debug=debug))
@@ -68,7 +68,8 @@ def main() -> None:
 
     def prepare() -> None:
         nonlocal job
-        sys.argv[1:] = _from_here(_by_path(rest))
+        check_current_folder()
+        sys.argv[1:] = quoted(_from_here(_by_path(rest)))
         job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
@@ -210,6 +211,13 @@ def _run(job: _Job | None, debug: bool) -> None:
         if code := run_cli(run, debug=debug):
             sys.exit(code)
 
+    def make_folder() -> None:
+        if job is not None:  # Hydra would end with a traceback
+            with output_errors(folder := Path(str(job.config.hydra.run.dir)).absolute()):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    if code := run_cli(make_folder, debug=debug):
+        sys.exit(code)
     try:
         if job is None:
             hydra.main(version_base=HYDRA_VERSION, config_path=str(Path.cwd()), config_name="train")(task)()
@@ -245,7 +253,8 @@ def _quiet_lightning() -> None:
 def _by_path(arguments: list[str]) -> list[str]:
     """Turn a leading ``path/config.yaml`` into Hydra's ``--config-path`` and ``--config-name``."""
     for i, argument in enumerate(arguments):
-        names_file = not argument.startswith("-") and "=" not in argument and argument.endswith((".yaml", ".yml"))
+        names_file = not argument.startswith("-") and argument.endswith((".yaml", ".yml"))
+        names_file = names_file and ("=" not in argument or Path(argument).is_file())
         follows_option = i > 0 and arguments[i - 1] in ("-cn", "--config-name", "-cp", "--config-path", "-cd")
         if names_file and not follows_option:
             path = path_of(argument).absolute()

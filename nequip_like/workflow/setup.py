@@ -185,7 +185,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     arguments = resolved("trainer", config.trainer)
     check_trainer(arguments)
     callbacks = _nodes("callbacks", config.get("callbacks"), Callback)
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():  # None: it is closed
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):
         arguments["enable_progress_bar"] = False

@@ -10,18 +10,15 @@ import atexit
 import ctypes
 import functools
 import hashlib
-import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from nequip_like.data.catalog import cache_folder
-from nequip_like.errors import OutputError, first_line
+from nequip_like.errors import OutputError
 from nequip_like.process_settings import warn_once
-from nequip_like.whole_files import output_errors, written_whole
+from nequip_like.whole_files import output_errors, temporary_folder, temporary_folder_of_user, written_whole
 
 Make = Callable[[Path, Path], None]  # writes a library to a path; a folder takes what is needed only meanwhile
 
@@ -40,7 +37,7 @@ def kept_library(key: str, make: Make) -> ctypes.CDLL:
         OutputError: If it can be kept nowhere.
     """
     failures: list[OutputError] = []
-    for place in (_folder_of_cache, _folder_of_user, _folder_of_process):
+    for place in (_folder_of_cache, temporary_folder_of_user, _folder_of_process):
         try:
             folder = place()
             library = _found(folder, key) or _made(folder, key, make)
@@ -92,34 +89,11 @@ def _folder_of_cache() -> Path:
     return folder
 
 
-def _folder_of_user() -> Path:
-    """A temporary folder that nobody else can have put anything into.
-
-    Raises:
-        OutputError: If somebody else made it, or may write to it.
-    """
-    folder = Path(_temporary_folder(), f"nequip_like-{os.getuid()}")
-    with output_errors(folder):
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise OutputError(f"{folder} is not of this user alone", "remove it")
-    return folder
-
-
 @functools.cache
 def _folder_of_process() -> Path:
     """A new temporary folder, which goes with the process."""
-    temporary = Path(_temporary_folder())
+    temporary = temporary_folder()
     with output_errors(temporary):
         folder = tempfile.mkdtemp(prefix="nequip_like-", dir=temporary)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
-
-
-def _temporary_folder() -> str:
-    try:
-        return tempfile.gettempdir()
-    except FileNotFoundError as error:
-        raise OutputError(f"no folder for temporary files: {first_line(error)}", "name one in TMPDIR") from error
