@@ -46,6 +46,7 @@ class LastingStream(io.TextIOWrapper):
 
     def __init__(self, stream: io.TextIOWrapper, name: str) -> None:
         self._name = name
+        self._replaced = stream  # which would close what both write to when it goes
         super().__init__(
             stream.buffer,
             encoding=stream.encoding,

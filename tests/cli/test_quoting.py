@@ -49,7 +49,6 @@ def test_file_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a,b.xyz").write_text("")
     assert quoted(["data.train=~/a,b.xyz"]) == ['data.train="~/a,b.xyz"']
-    assert quoted(["data.train=~/a,b.xyz", "--multirun"]) == ["data.train=~/a,b.xyz", "--multirun"]  # unreadable: said
 
 
 @pytest.mark.parametrize(
