@@ -28,10 +28,11 @@ def _quoted(argument: str, several: bool) -> str:
     key, _, value = argument.partition("=")
     if not value or value[0] in "'\"" or not _KEY.fullmatch(key):
         return argument
-    there = os.path.exists(path_of(value))
-    if _readable(argument) and not (there and "," in value and not several):
+    path = path_of(value)
+    if _readable(argument) and not ("," in value and not several and os.path.exists(path)):
         return argument
-    return f'{key}="{_escaped(value)}"' if there or not _MEANT & set(value) else argument
+    in_folder = "/" in value and os.path.isdir(path.parent)  # a file or folder that is there, or will be
+    return f'{key}="{_escaped(value)}"' if in_folder or os.path.exists(path) or not _MEANT & set(value) else argument
 
 
 def _readable(argument: str) -> bool:

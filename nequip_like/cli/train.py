@@ -246,6 +246,8 @@ def _quiet_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Hydra made the folder a moment ago, so it is never empty.
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+    # Where srun is installed, and not used: a job that has to use it is refused (nequip_like.workflow.slurm).
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
     # Between Lightning 2.6.6 and torch 2.13; nothing a user could do about it.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
 

@@ -45,6 +45,11 @@ def test_names_of_files_are_quoted(name, tmp_path, monkeypatch):
     assert value_of(argument).replace("\\${", "${") == name
 
 
+def test_names_of_folders_to_come_are_quoted(tmp_path):
+    assert quoted([f"hydra.run.dir={tmp_path}/it's (1)"]) == [f'hydra.run.dir="{tmp_path}/it\'s (1)"']
+    assert quoted([f"hydra.run.dir={tmp_path}/no/it's"]) == [f"hydra.run.dir={tmp_path}/no/it's"]
+
+
 def test_file_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a,b.xyz").write_text("")
