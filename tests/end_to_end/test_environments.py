@@ -233,6 +233,7 @@ def test_no_compiler(folder, here, monkeypatch, variables, capsys):
 # --- locale
 
 
+@pytest.mark.slow
 def test_locale_of_another_country(folder, monkeypatch):
     """Numbers are written with points, and files are UTF-8, whatever LC_ALL says, be it known here or not."""
     shutil.move("data.xyz", "Größe.xyz")
