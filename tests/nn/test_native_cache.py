@@ -233,3 +233,17 @@ def test_processes_at_once(places):
     jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert [job.communicate()[0] for job in jobs] == ["42\n"] * 3
     assert len(kept(places / "cache" / "kernels")) == 1
+
+
+def test_other_files_of_kernels(places, monkeypatch):
+    """The source of Triton's programs lies beside the libraries: written again where it is not what it should be."""
+    from nequip_like.nn.kernels.triton_convolution import _written
+
+    file = cache.in_usable_folder(lambda folder: _written(folder / "a.py", b"x = 1\n"))
+    assert file == places / "cache" / "kernels" / "a.py"
+    file.write_bytes(b"x =")
+    assert cache.in_usable_folder(lambda folder: _written(folder / "a.py", b"x = 1\n")).read_bytes() == b"x = 1\n"
+    monkeypatch.setenv("NEQUIP_LIKE_CACHE", NOWHERE)
+    with pytest.warns(UserWarning, match="cannot write"):
+        file = cache.in_usable_folder(lambda folder: _written(folder / "a.py", b"x = 1\n"))
+    assert file == own_folder(places) / "a.py"

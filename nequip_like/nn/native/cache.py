@@ -14,20 +14,19 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from nequip_like.data.catalog import cache_folder
 from nequip_like.errors import OutputError
 from nequip_like.process_settings import warn_once
 from nequip_like.whole_files import output_errors, temporary_folder, temporary_folder_of_user, written_whole
 
+Kept = TypeVar("Kept")
 Make = Callable[[Path, Path], None]  # writes a library to a path; a folder takes what is needed only meanwhile
 
 
 def kept_library(key: str, make: Make) -> ctypes.CDLL:
     """The library of a key: one that was kept and is whole, or a new one.
-
-    They lie in ``kernels`` of the package's cache folder. Where nothing can be written there, or nothing be loaded from
-    there, as on compute nodes with a home folder that is read only, a temporary folder takes them, which is said once.
 
     Args:
         key: Names what the library is made of.
@@ -36,17 +35,32 @@ def kept_library(key: str, make: Make) -> ctypes.CDLL:
     Raises:
         OutputError: If it can be kept nowhere.
     """
+    return in_usable_folder(lambda folder: _found(folder, key) or _made(folder, key, make))
+
+
+def in_usable_folder(use: Callable[[Path], Kept]) -> Kept:
+    """Use the folder of compiled kernels: ``kernels`` of the package's cache folder.
+
+    Where nothing can be written there, or nothing be loaded from there, as on compute nodes with a home folder that is
+    read only, a temporary folder takes its place, which is said once.
+
+    Args:
+        use: Gets the folder; an :class:`OutputError` means that it does not serve.
+
+    Raises:
+        OutputError: The first, if no folder serves.
+    """
     failures: list[OutputError] = []
     for place in (_folder_of_cache, temporary_folder_of_user, _folder_of_process):
         try:
             folder = place()
-            library = _found(folder, key) or _made(folder, key, make)
+            kept = use(folder)
         except OutputError as error:
             failures.append(error)
             continue
         if failures:
             warn_once(f"{failures[0].message}; compiled kernels are kept in {folder}")
-        return library
+        return kept
     raise failures[0]
 
 
