@@ -1,14 +1,16 @@
 """Settings of the process that decide its speed: whether memory is kept, and how threads wait for each other.
 
-Whatever the user has set in the environment stays as it is.
+Whatever the user has set in the environment stays as it is. And what the environment tells of the process itself.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import sys
+import warnings
 
 # mallopt's names for what it sets, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -65,3 +67,20 @@ def shorten_waiting() -> bool:
         return False
     os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
     return True
+
+
+# Where launchers write the rank of a process; the same names that Lightning looks at.
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of a run or the first of several, before anything is set up between them."""
+    rank = next((os.environ[name] for name in _RANKS if os.environ.get(name)), "0")
+    return rank == "0"
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Warn, but once in a process, and of several processes of one run in the first only."""
+    if is_first_process():
+        warnings.warn(text, stacklevel=3)

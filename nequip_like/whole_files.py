@@ -1,13 +1,25 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and the folders that they go to."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nequip_like.errors import OutputError
+from nequip_like.errors import OutputError, first_line
+
+
+def path_of(written: str | Path) -> Path:
+    """A path as a user writes it: ``~`` and ``~name`` at its start stand for home folders, as in a shell.
+
+    Shells replace it at the start of a word only, so in ``key=~/file``, in a config and in Python it arrives as it is.
+    Where there is no such home folder, the path stays as it is.
+    """
+    return Path(os.path.expanduser(written))
 
 
 @contextmanager
@@ -23,8 +35,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: If the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    path = path_of(path)
+    # Processes on several machines, or in several containers, may have one number.
+    partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +66,34 @@ def put_aside(path: Path) -> None:
     if path.exists():
         taken = len(list(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}")))
         path.rename(path.with_name(f"{path.stem}.{taken + 1}{path.suffix}"))
+
+
+def temporary_folder() -> Path:
+    """Where temporary files go.
+
+    Raises:
+        OutputError: If there is no such folder.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise OutputError(f"no folder for temporary files: {first_line(error)}", "name one in TMPDIR") from error
+
+
+def temporary_folder_of_user() -> Path:
+    """A folder of this user's among the temporary ones, the same in each process; nobody else can write to it.
+
+    Raises:
+        OutputError: If somebody else made it, or may write to it.
+    """
+    folder = temporary_folder() / f"nequip_like-{os.getuid()}"
+    with output_errors(folder):
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OutputError(f"{folder} is not of this user alone", "remove it")
+    return folder
 
 
 def _to_disk(path: Path) -> None:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from nequip_like.cli.hydra_errors import CONFIG_ERRORS, translated
 from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.whole_files import path_of
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.trust import check_hydra, user_packages
 
@@ -104,7 +105,7 @@ def search_path(known: argparse.Namespace, folder: str) -> ConfigSearchPath:
     """
     found = create_automatic_config_search_path(None, None, known.config_path or folder)
     if known.config_dir is not None:
-        path = Path(known.config_dir).absolute()
+        path = path_of(known.config_dir).absolute()
         if not path.is_dir():
             raise ConfigError(f"there is no folder {path}", "give --config-dir a folder of configs")
         found.prepend("command-line", f"file://{path}", anchor=SearchPathQuery(provider="schema"))
@@ -150,8 +151,11 @@ def _resolve_hydra(config: DictConfig, trusted: Sequence[str]) -> None:
     """Let ``${hydra:...}`` stand for what it will, and check what Hydra's section says with its values filled in."""
     HydraConfig.instance().set_config(config)
     try:
-        folder = Path(str(config.hydra.run.dir)).absolute()
+        written = str(config.hydra.run.dir)
+        folder = path_of(written).absolute()
         with read_write(config.hydra), open_dict(config.hydra):
+            if written.startswith("~"):
+                config.hydra.run.dir = str(folder)  # Hydra itself would make a folder called ~
             config.hydra.runtime.output_dir = str(folder)
         HydraConfig.instance().set_config(config)
         for section in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):

@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from nequip_like.cli.environment import check_current_folder, prepare_process
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.quick_start import quick_start
 from nequip_like.errors import ConfigError
-from nequip_like.process_settings import keep_memory, shorten_waiting
 
 _EPILOG = """\
 examples:
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         key_mapping, units = _pairs("--key-mapping", arguments.key_mapping), _pairs("--units", arguments.units)
-        keep_memory()
-        shorten_waiting()
+        check_current_folder()
+        prepare_process()
         # Imported here: torch takes seconds to import, and --help should not.
         with quick_start():
             from nequip_like.workflow.test import test_model

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nequip_like.cli.environment import check_current_folder, prepare_process
 from nequip_like.errors import ConfigError, closest_hint
-from nequip_like.process_settings import keep_memory, shorten_waiting
+from nequip_like.whole_files import output_errors, path_of
 
 if TYPE_CHECKING:
     import argparse
@@ -56,9 +57,9 @@ def main() -> None:
     debug, check = "--debug" in arguments, "--check" in arguments
     rest, image = _plot_option([argument for argument in arguments if argument not in ("--debug", "--check")])
 
-    keep_memory()
-    shorten_waiting()
+    prepare_process()
     from nequip_like.cli.errors import run_cli
+    from nequip_like.cli.quoting import quoted
 
     if "--migrate" in arguments:
         sys.exit(run_cli(lambda: _migrate([argument for argument in rest if argument != "--migrate"]), debug=debug))
@@ -67,7 +68,8 @@ def main() -> None:
 
     def prepare() -> None:
         nonlocal job
-        sys.argv[1:] = _from_here(_by_path(rest))
+        check_current_folder()
+        sys.argv[1:] = quoted(_from_here(_by_path(rest)))
         job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
@@ -82,7 +84,7 @@ def _plot_option(arguments: list[str]) -> tuple[list[str], Path | None]:
         option, _, file = argument.partition("=")
         if option == "--plot-schedule":
             follows = not file and i + 1 < len(arguments) and arguments[i + 1].lower().endswith(".png")
-            image = Path(arguments[i + 1] if follows else file or "schedule.png")
+            image = path_of(arguments[i + 1] if follows else file or "schedule.png")
             return arguments[:i] + arguments[i + 1 + follows :], image
     return arguments, None
 
@@ -209,6 +211,13 @@ def _run(job: _Job | None, debug: bool) -> None:
         if code := run_cli(run, debug=debug):
             sys.exit(code)
 
+    def make_folder() -> None:
+        if job is not None:  # Hydra would end with a traceback
+            with output_errors(folder := Path(str(job.config.hydra.run.dir)).absolute()):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    if code := run_cli(make_folder, debug=debug):
+        sys.exit(code)
     try:
         if job is None:
             hydra.main(version_base=HYDRA_VERSION, config_path=str(Path.cwd()), config_name="train")(task)()
@@ -237,6 +246,8 @@ def _quiet_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Hydra made the folder a moment ago, so it is never empty.
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+    # Where srun is installed, and not used: a job that has to use it is refused (nequip_like.workflow.slurm).
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
     # Between Lightning 2.6.6 and torch 2.13; nothing a user could do about it.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
 
@@ -244,10 +255,11 @@ def _quiet_lightning() -> None:
 def _by_path(arguments: list[str]) -> list[str]:
     """Turn a leading ``path/config.yaml`` into Hydra's ``--config-path`` and ``--config-name``."""
     for i, argument in enumerate(arguments):
-        names_file = not argument.startswith("-") and "=" not in argument and argument.endswith((".yaml", ".yml"))
+        names_file = not argument.startswith("-") and argument.endswith((".yaml", ".yml"))
+        names_file = names_file and ("=" not in argument or Path(argument).is_file())
         follows_option = i > 0 and arguments[i - 1] in ("-cn", "--config-name", "-cp", "--config-path", "-cd")
         if names_file and not follows_option:
-            path = Path(argument).absolute()
+            path = path_of(argument).absolute()
             if not path.is_file():
                 hint = closest_hint(path.stem, [file.stem for file in path.parent.glob("*.yaml")])
                 raise ConfigError(f"there is no config file {path}", f"{hint}give the path of a YAML file")
@@ -271,7 +283,7 @@ def _from_here(arguments: list[str]) -> list[str]:
 
 
 def _absolute(folder: str) -> str:
-    return folder if "://" in folder else str(Path(folder).expanduser().absolute())
+    return folder if "://" in folder else str(path_of(folder).absolute())
 
 
 if __name__ == "__main__":

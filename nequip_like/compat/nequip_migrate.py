@@ -16,6 +16,7 @@ from nequip_like.compat.nequip_config import SECTIONS, is_nequip_config, resolve
 from nequip_like.compat.nequip_names import class_name
 from nequip_like.errors import ConfigError
 from nequip_like.model import FullNequIPGNNModel
+from nequip_like.whole_files import path_of
 
 _NOT_GIVEN = object()
 _PRESETS = ("S", "M", "L", "XL")
@@ -50,7 +51,7 @@ def migrated(file: str | Path) -> str:
     Raises:
         ConfigError: If the file cannot be read, is none of NequIP's configs, or asks for what there is not.
     """
-    path = Path(file)
+    path = path_of(file)
     flat = _flat(path)
     translation = to_own_config(flat)
     wanted = _plain(translation.config)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nequip_like.data.download import fetch
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, OutputError
+from nequip_like.whole_files import path_of
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,21 @@ CATALOG = {
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``$NEQUIP_LIKE_CACHE``, or ``nequip_like`` in the user's cache folder."""
-    own = os.environ.get("NEQUIP_LIKE_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nequip_like"
+    """Where downloads are kept: ``$NEQUIP_LIKE_CACHE``, or ``nequip_like`` in the user's cache folder.
+
+    Raises:
+        OutputError: If the user has no home folder, and names no other.
+    """
+    if own := os.environ.get("NEQUIP_LIKE_CACHE"):
+        return path_of(own)
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return path_of(caches) / "nequip_like"
+    try:
+        return Path.home() / ".cache" / "nequip_like"
+    except RuntimeError as error:  # no HOME, and nobody of this number in the list of users, as in containers
+        raise OutputError(
+            "this user has no home folder", "name a folder for the cache in the environment variable NEQUIP_LIKE_CACHE"
+        ) from error
 
 
 def folder_of(name: str) -> Path:
@@ -50,6 +63,7 @@ def folder_of(name: str) -> Path:
     Raises:
         ConfigError: If the catalogue has no such set.
         DataError: If a file cannot be had.
+        OutputError: If there is no folder to keep it in.
     """
     if name not in CATALOG:
         raise ConfigError(f"unknown published data set '{name}'", f"there are {', '.join(CATALOG)}")

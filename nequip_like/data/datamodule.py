@@ -112,6 +112,10 @@ class DataModule(lightning.LightningDataModule):
         # A small test set may leave a process without frames; its sums are then zero, not wrong.
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: the data, and not the trainer that used them, as with Lightning's modules."""
+        return {**self.__dict__, "trainer": None}
+
     @cached_property
     def data(self) -> Prepared:
         """Everything that was read; reads it when first asked for."""

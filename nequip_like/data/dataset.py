@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.frame_keys import frame_key
+from nequip_like.data.graph import arrays_of, graphs_of
 from nequip_like.data.missing import fill_missing_labels, has_label
 from nequip_like.data.neighbors import add_neighbors
 from nequip_like.data.readers import Index, Source, read
@@ -85,6 +87,13 @@ class GraphDataset(Dataset[Graph]):
         if self._keys is None:
             self._keys = [frame_key(frame) for frame in self.frames]
         return self._keys
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Frames as arrays: torch would send each of the many small tensors to another process as an open file."""
+        return {**self.__dict__, "frames": arrays_of(self.frames)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, frames=graphs_of(state["frames"]))
 
     def __len__(self) -> int:
         """Number of frames."""

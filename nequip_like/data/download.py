@@ -34,7 +34,13 @@ def fetch(url: str, path: Path, sha256: str, timeout: float = 60.0) -> Path:
     """
     if path.is_file() and checksum(path) == sha256:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}",
+            "name a folder that can be written in the environment variable NEQUIP_LIKE_CACHE",
+        ) from error
     partial = path.with_name(path.name + ".part")
     try:
         _continue(url, partial, timeout)

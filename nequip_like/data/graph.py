@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from nequip_like.data import fields
@@ -22,6 +23,16 @@ def batch_index(graph: Graph) -> torch.Tensor:
     if fields.BATCH in graph:
         return graph[fields.BATCH]
     return torch.zeros(len(graph[fields.POSITIONS]), dtype=torch.int64, device=graph[fields.POSITIONS].device)
+
+
+def arrays_of(graphs: Sequence[Graph]) -> list[dict[str, np.ndarray]]:
+    """Graphs on the CPU as they are sent to another process: NumPy's arrays go by value."""
+    return [{key: value.numpy() for key, value in graph.items()} for graph in graphs]
+
+
+def graphs_of(arrays: Sequence[dict[str, np.ndarray]]) -> list[Graph]:
+    """The graphs that :func:`arrays_of` was given."""
+    return [{key: torch.from_numpy(value) for key, value in graph.items()} for graph in arrays]
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:

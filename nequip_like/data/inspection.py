@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from nequip_like.data import fields
@@ -98,10 +99,10 @@ def inspection_table(inspections: Sequence[Inspection]) -> Table:
     table = Table(title="data")
     table.add_column("")
     for inspection in inspections:
-        table.add_column(inspection.name, justify="right")
+        table.add_column(escape(inspection.name), justify="right")
     columns = [inspection.rows() for inspection in inspections]
     for cells in zip(*columns, strict=True):
-        table.add_row(cells[0][0], *(value for _, value in cells))
+        table.add_row(cells[0][0], *(escape(value) for _, value in cells))
     return table
 
 

@@ -12,6 +12,7 @@ from nequip_like.data.label_names import checked_mapping
 from nequip_like.data.readers import Index, Reading, read
 from nequip_like.data.units import Units
 from nequip_like.errors import ConfigError
+from nequip_like.whole_files import path_of
 
 _KEYS = ("file", "path", "index", "key_mapping", "units")
 
@@ -124,7 +125,7 @@ def below(folder: str | Path | None, entry: Any) -> Any:
     if folder is None:
         return entry
     if isinstance(entry, str | Path):
-        return str(Path(folder).expanduser() / entry)
+        return str(path_of(folder) / path_of(entry))
     if isinstance(entry, Mapping):
         if {"file", "path"} & set(entry):
             return {key: below(folder, value) if key in ("file", "path") else value for key, value in entry.items()}

@@ -12,7 +12,7 @@ from torch import Tensor
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import split
+from nequip_like.data.graph import arrays_of, graphs_of, split
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
 from nequip_like.model.potential import Potential
@@ -57,6 +57,13 @@ class Evaluation:
     predictions: list[Graph]
     metrics: dict[str, float]
     worst: list[WorstFrame]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Predictions as arrays, for the reason that :class:`GraphDataset` has."""
+        return {**self.__dict__, "predictions": arrays_of(self.predictions)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, predictions=graphs_of(state["predictions"]))
 
     @property
     def compared(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from nequip_like.inference import model_file
 from nequip_like.inference.checkpoint import load_checkpoint
 from nequip_like.inference.device import resolve_device
 from nequip_like.model.potential import Potential
+from nequip_like.whole_files import path_of
 
 IN_RUN_FOLDER = ("model.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 _ZIP = b"PK\x03\x04"  # how the files of torch.save begin
@@ -23,7 +24,7 @@ def find_model(path: str | Path) -> Path:
     Raises:
         ModelFileError: If there is none.
     """
-    path = Path(path)
+    path = path_of(path)
     if path.is_file():
         return path
     if not path.is_dir():

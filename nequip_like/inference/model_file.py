@@ -33,7 +33,7 @@ from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import check_version
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import merged_state
-from nequip_like.whole_files import written_whole
+from nequip_like.whole_files import path_of, written_whole
 
 CARD_KEY = "nequip_like"
 FORMAT = "nequip_like/potential"
@@ -54,7 +54,7 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         ModelFileError: If the card holds something else than JSON or an entry that the file itself fills in.
         OutputError: If the file cannot be written.
     """
-    path = Path(path)
+    path = path_of(path)
     if taken := [key for key in _FIXED if key in (card or {})]:
         raise ModelFileError(f"the card of {path} has the entry '{taken[0]}'", "leave it out, the file fills it in")
     whole = {
@@ -91,7 +91,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Potential:
         ConfigError: If there is no such device.
     """
     target = resolve_device(device)
-    path = Path(path)
+    path = path_of(path)
     card = read_card(path)
     with _reading(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -107,7 +107,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
     Raises:
         ModelFileError: If the file is missing, is no model file, is damaged, or is of a newer format.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise ModelFileError(f"no such file: {path.absolute()}", "give a model.safetensors that nequip_like wrote")
     with _reading(path), safe_open(path, framework="pt") as file:

@@ -79,6 +79,14 @@ class NequIPCalculator(Calculator):
         if not potential.do_derivatives:
             self.implemented_properties = ["energy", "free_energy", "energies"]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles hold the model and the last results; what speeds up the next call is made anew."""
+        return {**self.__dict__, "_structure": None, "_on_device": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        keep_memory()  # the copy may be in another process
+
     def calculate(
         self,
         atoms: Atoms | None = None,

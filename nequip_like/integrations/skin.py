@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,10 @@ class SkinNeighborList:
         self.skin = skin
         self.builds = 0
         self._kept: _Built | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, in another process as well, builds its own list."""
+        return {**self.__dict__, "_kept": None}
 
     def add_edges(self, graph: Graph, *, whole: bool = False) -> Graph:
         """Add the neighbours within the cutoff, in the same order as :func:`~nequip_like.data.neighbors.add_neighbors`.

@@ -26,6 +26,7 @@ import torch
 
 import nequip_like
 from nequip_like.errors import ModelFileError
+from nequip_like.whole_files import path_of
 
 CHECKPOINT_KEY = "nequip_like"
 CHECKPOINT_VERSION = 2
@@ -43,7 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ModelFileError: If the file is missing, damaged, holds code, was not written by this package, or is of a newer
             version.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise ModelFileError(f"there is no checkpoint {path.absolute()}", "give a file ending in .ckpt")
     content = _tensors_and_values(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +16,7 @@ from nequip_like.nn.native.network import NativeNetwork
 from nequip_like.nn.native.plan import NetworkPlan, layer_plan
 from nequip_like.nn.native.program import Constants
 from nequip_like.nn.radial_table import SplineTable, radial_tables
+from nequip_like.process_settings import warn_once
 
 if TYPE_CHECKING:
     from nequip_like.model.nequip import NequIPEnergy
@@ -54,8 +54,8 @@ class CompiledEnergy:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy belongs to another model."""
-        return {**self.__dict__, "_holders": []}
+        """A copy belongs to another model, and perhaps to a machine where the code can be had."""
+        return {**self.__dict__, "_holders": [], "_failure": None}
 
     def serves(self, device: torch.device) -> bool:
         """Whether it is used for tensors on a device.
@@ -76,7 +76,7 @@ class CompiledEnergy:
                 return self.network.program is not None
             except (ModelError, OutputError) as error:
                 self._failure = error.message
-                warnings.warn(f"model.kernel is batched, which is slower: {error.message}", stacklevel=2)
+                warn_once(f"model.kernel is batched, which is slower: {error.message}")
         return False
 
     def describe(self, device: torch.device) -> str:

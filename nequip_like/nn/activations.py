@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -60,10 +61,26 @@ def moment_scale(name: str) -> float:
     return _MOMENT_SCALES[name]
 
 
+@dataclass(frozen=True)
+class NormalizedActivation:
+    """An activation times the constant that makes its second moment over a unit normal 1.
+
+    It is a class and not a function made on the spot, so that a model with it can be pickled.
+    """
+
+    name: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map each entry."""
+        return _ACTIVATIONS[self.name](x) * _MOMENT_SCALES[self.name]
+
+
 def normalized_activation(name: str) -> Activation:
-    """The activation called ``name`` times the constant that makes its second moment over a unit normal 1."""
-    function = activation(name)
-    if function is None:
+    """The activation called ``name`` times the constant that makes its second moment over a unit normal 1.
+
+    Raises:
+        ConfigError: If there is no such activation.
+    """
+    if activation(name) is None:
         raise ConfigError("a gate needs an activation, not None", f"use one of {', '.join(_ACTIVATIONS)}")
-    scale = moment_scale(name)
-    return lambda x: function(x) * scale
+    return NormalizedActivation(name)

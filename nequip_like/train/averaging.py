@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -40,16 +41,7 @@ def averaged_copy(
             "choose one: both are there to forget the initial weights",
         )
 
-    def rate(update: int) -> float:
-        number = update - start_step
-        if number <= 0:
-            return 1.0
-        if bias_correction:
-            # The corrected average itself: v / (1 - d^n) moves by this share, and no second copy is needed.
-            return (1.0 - decay) / (1.0 - decay**number)
-        return 1.0 - (min(decay, (1.0 + number) / (10.0 + number)) if warmup else decay)
-
-    averaged = _copy(model, rate)
+    averaged = _copy(model, _ShareOfExponential(decay, warmup, start_step, bias_correction))
     # The copy made here counts as the first average: the next update mixes, and does not overwrite.
     averaged.n_averaged.fill_(1)
     return averaged
@@ -63,16 +55,47 @@ def mean_copy(model: nn.Module) -> AveragedModel:
     Args:
         model: The model whose weights are averaged.
     """
-    return _copy(model, lambda update: 1.0 / (update + 1.0))
+    return _copy(model, _share_of_mean)
 
 
-def _copy(model: nn.Module, rate: Callable[[int], float]) -> AveragedModel:
-    """A copy that moves towards the weights by a share that depends on how many there were before."""
+# Classes and not functions made on the spot: a module with an average can be pickled, to go to another process.
+
+
+@dataclass(frozen=True)
+class _ShareOfExponential:
+    """By which share of the way the exponential average moves towards the weights."""
+
+    decay: float
+    warmup: bool
+    start_step: int
+    bias_correction: bool
+
+    def __call__(self, update: int) -> float:
+        number = update - self.start_step
+        if number <= 0:
+            return 1.0
+        if self.bias_correction:
+            # The corrected average itself: v / (1 - d^n) moves by this share, and no second copy is needed.
+            return (1.0 - self.decay) / (1.0 - self.decay**number)
+        return 1.0 - (min(self.decay, (1.0 + number) / (10.0 + number)) if self.warmup else self.decay)
+
+
+def _share_of_mean(update: int) -> float:
+    return 1.0 / (update + 1.0)
+
+
+@dataclass(frozen=True)
+class _Update:
+    """Moves averages towards the weights by a share that depends on how many updates there were before."""
+
+    share: Callable[[int], float]
 
     @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        torch._foreach_lerp_(list(averaged), list(current), rate(int(count)))
+    def __call__(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        torch._foreach_lerp_(list(averaged), list(current), self.share(int(count)))
 
-    copy = AveragedModel(model, multi_avg_fn=update, use_buffers=False)
+
+def _copy(model: nn.Module, share: Callable[[int], float]) -> AveragedModel:
+    copy = AveragedModel(model, multi_avg_fn=_Update(share), use_buffers=False)
     copy.requires_grad_(False)
     return copy

@@ -12,7 +12,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from nequip_like.whole_files import output_errors, written_whole
+from nequip_like.whole_files import output_errors, path_of, written_whole
 
 
 class HistoryLogger(CSVLogger):
@@ -25,7 +25,7 @@ class HistoryLogger(CSVLogger):
     """
 
     def __init__(self, save_dir: str | Path) -> None:
-        super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=1)
+        super().__init__(path_of(save_dir), name="", version="", flush_logs_every_n_steps=1)
 
     @property
     @rank_zero_experiment
@@ -42,7 +42,7 @@ class _Writer(ExperimentWriter):
         """Go on with the columns of the file that is there."""
         path = Path(self.metrics_file_path)
         if path.is_file():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
 
     def save(self) -> None:
@@ -57,7 +57,7 @@ class _Writer(ExperimentWriter):
         if self._record_new_keys() or not path.is_file():
             write_rows(path, [*(read_rows(path) if path.is_file() else []), *self.metrics], self.metrics_keys)
         else:
-            with output_errors(path), path.open("a", newline="") as file:
+            with output_errors(path), path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
         self.metrics = []
 
@@ -77,7 +77,7 @@ def carry_over(source: Path, target: Path, step: int) -> None:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a file; a last line that was cut off is left out."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
 
 

@@ -23,7 +23,7 @@ from nequip_like.train.checkpoints import RunName
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.optimizers import GROUP_KEYS
-from nequip_like.workflow import setup, trust
+from nequip_like.workflow import setup, slurm, trust
 from nequip_like.workflow.finetune_model import check_model, read_source
 from nequip_like.workflow.finetune_settings import read_settings
 from nequip_like.workflow.limits import limits_of
@@ -116,6 +116,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     for key, target in targets.items():
         _check_target(key, nodes[key], target, trusted, unsure)
     setup.check_trainer(values["trainer"])
+    slurm.check_tasks(values["trainer"])
     _check_cycle(values)
     _check_finetune(config, values)
     return CheckedConfig(values, tasks, trusted, check_parts(values, tasks, targets, bool(trusted), unsure))

@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -116,9 +117,9 @@ def print_start(console: Console, tuning: FineTuning | None, module: NequIPLight
         return
     table = Table(title="Fine-tuning", title_justify="left", show_header=False)
     for row in _rows(tuning, module.model):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     for row in [] if tuning.resumed else _first_step(tuning, module.evaluation_model, data):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.console import Console
 from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.term_weights import shown_weight
+from nequip_like.whole_files import path_of
 from nequip_like.workflow.config_check import CheckedConfig
 from nequip_like.workflow.finetune_settings import read_settings
 from nequip_like.workflow.parts_check import METRICS
@@ -57,7 +57,7 @@ def plan(checked: CheckedConfig) -> dict[str, str]:
         lines["trusted packages"] = ", ".join(checked.trusted)
     if values.get("ckpt_path") is not None:
         lines["checkpoint"] = str(values["ckpt_path"])
-    lines["output"] = str(Path(str(values["output_dir"])).absolute())
+    lines["output"] = str(path_of(str(values["output_dir"])).absolute())
     return lines
 
 

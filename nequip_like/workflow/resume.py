@@ -18,6 +18,7 @@ from nequip_like.data.replay import ReplayedDataset
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.train.checkpoints import EXCEPTION
+from nequip_like.whole_files import path_of
 
 CHECKPOINT_FOLDER = "checkpoints"  # in the output folder, see conf/callbacks/default.yaml
 
@@ -104,7 +105,7 @@ def find(config: DictConfig, folder: Path) -> Resumption | None:
     if path is not None and resume is not None:
         raise ConfigError("ckpt_path and resume are both given", "leave one of them out")
     if path is not None:
-        return Resumption(Path(path), read_checkpoint(path))
+        return Resumption(path_of(path), read_checkpoint(path))
     return _newest(folder / CHECKPOINT_FOLDER) if resume == "auto" else None
 
 

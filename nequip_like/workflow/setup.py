@@ -12,7 +12,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -28,7 +27,8 @@ from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
 from nequip_like.train.strategy import SummedGradientsStrategy
 from nequip_like.train.validation_cycle import ValidationCycle
-from nequip_like.whole_files import output_errors
+from nequip_like.whole_files import output_errors, path_of
+from nequip_like.workflow import slurm
 from nequip_like.workflow.values import own_error
 
 TASKS = ("train", "val", "test")
@@ -185,7 +185,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     arguments = resolved("trainer", config.trainer)
     check_trainer(arguments)
     callbacks = _nodes("callbacks", config.get("callbacks"), Callback)
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():  # None: it is closed
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):
         arguments["enable_progress_bar"] = False
@@ -199,7 +199,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         callbacks.append(ValidationCycle(every))  # before what asks whether a validation follows
         arguments |= {"check_val_every_n_epoch": 1, "val_check_interval": None}
     callbacks += [GracefulStop(**limits), StepCounters()]
-    arguments["plugins"] = _plugins(arguments.get("plugins") or [])
+    arguments["plugins"] = _plugins(arguments)
     trainer: lightning.Trainer = instantiate(
         "trainer",
         {
@@ -217,12 +217,11 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     return trainer
 
 
-def _plugins(given: Any) -> list[Any]:
+def _plugins(arguments: Mapping[str, Any]) -> list[Any]:
+    given = arguments.get("plugins") or []
     plugins = [WholeFileCheckpointIO(), *(given if isinstance(given, list) else [given])]
-    if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-        # Lightning would answer the signal before the time limit in its own way, and later go on from a file that
-        # happens to lie in the current folder.
-        plugins.append(SLURMEnvironment(auto_requeue=False))
+    if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(slurm.cluster_environment(arguments))
     return plugins
 
 
@@ -305,7 +304,9 @@ def output_folder(config: DictConfig) -> Path:
     Raises:
         OutputError: If it cannot be made.
     """
-    folder = Path(str(config.output_dir)).absolute()
+    folder = path_of(str(config.output_dir)).absolute()
+    if str(config.output_dir).startswith("~"):
+        config.output_dir = str(folder)  # callbacks and loggers take it from there
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

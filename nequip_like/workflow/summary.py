@@ -49,7 +49,7 @@ def print_training(
     species = " ".join(module.model.type_names)
     table.add_row("model", f"{trained:,} trained parameters, species {species}{_average(module)}")
     table.add_row("kernel", module.model.kernel_in_use)
-    table.add_row("output", str(folder))
+    table.add_row("output", escape(str(folder)))
     console.print(table)
 
 

@@ -22,6 +22,7 @@ from nequip_like.model.potential import Potential
 from nequip_like.report.files import write_metrics, write_predictions
 from nequip_like.report.parity import plot_parity
 from nequip_like.report.tables import print_evaluations
+from nequip_like.whole_files import path_of
 
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.extxyz"
@@ -122,7 +123,7 @@ def report_test_sets(
         ConfigError: If there is no such device.
     """
     console = console or Console()
-    output = Path(output)
+    output = path_of(output)
     if device is None:
         device = next(potential.parameters()).device
     evaluations = {name: evaluate(potential, dataset, batch_size, device) for name, dataset in datasets.items()}

@@ -23,6 +23,7 @@ class Mistake:
         settings: The config's section ``data``, as far as it is not the default of the table.
         overrides: Overrides on the command line of ``nequip-train``.
         arguments: Arguments of the command line, where they are not the usual ones.
+        environment: Variables of the environment.
     """
 
     title: str
@@ -36,3 +37,4 @@ class Mistake:
     settings: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)

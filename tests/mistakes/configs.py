@@ -16,6 +16,15 @@ from tests.mistakes import Mistake
 _DEFAULTS = "defaults: [train, _self_]\n"
 _DATA = "data: {train: molecules.xyz, val: 0.1, test: 0.1}\n"
 _BEGIN = _DEFAULTS + _DATA
+# What SLURM tells the first of four tasks, and a batch script.
+_TASK = {
+    "SLURM_JOB_ID": "1",
+    "SLURM_JOB_NAME": "train",
+    "SLURM_NTASKS": "4",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+}
 
 
 def _typed(title: str, overrides: str, error: str, advice: str) -> Mistake:
@@ -43,7 +52,8 @@ def run_config_mistake(mistake: Mistake, folder: Path) -> tuple[int, str]:
     before, stream = Path.cwd(), io.StringIO()
     os.chdir(folder)
     try:
-        with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stderr(stream):
+        variables = mock.patch.dict(os.environ, mistake.environment)
+        with variables, mock.patch.object(sys, "argv", arguments), contextlib.redirect_stderr(stream):
             main()
     except SystemExit as end:
         return int(end.code or 0), stream.getvalue()
@@ -328,6 +338,20 @@ CONFIG_MISTAKES: list[Mistake] = [
         "lr_scheduler=step training_module.lr_scheduler.warmup=radam training_module.lr_scheduler.warmup_length=null optimizer=sgd",
         "training_module.lr_scheduler: warmup is 'radam', which takes its length from beta2, but the optimizer has no betas",
         "take an optimizer like Adam, or warmup: linear with a warmup_length",
+    ),
+    Mistake(
+        "A SLURM job with several tasks, and no srun",
+        "#SBATCH --ntasks=4",
+        "this SLURM job has 4 tasks, but the command was not started by srun",
+        "write srun before the command, or ask for one task: --ntasks=1, with --cpus-per-task for its threads",
+        environment=_TASK,
+    ),
+    Mistake(
+        "Tasks of a SLURM job that are not the trainer's devices",
+        "#SBATCH --ntasks-per-node=4",
+        "trainer.devices makes 1 processes on each node, but this SLURM job has 4 tasks there",
+        "write trainer.devices=4, or --ntasks-per-node=1",
+        environment={**_TASK, "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "4"},
     ),
     _typed(
         "A smallest learning rate above the largest",

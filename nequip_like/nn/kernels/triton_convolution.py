@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nequip_like.data.catalog import cache_folder
 from nequip_like.errors import ModelError
 from nequip_like.nn.features import Features
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.kernels.triton_paths import Tile, groups_of_paths, groups_of_sources
 from nequip_like.nn.kernels.triton_source import source_code
-from nequip_like.whole_files import written_whole
+from nequip_like.nn.native.cache import in_usable_folder
+from nequip_like.whole_files import output_errors, written_whole
 
 # How Triton builds a program: one warp; products and sums in one instruction (its default until version 3.9).
 OPTIONS = {"num_warps": 1, "enable_fp_fusion": True}
@@ -115,16 +116,22 @@ def _interpreted() -> bool:
 def _module_of(source: str) -> ModuleType:
     """Import code from a file: Triton reads the source of its functions."""
     key = hashlib.sha256(source.encode()).hexdigest()[:32]
-    file = cache_folder() / "kernels" / f"triton_{key}.py"
-    if not file.is_file():
-        with written_whole(file) as partial:
-            partial.write_text(source)
+    file = in_usable_folder(lambda folder: _written(folder / f"triton_{key}.py", source.encode()))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise ModelError(f"cannot import {file}", "write model.kernel=batched")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _written(file: Path, content: bytes) -> Path:
+    """The file with this content; one that was cut short is written again."""
+    with output_errors(file):
+        if not file.is_file() or file.read_bytes() != content:
+            with written_whole(file) as partial:
+                partial.write_bytes(content)
+    return file
 
 
 class _Edges:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-import functools
+import errno
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from nequip_like.data.catalog import cache_folder
-from nequip_like.errors import ModelError, first_line
-from nequip_like.whole_files import written_whole
+from nequip_like.errors import ModelError, OutputError, first_line
+from nequip_like.nn.native.cache import kept_library
 
 # Products and sums may be contracted, but not reordered; NaN and infinity keep their meaning.
 _FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _THREADS = "-fopenmp"
+_TEXT: Any = {"encoding": "utf-8", "errors": "replace"}  # whatever the locale: paths may have any letters
 
 
 def compiler() -> str | None:
@@ -32,8 +32,8 @@ def compiled(sources: Sequence[str]) -> ctypes.CDLL:
 
     A compiler without OpenMP, such as Apple's, makes a library that uses one thread.
 
-    Libraries are kept in ``kernels`` of the package's cache folder, by code, compiler and processor: on a cluster the
-    folder may be shared by machines of different kinds.
+    Libraries are kept by code, compiler and processor (:mod:`nequip_like.nn.native.cache`): on a cluster the folder may
+    be shared by machines of different kinds.
 
     Args:
         sources: Translation units; they are compiled side by side.
@@ -50,52 +50,53 @@ def compiled(sources: Sequence[str]) -> ctypes.CDLL:
         )
     parts = (*sources, *_FLAGS, _version(program), _processor())
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-    library = cache_folder() / "kernels" / f"{key}.so"
-    if not library.is_file():
+
+    def make(target: Path, folder: Path) -> None:
         flags = (*_FLAGS, _THREADS) if _has_threads(program) else _FLAGS
-        with written_whole(library) as partial:
-            _compile(program, flags, sources, partial)
-    return _loaded(str(library))
+        _compile(program, flags, sources, target, folder)
 
-
-@functools.cache
-def _loaded(path: str) -> ctypes.CDLL:
-    return ctypes.CDLL(path)
+    return kept_library(key, make)
 
 
 def _has_threads(program: str) -> bool:
     command = [program, _THREADS, "-x", "c", "-", "-shared", "-fPIC", "-o", os.devnull]
     test = "#include <omp.h>\nint threads(void) { return omp_get_max_threads(); }"
-    return subprocess.run(command, input=test, capture_output=True, text=True, check=False).returncode == 0
+    return subprocess.run(command, input=test, capture_output=True, **_TEXT, check=False).returncode == 0
 
 
-def _compile(program: str, flags: Sequence[str], sources: Sequence[str], target: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = []
-        for i, source in enumerate(sources):
-            unit = Path(folder, f"{i}.c")
-            unit.write_text(source, encoding="utf-8")
-            command = [program, *flags, "-c", str(unit), "-o", str(unit.with_suffix(".o"))]
-            jobs.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
-        # All are waited for before one's failure is told.
-        results = [(job.communicate()[1], job.returncode) for job in jobs]
-        objects = [str(Path(folder, f"{i}.o")) for i in range(len(sources))]
-        for errors, status in results:
-            _expect_success(program, errors, status)
-        link = [program, *flags, "-shared", *objects, "-lm", "-o", str(target)]
-        done = subprocess.run(link, capture_output=True, text=True, check=False)
-        _expect_success(program, done.stderr, done.returncode)
+def _compile(program: str, flags: Sequence[str], sources: Sequence[str], target: Path, folder: Path) -> None:
+    # Where the compiler puts what passes between its steps; its messages in English.
+    environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"}
+    jobs = []
+    for i, source in enumerate(sources):
+        unit = folder / f"{i}.c"
+        unit.write_text(source, encoding="utf-8")
+        command = [program, *flags, "-c", str(unit), "-o", str(unit.with_suffix(".o"))]
+        jobs.append(
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **_TEXT, env=environment)
+        )
+    # All are waited for before one's failure is told.
+    results = [(job.communicate()[1], job.returncode) for job in jobs]
+    objects = [str(folder / f"{i}.o") for i in range(len(sources))]
+    for errors, status in results:
+        _expect_success(program, errors, status)
+    link = [program, *flags, "-shared", *objects, "-lm", "-o", str(target)]
+    done = subprocess.run(link, capture_output=True, **_TEXT, check=False, env=environment)
+    _expect_success(program, done.stderr, done.returncode)
 
 
 def _expect_success(program: str, errors: str, status: int) -> None:
-    if status != 0:
-        reason = next((line for line in errors.splitlines() if "error" in line), f"exit status {status}")
-        raise ModelError(f"{program} cannot compile the fused kernel: {reason}", "write model.kernel=batched")
+    if status == 0:
+        return
+    if (full := os.strerror(errno.ENOSPC)) in errors:
+        raise OutputError(f"{program} cannot write its files: {full}", "make room, or write model.kernel=batched")
+    reason = next((line for line in errors.splitlines() if "error" in line), f"exit status {status}")
+    raise ModelError(f"{program} cannot compile the fused kernel: {reason}", "write model.kernel=batched")
 
 
 def _version(program: str) -> str:
     try:
-        return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([program, "--version"], capture_output=True, **_TEXT, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise ModelError(f"{program} does not run: {first_line(error)}", "write model.kernel=batched") from error
 
@@ -105,5 +106,5 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return f"{platform.machine()} {platform.processor()}"
-    lines = info.read_text().splitlines()
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

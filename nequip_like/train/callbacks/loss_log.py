@@ -18,7 +18,7 @@ from nequip_like.train.callbacks.metrics_table import training_values, validatio
 from nequip_like.train.callbacks.words import best_line, learning_rate, root_name
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.resume_points import accumulating, epoch_ends_next
-from nequip_like.whole_files import output_errors, put_aside, written_whole
+from nequip_like.whole_files import output_errors, path_of, put_aside, written_whole
 
 _FIRST = ("set", "epoch", "update_step", "micro_step", "lr")
 _WIDTHS = (6, 7, 13, 13, 12)
@@ -44,7 +44,7 @@ class LossLog(lightning.Callback):
 
     @checked
     def __init__(self, path: str | Path, log_steps: Count = 50, log_epochs: Count = 1) -> None:
-        self.path = Path(path)
+        self.path = path_of(path)
         self.log_steps = log_steps
         self.log_epochs = log_epochs
         self._columns: list[str] = []

@@ -53,6 +53,7 @@ class MetricsTable(lightning.Callback):
             trainer: Tells epoch, steps and learning rate.
             rows: Values by set and by name of the metric, in eV and Angstrom.
         """
+        from rich.markup import escape
         from rich.table import Table
 
         names = [name for name in SHOWN if any(name in values for values in rows.values())]
@@ -65,7 +66,7 @@ class MetricsTable(lightning.Callback):
             table.add_column(f"{SHOWN[name].label}\n{unit}", justify="right", no_wrap=True)
         for row, values in rows.items():
             cells = [f"{values[name] * SHOWN[name].factor:.4g}" if name in values else "" for name in names]
-            table.add_row(row, *cells)
+            table.add_row(escape(row), *cells)
         return table
 
 
