@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from nequip_like.cli.hydra_errors import CONFIG_ERRORS, translated
+from nequip_like.cli.config_files import register_user_folder
+from nequip_like.cli.hydra_errors import CONFIG_ERRORS, failed_key, translated
+from nequip_like.cli.overrides import parsed, replacing
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.trust import check_hydra, user_packages
@@ -40,9 +41,10 @@ class PackagedConfigs(SearchPathPlugin):
 
 
 def register_configs() -> None:
-    """Let Hydra find the package's configs; may be called any number of times."""
+    """Let Hydra find the package's configs, and read the user's; may be called any number of times."""
     if PackagedConfigs not in Plugins.instance().discover(SearchPathPlugin):
         Plugins.instance().register(PackagedConfigs)
+    register_user_folder()  # in place of Hydra's own, which is there now
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -72,7 +74,8 @@ def compose(known: argparse.Namespace, folder: str) -> DictConfig:
     Of a ``--multirun`` it is the config without the values that vary.
 
     Args:
-        known: The parsed command line.
+        known: The parsed command line. Where an override puts a list in place of a mapping, or the other way round,
+            another is put before it that makes room.
         folder: Where configs are looked up if the command line names no other folder.
 
     Raises:
@@ -118,19 +121,50 @@ def _composed(hydra: Hydra, known: argparse.Namespace, folder: str) -> DictConfi
     def attempt(overrides: list[str]) -> DictConfig:
         return hydra.compose_config(known.config_name or "train", overrides, run_mode=mode)
 
+    def is_group(key: str) -> bool:
+        return bool(hydra.config_loader.get_group_options(key))
+
     try:
-        return attempt(known.overrides)
+        config = attempt(known.overrides)
     except CONFIG_ERRORS as error:
-        # What was meant is found in the config without the override that failed.
-        failed = re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))
-        whole = None
-        if failed is not None:
-            others = [o for o in known.overrides if o.partition("=")[0].lstrip("+~") != failed[1]]
-            try:
-                whole = attempt(others)
-            except CONFIG_ERRORS:
-                whole = None  # there is another mistake; the hint is left out
-        raise translated(error, whole, *_names(known.config_path or folder)) from error
+        # What was meant is found in the config without the overrides that fail.
+        whole = _without_failing(attempt, known.overrides, error)
+        better = known.overrides if whole is None else replacing(known.overrides, whole, is_group)
+        if better != known.overrides:
+            known.overrides = better
+            return _composed(hydra, known, folder)
+        names = _names(known.config_path or folder)
+        raise translated(error, whole, *names, _value_of(known.overrides, failed_key(error))) from error
+    if several:  # values that vary are left out until each run is composed
+        known.overrides = replacing(known.overrides, config, is_group)
+    return config
+
+
+def _without_failing(
+    attempt: Callable[[list[str]], DictConfig], overrides: list[str], error: BaseException
+) -> DictConfig | None:
+    """The config without the overrides that cannot be applied; None if there is another mistake."""
+    rest: DictConfig | None = None
+    while rest is None and (key := failed_key(error)) is not None:
+        fewer = [text for text in overrides if _key_of(text) != key]
+        if len(fewer) == len(overrides):
+            return None
+        overrides = fewer
+        try:
+            rest = attempt(overrides)
+        except CONFIG_ERRORS as another:
+            error = another
+    return rest
+
+
+def _value_of(overrides: list[str], key: str | None) -> Any:
+    """What the last override of a key gives."""
+    given = [override.value() for override in parsed([text for text in overrides if _key_of(text) == key])]
+    return given[-1] if given else None
+
+
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def _names(folder: str) -> tuple[list[str], list[str]]:

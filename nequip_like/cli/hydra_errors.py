@@ -5,22 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from nequip_like.cli.overrides import closest_parent, no_such_key, node_at, own_key
 from nequip_like.errors import ConfigError, closest_hint, first_line
 
 # What composing a config may raise because of what the user wrote.
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, RecursionError, ValueError)
 
+_FAILED = re.compile(
+    r"(?:Could not override|Could not delete from config\.|An item is already at) '([^']+)'"
+    r"|^Error merging override [+~]*([^=]+)="
+)
 _DEFAULTS = "see the list 'defaults' of the config"
 
 
 def translated(
-    error: BaseException, whole: DictConfig | None = None, configs: Iterable[str] = (), groups: Iterable[str] = ()
+    error: BaseException,
+    whole: DictConfig | None = None,
+    configs: Iterable[str] = (),
+    groups: Iterable[str] = (),
+    value: Any = None,
 ) -> ConfigError:
     """The package's own error for one of Hydra's.
 
@@ -29,6 +39,7 @@ def translated(
         whole: The config without the override that failed, to look for what was meant.
         configs: Names of configs that could have been meant.
         groups: Names of groups that could have been meant.
+        value: What the override that failed gives.
     """
     if isinstance(error, YAMLError):
         return yaml_error(error)
@@ -44,7 +55,7 @@ def translated(
             "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
         )
     if isinstance(error, ConfigCompositionException):
-        return _composition(error, whole, list(groups))
+        return _composition(error, whole, list(groups), value)
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
 
 
@@ -83,12 +94,20 @@ def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
     return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {there}")
 
 
-def _composition(error: ConfigCompositionException, whole: DictConfig | None, groups: list[str]) -> ConfigError:
+def failed_key(error: BaseException) -> str | None:
+    """The key of the override that Hydra could not apply; None if the mistake is another."""
+    match = _FAILED.search(str(error))
+    return None if match is None else match[1] or match[2]
+
+
+def _composition(
+    error: ConfigCompositionException, whole: DictConfig | None, groups: list[str], value: Any
+) -> ConfigError:
     text = str(error)
-    if match := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
-        return _no_such_key(match[1], text, whole, groups)
-    if match := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
-        return ConfigError(f"there is '{match[1]}' already", f"leave out the +: {match[1]}=...")
+    if (key := failed_key(error)) is not None:
+        if "Could not override" in text and "defaults list" not in text:
+            return no_such_key(key, whole, groups, value)
+        return _cannot_apply(key, text, whole, groups)
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
         return ConfigError(
             f"'{match[1]}={match[2]}' may be a list or several values",
@@ -112,27 +131,22 @@ def _composition(error: ConfigCompositionException, whole: DictConfig | None, gr
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "defaults" in text else "see the config")
 
 
-def _no_such_key(key: str, text: str, whole: DictConfig | None, groups: list[str]) -> ConfigError:
-    """An override, or an entry ``override`` of the defaults, of what is not there."""
-    message = f"there is no '{key}' to change" if "override" in text else f"there is no '{key}' to take out"
-    parent, _, name = key.rpartition(".")
-    node = whole if not parent or whole is None else OmegaConf.select(whole, parent)
-    known = [str(entry) for entry in node] if isinstance(node, DictConfig) else []
-    if parent and whole is not None and node is None:
-        return ConfigError(f"{message}: the config has no '{parent}'", f"{_closest_parent(whole, parent)}see --cfg job")
-    hint = closest_hint(name, known)
+def _cannot_apply(key: str, text: str, whole: DictConfig | None, groups: list[str]) -> ConfigError:
+    """An entry ``override`` of the defaults, or what is to be taken out, is not there; or a value does not fit."""
     if "defaults list" in text:
-        return ConfigError(message, f"{closest_hint(key, groups)}{_DEFAULTS}")
-    if isinstance(node, DictConfig) and "_target_" in node and "override" in text:
-        return ConfigError(message, hint.strip() or f"if {node['_target_']} takes it, write +{key}=...")
-    there = f"there are {', '.join(entry for entry in known if entry != 'hydra')}" if known else "see --cfg job"
-    return ConfigError(message, hint.strip() or there)
-
-
-def _closest_parent(whole: DictConfig, parent: str) -> str:
-    above, _, name = parent.rpartition(".")
-    node = OmegaConf.select(whole, above) if above else whole
-    return closest_hint(name, [str(entry) for entry in node]) if isinstance(node, DictConfig) else ""
+        return ConfigError(f"there is no '{key}' to change", f"{closest_hint(key, groups)}{_DEFAULTS}")
+    if "Error merging" in text:
+        return ConfigError(f"{key} cannot become what {text.removeprefix('Error merging override ')} says", "see --cfg job")
+    if "already at" in text:
+        return ConfigError(f"there is '{key}' already", f"leave out the +: {own_key(key, whole) if whole else key}=...")
+    message = f"there is no '{key}' to take out"
+    parent, _, name = key.rpartition(".")
+    node = whole if not parent or whole is None else node_at(whole, parent)
+    if parent and whole is not None and node is None:
+        return ConfigError(f"{message}: the config has no '{parent}'", f"{closest_parent(whole, parent)}see --cfg job")
+    known = [str(entry) for entry in node if entry != "hydra"] if isinstance(node, DictConfig) else []
+    there = f"there are {', '.join(known)}" if known else "see --cfg job"
+    return ConfigError(message, closest_hint(name, known).strip() or there)
 
 
 def _reason(error: BaseException) -> str:

@@ -136,7 +136,10 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
         for name in dict.fromkeys((known.config_name or "train", "train")):
             if folder is not None:
                 check_primary(Path(folder) / f"{name.removesuffix('.yaml')}.yaml")
+    typed = known.overrides
     composed = compose(known, str(Path.cwd()))
+    # Hydra reads these, if it is to compose again.
+    sys.argv[1:] = [argument for argument in arguments if argument not in typed] + known.overrides
     stays = only_check or image is not None
     if not stays and (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
         return None

@@ -29,6 +29,7 @@ from nequip_like.train.stopping import GracefulStop
 from nequip_like.train.strategy import SummedGradientsStrategy
 from nequip_like.train.validation_cycle import ValidationCycle
 from nequip_like.whole_files import output_errors
+from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.values import own_error
 
 TASKS = ("train", "val", "test")
@@ -69,7 +70,8 @@ def check_keys(config: DictConfig) -> None:
     text = OmegaConf.to_yaml(config)
     for key in map(str, config):
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
-            hint = closest_hint(key, known)
+            plain: Any = OmegaConf.to_container(config, resolve=False)
+            hint = place_hint(key, plain, key) or closest_hint(key, known)
             shown = ", ".join(name for name in known if name != "global_options")
             raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {shown}")
 

@@ -119,7 +119,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key of the optimizer",
         "training_module: {optimizer: {learning_rate: 0.01}}\n",
         "training_module.optimizer.learning_rate: Adam takes no 'learning_rate'",
-        "it takes amsgrad, betas, capturable, decoupled_weight_decay, differentiable, eps, foreach, fused, lr, maximize, weight_decay",
+        "did you mean 'training_module.optimizer.lr'?",
     ),
     _written(
         "A misspelt key of the schedule",

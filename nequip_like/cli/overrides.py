@@ -1,0 +1,151 @@
+"""What overrides on the command line mean, where Hydra cannot apply them as they are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nequip_like.arguments import shown
+from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.workflow.key_places import place_hint
+
+_REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
+# Mappings whose keys the user chooses.
+_OF_NAMES = ("data.val", "data.test", "data.key_mapping", "data.units")
+
+
+def replacing(overrides: Sequence[str], config: DictConfig, is_group: Callable[[str], bool]) -> list[str]:
+    """The overrides, with ``key=null`` before each that puts a list in place of a mapping, or the other way round.
+
+    Hydra merges a list or a mapping into what is there, which has to be of the same kind.
+
+    Args:
+        overrides: The overrides.
+        config: The config without those that cannot be merged.
+        is_group: Whether a key chooses from a group of configs.
+    """
+    result = []
+    for text, override in zip(overrides, parsed(overrides), strict=True):
+        key = override.key_or_group
+        is_change = not (override.is_add() or override.is_force_add() or override.is_delete())
+        if is_change and _is_of_another_kind(override, node_at(config, key)) and not is_group(key):
+            result.append(f"{key}=null")
+        result.append(text)
+    return result
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """The overrides as Hydra understands them."""
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def node_at(config: DictConfig, key: str) -> Any:
+    """What a dotted key leads to, with interpolations followed; None if it leads nowhere."""
+    try:
+        return OmegaConf.select(config, key, throw_on_missing=False)
+    except OmegaConfBaseException:
+        return None
+
+
+def _is_of_another_kind(override: Override, node: Any) -> bool:
+    value = override.value()
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    if isinstance(node, ListConfig):
+        return any(isinstance(value, Mapping) for value in values)
+    return isinstance(node, DictConfig) and any(isinstance(value, list) for value in values)
+
+
+def no_such_key(key: str, config: DictConfig | None, groups: Collection[str], value: Any = None) -> ConfigError:
+    """The error for an override of a key that is not there.
+
+    Args:
+        key: The key as it was written.
+        config: The config without this override; None if it cannot be composed.
+        groups: Names of groups of configs.
+        value: What the key was given: a key within it may be the one that is not there.
+    """
+    if config is None:
+        return ConfigError(f"there is no '{key}' to change", "see --cfg job")
+    key = ".".join([key, *_unknown_within(value, node_at(config, key))])
+    message = f"there is no '{key}' to change"
+    own = own_key(key, config)
+    if own != key:
+        prefix = key.removesuffix(own[own.rindex(".") :])
+        message += f": {prefix} stands for {own.rpartition('.')[0]} here"
+        if _is_there(config, own):
+            return ConfigError(message, f"write {own}=...")
+    parent = own.rpartition(".")[0]
+    if parent and not _is_there(config, parent):
+        hint = closest_parent(config, parent) or place_hint(own.rpartition(".")[2], _plain(config))
+        return ConfigError(f"{message}: the config has no '{parent}'", f"{hint}see --cfg job")
+    return ConfigError(message, _advice(own, config, groups))
+
+
+def _advice(key: str, config: DictConfig, groups: Collection[str]) -> str:
+    parent, _, name = key.rpartition(".")
+    node = node_at(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        return f"{parent} is {shown(_plain(node))}: write {parent}={{{name}: ...}}"
+    known = [str(entry) for entry in node if str(entry) != "hydra"]
+    if parent in _OF_NAMES:
+        return (
+            f"there are {', '.join(known)}; write +{key}=... to add it, or {parent}=null before {parent}={{...}} to "
+            "replace them all"
+        )
+    plain = _plain(config)
+    hint = (
+        place_hint(name, plain, key)
+        or closest_hint(name, [*known, *(() if parent else groups)])
+        or ("" if parent else place_hint(name, plain, key, exactly=False))
+    ).strip()
+    if not hint and "_target_" in node:
+        return f"if {node['_target_']} takes it, write +{key}=..."
+    return hint or f"there are {', '.join(known)}"
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+
+
+def own_key(key: str, config: DictConfig) -> str:
+    """The key itself, or where a section above it, which is an interpolation such as ``${model}``, leads to."""
+    parts = key.split(".")
+    for i in range(1, len(parts)):
+        parent = node_at(config, ".".join(parts[: i - 1])) if i > 1 else config
+        node = parent._get_node(parts[i - 1]) if isinstance(parent, DictConfig) else None
+        match = _REFERENCE.fullmatch(str(node._value())) if isinstance(node, Node) else None
+        if match is not None:
+            above = parts[: i - len(match[1])] if match[1] else []
+            return own_key(".".join([*above, match[2], *parts[i:]]), config)
+    return key
+
+
+def _is_there(config: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    node = node_at(config, parent) if parent else config
+    return isinstance(node, DictConfig) and name in node
+
+
+def _unknown_within(value: Any, node: Any) -> list[str]:
+    """Path to the first key of a mapping, or of several that vary, which the config's own does not have."""
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    for mapping in values if isinstance(node, DictConfig) else ():
+        for name, inner in mapping.items() if isinstance(mapping, Mapping) else ():
+            if name not in node:
+                return [str(name)]
+            if further := _unknown_within(inner, node_at(node, str(name))):
+                return [str(name), *further]
+    return []
+
+
+def closest_parent(config: DictConfig, parent: str) -> str:
+    """Begin of an advice: the section that is most like one that is not there."""
+    above, _, name = parent.rpartition(".")
+    node = node_at(config, above) if above else config
+    return closest_hint(name, [str(entry) for entry in node]) if isinstance(node, DictConfig) else ""
