@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
-from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.arguments import shown
@@ -115,14 +115,12 @@ def _plain(node: Any) -> Any:
 
 def own_key(key: str, config: DictConfig) -> str:
     """The key itself, or where a section above it, which is an interpolation such as ``${model}``, leads to."""
-    parts = key.split(".")
-    for i in range(1, len(parts)):
-        parent = node_at(config, ".".join(parts[: i - 1])) if i > 1 else config
-        node = parent._get_node(parts[i - 1]) if isinstance(parent, DictConfig) else None
-        match = _REFERENCE.fullmatch(str(node._value())) if isinstance(node, Node) else None
-        if match is not None:
-            above = parts[: i - len(match[1])] if match[1] else []
-            return own_key(".".join([*above, match[2], *parts[i:]]), config)
+    node, parts = _plain(config), key.split(".")
+    for i, part in enumerate(parts[:-1]):
+        node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, str) and (match := _REFERENCE.fullmatch(node)):
+            above = parts[: i + 1 - len(match[1])] if match[1] else []  # one dot is the section that it stands in
+            return own_key(".".join([*above, match[2], *parts[i + 1 :]]), config)
     return key
 
 
