@@ -144,19 +144,22 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     if not stays and (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
         return None
     with quick_start():
-        checked = _check_job(composed, only_check)
+        checked = _check_job(composed, only_check, runs=image is None)
         if image is not None:
             _draw_schedule(composed, image)
     return _Job(known, composed, checked) if is_single_run(known, composed) else None
 
 
-def _check_job(composed: DictConfig, show: bool) -> CheckedConfig:
-    """Check what the job would get, and tell what it would do."""
+def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
+    """Check what the job would get, and this machine if it is to run here, and tell what it would do."""
     # Imported here, behind Hydra's own options, because torch takes its time.
     from nequip_like.workflow.config_check import check_config
+    from nequip_like.workflow.machine_check import check_machine
     from nequip_like.workflow.plan import print_plan
 
     checked = check_config(_own_form(_without_hydra(composed), show))
+    if runs:
+        check_machine(checked)
     if show:
         print_plan(checked)
     return checked

@@ -33,7 +33,7 @@ from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.values import own_error
 
 TASKS = ("train", "val", "test")
-
+AUTO = "auto"
 
 _REQUIRED = ("run", "data", "training_module", "trainer", "seed", "output_dir")
 # global_options: NequIP has ignored it since 0.14, and its configs still have it.
@@ -77,7 +77,7 @@ def check_keys(config: DictConfig) -> None:
 
 
 def tasks(config: Mapping[str, Any]) -> list[str]:
-    """The tasks of ``run``, checked.
+    """The tasks of ``run``, checked; ``auto`` is all that there are data for.
 
     Args:
         config: The config, or its values.
@@ -86,6 +86,9 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
         ConfigError: For an unknown task, more than one ``train``, or nothing to do.
     """
     written = config["run"]
+    if written == AUTO:
+        # A data module of another kind may have sets that no key tells of.
+        return [task for task in TASKS if task == "train" or config["data"].get(task, True)]
     run = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
     unknown = [task for task in run if task not in TASKS]
     if unknown or not run or run.count("train") > 1:
@@ -93,6 +96,12 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
             f"run is {run}", f"give a list of {', '.join(TASKS)} with at least one entry, and 'train' once at most"
         )
     return run
+
+
+def left_out(config: Mapping[str, Any], tasks: Sequence[str]) -> str:
+    """Which tasks ``run: auto`` leaves out, in words; empty if none."""
+    without = [task for task in TASKS if task not in tasks] if config["run"] == AUTO else []
+    return "; ".join(f"no {task}, for data.{task} is not given" for task in without)
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:

@@ -26,6 +26,7 @@ from nequip_like.whole_files import put_aside, written_whole
 from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
 from nequip_like.workflow.config_check import CheckedConfig, check_config
 from nequip_like.workflow.finetune_report import print_start
+from nequip_like.workflow.machine_check import check_machine
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -80,10 +81,15 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     register_resolvers()
     config = config.copy()
     OmegaConf.set_struct(config, True)
-    run = (checked or check_config(config)).tasks
+    if checked is None:
+        checked = check_config(config)
+        check_machine(checked)
+    run = checked.tasks
     folder = setup.output_folder(config)
     resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)
+    if note := setup.left_out(config, run):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     tuning = finetune.begin(config, resumption)
     data, model = _read(config, tuning, console)
     info = setup.provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})

@@ -500,7 +500,7 @@ CONFIG_MISTAKES: list[Mistake] = [
     ),
     _typed(
         "A test without data",
-        "data.test=null",
+        "run=[train,val,test] data.test=null",
         "run has 'test', but there is no test data",
         "give data.test, or leave 'test' out: run=[train,val]",
     ),
