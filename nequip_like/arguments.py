@@ -235,7 +235,30 @@ def check(name: str, value: Any, annotation: Any) -> None:
     if not fits(value, annotation):
         words = [option for option in _literals(annotation) if isinstance(option, str)]
         hint = closest_hint(value, words, any_case=True) if isinstance(value, str) else ""
+        hint = hint or _quoting_hint(name, value, annotation)
         raise ConfigError(f"{name} is {shown(value)}", f"{hint}give {in_words(annotation)}")
+
+
+def _quoting_hint(name: str, value: Any, annotation: Any) -> str:
+    """Begin of an advice where a word was read as true, false, null or a number, and a text is meant."""
+    if value in ("None", "none", "NULL") and fits(None, annotation):
+        return f"write null: {name}=null, or "
+    is_word = isinstance(value, bool | int | float)
+    text = _with_words(value, bool | int | float if is_word else bool)
+    if text == value or not fits(text, annotation):
+        return ""
+    if is_word and not isinstance(value, bool):
+        return f"""quote it, {name}: "{value}" in a file and '{name}="{value}"' on the command line, or """
+    return 'YAML reads No, NO, no and off as false, Yes and on as true: put such a word into quotes, "No"; or '
+
+
+def _with_words(value: Any, kinds: Any) -> Any:
+    """A value with texts in place of what YAML may have made of them."""
+    if isinstance(value, Mapping):
+        return {_with_words(key, kinds): _with_words(entry, kinds) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_words(entry, kinds) for entry in value]
+    return str(value) if isinstance(value, kinds) else value
 
 
 def check_key(where: str, key: Any, known: Collection[str]) -> None:

@@ -23,6 +23,7 @@ from nequip_like.cli.config_files import register_user_folder
 from nequip_like.cli.hydra_errors import CONFIG_ERRORS, failed_key, translated
 from nequip_like.cli.overrides import parsed, replacing
 from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.trust import check_hydra, user_packages
 
@@ -58,9 +59,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     wrong = [name for name in (*unknown, *known.overrides) if name.startswith("-")]
     if wrong:
         options = [option for action in parser._actions for option in action.option_strings] + list(_OPTIONS)
-        raise ConfigError(
-            f"there is no option {wrong[0]}", f"{closest_hint(wrong[0].partition('=')[0], options)}see --help"
-        )
+        option = wrong[0].partition("=")[0]
+        # As options of many programs are written: --max_epochs 5
+        meant = place_hint(option.lstrip("-").replace("-", "_"), _packaged())
+        hint = f"{meant}write it without dashes, KEY=VALUE; " if meant else closest_hint(option, options)
+        raise ConfigError(f"there is no option {wrong[0]}", f"{hint}see --help")
     if known.experimental_rerun is not None:
         raise ConfigError(
             "--experimental-rerun reads a pickle, which can run code", "run the config.yaml of that folder instead"
@@ -165,6 +168,18 @@ def _value_of(overrides: list[str], key: str | None) -> Any:
 
 def _key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
+
+
+def _packaged() -> dict[str, Any]:
+    """The package's own defaults, to look for what was meant."""
+    register_configs()
+    version.setbase(HYDRA_VERSION)
+    hydra = Hydra.create_main_hydra2(JOB_NAME, create_automatic_config_search_path(None, None, PACKAGE))
+    try:
+        config: Any = OmegaConf.to_container(hydra.compose_config("train", [], RunMode.RUN), resolve=False)
+    finally:
+        GlobalHydra.instance().clear()
+    return dict(config)
 
 
 def _names(folder: str) -> tuple[list[str], list[str]]:

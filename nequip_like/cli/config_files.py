@@ -16,7 +16,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 
 _TEXT = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
-_READ_AS_SOMETHING = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "null", "int", "float"))
+_INT = "tag:yaml.org,2002:int"
+_NO_NAMES = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "null", "float"))
 
 
 class UserFolder(FileConfigSource):
@@ -53,13 +54,13 @@ def load(stream: IO[str]) -> DictConfig | ListConfig:
     """A config file as OmegaConf reads it, but with the names of mappings as they are spelt.
 
     YAML 1.1 reads ``NO``, ``No``, ``on`` and ``off`` as true or false, ``012`` as ten, ``1:30`` as ninety and ``1e5``
-    as a number. As names of data sets, labels and species they are none of these.
+    as a number. As names of data sets, labels and species they are none of these. Whole numbers remain numbers.
 
     Raises:
         yaml.YAMLError: If it is not YAML.
         omegaconf.errors.OmegaConfBaseException: If it cannot be a config.
     """
-    content = yaml.load(stream, Loader=_loader())  # noqa: S506 (a subclass of SafeLoader)
+    content = yaml.load(stream, Loader=_loader())
     # OmegaConf makes a mapping of a mere word, too.
     config: DictConfig | ListConfig = OmegaConf.create(
         {} if content is None else {content: None} if isinstance(content, str) else content
@@ -71,10 +72,15 @@ def load(stream: IO[str]) -> DictConfig | ListConfig:
 def _loader() -> Any:
     class SpeltLoader(get_yaml_loader()):  # type: ignore[misc] # OmegaConf makes the class in a function
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+            numbers = set()
             for key, _ in node.value:
-                if key.tag in _READ_AS_SOMETHING and str(self.construct_object(key)) != key.value:
+                if key.tag in _NO_NAMES or (key.tag == _INT and str(self.construct_object(key)) != key.value):
                     key.tag = _TEXT
                     self.constructed_objects.pop(key, None)  # PyYAML remembers what it read
+                elif key.tag == _INT and key.value in numbers:  # of texts OmegaConf says the same
+                    problem = f"found duplicate key {key.value}"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                numbers.add(key.value)
             return super().construct_mapping(node, deep=deep)
 
     return SpeltLoader

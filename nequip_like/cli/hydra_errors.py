@@ -56,6 +56,8 @@ def translated(
         )
     if isinstance(error, ConfigCompositionException):
         return _composition(error, whole, list(groups), value)
+    if match := re.search(r"invalid literal for int\(\) with base 10: '(.*)'", str(error)):
+        return ConfigError(f"an override names '{match[1]}' of a list", "entries of a list have numbers, from 0 on")
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
 
 
@@ -82,9 +84,9 @@ def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
     group, _, option = name.rpartition("/")
     if group and error.options:
         options = sorted(str(known) for known in error.options)
-        return ConfigError(
-            f"{group} has no option '{option}'", f"{closest_hint(option, options)}there are {', '.join(options)}"
-        )
+        ending = [known for known in options if known.endswith(f"_{option}")]  # M for nequip_M
+        hint = f"did you mean '{ending[0]}'? " if ending else closest_hint(option, options, any_case=True)
+        return ConfigError(f"{group} has no option '{option}'", f"{hint}there are {', '.join(options)}")
     if group:
         return ConfigError(f"there is no config '{name}'", f"make the file {name}.yaml beside your config")
     if not name:
@@ -92,6 +94,20 @@ def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
     # In order of the alphabet: what a folder lists comes in another order on another file system.
     there = ", ".join(sorted(configs))
     return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {there}")
+
+
+def _does_not_fit(file: str, reason: str, cause: str) -> ConfigError:
+    """A file has a list where the configs that it takes in have a mapping, or the other way round."""
+    kinds = re.search(r"Cannot merge (Dict|List)Config with (Dict|List)Config", reason)
+    key = re.search(r"full_key: (\S+)", cause)
+    if kinds is None or key is None:
+        return ConfigError(f"{file} does not fit to the defaults: {reason}", "see nequip-train -cn train --cfg job")
+    words = {"Dict": "a mapping", "List": "a list"}
+    before, here = words[kinds[1]], words[kinds[2]]
+    return ConfigError(
+        f"{key[1]} is {here} in {file}, and {before} in the configs that it takes in",
+        f"write {before}: see nequip-train -cn train --cfg job",
+    )
 
 
 def failed_key(error: BaseException) -> str | None:
@@ -107,11 +123,12 @@ def _composition(
     if (key := failed_key(error)) is not None:
         if "Could not override" in text and "defaults list" not in text:
             return no_such_key(key, whole, groups, value)
-        return _cannot_apply(key, text, whole, groups)
+        return _cannot_apply(key, error, whole, groups)
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
+        decimal = f", or {match[2].replace(',', '.')} for a number" if re.fullmatch(r"\d+,\d+", match[2]) else ""
         return ConfigError(
             f"'{match[1]}={match[2]}' may be a list or several values",
-            f"write {match[1]}=[{match[2]}] for a list, or add --multirun for one run with each",
+            f"write {match[1]}=[{match[2]}] for a list{decimal}, or add --multirun for one run with each",
         )
     if match := re.search(r"Multiple values for (\S+)\. To override a value use '(.*)'", text):
         return ConfigError(f"the defaults give {match[1]} twice", f"write '{match[2]}'")
@@ -124,19 +141,18 @@ def _composition(
     if isinstance(error.__cause__, YAMLError):
         return yaml_error(error.__cause__)
     if match := re.search(r"In '([^']+)': \w+ raised while composing config:\s*(.*)", text):
-        return ConfigError(
-            f"{match[1]} does not fit to the defaults: {match[2]}",
-            "what is a mapping there has to be a mapping here: see nequip-train -cn train --cfg job",
-        )
+        return _does_not_fit(match[1], match[2], str(error.__cause__))
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "defaults" in text else "see the config")
 
 
-def _cannot_apply(key: str, text: str, whole: DictConfig | None, groups: list[str]) -> ConfigError:
+def _cannot_apply(key: str, error: BaseException, whole: DictConfig | None, groups: list[str]) -> ConfigError:
     """An entry ``override`` of the defaults, or what is to be taken out, is not there; or a value does not fit."""
+    text = str(error)
     if "defaults list" in text:
         return ConfigError(f"there is no '{key}' to change", f"{closest_hint(key, groups)}{_DEFAULTS}")
     if "Error merging" in text:
-        return ConfigError(f"{key} cannot become what {text.removeprefix('Error merging override ')} says", "see --cfg job")
+        reason = first_line(error.__cause__ or error)
+        return ConfigError(f"cannot set '{key}': {reason}", f"see what {key.rpartition('.')[0] or key} is: --cfg job")
     if "already at" in text:
         return ConfigError(f"there is '{key}' already", f"leave out the +: {own_key(key, whole) if whole else key}=...")
     message = f"there is no '{key}' to take out"
@@ -151,7 +167,9 @@ def _cannot_apply(key: str, text: str, whole: DictConfig | None, groups: list[st
 
 def _reason(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if not line.startswith(("Error parsing override", "See http"))]
-    return lines[0] if lines else "it is no override"
+    if not lines or "missing EQUAL" in lines[0] or "LexerNoViableAlt" in lines[0]:
+        return "it is not of the form key=value"
+    return re.sub(r"mismatched input '<EOF>'.*", "something is missing at its end", lines[0])
 
 
 def _plain(message: str) -> str:

@@ -82,7 +82,7 @@ def no_such_key(key: str, config: DictConfig | None, groups: Collection[str], va
             return ConfigError(message, f"write {own}=...")
     parent = own.rpartition(".")[0]
     if parent and not _is_there(config, parent):
-        hint = closest_parent(config, parent) or place_hint(own.rpartition(".")[2], _plain(config))
+        hint = closest_parent(config, parent) or place_hint(own.rpartition(".")[2], _plain(config), own)
         return ConfigError(f"{message}: the config has no '{parent}'", f"{hint}see --cfg job")
     return ConfigError(message, _advice(own, config, groups))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def main() -> None:
 
     def prepare() -> None:
         nonlocal job
-        sys.argv[1:] = _from_here(_by_path(rest))
+        sys.argv[1:] = [_at_home(argument) for argument in _from_here(_by_path(rest))]
         job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
@@ -274,6 +275,15 @@ def _from_here(arguments: list[str]) -> list[str]:
         elif i + 1 < len(arguments):
             result[i + 1] = _absolute(arguments[i + 1])
     return result
+
+
+def _at_home(argument: str) -> str:
+    """``key=~/file`` with the home folder, of which Hydra's grammar knows nothing."""
+    return (
+        re.sub(r"(?<=[=,\[{:\s])~(?=/)", str(Path.home()), argument)
+        if "=~" in argument or "~/" in argument
+        else argument
+    )
 
 
 def _absolute(folder: str) -> str:

@@ -44,6 +44,7 @@ OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(("nodes", "n_nodes"), "trainer.num_nodes"),
     **dict.fromkeys(("clip_grad", "gradient_clip_norm", "max_grad_norm"), "trainer.gradient_clip_val"),
     **dict.fromkeys(("time_limit", "max_hours", "walltime"), "trainer.max_time"),
+    "scheduler": "lr_scheduler",
     "eval_interval": "trainer.check_val_every_n_epoch",
     **dict.fromkeys(("loss_coeffs", "loss_weights"), "training_module.loss.coeffs"),
     "energy_weight": "training_module.loss.coeffs.total_energy",
@@ -69,7 +70,9 @@ def place_hint(name: str, config: Mapping[str, Any], written: str = "", *, exact
         written: The key that was written, which is no place.
         exactly: Whether a name that is only much like a key's counts for nothing.
     """
-    places = [place for place in _places_of(name, config, exactly) if place != written][:_MOST]
+    places = [place for place in _places_of(name, config, exactly) if place != written]
+    # `early_stopping.patience` lacks only what stands before it.
+    places = [place for place in places if place.endswith(f".{written}")] or places[:_MOST]
     return f"did you mean {' or '.join(repr(place) for place in places)}? " if places else ""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from nequip_like.data.catalog import cache_folder
 from nequip_like.data.readers import expand
@@ -64,9 +65,11 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     gpus = torch.cuda.device_count()
     has_mps = torch.backends.mps.is_available()
-    there = {"cuda": gpus > 0, "gpu": gpus > 0 or has_mps, "mps": has_mps}.get(accelerator, True)
-    if not there:
-        what = "Apple GPU" if accelerator == "mps" else "GPU"
+    there = {"auto": True, "gpu": gpus > 0 or has_mps, "cuda": gpus > 0}.get(accelerator)
+    if there is None and accelerator in AcceleratorRegistry.available_accelerators():
+        there = AcceleratorRegistry[accelerator]["accelerator"].is_available()
+    if there is False:
+        what = {"mps": "Apple GPU", "tpu": "TPU"}.get(accelerator, "GPU")
         built = "; this torch is built without CUDA" if accelerator in _ON_GPU and torch.version.cuda is None else ""
         raise ConfigError(
             f"trainer.accelerator is '{accelerator}', but there is no {what} here{built}",

@@ -38,7 +38,7 @@ def print_plan(checked: CheckedConfig, console: Console | None = None) -> None:
 def plan(checked: CheckedConfig) -> dict[str, str]:
     """The same as lines of text by name."""
     values = checked.values
-    note = left_out(values, checked.tasks)
+    note = left_out(values)
     lines = {"tasks": ", ".join(checked.tasks) + (f" ({note})" if note else "")}
     for stage in ("train", "val", "test"):
         lines[f"{stage} data"] = _said(values["data"].get(stage))

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.data.datamodule import DataModule
@@ -32,6 +32,11 @@ from nequip_like.whole_files import output_errors
 from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.values import own_error
 
+# Groups of configs, one file for each choice.
+GROUPS = (
+    *("data", "model", "training_module", "targets", "optimizer", "lr_scheduler"),
+    *("trainer", "callbacks", "logger", "experiment"),
+)
 TASKS = ("train", "val", "test")
 AUTO = "auto"
 
@@ -67,6 +72,12 @@ def check_keys(config: DictConfig) -> None:
             f"the config has no '{missing[0]}'", "begin it with a line that takes in the defaults: [train, _self_]"
         )
     known = (*_REQUIRED, *_OPTIONAL)
+    for group in GROUPS:
+        if isinstance(chosen := _written(config, group), str) and "${" not in chosen:
+            raise ConfigError(
+                f"{group} is '{chosen}', a choice, which a config makes in its list defaults",
+                f"defaults: [train, {{override {group}: {chosen}}}, _self_], or on the command line {group}={chosen}",
+            )
     text = OmegaConf.to_yaml(config)
     for key in map(str, config):
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
@@ -74,6 +85,11 @@ def check_keys(config: DictConfig) -> None:
             hint = place_hint(key, plain, key) or closest_hint(key, known)
             shown = ", ".join(name for name in known if name != "global_options")
             raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {shown}")
+
+
+def _written(config: DictConfig, key: str) -> Any:
+    node = config._get_node(key) if key in config else None
+    return node._value() if isinstance(node, Node) else None
 
 
 def tasks(config: Mapping[str, Any]) -> list[str]:
@@ -98,9 +114,9 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
     return run
 
 
-def left_out(config: Mapping[str, Any], tasks: Sequence[str]) -> str:
+def left_out(config: Mapping[str, Any]) -> str:
     """Which tasks ``run: auto`` leaves out, in words; empty if none."""
-    without = [task for task in TASKS if task not in tasks] if config["run"] == AUTO else []
+    without = [task for task in TASKS if task not in tasks(config)] if config["run"] == AUTO else []
     return "; ".join(f"no {task}, for data.{task} is not given" for task in without)
 
 

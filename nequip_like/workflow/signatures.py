@@ -134,9 +134,7 @@ def check_node(
     for name, value in given.items():
         if name not in arguments.annotations:
             if not arguments.open:
-                raise unknown_argument(
-                    where, name, node["_target_"], arguments, (*supplied, *by_code), elsewhere(name)
-                )
+                raise unknown_argument(where, name, node["_target_"], arguments, (*supplied, *by_code), elsewhere(name))
             unsure.append(name)
         annotation = (limits or {}).get(name, arguments.annotations.get(name, Any))
         if not _is_default(value, arguments.defaults.get(name, NOT_KNOWN_YET)):

@@ -81,15 +81,10 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     register_resolvers()
     config = config.copy()
     OmegaConf.set_struct(config, True)
-    if checked is None:
-        checked = check_config(config)
-        check_machine(checked)
-    run = checked.tasks
+    run = (checked or _checked(config)).tasks
     folder = setup.output_folder(config)
     resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)
-    if note := setup.left_out(config, run):
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     tuning = finetune.begin(config, resumption)
     data, model = _read(config, tuning, console)
     info = setup.provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})
@@ -137,10 +132,18 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     return result
 
 
+def _checked(config: DictConfig) -> CheckedConfig:
+    checked = check_config(config)
+    check_machine(checked)
+    return checked
+
+
 def _read(
     config: DictConfig, tuning: finetune.FineTuning | None, console: Console
 ) -> tuple[DataModule, Potential | None]:
     """The data, and the model of a fine-tuning, which has seen them; other models are built of the config."""
+    if note := setup.left_out(config):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
     summary.print_data(console, data)
     return data, None if tuning is None else tuning.build(config, data)
