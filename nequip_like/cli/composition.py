@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
@@ -19,9 +20,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from nequip_like.cli.config_files import register_user_folder
+from nequip_like.cli.config_files import load, register_user_folder
 from nequip_like.cli.hydra_errors import CONFIG_ERRORS, failed_key, translated
-from nequip_like.cli.overrides import parsed, replacing
+from nequip_like.cli.overrides import check_kinds, parsed, replacing
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.resolvers import register_resolvers
@@ -55,7 +56,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         ConfigError: For an option that does not exist, or that would run code out of a file.
     """
     parser = get_args_parser()
-    known, unknown = parser.parse_known_args(list(arguments))
+    parser.exit_on_error = False
+    try:
+        known, unknown = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error), "give the config alone: nequip-train config.yaml; see --help") from error
     wrong = [name for name in (*unknown, *known.overrides) if name.startswith("-")]
     if wrong:
         options = [option for action in parser._actions for option in action.option_strings] + list(_OPTIONS)
@@ -136,6 +141,8 @@ def _composed(hydra: Hydra, known: argparse.Namespace, folder: str) -> DictConfi
         if better != known.overrides:
             known.overrides = better
             return _composed(hydra, known, folder)
+        if "while composing config" in str(error):
+            _check_kinds(Path(known.config_path or folder) / Path(known.config_name or "train").with_suffix(".yaml"))
         names = _names(known.config_path or folder)
         raise translated(error, whole, *names, _value_of(known.overrides, failed_key(error))) from error
     if several:  # values that vary are left out until each run is composed
@@ -170,15 +177,18 @@ def _key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
+def _check_kinds(file: Path) -> None:
+    if file.is_file():
+        with file.open(encoding="utf-8") as stream:
+            check_kinds(file, OmegaConf.to_container(load(stream), resolve=False), _packaged())
+
+
 def _packaged() -> dict[str, Any]:
     """The package's own defaults, to look for what was meant."""
     register_configs()
     version.setbase(HYDRA_VERSION)
-    hydra = Hydra.create_main_hydra2(JOB_NAME, create_automatic_config_search_path(None, None, PACKAGE))
-    try:
-        config: Any = OmegaConf.to_container(hydra.compose_config("train", [], RunMode.RUN), resolve=False)
-    finally:
-        GlobalHydra.instance().clear()
+    loader = ConfigLoaderImpl(create_automatic_config_search_path(None, None, PACKAGE))
+    config: Any = OmegaConf.to_container(loader.load_configuration("train", [], RunMode.RUN), resolve=False)
     return dict(config)
 
 

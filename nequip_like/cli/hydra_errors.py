@@ -96,20 +96,6 @@ def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
     return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {there}")
 
 
-def _does_not_fit(file: str, reason: str, cause: str) -> ConfigError:
-    """A file has a list where the configs that it takes in have a mapping, or the other way round."""
-    kinds = re.search(r"Cannot merge (Dict|List)Config with (Dict|List)Config", reason)
-    key = re.search(r"full_key: (\S+)", cause)
-    if kinds is None or key is None:
-        return ConfigError(f"{file} does not fit to the defaults: {reason}", "see nequip-train -cn train --cfg job")
-    words = {"Dict": "a mapping", "List": "a list"}
-    before, here = words[kinds[1]], words[kinds[2]]
-    return ConfigError(
-        f"{key[1]} is {here} in {file}, and {before} in the configs that it takes in",
-        f"write {before}: see nequip-train -cn train --cfg job",
-    )
-
-
 def failed_key(error: BaseException) -> str | None:
     """The key of the override that Hydra could not apply; None if the mistake is another."""
     match = _FAILED.search(str(error))
@@ -141,7 +127,10 @@ def _composition(
     if isinstance(error.__cause__, YAMLError):
         return yaml_error(error.__cause__)
     if match := re.search(r"In '([^']+)': \w+ raised while composing config:\s*(.*)", text):
-        return _does_not_fit(match[1], match[2], str(error.__cause__))
+        return ConfigError(
+            f"{match[1]} does not fit to the defaults: {match[2]}",
+            "what is a mapping there has to be a mapping here: see nequip-train -cn train --cfg job",
+        )
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "defaults" in text else "see the config")
 
 

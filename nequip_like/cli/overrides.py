@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -59,6 +60,35 @@ def _is_of_another_kind(override: Override, node: Any) -> bool:
     if isinstance(node, ListConfig):
         return any(isinstance(value, Mapping) for value in values)
     return isinstance(node, DictConfig) and any(isinstance(value, list) for value in values)
+
+
+def check_kinds(file: Path, content: Any, defaults: Mapping[str, Any], above: str = "") -> None:
+    """Refuse a list in a config file where the defaults have a mapping, and a mapping where they have a list.
+
+    Args:
+        file: The file, for messages.
+        content: What is in it.
+        defaults: The defaults as plain values.
+        above: Key of both, with a dot behind it.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    for name, before in defaults.items() if isinstance(content, Mapping) else ():
+        here, key = content.get(name), f"{above}{name}"
+        if isinstance(here, list) and isinstance(before, Mapping):
+            names = isinstance(here[0], str) if here else False
+            choice = (
+                f"; or, to choose configs, defaults: [train, {{override {key}: [{', '.join(map(str, here))}]}}, _self_]"
+            )
+            raise ConfigError(
+                f"{key} is a list in {file}, and a mapping in the defaults",
+                f"write a mapping, see nequip-train -cn train --cfg job{choice if names else ''}",
+            )
+        if isinstance(here, Mapping) and isinstance(before, list):
+            raise ConfigError(f"{key} is a mapping in {file}, and a list in the defaults", "write a list")
+        if isinstance(before, Mapping):
+            check_kinds(file, here, before, f"{key}.")
 
 
 def no_such_key(key: str, config: DictConfig | None, groups: Collection[str], value: Any = None) -> ConfigError:

@@ -617,8 +617,8 @@ CONFIG_MISTAKES: list[Mistake] = [
     _written(
         "A list of callbacks",
         "callbacks: [{_target_: nequip_like.train.EpochPrinter}]\n",
-        "config.yaml does not fit to the defaults: Cannot merge DictConfig with ListConfig",
-        "what is a mapping there has to be a mapping here: see nequip-train -cn train --cfg job",
+        "callbacks is a list in {folder}/config.yaml, and a mapping in the defaults",
+        "write a mapping, see nequip-train -cn train --cfg job",
     ),
     _written(
         "A list of callbacks without the defaults' own",
@@ -642,7 +642,7 @@ CONFIG_MISTAKES: list[Mistake] = [
     _typed(
         "An override without a value",
         "seed",
-        "cannot read 'seed': missing EQUAL at '<EOF>'",
+        "cannot read 'seed': it is not of the form key=value",
         "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
     ),
     _typed(
