@@ -121,7 +121,8 @@ def _advice(key: str, config: DictConfig, groups: Collection[str]) -> str:
     parent, _, name = key.rpartition(".")
     node = node_at(config, parent) if parent else config
     if not isinstance(node, DictConfig):
-        return f"{parent} is {shown(_plain(node))}: write {parent}={{{name}: ...}}"
+        is_null = f": write {parent}={{{name}: ...}}" if node is None else ", which has no keys"
+        return f"{parent} is {shown(_plain(node))}{is_null}"
     known = [str(entry) for entry in node if str(entry) != "hydra"]
     if parent in _OF_NAMES:
         return (
