@@ -104,7 +104,8 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
     written = config["run"]
     if written == AUTO:
         # A data module of another kind may have sets that no key tells of.
-        return [task for task in TASKS if task == "train" or config["data"].get(task, True)]
+        data = config["data"] if isinstance(config["data"], Mapping | DictConfig) else {}
+        return [task for task in TASKS if task == "train" or data.get(task, True)]
     run = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
     unknown = [task for task in run if task not in TASKS]
     if unknown or not run or run.count("train") > 1:
