@@ -22,7 +22,7 @@ _OF_NAMES = ("data.val", "data.test", "data.key_mapping", "data.units")
 
 
 def replacing(overrides: Sequence[str], config: DictConfig, is_group: Callable[[str], bool]) -> list[str]:
-    """The overrides, with ``key=null`` before each that puts a list in place of a mapping, or the other way round.
+    """The overrides, with ``++key=null`` before each that puts a list in place of a mapping, or the other way round.
 
     Hydra merges a list or a mapping into what is there, which has to be of the same kind.
 
@@ -36,7 +36,8 @@ def replacing(overrides: Sequence[str], config: DictConfig, is_group: Callable[[
         key = override.key_or_group
         is_change = not (override.is_add() or override.is_force_add() or override.is_delete())
         if is_change and _is_of_another_kind(override, node_at(config, key)) and not is_group(key):
-            result.append(f"{key}=null")
+            # Hydra's sweeper keeps one override of each key; with ++ it is another to it.
+            result.append(f"++{key}=null")
         result.append(text)
     return result
 

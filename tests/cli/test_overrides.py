@@ -63,7 +63,7 @@ def test_several_values_of_another_kind(tmp_path):
     assert list(config.data.val) == ["v.xyz"]
     assert config.cutoff_radius == 4.0
     assert known.overrides == [
-        *("data.test=null", "data.test={b: b.xyz}", "data.val=null", "data.val=[v.xyz]", "cutoff_radius=4.0")
+        *("++data.test=null", "data.test={b: b.xyz}", "++data.val=null", "data.val=[v.xyz]", "cutoff_radius=4.0")
     ]
 
 
@@ -71,7 +71,7 @@ def test_a_list_that_chooses_configs_is_left_alone(tmp_path):
     known = parse(["--config-name", "mine", "callbacks=[default,loss_log]", "data.test={b: b.xyz}"])
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz]}\n")
     assert "loss_log" in compose(known, str(tmp_path)).callbacks
-    assert known.overrides == ["callbacks=[default,loss_log]", "data.test=null", "data.test={b: b.xyz}"]
+    assert known.overrides == ["callbacks=[default,loss_log]", "++data.test=null", "data.test={b: b.xyz}"]
 
 
 def test_kinds_that_vary_over_runs(tmp_path):
@@ -79,7 +79,7 @@ def test_kinds_that_vary_over_runs(tmp_path):
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz]}\n")
     known = parse(["--config-name", "mine", "--multirun", "data.test={b: b.xyz},{c: c.xyz}"])
     compose(known, str(tmp_path))
-    assert known.overrides == ["data.test=null", "data.test={b: b.xyz},{c: c.xyz}"]
+    assert known.overrides == ["++data.test=null", "data.test={b: b.xyz},{c: c.xyz}"]
 
 
 def test_hydra_composes_the_same(tmp_path):
