@@ -241,9 +241,11 @@ def check(name: str, value: Any, annotation: Any) -> None:
 
 def _quoting_hint(name: str, value: Any, annotation: Any) -> str:
     """Begin of an advice where a word was read as true, false, null or a number, and a text is meant."""
-    if value in ("None", "none", "NULL") and fits(None, annotation):
-        return f"write null: {name}=null, or "
-    is_word = isinstance(value, bool | int | float)
+    if isinstance(value, str):
+        return f"write null: {name}=null, or " if value in ("None", "none") and fits(None, annotation) else ""
+    if not isinstance(value, bool | int | float | Mapping | list):
+        return ""
+    is_word = isinstance(value, bool) or (isinstance(value, int | float) and "number" not in in_words(annotation))
     text = _with_words(value, bool | int | float if is_word else bool)
     if text == value or not fits(text, annotation):
         return ""

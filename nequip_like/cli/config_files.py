@@ -77,10 +77,11 @@ def _loader() -> Any:
                 if key.tag in _NO_NAMES or (key.tag == _INT and str(self.construct_object(key)) != key.value):
                     key.tag = _TEXT
                     self.constructed_objects.pop(key, None)  # PyYAML remembers what it read
-                elif key.tag == _INT and key.value in numbers:  # of texts OmegaConf says the same
-                    problem = f"found duplicate key {key.value}"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                numbers.add(key.value)
+                elif key.tag == _INT:
+                    if key.value in numbers:  # of texts OmegaConf says the same
+                        problem = f"found duplicate key {key.value}"
+                        raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                    numbers.add(key.value)
             return super().construct_mapping(node, deep=deep)
 
     return SpeltLoader

@@ -111,7 +111,7 @@ def _composition(
             return no_such_key(key, whole, groups, value)
         return _cannot_apply(key, error, whole, groups)
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
-        decimal = f", or {match[2].replace(',', '.')} for a number" if re.fullmatch(r"\d+,\d+", match[2]) else ""
+        decimal = f", or {match[2].replace(',', '.')} for a number" if re.fullmatch(r"0,\d+|\d+,0\d*", match[2]) else ""
         return ConfigError(
             f"'{match[1]}={match[2]}' may be a list or several values",
             f"write {match[1]}=[{match[2]}] for a list{decimal}, or add --multirun for one run with each",
