@@ -238,7 +238,32 @@ def check(name: str, value: Any, annotation: Any) -> None:
         if isinstance(value, str) and ":" in value and fits({}, annotation):
             entry = re.sub(r":\s*", ": ", value)
             hint = f"put quotes around the whole, as the shell takes {{...,...}} apart: '{name}={{{entry}}}'; "
+        hint = hint or _quoting_hint(name, value, annotation)
         raise ConfigError(f"{name} is {shown(value)}", f"{hint}give {in_words(annotation)}")
+
+
+def _quoting_hint(name: str, value: Any, annotation: Any) -> str:
+    """Begin of an advice where a word was read as true, false, null or a number, and a text is meant."""
+    if isinstance(value, str):
+        return f"write null: {name}=null, or " if value in ("None", "none") and fits(None, annotation) else ""
+    if not isinstance(value, bool | int | float | Mapping | list):
+        return ""
+    is_word = isinstance(value, bool) or (isinstance(value, int | float) and "number" not in in_words(annotation))
+    text = _with_words(value, bool | int | float if is_word else bool)
+    if text == value or not fits(text, annotation):
+        return ""
+    if is_word and not isinstance(value, bool):
+        return f"""quote it, {name}: "{value}" in a file and '{name}="{value}"' on the command line, or """
+    return 'YAML reads No, NO, no and off as false, Yes and on as true: put such a word into quotes, "No"; or '
+
+
+def _with_words(value: Any, kinds: Any) -> Any:
+    """A value with texts in place of what YAML may have made of them."""
+    if isinstance(value, Mapping):
+        return {_with_words(key, kinds): _with_words(entry, kinds) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_words(entry, kinds) for entry in value]
+    return str(value) if isinstance(value, kinds) else value
 
 
 def check_key(where: str, key: Any, known: Collection[str]) -> None:

@@ -137,3 +137,23 @@ def test_keys_of_a_section():
     with pytest.raises(ConfigError) as error:
         check_key("finetune", 3, {"source": str})
     assert (error.value.message, error.value.advice) == ("finetune: unknown key '3'", "known are source")
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "advice"),
+    [
+        (False, str | None, "YAML reads No, NO, no and off as false, Yes and on as true: put such a word into quotes"),
+        (["H", False], str | list[str], "YAML reads No"),
+        ({"Br": False}, Literal["mean"] | Mapping[str, str], "YAML reads No"),
+        ({False: "forces"}, Mapping[str, str] | None, "YAML reads No"),
+        (2024, str | None, """quote it, x: "2024" in a file and 'x="2024"' on the command line, or give a text or"""),
+        ("None", int | None, "write null: x=null, or give a whole number or null"),
+        ([1, 6], list[str], "give a list (each a text)"),
+        (False, Literal["a", "b"], "give a or b"),
+        ("None", int, "give a whole number"),
+    ],
+)  # fmt: skip
+def test_words_that_yaml_reads_as_something_else(value, annotation, advice):
+    with pytest.raises(ConfigError) as caught:
+        check("x", value, annotation)
+    assert caught.value.advice.startswith(advice)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
@@ -20,9 +20,12 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from nequip_like.cli.hydra_errors import CONFIG_ERRORS, translated
+from nequip_like.cli.config_files import load, register_user_folder
+from nequip_like.cli.hydra_errors import CONFIG_ERRORS, failed_key, translated
+from nequip_like.cli.overrides import check_kinds, parsed, replacing
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.whole_files import path_of
+from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.trust import check_hydra, user_packages
 
@@ -41,9 +44,10 @@ class PackagedConfigs(SearchPathPlugin):
 
 
 def register_configs() -> None:
-    """Let Hydra find the package's configs; may be called any number of times."""
+    """Let Hydra find the package's configs, and read the user's; may be called any number of times."""
     if PackagedConfigs not in Plugins.instance().discover(SearchPathPlugin):
         Plugins.instance().register(PackagedConfigs)
+    register_user_folder()  # in place of Hydra's own, which is there now
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -53,13 +57,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         ConfigError: For an option that does not exist, or that would run code out of a file.
     """
     parser = get_args_parser()
-    known, unknown = parser.parse_known_args(list(arguments))
+    parser.exit_on_error = False
+    try:
+        known, unknown = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error), "give the config alone: nequip-train config.yaml; see --help") from error
     wrong = [name for name in (*unknown, *known.overrides) if name.startswith("-")]
     if wrong:
         options = [option for action in parser._actions for option in action.option_strings] + list(_OPTIONS)
-        raise ConfigError(
-            f"there is no option {wrong[0]}", f"{closest_hint(wrong[0].partition('=')[0], options)}see --help"
-        )
+        option = wrong[0].partition("=")[0]
+        # As options of many programs are written: --max_epochs 5
+        meant = place_hint(option.lstrip("-").replace("-", "_"), _packaged())
+        hint = f"{meant}write it without dashes, KEY=VALUE; " if meant else closest_hint(option, options)
+        raise ConfigError(f"there is no option {wrong[0]}", f"{hint}see --help")
     if known.experimental_rerun is not None:
         raise ConfigError(
             "--experimental-rerun reads a pickle, which can run code", "run the config.yaml of that folder instead"
@@ -73,7 +83,8 @@ def compose(known: argparse.Namespace, folder: str) -> DictConfig:
     Of a ``--multirun`` it is the config without the values that vary.
 
     Args:
-        known: The parsed command line.
+        known: The parsed command line. Where an override puts a list in place of a mapping, or the other way round,
+            another is put before it that makes room.
         folder: Where configs are looked up if the command line names no other folder.
 
     Raises:
@@ -119,19 +130,67 @@ def _composed(hydra: Hydra, known: argparse.Namespace, folder: str) -> DictConfi
     def attempt(overrides: list[str]) -> DictConfig:
         return hydra.compose_config(known.config_name or "train", overrides, run_mode=mode)
 
+    def is_group(key: str) -> bool:
+        return bool(hydra.config_loader.get_group_options(key))
+
     try:
-        return attempt(known.overrides)
+        config = attempt(known.overrides)
     except CONFIG_ERRORS as error:
-        # What was meant is found in the config without the override that failed.
-        failed = re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))
-        whole = None
-        if failed is not None:
-            others = [o for o in known.overrides if o.partition("=")[0].lstrip("+~") != failed[1]]
-            try:
-                whole = attempt(others)
-            except CONFIG_ERRORS:
-                whole = None  # there is another mistake; the hint is left out
-        raise translated(error, whole, *_names(known.config_path or folder)) from error
+        # What was meant is found in the config without the overrides that fail.
+        whole = _without_failing(attempt, known.overrides, error)
+        better = known.overrides if whole is None else replacing(known.overrides, whole, is_group)
+        if better != known.overrides:
+            known.overrides = better
+            return _composed(hydra, known, folder)
+        if "while composing config" in str(error):
+            _check_kinds(Path(known.config_path or folder) / Path(known.config_name or "train").with_suffix(".yaml"))
+        names = _names(known.config_path or folder)
+        raise translated(error, whole, *names, _value_of(known.overrides, failed_key(error))) from error
+    if several:  # values that vary are left out until each run is composed
+        known.overrides = replacing(known.overrides, config, is_group)
+    return config
+
+
+def _without_failing(
+    attempt: Callable[[list[str]], DictConfig], overrides: list[str], error: BaseException
+) -> DictConfig | None:
+    """The config without the overrides that cannot be applied; None if there is another mistake."""
+    rest: DictConfig | None = None
+    while rest is None and (key := failed_key(error)) is not None:
+        fewer = [text for text in overrides if _key_of(text) != key]
+        if len(fewer) == len(overrides):
+            return None
+        overrides = fewer
+        try:
+            rest = attempt(overrides)
+        except CONFIG_ERRORS as another:
+            error = another
+    return rest
+
+
+def _value_of(overrides: list[str], key: str | None) -> Any:
+    """What the last override of a key gives."""
+    given = [override.value() for override in parsed([text for text in overrides if _key_of(text) == key])]
+    return given[-1] if given else None
+
+
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _check_kinds(file: Path) -> None:
+    if file.is_file():
+        with file.open(encoding="utf-8") as stream:
+            check_kinds(file, OmegaConf.to_container(load(stream), resolve=False), _packaged())
+
+
+def _packaged() -> dict[str, Any]:
+    """The package's own defaults, to look for what was meant."""
+    register_configs()
+    version.setbase(HYDRA_VERSION)
+    loader = ConfigLoaderImpl(create_automatic_config_search_path(None, None, PACKAGE))
+    config: Any = OmegaConf.to_container(loader.load_configuration("train", [], RunMode.RUN), resolve=False)
+    return dict(config)
 
 
 def _names(folder: str) -> tuple[list[str], list[str]]:

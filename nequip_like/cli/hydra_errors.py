@@ -5,22 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from nequip_like.cli.overrides import closest_parent, no_such_key, node_at, own_key
 from nequip_like.errors import ConfigError, closest_hint, first_line
 
 # What composing a config may raise because of what the user wrote.
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, RecursionError, ValueError)
 
+_FAILED = re.compile(
+    r"(?:Could not override|Could not delete from config\.|An item is already at) '([^']+)'"
+    r"|^Error merging override [+~]*([^=]+)="
+)
 _DEFAULTS = "see the list 'defaults' of the config"
 
 
 def translated(
-    error: BaseException, whole: DictConfig | None = None, configs: Iterable[str] = (), groups: Iterable[str] = ()
+    error: BaseException,
+    whole: DictConfig | None = None,
+    configs: Iterable[str] = (),
+    groups: Iterable[str] = (),
+    value: Any = None,
 ) -> ConfigError:
     """The package's own error for one of Hydra's.
 
@@ -29,6 +39,7 @@ def translated(
         whole: The config without the override that failed, to look for what was meant.
         configs: Names of configs that could have been meant.
         groups: Names of groups that could have been meant.
+        value: What the override that failed gives.
     """
     if isinstance(error, YAMLError):
         return yaml_error(error)
@@ -41,7 +52,9 @@ def translated(
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
     if isinstance(error, ConfigCompositionException):
-        return _composition(error, whole, list(groups))
+        return _composition(error, whole, list(groups), value)
+    if match := re.search(r"invalid literal for int\(\) with base 10: '(.*)'", str(error)):
+        return ConfigError(f"an override names '{match[1]}' of a list", "entries of a list have numbers, from 0 on")
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
 
 
@@ -89,9 +102,9 @@ def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
     group, _, option = name.rpartition("/")
     if group and error.options:
         options = sorted(str(known) for known in error.options)
-        return ConfigError(
-            f"{group} has no option '{option}'", f"{closest_hint(option, options)}there are {', '.join(options)}"
-        )
+        ending = [known for known in options if known.endswith(f"_{option}")]  # M for nequip_M
+        hint = f"did you mean '{ending[0]}'? " if ending else closest_hint(option, options, any_case=True)
+        return ConfigError(f"{group} has no option '{option}'", f"{hint}there are {', '.join(options)}")
     if group:
         return ConfigError(f"there is no config '{name}'", f"make the file {name}.yaml beside your config")
     if not name:
@@ -101,16 +114,25 @@ def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
     return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {there}")
 
 
-def _composition(error: ConfigCompositionException, whole: DictConfig | None, groups: list[str]) -> ConfigError:
+def failed_key(error: BaseException) -> str | None:
+    """The key of the override that Hydra could not apply; None if the mistake is another."""
+    match = _FAILED.search(str(error))
+    return None if match is None else match[1] or match[2]
+
+
+def _composition(
+    error: ConfigCompositionException, whole: DictConfig | None, groups: list[str], value: Any
+) -> ConfigError:
     text = str(error)
-    if match := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
-        return _no_such_key(match[1], text, whole, groups)
-    if match := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
-        return ConfigError(f"there is '{match[1]}' already", f"leave out the +: {match[1]}=...")
+    if (key := failed_key(error)) is not None:
+        if "Could not override" in text and "defaults list" not in text:
+            return no_such_key(key, whole, groups, value)
+        return _cannot_apply(key, error, whole, groups)
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
+        decimal = f", or {match[2].replace(',', '.')} for a number" if re.fullmatch(r"0,\d+|\d+,0\d*", match[2]) else ""
         return ConfigError(
             f"'{match[1]}={match[2]}' may be a list or several values",
-            f"write {match[1]}=[{match[2]}] for a list, or add --multirun for one run with each",
+            f"write {match[1]}=[{match[2]}] for a list{decimal}, or add --multirun for one run with each",
         )
     if match := re.search(r"Multiple values for (\S+)\. To override a value use '(.*)'", text):
         return ConfigError(f"the defaults give {match[1]} twice", f"write '{match[2]}'")
@@ -130,34 +152,33 @@ def _composition(error: ConfigCompositionException, whole: DictConfig | None, gr
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "defaults" in text else "see the config")
 
 
-def _no_such_key(key: str, text: str, whole: DictConfig | None, groups: list[str]) -> ConfigError:
-    """An override, or an entry ``override`` of the defaults, of what is not there."""
-    message = f"there is no '{key}' to change" if "override" in text else f"there is no '{key}' to take out"
-    parent, _, name = key.rpartition(".")
-    node = whole if not parent or whole is None else OmegaConf.select(whole, parent)
-    known = [str(entry) for entry in node] if isinstance(node, DictConfig) else []
-    if parent and whole is not None and node is None:
-        return ConfigError(f"{message}: the config has no '{parent}'", f"{_closest_parent(whole, parent)}see --cfg job")
-    hint = closest_hint(name, known)
+def _cannot_apply(key: str, error: BaseException, whole: DictConfig | None, groups: list[str]) -> ConfigError:
+    """An entry ``override`` of the defaults, or what is to be taken out, is not there; or a value does not fit."""
+    text = str(error)
     if "defaults list" in text:
-        return ConfigError(message, f"{closest_hint(key, groups)}{_DEFAULTS}")
-    if isinstance(node, DictConfig) and "_target_" in node and "override" in text:
-        return ConfigError(message, hint.strip() or f"if {node['_target_']} takes it, write +{key}=...")
-    there = f"there are {', '.join(entry for entry in known if entry != 'hydra')}" if known else "see --cfg job"
-    return ConfigError(message, hint.strip() or there)
-
-
-def _closest_parent(whole: DictConfig, parent: str) -> str:
-    above, _, name = parent.rpartition(".")
-    node = OmegaConf.select(whole, above) if above else whole
-    return closest_hint(name, [str(entry) for entry in node]) if isinstance(node, DictConfig) else ""
+        return ConfigError(f"there is no '{key}' to change", f"{closest_hint(key, groups)}{_DEFAULTS}")
+    if "Error merging" in text:
+        reason = first_line(error.__cause__ or error)
+        return ConfigError(f"cannot set '{key}': {reason}", f"see what {key.rpartition('.')[0] or key} is: --cfg job")
+    if "already at" in text:
+        return ConfigError(f"there is '{key}' already", f"leave out the +: {own_key(key, whole) if whole else key}=...")
+    message = f"there is no '{key}' to take out"
+    parent, _, name = key.rpartition(".")
+    node = whole if not parent or whole is None else node_at(whole, parent)
+    if parent and whole is not None and node is None:
+        return ConfigError(f"{message}: the config has no '{parent}'", f"{closest_parent(whole, parent)}see --cfg job")
+    known = [str(entry) for entry in node if entry != "hydra"] if isinstance(node, DictConfig) else []
+    there = f"there are {', '.join(known)}" if known else "see --cfg job"
+    return ConfigError(message, closest_hint(name, known).strip() or there)
 
 
 def _reason(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if not line.startswith(("Error parsing override", "See http"))]
-    if lines and lines[0].startswith("LexerNoViableAlt"):
+    if not lines or "missing EQUAL" in lines[0]:
+        return "it is not of the form key=value"
+    if "LexerNoViableAlt" in lines[0]:
         return "it has a character that needs quotes"
-    return lines[0] if lines else "it is no override"
+    return re.sub(r"mismatched input '<EOF>'.*", "something is missing at its end", lines[0])
 
 
 def _plain(message: str) -> str:

@@ -38,16 +38,19 @@ def check_primary(file: Path) -> None:
 
 def _read(file: Path) -> Any:
     import yaml
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from nequip_like.cli.config_files import load
     from nequip_like.cli.hydra_errors import yaml_error
     from nequip_like.cli.yaml_size import check_size
 
     try:
         text = file.read_text(encoding="utf-8")
         check_size(text, file)
-        return None if not text.strip() else _loaded(OmegaConf.load(file))
+        if not text.strip():
+            return None
+        with file.open(encoding="utf-8") as stream:
+            return _loaded(load(stream))
     except UnicodeDecodeError as error:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise ConfigError(f"{file}, line {line}: not UTF-8 text", "save the file as UTF-8") from error

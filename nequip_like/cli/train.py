@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def main() -> None:
     def prepare() -> None:
         nonlocal job
         check_current_folder()
-        sys.argv[1:] = quoted(_from_here(_by_path(rest)))
+        sys.argv[1:] = quoted([_at_home(argument) for argument in _from_here(_by_path(rest))])
         job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
@@ -138,24 +139,30 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
         for name in dict.fromkeys((known.config_name or "train", "train")):
             if folder is not None:
                 check_primary(Path(folder) / f"{name.removesuffix('.yaml')}.yaml")
+    typed = known.overrides
     composed = compose(known, str(Path.cwd()))
+    # Hydra reads these, if it is to compose again.
+    sys.argv[1:] = [argument for argument in arguments if argument not in typed] + known.overrides
     stays = only_check or image is not None
     if not stays and (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
         return None
     with quick_start():
-        checked = _check_job(composed, only_check)
+        checked = _check_job(composed, only_check, runs=image is None)
         if image is not None:
             _draw_schedule(composed, image)
     return _Job(known, composed, checked) if is_single_run(known, composed) else None
 
 
-def _check_job(composed: DictConfig, show: bool) -> CheckedConfig:
-    """Check what the job would get, and tell what it would do."""
+def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
+    """Check what the job would get, and this machine if it is to run here, and tell what it would do."""
     # Imported here, behind Hydra's own options, because torch takes its time.
     from nequip_like.workflow.config_check import check_config
+    from nequip_like.workflow.machine_check import check_machine
     from nequip_like.workflow.plan import print_plan
 
     checked = check_config(_own_form(_without_hydra(composed), show))
+    if runs:
+        check_machine(checked)
     if show:
         print_plan(checked)
     return checked
@@ -280,6 +287,15 @@ def _from_here(arguments: list[str]) -> list[str]:
         elif i + 1 < len(arguments):
             result[i + 1] = _absolute(arguments[i + 1])
     return result
+
+
+def _at_home(argument: str) -> str:
+    """``key=~/file`` with the home folder, of which Hydra's grammar knows nothing."""
+    return (
+        re.sub(r"(?<=[=,\[{:\s])~(?=/)", str(Path.home()), argument)
+        if "=~" in argument or "~/" in argument
+        else argument
+    )
 
 
 def _absolute(folder: str) -> str:

@@ -78,15 +78,19 @@ def choose(
     elif choice == "least_squares":
         reference = rules.fit_least_squares(frames, type_names)
     else:
-        _check_file(choice)
+        check_reference_file(choice)
         energy_names = {name: label for name, label in (key_mapping or {}).items() if label == fields.TOTAL_ENERGY}
         reading = file_source(choice, "reference_energies", energy_names, units).read()
         reference = rules.from_isolated_atoms(reading.frames, type_names, origins=reading.origins)
     return None if reference is None else rules.with_residual(reference, frames)
 
 
-def _check_file(choice: object) -> None:
-    """Refuse a string that is neither a rule nor a file: most likely a rule with a typing mistake."""
+def check_reference_file(choice: object) -> None:
+    """Refuse a string that is neither a rule nor a file: most likely a rule with a typing mistake.
+
+    Raises:
+        ConfigError: Naming it.
+    """
     if not isinstance(choice, str) or Path(choice).expanduser().exists() or glob.glob(choice):
         return
     hint = closest_hint(choice, RULES)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nequip_like.arguments import check_key
+from nequip_like.arguments import check_key, shown
 from nequip_like.data.label_names import checked_mapping
 from nequip_like.data.readers import Index, Reading, read
 from nequip_like.data.units import Units
@@ -61,6 +62,7 @@ def file_source(
         ConfigError: If the entry is something else or has an unknown key, or units or names that cannot be meant.
     """
     if isinstance(entry, str | Path):
+        _check_name(str(entry), where)
         return FileSource([entry], ":", key_mapping, units)
     if isinstance(entry, Mapping):
         for key in entry:
@@ -77,7 +79,17 @@ def file_source(
         )
     if isinstance(entry, Sequence) and entry and all(isinstance(item, str | Path) for item in entry):
         return FileSource(list(entry), ":", key_mapping, units)
-    raise ConfigError(f"data.{where}: {entry!r} is no file", f"write {where}: name.xyz, or a list of files")
+    hint = "put a name that YAML reads as true or false, NO, into quotes; or " if isinstance(entry, bool) else ""
+    raise ConfigError(f"data.{where}: {entry!r} is no file", f"{hint}write {where}: name.xyz, or a list of files")
+
+
+def _check_name(name: str, where: str) -> None:
+    """Refuse what is written like null or a fraction elsewhere, and is no file."""
+    if name in ("None", "none") and not Path(name).exists():
+        raise ConfigError(f"data.{where} is '{name}'", f"write null: data.{where}=null")
+    if re.fullmatch(r"\d+(\.\d+)?\s*%", name) and not Path(name).exists():
+        part = float(name.rstrip("% ")) / 100
+        raise ConfigError(f"data.{where} is '{name}'", f"write a fraction: data.{where}={part:g}")
 
 
 def held_out_sources(
@@ -95,6 +107,12 @@ def held_out_sources(
     if entry is None:
         return {}
     if isinstance(entry, Mapping) and not ({"file", "path"} & set(entry)):
+        for name in entry:
+            if isinstance(name, bool | float):
+                raise ConfigError(
+                    f"data.{where} has a set named {shown(name)}, which is no text",
+                    "put the name into quotes in the config file: YAML reads NO and off as false, 1e5 as a number",
+                )
         return {str(name): _one(item, f"{where}.{name}", key_mapping, units) for name, item in entry.items()}
     listed = list(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else [entry]
     sources: dict[str, FileSource | HeldOut] = {}

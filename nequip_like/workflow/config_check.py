@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -26,6 +26,7 @@ from nequip_like.train.optimizers import GROUP_KEYS
 from nequip_like.workflow import setup, slurm, trust
 from nequip_like.workflow.finetune_model import check_model, read_source
 from nequip_like.workflow.finetune_settings import read_settings
+from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.limits import limits_of
 from nequip_like.workflow.parts_check import Parts, check_parts
 from nequip_like.workflow.signatures import arguments_of, check_node, unknown_argument
@@ -113,8 +114,9 @@ def check_config(config: DictConfig) -> CheckedConfig:
     # All are judged before the first is asked for its arguments.
     targets = {key: trust.look_up(key, node["_target_"], trusted) for key, node in nodes.items()}
     unsure: dict[str, Callable[[], ConfigError]] = {}
+    plain: Any = OmegaConf.to_container(config, resolve=False)
     for key, target in targets.items():
-        _check_target(key, nodes[key], target, trusted, unsure)
+        _check_target(key, nodes[key], target, trusted, unsure, plain)
     setup.check_trainer(values["trainer"])
     slurm.check_tasks(values["trainer"])
     _check_cycle(values)
@@ -147,6 +149,9 @@ def _check_present(values: Mapping[str, Any], key: str) -> None:
     section = values[above] if above else values
     if not _has_target(section, name):
         node = section.get(name)
+        if key == "training_module.model" and isinstance(node, Mapping) and node and "model" in values:
+            # Hydra puts `++training_module.model.l_max=2` in the place of the interpolation.
+            raise ConfigError(f"{key} has no _target_: it stands for model", f"write model.{next(iter(node))}=...")
         wrong = f"{key} has no _target_" if isinstance(node, Mapping) else f"{key} is {shown(node)}"
         raise ConfigError(wrong, "give a mapping with a _target_, the class that it configures")
 
@@ -190,6 +195,7 @@ def _check_target(
     target: Any,
     trusted: tuple[str, ...],
     unsure: dict[str, Callable[[], ConfigError]],
+    plain: Mapping[str, Any],
 ) -> None:
     section = _section(key)
     _check_kind(key, node["_target_"], target, section.kind)
@@ -202,6 +208,7 @@ def _check_target(
         num_positional=section.num_positional,
         extra=section.extra,
         limits=limits_of(key),
+        elsewhere=lambda name: place_hint(name, plain, f"{key}.{name}"),
     )
     if names:
         unsure[key] = lambda: unknown_argument(key, names[0], node["_target_"], arguments)

@@ -14,6 +14,7 @@ from nequip_like.whole_files import path_of
 from nequip_like.workflow.config_check import CheckedConfig
 from nequip_like.workflow.finetune_settings import read_settings
 from nequip_like.workflow.parts_check import METRICS
+from nequip_like.workflow.setup import left_out
 
 _MODEL_SIZES = ("preset", "num_layers", "l_max", "parity", "num_features", "model_dtype", "pair_potential", "seed")
 
@@ -37,7 +38,8 @@ def print_plan(checked: CheckedConfig, console: Console | None = None) -> None:
 def plan(checked: CheckedConfig) -> dict[str, str]:
     """The same as lines of text by name."""
     values = checked.values
-    lines = {"tasks": ", ".join(checked.tasks)}
+    note = left_out(values)
+    lines = {"tasks": ", ".join(checked.tasks) + (f" ({note})" if note else "")}
     for stage in ("train", "val", "test"):
         lines[f"{stage} data"] = _said(values["data"].get(stage))
     lines["species"] = _said(values["training_module"]["model"].get("type_names"))

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.data.datamodule import DataModule
@@ -29,10 +29,16 @@ from nequip_like.train.strategy import SummedGradientsStrategy
 from nequip_like.train.validation_cycle import ValidationCycle
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
+from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.values import own_error
 
+# Groups of configs, one file for each choice.
+GROUPS = (
+    *("data", "model", "training_module", "targets", "optimizer", "lr_scheduler"),
+    *("trainer", "callbacks", "logger", "experiment"),
+)
 TASKS = ("train", "val", "test")
-
+AUTO = "auto"
 
 _REQUIRED = ("run", "data", "training_module", "trainer", "seed", "output_dir")
 # global_options: NequIP has ignored it since 0.14, and its configs still have it.
@@ -66,16 +72,28 @@ def check_keys(config: DictConfig) -> None:
             f"the config has no '{missing[0]}'", "begin it with a line that takes in the defaults: [train, _self_]"
         )
     known = (*_REQUIRED, *_OPTIONAL)
+    for group in GROUPS:
+        if isinstance(chosen := _written(config, group), str) and "${" not in chosen:
+            raise ConfigError(
+                f"{group} is '{chosen}', a choice, which a config makes in its list defaults",
+                f"defaults: [train, {{override {group}: {chosen}}}, _self_], or on the command line {group}={chosen}",
+            )
     text = OmegaConf.to_yaml(config)
     for key in map(str, config):
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
-            hint = closest_hint(key, known)
+            plain: Any = OmegaConf.to_container(config, resolve=False)
+            hint = place_hint(key, plain, key) or closest_hint(key, known)
             shown = ", ".join(name for name in known if name != "global_options")
             raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {shown}")
 
 
+def _written(config: DictConfig, key: str) -> Any:
+    node = config._get_node(key) if key in config else None
+    return node._value() if isinstance(node, Node) else None
+
+
 def tasks(config: Mapping[str, Any]) -> list[str]:
-    """The tasks of ``run``, checked.
+    """The tasks of ``run``, checked; ``auto`` is all that there are data for.
 
     Args:
         config: The config, or its values.
@@ -84,6 +102,10 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
         ConfigError: For an unknown task, more than one ``train``, or nothing to do.
     """
     written = config["run"]
+    if written == AUTO:
+        # A data module of another kind may have sets that no key tells of.
+        data = config["data"] if isinstance(config["data"], Mapping | DictConfig) else {}
+        return [task for task in TASKS if task == "train" or data.get(task, True)]
     run = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
     unknown = [task for task in run if task not in TASKS]
     if unknown or not run or run.count("train") > 1:
@@ -91,6 +113,12 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
             f"run is {run}", f"give a list of {', '.join(TASKS)} with at least one entry, and 'train' once at most"
         )
     return run
+
+
+def left_out(config: Mapping[str, Any]) -> str:
+    """Which tasks ``run: auto`` leaves out, in words; empty if none."""
+    without = [task for task in TASKS if task not in tasks(config)] if config["run"] == AUTO else []
+    return "; ".join(f"no {task}, for data.{task} is not given" for task in without)
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:

@@ -108,6 +108,7 @@ def check_node(
     num_positional: int = 0,
     extra: Collection[str] = (),
     limits: Mapping[str, Any] | None = None,
+    elsewhere: Callable[[str], str] = lambda name: "",
 ) -> list[str]:
     """Check the arguments of a node: names, types and ranges, and that none is missing.
 
@@ -119,6 +120,7 @@ def check_node(
         num_positional: How many arguments the code supplies without a name.
         extra: Keys of the node that are not for its class.
         limits: Annotations to use in place of the class's own.
+        elsewhere: Advice for a name that the class does not take, if it could be meant for another part.
 
     Returns:
         Names that the class may or may not take: nobody can tell.
@@ -132,7 +134,7 @@ def check_node(
     for name, value in given.items():
         if name not in arguments.annotations:
             if not arguments.open:
-                raise unknown_argument(where, name, node["_target_"], arguments, (*supplied, *by_code))
+                raise unknown_argument(where, name, node["_target_"], arguments, (*supplied, *by_code), elsewhere(name))
             unsure.append(name)
         annotation = (limits or {}).get(name, arguments.annotations.get(name, Any))
         if not _is_default(value, arguments.defaults.get(name, NOT_KNOWN_YET)):
@@ -152,7 +154,7 @@ def check_node(
 
 
 def unknown_argument(
-    where: str, name: str, target: str, arguments: Arguments, by_code: Collection[str] = ()
+    where: str, name: str, target: str, arguments: Arguments, by_code: Collection[str] = (), elsewhere: str = ""
 ) -> ConfigError:
     """The error for an argument that a class does not take.
 
@@ -162,11 +164,12 @@ def unknown_argument(
         target: The class.
         arguments: What the class takes.
         by_code: Arguments that are not the user's to give.
+        elsewhere: Advice, if the name could be meant for another part.
     """
     known = sorted(name for name in arguments.annotations if not name.startswith("_") and name not in by_code)
     return ConfigError(
         f"{where}.{name}: {_short(target)} takes no '{name}'",
-        closest_hint(name, known).strip() or f"it takes {', '.join(known) or 'nothing'}",
+        closest_hint(name, known).strip() or elsewhere.strip() or f"it takes {', '.join(known) or 'nothing'}",
     )
 
 

@@ -26,6 +26,7 @@ from nequip_like.whole_files import put_aside, written_whole
 from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
 from nequip_like.workflow.config_check import CheckedConfig, check_config
 from nequip_like.workflow.finetune_report import print_start
+from nequip_like.workflow.machine_check import check_machine
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -80,7 +81,7 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     register_resolvers()
     config = config.copy()
     OmegaConf.set_struct(config, True)
-    run = (checked or check_config(config)).tasks
+    run = (checked or _checked(config)).tasks
     folder = setup.output_folder(config)
     resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)
@@ -131,10 +132,18 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     return result
 
 
+def _checked(config: DictConfig) -> CheckedConfig:
+    checked = check_config(config)
+    check_machine(checked)
+    return checked
+
+
 def _read(
     config: DictConfig, tuning: finetune.FineTuning | None, console: Console
 ) -> tuple[DataModule, Potential | None]:
     """The data, and the model of a fine-tuning, which has seen them; other models are built of the config."""
+    if note := setup.left_out(config):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
     summary.print_data(console, data)
     return data, None if tuning is None else tuning.build(config, data)

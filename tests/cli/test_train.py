@@ -113,6 +113,42 @@ def test_multirun(type_in, folder):
     assert values[0] != values[1]
 
 
+def test_without_test_data(type_in, folder):
+    done = type_in("config.yaml", "data.test=null", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "note: no test, for data.test is not given" in done.stdout
+    assert (folder / "run" / "model.safetensors").is_file()
+    assert not (folder / "run" / "predictions.extxyz").exists()
+
+
+@pytest.mark.slow
+def test_multirun_over_sets_of_several_kinds(type_in, folder):
+    (folder / "no.xyz").write_bytes((folder / "molecules.xyz").read_bytes())
+    (folder / "config.yaml").write_text(CONFIG.replace("test: 5", "test: [other.xyz]"))
+    varied = "data.test={NO: no.xyz},{on: no.xyz},no.xyz"
+    done = type_in(
+        *("config.yaml", "--multirun", varied, "run=[test]", "+data.allow_overlap=true", "hydra.sweep.dir=many")
+    )
+    assert done.returncode == 0, done.stderr
+    sets = [set(yaml.safe_load((folder / "many" / str(i) / "metrics.json").read_text())) for i in range(3)]
+    assert [names & {"NO", "on", "no"} for names in sets] == [{"NO"}, {"on"}, {"no"}]
+
+
+@pytest.mark.parametrize("check", [("--check",), ()])
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [
+        ("data.val=nosuch.xyz", "error: no such file: {folder}/nosuch.xyz"),
+        ("ckpt_path=~/nosuch.ckpt", "error: there is no checkpoint {home}/nosuch.ckpt"),
+        ("hydra.run.dir=config.yaml/run", "error: cannot write to {folder}/config.yaml/run: {folder}/config.yaml"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_told_first(check, override, error, type_in, folder):
+    done = type_in("config.yaml", override, *check)
+    is_user_error(done, error.format(folder=folder, home=Path.home()))
+    assert not (folder / "outputs").exists()
+
+
 # --- configs and overrides
 
 

@@ -86,3 +86,34 @@ def test_references_in_a_file():
     assert references_below("/data", "atoms.xyz") == "/data/atoms.xyz"
     assert references_below("/data", {"file": "atoms.xyz"}) == {"file": "/data/atoms.xyz"}
     assert references_below(None, "atoms.xyz") == "atoms.xyz"
+
+
+@pytest.mark.parametrize(("name", "shown"), [(False, "false"), (True, "true"), (1e5, "100000.0")])
+def test_names_of_sets_that_are_no_texts(name, shown):
+    with pytest.raises(ConfigError, match=rf"data.test has a set named {shown}, which is no text\n.*quotes"):
+        held_out_sources({name: "a.xyz"}, "test", None, None)
+    assert list(held_out_sources({300: "a.xyz", "NO": "b.xyz"}, "test", None, None)) == ["300", "NO"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "advice"),
+    [
+        ("None", "write null: data.val=null"),
+        ("none", "write null: data.val=null"),
+        ("10%", "write a fraction: data.val=0.1"),
+        ("2.5 %", "write a fraction: data.val=0.025"),
+        (False, "put a name that YAML reads as true or false, NO, into quotes; or write val: name.xyz"),
+    ],
+)
+def test_what_is_written_like_something_else(entry, advice, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        file_source(entry, "val", None, None)
+    assert caught.value.advice.startswith(advice)
+
+
+def test_a_file_may_have_such_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("None", "10%"):
+        (tmp_path / name).touch()
+        assert file_source(name, "val", None, None) == FileSource([name])

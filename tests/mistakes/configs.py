@@ -82,6 +82,45 @@ CONFIG_MISTAKES: list[Mistake] = [
         "did you mean 'model'? see --cfg job",
     ),
     _typed(
+        "A key without its section",
+        "max_epochs=5",
+        "there is no 'max_epochs' to change",
+        "did you mean 'trainer.max_epochs'?",
+    ),
+    _typed(
+        "A key in the wrong section",
+        "model.batch_size=5",
+        "there is no 'model.batch_size' to change",
+        "did you mean 'data.batch_size'?",
+    ),
+    _typed("A key by NequIP's name", "r_max=5.0", "there is no 'r_max' to change", "did you mean 'cutoff_radius'?"),
+    _typed(
+        "The model within the training module, as NequIP has it",
+        "training_module.model.l_max=2",
+        "there is no 'training_module.model.l_max' to change: training_module.model stands for model here",
+        "write model.l_max=...",
+    ),
+    _typed(
+        "A misspelt key within a mapping on the command line",
+        "training_module.loss.coeffs={total_energy:1.0,force:1.0}",
+        "there is no 'training_module.loss.coeffs.force' to change",
+        "did you mean 'forces'?",
+    ),
+    Mistake(
+        "A key written as an option",
+        "nequip-train config.yaml --max_epochs 5",
+        "there is no option --max_epochs",
+        "did you mean 'trainer.max_epochs'? write it without dashes, KEY=VALUE; see --help",
+        arguments=("config.yaml", "--max_epochs", "5"),
+    ),
+    Mistake(
+        "A config given as an option",
+        "nequip-train -c config.yaml",
+        "argument --cfg/-c: expected one argument",
+        "give the config alone: nequip-train config.yaml; see --help",
+        arguments=("-c", "config.yaml"),
+    ),
+    _typed(
         "A misspelt argument that is added",
         "+model.num_layer=3",
         "model.num_layer: NequIPGNNModel takes no 'num_layer'",
@@ -113,6 +152,26 @@ CONFIG_MISTAKES: list[Mistake] = [
         "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, ckpt_path, resume, finetune, run_name, validate_every_n_updates, callbacks, logger, trusted_packages",
     ),
     _written(
+        "A choice of a group in the body of a file",
+        "optimizer: adamw\n",
+        "optimizer is 'adamw', a choice, which a config makes in its list defaults",
+        "defaults: [train, {override optimizer: adamw}, _self_], or on the command line optimizer=adamw",
+    ),
+    _written(
+        "An element that YAML reads as false",
+        "chemical_species: [H, No]\n",
+        "data.species is ['H', False]",
+        'YAML reads No, NO, no and off as false, Yes and on as true: put such a word into quotes, "No"; or give a text or a list (each a text)',
+    ),
+    _typed(
+        "A name of a data set that is a number",
+        "data.test={1e5:a.xyz}",
+        "data.test has a set named 100000.0, which is no text",
+        "put the name into quotes in the config file: YAML reads NO and off as false, 1e5 as a number",
+    ),
+    _typed("A percentage", "data.val=10%", "data.val is '10%'", "write a fraction: data.val=0.1"),
+    _typed("None in place of null", "data.test=None", "data.test is 'None'", "write null: data.test=null"),
+    _written(
         "A misspelt key of the data",
         "data: {train: molecules.xyz, batchsize: 3}\n",
         "data.batchsize: DataModule takes no 'batchsize'",
@@ -129,7 +188,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key of the optimizer",
         "training_module: {optimizer: {learning_rate: 0.01}}\n",
         "training_module.optimizer.learning_rate: Adam takes no 'learning_rate'",
-        "it takes amsgrad, betas, capturable, decoupled_weight_decay, differentiable, eps, foreach, fused, lr, maximize, weight_decay",
+        "did you mean 'training_module.optimizer.lr'?",
     ),
     _written(
         "A misspelt key of the schedule",
@@ -524,7 +583,7 @@ CONFIG_MISTAKES: list[Mistake] = [
     ),
     _typed(
         "A test without data",
-        "data.test=null",
+        "run=[train,val,test] data.test=null",
         "run has 'test', but there is no test data",
         "give data.test, or leave 'test' out: run=[train,val]",
     ),
@@ -641,8 +700,8 @@ CONFIG_MISTAKES: list[Mistake] = [
     _written(
         "A list of callbacks",
         "callbacks: [{_target_: nequip_like.train.EpochPrinter}]\n",
-        "config.yaml does not fit to the defaults: Cannot merge DictConfig with ListConfig",
-        "what is a mapping there has to be a mapping here: see nequip-train -cn train --cfg job",
+        "callbacks is a list in {folder}/config.yaml, and a mapping in the defaults",
+        "write a mapping, see nequip-train -cn train --cfg job",
     ),
     _written(
         "A list of callbacks without the defaults' own",
@@ -666,7 +725,7 @@ CONFIG_MISTAKES: list[Mistake] = [
     _typed(
         "An override without a value",
         "seed",
-        "cannot read 'seed': missing EQUAL at '<EOF>'",
+        "cannot read 'seed': it is not of the form key=value",
         "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
     ),
     _typed(

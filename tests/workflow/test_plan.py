@@ -41,6 +41,11 @@ def test_plan_of_a_test(compose):
     assert not {"optimizer", "monitored", "length"} & set(lines)
 
 
+def test_plan_without_test_data(compose):
+    lines = plan(check_config(compose("data.test=null")))
+    assert lines["tasks"] == "train, val (no test, for data.test is not given)"
+
+
 def test_print(compose):
     stream = io.StringIO()
     print_plan(check_config(compose()), Console(file=stream, width=200))

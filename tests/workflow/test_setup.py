@@ -53,6 +53,31 @@ def test_tasks(run, expected, compose):
     assert setup.tasks(compose(f"run={run}")) == expected
 
 
+@pytest.mark.parametrize(
+    ("data", "expected", "note"),
+    [
+        ((), ["train", "val", "test"], ""),
+        (("data.test=null",), ["train", "val"], "no test, for data.test is not given"),
+        (("data.test=[]",), ["train", "val"], "no test, for data.test is not given"),
+        (
+            ("data.test=null", "data.val=null"),
+            ["train"],
+            "no val, for data.val is not given; no test, for data.test is not given",
+        ),
+        (("~data.test",), ["train", "val", "test"], ""),  # a data module of another kind
+    ],
+)
+def test_by_default_all_tasks_that_there_are_data_for(data, expected, note, compose):
+    config = compose(*data)
+    assert config.run == "auto"
+    assert (setup.tasks(config), setup.left_out(config)) == (expected, note)
+
+
+def test_what_is_asked_for_is_not_left_out(compose):
+    config = compose("run=[train,test]", "data.test=null")
+    assert (setup.tasks(config), setup.left_out(config)) == (["train", "test"], "")
+
+
 @pytest.mark.parametrize("run", ["[tain]", "[]", "null", "[train,train]", "predict", "[val,Test]"])
 def test_tasks_that_make_no_sense(run, compose):
     with pytest.raises(ConfigError, match=r"run is .*\n.*train, val, test"):

@@ -95,7 +95,12 @@ def test_sound_nodes():
     [
         ({"name": "a"}, {}, "here has no 'width', which outer needs\n  -> give it"),
         ({"width": 1}, {}, "here has no 'name', which outer needs\n  -> give it"),
-        ({"name": 3, "width": 1}, {}, "here.name is 3\n  -> give a text"),
+        (
+            {"name": 3, "width": 1},
+            {},
+            'here.name is 3\n  -> quote it, here.name: "3" in a file and '
+            "'here.name=\"3\"' on the command line, or give a text",
+        ),
         ({"name": "a", "width": 0}, {}, "here.width is 0\n  -> give a whole number, 1 or more"),
         ({"name": "a", "widht": 1}, {}, "here.widht: outer takes no 'widht'\n  -> did you mean 'width'?"),
         ({"name": "a", "seed": 1}, {}, "here.seed: outer takes no 'seed'\n  -> it takes depth, name, width"),

@@ -1,0 +1,99 @@
+"""How the user's config files and folders are read, where Hydra and YAML would take them for something else."""
+
+from __future__ import annotations
+
+import functools
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+_TEXT = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
+_INT = "tag:yaml.org,2002:int"
+_NO_NAMES = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "null", "float"))
+
+
+class UserFolder(FileConfigSource):
+    """A folder of the user's, in which most subfolders hold data or results and not configs.
+
+    Hydra takes each of them for a group of configs, so that ``run=[train]`` would choose from a folder ``run``. Here a
+    group has a YAML file in it, and no value of the package's configs is one.
+    """
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether a folder holds configs; the folder itself always may."""
+        if not super().is_group(config_path):
+            return False
+        return not config_path or (_has_yaml(Path(self.path) / config_path) and config_path not in _values())
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """A file of the folder."""
+        file = Path(self.path, self._normalize_file_name(config_path)).resolve()
+        if not file.exists():
+            raise ConfigLoadError(f"Config not found : {file}")
+        with file.open(encoding="utf-8") as stream:
+            header = ConfigSource._get_header_dict(stream.read(512))
+            stream.seek(0)
+            config = load(stream)
+        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+
+def register_user_folder() -> None:
+    """Let Hydra read folders by :class:`UserFolder`; may be called any number of times."""
+    SourcesRegistry.instance().types[UserFolder.scheme()] = UserFolder
+
+
+def load(stream: IO[str]) -> DictConfig | ListConfig:
+    """A config file as OmegaConf reads it, but with the names of mappings as they are spelt.
+
+    YAML 1.1 reads ``NO``, ``No``, ``on`` and ``off`` as true or false, ``012`` as ten, ``1:30`` as ninety and ``1e5``
+    as a number. As names of data sets, labels and species they are none of these. Whole numbers remain numbers.
+
+    Raises:
+        yaml.YAMLError: If it is not YAML.
+        omegaconf.errors.OmegaConfBaseException: If it cannot be a config.
+    """
+    content = yaml.load(stream, Loader=_loader())
+    # OmegaConf makes a mapping of a mere word, too.
+    config: DictConfig | ListConfig = OmegaConf.create(
+        {} if content is None else {content: None} if isinstance(content, str) else content
+    )
+    return config
+
+
+@functools.cache
+def _loader() -> Any:
+    class SpeltLoader(get_yaml_loader()):  # type: ignore[misc] # OmegaConf makes the class in a function
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+            numbers = set()
+            for key, _ in node.value:
+                if key.tag in _NO_NAMES or (key.tag == _INT and str(self.construct_object(key)) != key.value):
+                    key.tag = _TEXT
+                    self.constructed_objects.pop(key, None)  # PyYAML remembers what it read
+                elif key.tag == _INT:
+                    if key.value in numbers:  # of texts OmegaConf says the same
+                        problem = f"found duplicate key {key.value}"
+                        raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                    numbers.add(key.value)
+            return super().construct_mapping(node, deep=deep)
+
+    return SpeltLoader
+
+
+def _has_yaml(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.name.endswith((".yaml", ".yml")) for entry in entries)
+
+
+@functools.cache
+def _values() -> frozenset[str]:
+    """What the package's root config gives a value, such as ``run``."""
+    root = files("nequip_like.conf").joinpath("train.yaml").read_text(encoding="utf-8")
+    return frozenset(yaml.safe_load(root)) - {"defaults"}

@@ -1,0 +1,181 @@
+"""What overrides on the command line mean, where Hydra cannot apply them as they are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nequip_like.arguments import shown
+from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.workflow.key_places import place_hint
+
+_REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
+# Mappings whose keys the user chooses.
+_OF_NAMES = ("data.val", "data.test", "data.key_mapping", "data.units")
+
+
+def replacing(overrides: Sequence[str], config: DictConfig, is_group: Callable[[str], bool]) -> list[str]:
+    """The overrides, with ``++key=null`` before each that puts a list in place of a mapping, or the other way round.
+
+    Hydra merges a list or a mapping into what is there, which has to be of the same kind.
+
+    Args:
+        overrides: The overrides.
+        config: The config without those that cannot be merged.
+        is_group: Whether a key chooses from a group of configs.
+    """
+    result = []
+    for text, override in zip(overrides, parsed(overrides), strict=True):
+        key = override.key_or_group
+        is_change = not (override.is_add() or override.is_force_add() or override.is_delete())
+        if is_change and _is_of_another_kind(override, node_at(config, key)) and not is_group(key):
+            # Hydra's sweeper keeps one override of each key; with ++ it is another to it.
+            result.append(f"++{key}=null")
+        result.append(text)
+    return result
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """The overrides as Hydra understands them."""
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def node_at(config: DictConfig, key: str) -> Any:
+    """What a dotted key leads to, with interpolations followed; None if it leads nowhere."""
+    try:
+        return OmegaConf.select(config, key, throw_on_missing=False)
+    except OmegaConfBaseException:
+        return None
+
+
+def _is_of_another_kind(override: Override, node: Any) -> bool:
+    value = override.value()
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    if isinstance(node, ListConfig):
+        return any(isinstance(value, Mapping) for value in values)
+    return isinstance(node, DictConfig) and any(isinstance(value, list) for value in values)
+
+
+def check_kinds(file: Path, content: Any, defaults: Mapping[str, Any], above: str = "") -> None:
+    """Refuse a list in a config file where the defaults have a mapping, and a mapping where they have a list.
+
+    Args:
+        file: The file, for messages.
+        content: What is in it.
+        defaults: The defaults as plain values.
+        above: Key of both, with a dot behind it.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    for name, before in defaults.items() if isinstance(content, Mapping) else ():
+        here, key = content.get(name), f"{above}{name}"
+        if isinstance(here, list) and isinstance(before, Mapping):
+            names = isinstance(here[0], str) if here else False
+            choice = (
+                f"; or, to choose configs, defaults: [train, {{override {key}: [{', '.join(map(str, here))}]}}, _self_]"
+            )
+            raise ConfigError(
+                f"{key} is a list in {file}, and a mapping in the defaults",
+                f"write a mapping, see nequip-train -cn train --cfg job{choice if names else ''}",
+            )
+        if isinstance(here, Mapping) and isinstance(before, list):
+            raise ConfigError(f"{key} is a mapping in {file}, and a list in the defaults", "write a list")
+        if isinstance(before, Mapping):
+            check_kinds(file, here, before, f"{key}.")
+
+
+def no_such_key(key: str, config: DictConfig | None, groups: Collection[str], value: Any = None) -> ConfigError:
+    """The error for an override of a key that is not there.
+
+    Args:
+        key: The key as it was written.
+        config: The config without this override; None if it cannot be composed.
+        groups: Names of groups of configs.
+        value: What the key was given: a key within it may be the one that is not there.
+    """
+    if config is None:
+        return ConfigError(f"there is no '{key}' to change", "see --cfg job")
+    key = ".".join([key, *_unknown_within(value, node_at(config, key))])
+    message = f"there is no '{key}' to change"
+    own = own_key(key, config)
+    if own != key:
+        prefix = key.removesuffix(own[own.rindex(".") :])
+        message += f": {prefix} stands for {own.rpartition('.')[0]} here"
+        if _is_there(config, own):
+            return ConfigError(message, f"write {own}=...")
+    parent = own.rpartition(".")[0]
+    if parent and not _is_there(config, parent):
+        hint = closest_parent(config, parent) or place_hint(own.rpartition(".")[2], _plain(config), own)
+        return ConfigError(f"{message}: the config has no '{parent}'", f"{hint}see --cfg job")
+    return ConfigError(message, _advice(own, config, groups))
+
+
+def _advice(key: str, config: DictConfig, groups: Collection[str]) -> str:
+    parent, _, name = key.rpartition(".")
+    node = node_at(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        is_null = f": write {parent}={{{name}: ...}}" if node is None else ", which has no keys"
+        return f"{parent} is {shown(_plain(node))}{is_null}"
+    known = [str(entry) for entry in node if str(entry) != "hydra"]
+    if parent in _OF_NAMES:
+        return (
+            f"there are {', '.join(known)}; write +{key}=... to add it, or {parent}=null before {parent}={{...}} to "
+            "replace them all"
+        )
+    plain = _plain(config)
+    hint = (
+        place_hint(name, plain, key)
+        or closest_hint(name, [*known, *(() if parent else groups)])
+        or ("" if parent else place_hint(name, plain, key, exactly=False))
+    ).strip()
+    if not hint and "_target_" in node:
+        return f"if {node['_target_']} takes it, write +{key}=..."
+    return hint or f"there are {', '.join(known)}"
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+
+
+def own_key(key: str, config: DictConfig) -> str:
+    """The key itself, or where a section above it, which is an interpolation such as ``${model}``, leads to."""
+    node, parts = _plain(config), key.split(".")
+    for i, part in enumerate(parts[:-1]):
+        node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, str) and (match := _REFERENCE.fullmatch(node)):
+            above = parts[: i + 1 - len(match[1])] if match[1] else []  # one dot is the section that it stands in
+            return own_key(".".join([*above, match[2], *parts[i + 1 :]]), config)
+    return key
+
+
+def _is_there(config: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    node = node_at(config, parent) if parent else config
+    return isinstance(node, DictConfig) and name in node
+
+
+def _unknown_within(value: Any, node: Any) -> list[str]:
+    """Path to the first key of a mapping, or of several that vary, which the config's own does not have."""
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    for mapping in values if isinstance(node, DictConfig) else ():
+        for name, inner in mapping.items() if isinstance(mapping, Mapping) else ():
+            if name not in node:
+                return [str(name)]
+            if further := _unknown_within(inner, node_at(node, str(name))):
+                return [str(name), *further]
+    return []
+
+
+def closest_parent(config: DictConfig, parent: str) -> str:
+    """Begin of an advice: the section that is most like one that is not there."""
+    above, _, name = parent.rpartition(".")
+    node = node_at(config, above) if above else config
+    return closest_hint(name, [str(entry) for entry in node]) if isinstance(node, DictConfig) else ""

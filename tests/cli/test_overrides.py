@@ -1,0 +1,192 @@
+"""Overrides that Hydra cannot apply as they are written: replaced, or told what they meant."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from nequip_like.cli.composition import compose, parse
+from nequip_like.errors import ConfigError
+
+BEFORE = {"scalar": "a.xyz", "list": "[a.xyz]", "mapping": "{a: a.xyz}"}
+AFTER = {"scalar": "b.xyz", "list": "[b.xyz]", "mapping": "{b: b.xyz}"}
+
+
+def composed(folder, *overrides, test="null"):
+    (folder / "mine.yaml").write_text(f"defaults: [train, _self_]\ndata: {{train: a.xyz, test: {test}}}\n")
+    return compose(parse(["--config-name", "mine", *overrides]), str(folder))
+
+
+def refused(folder, *overrides, **options):
+    with pytest.raises(ConfigError) as caught:
+        composed(folder, *overrides, **options)
+    return caught.value.message, caught.value.advice
+
+
+# --- a value of another kind
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_value_of_another_kind_replaces_what_is_there(before, after, tmp_path):
+    if before == after == "mapping":  # Hydra adds to a mapping
+        message, advice = refused(tmp_path, f"data.test={AFTER[after]}", test=BEFORE[before])
+        assert message == "there is no 'data.test.b' to change"
+        assert advice == (
+            "there are a; write +data.test.b=... to add it, or data.test=null before data.test={...} to replace "
+            "them all"
+        )
+        return
+    config = composed(tmp_path, f"data.test={AFTER[after]}", test=BEFORE[before])
+    found = OmegaConf.to_container(config.data).get("test")
+    assert found == {"scalar": "b.xyz", "list": ["b.xyz"], "mapping": {"b": "b.xyz"}}[after]
+
+
+def test_both_ways_that_the_advice_names(tmp_path):
+    added = composed(tmp_path, "+data.test.b=b.xyz", test="{a: a.xyz}")
+    assert dict(added.data.test) == {"a": "a.xyz", "b": "b.xyz"}
+    replaced = composed(tmp_path, "data.test=null", "data.test={b: b.xyz}", test="{a: a.xyz}")
+    assert dict(replaced.data.test) == {"b": "b.xyz"}
+
+
+def test_several_values_of_another_kind(tmp_path):
+    known = parse(["--config-name", "mine", "data.test={b: b.xyz}", "data.val=[v.xyz]", "cutoff_radius=4.0"])
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz], val: {v: w.xyz}}\n"
+    )
+    config = compose(known, str(tmp_path))
+    assert OmegaConf.to_container(config.data)["test"] == {"b": "b.xyz"}
+    assert list(config.data.val) == ["v.xyz"]
+    assert config.cutoff_radius == 4.0
+    assert known.overrides == [
+        *("++data.test=null", "data.test={b: b.xyz}", "++data.val=null", "data.val=[v.xyz]", "cutoff_radius=4.0")
+    ]
+
+
+def test_a_list_that_chooses_configs_is_left_alone(tmp_path):
+    known = parse(["--config-name", "mine", "callbacks=[default,loss_log]", "data.test={b: b.xyz}"])
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz]}\n")
+    assert "loss_log" in compose(known, str(tmp_path)).callbacks
+    assert known.overrides == ["callbacks=[default,loss_log]", "++data.test=null", "data.test={b: b.xyz}"]
+
+
+def test_kinds_that_vary_over_runs(tmp_path):
+    """Each run of a ``--multirun`` is composed by Hydra itself, of the command line."""
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz]}\n")
+    known = parse(["--config-name", "mine", "--multirun", "data.test={b: b.xyz},{c: c.xyz}"])
+    compose(known, str(tmp_path))
+    assert known.overrides == ["++data.test=null", "data.test={b: b.xyz},{c: c.xyz}"]
+
+
+def test_hydra_composes_the_same(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz]}\n")
+    command = [sys.executable, "-m", "nequip_like.cli.train", "mine.yaml", "data.test={NO: b.xyz}", "--cfg", "job"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["data"]["test"] == {"NO": "b.xyz"}
+
+
+# --- keys that are not there
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "advice"),
+    [
+        (
+            "training_module.loss.coeffs={total_energy: 1.0, force: 1.0}",
+            "training_module.loss.coeffs.force",
+            "did you mean 'forces'?",
+        ),
+        (
+            "training_module={loss: {coeffs: {force: 1.0}}}",
+            "training_module.loss.coeffs.force",
+            "did you mean 'forces'?",
+        ),
+        ("callbacks.early_stopping={patiance: 3}", "callbacks.early_stopping.patiance", "did you mean 'patience'?"),
+        ("model={num_layers: 2, lmax: 1}", "model.lmax", "did you mean 'model.l_max'?"),
+    ],
+)
+def test_an_unknown_key_within_a_mapping(override, key, advice, tmp_path):
+    assert refused(tmp_path, override) == (f"there is no '{key}' to change", advice)
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "advice"),
+    [
+        (
+            "training_module.model.l_max=2",
+            "there is no 'training_module.model.l_max' to change: training_module.model stands for model here",
+            "write model.l_max=...",
+        ),
+        (
+            "training_module.test_metrics.coeffs.forces_rmse=2",
+            "there is no 'training_module.test_metrics.coeffs.forces_rmse' to change: "
+            "training_module.test_metrics.coeffs stands for training_module.val_metrics.coeffs here",
+            "write training_module.val_metrics.coeffs.forces_rmse=...",
+        ),
+        (
+            "training_module.model.max_epochs=2",
+            "there is no 'training_module.model.max_epochs' to change: training_module.model stands for model here",
+            "did you mean 'trainer.max_epochs'?",
+        ),
+        (
+            "+training_module.model.l_max=2",
+            "there is 'training_module.model.l_max' already",
+            "leave out the +: model.l_max=...",
+        ),
+    ],
+)
+def test_below_an_interpolation(override, error, advice, tmp_path):
+    assert refused(tmp_path, override) == (error, advice)
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("max_epochs", "trainer.max_epochs"),
+        ("batch_size", "data.batch_size"),
+        ("lr", "training_module.optimizer.lr"),
+        ("l_max", "model.l_max"),
+        ("num_layers", "model.num_layers"),
+        ("r_max", "cutoff_radius"),
+        ("epochs", "trainer.max_epochs"),
+        ("learning_rate", "training_module.optimizer.lr"),
+        ("max_epohcs", "trainer.max_epochs"),
+        ("model.max_epochs", "trainer.max_epochs"),
+        ("trainer.lr", "training_module.optimizer.lr"),
+        ("data.num_layers", "model.num_layers"),
+    ],
+)
+def test_a_key_of_another_section(key, place, tmp_path):
+    assert refused(tmp_path, f"{key}=5") == (f"there is no '{key}' to change", f"did you mean '{place}'?")
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("early_stopping.patience", "callbacks.early_stopping.patience"),
+        ("optimizer.lr", "training_module.optimizer.lr"),
+    ],
+)
+def test_the_begin_of_a_key_is_missing(key, place, tmp_path):
+    section = key.rpartition(".")[0]
+    assert refused(tmp_path, f"{key}=5") == (
+        f"there is no '{key}' to change: the config has no '{section}'",
+        f"did you mean '{place}'? see --cfg job",
+    )
+
+
+def test_the_first_of_several_mistakes_is_told_with_its_hint(tmp_path):
+    assert refused(tmp_path, "epochs=5", "lr=0.1", "data.tset=[a]")[1] == "did you mean 'trainer.max_epochs'?"
+
+
+def test_below_a_value(tmp_path):
+    assert refused(tmp_path, "data.units.energy=Hartree") == (
+        "there is no 'data.units.energy' to change",
+        "data.units is null: write data.units={energy: ...}",
+    )
+    assert refused(tmp_path, "seed.x=3")[1] == "seed is 0, which has no keys"
