@@ -1,4 +1,4 @@
-"""``--multirun``: each run is noted when it ends, a failed one does not keep the others from running, one table at last."""
+"""``--multirun``: each run is noted when it ends, one that fails does not keep the others from running."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool) -> 
 
     from nequip_like.errors import NequipLikeError
     from nequip_like.report.runs import Run, note_run
+    from nequip_like.workflow import processes
 
     job = HydraConfig.get()
     run = Run(int(job.job.num), str(job.runtime.output_dir), [str(entry) for entry in job.overrides.task])
@@ -69,7 +70,8 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool) -> 
     try:
         code = run_cli(attempt, debug=debug)
     finally:
-        note_run(folder, run, status, result)
+        if processes.rank() == 0:
+            note_run(folder, run, status, result)
     if result is not None and result.stopped_by is not None:
         sys.exit(128 + result.stopped_by)
     if code == INTERRUPTED:

@@ -14,7 +14,6 @@ from nequip_like.process_settings import keep_memory, shorten_waiting
 
 if TYPE_CHECKING:
     import argparse
-
     from collections.abc import Callable
 
     from omegaconf import DictConfig
@@ -204,7 +203,7 @@ def _run(job: _Job | None, debug: bool) -> None:
 
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
     from nequip_like.cli.job import run_composed
-    from nequip_like.cli.output import own_folder, override
+    from nequip_like.cli.output import override, own_folder
     from nequip_like.cli.several import run_several
 
     section = "sweep" if job.several else "run"

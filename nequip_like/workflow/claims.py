@@ -1,11 +1,12 @@
-"""A folder belongs to one command at a time: who writes into it leaves a file that says so, and takes it away at the end.
+"""A folder belongs to one command at a time: who writes into it leaves a file that says so until its end.
 
 The file, ``.running-HOST-PID-NUMBER``, is written first, and only then its writer looks for those of others. So of two
 that begin at the same instant at least one sees the other, on any file system that shows what was written, also from
 several machines. Both then step back, wait for a random time, and try again.
 
-A file that was left by a crash is recognised: on the same machine by the process, which is gone; from another machine by
-its age, for a living process touches its file again and again, and by SLURM, which starts a job again only after its end.
+A file that was left by a crash is recognised: on the same machine by the process, which is gone; from another machine
+by its age, for a living process touches its file again and again; and by SLURM, which starts a job again only after
+its end.
 """
 
 from __future__ import annotations
