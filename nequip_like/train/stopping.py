@@ -14,7 +14,7 @@ import lightning
 from lightning.pytorch.utilities import rank_zero_info
 
 from nequip_like.errors import ConfigError
-from nequip_like.train.resume_points import validation_comes_next
+from nequip_like.train.resume_points import epoch_ends_next, validation_comes_next
 from nequip_like.train.schedules.learning_rate import LearningRate
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -86,8 +86,13 @@ class GracefulStop(lightning.Callback):
             self._stop(trainer)
 
     def _limit(self, trainer: lightning.Trainer) -> str | None:
-        """The limit that ends training now; where several processes have a limit of time, the clock of any of them."""
-        if self.signal is not None or _learning_is_over(trainer):
+        """The limit that ends training now, and would not end here anyway.
+
+        Where several processes have a limit of time, it is the clock of any of them.
+        """
+        last_epoch = trainer.max_epochs is not None and -1 < trainer.max_epochs <= trainer.current_epoch + 1
+        at_its_end = last_epoch and epoch_ends_next(trainer)
+        if self.signal is not None or at_its_end or _learning_is_over(trainer):
             return None
         return "max_steps" if self._steps_are_done(trainer) else "max_time"
 

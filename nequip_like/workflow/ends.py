@@ -14,11 +14,10 @@ def ends(trainer: lightning.Trainer) -> list[tuple[str, str]]:
     Args:
         trainer: The trainer, after training.
     """
-    epochs = trainer.fit_loop.epoch_progress.current.processed
-    if trainer.max_epochs is not None and -1 < trainer.max_epochs <= epochs:
-        return []
-    done = f"{epochs} epochs, {trainer.global_step} steps done"
-    found = [(reason, "nevertheless give it more patience, or leave it out") for reason in stop_reasons(trainer)]
+    done = f"{trainer.global_step} steps done"
+    found = []
+    if not -1 < (trainer.max_epochs or -1) <= trainer.current_epoch:
+        found += [(reason, "nevertheless give it more patience, or leave it out") for reason in stop_reasons(trainer)]
     for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(callback, GracefulStop) and callback.reached == "max_time":
             found.append((f"the time of trainer.max_time is up ({done})", ""))

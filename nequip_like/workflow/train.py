@@ -95,6 +95,7 @@ def train(
         config = config.copy()
         OmegaConf.set_struct(config, True)
         checked = checked or check_config(config)
+        checks.check_processes(checked.values["trainer"])
         with claimed(Path(str(config.output_dir)).absolute(), "output_dir=FOLDER"):
             return _train(config, overrides, checked, told)
     finally:
