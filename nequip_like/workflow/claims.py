@@ -32,6 +32,7 @@ from nequip_like.workflow.processes import Process
 
 BEAT = 15.0  # seconds between signs of life
 SILENCE = 180.0  # seconds without one after which a process of another machine is taken for dead
+DYING = 1.0  # seconds that a process which was just killed may take to end
 _PREFIX = ".running-"
 _VARIABLE = "NEQUIP_LIKE_CLAIMS"  # the claims that processes started from this one are part of
 _LONGEST_STEP_BACK = 0.2  # seconds
@@ -219,9 +220,11 @@ def _check_followed(folder: Path, way_out: str) -> None:
 
 def _is_live(folder: Path, path: Path, claim: Claim) -> bool:
     """Whether the holder of a claim still lives; for one of another machine it may take a while to see."""
-    lives = claim.process.lives()
+    end = time.monotonic() + DYING
+    while (lives := claim.process.lives()) and path.exists() and time.monotonic() < end:
+        time.sleep(DYING / 50)
     if lives is not None:
-        return lives
+        return lives and path.exists()
     mine = Claim.new()
     if claim.job and claim.job == mine.job and claim.restarts < mine.restarts:
         return False  # SLURM starts a job again when it has ended

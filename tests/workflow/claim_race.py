@@ -15,10 +15,12 @@ import time
 from pathlib import Path
 
 from nequip_like.errors import OutputError
+from nequip_like.workflow import claims
 from nequip_like.workflow.claims import claimed
 from nequip_like.workflow.new_folders import make_new
 
 HELD, REFUSED = 0, 1
+claims.DYING = 0.02  # nobody is killed during a race, and two hundred of them are to be quick
 
 
 def race(folder: Path, contenders: int) -> list[str]:
