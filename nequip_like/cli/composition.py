@@ -66,6 +66,27 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return known
 
 
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """The same command line with its overrides behind its options.
+
+    Hydra's parser takes overrides from one place only: of ``a=1 --multirun b=2`` it would not know ``b=2``.
+
+    Args:
+        arguments: The command line.
+    """
+    actions = {option: action for action in get_args_parser()._actions for option in action.option_strings}
+    options: list[str] = []
+    overrides: list[str] = []
+    takes: argparse.Action | None = None
+    for argument in arguments:
+        value = takes is not None and (takes.nargs is None or argument in (takes.choices or ()))
+        (options if value or argument.startswith("-") else overrides).append(argument)
+        takes = None if value else actions.get(argument)
+        if takes is not None and takes.nargs == 0:
+            takes = None
+    return options + overrides
+
+
 def compose(known: argparse.Namespace, folder: str) -> DictConfig:
     """Compose the config as Hydra will, with its own section ``hydra``, which is checked.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -44,8 +45,6 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
         folder = folder.with_name(f"{folder.name}-rank{follower}") if follower else make_new(folder)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra[section].dir = str(folder)
-        if section == "run":
-            config.hydra.runtime.output_dir = str(folder.absolute())
         if by_time and follower:
             config.hydra.output_subdir = None
             config.hydra.job_logging.root = None
@@ -58,7 +57,8 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
 
 def override(section: str, folder: Path) -> str:
     """The override that gives Hydra a folder, whatever characters its name has."""
-    text = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    # A backslash stands for itself, unless a quote follows.
+    text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(folder)).replace("'", "\\'")
     return f"hydra.{section}.dir='{text}'"
 
 

@@ -69,7 +69,9 @@ def main() -> None:
 
     def prepare() -> None:
         nonlocal job
-        sys.argv[1:] = _from_here(_by_path(rest))
+        from nequip_like.cli.composition import overrides_last
+
+        sys.argv[1:] = overrides_last(_from_here(_by_path(rest)))
         job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
