@@ -75,16 +75,20 @@ def overrides_last(arguments: Sequence[str]) -> list[str]:
         arguments: The command line.
     """
     actions = {option: action for action in get_args_parser()._actions for option in action.option_strings}
-    options: list[str] = []
-    overrides: list[str] = []
-    takes: argparse.Action | None = None
-    for argument in arguments:
-        value = takes is not None and (takes.nargs is None or argument in (takes.choices or ()))
-        (options if value or argument.startswith("-") else overrides).append(argument)
-        takes = None if value else actions.get(argument)
-        if takes is not None and takes.nargs == 0:
-            takes = None
-    return options + overrides
+    parts: dict[str, list[str]] = {"options": [], "overrides": [], "without value": []}
+    takes = None
+    for i, argument in enumerate(arguments):
+        after = arguments[i + 1] if i + 1 < len(arguments) else ""
+        action = actions.get(argument)
+        if takes is not None:
+            kind, takes = "options", None
+        elif action is not None and action.nargs == "?" and after not in (action.choices or ()):
+            kind = "without value"  # it would take the override that follows
+        else:
+            kind = "options" if argument.startswith("-") else "overrides"
+            takes = action if action is not None and action.nargs != 0 else None
+        parts[kind].append(argument)
+    return [argument for part in parts.values() for argument in part]
 
 
 def compose(known: argparse.Namespace, folder: str) -> DictConfig:

@@ -63,7 +63,7 @@ def test_searched_packages_are_judged_wherever_the_config_is(option, tmp_path, m
         ("a=1 --multirun b=2", "--multirun a=1 b=2"),
         ("a=1 -cn config b=2 -m", "-cn config -m a=1 b=2"),
         ("--config-name=config a=1 --cfg job b=2", "--config-name=config --cfg job a=1 b=2"),
-        ("a=1 --info b=2", "--info a=1 b=2"),
+        ("a=1 b=2 --info", "a=1 b=2 --info"),
         ("a=1 --info defaults b=2", "--info defaults a=1 b=2"),
         ("~a +b=1", "~a +b=1"),
     ],

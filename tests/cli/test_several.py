@@ -25,7 +25,7 @@ def test_four_runs(folder: Path) -> None:  # noqa: F811
     )
     assert status == 2, output + errors
     assert errors.count("error: ") == 2
-    assert output.count("shortest distance") == 1  # the table of the data
+    assert output.count("duplicates") == 1  # the table of the data
     assert output.count("data: the same as those of a run before") == 3
     table = rows(folder / "many" / "runs.csv")
     assert [row["run"] for row in table][2:] == ["1", "3"]
@@ -57,7 +57,7 @@ def test_other_data_are_told(folder: Path) -> None:  # noqa: F811
         start("config.yaml", "data.val=5,6", "data.test=4", "run=[val,test]", "-m", "hydra.sweep.dir=many")
     )
     assert status == 0, output + errors
-    assert output.count("shortest distance") == 2
+    assert output.count("duplicates") == 2
     assert "the same as those of a run before" not in output
     for row in rows(folder / "many" / "runs.csv"):
         run = folder / "many" / row["run"]

@@ -56,8 +56,8 @@ def test_printed(three, capsys):
     assert [run.number for run in runs] == [1, 0, 2]
     assert lines[0].strip() == "Runs by val0_epoch/forces_rmse"
     assert [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[4:7]] == [
-        ["1", "2", "0.1", "0.125", "4", "done"],
-        ["0", "1", "0.1", "0.25", "4", "done"],
+        ["1", "2", "0.1", "0.1250", "4", "done"],
+        ["0", "1", "0.1", "0.2500", "4", "done"],
         ["2", "3", "9", "", "", "failed: the loss is nan"],
     ]
     assert lines[-1] == f"runs: {three}/runs.csv"
