@@ -165,7 +165,8 @@ def test_signals_and_kills(folder):
     )
     for number, status in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
         command = start(*endless)
-        while not list(folder.glob("run/checkpoints/last.ckpt")) or not list(folder.glob("run/.running-*")):
+        last = folder / "run" / "checkpoints" / "last.ckpt"
+        while not last.exists() or not list(folder.glob(f"run/.running-*-{command.pid}-*")):
             assert command.poll() is None, command.communicate()
             time.sleep(0.05)
         time.sleep(1)
@@ -181,15 +182,15 @@ def test_signals_and_kills(folder):
 @pytest.mark.slow
 def test_a_checkpoint_of_a_living_run(folder):
     """Going on with it elsewhere is refused; testing and fine-tuning it are not."""
-    command = start("config.yaml", "hydra.run.dir=run", "trainer.max_epochs=100000", "~callbacks.early_stopping")
-    last = folder / "run" / "checkpoints" / "last.ckpt"
+    command = start("config.yaml", "hydra.run.dir=live", "trainer.max_epochs=100000", "~callbacks.early_stopping")
+    last = folder / "live" / "checkpoints" / "last.ckpt"
     try:
         while not last.exists():
             assert command.poll() is None, command.communicate()
             time.sleep(0.05)
         status, _, errors = end(start("config.yaml", f"ckpt_path={last}", "hydra.run.dir=other", "data.train=no.xyz"))
         assert status == 2
-        assert f"error: {folder}/run belongs to a run that is going on: process {command.pid} on " in errors
+        assert f"error: {folder}/live belongs to a run that is going on: process {command.pid} on " in errors
         assert f"or begin with its weights: finetune.source={last}\n" in errors
         status, _, errors = end(start("config.yaml", f"ckpt_path={last}", "hydra.run.dir=other", "run=[val]"))
         assert status == 0, errors

@@ -86,7 +86,9 @@ def run_pairs(pairs: int, data: Path, top: Path) -> collections.Counter[str]:
     alone: dict[int, str] = {}
     for seed in SEEDS:
         folder = prepare(top / f"alone{seed}", data)
-        if begin(folder, seed, "hydra.run.dir=run").wait() or whole(folder / "run", {}) != seed:
+        command = begin(folder, seed, "hydra.run.dir=run")
+        command.communicate()
+        if command.returncode or whole(folder / "run", {}) != seed:
             return collections.Counter({f"seed {seed} alone fails": 1})
         alone[seed] = (folder / "run" / "metrics.csv").read_text()
     outcomes: collections.Counter[str] = collections.Counter()
