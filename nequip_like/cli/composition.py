@@ -77,6 +77,31 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return known
 
 
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """The same command line with its overrides behind its options.
+
+    Hydra's parser takes overrides from one place only: of ``a=1 --multirun b=2`` it would not know ``b=2``.
+
+    Args:
+        arguments: The command line.
+    """
+    actions = {option: action for action in get_args_parser()._actions for option in action.option_strings}
+    parts: dict[str, list[str]] = {"options": [], "overrides": [], "without value": []}
+    takes = None
+    for i, argument in enumerate(arguments):
+        after = arguments[i + 1] if i + 1 < len(arguments) else ""
+        action = actions.get(argument)
+        if takes is not None:
+            kind, takes = "options", None
+        elif action is not None and action.nargs == "?" and after not in (action.choices or ()):
+            kind = "without value"  # it would take the override that follows
+        else:
+            kind = "options" if argument.startswith("-") else "overrides"
+            takes = action if action is not None and action.nargs != 0 else None
+        parts[kind].append(argument)
+    return [argument for part in parts.values() for argument in part]
+
+
 def compose(known: argparse.Namespace, folder: str) -> DictConfig:
     """Compose the config as Hydra will, with its own section ``hydra``, which is checked.
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from nequip_like.cli.environment import check_current_folder, prepare_process
 from nequip_like.errors import ConfigError, closest_hint
-from nequip_like.whole_files import output_errors, path_of
+from nequip_like.whole_files import path_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from omegaconf import DictConfig
 
     from nequip_like.workflow.config_check import CheckedConfig
+    from nequip_like.workflow.train import TrainingResult
 
 HELP = """nequip-train: train, validate and test a machine-learning interatomic potential.
 
@@ -69,8 +71,10 @@ def main() -> None:
 
     def prepare() -> None:
         nonlocal job
+        from nequip_like.cli.composition import overrides_last
+
         check_current_folder()
-        sys.argv[1:] = quoted([_at_home(argument) for argument in _from_here(_by_path(rest))])
+        sys.argv[1:] = overrides_last(quoted([_at_home(argument) for argument in _from_here(_by_path(rest))]))
         job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
@@ -103,11 +107,19 @@ def _migrate(files: list[str]) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """One run, composed and checked."""
+    """What is to be run, composed.
+
+    Attributes:
+        known: The parsed command line.
+        config: The composed config with Hydra's section; of several runs, without the values that vary.
+        checked: What the check of a single run found; None if it is left to Hydra to compose the config again.
+        several: Whether it is a ``--multirun``.
+    """
 
     known: argparse.Namespace
     config: DictConfig
-    checked: CheckedConfig
+    checked: CheckedConfig | None
+    several: bool
 
 
 def _check_first(arguments: list[str], only_check: bool, image: Path | None = None) -> _Job | None:
@@ -119,7 +131,7 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
         image: Draw learning rate and loss weights into this file.
 
     Returns:
-        The run, if it is one, and nothing else is asked of Hydra.
+        What is to be run; None if Hydra is asked for something else.
 
     Raises:
         ConfigError: For the first mistake.
@@ -144,13 +156,16 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     # Hydra reads these, if it is to compose again.
     sys.argv[1:] = [argument for argument in arguments if argument not in typed] + known.overrides
     stays = only_check or image is not None
-    if not stays and (known.cfg or known.info or known.multirun or composed.hydra.mode == RunMode.MULTIRUN):
+    if not stays and (known.cfg or known.info or known.resolve):
         return None
+    several = known.multirun or composed.hydra.mode == RunMode.MULTIRUN
+    if not stays and several:
+        return _Job(known, composed, None, several)
     with quick_start():
         checked = _check_job(composed, only_check, runs=image is None)
         if image is not None:
             _draw_schedule(composed, image)
-    return _Job(known, composed, checked) if is_single_run(known, composed) else None
+    return _Job(known, composed, checked if is_single_run(known, composed) else None, several)
 
 
 def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
@@ -188,51 +203,83 @@ def _without_hydra(composed: DictConfig) -> DictConfig:
 
 
 def _run(job: _Job | None, debug: bool) -> None:
-    """Run what was checked; several runs, and what else is asked of Hydra, go its own way."""
+    """Run what was checked; what else is asked of Hydra goes its own way."""
+    from nequip_like.cli.errors import run_cli
+
+    if job is None:
+        _run_by_hydra(lambda config: None)
+    elif code := run_cli(lambda: _run_in_own_folder(job, debug), debug=debug):
+        sys.exit(code)
+
+
+def _run_in_own_folder(job: _Job, debug: bool) -> None:
+    from nequip_like.cli.job import run_composed
+    from nequip_like.cli.output import override, own_folder
+    from nequip_like.cli.several import run_several
+
+    section = "sweep" if job.several else "run"
+    with own_folder(job.config, section) as folder:
+        if job.checked is not None:
+            run_composed(job.known, job.config, str(Path.cwd()), lambda config: _train(config, job.checked, debug))
+            return
+        sys.argv.append(override(section, folder))  # Hydra composes the config again
+        if job.several:
+            run_several(folder.absolute(), _train_one_of_several, _run_by_hydra, debug)
+        else:
+            _run_by_hydra(lambda config: _train(config, None, debug))
+
+
+def _run_by_hydra(task: Callable[[DictConfig], None]) -> None:
+    """Let Hydra compose the config that ``sys.argv`` asks for, and run it once or several times."""
     import hydra
-    from hydra.core.hydra_config import HydraConfig
 
     from nequip_like.cli.composition import HYDRA_VERSION, register_configs
-    from nequip_like.cli.errors import run_cli
-    from nequip_like.cli.job import run_composed
-    from nequip_like.cli.quick_start import quick_start
 
     register_configs()
     started = False
 
-    def task(config: DictConfig) -> None:
+    def begin(config: DictConfig) -> None:
         nonlocal started
         started = True
+        task(config)
 
-        def run() -> None:
-            # Imported here, behind Hydra's own options, because torch takes its time.
-            with quick_start():
-                from nequip_like.workflow.train import train
-
-            _quiet_lightning()
-            checked = None if job is None else job.checked
-            result = train(_own_form(config, True), list(HydraConfig.get().overrides.task), checked=checked)
-            if result.stopped_by is not None:
-                sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
-
-        if code := run_cli(run, debug=debug):
-            sys.exit(code)
-
-    def make_folder() -> None:
-        if job is not None:  # Hydra would end with a traceback
-            with output_errors(folder := Path(str(job.config.hydra.run.dir)).absolute()):
-                folder.mkdir(parents=True, exist_ok=True)
-
-    if code := run_cli(make_folder, debug=debug):
-        sys.exit(code)
     try:
-        if job is None:
-            hydra.main(version_base=HYDRA_VERSION, config_path=str(Path.cwd()), config_name="train")(task)()
-        else:
-            run_composed(job.known, job.config, str(Path.cwd()), task)
+        hydra.main(version_base=HYDRA_VERSION, config_path=str(Path.cwd()), config_name="train")(begin)()
     except SystemExit as end:
         # Before the job starts it is the command line or a config that Hydra, which says so, cannot understand.
         sys.exit(2 if end.code == 1 and not started else end.code)
+
+
+def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> None:
+    """What Hydra calls for a single run."""
+    from nequip_like.cli.errors import run_cli
+
+    def run() -> None:
+        result = _trained(config, checked)
+        if result.stopped_by is not None:
+            sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
+
+    if code := run_cli(run, debug=debug):
+        sys.exit(code)
+
+
+def _train_one_of_several(config: DictConfig, told: set[str]) -> TrainingResult:
+    """What is done for each of several runs."""
+    return _trained(config, None, told)
+
+
+def _trained(config: DictConfig, checked: CheckedConfig | None, told: set[str] | None = None) -> TrainingResult:
+    from hydra.core.hydra_config import HydraConfig
+
+    from nequip_like.cli.quick_start import quick_start
+
+    # Imported here, behind Hydra's own options, because torch takes its time.
+    with quick_start():
+        from nequip_like.workflow.train import train
+
+    _quiet_lightning()
+    overrides = list(HydraConfig.get().overrides.task)
+    return train(_own_form(config, True), overrides, checked=checked, told=told)
 
 
 def _own_form(config: DictConfig, show: bool) -> DictConfig:

@@ -14,7 +14,7 @@ import lightning
 from lightning.pytorch.utilities import rank_zero_info
 
 from nequip_like.errors import ConfigError
-from nequip_like.train.resume_points import validation_comes_next
+from nequip_like.train.resume_points import epoch_ends_next, validation_comes_next
 from nequip_like.train.schedules.learning_rate import LearningRate
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -35,6 +35,10 @@ class GracefulStop(lightning.Callback):
         max_time: Largest time of this run, ``DD:HH:MM:SS``, a mapping (``hours: 2``) or a timedelta; None for no limit.
         max_steps: Largest number of optimizer steps, of all runs together; -1 for no limit.
 
+    Attributes:
+        signal: The signal that ended training; None if none did.
+        reached: The limit that ended it, ``max_time`` or ``max_steps``; None if none did.
+
     Raises:
         ConfigError: If a limit cannot be understood.
     """
@@ -43,6 +47,7 @@ class GracefulStop(lightning.Callback):
         self.seconds = None if max_time is None else duration(max_time).total_seconds()
         self.max_steps = max_steps
         self.signal: signal.Signals | None = None
+        self.reached: str | None = None
         self._began = time.monotonic()
         self._handlers: dict[signal.Signals, Any] = {}
         self._limit_val_batches: int | float | None = None
@@ -57,6 +62,7 @@ class GracefulStop(lightning.Callback):
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._heard) for number in SIGNALS}
         if self._steps_are_done(trainer) or _learning_is_over(trainer):
+            self.reached = "max_steps" if self._steps_are_done(trainer) else None
             self._stop(trainer)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
@@ -76,7 +82,19 @@ class GracefulStop(lightning.Callback):
             # A signal, or the end of the time, may reach the processes at different batches.
             wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
         if wanted or self._steps_are_done(trainer):
+            self.reached = self._limit(trainer)
             self._stop(trainer)
+
+    def _limit(self, trainer: lightning.Trainer) -> str | None:
+        """The limit that ends training now, and would not end here anyway.
+
+        Where several processes have a limit of time, it is the clock of any of them.
+        """
+        last_epoch = trainer.max_epochs is not None and -1 < trainer.max_epochs <= trainer.current_epoch + 1
+        at_its_end = last_epoch and epoch_ends_next(trainer)
+        if self.signal is not None or at_its_end or _learning_is_over(trainer):
+            return None
+        return "max_steps" if self._steps_are_done(trainer) else "max_time"
 
     def _steps_are_done(self, trainer: lightning.Trainer) -> bool:
         return -1 < self.max_steps <= trainer.global_step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import lightning
 
@@ -12,6 +13,7 @@ from nequip_like.data.fields import LABELS
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import NequIPLightningModule
+from nequip_like.workflow import processes
 
 
 def check_run(run: Sequence[str], data: DataModule, module: NequIPLightningModule, trainer: lightning.Trainer) -> None:
@@ -35,6 +37,24 @@ def check_run(run: Sequence[str], data: DataModule, module: NequIPLightningModul
     _check_labels(run, data, module)
     if "train" in run:
         _check_monitored(trainer, module, data)
+
+
+def check_processes(trainer: Mapping[str, Any]) -> None:
+    """Refuse a further process of a launcher for a run that has one: it would be a second run in the same folder.
+
+    Args:
+        trainer: The values of the section.
+
+    Raises:
+        ConfigError: If this process is not the first, and the config asks for one.
+    """
+    rank = processes.rank()
+    one = trainer.get("devices") == 1 and trainer.get("num_nodes", 1) == 1 and trainer.get("strategy") in (None, "auto")
+    if rank and one:
+        raise ConfigError(
+            f"a launcher started several processes, this is number {rank} (from 0), but the config asks for one",
+            "give trainer.devices=N with the number of processes on a machine, or start the command once",
+        )
 
 
 def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:

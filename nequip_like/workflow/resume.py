@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,18 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.replay import ReplayedDataset
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.train.checkpoints import EXCEPTION
 from nequip_like.whole_files import path_of
+from nequip_like.workflow import claims
+from nequip_like.workflow.commands import new_run_command
 
 CHECKPOINT_FOLDER = "checkpoints"  # in the output folder, see conf/callbacks/default.yaml
+MODEL_FILE = "model.safetensors"  # the exported model, also there
 
 # Parts of training_module that take effect in a resumed run; everything else there is what the checkpoint says.
 _HONOURED = (
@@ -67,6 +70,11 @@ class Resumption:
         """The entry of this package."""
         entry: Mapping[str, Any] = self.content[CHECKPOINT_KEY]
         return entry
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run that it is of."""
+        return self.path.absolute().parent.parent
 
     @property
     def epochs(self) -> int:
@@ -132,17 +140,29 @@ def _of_failure(path: Path) -> bool:
     return path.stem == EXCEPTION or path.stem.endswith(f"_{EXCEPTION}")
 
 
-def check_same_run(
-    resumption: Resumption, config: Mapping[str, Any], train_set: GraphDataset | ReplayedDataset
-) -> None:
-    """Refuse what differs from the resumed run and would be ignored, because the checkpoint decides it.
+def check_not_running(resumption: Resumption, folder: Path) -> None:
+    """Refuse to go on from a checkpoint of a run that goes on itself.
+
+    Args:
+        resumption: The checkpoint.
+        folder: The output folder, which is ours.
+
+    Raises:
+        OutputError: Naming the run.
+    """
+    if resumption.folder != folder:
+        claims.check_free(resumption.folder, f"begin with its weights: finetune.source={resumption.path}")
+
+
+def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+    """Refuse what differs from the resumed run and would be ignored, as far as it is known before the data are read.
 
     Limits of training, callbacks, loggers, validation and test data, metrics and devices may change; they take effect.
 
     Args:
         resumption: The checkpoint.
-        config: The resolved config of this run.
-        train_set: The training data of this run, with what is replayed.
+        values: The values of the config; what the data will tell is NOT_KNOWN_YET.
+        overrides: What was changed on the command line.
 
     Raises:
         ConfigError: For such a difference, naming the key.
@@ -150,19 +170,17 @@ def check_same_run(
     earlier = resumption.own.get("config")
     if not isinstance(earlier, Mapping):
         return
-    known = resumption.own.get("train_set")
-    if known is not None and known != fingerprint(train_set):
-        raise ConfigError(
-            f"the training data is not that of the run that {resumption.path} is of ({len(train_set)} frames now)",
-            "give the same data with the same data.val, data.test and data.split_seed, or start a new run",
-        )
-    before, now = _LATER | _flat(earlier), _LATER | _flat(config)
+    before, now = _LATER | _flat(earlier), _LATER | _flat(values)
+    # The model of a fine-tuning is that of its source, whatever the config says; it is compared when it is there.
+    later = ("model.", "training_module.model.") if now.get("finetune.source") is not None else ()
     for key in sorted(before.keys() | now.keys()):
+        if key.startswith(later) or not _is_known(now.get(key)) or _is_above(key, now):
+            continue
         if _is_fixed(key) and not _same(before.get(key), now.get(key)):
             raise ConfigError(
                 f"{key} was {_text(before.get(key))} in the run that {resumption.path} is of, and is "
                 f"{_text(now.get(key))} now; a resumed run goes on with what the checkpoint holds",
-                f"set it back, {key}={_text(before.get(key))}, or start a new run",
+                f"set it back, {key}={_text(before.get(key))}, or {_new_run(key, resumption, overrides)}",
             )
     max_epochs = now.get("trainer.max_epochs")
     if isinstance(max_epochs, int) and -1 < max_epochs < resumption.epochs:
@@ -172,11 +190,54 @@ def check_same_run(
         )
 
 
-def tell_how(console: Console, folder: Path, stopped_by: signal.Signals) -> None:
-    """Say that training was stopped, and how to go on."""
+def check_same_run(
+    resumption: Resumption,
+    config: Mapping[str, Any],
+    train_set: GraphDataset | ReplayedDataset,
+    overrides: Sequence[str] = (),
+) -> None:
+    """Refuse what differs from the resumed run and would be ignored, because the checkpoint decides it.
+
+    Args:
+        resumption: The checkpoint.
+        config: The resolved config of this run.
+        train_set: The training data of this run, with what is replayed.
+        overrides: What was changed on the command line.
+
+    Raises:
+        ConfigError: For such a difference, naming the key.
+    """
+    known = resumption.own.get("train_set")
+    if isinstance(resumption.own.get("config"), Mapping) and known is not None and known != fingerprint(train_set):
+        raise ConfigError(
+            f"the training data is not that of the run that {resumption.path} is of ({len(train_set)} frames now)",
+            "give the same data with the same data.val, data.test and data.split_seed, or "
+            f"{_new_run('data', resumption, overrides)}",
+        )
+    check_same_config(resumption, config, overrides)
+
+
+def _new_run(key: str, resumption: Resumption, overrides: Sequence[str]) -> str:
+    """How to begin a new run with the weights of the old one, where they can be used with the change."""
+    if key.startswith(("training_module.model.", "finetune.")):
+        return "start a new run"
+    source = resumption.folder if (resumption.folder / MODEL_FILE).is_file() else resumption.path
+    return f"begin a new run with its weights: {new_run_command(source, overrides)}"
+
+
+def tell_how(console: Console, folder: Path, why: str, change: str = "") -> None:
+    """Say why training ended before its time, and how to go on.
+
+    Args:
+        console: Where to print.
+        folder: The output folder.
+        why: Why it ended.
+        change: What has to be changed to go on, ``raise trainer.max_steps``.
+    """
     found = sorted((folder / CHECKPOINT_FOLDER).glob("*last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
-    how = f"go on with ckpt_path={found[-1]}, or resume=auto in the same output folder" if found else "begin anew"
-    console.print(f"stopped by {stopped_by.name}; {how}", markup=False, highlight=False, soft_wrap=True)
+    begin = f"to go on {change}, with" if change else "go on with"
+    how = f"{begin} ckpt_path={found[-1]}, or resume=auto in the same output folder" if found else "begin anew"
+    console.print(f"{why}; {how}", markup=False, highlight=False, soft_wrap=True)
 
 
 def fingerprint(dataset: GraphDataset | ReplayedDataset) -> str:
@@ -195,6 +256,16 @@ def _is_fixed(key: str) -> bool:
         return key in _FIXED or key.startswith("finetune.")
     part = key.removeprefix("training_module.")
     return not any(part == honoured or part.startswith(f"{honoured}.") for honoured in _HONOURED)
+
+
+def _is_known(value: Any) -> bool:
+    return all(map(_is_known, value)) if isinstance(value, list) else value is not NOT_KNOWN_YET
+
+
+def _is_above(key: str, values: Mapping[str, Any]) -> bool:
+    """Whether a key lies below one whose value is not known yet."""
+    parts = key.split(".")
+    return any(values.get(".".join(parts[:i])) is NOT_KNOWN_YET for i in range(1, len(parts)))
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -31,6 +31,25 @@ def print_data(console: Console, data: DataModule) -> None:
         console.print(data.reference.describe())
 
 
+def print_data_once(console: Console, data: DataModule, told: set[str]) -> None:
+    """Print what was found in the data, or that it is what was printed before.
+
+    Args:
+        console: Where to print.
+        data: The data.
+        told: What was printed before; what is printed now is added.
+    """
+    with console.capture() as capture:
+        print_data(console, data)
+    text = capture.get()
+    if text in told:
+        _print_line(console, "data: the same as those of a run before")
+    elif text:
+        told.add(text)
+        console.file.write(text)
+        console.file.flush()
+
+
 def print_training(
     console: Console, data: DataModule, module: NequIPLightningModule, monitor: str, folder: Path
 ) -> None:

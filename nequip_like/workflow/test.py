@@ -23,6 +23,7 @@ from nequip_like.report.files import write_metrics, write_predictions
 from nequip_like.report.parity import plot_parity
 from nequip_like.report.tables import print_evaluations
 from nequip_like.whole_files import path_of
+from nequip_like.workflow.claims import claimed
 
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.extxyz"
@@ -63,8 +64,24 @@ def test_model(
         DataError: If the data cannot be read, lacks all labels, or has a species that the model does not know.
         ModelError: If a prediction is not finite.
         ConfigError: If there is no such device, unit or label.
+        OutputError: If another command that goes on writes into the folder, or if it cannot be written.
     """
-    console = console or Console()
+    with claimed(Path(output).absolute(), "--output FOLDER"):
+        return _test(model, _sources(data, key_mapping, units), output, batch_size, device, console or Console())
+
+
+# Not a test of ours, whatever its name says to pytest.
+test_model.__test__ = False  # type: ignore[attr-defined]
+
+
+def _test(
+    model: str | Path | Potential,
+    sources: Mapping[str, FileSource],
+    output: str | Path,
+    batch_size: int,
+    device: str | torch.device,
+    console: Console,
+) -> dict[str, Evaluation]:
     if isinstance(model, Potential):
         potential, origin = model, ""
     else:
@@ -81,7 +98,7 @@ def test_model(
             index=source.index,
             name=name,
         )
-        for name, source in _sources(data, key_mapping, units).items()
+        for name, source in sources.items()
     }
     if origin:
         console.print(origin, markup=False, highlight=False, soft_wrap=True)
@@ -89,10 +106,6 @@ def test_model(
         for warning in inspect(dataset).warnings:
             console.print(f"warning: {dataset.name}: {warning}", markup=False, highlight=False, soft_wrap=True)
     return report_test_sets(potential, datasets, output, batch_size, console, device)
-
-
-# Not a test of ours, whatever its name says to pytest.
-test_model.__test__ = False  # type: ignore[attr-defined]
 
 
 def report_test_sets(

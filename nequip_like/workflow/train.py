@@ -24,13 +24,15 @@ from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
 from nequip_like.whole_files import put_aside, written_whole
 from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
+from nequip_like.workflow.claims import claimed
 from nequip_like.workflow.config_check import CheckedConfig, check_config
+from nequip_like.workflow.ends import ends
 from nequip_like.workflow.finetune_report import print_start
+from nequip_like.workflow.held_folder import HeldFolder
 from nequip_like.workflow.machine_check import check_machine
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
-MODEL_FILE = "model.safetensors"
 HISTORY_FILE = "metrics.csv"
 
 
@@ -44,6 +46,11 @@ class TrainingResult:
         best_checkpoint: The best checkpoint, if one was written.
         model_file: The exported model, if there was training.
         stopped_by: The signal that ended training early, if one did; later tasks were left out then.
+        monitored: The metric that is followed.
+        best: Its best value; without training the present one, None if there is none.
+        larger_is_better: Whether large values of it are good.
+        best_epoch: The epoch of the best value, from 0, if there was training.
+        best_metrics: Validation errors at the best value, and test errors.
     """
 
     folder: Path
@@ -51,9 +58,20 @@ class TrainingResult:
     best_checkpoint: Path | None = None
     model_file: Path | None = None
     stopped_by: signal.Signals | None = None
+    monitored: str = ""
+    best: float | None = None
+    larger_is_better: bool = False
+    best_epoch: int | None = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
 
 
-def train(config: DictConfig, overrides: Sequence[str] = (), *, checked: CheckedConfig | None = None) -> TrainingResult:
+def train(
+    config: DictConfig,
+    overrides: Sequence[str] = (),
+    *,
+    checked: CheckedConfig | None = None,
+    told: set[str] | None = None,
+) -> TrainingResult:
     """Run the tasks of a composed config.
 
     Tasks before ``train`` use the initial weights, tasks after it the best ones. With a checkpoint (``ckpt_path`` or
@@ -64,38 +82,46 @@ def train(config: DictConfig, overrides: Sequence[str] = (), *, checked: Checked
         config: The composed config, with the sections run, data, training_module, trainer.
         overrides: What was changed on the command line; kept with the results.
         checked: What :func:`~nequip_like.workflow.config_check.check_config` found, if this config was checked already.
+        told: What runs before, of the same command, have printed of their data, and what this one adds; the same is
+            not printed twice.
 
     Returns:
         Where the results are, and the metrics.
 
     Raises:
-        NequipLikeError: If the config or the data cannot be used.
+        NequipLikeError: If the config or the data cannot be used, or another run that goes on holds the output folder.
     """
     try:
-        return _train(config, overrides, checked)
+        register_resolvers()
+        config = config.copy()
+        OmegaConf.set_struct(config, True)
+        checked = checked or _checked(config)
+        checks.check_processes(checked.values["trainer"])
+        with claimed(Path(str(config.output_dir)).absolute(), "output_dir=FOLDER"):
+            return _train(config, overrides, checked, told)
     finally:
         register_resolvers()  # forgets the statistics of this run
 
 
-def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig | None) -> TrainingResult:
-    register_resolvers()
-    config = config.copy()
-    OmegaConf.set_struct(config, True)
-    run = (checked or _checked(config)).tasks
+def _train(
+    config: DictConfig, overrides: Sequence[str], checked: CheckedConfig, told: set[str] | None
+) -> TrainingResult:
+    run = checked.tasks
     folder = setup.output_folder(config)
-    resumption = resume.find(config, folder)
+    resumption = _resumption(config, folder, checked, overrides)
     console = Console(quiet=_rank() != 0)
     tuning = finetune.begin(config, resumption)
-    data, model = _read(config, tuning, console)
+    data, model = _read(config, tuning, console, told)
     info = setup.provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})
     if "train" in run:
         info["train_set"] = resume.fingerprint(data.trained_on)
     if resumption is not None and "train" in run:
-        resume.check_same_run(resumption, info["config"], data.trained_on)
+        resume.check_same_run(resumption, info["config"], data.trained_on, overrides)
         run = run[run.index("train") :]  # what comes before is done
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info, model)
     trainer = setup.build_trainer(config)
+    trainer.callbacks.append(HeldFolder(folder))  # type: ignore[attr-defined] # set by Lightning's callback connector
     checks.check_run(run, data, module, trainer)
     _begin_records(folder, resumption)
     if resumption is not None:
@@ -106,29 +132,18 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
     _save_config(folder, info)
 
-    result = TrainingResult(folder)
+    result = TrainingResult(folder, monitored=str(config.get("monitored_metric") or ""))
     for task in run:
         if task == "train":
             path = None if resumption is None else resumption.path
             resumption = None  # what it holds is not needed twice in memory
             trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
-            result.stopped_by = _signal(trainer)
-            result.metrics.update(_numbers(trainer.callback_metrics))
-            result.best_checkpoint = _best_checkpoint(trainer)
-            card = _load_best(trainer, module, info, result.best_checkpoint)
-            summary.print_best(console, trainer, module)
-            _finish_training(console, module, card, result)
+            _end_training(console, trainer, module, info, result)
             if result.stopped_by is not None:
-                resume.tell_how(console, folder, result.stopped_by)
-                if result.stopped_by == signal.SIGUSR1:
-                    slurm.requeue(console)
-                break
+                return result
         else:
-            action = trainer.validate if task == "val" else trainer.test
-            action(module, datamodule=data, verbose=False)
-            result.metrics.update(_numbers(trainer.callback_metrics))
-            if task == "test" and trainer.is_global_zero:
-                report_test_sets(module.evaluation_model, data.test_sets, folder, data.val_batch_size, console)
+            _evaluate(console, task, trainer, module, data, result)
+    _tell_end(console, trainer, run, result)
     return result
 
 
@@ -138,14 +153,75 @@ def _checked(config: DictConfig) -> CheckedConfig:
     return checked
 
 
+def _resumption(
+    config: DictConfig, folder: Path, checked: CheckedConfig, overrides: Sequence[str]
+) -> resume.Resumption | None:
+    """The checkpoint that the run goes on from; that it can is seen as early as the config tells."""
+    resumption = resume.find(config, folder)
+    if resumption is not None and "train" in checked.tasks:
+        resume.check_not_running(resumption, folder)
+        resume.check_same_config(resumption, checked.values, overrides)
+    return resumption
+
+
+def _end_training(
+    console: Console,
+    trainer: lightning.Trainer,
+    module: NequIPLightningModule,
+    info: Mapping[str, Any],
+    result: TrainingResult,
+) -> None:
+    """Take the best weights, export them, and ask for the rest of the time if a signal ended training."""
+    result.stopped_by = _signal(trainer)
+    result.metrics.update(_numbers(trainer.callback_metrics))
+    result.best_checkpoint = _best_checkpoint(trainer)
+    card = _load_best(trainer, module, info, result.best_checkpoint)
+    _keep_best(result, trainer, card)
+    summary.print_best(console, trainer, module)
+    _finish_training(console, module, card, result)
+    if result.stopped_by is not None:
+        resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")
+        if result.stopped_by == signal.SIGUSR1:
+            slurm.requeue(console)
+
+
+def _evaluate(
+    console: Console,
+    task: str,
+    trainer: lightning.Trainer,
+    module: NequIPLightningModule,
+    data: DataModule,
+    result: TrainingResult,
+) -> None:
+    """Validate or test the weights that the module holds."""
+    action = trainer.validate if task == "val" else trainer.test
+    action(module, datamodule=data, verbose=False)
+    result.metrics.update(_numbers(trainer.callback_metrics))
+    if task == "test" and trainer.is_global_zero:
+        report_test_sets(module.evaluation_model, data.test_sets, result.folder, data.val_batch_size, console)
+
+
+def _tell_end(console: Console, trainer: lightning.Trainer, run: Sequence[str], result: TrainingResult) -> None:
+    """Complete the best values, and say at last, where it is seen, why training ended early."""
+    if "train" not in run:
+        result.best, result.best_metrics = result.metrics.get(result.monitored), dict(result.metrics)
+        return
+    result.best_metrics |= {name: value for name, value in result.metrics.items() if name.startswith("test")}
+    for why, change in ends(trainer):
+        resume.tell_how(console, result.folder, why, change)
+
+
 def _read(
-    config: DictConfig, tuning: finetune.FineTuning | None, console: Console
+    config: DictConfig, tuning: finetune.FineTuning | None, console: Console, told: set[str] | None
 ) -> tuple[DataModule, Potential | None]:
     """The data, and the model of a fine-tuning, which has seen them; other models are built of the config."""
     if note := setup.left_out(config):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
-    summary.print_data(console, data)
+    if told is None:
+        summary.print_data(console, data)
+    else:
+        summary.print_data_once(console, data, told)
     return data, None if tuning is None else tuning.build(config, data)
 
 
@@ -156,10 +232,27 @@ def _rank() -> int:
 
 def _best_checkpoint(trainer: lightning.Trainer) -> Path | None:
     """The best checkpoint of the first checkpoint callback that follows a metric."""
+    callback = _follower(trainer)
+    return None if callback is None else Path(callback.best_model_path)
+
+
+def _follower(trainer: lightning.Trainer) -> ModelCheckpoint | None:
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-            return Path(callback.best_model_path)
+            return callback
     return None
+
+
+def _keep_best(result: TrainingResult, trainer: lightning.Trainer, card: Mapping[str, Any]) -> None:
+    """Keep the best value of what is followed, and the errors of the weights that had it."""
+    result.best_epoch, result.best_metrics = card["provenance"]["epoch"], dict(card["metrics"])
+    callback = _follower(trainer)
+    if callback is not None and callback.best_model_score is not None:
+        result.monitored = str(callback.monitor)
+        result.best = float(callback.best_model_score)
+        result.larger_is_better = callback.mode == "max"
+    else:
+        result.best = result.metrics.get(result.monitored)
 
 
 def _load_best(
@@ -202,7 +295,7 @@ def _finish_training(
     """Say why training ended, export the weights that are evaluated, and draw the learning curves."""
     if module.over is not None:
         console.print(f"training ended: {module.over}", markup=False, highlight=False, soft_wrap=True)
-    path = result.folder / MODEL_FILE
+    path = result.folder / resume.MODEL_FILE
     model_file.save(module.evaluation_model, path, card)
     result.model_file = path
     console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from nequip_like.cli.composition import PackagedConfigs, compose, parse, register_configs
+from nequip_like.cli.composition import PackagedConfigs, compose, overrides_last, parse, register_configs
 from nequip_like.cli.train import main
 from nequip_like.errors import ConfigError
 
@@ -55,3 +55,19 @@ def test_searched_packages_are_judged_wherever_the_config_is(option, tmp_path, m
     assert end.value.code == 2
     assert "'pkg://antigravity', which is in no trusted package" in capsys.readouterr().err
     assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ("a=1 --multirun b=2", "--multirun a=1 b=2"),
+        ("a=1 -cn config b=2 -m", "-cn config -m a=1 b=2"),
+        ("--config-name=config a=1 --cfg job b=2", "--config-name=config --cfg job a=1 b=2"),
+        ("a=1 b=2 --info", "a=1 b=2 --info"),
+        ("a=1 --info defaults b=2", "--info defaults a=1 b=2"),
+        ("~a +b=1", "~a +b=1"),
+    ],
+)
+def test_overrides_may_stand_anywhere(typed, passed):
+    assert overrides_last(typed.split()) == passed.split()
+    assert parse(overrides_last(typed.split())).overrides == [word for word in typed.split() if word[0] in "ab~+"]

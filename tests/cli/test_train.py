@@ -242,11 +242,12 @@ def test_config_that_hides_the_package(type_in, folder):
 
 
 def test_check_stops_before_the_run(type_in, folder):
-    """No folder, no data: the file need not even be there."""
-    done = type_in("-cn", "config", "data.train=nowhere.xyz", "--check")
+    """No folder, and no data are read: the file need not even hold any."""
+    (folder / "molecules.xyz").write_text("no structures\n")
+    done = type_in("-cn", "config", "data.train=molecules.xyz", "--check")
     assert done.returncode == 0, done.stderr
     assert "The config is sound" in done.stdout
-    assert "nowhere.xyz" in done.stdout
+    assert "molecules.xyz" in done.stdout
     assert str(folder / "outputs") in done.stdout
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "molecules.xyz"}
 

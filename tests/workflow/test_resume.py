@@ -286,13 +286,43 @@ def test_from_within_an_accumulation(run: Run, tmp_path: Path) -> None:
     assert differences(*(last(folder)["optimizer_states"] for folder in (whole, rest))) == []
 
 
-def test_out_of_time(run: Run) -> None:
+def test_out_of_time(run: Run, capsys: pytest.CaptureFixture) -> None:
     """A limit of no seconds is reached after the first step. Time before a resume does not count."""
     whole = run("whole").folder
     for steps in (1, 2, 3):
-        assert last(run("rest", "trainer.max_time=00:00:00:00", "resume=auto").folder)["global_step"] == steps
+        folder = run("rest", "trainer.max_time=00:00:00:00", "resume=auto").folder
+        assert last(folder)["global_step"] == steps
+        assert capsys.readouterr().out.splitlines()[-1] == (
+            f"the time of trainer.max_time is up ({steps} steps done); go on with "
+            f"ckpt_path={folder}/checkpoints/last.ckpt, or resume=auto in the same output folder"
+        )
     rest = run("rest", "resume=auto", "trainer.max_time=00:01:00:00").folder
     assert_same_run(whole, rest)
+
+
+def test_out_of_steps(run: Run, capsys: pytest.CaptureFixture) -> None:
+    """Told after the tests, where it is seen, also by a run that had no steps left; not where the epochs end, too."""
+    told = (
+        "trainer.max_steps=4 is reached (4 steps done); to go on raise it, with ckpt_path={}/checkpoints/last.ckpt, "
+        "or resume=auto in the same output folder"
+    )
+    for _ in range(2):
+        folder = run("part", "run=[train,val]", "trainer.max_steps=4", "resume=auto").folder
+        assert capsys.readouterr().out.splitlines()[-1] == told.format(folder)
+    for limit in ("trainer.max_steps=3", "trainer.max_time=00:01:00:00"):
+        run("whole", "trainer.max_epochs=1", limit)
+        assert capsys.readouterr().out.splitlines()[-1].startswith("model: ")
+
+
+def test_early_stopping_tells_how_to_go_on(run: Run, capsys: pytest.CaptureFixture) -> None:
+    run("part", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=100")
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith(
+            "early stopping at epoch 1, step 6: val0_epoch/weighted_sum has not improved in 1 validations, best "
+        )
+    )
 
 
 def test_early_stopping_within_an_epoch(run: Run) -> None:
@@ -390,9 +420,40 @@ def part(run: Run) -> Path:
 
 
 def test_the_advice_is_what_to_type(run: Run, part: Path) -> None:
+    """Before the data are read, which are not there any more."""
     with pytest.raises(ConfigError) as caught:
-        run("part", "resume=auto", "training_module.optimizer.lr=0.1")
-    assert caught.value.advice == "set it back, training_module.optimizer.lr=0.005, or start a new run"
+        run("part", "resume=auto", "training_module.optimizer.lr=0.1", "data.train=nowhere.xyz")
+    assert caught.value.message == (
+        f"training_module.optimizer.lr was 0.005 in the run that {part}/checkpoints/last.ckpt is of, and is 0.1 now; "
+        "a resumed run goes on with what the checkpoint holds"
+    )
+    assert caught.value.advice == (
+        f"set it back, training_module.optimizer.lr=0.005, or begin a new run with its weights: finetune.source={part}"
+    )
+    source = caught.value.advice.rpartition(" ")[2]
+    tuned = run("tuned", source, "training_module.optimizer.lr=0.1", "trainer.max_epochs=1")
+    assert last(tuned.folder)["nequip_like"]["config"]["training_module"]["optimizer"]["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("training_module.loss.coeffs.forces=100", "training_module.loss.coeffs.forces"),
+        ("data.seed=7", "data.seed"),
+        ("training_module.lr_scheduler.scheduler.factor=0.3", "training_module.lr_scheduler.scheduler.factor"),
+        ("model.num_features=6", "training_module.model.num_features"),
+        ("training_module=default", "training_module._target_"),
+    ],
+)
+def test_what_the_config_tells_is_refused_before_the_data_are_read(change: str, key: str, run: Run, part: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key} was .* in the run that .*last\.ckpt is of, and is .* now; "):
+        run(part.name, "resume=auto", change, "data.train=nowhere.xyz")
+
+
+def test_a_new_run_cannot_have_another_model(run: Run, part: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run("part", "resume=auto", "model.num_features=6")
+    assert caught.value.advice == "set it back, training_module.model.num_features=4, or start a new run"
 
 
 def test_checkpoint_and_auto_exclude_each_other(run: Run, part: Path) -> None:

@@ -1,0 +1,81 @@
+"""The folder that a command writes into: it gets a name of its own, and belongs to the command until its end."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from nequip_like.workflow import processes
+from nequip_like.workflow.claims import claimed
+from nequip_like.workflow.new_folders import make_new
+
+_NAMED_BY_TIME = "${now:"
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
+    """Name the output folder, and hold it.
+
+    A name with the time in it, such as Hydra's ``outputs/DATE/TIME``, stands for a new folder. Any other is the folder
+    itself, which may be that of an earlier run.
+
+    Args:
+        config: The composed config with Hydra's section, which is changed.
+        section: ``run``, or ``sweep`` for several runs.
+
+    Raises:
+        OutputError: If another run that goes on holds the folder.
+    """
+    written = OmegaConf.to_container(config.hydra[section], resolve=False)
+    folder = Path(str(config.hydra[section].dir))
+    by_time = isinstance(written, dict) and _NAMED_BY_TIME in str(written["dir"])
+    follower = processes.rank()
+    if by_time:
+        # A further process that torchrun or srun started cannot know the first one's folder. All that is shared goes
+        # there by the first; what a part of the user's writes in each process stays apart.
+        folder = folder.with_name(f"{folder.name}-rank{follower}") if follower else make_new(folder)
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra[section].dir = str(folder)
+        if by_time and follower:
+            config.hydra.output_subdir = None
+            config.hydra.job_logging.root = None
+    with _released_on_signals(), claimed(folder.absolute(), f"hydra.{section}.dir=FOLDER"):
+        yield folder
+    if by_time and follower:
+        with suppress(OSError):  # something was written there
+            folder.rmdir()
+
+
+def override(section: str, folder: Path) -> str:
+    """The override that gives Hydra a folder, whatever characters its name has."""
+    # A backslash stands for itself, unless a quote follows.
+    text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(folder)).replace("'", "\\'")
+    return f"hydra.{section}.dir='{text}'"
+
+
+@contextmanager
+def _released_on_signals() -> Iterator[None]:
+    """Let signals that end a process at once end it as an exit does, so that what it holds is released."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [number for number in _ENDINGS if signal.getsignal(number) == signal.SIG_DFL]
+        before = {number: signal.signal(number, _exit) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+    sys.exit(128 + number)

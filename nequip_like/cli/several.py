@@ -1,0 +1,78 @@
+"""``--multirun``: each run is noted when it ends, one that fails does not keep the others from running."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nequip_like.cli.errors import INTERRUPTED, run_cli
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from nequip_like.workflow.train import TrainingResult
+
+Train = Callable[["DictConfig", set[str]], "TrainingResult"]
+
+
+def run_several(
+    folder: Path, train: Train, launch: Callable[[Callable[[DictConfig], None]], None], debug: bool
+) -> None:
+    """Do several runs, and print and write a table of them.
+
+    Args:
+        folder: The folder that theirs are in.
+        train: What is done for each: gets its config, and what was told of the data of those before.
+        launch: Calls a function for the config of each run.
+        debug: Let the errors of users through.
+
+    Raises:
+        SystemExit: With a status that is not 0 if a run failed or was stopped.
+    """
+    from nequip_like.report.runs import forget_runs, report_runs
+
+    forget_runs(folder)
+    told: set[str] = set()
+
+    def task(config: DictConfig) -> None:
+        _run_one(folder, lambda: train(config, told), debug)
+
+    try:
+        launch(task)
+    finally:
+        runs = report_runs(folder)
+    if any(run.status.startswith("failed") for run in runs):
+        sys.exit(2)
+
+
+def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from nequip_like.errors import NequipLikeError
+    from nequip_like.report.runs import Run, note_run
+    from nequip_like.workflow import processes
+
+    job = HydraConfig.get()
+    run = Run(int(job.job.num), str(job.runtime.output_dir), [str(entry) for entry in job.overrides.task])
+    status, result = "failed", None
+
+    def attempt() -> None:
+        nonlocal status, result
+        try:
+            result = train()
+        except NequipLikeError as error:
+            status = f"failed: {' '.join(error.message.split())}"
+            raise
+        status = "done" if result.stopped_by is None else f"stopped by {result.stopped_by.name}"
+
+    try:
+        code = run_cli(attempt, debug=debug)
+    finally:
+        if processes.rank() == 0:
+            note_run(folder, run, status, result)
+    if result is not None and result.stopped_by is not None:
+        sys.exit(128 + result.stopped_by)
+    if code == INTERRUPTED:
+        sys.exit(code)

@@ -1,0 +1,185 @@
+"""One table of several runs: what each was given, and how good it became."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nequip_like.report.tables import number
+from nequip_like.whole_files import written_whole
+
+RUNS_FILE = "runs.csv"
+_NOTES = ".runs"  # one file for each run, for runs may end at the same time, on several machines
+_SHOWN = 60  # characters of an error
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of several runs.
+
+    Attributes:
+        number: Its number, from 0.
+        folder: Where it wrote.
+        overrides: What it was given, ``key=value``.
+        status: ``done``, ``stopped by ...`` or ``failed: ...``.
+        monitored: What was followed.
+        best: Its best value; None without one.
+        larger_is_better: Whether large values are good.
+        epoch: Epoch of the best value, from 0.
+        metrics: Validation errors at the best value, and test errors.
+    """
+
+    number: int
+    folder: str
+    overrides: Sequence[str]
+    status: str = "failed"
+    monitored: str = ""
+    best: float | None = None
+    larger_is_better: bool = False
+    epoch: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Result(Protocol):
+    """What training tells of the best model."""
+
+    @property
+    def monitored(self) -> str: ...  # noqa: D102
+    @property
+    def best(self) -> float | None: ...  # noqa: D102
+    @property
+    def larger_is_better(self) -> bool: ...  # noqa: D102
+    @property
+    def best_epoch(self) -> int | None: ...  # noqa: D102
+    @property
+    def best_metrics(self) -> Mapping[str, float]: ...  # noqa: D102
+
+
+def forget_runs(folder: Path) -> None:
+    """Take away what was noted of earlier runs in a folder."""
+    for note in _notes(folder):
+        note.unlink()
+
+
+def note_run(folder: Path, run: Run, status: str, result: Result | None) -> None:
+    """Keep what came of a run, and write the table of all that have ended.
+
+    Args:
+        folder: The folder that the runs' folders are in.
+        run: The run.
+        status: How it ended.
+        result: What it found, if it did not fail.
+
+    Raises:
+        OutputError: If a file cannot be written.
+    """
+    run = replace(run, status=status)
+    if result is not None:
+        run = replace(
+            run,
+            monitored=result.monitored,
+            best=result.best,
+            larger_is_better=result.larger_is_better,
+            epoch=result.best_epoch,
+            metrics=dict(result.best_metrics),
+        )
+    with written_whole(folder / _NOTES / f"{run.number}.json") as partial:
+        partial.write_text(json.dumps(asdict(run)))
+    _write(folder, read_runs(folder))
+
+
+def report_runs(folder: Path, console: Console | None = None) -> list[Run]:
+    """Print the table of all runs in a folder, the best first, and write it.
+
+    Args:
+        folder: The folder that the runs' folders are in.
+        console: Where to print; the terminal by default.
+
+    Returns:
+        The runs, the best first.
+    """
+    runs = read_runs(folder)
+    if runs:
+        console = console or Console()
+        _write(folder, runs)
+        console.print(runs_table(runs))
+        console.print(f"runs: {folder / RUNS_FILE}", markup=False, highlight=False, soft_wrap=True)
+    return runs
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """What was noted in a folder: the best first, then what has no value."""
+    return sorted((Run(**json.loads(path.read_text())) for path in _notes(folder)), key=_order)
+
+
+def varying(runs: Sequence[Run]) -> list[str]:
+    """Keys whose values differ between runs; of a single run all that it was given."""
+    given = [_values(run) for run in runs]
+    keys = dict.fromkeys(key for values in given for key in values)
+    return [key for key in keys if len(runs) == 1 or len({values.get(key) for values in given}) > 1]
+
+
+def runs_table(runs: Sequence[Run]) -> Table:
+    """Number, varied values, best value and its epoch, and how each run ended."""
+    monitored = {run.monitored for run in runs if run.monitored}
+    table = Table(title=f"Runs by {monitored.pop() if len(monitored) == 1 else 'what each followed'}")
+    table.title_justify = "left"
+    table.add_column("run", justify="right")
+    keys = varying(runs)
+    for key in keys:
+        table.add_column(Text(key), overflow="fold")
+    for heading in ("best", "epoch"):
+        table.add_column(heading, justify="right")
+    table.add_column("status", overflow="fold")
+    for run in runs:
+        values = _values(run)
+        ended = run.status if len(run.status) <= _SHOWN else f"{run.status[:_SHOWN]}..."
+        table.add_row(
+            str(run.number),
+            *(Text(values.get(key, "")) for key in keys),
+            "" if run.best is None else number(run.best),
+            "" if run.epoch is None else str(run.epoch),
+            Text(ended),
+        )
+    return table
+
+
+def _write(folder: Path, runs: Sequence[Run]) -> None:
+    keys, names = varying(runs), list(dict.fromkeys(name for run in runs for name in run.metrics))
+    head = ["run", *keys, "monitored_metric", "best", "epoch", "status", "folder", *names]
+    with written_whole(folder / RUNS_FILE) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        for run in runs:
+            values = _values(run)
+            metrics = [run.metrics.get(name, "") for name in names]
+            own = [run.monitored, _text(run.best), _text(run.epoch), run.status, run.folder]
+            writer.writerow([run.number, *(values.get(key, "") for key in keys), *own, *metrics])
+
+
+def _notes(folder: Path) -> list[Path]:
+    return sorted((folder / _NOTES).glob("[0-9]*.json"))
+
+
+def _values(run: Run) -> dict[str, str]:
+    pairs = (override.partition("=") for override in run.overrides)
+    return {key: value for key, _, value in pairs}
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _order(run: Run) -> tuple[bool, float, int]:
+    if run.best is None or math.isnan(run.best):
+        return True, 0.0, run.number
+    return False, -run.best if run.larger_is_better else run.best, run.number

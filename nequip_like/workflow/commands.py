@@ -1,0 +1,45 @@
+"""Commands that messages tell the user to type."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+_OF_THE_OLD_RUN = ("ckpt_path", "resume", "output_dir", "finetune.source")
+
+
+def new_run_command(source: Path, overrides: Sequence[str]) -> str:
+    """The command that begins a new run with the weights of another, with the config and the overrides of this one.
+
+    Args:
+        source: A run folder, a checkpoint or a model file.
+        overrides: What was changed on the command line; what tells where to go on is left out.
+
+    Returns:
+        The command, or only ``finetune.source=...`` where no command line was used.
+    """
+    kept = [entry for entry in overrides if entry.partition("=")[0].lstrip("+") not in _OF_THE_OLD_RUN]
+    given = shlex.quote(f"finetune.source={_short(source)}")
+    if not HydraConfig.initialized():
+        return given
+    return " ".join(["nequip-train", *_config(), *map(shlex.quote, kept), given])
+
+
+def _config() -> list[str]:
+    """The arguments that name the config of this command."""
+    hydra = HydraConfig.get()
+    name = str(hydra.job.config_name).removesuffix(".yaml")
+    folders = [Path(entry.path) for entry in hydra.runtime.config_sources if entry.schema == "file"]
+    files = [folder / f"{name}.yaml" for folder in folders]
+    found = next((file for file in files if file.is_file()), None)
+    return ["-cn", name] if found is None else [shlex.quote(_short(found))]
+
+
+def _short(path: Path) -> str:
+    """A path as seen from the current folder, if it is in there."""
+    path = path.absolute()
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,106 @@
+"""Which process this is, and whether another one still lives: by machine, number and time of start."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_GONE = ("Z", "X")  # has ended, and is only remembered until its parent asks how
+# Where launchers tell a process its place among those of one run; NODE_RANK counts machines.
+_RANKS = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"),
+    *("OMPI_COMM_WORLD_RANK", "PMI_RANK"),
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told apart from all others.
+
+    Attributes:
+        host: Name of its host, for people.
+        machine: The start of that host, and its space of process numbers: containers on a host have their own.
+        pid: Its number.
+        began: When it began, as its system tells; numbers are used again.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    began: str
+
+    @classmethod
+    def this(cls) -> Process:
+        """The process that asks."""
+        pid = os.getpid()
+        return cls(platform.node(), _machine(), pid, _began(pid) or "")
+
+    def lives(self) -> bool | None:
+        """Whether it is still there; None if that cannot be seen from here, because it is of another machine."""
+        if self.machine != _machine():
+            return None
+        try:
+            os.kill(self.pid, 0)  # sends nothing
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # it is somebody else's, but there
+        began = _began(self.pid)
+        if began is None:
+            return None
+        return began == self.began
+
+
+def rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Place of this process among those that a launcher started as one run; 0 is the first, which owns the files.
+
+    Args:
+        environment: Where launchers tell it.
+    """
+    places = (environment.get(name, "") for name in _RANKS)
+    return max((int(place) for place in places if place.isdigit()), default=0)
+
+
+def launch(environment: Mapping[str, str] = os.environ) -> str:
+    """What the processes of one run have in common, as far as their launcher tells; empty if it does not.
+
+    Args:
+        environment: Where launchers tell it.
+    """
+    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
+    return "/".join(environment[name] for name in names if environment.get(name))
+
+
+def _machine() -> str:
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink(_PROC / 'self/ns/pid')}"
+    except OSError:
+        return platform.node()
+
+
+def _began(pid: int) -> str | None:
+    """When a process began; empty if it is gone, None if the system does not tell."""
+    if not (_PROC / "self/stat").exists():
+        return _began_by_ps(pid)
+    try:
+        # The name of the program, in brackets, may hold anything.
+        after_name = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return "" if after_name[0] in _GONE else after_name[19]
+
+
+def _began_by_ps(pid: int) -> str | None:
+    command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
+    except OSError:
+        return None
+    state, _, began = done.stdout.strip().partition(" ")
+    return "" if not state or state[0] in _GONE else began.strip()
