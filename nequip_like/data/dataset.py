@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.frame_keys import frame_key
+from nequip_like.data.given import Source
 from nequip_like.data.missing import fill_missing_labels, has_label
 from nequip_like.data.neighbors import add_neighbors
-from nequip_like.data.readers import Index, Source, read
+from nequip_like.data.readers import Index, read
 from nequip_like.data.species import atom_types, checked_species, type_table
 from nequip_like.data.units import Units
 from nequip_like.errors import DataError
@@ -114,16 +115,16 @@ def load_dataset(
     index: Index = ":",
     name: str | None = None,
 ) -> GraphDataset:
-    """Read files into a data set for a given model.
+    """Read files or structures into a data set for a given model.
 
     Args:
-        path: File, glob pattern, or several of these.
+        path: File, glob pattern, or several of these; ``Atoms`` or graphs, one or many.
         type_names: The model's type names.
         cutoff: The model's cutoff radius, Angstrom.
         key_mapping: ``{name in the file: label}``.
         units: ``{"energy": ..., "length": ...}``.
-        index: Which frames of each file, as ASE writes it.
-        name: Name of the data set; the stem of its first file by default.
+        index: Which frames of each file, or of the structures, as ASE writes it.
+        name: Name of the data set; by default the stem of its first file, or ``structures``.
 
     Raises:
         ConfigError: As :func:`nequip_like.data.readers.read`.
@@ -135,7 +136,7 @@ def load_dataset(
         cutoff,
         type_names,
         origins=reading.origins,
-        name=name or Path(reading.files[0]).stem,
+        name=name or (Path(reading.files[0]).stem if reading.files else "structures"),
         units=reading.units,
         notes=reading.notes,
     )

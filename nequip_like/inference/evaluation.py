@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nequip_like.data import fields
-from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.fields import Graph
+from nequip_like.data.given import Source
 from nequip_like.data.graph import split
 from nequip_like.errors import DataError, ModelError
-from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
+from nequip_like.inference.loading import load_any
+from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
 from nequip_like.model.potential import Potential
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.presets import METRICS, metric_entries
@@ -82,10 +85,13 @@ def compared_labels(dataset: GraphDataset, predicted: Container[str]) -> tuple[s
 
 
 def evaluate(
-    potential: Potential,
-    dataset: GraphDataset,
+    potential: Potential | str | Path,
+    dataset: GraphDataset | Source,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str | torch.device = "cpu",
+    *,
+    key_mapping: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Compare a potential with the labels of a data set.
 
@@ -93,17 +99,26 @@ def evaluate(
     frames, so they do not depend on the batch size.
 
     Args:
-        potential: The potential.
-        dataset: The data set, made for the potential's species and cutoff.
+        potential: The potential, or a model file, a checkpoint or a run folder.
+        dataset: A data set made for the potential's species and cutoff, or what one can be made of: files, ``Atoms`` or
+            graphs, one or many.
         batch_size: Structures at a time.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
+        key_mapping: ``{name in the file: label}``, where names are not the usual ones; for files and ``Atoms``.
+        units: ``{"energy": ..., "length": ...}`` of files and ``Atoms``; eV and Angstrom by default.
 
     Raises:
+        ModelFileError: If the model cannot be read.
         ModelError: If the data set was made for other species or a smaller cutoff, or if a prediction is not finite.
-        DataError: If no frame has a label that the potential predicts.
-        ConfigError: If there is no such device.
+        DataError: If no frame has a label that the potential predicts, or the data cannot be read.
+        ConfigError: If there is no such device, unit or label.
     """
-    _check_fits(potential, dataset)
+    if not isinstance(potential, Potential):
+        potential = load_any(potential)[0]
+    if isinstance(dataset, GraphDataset):
+        check_fits(potential, dataset)
+    else:
+        dataset = load_dataset(dataset, potential.type_names, potential.cutoff, key_mapping, units)
     predictor = Predictor(potential, device, batch_size)
     labels = compared_labels(dataset, potential.predicted_fields)
     if not labels:
@@ -128,15 +143,6 @@ def evaluate(
     if fields.FORCES in labels:
         metrics |= _type_values(by_type, dataset.type_names)
     return Evaluation(dataset, predictions, metrics, _worst(dataset, predictions, labels))
-
-
-def _check_fits(potential: Potential, dataset: GraphDataset) -> None:
-    if dataset.type_names != potential.type_names or dataset.cutoff < potential.cutoff:
-        raise ModelError(
-            f"data set '{dataset.name}' was made for the species {', '.join(dataset.type_names)} and a cutoff of "
-            f"{dataset.cutoff} Angstrom, but the model has {', '.join(potential.type_names)} and {potential.cutoff}",
-            "make it with the model's: load_dataset(path, potential.type_names, potential.cutoff)",
-        )
 
 
 def _check_finite(prediction: Graph, dataset: GraphDataset, index: int) -> None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from nequip_like.data.dataset import GraphDataset, load_dataset
+from nequip_like.data.given import Source
 from nequip_like.data.inspection import inspect
 from nequip_like.data.sources import FileSource, held_out_sources
 from nequip_like.errors import ConfigError
@@ -27,13 +28,13 @@ METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.extxyz"
 PARITY_FILE = "parity.png"
 
-Data = str | Path | Sequence[str | Path] | Mapping[str, Any]
+Data = Source | Mapping[str, Any]
 
 
 def test_model(
     model: str | Path | Potential,
     data: Data,
-    output: str | Path,
+    output: str | Path | None = None,
     *,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str | torch.device = "cpu",
@@ -46,8 +47,10 @@ def test_model(
     Args:
         model: A model file, a checkpoint, a run folder, or a potential.
         data: Files, or ``{name: file}``. Each is a data set; without names they are called as their files. Instead of a
-            file a mapping may stand, as in a config's ``data.test``: ``{file: ..., index: ..., units: ...}``.
-        output: Folder for the files; made if it is not there. Files of an earlier test in it are replaced.
+            file a mapping may stand, as in a config's ``data.test``: ``{file: ..., index: ..., units: ...}``, and
+            instead of a file name ``Atoms`` or graphs, one or many: one data set, called ``test`` without a name.
+        output: Folder for the files; made if it is not there. Files of an earlier test in it are replaced. None writes
+            no files.
         batch_size: Structures at a time; metrics do not depend on it.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         key_mapping: ``{name in the file: label}``, where names are not the usual ones.
@@ -97,7 +100,7 @@ test_model.__test__ = False  # type: ignore[attr-defined]
 def report_test_sets(
     potential: Potential,
     datasets: Mapping[str, GraphDataset],
-    output: str | Path,
+    output: str | Path | None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     console: Console | None = None,
     device: str | torch.device | None = None,
@@ -107,7 +110,7 @@ def report_test_sets(
     Args:
         potential: The potential.
         datasets: ``{name: data set}``.
-        output: Folder for the files; made if it is not there.
+        output: Folder for the files; made if it is not there. None writes no files.
         batch_size: Structures at a time.
         console: Where to print; the terminal by default.
         device: Where to compute; where the potential is by default.
@@ -122,11 +125,16 @@ def report_test_sets(
         ConfigError: If there is no such device.
     """
     console = console or Console()
-    output = Path(output)
     if device is None:
         device = next(potential.parameters()).device
     evaluations = {name: evaluate(potential, dataset, batch_size, device) for name, dataset in datasets.items()}
     print_evaluations(evaluations, console)
+    if output is not None:
+        _write_files(evaluations, Path(output), console)
+    return evaluations
+
+
+def _write_files(evaluations: Mapping[str, Evaluation], output: Path, console: Console) -> None:
     write_metrics(evaluations, output / METRICS_FILE)
     write_predictions(evaluations, output / PREDICTIONS_FILE)
     plot_parity(evaluations, output / PARITY_FILE)
@@ -136,7 +144,6 @@ def report_test_sets(
         highlight=False,
         soft_wrap=True,
     )
-    return evaluations
 
 
 def _sources(
