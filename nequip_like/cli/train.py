@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,7 +161,6 @@ def _draw_schedule(composed: DictConfig, image: Path) -> None:
     """Draw learning rate and loss weights over the run, and say what was drawn."""
     from nequip_like.workflow.schedule_preview import draw_schedule
 
-    _quiet_lightning()
     preview = draw_schedule(_own_form(_without_hydra(composed), False), image)
     print("\n".join([f"{image}: {preview.describe()[0]}", *preview.describe()[1:]]))
 
@@ -200,7 +197,6 @@ def _run(job: _Job | None, debug: bool) -> None:
             with quick_start():
                 from nequip_like.workflow.train import train
 
-            _quiet_lightning()
             checked = None if job is None else job.checked
             result = train(_own_form(config, True), list(HydraConfig.get().overrides.task), checked=checked)
             if result.stopped_by is not None:
@@ -230,15 +226,6 @@ def _own_form(config: DictConfig, show: bool) -> DictConfig:
         for note in translation.notes:
             print(f"note: {note}")
     return translation.config
-
-
-def _quiet_lightning() -> None:
-    """Leave out what Lightning says of itself; what a run does is told by our own tables and lines."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Hydra made the folder a moment ago, so it is never empty.
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-    # Between Lightning 2.6.6 and torch 2.13; nothing a user could do about it.
-    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
 
 
 def _by_path(arguments: list[str]) -> list[str]:

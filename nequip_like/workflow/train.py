@@ -26,6 +26,7 @@ from nequip_like.whole_files import put_aside, written_whole
 from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
 from nequip_like.workflow.config_check import CheckedConfig, check_config
 from nequip_like.workflow.finetune_report import print_start
+from nequip_like.workflow.quiet import quiet_lightning
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -59,6 +60,8 @@ def train(config: DictConfig, overrides: Sequence[str] = (), *, checked: Checked
     ``resume``), training goes on from there, and tasks before it are done already; without ``train``, the tasks use the
     checkpoint's weights.
 
+    What Lightning says of itself is left out (:func:`~nequip_like.workflow.quiet.quiet_lightning`).
+
     Args:
         config: The composed config, with the sections run, data, training_module, trainer.
         overrides: What was changed on the command line; kept with the results.
@@ -71,7 +74,8 @@ def train(config: DictConfig, overrides: Sequence[str] = (), *, checked: Checked
         NequipLikeError: If the config or the data cannot be used.
     """
     try:
-        return _train(config, overrides, checked)
+        with quiet_lightning():
+            return _train(config, overrides, checked)
     finally:
         register_resolvers()  # forgets the statistics of this run
 

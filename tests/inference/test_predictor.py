@@ -75,7 +75,9 @@ def test_atoms_one_and_many(images, make_potential, tmp_path):
     for other in (tmp_path / "many.xyz", str(tmp_path / "m*.xyz"), graphs, iter(images)):
         for prediction, again in zip(many, predictor.predict(other), strict=True):
             torch.testing.assert_close(prediction, again, rtol=1e-12, atol=1e-12, equal_nan=True)
-    assert predictor.predict(graphs[0])["total_energy"].item() == pytest.approx(many[0]["total_energy"].item(), rel=1e-12)
+    assert predictor.predict(graphs[0])["total_energy"].item() == pytest.approx(
+        many[0]["total_energy"].item(), rel=1e-12
+    )
 
 
 def test_labels_do_not_matter(images, make_potential):
