@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from nequip_like.data import fields
+from nequip_like.data.annotations import Annotations
 from nequip_like.data.fields import Graph
 from nequip_like.data.frame_keys import frame_key
 from nequip_like.data.given import Source
@@ -36,6 +37,7 @@ class GraphDataset(Dataset[Graph]):
         units: Units that the labels were read in, for tables.
         notes: Remarks of the reader, for tables.
         keys: Hash of each structure, where they are known already.
+        annotations: What each frame holds beside its structure and labels; nothing by default.
 
     Attributes:
         labels: ``{label: number of frames that have it}``, only labels that some frame has.
@@ -56,6 +58,7 @@ class GraphDataset(Dataset[Graph]):
         units: Units | None = None,
         notes: Sequence[str] = (),
         keys: Sequence[str] | None = None,
+        annotations: Sequence[Annotations] | None = None,
     ) -> None:
         if not frames:
             raise DataError(f"the data set '{name}' has no frames", "give a file with structures")
@@ -68,6 +71,7 @@ class GraphDataset(Dataset[Graph]):
         self._origins = list(origins) if origins is not None else [f"{name} frame {i}" for i in range(len(frames))]
         if len(self._origins) != len(frames):
             raise DataError(f"{len(frames)} frames but {len(self._origins)} origins", "give one origin per frame")
+        self.annotations = [Annotations() for _ in frames] if annotations is None else list(annotations)
         table = type_table(self.type_names)
         self.frames: list[Graph] = []
         for i, frame in enumerate(fill_missing_labels(frames)):
@@ -139,4 +143,5 @@ def load_dataset(
         name=name or (Path(reading.files[0]).stem if reading.files else "structures"),
         units=reading.units,
         notes=reading.notes,
+        annotations=reading.annotations,
     )

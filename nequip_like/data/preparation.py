@@ -96,7 +96,7 @@ def prepare(request: Request) -> Prepared:
             title = kind if name == kind else f"{kind} {name}"
             part = parts.get(f"{kind}/{name}")
             taken = reading if part is not None else source.read() if isinstance(source, FileSource) else reading
-            held_out[kind][name] = _dataset(request, taken, part, type_names, title)
+            held_out[kind][name] = _dataset(request, taken, part, type_names, title, annotated=kind == "test")
     train = _dataset(request, reading, parts["train"], type_names, "train")
     train.notes.extend(_notes(reference, train, request.known_species))
     replay = None
@@ -156,8 +156,14 @@ def _split(
 
 
 def _dataset(
-    request: Request, reading: Reading, chosen: Sequence[int] | None, type_names: list[str], name: str
+    request: Request,
+    reading: Reading,
+    chosen: Sequence[int] | None,
+    type_names: list[str],
+    name: str,
+    annotated: bool = False,
 ) -> GraphDataset:
+    """A part of a reading; only what is tested hands on its annotations."""
     indices = range(len(reading.frames)) if chosen is None else chosen
     return GraphDataset(
         [reading.frames[i] for i in indices],
@@ -168,6 +174,7 @@ def _dataset(
         units=reading.units,
         notes=reading.notes,
         keys=[reading.keys[i] for i in indices],
+        annotations=[reading.annotations[i] for i in indices] if annotated else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from nequip_like.data.annotations import Annotations
 from nequip_like.data.fields import Graph
 from nequip_like.data.formats import read_atoms
 from nequip_like.data.frame_keys import frame_key
@@ -40,6 +41,7 @@ class Reading:
         label_names: ``{label: names in the files}``.
         units: Units that the labels were declared in.
         notes: What a user should know about the reading, such as labels that were left out.
+        annotations: What each frame holds beside its structure and labels.
     """
 
     frames: list[Graph] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Reading:
     label_names: dict[str, list[str]] = field(default_factory=dict)
     units: Units = field(default_factory=Units)
     notes: list[str] = field(default_factory=list)
+    annotations: list[Annotations] = field(default_factory=list)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -127,6 +130,8 @@ def read(
             without_volume += dropped
             reading.frames.append(graph | labels)
             reading.origins.append(where)
+            beside = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
+            reading.annotations.append(Annotations.beside(chosen.values(), *beside, atoms))
         if without_volume:
             reading.notes.append(f"{path}: stress of {without_volume} frames left out, they are not periodic")
     source_name = ", ".join(map(str, given)) if reading.files else path

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nequip_like.data import fields
+from nequip_like.data.annotations import group_key, group_names
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.given import Source
 from nequip_like.data.graph import split
 from nequip_like.errors import DataError, ModelError
+from nequip_like.inference.error_metrics import ErrorMetrics, errors_of
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
 from nequip_like.model.potential import Potential
-from nequip_like.train.metrics_manager import MetricsManager
-from nequip_like.train.presets import METRICS, metric_entries
 
 COMPARED = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
 WORST_FRAMES = 10
@@ -45,6 +44,21 @@ class WorstFrame:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Errors by what frames have in common.
+
+    Attributes:
+        key: The key of ``atoms.info`` whose values are the groups.
+        frames: ``{group: number of frames}``, sorted by name.
+        metrics: ``{group: {name: value}}``, as :attr:`Evaluation.metrics`.
+    """
+
+    key: str
+    frames: dict[str, int]
+    metrics: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a potential does on a data set.
 
@@ -54,12 +68,14 @@ class Evaluation:
         metrics: ``{name: value}`` in eV and Angstrom: ``{total_energy, per_atom_energy, forces, stress}_{mae, rmse,
             maxabserr}``, and ``forces_mae_H`` and so on for each species. What no frame has a label for is left out.
         worst: The frames with the largest errors, worst first.
+        groups: Errors by group, where the frames carry several.
     """
 
     dataset: GraphDataset
     predictions: list[Graph]
     metrics: dict[str, float]
     worst: list[WorstFrame]
+    groups: Groups | None = None
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -92,6 +108,7 @@ def evaluate(
     *,
     key_mapping: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
+    group_by: str | None = None,
 ) -> Evaluation:
     """Compare a potential with the labels of a data set.
 
@@ -106,12 +123,14 @@ def evaluate(
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         key_mapping: ``{name in the file: label}``, where names are not the usual ones; for files and ``Atoms``.
         units: ``{"energy": ..., "length": ...}`` of files and ``Atoms``; eV and Angstrom by default.
+        group_by: Key of ``atoms.info`` by whose values errors are told apart; by default ``config_type`` or ``group``,
+            where these have 2 to 20 values.
 
     Raises:
         ModelFileError: If the model cannot be read.
         ModelError: If the data set was made for other species or a smaller cutoff, or if a prediction is not finite.
         DataError: If no frame has a label that the potential predicts, or the data cannot be read.
-        ConfigError: If there is no such device, unit or label.
+        ConfigError: If there is no such device, unit or label, or ``group_by`` is no word or number.
     """
     if not isinstance(potential, Potential):
         potential = load_any(potential)[0]
@@ -126,23 +145,31 @@ def evaluate(
             f"data set '{dataset.name}': no frame has an energy, forces or stress that the model predicts",
             "declare the names of the labels in the file, for example key_mapping: {my_energy: total_energy}",
         )
-    overall = MetricsManager(metric_entries(labels), sync=False)
-    by_type = MetricsManager(_entries_by_type(), type_names=dataset.type_names, sync=False)
+    metrics = ErrorMetrics(labels, dataset.type_names)
     predictions: list[Graph] = []
     for batch, prediction in predictor.batches(dataset):  # type: ignore[arg-type] # a Dataset has len and []
         parts = split(prediction)
         for part in parts:
             _check_finite(part, dataset, len(predictions))
             predictions.append(part)
-        overall.update(prediction, batch)
-        if fields.FORCES in labels:
-            by_type.update(prediction, batch)
-    metrics = {name: float(value) for name, value in overall.compute().items()}
-    for name in overall.missing_terms():
-        del metrics[name]
-    if fields.FORCES in labels:
-        metrics |= _type_values(by_type, dataset.type_names)
-    return Evaluation(dataset, predictions, metrics, _worst(dataset, predictions, labels))
+        metrics.update(prediction, batch)
+    groups = _groups(dataset, predictions, labels, group_by, batch_size)
+    return Evaluation(dataset, predictions, metrics.values(), _worst(dataset, predictions, labels), groups)
+
+
+def _groups(
+    dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...], key: str | None, batch_size: int
+) -> Groups | None:
+    key = group_key(dataset.annotations) if key is None else key
+    if key is None or not any(key in frame.info for frame in dataset.annotations):
+        return None
+    members: dict[str, list[tuple[Graph, Graph]]] = {}
+    for name, pair in zip(
+        group_names(dataset.annotations, key), zip(dataset.frames, predictions, strict=True), strict=True
+    ):
+        members.setdefault(name, []).append(pair)
+    metrics = {name: errors_of(members[name], labels, dataset.type_names, batch_size) for name in sorted(members)}
+    return Groups(key, {name: len(members[name]) for name in metrics}, metrics)
 
 
 def _check_finite(prediction: Graph, dataset: GraphDataset, index: int) -> None:
@@ -152,20 +179,6 @@ def _check_finite(prediction: Graph, dataset: GraphDataset, index: int) -> None:
                 f"the model predicts '{name}' of {dataset.origin(index)} as a number that is not finite",
                 "the training diverged, or the frame has atoms much closer than any in the training data",
             )
-
-
-def _entries_by_type() -> list[dict[str, Any]]:
-    return [
-        {"name": f"{fields.FORCES}_{short}", "field": fields.FORCES, "metric": metric, "per_type": True}
-        for short, metric in METRICS.items()
-    ]
-
-
-def _type_values(manager: MetricsManager, type_names: list[str]) -> dict[str, float]:
-    """Values by species. Predictions are finite, so a value that is NaN means a species without a label."""
-    values = {name: float(value) for name, value in manager.compute().items()}
-    names = [f"{fields.FORCES}_{short}_{name}" for name in type_names for short in METRICS]
-    return {name: values[name] for name in names if values[name] == values[name]}
 
 
 def _worst(dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...]) -> list[WorstFrame]:

@@ -15,6 +15,7 @@ from nequip_like.inference.evaluation import Evaluation
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, SHOWN, STRESS, Shown
 
 _COLUMNS = (("MAE", "mae"), ("RMSE", "rmse"), ("max", "maxabserr"))
+_BY_GROUP = (PER_ATOM_ENERGY, FORCES, STRESS)
 
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
@@ -34,6 +35,25 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     return table
 
 
+def group_table(name: str, evaluation: Evaluation) -> Table | None:
+    """Errors of each group of frames, if there are groups: MAE and RMSE of what is compared, energies per atom."""
+    groups = evaluation.groups
+    if groups is None:
+        return None
+    shown = [each for each in _BY_GROUP if any(f"{each.metric}_rmse" in values for values in groups.metrics.values())]
+    columns = [(each, heading, short) for each in shown for heading, short in _COLUMNS[:2]]
+    table = Table(title=Text(f"{name} by {groups.key}"), title_justify="left")
+    table.add_column(Text(groups.key))
+    table.add_column("frames", justify="right")
+    for each, heading, _ in columns:
+        table.add_column(f"{each.label}\n{heading}, {each.unit}", justify="right")
+    for group, frames in groups.frames.items():
+        values = [(groups.metrics[group].get(f"{each.metric}_{short}"), each.factor) for each, _, short in columns]
+        cells = ["" if value is None else number(value * factor) for value, factor in values]
+        table.add_row(Text(group), str(frames), *cells)
+    return table
+
+
 def worst_lines(name: str, evaluation: Evaluation) -> list[str]:
     """The frames with the largest errors, worst first, under a heading. Lines, because paths are long."""
     if not evaluation.worst:
@@ -50,6 +70,8 @@ def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | 
     console = console or Console()
     for name, evaluation in evaluations.items():
         console.print(evaluation_table(name, evaluation))
+        if (groups := group_table(name, evaluation)) is not None:
+            console.print(groups)
         for line in (*remarks(evaluation), *worst_lines(name, evaluation), ""):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from nequip_like.data.annotations import check_group_key
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.given import Source
 from nequip_like.data.inspection import inspect
@@ -40,6 +41,7 @@ def test_model(
     device: str | torch.device = "cpu",
     key_mapping: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
+    group_by: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Evaluation]:
     """Test a model on data sets: prints tables, writes ``metrics.json``, ``predictions.extxyz`` and ``parity.png``.
@@ -55,6 +57,8 @@ def test_model(
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         key_mapping: ``{name in the file: label}``, where names are not the usual ones.
         units: ``{"energy": ..., "length": ...}`` of the files; eV and Angstrom by default.
+        group_by: Key of ``atoms.info`` by whose values a table tells errors apart; by default ``config_type`` or
+            ``group``, where these have 2 to 20 values in a data set.
         console: Where to print; the terminal by default.
 
     Returns:
@@ -64,7 +68,7 @@ def test_model(
         ModelFileError: If the model cannot be read.
         DataError: If the data cannot be read, lacks all labels, or has a species that the model does not know.
         ModelError: If a prediction is not finite.
-        ConfigError: If there is no such device, unit or label.
+        ConfigError: If there is no such device, unit or label, or no frame has what is to be grouped by.
     """
     console = console or Console()
     if isinstance(model, Potential):
@@ -90,7 +94,7 @@ def test_model(
     for dataset in datasets.values():
         for warning in inspect(dataset).warnings:
             console.print(f"warning: {dataset.name}: {warning}", markup=False, highlight=False, soft_wrap=True)
-    return report_test_sets(potential, datasets, output, batch_size, console, device)
+    return report_test_sets(potential, datasets, output, batch_size, console, device, group_by)
 
 
 # Not a test of ours, whatever its name says to pytest.
@@ -104,6 +108,7 @@ def report_test_sets(
     batch_size: int = DEFAULT_BATCH_SIZE,
     console: Console | None = None,
     device: str | torch.device | None = None,
+    group_by: str | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate a potential on data sets that are read already; prints and writes what :func:`test_model` does.
 
@@ -114,6 +119,7 @@ def report_test_sets(
         batch_size: Structures at a time.
         console: Where to print; the terminal by default.
         device: Where to compute; where the potential is by default.
+        group_by: As for :func:`test_model`.
 
     Returns:
         The evaluation of each data set, by name.
@@ -127,7 +133,11 @@ def report_test_sets(
     console = console or Console()
     if device is None:
         device = next(potential.parameters()).device
-    evaluations = {name: evaluate(potential, dataset, batch_size, device) for name, dataset in datasets.items()}
+    if group_by is not None:
+        check_group_key([frame for dataset in datasets.values() for frame in dataset.annotations], group_by)
+    evaluations = {
+        name: evaluate(potential, dataset, batch_size, device, group_by=group_by) for name, dataset in datasets.items()
+    }
     print_evaluations(evaluations, console)
     if output is not None:
         _write_files(evaluations, Path(output), console)
@@ -136,7 +146,7 @@ def report_test_sets(
 
 def _write_files(evaluations: Mapping[str, Evaluation], output: Path, console: Console) -> None:
     write_metrics(evaluations, output / METRICS_FILE)
-    write_predictions(evaluations, output / PREDICTIONS_FILE)
+    left_out = write_predictions(evaluations, output / PREDICTIONS_FILE)
     plot_parity(evaluations, output / PARITY_FILE)
     console.print(
         f"written to {output}: {METRICS_FILE}, {PREDICTIONS_FILE}, {PARITY_FILE}",
@@ -144,6 +154,9 @@ def _write_files(evaluations: Mapping[str, Evaluation], output: Path, console: C
         highlight=False,
         soft_wrap=True,
     )
+    if left_out:
+        told = f"not in {PREDICTIONS_FILE}, for it cannot hold them: {', '.join(left_out)}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _sources(
