@@ -22,9 +22,10 @@ from nequip_like.data.reference_energies import ReferenceEnergies
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.data.sources import below
+from nequip_like.summaries import Summarized
 
 
-class DataModule(lightning.LightningDataModule):
+class DataModule(Summarized, lightning.LightningDataModule):
     """Training, validation and test data.
 
     Each of ``train``, ``val`` and ``test`` is a path (a glob pattern, a list of paths), or a mapping
@@ -110,6 +111,17 @@ class DataModule(lightning.LightningDataModule):
         self.drop_last = drop_last
         # A small test set may leave a process without frames; its sums are then zero, not wrong.
         self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    def summary(self) -> dict[str, Any]:
+        """What was asked for, and once it is read what there is."""
+        if "data" in self.__dict__:
+            return self.data.summary() | {"cutoff_radius": self.cutoff_radius}
+        asked = {kind: getattr(self.request, kind) for kind in ("train", "val", "test")}
+        return {**asked, "cutoff_radius": self.cutoff_radius, "read": "not yet"}
+
+    def __str__(self) -> str:
+        """As ``repr``; Lightning's own would ask for the loaders."""
+        return repr(self)
 
     @cached_property
     def data(self) -> Prepared:

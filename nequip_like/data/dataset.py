@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -19,13 +20,14 @@ from nequip_like.data.readers import Index, read
 from nequip_like.data.species import atom_types, checked_species, type_table
 from nequip_like.data.units import Units
 from nequip_like.errors import DataError
+from nequip_like.summaries import Summarized
 
 __all__ = ["GraphDataset", "fill_missing_labels", "load_dataset"]
 
 _COLLISION = 0.1  # Angstrom; even two protons repel each other with 144 eV there
 
 
-class GraphDataset(Dataset[Graph]):
+class GraphDataset(Summarized, Dataset[Graph]):
     """Frames ready to be batched: with atom types, neighbour lists, and the same labels in each.
 
     Args:
@@ -104,9 +106,16 @@ class GraphDataset(Dataset[Graph]):
         """
         return self._origins[index]
 
-    def __repr__(self) -> str:
-        """Name, size and labels."""
-        return f"GraphDataset({self.name}: {len(self)} frames, labels {', '.join(self.labels) or 'none'})"
+    def summary(self) -> dict[str, Any]:
+        """Name, size, labels, and what model it was made for."""
+        return {
+            "name": self.name,
+            "frames": len(self),
+            "atoms": sum(len(frame[fields.POSITIONS]) for frame in self.frames),
+            "labels": self.labels,
+            "species": " ".join(self.type_names),
+            "cutoff": f"{self.cutoff:g} Å",
+        }
 
 
 def load_dataset(

@@ -16,12 +16,13 @@ from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_
 from nequip_like.data.species import checked_species, species_of
 from nequip_like.data.splits import check_disjoint, duplicates, split
 from nequip_like.data.statistics import training_statistics
+from nequip_like.summaries import Summarized
 
 _LARGEST_BINDING = 15.0  # eV/atom; the strongest solids and molecules are bound by less than 10
 
 
-@dataclass(frozen=True)
-class Request:
+@dataclass(frozen=True, repr=False)
+class Request(Summarized):
     """What a configuration asks for; see :class:`nequip_like.data.datamodule.DataModule` for each entry."""
 
     train: Any
@@ -40,8 +41,8 @@ class Request:
     known_species: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Prepared:
+@dataclass(frozen=True, repr=False)
+class Prepared(Summarized):
     """Data sets of a run, and what was found in them."""
 
     train: GraphDataset
@@ -51,6 +52,16 @@ class Prepared:
     reference: ReferenceEnergies | None
     statistics: dict[str, Any]
     replay: GraphDataset | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Number of frames of each set, species, and the rule of the reference energies."""
+        sets = {"val": self.val, "test": self.test}
+        return {
+            "train": f"{len(self.train)} frames",
+            **{kind: {name: f"{len(part)} frames" for name, part in parts.items()} for kind, parts in sets.items()},
+            "species": " ".join(self.type_names),
+            "reference": "none" if self.reference is None else self.reference.rule,
+        } | ({} if self.replay is None else {"replay": f"{len(self.replay)} frames"})
 
 
 def prepare(request: Request) -> Prepared:

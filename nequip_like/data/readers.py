@@ -17,12 +17,14 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.formats import read_atoms
 from nequip_like.data.frame_keys import frame_key
 from nequip_like.data.given import Source, atoms_of, check_results, entries
+from nequip_like.data.graph import Graphs
 from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, resolve, unread_names
 from nequip_like.data.labels import read_labels
 from nequip_like.data.missing import fill_missing_labels
 from nequip_like.data.structures import check_extent, graph_from_atoms
 from nequip_like.data.units import Units
 from nequip_like.errors import ConfigError, DataError
+from nequip_like.summaries import Summarized
 
 Index = str | int | slice
 
@@ -30,8 +32,8 @@ _STRUCTURE_ARRAYS = {"numbers", "positions"}
 _GRAPH = "graph"
 
 
-@dataclass
-class Reading:
+@dataclass(repr=False)
+class Reading(Summarized):
     """What was read from one source.
 
     Attributes:
@@ -52,6 +54,11 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     annotations: list[Annotations] = field(default_factory=list)
 
+    def summary(self) -> dict[str, Any]:
+        """Size, files, labels and units."""
+        labels = {label: "/".join(names) for label, names in self.label_names.items()}
+        return {"frames": len(self.frames), "files": self.files, "labels": labels, "units": str(self.units)}
+
     @cached_property
     def keys(self) -> list[str]:
         """Hash of each structure, made when first asked for."""
@@ -69,7 +76,7 @@ def read_frames(
 
     See :func:`read`, which tells more about what was read.
     """
-    return read(source, index=index, key_mapping=key_mapping, units=units).frames
+    return Graphs(read(source, index=index, key_mapping=key_mapping, units=units).frames)
 
 
 def read(

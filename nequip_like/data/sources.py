@@ -11,12 +11,13 @@ from nequip_like.arguments import check_key
 from nequip_like.data.given import entries, is_graph, is_structure
 from nequip_like.data.readers import Index, Reading, read
 from nequip_like.errors import ConfigError
+from nequip_like.summaries import Summarized
 
 _KEYS = ("file", "path", "index", "key_mapping", "units")
 
 
-@dataclass(frozen=True)
-class FileSource:
+@dataclass(frozen=True, repr=False)
+class FileSource(Summarized):
     """Files of one data set, or its structures in memory, and how to read them."""
 
     files: list[Any]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +22,19 @@ from nequip_like.inference.error_metrics import ErrorMetrics, errors_of
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
 from nequip_like.model.potential import Potential
+from nequip_like.summaries import Summarized, html_table
 
 COMPARED = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
 WORST_FRAMES = 10
+COLUMNS = (("MAE", "mae"), ("RMSE", "rmse"), ("max", "maxabserr"))  # of tables of errors
+_UNITS = {
+    fields.TOTAL_ENERGY: "eV",
+    "per_atom_energy": "eV/atom",
+    fields.FORCES: "eV/Å",
+    fields.STRESS: "eV/Å³",
+}
+_FIRST = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse")
+_METRIC = re.compile(rf"({'|'.join(_UNITS)})_({'|'.join(name for _, name in COLUMNS)})(?:_(\w+))?")
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,8 @@ class WorstFrame:
     error: float
 
 
-@dataclass(frozen=True)
-class Groups:
+@dataclass(frozen=True, repr=False)
+class Groups(Summarized):
     """Errors by what frames have in common.
 
     Attributes:
@@ -57,9 +69,13 @@ class Groups:
     frames: dict[str, int]
     metrics: dict[str, dict[str, float]]
 
+    def summary(self) -> dict[str, Any]:
+        """The key, and the size of each group."""
+        return {"key": self.key, "frames": self.frames}
 
-@dataclass(frozen=True)
-class Evaluation:
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Summarized):
     """What a potential does on a data set.
 
     Attributes:
@@ -77,6 +93,15 @@ class Evaluation:
     worst: list[WorstFrame]
     groups: Groups | None = None
 
+    def summary(self) -> dict[str, Any]:
+        """Name, size and the errors that are looked at first, in eV and Angstrom."""
+        errors = {name: value for name, value in self.metrics.items() if name in _FIRST}
+        return {"name": self.dataset.name, "frames": len(self.dataset), **errors}
+
+    def _repr_html_(self) -> str:
+        """All errors as a table, in eV and Angstrom."""
+        return _error_table(f"{self.dataset.name}: {len(self.dataset)} frames", self.metrics)
+
     @property
     def compared(self) -> tuple[str, ...]:
         """Labels that both the data has and the potential predicts."""
@@ -93,6 +118,31 @@ class Evaluation:
         """
         labels = torch.cat([frame[label] for frame in self.dataset.frames])
         return labels, torch.cat([prediction[label] for prediction in self.predictions])
+
+
+class Evaluations(Summarized, dict[str, Evaluation]):
+    """The evaluation of each data set, by name."""
+
+    def summary(self) -> dict[str, Any]:
+        """The data sets."""
+        return {name: repr(evaluation) for name, evaluation in self.items()}
+
+    def _repr_html_(self) -> str:
+        """The tables of all data sets, one below the other."""
+        return "".join(evaluation._repr_html_() for evaluation in self.values())
+
+
+def _error_table(title: str, metrics: Mapping[str, float]) -> str:
+    """Errors: a row for each quantity, and for the forces on each species."""
+    split_names = [_METRIC.fullmatch(name) for name in metrics]
+    rows: dict[str, dict[str, str]] = {}
+    for match in split_names:
+        if match is not None:
+            quantity, short_name, species = match.groups()
+            of = f"{quantity} on {species}" if species else quantity
+            rows.setdefault(of, {"unit": _UNITS[quantity]})[short_name] = f"{metrics[match.group()]:.4g}"
+    cells = [[of, row["unit"], *(row.get(name, "") for _, name in COLUMNS)] for of, row in rows.items()]
+    return html_table(title, ("error of", "unit", *(heading for heading, _ in COLUMNS)), cells)
 
 
 def compared_labels(dataset: GraphDataset, predicted: Container[str]) -> tuple[str, ...]:

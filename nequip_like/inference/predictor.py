@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import torch
 from ase import Atoms
@@ -15,20 +15,21 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.given import Source, entries, is_structure
-from nequip_like.data.graph import collate, split, to_device
+from nequip_like.data.graph import Graphs, collate, split, to_device
 from nequip_like.data.readers import read_structures
 from nequip_like.data.structures import ase_results, check_extent, graph_from_atoms
 from nequip_like.errors import ModelError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.loading import load_any
 from nequip_like.model.potential import Potential
+from nequip_like.summaries import Summarized
 
 DEFAULT_BATCH_SIZE = 16
 
 Several = str | Path | Sequence[str | Path] | Sequence[Atoms] | Sequence[Graph] | GraphDataset
 
 
-class Predictor:
+class Predictor(Summarized):
     """Runs a potential on structures, several at a time.
 
     Args:
@@ -60,6 +61,10 @@ class Predictor:
         self.potential = potential.to(self.device)
         self.batch_size = batch_size
 
+    def summary(self) -> dict[str, Any]:
+        """The potential, where it runs and on how many structures at a time."""
+        return {"potential": self.potential, "device": str(self.device), "batch_size": self.batch_size}
+
     @overload
     def predict(self, structures: Atoms | Graph) -> Graph: ...
 
@@ -85,11 +90,11 @@ class Predictor:
         """
         if isinstance(structures, GraphDataset):
             check_fits(self.potential, structures)
-            return list(self._parts(structures))
+            return Graphs(self._parts(structures))
         listed = entries(structures)
         if not listed:
-            return []
-        found = list(self._of_atoms(*read_structures(listed)))
+            return Graphs()
+        found = Graphs(self._of_atoms(*read_structures(listed)))
         return found[0] if is_structure(structures) else found
 
     @overload

@@ -42,6 +42,9 @@ def annotated(
     columns: dict[str, np.ndarray] = {}
     left_out: list[str] = []
     for name, value in annotations.info.items():
+        if name == "virial" and np.shape(value) == (3, 3) and _is_numeric(value):
+            info[name] = value_text(np.asarray(value).T.ravel()) or ""
+            continue
         text = value_text(value) if str(name).isprintable() and str(name).strip() else None
         if text is None:
             left_out.append(str(name))

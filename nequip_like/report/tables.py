@@ -11,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nequip_like.data import fields
-from nequip_like.inference.evaluation import Evaluation
+from nequip_like.inference.evaluation import COLUMNS, Evaluation
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, SHOWN, STRESS, Shown
 
-_COLUMNS = (("MAE", "mae"), ("RMSE", "rmse"), ("max", "maxabserr"))
 _BY_GROUP = (PER_ATOM_ENERGY, FORCES, STRESS)
 
 
@@ -25,7 +24,7 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     table = Table(title=Text(f"{name}: {frames} frames, {atoms} atoms"), title_justify="left")
     table.add_column("error of")
     table.add_column("unit")
-    for heading, _ in _COLUMNS:
+    for heading, _ in COLUMNS:
         table.add_column(heading, justify="right")
     for shown in SHOWN:
         _add_row(table, shown.label, shown, "", evaluation.metrics)
@@ -41,7 +40,7 @@ def group_table(name: str, evaluation: Evaluation) -> Table | None:
     if groups is None:
         return None
     shown = [each for each in _BY_GROUP if any(f"{each.metric}_rmse" in values for values in groups.metrics.values())]
-    columns = [(each, heading, short) for each in shown for heading, short in _COLUMNS[:2]]
+    columns = [(each, heading, short) for each in shown for heading, short in COLUMNS[:2]]
     table = Table(title=Text(f"{name} by {groups.key}"), title_justify="left")
     table.add_column(Text(groups.key))
     table.add_column("frames", justify="right")
@@ -85,7 +84,7 @@ def number(value: float) -> str:
 
 
 def _add_row(table: Table, label: str, shown: Shown, suffix: str, metrics: Mapping[str, float]) -> None:
-    values = [metrics.get(f"{shown.metric}_{short}{suffix}") for _, short in _COLUMNS]
+    values = [metrics.get(f"{shown.metric}_{short}{suffix}") for _, short in COLUMNS]
     if any(value is not None for value in values):
         cells = ["" if value is None else number(value * shown.factor) for value in values]
         table.add_row(label, shown.unit, *cells)

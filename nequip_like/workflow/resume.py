@@ -17,6 +17,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.replay import ReplayedDataset
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
+from nequip_like.summaries import Summarized
 from nequip_like.train.checkpoints import EXCEPTION
 
 CHECKPOINT_FOLDER = "checkpoints"  # in the output folder, see conf/callbacks/default.yaml
@@ -49,8 +50,8 @@ _LATER = {
 _SAME = 1e-9  # relative; statistics of the same data differ that much between machines
 
 
-@dataclass(frozen=True)
-class Resumption:
+@dataclass(frozen=True, repr=False)
+class Resumption(Summarized):
     """A checkpoint that a run goes on from.
 
     Attributes:

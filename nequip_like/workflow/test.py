@@ -17,7 +17,7 @@ from nequip_like.data.given import Source
 from nequip_like.data.inspection import inspect
 from nequip_like.data.sources import FileSource, held_out_sources
 from nequip_like.errors import ConfigError
-from nequip_like.inference.evaluation import Evaluation, evaluate
+from nequip_like.inference.evaluation import Evaluation, Evaluations, evaluate
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
 from nequip_like.model.potential import Potential
@@ -43,7 +43,7 @@ def test_model(
     units: Mapping[str, str] | None = None,
     group_by: str | None = None,
     console: Console | None = None,
-) -> dict[str, Evaluation]:
+) -> Evaluations:
     """Test a model on data sets: prints tables, writes ``metrics.json``, ``predictions.extxyz`` and ``parity.png``.
 
     Args:
@@ -109,7 +109,7 @@ def report_test_sets(
     console: Console | None = None,
     device: str | torch.device | None = None,
     group_by: str | None = None,
-) -> dict[str, Evaluation]:
+) -> Evaluations:
     """Evaluate a potential on data sets that are read already; prints and writes what :func:`test_model` does.
 
     Args:
@@ -135,9 +135,10 @@ def report_test_sets(
         device = next(potential.parameters()).device
     if group_by is not None:
         check_group_key([frame for dataset in datasets.values() for frame in dataset.annotations], group_by)
-    evaluations = {
-        name: evaluate(potential, dataset, batch_size, device, group_by=group_by) for name, dataset in datasets.items()
-    }
+    evaluations = Evaluations(
+        (name, evaluate(potential, dataset, batch_size, device, group_by=group_by))
+        for name, dataset in datasets.items()
+    )
     print_evaluations(evaluations, console)
     if output is not None:
         _write_files(evaluations, Path(output), console)

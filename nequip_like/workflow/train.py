@@ -19,6 +19,7 @@ from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
 from nequip_like.report.curves import plot_curves
+from nequip_like.summaries import Summarized
 from nequip_like.train.history import carry_over
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
@@ -34,8 +35,8 @@ MODEL_FILE = "model.safetensors"
 HISTORY_FILE = "metrics.csv"
 
 
-@dataclass
-class TrainingResult:
+@dataclass(repr=False)
+class TrainingResult(Summarized):
     """What a run left behind.
 
     Attributes:
@@ -51,6 +52,13 @@ class TrainingResult:
     best_checkpoint: Path | None = None
     model_file: Path | None = None
     stopped_by: signal.Signals | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Where the results are, and the errors that are looked at first."""
+        errors = {name: value for name, value in self.metrics.items() if name.endswith(("forces_rmse", "weighted_sum"))}
+        paths = {"folder": self.folder, "model_file": self.model_file, "best_checkpoint": self.best_checkpoint}
+        stopped = {} if self.stopped_by is None else {"stopped_by": self.stopped_by.name}
+        return paths | errors | stopped
 
 
 def train(config: DictConfig, overrides: Sequence[str] = (), *, checked: CheckedConfig | None = None) -> TrainingResult:
