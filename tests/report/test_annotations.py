@@ -9,11 +9,13 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from nequip_like.data.annotations import Annotations, group_key
+from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError
 from nequip_like.inference.evaluation import evaluate
 from nequip_like.inference.predictor import Predictor
 from nequip_like.report.comment_line import value_text
 from nequip_like.report.files import write_metrics, write_predictions
+from nequip_like.workflow.test import report_test_sets
 from tests.report.test_tables import printed
 
 INFO = {
@@ -206,3 +208,18 @@ def test_a_key_that_cannot_group(make_potential):
     frames = [carbon_monoxide(shape=np.eye(2)), carbon_monoxide()]
     with pytest.raises(ConfigError, match="frames cannot be grouped by 'shape', which is a ndarray"):
         evaluate(make_potential(), frames, group_by="shape")
+
+
+def test_the_test_of_a_run_knows_its_groups(make_potential, tmp_path):
+    """Frames that are tested hand on what they carry, held out of the training file or not; others do not."""
+    frames = [carbon_monoxide(-1.0 - 0.1 * i, config_type="near" if i % 2 else "far", number=i) for i in range(8)]
+    for i, atoms in enumerate(frames):
+        atoms.positions[1, 2] += 0.02 * i
+        atoms.calc.atoms.positions[:] = atoms.positions
+    data = DataModule(frames, test=[4], cutoff_radius=3.0, species=["H", "C", "O"], reference_energies=None)
+    assert data.train_set.annotations == [Annotations()] * 4
+    (evaluation,) = report_test_sets(make_potential(), data.test_sets, tmp_path / "run").values()
+    told = [atoms.info["number"] for atoms in ase.io.read(tmp_path / "run" / "predictions.extxyz", ":")]
+    assert told == [int(data.test_sets["test"].origin(i).split()[-1]) for i in range(4)]
+    expected = {"far": sum(i % 2 == 0 for i in told), "near": sum(i % 2 for i in told)}
+    assert evaluation.groups.frames == expected
