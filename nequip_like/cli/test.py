@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device=arguments.device,
             key_mapping=key_mapping,
             units=units,
+            group_by=arguments.group_by,
         )
 
     return run_cli(command, debug=arguments.debug)
@@ -83,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         help="units of the files, where they are not eV and Angstrom: energy=kcal/mol length=Bohr forces=Hartree/Bohr",
+    )
+    parser.add_argument(
+        "--group-by",
+        metavar="KEY",
+        help="a table of errors by the values of KEY, which frames carry beside their labels (default: config_type or "
+        "group, where a data set has 2 to 20 values of it)",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,7 +185,6 @@ def _draw_schedule(composed: DictConfig, image: Path) -> None:
     """Draw learning rate and loss weights over the run, and say what was drawn."""
     from nequip_like.workflow.schedule_preview import draw_schedule
 
-    _quiet_lightning()
     preview = draw_schedule(_own_form(_without_hydra(composed), False), image)
     print("\n".join([f"{image}: {preview.describe()[0]}", *preview.describe()[1:]]))
 
@@ -277,7 +274,6 @@ def _trained(config: DictConfig, checked: CheckedConfig | None, told: set[str] |
     with quick_start():
         from nequip_like.workflow.train import train
 
-    _quiet_lightning()
     overrides = list(HydraConfig.get().overrides.task)
     return train(_own_form(config, True), overrides, checked=checked, told=told)
 
@@ -293,17 +289,6 @@ def _own_form(config: DictConfig, show: bool) -> DictConfig:
         for note in translation.notes:
             print(f"note: {note}")
     return translation.config
-
-
-def _quiet_lightning() -> None:
-    """Leave out what Lightning says of itself; what a run does is told by our own tables and lines."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Hydra made the folder a moment ago, so it is never empty.
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-    # Where srun is installed, and not used: a job that has to use it is refused (nequip_like.workflow.slurm).
-    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
-    # Between Lightning 2.6.6 and torch 2.13; nothing a user could do about it.
-    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
 
 
 def _by_path(arguments: list[str]) -> list[str]:

@@ -22,9 +22,10 @@ from nequip_like.data.reference_energies import ReferenceEnergies
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.data.sources import below
+from nequip_like.summaries import Summarized
 
 
-class DataModule(lightning.LightningDataModule):
+class DataModule(Summarized, lightning.LightningDataModule):
     """Training, validation and test data.
 
     Each of ``train``, ``val`` and ``test`` is a path (a glob pattern, a list of paths), or a mapping
@@ -115,6 +116,17 @@ class DataModule(lightning.LightningDataModule):
     def __getstate__(self) -> dict[str, Any]:
         """What goes to another process: the data, and not the trainer that used them, as with Lightning's modules."""
         return {**self.__dict__, "trainer": None}
+
+    def summary(self) -> dict[str, Any]:
+        """What was asked for, and once it is read what there is."""
+        if "data" in self.__dict__:
+            return self.data.summary() | {"cutoff_radius": self.cutoff_radius}
+        asked = {kind: getattr(self.request, kind) for kind in ("train", "val", "test")}
+        return {**asked, "cutoff_radius": self.cutoff_radius, "read": "not yet"}
+
+    def __str__(self) -> str:
+        """As ``repr``; Lightning's own would ask for the loaders."""
+        return repr(self)
 
     @cached_property
     def data(self) -> Prepared:

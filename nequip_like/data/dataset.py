@@ -10,22 +10,25 @@ import torch
 from torch.utils.data import Dataset
 
 from nequip_like.data import fields
+from nequip_like.data.annotations import Annotations
 from nequip_like.data.fields import Graph
 from nequip_like.data.frame_keys import frame_key
+from nequip_like.data.given import Source
 from nequip_like.data.graph import arrays_of, graphs_of
 from nequip_like.data.missing import fill_missing_labels, has_label
 from nequip_like.data.neighbors import add_neighbors
-from nequip_like.data.readers import Index, Source, read
+from nequip_like.data.readers import Index, read
 from nequip_like.data.species import atom_types, checked_species, type_table
 from nequip_like.data.units import Units
 from nequip_like.errors import DataError
+from nequip_like.summaries import Summarized
 
 __all__ = ["GraphDataset", "fill_missing_labels", "load_dataset"]
 
 _COLLISION = 0.1  # Angstrom; even two protons repel each other with 144 eV there
 
 
-class GraphDataset(Dataset[Graph]):
+class GraphDataset(Summarized, Dataset[Graph]):
     """Frames ready to be batched: with atom types, neighbour lists, and the same labels in each.
 
     Args:
@@ -38,6 +41,7 @@ class GraphDataset(Dataset[Graph]):
         read_from: ``{label: names in the files}``, for tables.
         notes: Remarks of the reader, for tables.
         keys: Hash of each structure, where they are known already.
+        annotations: What each frame holds beside its structure and labels; nothing by default.
 
     Attributes:
         labels: ``{label: number of frames that have it}``, only labels that some frame has.
@@ -59,6 +63,7 @@ class GraphDataset(Dataset[Graph]):
         read_from: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
         keys: Sequence[str] | None = None,
+        annotations: Sequence[Annotations] | None = None,
     ) -> None:
         if not frames:
             raise DataError(f"the data set '{name}' has no frames", "give a file with structures")
@@ -72,6 +77,7 @@ class GraphDataset(Dataset[Graph]):
         self._origins = list(origins) if origins is not None else [f"{name} frame {i}" for i in range(len(frames))]
         if len(self._origins) != len(frames):
             raise DataError(f"{len(frames)} frames but {len(self._origins)} origins", "give one origin per frame")
+        self.annotations = [Annotations() for _ in frames] if annotations is None else list(annotations)
         table = type_table(self.type_names)
         self.frames: list[Graph] = []
         for i, frame in enumerate(fill_missing_labels(frames)):
@@ -111,9 +117,16 @@ class GraphDataset(Dataset[Graph]):
         """
         return self._origins[index]
 
-    def __repr__(self) -> str:
-        """Name, size and labels."""
-        return f"GraphDataset({self.name}: {len(self)} frames, labels {', '.join(self.labels) or 'none'})"
+    def summary(self) -> dict[str, Any]:
+        """Name, size, labels, and what model it was made for."""
+        return {
+            "name": self.name,
+            "frames": len(self),
+            "atoms": sum(len(frame[fields.POSITIONS]) for frame in self.frames),
+            "labels": self.labels,
+            "species": " ".join(self.type_names),
+            "cutoff": f"{self.cutoff:g} Å",
+        }
 
 
 def load_dataset(
@@ -126,16 +139,16 @@ def load_dataset(
     index: Index = ":",
     name: str | None = None,
 ) -> GraphDataset:
-    """Read files into a data set for a given model.
+    """Read files or structures into a data set for a given model.
 
     Args:
-        path: File, glob pattern, or several of these.
+        path: File, glob pattern, or several of these; ``Atoms`` or graphs, one or many.
         type_names: The model's type names.
         cutoff: The model's cutoff radius, Angstrom.
         key_mapping: ``{name in the file: label}``.
         units: ``{"energy": ..., "length": ..., "forces": ...}``, see :class:`nequip_like.data.units.Units`.
-        index: Which frames of each file, as ASE writes it.
-        name: Name of the data set; the stem of its first file by default.
+        index: Which frames of each file, or of the structures, as ASE writes it.
+        name: Name of the data set; by default the stem of its first file, or ``structures``.
 
     Raises:
         ConfigError: As :func:`nequip_like.data.readers.read`.
@@ -147,8 +160,9 @@ def load_dataset(
         cutoff,
         type_names,
         origins=reading.origins,
-        name=name or Path(reading.files[0]).stem,
+        name=name or (Path(reading.files[0]).stem if reading.files else "structures"),
         units=reading.units,
         read_from=reading.read_from,
         notes=reading.notes,
+        annotations=reading.annotations,
     )

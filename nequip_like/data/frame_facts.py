@@ -12,13 +12,14 @@ from ase.data import covalent_radii
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, collate, edge_vectors, num_graphs
+from nequip_like.summaries import Summarized
 
 _CHUNK = 256  # frames that are measured at once; bounds the memory, and larger is not faster
 _RADII = torch.from_numpy(covalent_radii)
 
 
-@dataclass(frozen=True)
-class FrameFacts:
+@dataclass(frozen=True, repr=False)
+class FrameFacts(Summarized):
     """Measured values. NaN where a label is missing.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,16 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import DataError
+from nequip_like.summaries import Summarized
+
+
+class Graphs(Summarized, list[Graph]):
+    """A list of structures that does not print its tensors."""
+
+    def summary(self) -> dict[str, Any]:
+        """Number of structures and atoms, and the fields of the first."""
+        atoms = sum(int(graph[fields.NUM_ATOMS].sum()) for graph in self)
+        return {"graphs": len(self), "atoms": atoms, "fields": " ".join(self[0]) if self else "none"}
 
 
 def num_graphs(graph: Graph) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from rich.markup import escape
@@ -18,10 +19,11 @@ from nequip_like.data.plausibility import implausible
 from nequip_like.data.species import species_counts
 from nequip_like.data.splits import duplicates
 from nequip_like.data.stress_check import stress_contradiction
+from nequip_like.summaries import Summarized
 
 
-@dataclass
-class Inspection:
+@dataclass(repr=False)
+class Inspection(Summarized):
     """Facts about one data set. Ranges are (smallest, largest); None where there is nothing to measure.
 
     Attributes:
@@ -61,6 +63,10 @@ class Inspection:
     duplicates: int
     weights: bool
     warnings: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """What is printed of it, with the number of warnings."""
+        return {"name": self.name, **dict(self.rows()), "warnings": len(self.warnings)}
 
     def rows(self) -> list[tuple[str, str]]:
         """The facts as text: name and value."""

@@ -16,12 +16,13 @@ from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_
 from nequip_like.data.species import checked_species, species_of
 from nequip_like.data.splits import check_disjoint, duplicates, split
 from nequip_like.data.statistics import training_statistics
+from nequip_like.summaries import Summarized
 
 _LARGEST_BINDING = 15.0  # eV/atom; the strongest solids and molecules are bound by less than 10
 
 
-@dataclass(frozen=True)
-class Request:
+@dataclass(frozen=True, repr=False)
+class Request(Summarized):
     """What a configuration asks for; see :class:`nequip_like.data.datamodule.DataModule` for each entry."""
 
     train: Any
@@ -40,8 +41,8 @@ class Request:
     known_species: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Prepared:
+@dataclass(frozen=True, repr=False)
+class Prepared(Summarized):
     """Data sets of a run, and what was found in them."""
 
     train: GraphDataset
@@ -51,6 +52,16 @@ class Prepared:
     reference: ReferenceEnergies | None
     statistics: dict[str, Any]
     replay: GraphDataset | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Number of frames of each set, species, and the rule of the reference energies."""
+        sets = {"val": self.val, "test": self.test}
+        return {
+            "train": f"{len(self.train)} frames",
+            **{kind: {name: f"{len(part)} frames" for name, part in parts.items()} for kind, parts in sets.items()},
+            "species": " ".join(self.type_names),
+            "reference": "none" if self.reference is None else self.reference.rule,
+        } | ({} if self.replay is None else {"replay": f"{len(self.replay)} frames"})
 
 
 def prepare(request: Request) -> Prepared:
@@ -96,7 +107,7 @@ def prepare(request: Request) -> Prepared:
             title = kind if name == kind else f"{kind} {name}"
             part = parts.get(f"{kind}/{name}")
             taken = reading if part is not None else source.read() if isinstance(source, FileSource) else reading
-            held_out[kind][name] = _dataset(request, taken, part, type_names, title)
+            held_out[kind][name] = _dataset(request, taken, part, type_names, title, annotated=kind == "test")
     train = _dataset(request, reading, parts["train"], type_names, "train")
     train.notes.extend(_notes(reference, train, request.known_species))
     replay = None
@@ -156,8 +167,14 @@ def _split(
 
 
 def _dataset(
-    request: Request, reading: Reading, chosen: Sequence[int] | None, type_names: list[str], name: str
+    request: Request,
+    reading: Reading,
+    chosen: Sequence[int] | None,
+    type_names: list[str],
+    name: str,
+    annotated: bool = False,
 ) -> GraphDataset:
+    """A part of a reading; only what is tested hands on its annotations."""
     indices = range(len(reading.frames)) if chosen is None else chosen
     return GraphDataset(
         [reading.frames[i] for i in indices],
@@ -169,6 +186,7 @@ def _dataset(
         read_from=reading.read_from,
         notes=reading.notes,
         keys=[reading.keys[i] for i in indices],
+        annotations=[reading.annotations[i] for i in indices] if annotated else None,
     )
 
 

@@ -1,10 +1,10 @@
-"""From files to graphs: any file that ASE reads, with its labels found or declared, in the package's own units."""
+"""From files and structures to graphs: what ASE reads, with labels found or declared, in the package's own units."""
 
 from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,13 @@ import numpy as np
 from ase import Atoms
 
 from nequip_like.data import fields
+from nequip_like.data.annotations import Annotations
 from nequip_like.data.fields import Graph
 from nequip_like.data.formats import read_atoms
 from nequip_like.data.frame_keys import frame_key
 from nequip_like.data.free_energies import free_energy_gap, with_gap
+from nequip_like.data.given import Source, atoms_of, check_results, entries
+from nequip_like.data.graph import Graphs
 from nequip_like.data.label_names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
 from nequip_like.data.label_weights import LeftOut, equal_weights
 from nequip_like.data.labels import read_labels
@@ -27,26 +30,28 @@ from nequip_like.data.stress_size import check_stress_size
 from nequip_like.data.structures import check_extent, graph_from_atoms
 from nequip_like.data.units import Units
 from nequip_like.data.unread_names import Kind, add_kinds, unread_names
-from nequip_like.errors import DataError
+from nequip_like.errors import ConfigError, DataError
+from nequip_like.summaries import Summarized
 
-Source = str | Path | Sequence[str | Path]
 Index = str | int | slice
 
 _STRUCTURE_ARRAYS = {"numbers", "positions"}
+_GRAPH = "graph"
 
 
-@dataclass
-class Reading:
+@dataclass(repr=False)
+class Reading(Summarized):
     """What was read from one source.
 
     Attributes:
         frames: Graphs without edges; all have the same labels, NaN where a frame lacks one.
-        origins: ``file frame index`` of each frame, for messages.
-        files: The files, as absolute paths.
+        origins: ``file frame index`` of each frame, ``Atoms index`` or ``graph index`` of one in memory, for messages.
+        files: The files, as absolute paths; none of structures in memory.
         label_names: ``{label: names in the files}``.
         units: Units that the labels were declared in.
         free_energy_gap: How far free energies lie from the energies that are read, at most, eV/atom.
         notes: What a user should know about the reading, such as labels that were left out.
+        annotations: What each frame holds beside its structure and labels.
     """
 
     frames: list[Graph] = field(default_factory=list)
@@ -56,6 +61,12 @@ class Reading:
     units: Units = field(default_factory=Units)
     free_energy_gap: float = 0.0
     notes: list[str] = field(default_factory=list)
+    annotations: list[Annotations] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Size, files, labels and units."""
+        labels = {label: "/".join(names) for label, names in self.label_names.items()}
+        return {"frames": len(self.frames), "files": self.files, "labels": labels, "units": str(self.units)}
 
     @property
     def read_from(self) -> dict[str, str]:
@@ -78,11 +89,11 @@ def read_frames(
     key_mapping: Mapping[str, str] | None = None,
     units: Units | Mapping[str, str] | None = None,
 ) -> list[Graph]:
-    """Read the structures of one or more files, with their labels, as graphs without edges.
+    """Read files or structures, with their labels, as graphs without edges.
 
     See :func:`read`, which tells more about what was read.
     """
-    return read(source, index=index, key_mapping=key_mapping, units=units).frames
+    return Graphs(read(source, index=index, key_mapping=key_mapping, units=units).frames)
 
 
 def read(
@@ -92,7 +103,7 @@ def read(
     key_mapping: Mapping[str, str] | None = None,
     units: Units | Mapping[str, str] | None = None,
 ) -> Reading:
-    """Read the structures of one or more files, with their labels, as graphs without edges.
+    """Read files or structures, with their labels, as graphs without edges.
 
     Labels are those of ASE's calculator results, ``info`` and ``arrays``, under well-known names
     (:mod:`nequip_like.data.label_names`) or under the names that ``key_mapping`` declares. Forces are the file's own,
@@ -100,14 +111,16 @@ def read(
     values are converted to eV and Angstrom and held in float64.
 
     Args:
-        source: A file, a glob pattern, or several of these.
-        index: Which frames of each file, as ASE writes it: ``":"``, ``"0:100"``, ``"::10"``, ``"-1"``.
+        source: A file, a glob pattern, or several of these; or ``Atoms``, one or many, whose labels follow the same
+            rules as those of files; or graphs, one or many, with labels in the package's own names and units.
+        index: Which frames of each file, or of the structures, as ASE writes it: ``":"``, ``"0:100"``, ``"::10"``,
+            ``"-1"``.
         key_mapping: ``{name in the file: label}``; wins over well-known names.
         units: ``{"energy": ..., "length": ..., "forces": ...}``, see :class:`nequip_like.data.units.Units`; eV and
             Angstrom by default.
 
     Raises:
-        ConfigError: If ``units`` or ``key_mapping`` cannot be understood.
+        ConfigError: If ``units`` or ``key_mapping`` cannot be understood, or the source is none, or of several kinds.
         DataError: If a file is missing or unreadable, holds no frames, leaves a choice between two names for one
             label, or holds a value that cannot be right.
     """
@@ -115,22 +128,28 @@ def read(
     reading = Reading(units=Units.declared(units))
     names: list[FrameNames] = []
     kinds: dict[str, Kind] = {}
-    for path in expand(source):
-        reading.files.append(path.absolute())
-        frames, notes = read_atoms(path)
+    given = entries(source)
+    for block in _blocks(given):
+        path = block.title
+        if block.file is not None:
+            reading.files.append(block.file.absolute())
+        frames, notes = block.frames, block.notes
         reading.notes.extend(notes)
         numbered = _chosen(path, frames, index)
+        if block.file is None:
+            _check_given(block, numbered, reading.units)
         values = [_values(atoms, mapping) for _, atoms in numbered]
         names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
         names.extend(names_here)
         chosen = resolve(str(path), names_here, mapping)
-        reading.notes.extend(check_units(path, chosen, reading.units))
+        if block.file is not None:
+            reading.notes.extend(check_units(block.file, chosen, reading.units))
         for label, name in chosen.items():
             if name not in (known := reading.label_names.setdefault(label, [])):
                 known.append(name)
         left_out: Counter[LeftOut] = Counter()
         for (number, atoms), (graph_values, node_values) in zip(numbered, values, strict=True):
-            where = f"{path} frame {number}"
+            where = block.origin(number)
             graph = graph_from_atoms(
                 atoms, frame_index=len(reading.frames), where=where, length=reading.units.factor("pos")
             )
@@ -142,9 +161,11 @@ def read(
             reading.free_energy_gap = max(reading.free_energy_gap, gap * reading.units.factor(fields.TOTAL_ENERGY))
             reading.frames.append(graph | labels)
             reading.origins.append(where)
+            beside = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
+            reading.annotations.append(Annotations.beside(chosen.values(), *beside, atoms))
         for (label, reason), count in left_out.items():
             reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
-    source_name = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
+    source_name = ", ".join(map(str, given)) if reading.files else path
     check_declared_names(source_name, names, mapping)
     reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names, kinds))
     reading.frames = fill_missing_labels(reading.frames)
@@ -153,7 +174,61 @@ def read(
     return reading
 
 
-def expand(source: Source) -> list[Path]:
+def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms], list[str]]:
+    """Read files or structures without asking for labels.
+
+    Args:
+        source: As for :func:`read`.
+        index: Which frames of each file, or of the structures.
+
+    Returns:
+        The structures, as they were given or read, and where each comes from, for messages.
+
+    Raises:
+        ConfigError: If the source is none, or of several kinds.
+        DataError: If a file is missing or unreadable, or holds no frames.
+    """
+    structures, origins = [], []
+    for block in _blocks(entries(source)):
+        for number, atoms in _chosen(block.title, block.frames, index):
+            structures.append(atoms)
+            origins.append(block.origin(number))
+    return structures, origins
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The frames of one file, or all structures in memory."""
+
+    title: str
+    file: Path | None
+    frames: list[Atoms]
+    notes: list[str]
+
+    def origin(self, number: int) -> str:
+        return f"{self.title} {number}" if self.file is None else f"{self.file} frame {number}"
+
+
+def _blocks(given: Sequence[Any]) -> Iterator[_Block]:
+    """Files one by one, each read when it is its turn; structures in memory all at once."""
+    if not given or isinstance(given[0], str | Path):
+        for path in expand(given):
+            frames, notes = read_atoms(path)
+            yield _Block(str(path), path, frames, notes)
+    else:
+        title = "Atoms" if isinstance(given[0], Atoms) else _GRAPH
+        yield _Block(title, None, [atoms_of(entry, f"{title} {i}") for i, entry in enumerate(given)], [])
+
+
+def _check_given(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
+    """Refuse labels that are not those of the structure, and units of graphs, which have the package's own."""
+    if block.title == _GRAPH and units != Units():
+        raise ConfigError(f"units are {units}, but graphs are in eV and Angstrom", "leave units out")
+    for number, atoms in numbered:
+        check_results(atoms, block.origin(number))
+
+
+def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files that a source names, glob patterns expanded and sorted.
 
     Raises:
@@ -168,7 +243,8 @@ def expand(source: Source) -> list[Path]:
             shown = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
             raise DataError(f"cannot read {shown}: {reason}", "check the path and its permissions") from error
     if not files:
-        raise DataError(f"no files match {source}", "give at least one file")
+        names = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
+        raise DataError(f"no files match {names or 'an empty list'}", "give at least one file")
     return files
 
 
@@ -186,7 +262,7 @@ def _files_of(entry: str | Path) -> list[Path]:
     return [Path(match) for match in matches if Path(match).is_file()]
 
 
-def _chosen(path: Path, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
+def _chosen(path: str, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
     """The chosen frames of a file with their position in it."""
     numbered = list(enumerate(frames))
     chosen = _slice(index)

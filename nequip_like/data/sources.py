@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.arguments import check_key, shown
+from nequip_like.data.given import entries, is_graph, is_structure
 from nequip_like.data.label_names import checked_mapping
 from nequip_like.data.readers import Index, Reading, read
 from nequip_like.data.units import Units
 from nequip_like.errors import ConfigError
+from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
 
 _KEYS = ("file", "path", "index", "key_mapping", "units")
 
 
-@dataclass(frozen=True)
-class FileSource:
-    """Files of one data set, and how to read them."""
+@dataclass(frozen=True, repr=False)
+class FileSource(Summarized):
+    """Files of one data set, or its structures in memory, and how to read them."""
 
-    files: list[str | Path]
+    files: list[Any]
     index: Index = ":"
     key_mapping: Mapping[str, str] | None = None
     units: Mapping[str, str] | None = None
@@ -50,7 +52,7 @@ def file_source(
     key_mapping: Mapping[str, str] | None,
     units: Mapping[str, str] | None,
 ) -> FileSource:
-    """A path, a list of paths, or a mapping with ``file`` and its own ``index``, ``key_mapping``, ``units``.
+    """A path, structures in memory, a list of these, or a mapping ``{file, index, key_mapping, units}`` with one.
 
     Args:
         entry: What the configuration says.
@@ -64,7 +66,7 @@ def file_source(
     if isinstance(entry, str | Path):
         _check_name(str(entry), where)
         return FileSource([entry], ":", key_mapping, units)
-    if isinstance(entry, Mapping):
+    if isinstance(entry, Mapping) and not is_graph(entry):
         for key in entry:
             check_key(f"data.{where}", key, _KEYS)
         if ("file" in entry) == ("path" in entry):
@@ -77,10 +79,11 @@ def file_source(
             entry.get("key_mapping", key_mapping),
             entry.get("units", units),
         )
-    if isinstance(entry, Sequence) and entry and all(isinstance(item, str | Path) for item in entry):
-        return FileSource(list(entry), ":", key_mapping, units)
-    hint = "put a name that YAML reads as true or false, NO, into quotes; or " if isinstance(entry, bool) else ""
-    raise ConfigError(f"data.{where}: {entry!r} is no file", f"{hint}write {where}: name.xyz, or a list of files")
+    listed = [] if isinstance(entry, int | float | None) else entries(entry, f"data.{where}")
+    if not listed:
+        hint = "put a name that YAML reads as true or false, NO, into quotes; or " if isinstance(entry, bool) else ""
+        raise ConfigError(f"data.{where}: {entry!r} is no file", f"{hint}write {where}: name.xyz, or a list of files")
+    return FileSource(listed, ":", key_mapping, units)
 
 
 def _check_name(name: str, where: str) -> None:
@@ -101,12 +104,12 @@ def held_out_sources(
     """Data sets for validation or test: one, a list of several, or a mapping from names.
 
     Returns:
-        ``{name: source}``. The name is the one given, the stem of the first file, or ``where`` for a part of train;
-        made unique by a number.
+        ``{name: source}``. The name is the one given, the stem of the first file, or ``where`` for a part of train and
+        for structures in memory; made unique by a number.
     """
     if entry is None:
         return {}
-    if isinstance(entry, Mapping) and not ({"file", "path"} & set(entry)):
+    if isinstance(entry, Mapping) and not is_graph(entry) and not ({"file", "path"} & set(entry)):
         for name in entry:
             if isinstance(name, bool | float):
                 raise ConfigError(
@@ -114,11 +117,13 @@ def held_out_sources(
                     "put the name into quotes in the config file: YAML reads NO and off as false, 1e5 as a number",
                 )
         return {str(name): _one(item, f"{where}.{name}", key_mapping, units) for name, item in entry.items()}
-    listed = list(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else [entry]
+    several = isinstance(entry, Sequence) and not isinstance(entry, str) and not any(map(is_structure, entry))
+    listed = list(entry) if several else [entry]
     sources: dict[str, FileSource | HeldOut] = {}
     for item in listed:
         source = _one(item, where, key_mapping, units)
-        stem = where if isinstance(source, HeldOut) else Path(source.files[0]).stem.strip("*?[]") or where
+        first = source.files[0] if isinstance(source, FileSource) else None
+        stem = (Path(first).stem.strip("*?[]") or where) if isinstance(first, str | Path) else where
         name, number = stem, 1
         while name in sources:
             number += 1
@@ -140,7 +145,7 @@ def _one(
 
 def below(folder: str | Path | None, entry: Any) -> Any:
     """The entry with each relative file name put below ``folder``."""
-    if folder is None:
+    if folder is None or is_structure(entry):
         return entry
     if isinstance(entry, str | Path):
         return str(path_of(folder) / path_of(entry))

@@ -1,11 +1,14 @@
-"""From ASE's ``Atoms`` to a graph: positions, cell and species, without labels and without neighbours."""
+"""Between ASE's ``Atoms`` and graphs: a structure without labels and neighbours, and back what was predicted of it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
@@ -88,6 +91,31 @@ def moved_to(graph: Graph, atoms: Atoms) -> Graph | None:
     if not (same and np.abs(atoms.positions).max() <= _LARGEST_LENGTH):
         return None
     return {**graph, fields.POSITIONS: torch.from_numpy(np.array(atoms.positions, dtype=np.float64))}
+
+
+def ase_results(prediction: Graph) -> dict[str, Any]:
+    """A prediction of one structure as results of a calculator of ASE.
+
+    Args:
+        prediction: What a potential predicts, on the CPU.
+
+    Returns:
+        ``energy`` and ``free_energy`` (eV), ``energies`` (atoms,), and where they are predicted ``forces`` (atoms, 3)
+        and ``stress`` (6,) in Voigt order, tension positive. A structure without a cell has no stress.
+    """
+    energy = float(prediction[fields.TOTAL_ENERGY])
+    results = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": prediction[fields.PER_ATOM_ENERGY].flatten().numpy(),
+    }
+    if fields.FORCES in prediction:
+        results["forces"] = prediction[fields.FORCES].numpy()
+    if fields.STRESS in prediction:
+        stress = prediction[fields.STRESS][0].numpy()
+        if not np.isnan(stress).all():
+            results["stress"] = full_3x3_to_voigt_6_stress(stress)
+    return results
 
 
 def check_extent(graph: Graph, where: str) -> None:

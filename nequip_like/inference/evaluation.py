@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nequip_like.data import fields
-from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.annotations import group_key, group_names
+from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.fields import Graph
+from nequip_like.data.given import Source
 from nequip_like.data.graph import arrays_of, graphs_of, split
 from nequip_like.errors import DataError, ModelError
-from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
+from nequip_like.inference.error_metrics import ErrorMetrics, errors_of
+from nequip_like.inference.loading import load_any
+from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
 from nequip_like.model.potential import Potential
-from nequip_like.train.metrics_manager import MetricsManager
-from nequip_like.train.presets import METRICS, metric_entries
+from nequip_like.summaries import Summarized, html_table
 
 COMPARED = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
 WORST_FRAMES = 10
+COLUMNS = (("MAE", "mae"), ("RMSE", "rmse"), ("max", "maxabserr"))  # of tables of errors
+_UNITS = {
+    fields.TOTAL_ENERGY: "eV",
+    "per_atom_energy": "eV/atom",
+    fields.FORCES: "eV/Å",
+    fields.STRESS: "eV/Å³",
+}
+_FIRST = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse")
+_METRIC = re.compile(rf"({'|'.join(_UNITS)})_({'|'.join(name for _, name in COLUMNS)})(?:_(\w+))?")
 
 
 @dataclass(frozen=True)
@@ -41,8 +55,27 @@ class WorstFrame:
     error: float
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Groups(Summarized):
+    """Errors by what frames have in common.
+
+    Attributes:
+        key: The key of ``atoms.info`` whose values are the groups.
+        frames: ``{group: number of frames}``, sorted by name.
+        metrics: ``{group: {name: value}}``, as :attr:`Evaluation.metrics`.
+    """
+
+    key: str
+    frames: dict[str, int]
+    metrics: dict[str, dict[str, float]]
+
+    def summary(self) -> dict[str, Any]:
+        """The key, and the size of each group."""
+        return {"key": self.key, "frames": self.frames}
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Summarized):
     """What a potential does on a data set.
 
     Attributes:
@@ -51,12 +84,23 @@ class Evaluation:
         metrics: ``{name: value}`` in eV and Angstrom: ``{total_energy, per_atom_energy, forces, stress}_{mae, rmse,
             maxabserr}``, and ``forces_mae_H`` and so on for each species. What no frame has a label for is left out.
         worst: The frames with the largest errors, worst first.
+        groups: Errors by group, where the frames carry several.
     """
 
     dataset: GraphDataset
     predictions: list[Graph]
     metrics: dict[str, float]
     worst: list[WorstFrame]
+    groups: Groups | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Name, size and the errors that are looked at first, in eV and Angstrom."""
+        errors = {name: value for name, value in self.metrics.items() if name in _FIRST}
+        return {"name": self.dataset.name, "frames": len(self.dataset), **errors}
+
+    def _repr_html_(self) -> str:
+        """All errors as a table, in eV and Angstrom."""
+        return _error_table(f"{self.dataset.name}: {len(self.dataset)} frames", self.metrics)
 
     def __getstate__(self) -> dict[str, Any]:
         """Predictions as arrays, for the reason that :class:`GraphDataset` has."""
@@ -83,16 +127,45 @@ class Evaluation:
         return labels, torch.cat([prediction[label] for prediction in self.predictions])
 
 
+class Evaluations(Summarized, dict[str, Evaluation]):
+    """The evaluation of each data set, by name."""
+
+    def summary(self) -> dict[str, Any]:
+        """The data sets."""
+        return {name: repr(evaluation) for name, evaluation in self.items()}
+
+    def _repr_html_(self) -> str:
+        """The tables of all data sets, one below the other."""
+        return "".join(evaluation._repr_html_() for evaluation in self.values())
+
+
+def _error_table(title: str, metrics: Mapping[str, float]) -> str:
+    """Errors: a row for each quantity, and for the forces on each species."""
+    split_names = [_METRIC.fullmatch(name) for name in metrics]
+    rows: dict[str, dict[str, str]] = {}
+    for match in split_names:
+        if match is not None:
+            quantity, short_name, species = match.groups()
+            of = f"{quantity} on {species}" if species else quantity
+            rows.setdefault(of, {"unit": _UNITS[quantity]})[short_name] = f"{metrics[match.group()]:.4g}"
+    cells = [[of, row["unit"], *(row.get(name, "") for _, name in COLUMNS)] for of, row in rows.items()]
+    return html_table(title, ("error of", "unit", *(heading for heading, _ in COLUMNS)), cells)
+
+
 def compared_labels(dataset: GraphDataset, predicted: Container[str]) -> tuple[str, ...]:
     """Labels that some frame of a data set has and that are predicted."""
     return tuple(label for label in COMPARED if label in dataset.labels and label in predicted)
 
 
 def evaluate(
-    potential: Potential,
-    dataset: GraphDataset,
+    potential: Potential | str | Path,
+    dataset: GraphDataset | Source,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str | torch.device = "cpu",
+    *,
+    key_mapping: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    group_by: str | None = None,
 ) -> Evaluation:
     """Compare a potential with the labels of a data set.
 
@@ -100,17 +173,28 @@ def evaluate(
     frames, so they do not depend on the batch size.
 
     Args:
-        potential: The potential.
-        dataset: The data set, made for the potential's species and cutoff.
+        potential: The potential, or a model file, a checkpoint or a run folder.
+        dataset: A data set made for the potential's species and cutoff, or what one can be made of: files, ``Atoms`` or
+            graphs, one or many.
         batch_size: Structures at a time.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
+        key_mapping: ``{name in the file: label}``, where names are not the usual ones; for files and ``Atoms``.
+        units: ``{"energy": ..., "length": ...}`` of files and ``Atoms``; eV and Angstrom by default.
+        group_by: Key of ``atoms.info`` by whose values errors are told apart; by default ``config_type`` or ``group``,
+            where these have 2 to 20 values.
 
     Raises:
+        ModelFileError: If the model cannot be read.
         ModelError: If the data set was made for other species or a smaller cutoff, or if a prediction is not finite.
-        DataError: If no frame has a label that the potential predicts.
-        ConfigError: If there is no such device.
+        DataError: If no frame has a label that the potential predicts, or the data cannot be read.
+        ConfigError: If there is no such device, unit or label, or ``group_by`` is no word or number.
     """
-    _check_fits(potential, dataset)
+    if not isinstance(potential, Potential):
+        potential = load_any(potential)[0]
+    if isinstance(dataset, GraphDataset):
+        check_fits(potential, dataset)
+    else:
+        dataset = load_dataset(dataset, potential.type_names, potential.cutoff, key_mapping, units)
     predictor = Predictor(potential, device, batch_size)
     labels = compared_labels(dataset, potential.predicted_fields)
     if not labels:
@@ -119,32 +203,31 @@ def evaluate(
             "declare the names of the labels in the file, for example key_mapping={'my_energy': 'total_energy'}, "
             "--key-mapping my_energy=total_energy",
         )
-    overall = MetricsManager(metric_entries(labels), sync=False)
-    by_type = MetricsManager(_entries_by_type(), type_names=dataset.type_names, sync=False)
+    metrics = ErrorMetrics(labels, dataset.type_names)
     predictions: list[Graph] = []
     for batch, prediction in predictor.batches(dataset):  # type: ignore[arg-type] # a Dataset has len and []
         parts = split(prediction)
         for part in parts:
             _check_finite(part, dataset, len(predictions))
             predictions.append(part)
-        overall.update(prediction, batch)
-        if fields.FORCES in labels:
-            by_type.update(prediction, batch)
-    metrics = {name: float(value) for name, value in overall.compute().items()}
-    for name in overall.missing_terms():
-        del metrics[name]
-    if fields.FORCES in labels:
-        metrics |= _type_values(by_type, dataset.type_names)
-    return Evaluation(dataset, predictions, metrics, _worst(dataset, predictions, labels))
+        metrics.update(prediction, batch)
+    groups = _groups(dataset, predictions, labels, group_by, batch_size)
+    return Evaluation(dataset, predictions, metrics.values(), _worst(dataset, predictions, labels), groups)
 
 
-def _check_fits(potential: Potential, dataset: GraphDataset) -> None:
-    if dataset.type_names != potential.type_names or dataset.cutoff < potential.cutoff:
-        raise ModelError(
-            f"data set '{dataset.name}' was made for the species {', '.join(dataset.type_names)} and a cutoff of "
-            f"{dataset.cutoff} Angstrom, but the model has {', '.join(potential.type_names)} and {potential.cutoff}",
-            "make it with the model's: load_dataset(path, potential.type_names, potential.cutoff)",
-        )
+def _groups(
+    dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...], key: str | None, batch_size: int
+) -> Groups | None:
+    key = group_key(dataset.annotations) if key is None else key
+    if key is None or not any(key in frame.info for frame in dataset.annotations):
+        return None
+    members: dict[str, list[tuple[Graph, Graph]]] = {}
+    for name, pair in zip(
+        group_names(dataset.annotations, key), zip(dataset.frames, predictions, strict=True), strict=True
+    ):
+        members.setdefault(name, []).append(pair)
+    metrics = {name: errors_of(members[name], labels, dataset.type_names, batch_size) for name in sorted(members)}
+    return Groups(key, {name: len(members[name]) for name in metrics}, metrics)
 
 
 def _check_finite(prediction: Graph, dataset: GraphDataset, index: int) -> None:
@@ -154,20 +237,6 @@ def _check_finite(prediction: Graph, dataset: GraphDataset, index: int) -> None:
                 f"the model predicts '{name}' of {dataset.origin(index)} as a number that is not finite",
                 "the training diverged, or the frame has atoms much closer than any in the training data",
             )
-
-
-def _entries_by_type() -> list[dict[str, Any]]:
-    return [
-        {"name": f"{fields.FORCES}_{short}", "field": fields.FORCES, "metric": metric, "per_type": True}
-        for short, metric in METRICS.items()
-    ]
-
-
-def _type_values(manager: MetricsManager, type_names: list[str]) -> dict[str, float]:
-    """Values by species. Predictions are finite, so a value that is NaN means a species without a label."""
-    values = {name: float(value) for name, value in manager.compute().items()}
-    names = [f"{fields.FORCES}_{short}_{name}" for name in type_names for short in METRICS]
-    return {name: values[name] for name in names if values[name] == values[name]}
 
 
 def _worst(dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...]) -> list[WorstFrame]:

@@ -3,57 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
 
 import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from nequip_like.arguments import Count, check
 from nequip_like.data import fields
+from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import collate, split, to_device
+from nequip_like.data.given import Source, entries, is_structure
+from nequip_like.data.graph import Graphs, collate, split, to_device
+from nequip_like.data.readers import read_structures
+from nequip_like.data.structures import ase_results, check_extent, graph_from_atoms
+from nequip_like.errors import ModelError
 from nequip_like.inference.device import resolve_device
+from nequip_like.inference.loading import load_any
 from nequip_like.model.potential import Potential
+from nequip_like.summaries import Summarized
 
 DEFAULT_BATCH_SIZE = 16
 
+Several = str | Path | Sequence[str | Path] | Sequence[Atoms] | Sequence[Graph] | GraphDataset
 
-class Predictor:
+
+class Predictor(Summarized):
     """Runs a potential on structures, several at a time.
 
     Args:
-        potential: The potential. It is moved to the device; whether it is in training mode does not matter and is left
-            as it is.
+        potential: The potential, or a model file, a checkpoint or a run folder. It is moved to the device; whether it
+            is in training mode does not matter and is left as it is.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         batch_size: Structures at a time. Results do not depend on it beyond rounding.
 
     Raises:
         ConfigError: If there is no such device, or the batch size is below 1.
+        ModelFileError: If the model cannot be read.
+
+    Example::
+
+        predictor = Predictor("model.safetensors")
+        predictor.predict(atoms)["forces"]                 # of one structure: a tensor (atoms, 3)
+        predictor.predict_atoms([atoms, other])[1].get_potential_energy()
     """
 
     def __init__(
-        self, potential: Potential, device: str | torch.device = "cpu", batch_size: int = DEFAULT_BATCH_SIZE
+        self,
+        potential: Potential | str | Path,
+        device: str | torch.device = "cpu",
+        batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> None:
         check("batch_size", batch_size, Count)
         self.device = resolve_device(device)
+        potential = potential if isinstance(potential, Potential) else load_any(potential)[0]
         self.potential = potential.to(self.device)
         self.batch_size = batch_size
 
-    def predict(self, graphs: Sequence[Graph]) -> list[Graph]:
-        """Predict each structure.
+    def summary(self) -> dict[str, Any]:
+        """The potential, where it runs and on how many structures at a time."""
+        return {"potential": self.potential, "device": str(self.device), "batch_size": self.batch_size}
+
+    @overload
+    def predict(self, structures: Atoms | Graph) -> Graph: ...
+
+    @overload
+    def predict(self, structures: Several) -> list[Graph]: ...
+
+    def predict(self, structures: Source | GraphDataset) -> Graph | list[Graph]:
+        """Predict each structure; one prediction for one structure, a list for anything else.
 
         Args:
-            graphs: Single structures with edges and ``atom_types``, such as a ``GraphDataset``.
+            structures: ``Atoms`` or a graph, or many of one kind; a file, a glob pattern or several of these; a
+                ``GraphDataset``. Labels are not looked at. Only a ``GraphDataset`` keeps its neighbour lists; other
+                graphs get new ones, for a graph does not tell what cutoff its own were made for.
 
         Returns:
             For each structure, in order, its ``potential.predicted_fields`` and ``num_atoms``, on the CPU. Shapes and
             units are those of :mod:`nequip_like.data.fields`; stress and virial are NaN without a cell.
 
         Raises:
-            DataError: If the structures have different fields.
+            ConfigError: If the structures are no such thing, or of several kinds.
+            DataError: If a structure cannot be right, has a species that the model does not know, or cannot be read.
+            ModelError: If a ``GraphDataset`` was made for other species or a smaller cutoff.
         """
-        return [graph for _, prediction in self.batches(graphs) for graph in split(prediction)]
+        if isinstance(structures, GraphDataset):
+            check_fits(self.potential, structures)
+            return Graphs(self._parts(structures))
+        listed = entries(structures)
+        if not listed:
+            return Graphs()
+        found = Graphs(self._of_atoms(*read_structures(listed)))
+        return found[0] if is_structure(structures) else found
+
+    @overload
+    def predict_atoms(self, structures: Atoms | Graph) -> Atoms: ...
+
+    @overload
+    def predict_atoms(self, structures: Several) -> list[Atoms]: ...
+
+    def predict_atoms(self, structures: Source | GraphDataset) -> Atoms | list[Atoms]:
+        """Predict each structure, and give it back as ``Atoms`` with the prediction.
+
+        Args:
+            structures: As for :meth:`predict`.
+
+        Returns:
+            Copies, whose ``info`` and ``arrays`` are those of the structures. Their calculator holds the predicted
+            energy, energies of atoms, forces and stress, in ASE's units and signs: ``get_forces()`` gives them, and
+            ``ase.io.write`` writes them. One for one structure, a list for anything else.
+
+        Raises:
+            ConfigError: As :meth:`predict`.
+            DataError: As :meth:`predict`.
+        """
+        listed = entries(structures)
+        if not listed:
+            return []
+        given, origins = read_structures(listed)
+        found = []
+        for atoms, prediction in zip(given, self._of_atoms(given, origins), strict=True):
+            copy = atoms.copy()
+            copy.calc = SinglePointCalculator(copy, **ase_results(prediction))
+            found.append(copy)
+        return found[0] if is_structure(structures) else found
 
     def batches(self, graphs: Sequence[Graph]) -> Iterator[tuple[Graph, Graph]]:
-        """Batches of the structures, in order, each with its prediction; both on the CPU.
+        """Batches of graphs with edges and ``atom_types``, in order, each with its prediction; both on the CPU.
 
         Raises:
             DataError: If the structures have different fields.
@@ -74,3 +151,32 @@ class Predictor:
                 self.potential.train()
         kept = {key: prediction[key].detach().cpu() for key in self.potential.predicted_fields}
         return {fields.NUM_ATOMS: batch[fields.NUM_ATOMS], **kept}
+
+    def _of_atoms(self, structures: Sequence[Atoms], origins: Sequence[str]) -> Iterator[Graph]:
+        """Predictions one by one; only the neighbour lists of one batch are there at a time."""
+        for start in range(0, len(structures), self.batch_size):
+            here = slice(start, start + self.batch_size)
+            graphs = []
+            for atoms, where in zip(structures[here], origins[here], strict=True):
+                graphs.append(graph_from_atoms(atoms, where=where))
+                check_extent(graphs[-1], where)
+            potential = self.potential
+            yield from self._parts(GraphDataset(graphs, potential.cutoff, potential.type_names, origins=origins[here]))
+
+    def _parts(self, dataset: GraphDataset) -> Iterator[Graph]:
+        for _, prediction in self.batches(dataset):  # type: ignore[arg-type] # a Dataset has len and []
+            yield from split(prediction)
+
+
+def check_fits(potential: Potential, dataset: GraphDataset) -> None:
+    """Refuse a data set that was made for another model.
+
+    Raises:
+        ModelError: If its species are others, or its cutoff is smaller.
+    """
+    if dataset.type_names != potential.type_names or dataset.cutoff < potential.cutoff:
+        raise ModelError(
+            f"data set '{dataset.name}' was made for the species {', '.join(dataset.type_names)} and a cutoff of "
+            f"{dataset.cutoff} Angstrom, but the model has {', '.join(potential.type_names)} and {potential.cutoff}",
+            "make it with the model's: load_dataset(path, potential.type_names, potential.cutoff)",
+        )

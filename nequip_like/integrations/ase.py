@@ -11,12 +11,11 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.species import type_table
-from nequip_like.data.structures import graph_from_atoms, moved_to
+from nequip_like.data.structures import ase_results, graph_from_atoms, moved_to
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import Predictor
@@ -104,18 +103,7 @@ class NequIPCalculator(Calculator):
         if self.atoms is None:
             raise ModelError("the calculator has no structure", "give atoms")
         prediction = self._predictor.predict_batch(self._placed(self._graph(self.atoms)))
-        energy = float(prediction[fields.TOTAL_ENERGY])
-        self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": prediction[fields.PER_ATOM_ENERGY].flatten().numpy(),
-        }
-        if fields.FORCES in prediction:
-            self.results["forces"] = prediction[fields.FORCES].numpy()
-        if fields.STRESS in prediction:
-            stress = prediction[fields.STRESS][0].numpy()
-            if not np.isnan(stress).all():
-                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        self.results = ase_results(prediction)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, of what the results depend on; any change counts.

@@ -15,6 +15,7 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs, volumes
 from nequip_like.errors import ModelError
 from nequip_like.nn.scatter import sum_rows
+from nequip_like.summaries import Summarized
 
 
 @runtime_checkable
@@ -35,8 +36,8 @@ class EnergyModel(Protocol):
 EdgeSums = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class Differentiated:
+@dataclass(frozen=True, repr=False)
+class Differentiated(Summarized):
     """Energies of atoms, and what forces and stress are made of.
 
     Attributes:
@@ -69,7 +70,7 @@ class DifferentiatedModel(Protocol):
         ...
 
 
-class Potential(nn.Module):
+class Potential(Summarized, nn.Module):
     """Energies, forces, stress and virial of structures.
 
     All derivatives come from ``g_ij = dE/dr_ij``, asked of autograd once: the force on an atom is the sum of ``g`` over
@@ -98,6 +99,17 @@ class Potential(nn.Module):
         self.cutoff = float(cutoff)
         self.config = config
         self.do_derivatives = do_derivatives
+
+    def summary(self) -> dict[str, Any]:
+        """What it is, without its layers: these are in ``energy_model``."""
+        parameters = list(self.parameters())
+        return {
+            "family": self.config.get("family", "unknown"),
+            "species": " ".join(self.type_names),
+            "cutoff": f"{self.cutoff:g} Å",
+            "parameters": sum(parameter.numel() for parameter in parameters),
+            "dtype": "/".join(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters})),
+        }
 
     @property
     def predicted_fields(self) -> tuple[str, ...]:

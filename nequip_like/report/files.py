@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from ase.data import chemical_symbols
 from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.inference.evaluation import Evaluation
+from nequip_like.report.comment_line import annotated, column_text, column_type, quoted
 from nequip_like.whole_files import written_whole
 
 PREDICTED = "predicted_"
@@ -22,22 +26,34 @@ _ASE_NAMES = {
     fields.FORCES: "forces",
     fields.STRESS: "stress",
 }
+_OWN = {"data_set", "origin", *_ASE_NAMES.values(), *(PREDICTED + name for name in _ASE_NAMES.values())}
 
 
 def write_metrics(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
     """Write ``{data set: {metric: value}}`` as JSON, in eV and Angstrom. A value that is not finite is null.
 
+    Where frames fall into groups, the data set has ``groups``, too:
+    ``{key: {group: {frames: number, metric: value}}}``.
+
     Raises:
         OutputError: If the file cannot be written.
     """
-    values = {
-        name: {key: value if math.isfinite(value) else None for key, value in evaluation.metrics.items()}
-        for name, evaluation in evaluations.items()
-    }
+    values: dict[str, Any] = {}
+    for name, evaluation in evaluations.items():
+        values[name] = _finite(evaluation.metrics)
+        if (groups := evaluation.groups) is not None:
+            of_groups = {
+                group: {"frames": groups.frames[group], **_finite(metrics)} for group, metrics in groups.metrics.items()
+            }
+            values[name]["groups"] = {groups.key: of_groups}
     _write(path, [json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"])
 
 
-def write_predictions(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+
+
+def write_predictions(evaluations: Mapping[str, Evaluation], path: str | Path) -> list[str]:
     """Write all frames with labels and predictions, as extended XYZ that ``ase.io.read`` reads.
 
     Labels stand under ASE's names (``energy``, ``forces``, ``stress``), so ``atoms.get_potential_energy()`` gives the
@@ -48,18 +64,30 @@ def write_predictions(evaluations: Mapping[str, Evaluation], path: str | Path) -
 
     A label or stress that a frame does not have is left out; forces that some of its atoms lack are ``nan``.
 
+    What else the input's frames held in ``info`` and ``arrays`` is there, too, as it was and under its own name; a name
+    that is the file's own gets ``input_`` before it. An array of several dimensions becomes (atoms, columns).
+
+    Returns:
+        Names of values of the input that extended XYZ cannot hold; they are left out.
+
     Raises:
         OutputError: If the file cannot be written.
     """
-    _write(path, _frames(evaluations))
+    left_out: set[str] = set()
+    _write(path, _frames(evaluations, left_out))
+    return sorted(left_out)
 
 
-def _frames(evaluations: Mapping[str, Evaluation]) -> Iterable[str]:
+def _frames(evaluations: Mapping[str, Evaluation], left_out: set[str]) -> Iterable[str]:
     for name, evaluation in evaluations.items():
-        for i, (frame, prediction) in enumerate(zip(evaluation.dataset.frames, evaluation.predictions, strict=True)):
+        dataset = evaluation.dataset
+        for i, (frame, prediction) in enumerate(zip(dataset.frames, evaluation.predictions, strict=True)):
             columns, info = _values(frame, prediction)
-            origin = evaluation.dataset.origin(i)
-            yield _extxyz(frame, columns, info | {"data_set": _quoted(name), "origin": _quoted(origin)})
+            info |= {"data_set": quoted(name), "origin": quoted(dataset.origin(i))}
+            more, arrays, lost = annotated(dataset.annotations[i], _OWN, len(frame[fields.POSITIONS]))
+            left_out.update(lost)
+            numbers = {key: value.reshape(len(value), -1).numpy() for key, value in columns.items()}
+            yield _extxyz(frame, numbers | arrays, info | {_key(key): text for key, text in more.items()})
 
 
 def _values(frame: Graph, prediction: Graph) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -77,20 +105,18 @@ def _values(frame: Graph, prediction: Graph) -> tuple[dict[str, Tensor], dict[st
     return columns, info
 
 
-def _extxyz(frame: Graph, columns: Mapping[str, Tensor], info: Mapping[str, str]) -> str:
+def _extxyz(frame: Graph, columns: Mapping[str, np.ndarray], info: Mapping[str, str]) -> str:
     """One frame. A 3 x 3 matrix is read back by columns, which only matters for the lattice: its rows are vectors."""
-    properties = ["species:S:1", "pos:R:3", *(f"{name}:R:{value[0].numel()}" for name, value in columns.items())]
-    comment = [f"Properties={':'.join(properties)}", *(f"{name}={text}" for name, text in info.items())]
+    types = [f"{name}:{column_type(column)}:{column.shape[1]}" for name, column in columns.items()]
+    comment = [f"Properties={':'.join(['species:S:1', 'pos:R:3', *types])}"]
+    comment += [f"{name}={text}" for name, text in info.items()]
     comment.append(f'pbc="{" ".join("FT"[int(axis)] for axis in frame[fields.PBC][0])}"')
     if bool(frame[fields.CELL].any()):
         comment.insert(0, f"Lattice={_numbers(frame[fields.CELL])}")
-    rows = [
-        tensor.reshape(len(frame[fields.POSITIONS]), -1).tolist()
-        for tensor in (frame[fields.POSITIONS], *columns.values())
-    ]
+    cells = [column_text(column) for column in (frame[fields.POSITIONS].numpy(), *columns.values())]
     lines = [str(len(frame[fields.POSITIONS])), " ".join(comment)]
-    for number, *values in zip(frame[fields.ATOMIC_NUMBERS].tolist(), *rows, strict=True):
-        lines.append(" ".join([chemical_symbols[number], *(repr(x) for row in values for x in row)]))
+    for number, *row in zip(frame[fields.ATOMIC_NUMBERS].tolist(), *cells, strict=True):
+        lines.append(" ".join([chemical_symbols[number], *(cell for column in row for cell in column)]))
     return "\n".join(lines) + "\n"
 
 
@@ -99,9 +125,9 @@ def _numbers(value: Tensor) -> str:
     return text if value.numel() == 1 else f'"{text}"'
 
 
-def _quoted(text: str) -> str:
-    """A string as the comment line of an extended XYZ file takes it: quoted, so that it stays a string."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
+def _key(name: str) -> str:
+    """A name of the comment line, in quotes where it is more than a word."""
+    return name if re.fullmatch(r"[\w.+-]+", name) else quoted(name)
 
 
 def _write(path: str | Path, parts: Iterable[str]) -> None:

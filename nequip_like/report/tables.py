@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nequip_like.data import fields
-from nequip_like.inference.evaluation import Evaluation
+from nequip_like.inference.evaluation import COLUMNS, Evaluation
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, SHOWN, STRESS, Shown
 
-_COLUMNS = (("MAE", "mae"), ("RMSE", "rmse"), ("max", "maxabserr"))
+_BY_GROUP = (PER_ATOM_ENERGY, FORCES, STRESS)
 
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
@@ -24,13 +24,32 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     table = Table(title=Text(f"{name}: {frames} frames, {atoms} atoms"), title_justify="left")
     table.add_column("error of")
     table.add_column("unit")
-    for heading, _ in _COLUMNS:
+    for heading, _ in COLUMNS:
         table.add_column(heading, justify="right")
     for shown in SHOWN:
         _add_row(table, shown.label, shown, "", evaluation.metrics)
         if shown is FORCES:
             for species in dataset.type_names:
                 _add_row(table, f"  on {species}", shown, f"_{species}", evaluation.metrics)
+    return table
+
+
+def group_table(name: str, evaluation: Evaluation) -> Table | None:
+    """Errors of each group of frames, if there are groups: MAE and RMSE of what is compared, energies per atom."""
+    groups = evaluation.groups
+    if groups is None:
+        return None
+    shown = [each for each in _BY_GROUP if any(f"{each.metric}_rmse" in values for values in groups.metrics.values())]
+    columns = [(each, heading, short) for each in shown for heading, short in COLUMNS[:2]]
+    table = Table(title=Text(f"{name} by {groups.key}"), title_justify="left")
+    table.add_column(Text(groups.key))
+    table.add_column("frames", justify="right")
+    for each, heading, _ in columns:
+        table.add_column(f"{each.label}\n{heading}, {each.unit}", justify="right")
+    for group, frames in groups.frames.items():
+        values = [(groups.metrics[group].get(f"{each.metric}_{short}"), each.factor) for each, _, short in columns]
+        cells = ["" if value is None else number(value * factor) for value, factor in values]
+        table.add_row(Text(group), str(frames), *cells)
     return table
 
 
@@ -50,6 +69,8 @@ def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | 
     console = console or Console()
     for name, evaluation in evaluations.items():
         console.print(evaluation_table(name, evaluation))
+        if (groups := group_table(name, evaluation)) is not None:
+            console.print(groups)
         for line in (*remarks(evaluation), *worst_lines(name, evaluation), ""):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -63,7 +84,7 @@ def number(value: float) -> str:
 
 
 def _add_row(table: Table, label: str, shown: Shown, suffix: str, metrics: Mapping[str, float]) -> None:
-    values = [metrics.get(f"{shown.metric}_{short}{suffix}") for _, short in _COLUMNS]
+    values = [metrics.get(f"{shown.metric}_{short}{suffix}") for _, short in COLUMNS]
     if any(value is not None for value in values):
         cells = ["" if value is None else number(value * shown.factor) for value in values]
         table.add_row(label, shown.unit, *cells)

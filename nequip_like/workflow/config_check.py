@@ -19,6 +19,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError
 from nequip_like.model.potential import Potential
 from nequip_like.nn.pair_potential import ZBL
+from nequip_like.summaries import Summarized
 from nequip_like.train.checkpoints import RunName
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import NequIPLightningModule
@@ -69,8 +70,8 @@ _TOP_LEVEL = {
 _NEEDED = ("data", "training_module", "training_module.model", "trainer")
 
 
-@dataclass
-class CheckedConfig:
+@dataclass(repr=False)
+class CheckedConfig(Summarized):
     """What a check found, and what a plan tells.
 
     Attributes:
@@ -84,6 +85,10 @@ class CheckedConfig:
     tasks: list[str]
     trusted: tuple[str, ...]
     parts: Parts = field(default_factory=Parts)
+
+    def summary(self) -> dict[str, Any]:
+        """The tasks, the sections, and the packages of the user."""
+        return {"tasks": self.tasks, "sections": " ".join(map(str, self.values)), "trusted": list(self.trusted)}
 
 
 def check_config(config: DictConfig) -> CheckedConfig:

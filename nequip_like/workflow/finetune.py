@@ -29,6 +29,7 @@ from nequip_like.inference.predictor import Predictor
 from nequip_like.model.finetuning import HEAD, MEAN, change_shifts, chosen_parameters, rebuilt, train_only
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import adapt
+from nequip_like.summaries import Summarized
 from nequip_like.workflow.finetune_model import FLAGS, check_model, model_section, read_source
 from nequip_like.workflow.finetune_settings import Settings, read_settings
 from nequip_like.workflow.resume import Resumption
@@ -36,8 +37,8 @@ from nequip_like.workflow.resume import Resumption
 _TARGET = "nequip_like.model.FullNequIPGNNModel"
 
 
-@dataclass
-class FineTuning:
+@dataclass(repr=False)
+class FineTuning(Summarized):
     """A run that begins with another model.
 
     Attributes:

@@ -17,6 +17,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.replay import ReplayedDataset
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
+from nequip_like.summaries import Summarized
 from nequip_like.train.checkpoints import EXCEPTION
 from nequip_like.whole_files import path_of
 from nequip_like.workflow import claims
@@ -53,8 +54,8 @@ _LATER = {
 _SAME = 1e-9  # relative; statistics of the same data differ that much between machines
 
 
-@dataclass(frozen=True)
-class Resumption:
+@dataclass(frozen=True, repr=False)
+class Resumption(Summarized):
     """A checkpoint that a run goes on from.
 
     Attributes:

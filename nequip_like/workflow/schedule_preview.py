@@ -20,6 +20,7 @@ from nequip_like.train.schedulers import run_length
 from nequip_like.train.schedules.learning_rate import LearningRate
 from nequip_like.train.schedules.lengths import RunLength
 from nequip_like.workflow import setup
+from nequip_like.workflow.quiet import quiet_lightning
 from nequip_like.workflow.resolvers import register_resolvers
 
 _POINTS = 3000  # more than an image has columns
@@ -50,7 +51,8 @@ def draw_schedule(config: DictConfig, png: str | Path) -> SchedulePreview:
         OutputError: If the image cannot be written.
     """
     try:
-        found = preview(config)
+        with quiet_lightning():
+            found = preview(config)
     finally:
         register_resolvers()  # forgets the statistics of this run
     plot_schedule(found, png)

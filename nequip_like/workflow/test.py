@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
+from nequip_like.data.annotations import check_group_key
 from nequip_like.data.dataset import GraphDataset, load_dataset
+from nequip_like.data.given import Source
 from nequip_like.data.inspection import inspect
 from nequip_like.data.sources import FileSource, held_out_sources
 from nequip_like.errors import ConfigError
-from nequip_like.inference.evaluation import Evaluation, evaluate
+from nequip_like.inference.evaluation import Evaluation, Evaluations, evaluate
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
 from nequip_like.model.potential import Potential
@@ -29,31 +31,36 @@ METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.extxyz"
 PARITY_FILE = "parity.png"
 
-Data = str | Path | Sequence[str | Path] | Mapping[str, Any]
+Data = Source | Mapping[str, Any]
 
 
 def test_model(
     model: str | Path | Potential,
     data: Data,
-    output: str | Path,
+    output: str | Path | None = None,
     *,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str | torch.device = "cpu",
     key_mapping: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
+    group_by: str | None = None,
     console: Console | None = None,
-) -> dict[str, Evaluation]:
+) -> Evaluations:
     """Test a model on data sets: prints tables, writes ``metrics.json``, ``predictions.extxyz`` and ``parity.png``.
 
     Args:
         model: A model file, a checkpoint, a run folder, or a potential.
         data: Files, or ``{name: file}``. Each is a data set; without names they are called as their files. Instead of a
-            file a mapping may stand, as in a config's ``data.test``: ``{file: ..., index: ..., units: ...}``.
-        output: Folder for the files; made if it is not there. Files of an earlier test in it are replaced.
+            file a mapping may stand, as in a config's ``data.test``: ``{file: ..., index: ..., units: ...}``, and
+            instead of a file name ``Atoms`` or graphs, one or many: one data set, called ``test`` without a name.
+        output: Folder for the files; made if it is not there. Files of an earlier test in it are replaced. None writes
+            no files.
         batch_size: Structures at a time; metrics do not depend on it.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         key_mapping: ``{name in the file: label}``, where names are not the usual ones.
         units: ``{"energy": ..., "length": ..., "forces": ...}`` of the files; eV and Angstrom by default.
+        group_by: Key of ``atoms.info`` by whose values a table tells errors apart; by default ``config_type`` or
+            ``group``, where these have 2 to 20 values in a data set.
         console: Where to print; the terminal by default.
 
     Returns:
@@ -63,11 +70,16 @@ def test_model(
         ModelFileError: If the model cannot be read.
         DataError: If the data cannot be read, lacks all labels, or has a species that the model does not know.
         ModelError: If a prediction is not finite.
-        ConfigError: If there is no such device, unit or label.
+        ConfigError: If there is no such device, unit or label, or no frame has what is to be grouped by.
         OutputError: If another command that goes on writes into the folder, or if it cannot be written.
     """
-    with claimed(Path(output).absolute(), "--output FOLDER"):
-        return _test(model, _sources(data, key_mapping, units), output, batch_size, device, console or Console())
+    sources = _sources(data, key_mapping, units)
+    console = console or Console()
+    if output is None:
+        return _test(model, sources, None, batch_size, device, group_by, console)
+    output = path_of(output)
+    with claimed(output.absolute(), "--output FOLDER"):
+        return _test(model, sources, output, batch_size, device, group_by, console)
 
 
 # Not a test of ours, whatever its name says to pytest.
@@ -77,11 +89,12 @@ test_model.__test__ = False  # type: ignore[attr-defined]
 def _test(
     model: str | Path | Potential,
     sources: Mapping[str, FileSource],
-    output: str | Path,
+    output: Path | None,
     batch_size: int,
     device: str | torch.device,
+    group_by: str | None,
     console: Console,
-) -> dict[str, Evaluation]:
+) -> Evaluations:
     if isinstance(model, Potential):
         potential, origin = model, ""
     else:
@@ -105,26 +118,28 @@ def _test(
     for dataset in datasets.values():
         for warning in inspect(dataset).warnings:
             console.print(f"warning: {dataset.name}: {warning}", markup=False, highlight=False, soft_wrap=True)
-    return report_test_sets(potential, datasets, output, batch_size, console, device)
+    return report_test_sets(potential, datasets, output, batch_size, console, device, group_by)
 
 
 def report_test_sets(
     potential: Potential,
     datasets: Mapping[str, GraphDataset],
-    output: str | Path,
+    output: str | Path | None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     console: Console | None = None,
     device: str | torch.device | None = None,
-) -> dict[str, Evaluation]:
+    group_by: str | None = None,
+) -> Evaluations:
     """Evaluate a potential on data sets that are read already; prints and writes what :func:`test_model` does.
 
     Args:
         potential: The potential.
         datasets: ``{name: data set}``.
-        output: Folder for the files; made if it is not there.
+        output: Folder for the files; made if it is not there. None writes no files.
         batch_size: Structures at a time.
         console: Where to print; the terminal by default.
         device: Where to compute; where the potential is by default.
+        group_by: As for :func:`test_model`.
 
     Returns:
         The evaluation of each data set, by name.
@@ -136,13 +151,24 @@ def report_test_sets(
         ConfigError: If there is no such device.
     """
     console = console or Console()
-    output = path_of(output)
+
     if device is None:
         device = next(potential.parameters()).device
-    evaluations = {name: evaluate(potential, dataset, batch_size, device) for name, dataset in datasets.items()}
+    if group_by is not None:
+        check_group_key([frame for dataset in datasets.values() for frame in dataset.annotations], group_by)
+    evaluations = Evaluations(
+        (name, evaluate(potential, dataset, batch_size, device, group_by=group_by))
+        for name, dataset in datasets.items()
+    )
     print_evaluations(evaluations, console)
+    if output is not None:
+        _write_files(evaluations, path_of(output), console)
+    return evaluations
+
+
+def _write_files(evaluations: Mapping[str, Evaluation], output: Path, console: Console) -> None:
     write_metrics(evaluations, output / METRICS_FILE)
-    write_predictions(evaluations, output / PREDICTIONS_FILE)
+    left_out = write_predictions(evaluations, output / PREDICTIONS_FILE)
     plot_parity(evaluations, output / PARITY_FILE)
     console.print(
         f"written to {output}: {METRICS_FILE}, {PREDICTIONS_FILE}, {PARITY_FILE}",
@@ -150,7 +176,9 @@ def report_test_sets(
         highlight=False,
         soft_wrap=True,
     )
-    return evaluations
+    if left_out:
+        told = f"not in {PREDICTIONS_FILE}, for it cannot hold them: {', '.join(left_out)}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _sources(

@@ -19,6 +19,7 @@ from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
 from nequip_like.report.curves import plot_curves
+from nequip_like.summaries import Summarized
 from nequip_like.train.history import carry_over
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
@@ -30,14 +31,15 @@ from nequip_like.workflow.ends import ends
 from nequip_like.workflow.finetune_report import print_start
 from nequip_like.workflow.held_folder import HeldFolder
 from nequip_like.workflow.machine_check import check_machine
+from nequip_like.workflow.quiet import quiet_lightning
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
 HISTORY_FILE = "metrics.csv"
 
 
-@dataclass
-class TrainingResult:
+@dataclass(repr=False)
+class TrainingResult(Summarized):
     """What a run left behind.
 
     Attributes:
@@ -64,6 +66,13 @@ class TrainingResult:
     best_epoch: int | None = None
     best_metrics: dict[str, float] = field(default_factory=dict)
 
+    def summary(self) -> dict[str, Any]:
+        """Where the results are, and the errors that are looked at first."""
+        errors = {name: value for name, value in self.metrics.items() if name.endswith(("forces_rmse", "weighted_sum"))}
+        paths = {"folder": self.folder, "model_file": self.model_file, "best_checkpoint": self.best_checkpoint}
+        stopped = {} if self.stopped_by is None else {"stopped_by": self.stopped_by.name}
+        return paths | errors | stopped
+
 
 def train(
     config: DictConfig,
@@ -77,6 +86,8 @@ def train(
     Tasks before ``train`` use the initial weights, tasks after it the best ones. With a checkpoint (``ckpt_path`` or
     ``resume``), training goes on from there, and tasks before it are done already; without ``train``, the tasks use the
     checkpoint's weights.
+
+    What Lightning says of itself is left out (:func:`~nequip_like.workflow.quiet.quiet_lightning`).
 
     Args:
         config: The composed config, with the sections run, data, training_module, trainer.
@@ -97,7 +108,8 @@ def train(
         OmegaConf.set_struct(config, True)
         checked = checked or _checked(config)
         checks.check_processes(checked.values["trainer"])
-        with claimed(Path(str(config.output_dir)).absolute(), "output_dir=FOLDER"):
+        folder = Path(str(config.output_dir)).absolute()
+        with quiet_lightning(), claimed(folder, "output_dir=FOLDER"):
             return _train(config, overrides, checked, told)
     finally:
         register_resolvers()  # forgets the statistics of this run

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import ase.io
+import numpy as np
 import pytest
 
 from nequip_like.cli.test import main
@@ -91,3 +93,28 @@ def test_options_reach_the_test(folder, monkeypatch, capsys):
     first, second = (json.loads((folder / name / "metrics.json").read_text())["test_300K"] for name in "ab")
     assert first.keys() == second.keys()
     assert first["total_energy_mae"] != second["total_energy_mae"]
+
+
+def test_remarks_of_frames_are_kept_and_told_apart(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    images = ase.io.read("test_300K.xyz", ":")
+    for i, atoms in enumerate(images):
+        atoms.info |= {"config_type": "all alike", "group": i % 2, "description": "made for a test"}
+        atoms.arrays["kind"] = np.arange(len(atoms))
+    ase.io.write("remarks.xyz", images)
+    assert main(["model.safetensors", "remarks.xyz", "test_600K.xyz", "--output", "a"]) == 0
+    assert "remarks by group" in capsys.readouterr().out
+    metrics = json.loads((folder / "a" / "metrics.json").read_text())
+    assert {key: value["frames"] for key, value in metrics["remarks"]["groups"]["group"].items()} == {"0": 3, "1": 2}
+    assert "groups" not in metrics["test_600K"]
+    read = ase.io.read("a/predictions.extxyz", ":")[: len(images)]
+    assert [atoms.info["group"] for atoms in read] == [0, 1, 0, 1, 0]
+    assert {atoms.info["description"] for atoms in read} == {"made for a test"}
+    assert all(atoms.arrays["kind"].tolist() == list(range(len(atoms))) for atoms in read)
+
+    assert main(["model.safetensors", "remarks.xyz", "--output", "b", "--group-by", "config_type"]) == 0
+    assert "remarks by config_type" in capsys.readouterr().out
+    assert main(["model.safetensors", "remarks.xyz", "--output", "c", "--group-by", "grop"]) == 2
+    error, advice = capsys.readouterr().err.splitlines()
+    assert error == "error: no frame has 'grop' to group by"
+    assert advice.startswith("  -> did you mean 'group'?")

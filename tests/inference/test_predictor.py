@@ -1,11 +1,17 @@
 """Predictions do not depend on how structures are batched."""
 
+import ase.io
+import numpy as np
 import pytest
 import torch
+from ase.constraints import FixAtoms
 
 from nequip_like.data.dataset import load_dataset
-from nequip_like.errors import ConfigError
+from nequip_like.data.readers import read_frames
+from nequip_like.errors import ConfigError, DataError, ModelError
+from nequip_like.inference import save
 from nequip_like.inference.predictor import Predictor
+from nequip_like.integrations.ase import NequIPCalculator
 
 
 @pytest.fixture
@@ -44,3 +50,91 @@ def test_nothing_to_predict(make_potential):
 def test_batch_size_is_positive(make_potential):
     with pytest.raises(ConfigError, match="batch_size"):
         Predictor(make_potential(), batch_size=0)
+
+
+# --- structures of ASE, and files
+
+
+@pytest.fixture
+def images(tmp_path, write_labelled):
+    return ase.io.read(write_labelled(tmp_path / "many.xyz"), ":")
+
+
+def test_atoms_one_and_many(images, make_potential, tmp_path):
+    potential = make_potential()
+    calculator = NequIPCalculator(potential)
+    predictor = Predictor(potential, batch_size=3)
+    many, graphs = predictor.predict(images), read_frames(images)
+    for atoms, prediction in zip(images, many, strict=True):
+        alone = predictor.predict(atoms)
+        atoms.calc = calculator
+        for found in (prediction, alone):
+            assert set(found) == {*potential.predicted_fields, "num_atoms"}
+            assert found["total_energy"].item() == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+            np.testing.assert_allclose(found["forces"], atoms.get_forces(), rtol=1e-12, atol=1e-12)
+    for other in (tmp_path / "many.xyz", str(tmp_path / "m*.xyz"), graphs, iter(images)):
+        for prediction, again in zip(many, predictor.predict(other), strict=True):
+            torch.testing.assert_close(prediction, again, rtol=1e-12, atol=1e-12, equal_nan=True)
+    assert predictor.predict(graphs[0])["total_energy"].item() == pytest.approx(
+        many[0]["total_energy"].item(), rel=1e-12
+    )
+
+
+def test_labels_do_not_matter(images, make_potential):
+    """A choice between two labels is none of a prediction, nor are results of another structure."""
+    atoms = images[0]
+    atoms.info |= {"dft_energy": 1.0, "ref_energy": 2.0}
+    atoms.positions += 0.1
+    predictor = Predictor(make_potential())
+    assert predictor.predict(atoms)["total_energy"].item() == pytest.approx(
+        predictor.predict(ase.Atoms(atoms.symbols, atoms.positions))["total_energy"].item(), rel=1e-12
+    )
+
+
+def test_predictions_on_atoms(images, make_potential, tmp_path):
+    images[1].info["config_type"] = "bulk"
+    images[1].set_constraint(FixAtoms([0]))
+    potential = make_potential()
+    predictor = Predictor(potential)
+    found = predictor.predict_atoms(images)
+    assert [atoms is old for atoms, old in zip(found, images, strict=True)] == [False] * 7
+    assert found[1].info == images[1].info
+    for atoms, prediction in zip(found, predictor.predict(images), strict=True):
+        assert atoms.get_potential_energy() == prediction["total_energy"].item()
+        np.testing.assert_array_equal(atoms.get_forces(apply_constraint=False), prediction["forces"])
+        np.testing.assert_array_equal(atoms.get_potential_energies(), prediction["atomic_energy"][:, 0])
+        if atoms.pbc.any():
+            np.testing.assert_array_equal(atoms.get_stress(voigt=False), prediction["stress"][0])
+        else:
+            assert "stress" not in atoms.calc.results
+    one = predictor.predict_atoms(images[0])
+    assert one.get_potential_energy() == pytest.approx(found[0].get_potential_energy(), rel=1e-12)
+    ase.io.write(tmp_path / "predicted.traj", found)
+    assert ase.io.read(tmp_path / "predicted.traj").get_potential_energy() == found[-1].get_potential_energy()
+
+
+def test_model_by_its_file(images, make_potential, tmp_path):
+    save(make_potential(), tmp_path / "model.safetensors")
+    expected = Predictor(make_potential()).predict(images[0])
+    torch.testing.assert_close(Predictor(tmp_path / "model.safetensors").predict(images[0]), expected, equal_nan=True)
+
+
+def test_what_cannot_be_predicted(images, make_potential, tmp_path, write_labelled):
+    predictor = Predictor(make_potential())
+    with pytest.raises(DataError, match="Atoms 1 has S, which is not among the species H, C, O"):
+        predictor.predict([images[0], ase.Atoms("S", [[0, 0, 0]])])
+    with pytest.raises(ConfigError, match="entry 0 is Atoms and entry 1 is a file name"):
+        predictor.predict([images[0], "a.xyz"])
+    with pytest.raises(ConfigError, match="3 is no file and no structure"):
+        predictor.predict(3)
+    for other in (load_dataset(images, ["O", "C", "H"], 3.0), load_dataset(images, ["H", "C", "O"], 2.5)):
+        with pytest.raises(ModelError, match="data set 'structures' was made for the species"):
+            predictor.predict(other)
+
+
+def test_graphs_of_another_model_are_not_mistaken(images, make_potential):
+    """Types and neighbours of a graph may be those of another model; they are made anew."""
+    predictor = Predictor(make_potential())
+    expected = predictor.predict(images[0])
+    other = load_dataset(images[0], ["O", "C", "H"], 1.5)[0]
+    torch.testing.assert_close(predictor.predict(other), expected, rtol=1e-12, atol=1e-12, equal_nan=True)

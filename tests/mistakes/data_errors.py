@@ -598,6 +598,15 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         arguments=("test.xyz", "--key-mapping", "dft_forces=forces"),
     ),
     Mistake(
+        title="No test frame has what is to be grouped by",
+        example="--group-by configtype",
+        error="no frame has 'configtype' to group by",
+        advice="did you mean 'config_type'? frames have config_type",
+        command="nequip-test",
+        files=file(water(head=HEAD + " config_type=gas"), "test.xyz"),
+        arguments=("test.xyz", "--group-by", "configtype"),
+    ),
+    Mistake(
         title="A database file is cut off",
         example="data: {train: train.db}",
         error="cannot read {folder}/train.db, frame 0: DatabaseError: file is not a database",

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from nequip_like.data.dataset import load_dataset
+from nequip_like.data.readers import read_frames
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.inference import save
+from nequip_like.inference.evaluation import evaluate
 from nequip_like.workflow.test import test_model as run_test
 
 
@@ -125,3 +128,28 @@ def test_what_looks_wrong_in_the_data_is_told(model, tmp_path, capsys):
     run_test(model, tmp_path / "odd.xyz", tmp_path / "out")
     told = "warning: odd: forces do not add up to zero in 1 frames, at most by 4.5 eV/Angstrom per atom"
     assert f"{told}: {tmp_path}/odd.xyz frame 0" in capsys.readouterr().out
+
+
+def test_structures_in_memory(tmp_path, model, data, capsys):
+    """One data set of ASE's Atoms, several by name, and no files where no folder is given."""
+    from_file = run_test(model, data[0], tmp_path / "out")["one"]
+    images = ase.io.read(data[0], ":")
+    evaluations = run_test(model, images)
+    assert list(evaluations) == ["test"]
+    assert evaluations["test"].metrics == pytest.approx(from_file.metrics, rel=1e-12)
+    assert {file.name for file in tmp_path.iterdir()} == {"one.xyz", "two.xyz", "model.safetensors", "out"}
+    printed = capsys.readouterr().out
+    assert "test: 11 frames" in printed
+    assert "Atoms 3" in printed  # among the worst
+    named = run_test(model, {"first": images[0], "others": images[1:], "two": data[1]})
+    sizes = {name: len(evaluation.dataset) for name, evaluation in named.items()}
+    assert sizes == {"first": 1, "others": 10, "two": 4}
+    with pytest.raises(ConfigError, match="entry 0 is Atoms and entry 1 is a file name"):
+        run_test(model, [images[0], data[0]])
+
+
+def test_evaluation_of_structures_in_memory(model, data, make_potential):
+    images = ase.io.read(data[0], ":")
+    expected = evaluate(make_potential(), load_dataset(data[0], ["H", "C", "O"], 3.0)).metrics
+    for source in (data[0], images, read_frames(data[0])):
+        assert evaluate(model, source).metrics == pytest.approx(expected, rel=1e-12)

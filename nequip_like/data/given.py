@@ -1,0 +1,121 @@
+"""What may be given as structures, told apart at one border: files, ``Atoms`` of ASE, graphs; one or many."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.errors import ConfigError, DataError
+
+Source = str | Path | Atoms | Graph | Iterable[str | Path] | Iterable[Atoms] | Iterable[Graph]
+
+_STRUCTURE = (fields.POSITIONS, fields.CELL, fields.PBC, fields.ATOMIC_NUMBERS)
+_KEPT = (*fields.LABELS, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
+_ADVICE = "give file names, or ASE's Atoms, or graphs such as those of read_frames; one, or a list of one kind"
+_DECIDES = ("positions", "numbers", "cell", "pbc")  # what energies and forces depend on
+
+
+def is_graph(value: object) -> bool:
+    """Whether a value is a graph: a mapping with tensors."""
+    return isinstance(value, Mapping) and any(isinstance(entry, torch.Tensor) for entry in value.values())
+
+
+def is_structure(value: object) -> bool:
+    """Whether a value is one structure in memory: ``Atoms`` or a graph."""
+    return isinstance(value, Atoms) or is_graph(value)
+
+
+def entries(source: Any, where: str = "") -> list[Any]:
+    """The entries of a source as a list, all of one kind: file names, ``Atoms`` or graphs.
+
+    Args:
+        source: One entry, or anything that can be iterated over: a list, an ASE ``Trajectory``, a ``GraphDataset``.
+        where: The key that it stands under, for messages.
+
+    Raises:
+        ConfigError: If an entry is something else, or two are of different kinds.
+    """
+    at = f"{where}: " if where else ""
+    if isinstance(source, str | Path | Mapping | Atoms):
+        listed = [source]
+    else:
+        try:
+            listed = list(source)
+        except TypeError:
+            raise ConfigError(f"{at}{reprlib.repr(source)} is no file and no structure", _ADVICE) from None
+    kinds = [_kind(entry) for entry in listed]
+    for i, (entry, kind) in enumerate(zip(listed, kinds, strict=True)):
+        if kind is None:
+            what = f"{type(entry).__name__} {reprlib.repr(entry)}"
+            raise ConfigError(f"{at}entry {i}, {what}, is no file and no structure", _ADVICE)
+        if kind != kinds[0]:
+            raise ConfigError(f"{at}entry 0 is {kinds[0]} and entry {i} is {kind}", _ADVICE)
+    return listed
+
+
+def _kind(entry: object) -> str | None:
+    if isinstance(entry, str | Path):
+        return "a file name"
+    if isinstance(entry, Atoms):
+        return "Atoms"
+    return "a graph" if is_graph(entry) else None
+
+
+def atoms_of(structure: Atoms | Graph, where: str) -> Atoms:
+    """A structure in memory as ``Atoms``: these themselves, or those of a graph, with its labels and weights.
+
+    What the labels of a graph are called is well known to the reader; a label that is missing (NaN) is left out.
+
+    Raises:
+        DataError: If a graph lacks a part of the structure, or holds several structures.
+    """
+    if isinstance(structure, Atoms):
+        return structure
+    if absent := [name for name in _STRUCTURE if name not in structure]:
+        raise DataError(f"{where} has no '{absent[0]}'", f"a graph of a structure has {', '.join(_STRUCTURE)}")
+    if len(structure[fields.CELL]) != 1:
+        raise DataError(
+            f"{where} is a batch of {len(structure[fields.CELL])} structures",
+            "take it apart: nequip_like.data.graph.split(batch)",
+        )
+    arrays = {name: structure[name].detach().cpu().numpy() for name in (*_STRUCTURE, *_KEPT) if name in structure}
+    atoms = Atoms(
+        numbers=arrays[fields.ATOMIC_NUMBERS],
+        positions=arrays[fields.POSITIONS],
+        cell=arrays[fields.CELL][0],
+        pbc=arrays[fields.PBC][0],
+    )
+    for name in _KEPT:
+        if name in arrays and not bool(structure[name].isnan().all()):
+            if fields.field(name).owner == "node":
+                atoms.arrays[name] = arrays[name]
+            else:
+                atoms.info[name] = arrays[name][0]
+    return atoms
+
+
+def check_results(atoms: Atoms, where: str) -> None:
+    """Refuse results of a calculator that belong to another structure than the one that carries them.
+
+    Several ``Atoms`` that share a calculator all show the results of the one that was computed last.
+
+    Raises:
+        DataError: Naming the structure and what differs.
+    """
+    calculator = atoms.calc
+    if not getattr(calculator, "results", None) or getattr(calculator, "atoms", None) is None:
+        return
+    changed = [name for name in calculator.check_state(atoms) if name in _DECIDES]
+    if changed:
+        raise DataError(
+            f"{where}: the results of its {type(calculator).__name__} belong to another structure, of other "
+            f"{' and '.join(changed)}",
+            "keep its own labels with each: atoms.calc = SinglePointCalculator(atoms, energy=..., forces=...)",
+        )
