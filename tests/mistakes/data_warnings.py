@@ -11,7 +11,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="Gradients stand under the name of forces",
         example="forces = +dE/dx",
-        error="energies and forces contradict: correlation -1.00 with a pair potential fitted to the forces; are they gradients, the negative of forces?",
+        error="energies change -0.92 times as much between close frames as the forces say; are they gradients, the negative of forces?",
         kind="warning",
         remedy="Write forces, which are minus the gradient of the energy. Until then do not train on them.",
         command="DataModule",
@@ -20,7 +20,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="Energies are in kcal/mol, forces in eV/Angstrom",
         example="energy in kcal/mol",
-        error="energies vary 23 times as much as a pair potential fitted to the forces says; is the unit of one of them wrong, or is the energy one per atom?",
+        error="energies change 21 times as much between close frames as the forces say; is the unit of one of them wrong, or is the energy one per atom?",
         kind="warning",
         remedy="Write all labels of a file in one system of units, and declare it: `data: {units: {energy: kcal/mol}}`.",
         command="DataModule",
@@ -29,7 +29,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="Energies are per atom",
         example="energy = total energy / 16, in a set with cells of 16 atoms",
-        error="energies vary 0.062 times as much as a pair potential fitted to the forces says; is the unit of one of them wrong, or is the energy one per atom?",
+        error="energies change 0.057 times as much between close frames as the forces say; is the unit of one of them wrong, or is the energy one per atom?",
         kind="warning",
         remedy="Write the energy of the whole structure. Per-atom values are made from it where a metric asks for them.",
         command="DataModule",
@@ -56,7 +56,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="The stress is in VASP's order of components",
         example='stress="xx yy zz xy yz zx"',
-        error="shear stress agrees better with the forces in VASP's order of components, xx yy zz xy yz zx (correlation 1.00 instead of 0.14); six numbers are read as xx yy zz yz xz xy",
+        error="shear stress agrees better with the forces (correlation 1.00 instead of 0.13) in VASP's order of components, xx yy zz xy yz zx; six numbers are read as xx yy zz yz xz xy",
         kind="warning",
         remedy="Write nine numbers, or six as xx yy zz yz xz xy.",
         command="DataModule",
