@@ -12,6 +12,7 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.frame_facts import measure
 from nequip_like.data.label_check import label_contradiction
+from nequip_like.data.lonely_atoms import lonely_warning
 from nequip_like.data.missing import has_label
 from nequip_like.data.plausibility import implausible
 from nequip_like.data.species import species_counts
@@ -130,6 +131,8 @@ def inspect(dataset: GraphDataset) -> Inspection:
     )
     result.warnings += _of_labels(dataset, repeated)
     result.warnings += implausible(facts, dataset.origin)
+    if lonely := lonely_warning(dataset):
+        result.warnings.append(lonely)
     if contradiction := label_contradiction(dataset):
         result.warnings.append(contradiction)
     return result

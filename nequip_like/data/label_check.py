@@ -19,18 +19,18 @@ _GPA = 160.21766208  # 1 eV/Angstrom^3
 _VASP = "VASP's order of components, xx yy zz xy yz zx; six numbers are read as xx yy zz yz xz xy"
 
 _FEWEST_PAIRS = 6
-_FEWEST_STRAINED = 8  # pairs whose volume differs, to tell a pressure from
+_FEWEST_STRAINED = 10  # pairs whose cells differ, to tell of the stress
 _FACTOR = 2.5  # units of energy differ by 13.6 and more; right labels of real sets agree within 0.8 to 1.2
 _CERTAIN = 5.0  # standard errors
 _ENERGY_BETTER = 1.5  # times, by which the misfit has to shrink
 _STRESS_BETTER = 3.0  # with a pressure that is 2.4 GPa off: 6 times; right sets come to 1.9
 _KNOWN = 0.3  # a factor with a smaller standard error decides about the stress
-_LARGEST_OFFSET = 1.0  # GPa; less may be Pulay stress
-_ORDER_BETTER = 1.5
+_LARGEST_OFFSET = 1.5  # GPa; less may be Pulay stress
+_ORDER_BETTER = 3.0
 _ORDER_MISFIT = 0.3  # of the expected error; below it, shear does no work that could be told from nothing
 
 _EXPLAINED = 0.6  # of the squared forces; below, the pair potential says nothing
-_DETERMINED = 5.0  # certainty of its stress; that of real sets comes to 8 and more
+_DETERMINED = 6.0  # certainty of its stress; that of real sets comes to 19 and more, of small right ones to 6.7
 _CORRELATED = 0.7  # stress and that of the pair potential; right labels of real sets have 0.8 to 1
 _FIT_FACTOR = 4.0  # right sets differ by 1.2, or 2.8 where atoms are hardly off their lattice sites
 _SWAPPED = 3.0  # times, by which the rest to full correlation has to shrink in another order of components
@@ -71,10 +71,12 @@ def label_contradiction(dataset: GraphDataset) -> str | None:
     scale_is_known = False
     if len(work) >= _FEWEST_PAIRS:
         of_forces, of_stress = factors(work)
-        sentence = _energy_sentence(of_forces) or _stress_sentence(of_stress) or _tensor_sentence(work)
+        sentence = _energy_sentence(of_forces)
+        if int((work.dilation != 0).sum()) >= _FEWEST_STRAINED:
+            sentence = sentence or _stress_sentence(of_stress) or _tensor_sentence(work)
+            scale_is_known = of_stress.is_right
         if sentence:
             return sentence
-        scale_is_known = of_stress.is_right
     fit = fit_stress(dataset)
     if fit is None or fit.explained < _EXPLAINED or fit.certainty < _DETERMINED:
         return None
@@ -112,8 +114,6 @@ def _tensor_sentence(work: Work) -> str | None:
     misfit = float(as_read.abs().median())
     if misfit > _ORDER_MISFIT and misfit > _ORDER_BETTER * float(swapped.abs().median()):
         return f"shear stress agrees better with the energies in {_VASP}"
-    if int((work.dilation != 0).sum()) < _FEWEST_STRAINED:
-        return None
     # With the offset added once, the factor of a stress of 1 eV/Angstrom^3 is 1 for a right label.
     (factor,) = _fitted(rest - work.stress + work.dilation, work.dilation[:, None], work.error)
     offset = (factor.value - 1) * _GPA
