@@ -145,9 +145,7 @@ def _order_sentence(fit: StressFit) -> str | None:
     as_read = _agreement(_shear(fit.label), wanted)[0]
     swapped = _agreement(_shear(from_vasp_order(fit.label)), wanted)[0]
     if swapped > _CORRELATED and _SWAPPED * (1 - swapped) < 1 - as_read:
-        return (
-            f"shear stress agrees better with the forces (correlation {swapped:.2f} instead of {as_read:.2f}) in {_VASP}"
-        )
+        return f"shear stress agrees better with the forces (correlation {swapped:.2f} instead of {as_read:.2f}) in {_VASP}"
     return None
 
 

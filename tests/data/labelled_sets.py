@@ -69,7 +69,9 @@ def simulated(
     """Frames of molecular dynamics, in steps of 3 fs."""
     rng = np.random.RandomState(0)
     atoms.calc = calculator
-    atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * np.sqrt(atoms.get_masses() * 2 * temperature * units.kB)[:, None])
+    atoms.set_momenta(
+        rng.normal(size=(len(atoms), 3)) * np.sqrt(atoms.get_masses() * 2 * temperature * units.kB)[:, None]
+    )
     if barostat:
         run = NPTBerendsen(
             atoms, 3 * units.fs, temperature_K=temperature, pressure_au=0.0, taut=100 * units.fs, taup=300 * units.fs,
@@ -85,7 +87,13 @@ def simulated(
 
 
 def strained(
-    atoms: Atoms, calculator: Calculator, frames: int, strain: float, shake: float = 0.0, relax: bool = False, seed: int = 0
+    atoms: Atoms,
+    calculator: Calculator,
+    frames: int,
+    strain: float,
+    shake: float = 0.0,
+    relax: bool = False,
+    seed: int = 0,
 ) -> Frames:
     """Frames of random strains, whose atoms are shaken, or relaxed in the cell."""
     rng = np.random.default_rng(seed)
@@ -122,7 +130,9 @@ def slab(periodic: bool) -> Atoms:
 
 # Each with a stress, whose shear is not zero.
 WITH_STRESS: dict[str, Callable[[], Frames]] = {
-    "relaxation of a stretched cell": lambda: relaxed(rattled(bulk("Cu", cubic=True) * (2, 1, 1), 0.08, 1.04), EMT(), 20),
+    "relaxation of a stretched cell": lambda: relaxed(
+        rattled(bulk("Cu", cubic=True) * (2, 1, 1), 0.08, 1.04), EMT(), 20
+    ),
     "relaxation of silicon": lambda: relaxed(rattled(bulk("Si", cubic=True), 0.15, 0.97), silicon(), 30),
     "barostat": lambda: simulated(bulk("Cu", cubic=True) * (2, 2, 1), EMT(), 600, 250, 10, barostat=True),
     "thermostat, alloy": lambda: simulated(alloy(), EMT(), 800, 500, 25),
@@ -152,7 +162,9 @@ def frames_of(name: str) -> Frames:
 
 def as_dataset(frames: Frames, **mistakes: Callable[[torch.Tensor, Graph], torch.Tensor]) -> GraphDataset:
     """The frames as a data set, with a mistake in some labels: ``stress=lambda stress, frame: -stress``."""
-    changed = [{**frame, **{label: change(frame[label], frame) for label, change in mistakes.items()}} for frame in frames]
+    changed = [
+        {**frame, **{label: change(frame[label], frame) for label, change in mistakes.items()}} for frame in frames
+    ]
     return GraphDataset(changed, 4.5, species_of(frames))
 
 

@@ -75,4 +75,6 @@ def test_the_work_of_a_pressure(make_graph):
 
 
 def test_only_the_closest_frames_are_compared(dimer):
-    assert len(work_between([dimer(0.8 + 0.01 * i) for i in range(10)])) == 11  # 9 next ones, and for both ends the next but one
+    assert (
+        len(work_between([dimer(0.8 + 0.01 * i) for i in range(10)])) == 11
+    )  # 9 next ones, and for both ends the next but one

@@ -5,7 +5,20 @@
 from __future__ import annotations
 
 from tests.mistakes import Mistake
-from tests.mistakes.data_files import ATOM, CUBE, HEAD, as_vasp, changed, copper, crystal, file, in_bohr, times, water
+from tests.mistakes.data_files import (
+    ATOM,
+    CUBE,
+    HEAD,
+    as_vasp,
+    changed,
+    copper,
+    crystal,
+    file,
+    in_bohr,
+    rare_element,
+    times,
+    water,
+)
 
 DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
@@ -135,6 +148,26 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
         remedy="Keep the frame if it is meant, as for the repulsion of close atoms; remove it otherwise.",
         command="DataModule",
         files=file(changed("H 0.98", "H 0.3")),
+    ),
+    Mistake(
+        title="The cutoff radius is shorter than some bonds",
+        example="cutoff_radius: 0.955",
+        error="16 of 18 atoms have no neighbour within 0.955 Angstrom, in 6 frames; the nearest is 0.96 to 1.00 Angstrom away; raise cutoff_radius; first: train.xyz frame 0",
+        kind="warning",
+        remedy="Raise it: for the model these atoms are isolated. 4 to 6 Angstrom are usual.",
+        command="DataModule",
+        files=file(water()),
+        settings={"cutoff_radius": 0.955},
+    ),
+    Mistake(
+        title="An element is in a few frames only",
+        example="data: {reference_energies: least_squares}, with neon in one frame of sixteen",
+        error="fewer than 5 frames have Ne (1): their reference energies are held near to the mean of the other species, -4.00 eV, within 2.00 eV; add frames, or give reference_energies",
+        kind="warning",
+        remedy="Add frames with it, or isolated atoms of all elements, or give its energy.",
+        command="DataModule",
+        files=file(rare_element()),
+        settings={"reference_energies": "least_squares"},
     ),
     Mistake(
         title="A frame stands in the file twice",
