@@ -145,15 +145,16 @@ def _order_sentence(fit: StressFit) -> str | None:
     as_read = _agreement(_shear(fit.label), wanted)[0]
     swapped = _agreement(_shear(from_vasp_order(fit.label)), wanted)[0]
     if swapped > _CORRELATED and _SWAPPED * (1 - swapped) < 1 - as_read:
-        return f"shear stress agrees better with the forces (correlation {swapped:.2f} instead of {as_read:.2f}) in {_VASP}"
+        agreement = f"correlation {swapped:.2f} instead of {as_read:.2f}"
+        return f"shear stress agrees better with the forces ({agreement}) in {_VASP}"
     return None
 
 
 def from_vasp_order(tensors: torch.Tensor) -> torch.Tensor:
     """Symmetric tensors (..., 3, 3) whose components xx yy zz xy yz zx were read as xx yy zz yz xz xy, put right."""
     right = tensors.clone()
-    for (i, j), (k, l) in (((1, 2), (0, 2)), ((0, 2), (0, 1)), ((0, 1), (1, 2))):
-        right[..., i, j] = right[..., j, i] = tensors[..., k, l]
+    for to, source in (((1, 2), (0, 2)), ((0, 2), (0, 1)), ((0, 1), (1, 2))):
+        right[..., to[0], to[1]] = right[..., to[1], to[0]] = tensors[..., source[0], source[1]]
     return right
 
 
