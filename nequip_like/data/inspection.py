@@ -13,12 +13,12 @@ from rich.table import Table
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.frame_facts import measure
+from nequip_like.data.label_check import label_contradiction
+from nequip_like.data.lonely_atoms import lonely_warning
 from nequip_like.data.missing import has_label
-from nequip_like.data.pair_model import label_contradiction
 from nequip_like.data.plausibility import implausible
 from nequip_like.data.species import species_counts
 from nequip_like.data.splits import duplicates
-from nequip_like.data.stress_check import stress_contradiction
 from nequip_like.summaries import Summarized
 
 
@@ -142,7 +142,9 @@ def inspect(dataset: GraphDataset) -> Inspection:
     )
     result.warnings += _of_labels(dataset, repeated)
     result.warnings += implausible(facts, dataset.origin)
-    if contradiction := stress_contradiction(dataset) or label_contradiction(dataset):
+    if lonely := lonely_warning(dataset):
+        result.warnings.append(lonely)
+    if contradiction := label_contradiction(dataset):
         result.warnings.append(contradiction)
     return result
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from nequip_like.data.custom_statistics import custom_statistics
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.lonely_atoms import check_neighbors
 from nequip_like.data.readers import Reading
 from nequip_like.data.reference_choice import Choice, choose, uses_isolated_frames
 from nequip_like.data.reference_energies import ReferenceEnergies, is_isolated_atom
@@ -109,6 +110,7 @@ def prepare(request: Request) -> Prepared:
             taken = reading if part is not None else source.read() if isinstance(source, FileSource) else reading
             held_out[kind][name] = _dataset(request, taken, part, type_names, title, annotated=kind == "test")
     train = _dataset(request, reading, parts["train"], type_names, "train")
+    check_neighbors(train)
     train.notes.extend(_notes(reference, train, request.known_species))
     replay = None
     if request.replay is not None:
@@ -196,6 +198,8 @@ def _notes(reference: ReferenceEnergies | None, train: GraphDataset, known_speci
     seen = species_of(train.frames)
     if absent := [name for name in train.type_names if name not in {*seen, *known_species}]:
         notes.append(f"no training frame has the species {', '.join(absent)}; nothing is learned for it")
+    if reference is not None and reference.warning:
+        notes.append(reference.warning)
     if reference is not None and (reference.residual_rms or 0.0) > _LARGEST_BINDING:
         notes.append(
             f"the energies lie {reference.residual_rms:.4g} eV/atom (rms) from the reference energies by rule "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from nequip_like.errors import ConfigError, DataError
 
 ISOLATED_DISTANCE = 10.0  # Angstrom to the nearest periodic image; then a single atom is isolated
 _SAME_ENERGY = 1e-3  # eV; two isolated atoms of one species must agree to this
+_FEW_FRAMES = 5  # a species in fewer of them takes up their errors instead of its own energy
+_FEWEST_KNOWN = 3  # other species, to take an expectation from
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class ReferenceEnergies:
         residual_rms: Root mean square of (energy - sum of references) / atoms over the frames they were found on,
             eV/atom; None if there are no such frames.
         note: Why this rule, in one sentence.
+        warning: What is doubtful about the energies, in one sentence.
     """
 
     energies: dict[str, float]
     rule: str
     residual_rms: float | None = None
     note: str = ""
+    warning: str = ""
 
     def describe(self) -> str:
         """One line for people: energies, rule and what is left."""
@@ -124,7 +128,11 @@ def from_isolated_atoms(
 def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None = None) -> ReferenceEnergies:
     """Energies per species that reproduce the energies per atom best, in the sense of least squares.
 
-    Minimises the sum over frames of ``((E - sum_s n_s e_s) / N)^2``.
+    Minimises the sum over frames of ``((E - sum_s n_s e_s) / N)^2``. Where at least three species occur in five frames
+    or more, those in fewer frames are held near to these by a further term ``(sigma / tau)^2 (e_s - m)^2``: ``m`` and
+    ``tau`` are mean and standard deviation of the energies of the others, ``sigma`` the standard deviation of the
+    energy per atom from the plain fit. This is the most likely energy if ``m`` and ``tau`` are what one expects of it
+    (ridge regression; Hoerl and Kennard, Technometrics 12, 55, 1970). A fit that leaves nothing over is not changed.
 
     Args:
         frames: Graphs; those with an energy are used.
@@ -137,20 +145,43 @@ def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None 
     composition, energies = _compositions(frames, names)
     if len(energies) == 0:
         raise DataError("no frame has an energy to fit reference energies to", "write reference_energies: null")
+    counts = (composition > 0).sum(axis=0)
+    rare = (counts > 0) & (counts < _FEW_FRAMES)
+    if (~rare).sum() < _FEWEST_KNOWN or len(energies) <= len(names):
+        rare[:] = False
+    _check_told_apart(names, composition, rare)
+    solution = np.linalg.lstsq(composition, energies, rcond=None)[0]
+    warning = ""
+    if rare.any():
+        expected, spread = float(solution[~rare].mean()), max(float(solution[~rare].std(ddof=1)), _SAME_ENERGY)
+        sigma = _residual(composition, energies, solution) * math.sqrt(len(energies) / (len(energies) - len(names)))
+        ridge = np.eye(len(names))[rare] * sigma / spread
+        rows, goals = np.concatenate([composition, ridge]), np.append(energies - expected, np.zeros(len(ridge)))
+        solution = expected + np.linalg.lstsq(rows, goals, rcond=None)[0]
+        listed = ", ".join(f"{name} ({count})" for name, count, few in zip(names, counts, rare, strict=True) if few)
+        warning = (
+            f"fewer than {_FEW_FRAMES} frames have {listed}: their reference energies are held near to the mean of the "
+            f"other species, {expected:.2f} eV, within {spread:.2f} eV; add frames, or give reference_energies"
+        )
+    values = dict(zip(names, solution.tolist(), strict=True))
+    rest = _residual(composition, energies, solution)
+    return ReferenceEnergies(values, "least_squares", rest, warning=warning)
+
+
+def _check_told_apart(names: list[str], composition: np.ndarray, rare: np.ndarray) -> None:
+    """Refuse compositions from which the energies of the species that are not rare do not follow."""
     absent = [name for name, total in zip(names, composition.sum(axis=0), strict=True) if total == 0]
-    rank = int(np.linalg.matrix_rank(composition, tol=1e-6))
+    # What is held near to an expectation is determined by it.
+    rank = int(np.linalg.matrix_rank(np.concatenate([composition, np.eye(len(names))[rare]]), tol=1e-6))
     if rank < len(names):
         reason = f"no frame with an energy holds {', '.join(absent)}" if absent else (
-            f"the compositions of {len(energies)} frames have only {rank} independent directions"
+            f"the compositions of {len(composition)} frames have only {rank} independent directions"
         )  # fmt: skip
         raise DataError(
             f"reference energies of {', '.join(names)} cannot be told apart: {reason}",
             "add isolated atoms or other compositions, give reference_energies: {symbol: energy}, or write "
             "reference_energies: auto, which then takes the mean energy per atom",
         )
-    solution = np.linalg.lstsq(composition, energies, rcond=None)[0]
-    values = dict(zip(names, solution.tolist(), strict=True))
-    return ReferenceEnergies(values, "least_squares", _residual(composition, energies, solution))
 
 
 def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = "") -> ReferenceEnergies:
@@ -208,7 +239,7 @@ def with_residual(reference: ReferenceEnergies, frames: Sequence[Graph]) -> Refe
         return reference
     values = np.array(list(reference.energies.values()))
     rest = _residual(composition, energies, values)
-    return ReferenceEnergies(reference.energies, reference.rule, rest, reference.note)
+    return replace(reference, residual_rms=rest)
 
 
 def _compositions(frames: Sequence[Graph], names: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import torch
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.errors import DataError
 
 
 def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
@@ -58,6 +59,35 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
         result["forces_rms"] = math.sqrt(total)
         result["per_type_forces_rms"] = {name: math.sqrt(value) for name, value in by_type.items()}
     return result
+
+
+_ZERO = {
+    "per_type_num_neighbors_mean": (
+        "no {species} atom of the training set has a neighbour within the cutoff radius",
+        "raise cutoff_radius, or write ${{training_data_stats:num_neighbors_mean}} in the place of {name}",
+    ),
+    "per_type_forces_rms": (
+        "all forces on {species} atoms of the training set are zero, so they are no scale for their energies",
+        "write ${{training_data_stats:energy_scale}} in the place of {name}, or one number for each species",
+    ),
+}
+
+
+def check_not_zero(name: str, value: Any) -> None:
+    """Refuse a statistic of a species that is zero where a model divides by it, or multiplies all with it.
+
+    Args:
+        name: Name of the statistic, as in ``${training_data_stats:NAME}``.
+        value: Its value, or those of each type.
+
+    Raises:
+        DataError: In terms of the data; the model would name its own argument.
+    """
+    for statistic, (message, advice) in _ZERO.items():
+        if name.startswith(statistic):
+            values = value if isinstance(value, dict) else {name.removeprefix(f"{statistic}_"): value}
+            if zero := [species for species, number in values.items() if number == 0]:
+                raise DataError(message.format(species=", ".join(zero)), advice.format(name=name))
 
 
 def neighbors_per_atom(frame: dict[str, torch.Tensor]) -> torch.Tensor:

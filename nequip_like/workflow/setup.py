@@ -18,6 +18,7 @@ from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.data.datamodule import DataModule
+from nequip_like.data.statistics import check_not_zero
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
 from nequip_like.model.potential import Potential
@@ -163,6 +164,7 @@ def register_statistics(statistics: Mapping[str, Any]) -> None:
     }
 
     def look_up(name: str) -> Any:
+        check_not_zero(name, known.get(name, single.get(name)))
         if name in single and name not in known:
             return single[name]
         if name not in known:

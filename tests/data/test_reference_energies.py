@@ -142,3 +142,49 @@ def test_isolated_frames_are_used_only_if_they_cover_all(lone):
     assert not uses_isolated_frames("auto", frames, ["H", "C", "O"])
     assert not uses_isolated_frames("least_squares", frames, ["H", "C"])
     assert not uses_isolated_frames({"H": 1.0, "C": 2.0}, frames, ["H", "C"])
+
+
+@pytest.fixture
+def rare(lone):
+    """H, C and O in five frames each, at -2, -4 and -6 eV with errors whose squares add up to 6 eV^2."""
+    return [
+        lone(symbol, energy + error)
+        for symbol, energy in (("H", -2.0), ("C", -4.0), ("O", -6.0))
+        for error in (1.0, -1.0, 0.0, 0.0, 0.0)
+    ]
+
+
+def test_a_species_in_few_frames_is_held_near_to_the_others(rare, lone):
+    result = rules.fit_least_squares([*rare, lone("Ne", 6.0)])
+    # Mean -4, standard deviation 2; sigma^2 = 6 / (16 frames - 4 species) = 0.5, so neon's own energy counts for
+    # 1 / (1 + 0.5 / 2^2) = 8 / 9: -4 + 8 / 9 * 10.
+    assert result.energies == pytest.approx({"H": -2.0, "C": -4.0, "O": -6.0, "Ne": -4.0 + 80 / 9})
+    assert result.warning.startswith(
+        "fewer than 5 frames have Ne (1): their reference energies are held near to the mean of the other species, "
+        "-4.00 eV, within 2.00 eV"
+    )
+    assert result.residual_rms == pytest.approx(math.sqrt((6 + (10 / 9) ** 2) / 16))
+
+
+def test_two_rare_species_that_are_only_together(rare, make_graph):
+    frames = [*rare, make_graph("NeAr", [[0, 0, 0], [0, 0, 3]], total_energy=[[12.0]])]
+    # 6 eV/atom; with u = e + 4 of both: minimise (10 - u)^2 + 2 (6 / 11) / 4 u^2, as 16 - 5 = 11.
+    expected = -4.0 + 10 / (1 + 2 * (6 / 11) / 4)
+    result = rules.fit_least_squares(frames)
+    assert (result.energies["Ne"], result.energies["Ar"]) == pytest.approx((expected, expected))
+    assert "Ne (1), Ar (1)" in result.warning
+    assert rules.auto(frames, ["H", "C", "O", "Ne", "Ar"]).energies == result.energies
+
+
+def test_what_fits_exactly_is_not_changed(hydrocarbon, lone, make_graph):
+    carbons = [hydrocarbon(1, 4), hydrocarbon(2, 6), hydrocarbon(2, 2), hydrocarbon(3, 8), hydrocarbon(2, 4)]
+    many = [*carbons, *(lone("O", -2000.0) for _ in range(5)), make_graph("Ne", [[0, 0, 0]], total_energy=[[7.0]])]
+    result = rules.fit_least_squares(many)
+    assert result.energies == pytest.approx({"H": HYDROGEN, "C": CARBON, "O": -2000.0, "Ne": 7.0}, rel=1e-9)
+    assert "Ne (1)" in result.warning
+
+
+def test_species_in_many_frames_are_not_held(rare):
+    result = rules.fit_least_squares(rare)
+    assert result.energies == pytest.approx({"H": -2.0, "C": -4.0, "O": -6.0}, rel=1e-12)
+    assert result.warning == ""

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.statistics import training_statistics
+from nequip_like.data.statistics import check_not_zero, training_statistics
+from nequip_like.errors import DataError
 
 NAN = math.nan
 
@@ -61,3 +62,34 @@ def test_partly_known_forces(make_graph):
     result = training_statistics(GraphDataset(frames, 2.0, ["H"]))
     assert result["forces_rms"] == 3.0
     assert result["per_type_forces_rms"] == {"H": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message", "advice"),
+    [
+        (
+            "per_type_num_neighbors_mean",
+            {"H": 2.0, "Xe": 0.0},
+            "no Xe atom of the training set has a neighbour within the cutoff radius",
+            "raise cutoff_radius, or write ${training_data_stats:num_neighbors_mean} in the place of "
+            "per_type_num_neighbors_mean",
+        ),
+        (
+            "per_type_forces_rms_Xe",
+            0.0,
+            "all forces on Xe atoms of the training set are zero, so they are no scale for their energies",
+            "write ${training_data_stats:energy_scale} in the place of per_type_forces_rms_Xe, or one number for each "
+            "species",
+        ),
+    ],
+)
+def test_statistics_that_are_zero_are_told_in_terms_of_the_data(name, value, message, advice):
+    with pytest.raises(DataError) as error:
+        check_not_zero(name, value)
+    assert (error.value.message, error.value.advice) == (message, advice)
+
+
+def test_other_statistics_may_be_zero():
+    check_not_zero("num_neighbors_mean", 0.0)
+    check_not_zero("per_type_forces_rms", {"H": 0.1})
+    check_not_zero("nothing", None)

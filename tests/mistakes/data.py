@@ -11,6 +11,7 @@ from unittest import mock
 
 from tests.mistakes import Mistake
 from tests.mistakes.data_errors import DATA_ERRORS
+from tests.mistakes.data_files import CONFIG
 from tests.mistakes.data_warnings import DATA_WARNINGS
 
 DATA_MISTAKES: tuple[Mistake, ...] = (*DATA_ERRORS, *DATA_WARNINGS)
@@ -53,7 +54,8 @@ def _data_module(mistake: Mistake, warnings: list[str]) -> int:
 def _train(mistake: Mistake) -> int:
     from nequip_like.cli.train import main
 
-    Path("config.yaml").write_text("defaults: [train, _self_]\ncutoff_radius: 4.0\ntrainer: {accelerator: cpu}\n")
+    if not Path("config.yaml").exists():
+        Path("config.yaml").write_text(CONFIG)
     overrides = mistake.overrides or ("data.train=train.xyz", "data.val=2")
     # Hydra sets these for the time of a run, and pytest's own process goes on after it.
     with (

@@ -8,7 +8,7 @@ import gzip
 import pickle
 
 from tests.mistakes import Mistake
-from tests.mistakes.data_files import ATOM, CUBE, HEAD, changed, copper, crystal, file, times, water
+from tests.mistakes.data_files import ATOM, CONFIG, CUBE, HEAD, changed, copper, crystal, file, times, water
 
 DATA_ERRORS: tuple[Mistake, ...] = (
     Mistake(
@@ -493,6 +493,46 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         command="nequip-train",
         files=file(water()),
         overrides=("data.train=train.xyz", "data.val=50"),
+    ),
+    Mistake(
+        title="The cutoff radius is shorter than every bond",
+        example="cutoff_radius: 0.5",
+        error="no atom of the training set has a neighbour within 0.5 Angstrom",
+        advice="raise cutoff_radius; the shortest distance is 0.95 Angstrom",
+        command="nequip-train",
+        files=file(water()),
+        overrides=("data.train=train.xyz", "cutoff_radius=0.5"),
+    ),
+    Mistake(
+        title="All training frames are isolated atoms",
+        example="1\nenergy=-13.6 ... 1\nenergy=-2040.0",
+        error="no atom of the training set has a neighbour within 4 Angstrom",
+        advice="each of its frames is an isolated atom; add frames in which atoms are bound",
+        command="nequip-train",
+        files=file(f"1\n{ATOM} energy=-13.6\nH 0 0 0 0 0 0\n1\n{ATOM} energy=-2040.0\nO 0 0 0 0 0 0\n"),
+        overrides=("data.train=train.xyz",),
+    ),
+    Mistake(
+        title="The atoms of one species see nobody",
+        example="model: {avg_num_neighbors: '${training_data_stats:per_type_num_neighbors_mean}'}",
+        error="no Ne atom of the training set has a neighbour within the cutoff radius",
+        advice="raise cutoff_radius, or write ${training_data_stats:num_neighbors_mean} in the place of per_type_num_neighbors_mean",
+        command="nequip-train",
+        files=file(
+            water().replace("3\n", "4\n").replace("H -0.24 0.93", "Ne 9.0 9.0 9.0 0.0 0.0 0.0\nH -0.24 0.93"),
+            config_yaml=CONFIG + "model: {avg_num_neighbors: '${training_data_stats:per_type_num_neighbors_mean}'}\n",
+        ),
+    ),
+    Mistake(
+        title="The energy scale of a species is the size of forces that are all zero",
+        example="model: {per_type_energy_scales: '${training_data_stats:per_type_forces_rms}'}",
+        error="all forces on Ne atoms of the training set are zero, so they are no scale for their energies",
+        advice="write ${training_data_stats:energy_scale} in the place of per_type_forces_rms, or one number for each species",
+        command="nequip-train",
+        files=file(
+            water().replace("3\n", "4\n").replace("H -0.24 0.93", "Ne 3.0 0.0 0.0 0.0 0.0 0.0\nH -0.24 0.93"),
+            config_yaml=CONFIG + "model: {per_type_energy_scales: '${training_data_stats:per_type_forces_rms}'}\n",
+        ),
     ),
     Mistake(
         title="The unit is not known",

@@ -12,6 +12,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
+CONFIG = "defaults: [train, _self_]\ncutoff_radius: 4.0\ntrainer: {accelerator: cpu}\n"
 HEAD = 'Properties=species:S:1:pos:R:3:forces:R:3 pbc="F F F" energy={energy}'
 
 
@@ -79,6 +80,16 @@ def crystal(lattice: str, extra: str = "", frames: int = 1) -> str:
     return "".join(
         f"2\nProperties=species:S:1:pos:R:3 energy=-{7 + i}.0 {lattice}{extra}\n{rows}" for i in range(frames)
     )
+
+
+def rare_element() -> str:
+    """Diatomic molecules, each of one element: hydrogen, carbon and oxygen in five frames, neon in one."""
+    text, head = "", 'Properties=species:S:1:pos:R:3 pbc="F F F"'
+    for symbol, per_atom in (("H", -2.0), ("C", -4.0), ("O", -6.0)):
+        for i, off in enumerate((1.0, -1.0, 0.0, 0.0, 0.0)):
+            energy, length = 2 * (per_atom + off), 1.0 + 0.1 * i
+            text += f"2\n{head} energy={energy}\n{symbol} 0 0 0\n{symbol} {length} 0 0\n"
+    return text + f"2\n{head} energy=12.0\nNe 0 0 0\nNe 1.5 0 0\n"
 
 
 CUBE = 'Lattice="5.6 0 0 0 5.6 0 0 0 5.6"'

@@ -5,13 +5,26 @@
 from __future__ import annotations
 
 from tests.mistakes import Mistake
-from tests.mistakes.data_files import ATOM, CUBE, HEAD, as_vasp, changed, copper, crystal, file, in_bohr, times, water
+from tests.mistakes.data_files import (
+    ATOM,
+    CUBE,
+    HEAD,
+    as_vasp,
+    changed,
+    copper,
+    crystal,
+    file,
+    in_bohr,
+    rare_element,
+    times,
+    water,
+)
 
 DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="Gradients stand under the name of forces",
         example="forces = +dE/dx",
-        error="energies and forces contradict: correlation -1.00 with a pair potential fitted to the forces; are they gradients, the negative of forces?",
+        error="energies change -0.92 times as much between close frames as the forces say; are they gradients, the negative of forces?",
         kind="warning",
         remedy="Write forces, which are minus the gradient of the energy. Until then do not train on them.",
         command="DataModule",
@@ -20,7 +33,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="Energies are in kcal/mol, forces in eV/Angstrom",
         example="energy in kcal/mol",
-        error="energies vary 23 times as much as a pair potential fitted to the forces says; is the unit of one of them wrong, or is the energy one per atom?",
+        error="energies change 21 times as much between close frames as the forces say; is the unit of one of them wrong, or is the energy one per atom?",
         kind="warning",
         remedy="Write all labels of a file in one system of units, and declare it: `data: {units: {energy: kcal/mol}}`.",
         command="DataModule",
@@ -29,7 +42,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="Energies are per atom",
         example="energy = total energy / 16, in a set with cells of 16 atoms",
-        error="energies vary 0.062 times as much as a pair potential fitted to the forces says; is the unit of one of them wrong, or is the energy one per atom?",
+        error="energies change 0.057 times as much between close frames as the forces say; is the unit of one of them wrong, or is the energy one per atom?",
         kind="warning",
         remedy="Write the energy of the whole structure. Per-atom values are made from it where a metric asks for them.",
         command="DataModule",
@@ -56,7 +69,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="The stress is in VASP's order of components",
         example='stress="xx yy zz xy yz zx"',
-        error="shear stress agrees better with the forces in VASP's order of components, xx yy zz xy yz zx (correlation 1.00 instead of 0.14); six numbers are read as xx yy zz yz xz xy",
+        error="shear stress agrees better with the forces (correlation 1.00 instead of 0.13) in VASP's order of components, xx yy zz xy yz zx; six numbers are read as xx yy zz yz xz xy",
         kind="warning",
         remedy="Write nine numbers, or six as xx yy zz yz xz xy.",
         command="DataModule",
@@ -135,6 +148,26 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
         remedy="Keep the frame if it is meant, as for the repulsion of close atoms; remove it otherwise.",
         command="DataModule",
         files=file(changed("H 0.98", "H 0.3")),
+    ),
+    Mistake(
+        title="The cutoff radius is shorter than some bonds",
+        example="cutoff_radius: 0.955",
+        error="16 of 18 atoms have no neighbour within 0.955 Angstrom, in 6 frames; the nearest is 0.96 to 1.00 Angstrom away; raise cutoff_radius; first: train.xyz frame 0",
+        kind="warning",
+        remedy="Raise it: for the model these atoms are isolated. 4 to 6 Angstrom are usual.",
+        command="DataModule",
+        files=file(water()),
+        settings={"cutoff_radius": 0.955},
+    ),
+    Mistake(
+        title="An element is in a few frames only",
+        example="data: {reference_energies: least_squares}, with neon in one frame of sixteen",
+        error="fewer than 5 frames have Ne (1): their reference energies are held near to the mean of the other species, -4.00 eV, within 2.00 eV; add frames, or give reference_energies",
+        kind="warning",
+        remedy="Add frames with it, or isolated atoms of all elements, or give its energy.",
+        command="DataModule",
+        files=file(rare_element()),
+        settings={"reference_energies": "least_squares"},
     ),
     Mistake(
         title="A frame stands in the file twice",
