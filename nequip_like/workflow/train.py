@@ -26,6 +26,7 @@ from nequip_like.whole_files import put_aside, written_whole
 from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
 from nequip_like.workflow.config_check import CheckedConfig, check_config
 from nequip_like.workflow.finetune_report import print_start
+from nequip_like.workflow.loggers import log_config
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -104,6 +105,7 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     print_start(console, tuning, module, data)
     summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
     _save_config(folder, info)
+    log_config(trainer, info["config"])
 
     result = TrainingResult(folder)
     for task in run:
