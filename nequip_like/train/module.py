@@ -96,6 +96,8 @@ class NequIPLightningModule(GuardedModule):
         self._validated = False
         self._logged_before: dict[str, float] = {}
         self._resumed_from: Mapping[str, Any] | None = None
+        # Error of a model that predicts no forces on each validation set, by prefix; found when first asked for.
+        self.error_of_zero: dict[str, float] = {}
         # Called with the trainer when a step's gradients are whole, and not clipped yet.
         self.gradient_observers: list[Callable[[lightning.Trainer], None]] = []
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
@@ -183,6 +185,7 @@ class NequIPLightningModule(GuardedModule):
     def on_train_start(self) -> None:
         """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""
         self._begin_training(self.model)
+        self.error_of_zero = {}  # the data may be others now
         self._validated = False
         if self._plateau is not None:
             self._plateau.waiting = False  # a validation before the training tells a schedule nothing
@@ -225,9 +228,14 @@ class NequIPLightningModule(GuardedModule):
         managers = self.val_metrics if stage == "val" else self.test_metrics
         return evaluations(stage, metrics_of(managers), self.evaluation_model)
 
+    @property
+    def validations(self) -> list[Evaluation]:
+        """What a validation evaluates: each set, with each kind of weights."""
+        return self._evaluations("val")
+
     def validation_names(self) -> list[str]:
         """Names of the values that a validation logs."""
-        return [f"{each.prefix}/{name}" for each in self._evaluations("val") for name in each.manager.log_names]
+        return [f"{each.prefix}/{name}" for each in self.validations for name in each.manager.log_names]
 
     def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its validation set."""

@@ -118,6 +118,7 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
             result.best_checkpoint = _best_checkpoint(trainer)
             card = _load_best(trainer, module, info, result.best_checkpoint)
             summary.print_best(console, trainer, module)
+            summary.print_worse_than_zero(console, trainer, card["metrics"])
             _finish_training(console, module, card, result)
             if result.stopped_by is not None:
                 resume.tell_how(console, folder, result.stopped_by)

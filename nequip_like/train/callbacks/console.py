@@ -13,6 +13,7 @@ from nequip_like.train.callbacks.counters import after_step, micro_step, update_
 from nequip_like.train.callbacks.words import SHOWN, learning_rate, say
 from nequip_like.train.metric_terms import WEIGHTED_SUM
 from nequip_like.train.module import NequIPLightningModule
+from nequip_like.train.zero_forces import shortly, worse_than_zero
 
 _COLUMNS = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse", WEIGHTED_SUM)
 
@@ -20,7 +21,8 @@ _COLUMNS = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse", WEIGHTED_SUM)
 class EpochPrinter(lightning.Callback):
     """Prints one line for each validation: epoch, step, learning rate, loss, validation errors, time.
 
-    It works where a progress bar does not: in log files, in batch jobs, over ssh.
+    It works where a progress bar does not: in log files, in batch jobs, over ssh. Where the forces are further from the
+    labels than zero is, the line ends with this.
 
     Args:
         every_n: Print only every n-th validation (and the first).
@@ -63,7 +65,8 @@ class EpochPrinter(lightning.Callback):
                 if (key := f"{prefix}_epoch/{name}") in metrics
             ]
             parts.append(f"{prefix}: " + ", ".join(shown))
-        return self._joined(parts)
+        worse = worse_than_zero(trainer, metrics)
+        return " | ".join([self._joined(parts), *([shortly(worse)] if worse else [])])
 
     def _head(self, trainer: lightning.Trainer) -> list[str]:
         """Epoch, steps, learning rate and the loss of the last batch."""

@@ -134,9 +134,9 @@ class CriteriaStopping(lightning.Callback):
 
     After each validation, for each criterion in this order: an error of at most ``lower_bound`` meets it; without
     ``patience`` nothing else does; an error below the best by more than ``threshold`` is the new best, and any other
-    adds one to the bad validations; ``patience`` bad ones in a row meet it. An error of training (``train_*_epoch/NAME``)
-    counts once an epoch, however many validations that has. Errors are those of whole validation sets:
-    the root of an RMSE is taken last.
+    adds one to the bad validations; ``patience`` bad ones in a row meet it. An error of training
+    (``train_loss_epoch/NAME``) counts once an epoch, however many validations that has. Errors are those of whole
+    validation sets: the root of an RMSE is taken last.
 
     Args:
         criteria: For each label (``forces``, ``total_energy``, ``per_atom_energy``, ``stress``) or logged value
