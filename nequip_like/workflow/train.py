@@ -25,7 +25,7 @@ from nequip_like.train.stopping import GracefulStop
 from nequip_like.whole_files import put_aside, written_whole
 from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
 from nequip_like.workflow.config_check import CheckedConfig, check_config
-from nequip_like.workflow.finetune_report import print_start
+from nequip_like.workflow.finetune_report import print_start, validate_source
 from nequip_like.workflow.loggers import log_config
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
@@ -41,6 +41,7 @@ class TrainingResult:
     Attributes:
         folder: The output folder.
         metrics: The last value of every logged metric of validation and test.
+        before: Of a fine-tuning, the metrics of validation before its first step.
         best_checkpoint: The best checkpoint, if one was written.
         model_file: The exported model, if there was training.
         stopped_by: The signal that ended training early, if one did; later tasks were left out then.
@@ -48,6 +49,7 @@ class TrainingResult:
 
     folder: Path
     metrics: dict[str, float] = field(default_factory=dict)
+    before: dict[str, float] = field(default_factory=dict)
     best_checkpoint: Path | None = None
     model_file: Path | None = None
     stopped_by: signal.Signals | None = None
@@ -112,6 +114,7 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
         if task == "train":
             path = None if resumption is None else resumption.path
             resumption = None  # what it holds is not needed twice in memory
+            result.before = validate_source(console, tuning, trainer, module, data, result.metrics)
             trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
             result.stopped_by = _signal(trainer)
             result.metrics.update(_numbers(trainer.callback_metrics))
