@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device=arguments.device,
             key_mapping=key_mapping,
             units=units,
+            formats=arguments.format,
         )
 
     return run_cli(command, debug=arguments.debug)
@@ -83,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         help="units of the files, where they are not eV and Angstrom: energy=kcal/mol length=Bohr",
+    )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=("png", "pdf", "svg"),
+        default=["png"],
+        help="formats of the parity plot, a file for each (default: png)",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser

@@ -48,6 +48,7 @@ _OPTIONAL = (
     "validate_every_n_updates",
     "callbacks",
     "logger",
+    "report",
     "global_options",
     "trusted_packages",
 )

@@ -21,6 +21,7 @@ from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
 from nequip_like.model.potential import Potential
 from nequip_like.report.files import write_metrics, write_predictions
 from nequip_like.report.parity import plot_parity
+from nequip_like.report.pictures import read_formats
 from nequip_like.report.tables import print_evaluations
 
 METRICS_FILE = "metrics.json"
@@ -40,6 +41,7 @@ def test_model(
     key_mapping: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     console: Console | None = None,
+    formats: Sequence[str] = ("png",),
 ) -> dict[str, Evaluation]:
     """Test a model on data sets: prints tables, writes ``metrics.json``, ``predictions.extxyz`` and ``parity.png``.
 
@@ -53,6 +55,7 @@ def test_model(
         key_mapping: ``{name in the file: label}``, where names are not the usual ones.
         units: ``{"energy": ..., "length": ...}`` of the files; eV and Angstrom by default.
         console: Where to print; the terminal by default.
+        formats: Formats of the parity plot: ``png``, ``pdf``, ``svg``, a file for each.
 
     Returns:
         The evaluation of each data set, by name.
@@ -61,9 +64,10 @@ def test_model(
         ModelFileError: If the model cannot be read.
         DataError: If the data cannot be read, lacks all labels, or has a species that the model does not know.
         ModelError: If a prediction is not finite.
-        ConfigError: If there is no such device, unit or label.
+        ConfigError: If there is no such device, unit, label or format.
     """
     console = console or Console()
+    formats = read_formats(formats, "formats")
     if isinstance(model, Potential):
         potential, origin = model, ""
     else:
@@ -87,7 +91,7 @@ def test_model(
     for dataset in datasets.values():
         for warning in inspect(dataset).warnings:
             console.print(f"warning: {dataset.name}: {warning}", markup=False, highlight=False, soft_wrap=True)
-    return report_test_sets(potential, datasets, output, batch_size, console, device)
+    return report_test_sets(potential, datasets, output, batch_size, console, device, formats)
 
 
 # Not a test of ours, whatever its name says to pytest.
@@ -101,6 +105,7 @@ def report_test_sets(
     batch_size: int = DEFAULT_BATCH_SIZE,
     console: Console | None = None,
     device: str | torch.device | None = None,
+    formats: Sequence[str] = ("png",),
 ) -> dict[str, Evaluation]:
     """Evaluate a potential on data sets that are read already; prints and writes what :func:`test_model` does.
 
@@ -111,6 +116,7 @@ def report_test_sets(
         batch_size: Structures at a time.
         console: Where to print; the terminal by default.
         device: Where to compute; where the potential is by default.
+        formats: Formats of the parity plot, a file for each.
 
     Returns:
         The evaluation of each data set, by name.
@@ -129,9 +135,9 @@ def report_test_sets(
     print_evaluations(evaluations, console)
     write_metrics(evaluations, output / METRICS_FILE)
     write_predictions(evaluations, output / PREDICTIONS_FILE)
-    plot_parity(evaluations, output / PARITY_FILE)
+    pictures = [file.name for file in plot_parity(evaluations, output / PARITY_FILE, formats)]
     console.print(
-        f"written to {output}: {METRICS_FILE}, {PREDICTIONS_FILE}, {PARITY_FILE}",
+        f"written to {output}: {', '.join([METRICS_FILE, PREDICTIONS_FILE, *pictures])}",
         markup=False,
         highlight=False,
         soft_wrap=True,

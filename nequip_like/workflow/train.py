@@ -27,6 +27,7 @@ from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
 from nequip_like.workflow.config_check import CheckedConfig, check_config
 from nequip_like.workflow.finetune_report import print_start, validate_source
 from nequip_like.workflow.loggers import log_config
+from nequip_like.workflow.report_settings import picture_formats
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -110,6 +111,7 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
     log_config(trainer, info["config"])
 
     result = TrainingResult(folder)
+    formats = picture_formats(info["config"].get("report"))
     for task in run:
         if task == "train":
             path = None if resumption is None else resumption.path
@@ -122,7 +124,7 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
             card = _load_best(trainer, module, info, result.best_checkpoint)
             summary.print_best(console, trainer, module)
             summary.print_worse_than_zero(console, trainer, card["metrics"])
-            _finish_training(console, module, card, result)
+            _finish_training(console, module, card, result, formats)
             if result.stopped_by is not None:
                 resume.tell_how(console, folder, result.stopped_by)
                 if result.stopped_by == signal.SIGUSR1:
@@ -133,7 +135,9 @@ def _train(config: DictConfig, overrides: Sequence[str], checked: CheckedConfig 
             action(module, datamodule=data, verbose=False)
             result.metrics.update(_numbers(trainer.callback_metrics))
             if task == "test" and trainer.is_global_zero:
-                report_test_sets(module.evaluation_model, data.test_sets, folder, data.val_batch_size, console)
+                report_test_sets(
+                    module.evaluation_model, data.test_sets, folder, data.val_batch_size, console, formats=formats
+                )
     return result
 
 
@@ -194,7 +198,11 @@ def _signal(trainer: lightning.Trainer) -> signal.Signals | None:
 
 @rank_zero_only
 def _finish_training(
-    console: Console, module: NequIPLightningModule, card: Mapping[str, Any], result: TrainingResult
+    console: Console,
+    module: NequIPLightningModule,
+    card: Mapping[str, Any],
+    result: TrainingResult,
+    formats: Sequence[str],
 ) -> None:
     """Say why training ended, export the weights that are evaluated, and draw the learning curves."""
     if module.over is not None:
@@ -205,7 +213,9 @@ def _finish_training(
     console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)
     history = result.folder / HISTORY_FILE
     if history.is_file():
-        plot_curves(history, result.folder / "training.png")
+        best = None if result.best_checkpoint is None else card["provenance"]["epoch"]
+        picture = result.folder / "training.png"
+        plot_curves(history, picture, formats=formats, best_epoch=best, before=result.before)
 
 
 @rank_zero_only
