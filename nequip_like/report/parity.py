@@ -77,7 +77,8 @@ def _panels(evaluation: Evaluation) -> list[_Panel]:
         atoms = torch.tensor([[len(frame[fields.POSITIONS])] for frame in dataset.frames])
         labels, predictions = labels / atoms, predictions / atoms
         mean = labels[~labels.isnan()].mean()
-        note = f"zero is {float(mean):.4f} eV/atom,\nthe mean label"
+        shown = f"{float(mean):.4f}".replace("-", "−")
+        note = f"zero is {shown} eV/atom,\nthe mean label"
         panels.append(
             _Panel(PER_ATOM_ENERGY, "energy", "eV/atom", {"": _flat(labels - mean, predictions - mean)}, note)
         )
@@ -149,7 +150,8 @@ def _histogram(axes: Axes, panel: _Panel, errors: np.ndarray) -> None:
     inset = axes.inset_axes((0.66, 0.08, 0.32, 0.22))
     inset.hist(errors, bins=int(np.clip(np.sqrt(len(errors)), 9, 41)), range=(-span, span), color=GREY)
     inset.set_yticks([])
-    inset.set_xticks([-span, 0.0, span], [f"{-span:.2g}", "0", f"{span:.2g}"], fontsize=_TEXT - 4)
+    rounded = f"{float(f'{span:.2g}'):g}"
+    inset.set_xticks([-span, 0.0, span], [f"−{rounded}", "0", rounded], fontsize=_TEXT - 4)
     inset.set_title(f"error ({panel.shown.unit})", fontsize=_TEXT - 4, pad=2)
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.patch.set_alpha(0.7)

@@ -35,7 +35,7 @@ def test_both_axes_have_a_unit(tmp_path, evaluations, monkeypatch):
     assert sorted(points[:, 0]) == pytest.approx(sorted((labelled - labelled.mean()).tolist()), abs=1e-12)
     assert sorted(points[:, 1]) == pytest.approx(sorted((predicted - labelled.mean()).tolist()), abs=1e-12)
     words = figures[0].axes[0].texts[0].get_text()
-    assert f"zero is {float(labelled.mean()):.4f} eV/atom,\nthe mean label" in words
+    assert f"zero is −{-float(labelled.mean()):.4f} eV/atom,\nthe mean label" in words
     assert f"RMSE {found.metrics['per_atom_energy_rmse'] * 1e3:.4g}"[:8] in words
 
 
