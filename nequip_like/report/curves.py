@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -192,7 +193,7 @@ def _log_scale(axes: Axes, ratio: float) -> None:
 
 def _legend(figure: Figure, grid: Sequence[Axes], columns: int) -> None:
     """One legend for all panels above them; groups of a learning rate have one in their panel."""
-    common: dict[str, object] = {}
+    common: dict[str, Artist] = {}
     for axes in grid:
         handles, names = axes.get_legend_handles_labels()
         found = dict(zip(names, handles, strict=True))
