@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             key_mapping=key_mapping,
             units=units,
             group_by=arguments.group_by,
+            formats=arguments.format,
         )
 
     return run_cli(command, debug=arguments.debug)
@@ -90,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="a table of errors by the values of KEY, which frames carry beside their labels (default: config_type or "
         "group, where a data set has 2 to 20 values of it)",
+    )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=("png", "pdf", "svg"),
+        default=["png"],
+        help="formats of the parity plot, a file for each (default: png)",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser

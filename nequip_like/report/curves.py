@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from nequip_like.errors import DataError
-from nequip_like.report.parity import COLOURS
+from nequip_like.report.pictures import COLOURS, GREY, plain, save
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, STRESS
-from nequip_like.whole_files import written_whole
 
 Curve = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One panel: which columns it shows, and in which unit."""
+    """One panel: what it shows of training and validation, and in which unit."""
 
-    title: str
-    pattern: str
+    label: str
+    validation: str = ""
+    training: tuple[str, ...] = ()  # the first that was logged is shown; of NAME_mse the root
+    other: str = ""  # a pattern of columns that are neither
     factor: float = 1.0
 
 
+def _errors(quantity: str, name: str, unit: str, factor: float) -> _Panel:
+    training = tuple(f"train_{kind}_epoch/{name}_{metric}" for metric in ("rmse", "mse") for kind in ("metric", "loss"))
+    return _Panel(f"{quantity} RMSE ({unit})", f"{name}_rmse", training, factor=factor)
+
+
 _LARGEST = 1e100  # matplotlib overflows on the way to the largest numbers
-_VALIDATION = r"(?:val\d+_epoch)"
 _PANELS = (
-    _Panel("training loss", r"train_loss_epoch/weighted_sum"),
-    _Panel("validation: weighted sum", rf"{_VALIDATION}/weighted_sum"),
-    _Panel(f"forces RMSE ({FORCES.unit})", rf"{_VALIDATION}/forces_rmse", FORCES.factor),
-    _Panel(f"energy RMSE ({PER_ATOM_ENERGY.unit})", rf"{_VALIDATION}/per_atom_energy_rmse", PER_ATOM_ENERGY.factor),
-    _Panel(f"stress RMSE ({STRESS.unit})", rf"{_VALIDATION}/stress_rmse", STRESS.factor),
+    _Panel("weighted sum (arb. units)", "weighted_sum", ("train_loss_epoch/weighted_sum",)),
+    _errors("force", "forces", FORCES.unit, FORCES.factor),
+    _errors("energy", "per_atom_energy", PER_ATOM_ENERGY.unit, PER_ATOM_ENERGY.factor),
+    _errors("stress", "stress", STRESS.unit, STRESS.factor),
+    _Panel("learning rate", other=r"learning_rate(/.*)?|lr-.*"),
 )
+_VALIDATION = re.compile(r"(val\d+(?:_raw)?)_epoch/(.*)")
+_PANEL = (3.5, 2.7)  # inches: two side by side are as wide as a page
+_TEXT = {1: 9, 2: 9, 3: 11}  # by the number of columns, for three are printed smaller
+_FEW = 10  # so many points are marked
 
 
 def read_curves(path: str | Path) -> dict[str, Curve]:
@@ -48,7 +60,8 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
         path: The ``metrics.csv``.
 
     Returns:
-        ``{column: [(epoch, value), ...]}``, the last value of each epoch below 1e100. ``epoch`` counts from 0.
+        ``{column: [(epoch, value), ...]}``, the last value of each epoch below 1e100. ``epoch`` counts from 0. A row
+        without one, as of learning rates, belongs to the epoch of the next row that has one.
 
     Raises:
         DataError: If the file cannot be read or has no column ``epoch``.
@@ -61,8 +74,9 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
     if rows and "epoch" not in rows[0]:
         raise DataError(f"{path} has no column 'epoch'", "give the metrics.csv of a training run")
     curves: dict[str, dict[float, float]] = {}
+    epochs = _epochs_by_step(rows)
     for row in rows:
-        epoch = _number(row.get("epoch"))
+        epoch = _epoch(row, epochs)
         row.pop(None, None)  # cells beyond the last column
         for column, text in row.items():
             value = _number(text)
@@ -71,55 +85,142 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
     return {column: sorted(points.items()) for column, points in curves.items()}
 
 
-def plot_curves(metrics_csv: str | Path, png: str | Path) -> bool:
-    """Draw loss and validation metrics over epochs; a panel without data is left out.
+def plot_curves(
+    metrics_csv: str | Path,
+    path: str | Path,
+    *,
+    formats: Sequence[str] | None = None,
+    best_epoch: int | None = None,
+    before: Mapping[str, float] | None = None,
+) -> list[Path]:
+    """Draw loss, errors and learning rate over epochs, in two rows; a panel without data is left out.
 
     Args:
         metrics_csv: The ``metrics.csv`` of a run.
-        png: The image to write.
+        path: The image to write; its suffix chooses the format.
+        formats: Formats in the place of the suffix, a file for each.
+        best_epoch: The epoch whose weights are kept, which is marked.
+        before: Errors of a fine-tuning before its first step, by column.
 
     Returns:
-        Whether there was anything to draw. If not, no image is written.
+        The images; none if there was nothing to draw.
 
     Raises:
         DataError: If the table cannot be read.
-        OutputError: If the image cannot be written.
+        OutputError: If an image cannot be written.
     """
     curves = read_curves(metrics_csv)
-    drawn = [(panel, _matching(curves, panel.pattern)) for panel in _PANELS]
+    drawn = [(panel, _chosen(curves, panel)) for panel in _PANELS]
     drawn = [(panel, chosen) for panel, chosen in drawn if chosen]
-    if not drawn:
-        return False
-    figure = Figure(figsize=(4.2 * len(drawn), 3.4), layout="constrained")
+    if not any(panel.validation for panel, _ in drawn):
+        return []
+    rows = min(2, len(drawn))
+    columns = math.ceil(len(drawn) / rows)
+    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (panel, chosen) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-        _draw(axes, panel, chosen)
-    with written_whole(png) as partial:
-        figure.savefig(partial, dpi=150)
-    return True
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, (panel, chosen) in zip(grid, drawn, strict=False):
+        _draw(axes, panel, chosen, before or {}, _TEXT[columns])
+        if best_epoch is not None:
+            axes.axvline(
+                best_epoch, color=GREY, linewidth=1.0, linestyle=":", zorder=1, label=f"best: epoch {best_epoch}"
+            )
+    for axes in grid[len(drawn) :]:
+        axes.set_axis_off()
+    _legend(figure, grid[: len(drawn)], columns)
+    figure.align_ylabels()
+    return save(figure, path, formats)
 
 
-def _matching(curves: Mapping[str, Curve], pattern: str) -> dict[str, Curve]:
-    return {column: curve for column, curve in curves.items() if re.fullmatch(pattern, column)}
+def _chosen(curves: Mapping[str, Curve], panel: _Panel) -> dict[str, Curve]:
+    """Curves of a panel by what the legend calls them, in the unit of the panel."""
+    found: dict[str, Curve] = {}
+    several = any(column.startswith("val1_") for column in curves)
+    for column in panel.training:
+        if column in curves and "training" not in found:
+            root = column.endswith("_mse")
+            found["training"] = [(x, math.sqrt(max(y, 0.0)) if root else y) for x, y in curves[column]]
+    for column, curve in sorted(curves.items()):
+        match = _VALIDATION.fullmatch(column)
+        if match and match[2] == panel.validation:
+            found[_set_name(match[1], several)] = curve
+        elif panel.other and re.fullmatch(panel.other, column):
+            found[column.partition("/")[2] or column] = curve
+    return {name: [(x, panel.factor * y) for x, y in curve] for name, curve in found.items()}
 
 
-def _draw(axes: Axes, panel: _Panel, curves: Mapping[str, Curve]) -> None:
-    for i, (column, curve) in enumerate(curves.items()):
+def _set_name(prefix: str, several: bool) -> str:
+    """``validation 1`` of val1, ``validation`` of the only one; ``validation, raw weights`` of val0_raw."""
+    number, _, raw = prefix.removeprefix("val").partition("_")
+    return "validation" + (f" {number}" if several else "") + (", raw weights" if raw else "")
+
+
+def _draw(axes: Axes, panel: _Panel, curves: Mapping[str, Curve], before: Mapping[str, float], text: int) -> None:
+    for i, (name, curve) in enumerate(curves.items()):
         epochs, values = zip(*curve, strict=True)
-        name = column.partition("/")[0].removesuffix("_epoch").replace("_", " ")
-        marker = "o" if len(curve) == 1 else ""
+        # Training has the first colour in each panel, also where it has no curve.
+        colour = COLOURS[(i + (bool(panel.validation) and "training" not in curves)) % len(COLOURS)]
         axes.plot(
-            epochs, [panel.factor * value for value in values],
-            color=COLOURS[i % len(COLOURS)], linewidth=1.4, marker=marker, label=name,
+            epochs, values,
+            color=colour, linewidth=1.5, label=name, marker="o" if len(curve) <= _FEW else "", markersize=3.5,
+            drawstyle="default" if panel.validation else "steps-post",
         )  # fmt: skip
-    axes.set(xlabel="epoch", title=panel.title)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    shown = [panel.factor * value for curve in curves.values() for _, value in curve]
+    shown = [value for curve in curves.values() for _, value in curve]
+    for column, value in before.items():
+        match = _VALIDATION.fullmatch(column)
+        if match and match[2] == panel.validation and panel.factor * value < _LARGEST:
+            shown.append(panel.factor * value)
+            axes.axhline(shown[-1], color="#000000", linewidth=1.0, linestyle="--", label="before the first step")
+    axes.set_xlabel("epoch", fontsize=text)
+    axes.set_ylabel(panel.label, fontsize=text)
+    axes.tick_params(labelsize=text - 1)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     if min(shown) > 0 and max(shown) > 10 * min(shown):
-        axes.set_yscale("log")
-    axes.grid(color="#e6e6e6", linewidth=0.6, which="both")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+        _log_scale(axes, max(shown) / min(shown))
+    elif panel.other:
+        axes.set_ylim(0, 1.1 * max(shown) or 1)
+    plain(axes)
+
+
+def _log_scale(axes: Axes, ratio: float) -> None:
+    """Labels at 1, 2 and 5 where there are few decades, at powers of ten where there are many."""
+    axes.set_yscale("log")
+    if ratio < 300:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(figure: Figure, grid: Sequence[Axes], columns: int) -> None:
+    """One legend for all panels above them; groups of a learning rate have one in their panel."""
+    common: dict[str, Artist] = {}
+    for axes in grid:
+        handles, names = axes.get_legend_handles_labels()
+        found = dict(zip(names, handles, strict=True))
+        if axes.get_ylabel() == "learning rate":
+            groups = {name: found[name] for name in found if not name.startswith("best")}
+            if len(groups) > 1:
+                axes.legend(groups.values(), groups.keys(), frameon=False, fontsize=_TEXT[columns] - 1)
+            found = {name: handle for name, handle in found.items() if name not in groups}
+        common |= found
+    figure.legend(
+        common.values(), common.keys(),
+        loc="outside upper center", ncols=2 * columns if columns > 1 else 2, frameon=False, fontsize=_TEXT[columns],
+    )  # fmt: skip
+
+
+def _epochs_by_step(rows: Sequence[Mapping[str, str | None]]) -> list[tuple[float, float]]:
+    """Pairs of step and epoch, in order of steps."""
+    pairs = [(_number(row.get("step")), _number(row.get("epoch"))) for row in rows]
+    return sorted((step, epoch) for step, epoch in pairs if step is not None and epoch is not None)
+
+
+def _epoch(row: Mapping[str, str | None], epochs: Sequence[tuple[float, float]]) -> float | None:
+    epoch, step = _number(row.get("epoch")), _number(row.get("step"))
+    if epoch is None and step is not None:
+        after = bisect_left(epochs, (step, -math.inf))
+        return epochs[after][1] if after < len(epochs) else None
+    return epoch
 
 
 def _number(text: str | None) -> float | None:

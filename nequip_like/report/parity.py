@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 from nequip_like.data import fields
 from nequip_like.data.graph import volumes
 from nequip_like.inference.evaluation import Evaluation
+from nequip_like.report.pictures import COLOURS, GREY, plain, save
 from nequip_like.report.tables import number
 from nequip_like.report.units import FORCES, GPA, PER_ATOM_ENERGY, STRESS_GPA, Shown
-from nequip_like.whole_files import written_whole
 
-# Okabe and Ito's palette, which people with colour vision deficiency can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 _MANY_POINTS = 5000
-_STYLE_GREY = "#666666"
+# From the unit of an axis to that of the tables.
+_TO_TABLE = {PER_ATOM_ENERGY: PER_ATOM_ENERGY.factor, FORCES: FORCES.factor, STRESS_GPA: 1.0}
+_TEXT = 12  # of a panel that is 4.2 inches wide: three of them are readable across a page
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,15 @@ class _Panel:
     """What one panel shows."""
 
     shown: Shown
-    axis: str
+    quantity: str
+    unit: str
     groups: dict[str, tuple[np.ndarray, np.ndarray]]  # name of the group: labels, predictions
+    note: str = ""
 
 
-def plot_parity(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
+def plot_parity(
+    evaluations: Mapping[str, Evaluation], path: str | Path, formats: Sequence[str] | None = None
+) -> list[Path]:
     """Draw predictions against labels: energies per atom, forces by species, stress, whatever has labels.
 
     Energies are shown relative to the mean label of their data set. Each panel has equal axes, the line of perfect
@@ -43,6 +47,10 @@ def plot_parity(evaluations: Mapping[str, Evaluation], path: str | Path) -> None
     Args:
         evaluations: One row of panels for each.
         path: The image; its suffix chooses the format.
+        formats: Formats in the place of the suffix, a file for each.
+
+    Returns:
+        The images.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -57,9 +65,8 @@ def plot_parity(evaluations: Mapping[str, Evaluation], path: str | Path) -> None
             _draw(axes, panel)
         for axes in axes_row[len(panels) :]:
             axes.set_axis_off()
-        axes_row[0].set_title(name, loc="left", fontweight="bold", parse_math=False)
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=150)
+        axes_row[0].set_title(name, loc="left", fontweight="bold", fontsize=_TEXT, parse_math=False)
+    return save(figure, path, formats)
 
 
 def _panels(evaluation: Evaluation) -> list[_Panel]:
@@ -70,8 +77,11 @@ def _panels(evaluation: Evaluation) -> list[_Panel]:
         atoms = torch.tensor([[len(frame[fields.POSITIONS])] for frame in dataset.frames])
         labels, predictions = labels / atoms, predictions / atoms
         mean = labels[~labels.isnan()].mean()
-        pair = (labels - mean) * 1e3, (predictions - mean) * 1e3
-        panels.append(_Panel(PER_ATOM_ENERGY, "energy − mean (meV/atom)", {"": _flat(*pair)}))
+        shown = f"{float(mean):.4f}".replace("-", "−")
+        note = f"zero is {shown} eV/atom,\nthe mean label"
+        panels.append(
+            _Panel(PER_ATOM_ENERGY, "energy", "eV/atom", {"": _flat(labels - mean, predictions - mean)}, note)
+        )
     if fields.FORCES in evaluation.compared:
         labels, predictions = evaluation.pairs(fields.FORCES)
         types = torch.cat([frame[fields.ATOM_TYPES] for frame in dataset.frames])
@@ -79,12 +89,12 @@ def _panels(evaluation: Evaluation) -> list[_Panel]:
             name: _flat(labels[types == index], predictions[types == index])
             for index, name in enumerate(dataset.type_names)
         }
-        panels.append(_Panel(FORCES, "force component (eV/Å)", groups))
+        panels.append(_Panel(FORCES, "force component", "eV/Å", groups))
     if fields.STRESS in evaluation.compared:
         has_cell = torch.cat([volumes(frame) for frame in dataset.frames]) > 0
         labels, predictions = evaluation.pairs(fields.STRESS)
         pair = labels[has_cell] * GPA, predictions[has_cell] * GPA
-        panels.append(_Panel(STRESS_GPA, "stress component (GPa)", {"": _flat(*pair)}))
+        panels.append(_Panel(STRESS_GPA, "stress component", "GPa", {"": _flat(*pair)}))
     return panels
 
 
@@ -99,7 +109,7 @@ def _draw(axes: Axes, panel: _Panel) -> None:
     labels = np.concatenate([pair[0] for pair in groups.values()])
     predictions = np.concatenate([pair[1] for pair in groups.values()])
     low, high = _limits(labels, predictions)
-    axes.plot([low, high], [low, high], color=_STYLE_GREY, linewidth=0.8, zorder=3)
+    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=3)
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
     of_point = np.repeat(np.arange(len(groups)), [len(x) for x, _ in groups.values()])
     order = np.random.default_rng(0).permutation(len(labels))  # no group on top of the others
@@ -108,38 +118,41 @@ def _draw(axes: Axes, panel: _Panel) -> None:
     axes.scatter(
         labels[order], predictions[order], s=size, c=point_colours, alpha=alpha, linewidths=0, rasterized=True, zorder=2
     )
-    axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"label: {panel.axis}", ylabel="prediction")
+    axes.set(xlim=(low, high), ylim=(low, high))
+    axes.set_xlabel(f"labelled {panel.quantity} ({panel.unit})", fontsize=_TEXT)
+    axes.set_ylabel(f"predicted {panel.quantity} ({panel.unit})", fontsize=_TEXT)
+    axes.tick_params(labelsize=_TEXT - 1)
     axes.set_aspect("equal")
     axes.locator_params(nbins=5)
-    axes.grid(color="#e6e6e6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.text(0.03, 0.97, _errors(panel, labels, predictions), transform=axes.transAxes, va="top", fontsize=9)
+    plain(axes)
+    words = [_errors(panel, labels, predictions), *([panel.note] if panel.note else [])]
+    axes.text(0.03, 0.98, "\n".join(words), transform=axes.transAxes, va="top", fontsize=_TEXT - 2)
     if len(groups) > 1:
         for colour, name in zip(colours, groups, strict=True):
             axes.plot([], [], "o", color=colour, markersize=5, label=name)
-        axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.86), frameon=False, fontsize=9, handletextpad=0.1)
-    _histogram(axes, predictions - labels)
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.88), frameon=False, fontsize=_TEXT - 2, handletextpad=0.1)
+    _histogram(axes, panel, predictions - labels)
 
 
 def _errors(panel: _Panel, labels: np.ndarray, predictions: np.ndarray) -> str:
     """RMSE and MAE of the points drawn, in the units of the tables."""
-    in_axis_unit = {PER_ATOM_ENERGY: 1.0, FORCES: FORCES.factor, STRESS_GPA: 1.0}[panel.shown]
-    error = (predictions - labels) * in_axis_unit
+    error = (predictions - labels) * _TO_TABLE[panel.shown]
     rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
     return f"RMSE {number(rmse)} {panel.shown.unit}\nMAE {number(mae)} {panel.shown.unit}"
 
 
-def _histogram(axes: Axes, errors: np.ndarray) -> None:
-    """Distribution of the errors, in the corner where no point can be of a good model."""
+def _histogram(axes: Axes, panel: _Panel, errors: np.ndarray) -> None:
+    """Distribution of the errors, in the unit of the tables, in the corner where no point can be of a good model."""
+    errors = errors * _TO_TABLE[panel.shown]
     span = float(np.quantile(np.abs(errors), 0.99))
     if len(errors) < 10 or span == 0:
         return
     inset = axes.inset_axes((0.66, 0.08, 0.32, 0.22))
-    inset.hist(errors, bins=41, range=(-span, span), color=_STYLE_GREY)
+    inset.hist(errors, bins=int(np.clip(np.sqrt(len(errors)), 9, 41)), range=(-span, span), color=GREY)
     inset.set_yticks([])
-    inset.set_xticks([-span, 0.0, span], [f"{-span:.2g}", "0", f"{span:.2g}"], fontsize=6)
-    inset.set_title("error", fontsize=7, pad=2)
+    rounded = f"{float(f'{span:.2g}'):g}"
+    inset.set_xticks([-span, 0.0, span], [f"−{rounded}", "0", rounded], fontsize=_TEXT - 4)
+    inset.set_title(f"error ({panel.shown.unit})", fontsize=_TEXT - 4, pad=2)
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.patch.set_alpha(0.7)
 

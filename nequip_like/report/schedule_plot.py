@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nequip_like.report.parity import COLOURS
+from nequip_like.report.pictures import COLOURS
 from nequip_like.whole_files import written_whole
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
@@ -44,6 +45,16 @@ class _Writer(ExperimentWriter):
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Write the config of the run to ``hparams.yaml``.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        self.hparams.update(params)
+        with written_whole(Path(self.log_dir) / self.NAME_HPARAMS_FILE) as partial:
+            save_hparams_to_yaml(partial, self.hparams)
 
     def save(self) -> None:
         """Append the rows; with a new column, write the whole file again.

@@ -96,6 +96,8 @@ class NequIPLightningModule(GuardedModule):
         self._validated = False
         self._logged_before: dict[str, float] = {}
         self._resumed_from: Mapping[str, Any] | None = None
+        # Error of a model that predicts no forces on each validation set, by prefix; found when first asked for.
+        self.error_of_zero: dict[str, float] = {}
         # Called with the trainer when a step's gradients are whole, and not clipped yet.
         self.gradient_observers: list[Callable[[lightning.Trainer], None]] = []
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
@@ -131,7 +133,7 @@ class NequIPLightningModule(GuardedModule):
 
     def on_train_batch_start(self, batch: Graph, batch_idx: int) -> None:
         """Let a schedule that follows a metric by steps act on the step before."""
-        if self._plateau is not None and self._plateau.by_steps:
+        if self._plateau is not None and self._plateau.by_steps and self._plateau.waiting:
             self._plateau.after_step(self._logged(), self.global_step)
 
     def training_step(self, batch: Graph, batch_idx: int) -> Tensor:
@@ -183,7 +185,10 @@ class NequIPLightningModule(GuardedModule):
     def on_train_start(self) -> None:
         """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""
         self._begin_training(self.model)
-        self._validated = False  # a validation before the training tells a schedule nothing
+        self.error_of_zero = {}  # the data may be others now
+        self._validated = False
+        if self._plateau is not None:
+            self._plateau.waiting = False  # a validation before the training tells a schedule nothing
         begin_schedules(self.trainer)
         self._accumulation = ExactAccumulation(self.trainer)
         self._schedule_free.begin((self._resumed_from or {}).get("trained_weights"))
@@ -223,9 +228,14 @@ class NequIPLightningModule(GuardedModule):
         managers = self.val_metrics if stage == "val" else self.test_metrics
         return evaluations(stage, metrics_of(managers), self.evaluation_model)
 
+    @property
+    def validations(self) -> list[Evaluation]:
+        """What a validation evaluates: each set, with each kind of weights."""
+        return self._evaluations("val")
+
     def validation_names(self) -> list[str]:
         """Names of the values that a validation logs."""
-        return [f"{each.prefix}/{name}" for each in self._evaluations("val") for name in each.manager.log_names]
+        return [f"{each.prefix}/{name}" for each in self.validations for name in each.manager.log_names]
 
     def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its validation set."""
@@ -256,6 +266,12 @@ class NequIPLightningModule(GuardedModule):
         """Log the metrics of each test set."""
         for each in self._evaluations("test"):
             self._log(each.prefix, self._end_evaluation("test", each))
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Log a value; a schedule that follows it counts it once."""
+        super().log(name, value, *args, **kwargs)
+        if self._plateau is not None:
+            self._plateau.note(name)
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
         if self._trainer is None:
@@ -303,6 +319,7 @@ class NequIPLightningModule(GuardedModule):
             "logged": logged,
             "validated": self._validated,
             "plateau": 0 if self._plateau is None else self._plateau.done,
+            "plateau_waiting": self._plateau is not None and self._plateau.waiting,
             "skipped_steps": self.guard.skipped_steps,
             "processes": of_all_processes(self._own_state()),
             "trained_weights": self._schedule_free.put_average(checkpoint["state_dict"]),
@@ -358,6 +375,9 @@ class NequIPLightningModule(GuardedModule):
         self._validated = bool(saved["validated"])
         if self._plateau is not None:
             self._plateau.done = int(saved["plateau"])
+            # Older checkpoints do not tell: by steps, the next one looked at whatever had been logged.
+            waited = self._plateau.monitor in saved["logged"] if self._plateau.by_steps else saved["validated"]
+            self._plateau.waiting = bool(saved.get("plateau_waiting", waited))
         self.guard.skipped_steps = int(saved["skipped_steps"])
         own = of_this_process(saved["processes"])
         if own is None:

@@ -112,16 +112,18 @@ class PlateauSchedule:
     """A schedule that follows a metric, stepped by the Lightning module before a checkpoint is written.
 
     Lightning steps it after that, so a resumed run would miss a step, and stops where the epoch had no validation. Here
-    it is stepped at the end of an epoch, or before the first batch after a step, and only if there is a value.
+    it is stepped at the end of an epoch, or before the first batch after a step, and only if there is a new value: each
+    time that the value is logged counts once, however many epochs or steps lie between.
 
     Args:
         scheduler: The schedule.
         monitor: Name of the logged value that it follows.
-        frequency: Step at every n-th epoch or optimizer step.
+        frequency: Look for a new value at every n-th epoch or optimizer step; of several since then, the last counts.
         by_steps: Count optimizer steps instead of epochs.
 
     Attributes:
         done: Number of the epoch or optimizer step after which it was stepped last, from 1.
+        waiting: Whether the value was logged since then.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class PlateauSchedule:
         self.frequency = frequency
         self.by_steps = by_steps
         self.done = 0
+        self.waiting = False
 
     @classmethod
     def take_over(cls, entry: dict[str, Any]) -> PlateauSchedule | None:
@@ -169,8 +172,12 @@ class PlateauSchedule:
         entry["frequency"] = sys.maxsize
         return own
 
+    def note(self, name: str) -> None:
+        """Take note that a value was logged."""
+        self.waiting = self.waiting or name == self.monitor
+
     def after_epoch(self, values: Mapping[str, Any], number: int, validated: bool) -> None:
-        """Step at the end of an epoch, if it goes by epochs.
+        """Step at the end of an epoch, if it goes by epochs and there is a new value.
 
         Args:
             values: All logged values.
@@ -180,20 +187,22 @@ class PlateauSchedule:
         Raises:
             ConfigError: If the monitored value was never logged.
         """
-        if not self.by_steps and (validated or not self._follows_validation):
+        if self.monitor not in values and (validated or not self.monitor.startswith("val")):
+            raise ConfigError(
+                f"training_module.lr_scheduler follows '{self.monitor}', which is not logged",
+                f"there are {', '.join(values)}",
+            )
+        if not self.by_steps:
             self._step(values, number)
 
     def after_step(self, values: Mapping[str, Any], number: int) -> None:
-        """Step after an optimizer step, if it goes by steps; before the first validation there is nothing to follow.
+        """Step after an optimizer step, if it goes by steps and there is a new value.
 
         Args:
             values: All logged values.
             number: Number of optimizer steps that are done; the same number again does nothing.
-
-        Raises:
-            ConfigError: If the monitored value was never logged.
         """
-        if self.by_steps and number > self.done and (self.monitor in values or not self._follows_validation):
+        if self.by_steps and number > self.done:
             self._step(values, number)
 
     @property
@@ -201,21 +210,13 @@ class PlateauSchedule:
         """Why the training ends; None as long as it goes on."""
         return self.scheduler.over if isinstance(self.scheduler, LearningRate) else None
 
-    @property
-    def _follows_validation(self) -> bool:
-        return self.monitor.startswith("val")
-
     def _step(self, values: Mapping[str, Any], number: int) -> None:
-        if number % self.frequency:
+        if not self.waiting or number % self.frequency or self.monitor not in values:
             return
-        if self.monitor not in values:
-            raise ConfigError(
-                f"training_module.lr_scheduler follows '{self.monitor}', which is not logged",
-                f"there are {', '.join(values)}",
-            )
         follow = self.scheduler.follow if isinstance(self.scheduler, LearningRate) else self.scheduler.step
         follow(values[self.monitor])
         self.done = number
+        self.waiting = False
 
 
 def _nested(config: Mapping[str, Any], optimizer: Optimizer) -> Any:

@@ -30,6 +30,7 @@ from nequip_like.workflow.finetune_settings import read_settings
 from nequip_like.workflow.key_places import place_hint
 from nequip_like.workflow.limits import limits_of
 from nequip_like.workflow.parts_check import Parts, check_parts
+from nequip_like.workflow.report_settings import picture_formats
 from nequip_like.workflow.signatures import arguments_of, check_node, unknown_argument
 from nequip_like.workflow.values import values_before_data
 
@@ -111,6 +112,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     for key, annotation in _TOP_LEVEL.items():
         if key in values:
             check(key, values[key], annotation)
+    picture_formats(values.get("report"))
     for key in _NEEDED:
         _check_present(values, key)
     for name in ("callbacks", "logger"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import lightning
 import torch
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +20,9 @@ from nequip_like.errors import ModelError
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.nequip import NequIPEnergy
 from nequip_like.model.potential import Potential
+from nequip_like.train.callbacks.console import before_line
 from nequip_like.train.module import NequIPLightningModule
+from nequip_like.train.process_states import random_state, set_random_state
 from nequip_like.workflow.finetune import FineTuning
 
 _FRAMES = 8
@@ -121,6 +126,49 @@ def print_start(console: Console, tuning: FineTuning | None, module: NequIPLight
     for row in [] if tuning.resumed else _first_step(tuning, module.evaluation_model, data):
         table.add_row(*map(escape, row))
     console.print(table)
+
+
+def validate_source(
+    console: Console,
+    tuning: FineTuning | None,
+    trainer: lightning.Trainer,
+    module: NequIPLightningModule,
+    data: DataModule,
+    known: Mapping[str, float],
+) -> dict[str, float]:
+    """Validate a fine-tuned model on the new data before its first step, and print the line "before".
+
+    Loggers get the values at step 0. Checkpoints and the model file hold them, so a run that goes on has them, too.
+    Random numbers are drawn as if nothing had been validated.
+
+    Args:
+        console: Where to print.
+        tuning: The fine-tuning; None for other runs.
+        trainer: The trainer.
+        module: Its weights before the first step.
+        data: The data.
+        known: Values of a validation that was done just before, if one was.
+
+    Returns:
+        Finite values by logged name; nothing for other runs and without validation data.
+    """
+    if tuning is None or not data.val_sets or not module.val_metrics:
+        return {}
+    before: dict[str, float] = tuning.info.get("before", {})
+    if tuning.resumed:
+        return dict(before)
+    if not known:
+        # Checkpoints hold both, and are to be those of a run without this.
+        random, progress = random_state(), trainer.validate_loop.batch_progress
+        count = progress.state_dict()
+        trainer.validate(module, datamodule=data, verbose=False)
+        set_random_state(random)
+        progress.load_state_dict(count)
+        known = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    before = {name: value for name, value in known.items() if name.startswith("val") and math.isfinite(value)}
+    tuning.info["before"] = before
+    console.print(before_line(trainer, before), markup=False, highlight=False, soft_wrap=True)
+    return dict(before)
 
 
 def _rows(tuning: FineTuning, model: Potential) -> list[tuple[str, str]]:

@@ -44,7 +44,7 @@ def _trainer() -> dict[str, Any]:
         "num_nodes": Count,
         "check_val_every_n_epoch": Count | None,
         "val_check_interval": Count | _Fraction | _Time | None,
-        "log_every_n_steps": NotNegative,
+        "log_every_n_steps": NotNegative | None,
         "num_sanity_val_steps": Literal[-1] | NotNegative,
         "accumulate_grad_batches": Count,
         "gradient_clip_val": Positive | None,

@@ -26,7 +26,7 @@ from nequip_like.nn.scale_shift import per_type_values
 from nequip_like.train.accumulation import check_can_accumulate
 from nequip_like.train.averaged_module import RAW
 from nequip_like.train.averaging import averaged_copy
-from nequip_like.train.callbacks import TrainingStats
+from nequip_like.train.callbacks import TrainingStats, learning_rate_log
 from nequip_like.train.callbacks.criteria_stopping import CriteriaStopping, read_criteria
 from nequip_like.train.clipping import GradientClip
 from nequip_like.train.loss_callbacks import CoefficientCallback, check_together
@@ -315,7 +315,7 @@ def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool,
     ]
     patterns = [re.escape(name).replace(_ANY_SPECIES, _SYMBOL) if any_species else re.escape(name) for name in known]
     for key, name in parts.monitored.items():
-        if any(re.fullmatch(pattern, name) for pattern in patterns) or name.startswith("lr-"):
+        if any(re.fullmatch(pattern, name) for pattern in patterns) or name.startswith(("lr-", learning_rate_log.NAME)):
             continue
         if name.startswith("val") and parts.sets is None and re.match(rf"val\d+({'|'.join(kinds)})_epoch/", name):
             continue  # only the data know how many sets there are

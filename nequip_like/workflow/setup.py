@@ -22,7 +22,7 @@ from nequip_like.data.statistics import check_not_zero
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
 from nequip_like.model.potential import Potential
-from nequip_like.train.callbacks import StepCounters
+from nequip_like.train.callbacks import LoggingInterval, StepCounters
 from nequip_like.train.checkpoint_io import WholeFileCheckpointIO
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.stopping import GracefulStop
@@ -55,6 +55,7 @@ _OPTIONAL = (
     "validate_every_n_updates",
     "callbacks",
     "logger",
+    "report",
     "global_options",
     "trusted_packages",
 )
@@ -228,7 +229,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     if (every := config.get("validate_every_n_updates")) is not None:
         callbacks.append(ValidationCycle(every))  # before what asks whether a validation follows
         arguments |= {"check_val_every_n_epoch": 1, "val_check_interval": None}
-    callbacks += [GracefulStop(**limits), StepCounters()]
+    callbacks += [GracefulStop(**limits), StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
     arguments["plugins"] = _plugins(arguments)
     trainer: lightning.Trainer = instantiate(
         "trainer",

@@ -19,6 +19,7 @@ from nequip_like.train.checkpoints import ResumableCheckpoint
 from nequip_like.train.metrics_manager import MetricsManager
 from nequip_like.train.module import NequIPLightningModule
 from nequip_like.train.term_weights import shown_weight
+from nequip_like.train.zero_forces import worse_than_zero
 
 
 def print_data(console: Console, data: DataModule) -> None:
@@ -83,6 +84,18 @@ def print_best(console: Console, trainer: lightning.Trainer, module: NequIPLight
         _print_line(console, "exported: the raw weights, for none counted in the mean yet")
     elif module.averaging is not None:
         _print_line(console, f"exported: the {module.evaluated} weights")
+
+
+def print_worse_than_zero(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
+    """Say it if the forces of the exported weights are further from the labels than zero is.
+
+    Args:
+        console: Where to print.
+        trainer: The trainer, after training.
+        values: Errors of the exported weights, by logged name.
+    """
+    for found in worse_than_zero(trainer, values):
+        _print_line(console, found.describe())
 
 
 def _print_line(console: Console, line: str) -> None:

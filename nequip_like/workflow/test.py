@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
 from nequip_like.model.potential import Potential
 from nequip_like.report.files import write_metrics, write_predictions
 from nequip_like.report.parity import plot_parity
+from nequip_like.report.pictures import read_formats
 from nequip_like.report.tables import print_evaluations
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.claims import claimed
@@ -45,6 +46,7 @@ def test_model(
     units: Mapping[str, str] | None = None,
     group_by: str | None = None,
     console: Console | None = None,
+    formats: Sequence[str] = ("png",),
 ) -> Evaluations:
     """Test a model on data sets: prints tables, writes ``metrics.json``, ``predictions.extxyz`` and ``parity.png``.
 
@@ -62,6 +64,7 @@ def test_model(
         group_by: Key of ``atoms.info`` by whose values a table tells errors apart; by default ``config_type`` or
             ``group``, where these have 2 to 20 values in a data set.
         console: Where to print; the terminal by default.
+        formats: Formats of the parity plot: ``png``, ``pdf``, ``svg``, a file for each.
 
     Returns:
         The evaluation of each data set, by name.
@@ -70,16 +73,17 @@ def test_model(
         ModelFileError: If the model cannot be read.
         DataError: If the data cannot be read, lacks all labels, or has a species that the model does not know.
         ModelError: If a prediction is not finite.
-        ConfigError: If there is no such device, unit or label, or no frame has what is to be grouped by.
+        ConfigError: If there is no such device, unit, label or format, or no frame has what is to be grouped by.
         OutputError: If another command that goes on writes into the folder, or if it cannot be written.
     """
     sources = _sources(data, key_mapping, units)
     console = console or Console()
+    formats = read_formats(formats, "formats")
     if output is None:
-        return _test(model, sources, None, batch_size, device, group_by, console)
+        return _test(model, sources, None, batch_size, device, group_by, formats, console)
     output = path_of(output)
     with claimed(output.absolute(), "--output FOLDER"):
-        return _test(model, sources, output, batch_size, device, group_by, console)
+        return _test(model, sources, output, batch_size, device, group_by, formats, console)
 
 
 # Not a test of ours, whatever its name says to pytest.
@@ -93,6 +97,7 @@ def _test(
     batch_size: int,
     device: str | torch.device,
     group_by: str | None,
+    formats: Sequence[str],
     console: Console,
 ) -> Evaluations:
     if isinstance(model, Potential):
@@ -118,7 +123,7 @@ def _test(
     for dataset in datasets.values():
         for warning in inspect(dataset).warnings:
             console.print(f"warning: {dataset.name}: {warning}", markup=False, highlight=False, soft_wrap=True)
-    return report_test_sets(potential, datasets, output, batch_size, console, device, group_by)
+    return report_test_sets(potential, datasets, output, batch_size, console, device, group_by, formats)
 
 
 def report_test_sets(
@@ -129,6 +134,7 @@ def report_test_sets(
     console: Console | None = None,
     device: str | torch.device | None = None,
     group_by: str | None = None,
+    formats: Sequence[str] = ("png",),
 ) -> Evaluations:
     """Evaluate a potential on data sets that are read already; prints and writes what :func:`test_model` does.
 
@@ -140,6 +146,7 @@ def report_test_sets(
         console: Where to print; the terminal by default.
         device: Where to compute; where the potential is by default.
         group_by: As for :func:`test_model`.
+        formats: Formats of the parity plot, a file for each.
 
     Returns:
         The evaluation of each data set, by name.
@@ -162,16 +169,16 @@ def report_test_sets(
     )
     print_evaluations(evaluations, console)
     if output is not None:
-        _write_files(evaluations, path_of(output), console)
+        _write_files(evaluations, path_of(output), formats, console)
     return evaluations
 
 
-def _write_files(evaluations: Mapping[str, Evaluation], output: Path, console: Console) -> None:
+def _write_files(evaluations: Mapping[str, Evaluation], output: Path, formats: Sequence[str], console: Console) -> None:
     write_metrics(evaluations, output / METRICS_FILE)
     left_out = write_predictions(evaluations, output / PREDICTIONS_FILE)
-    plot_parity(evaluations, output / PARITY_FILE)
+    pictures = [file.name for file in plot_parity(evaluations, output / PARITY_FILE, formats)]
     console.print(
-        f"written to {output}: {METRICS_FILE}, {PREDICTIONS_FILE}, {PARITY_FILE}",
+        f"written to {output}: {', '.join([METRICS_FILE, PREDICTIONS_FILE, *pictures])}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -28,10 +28,12 @@ from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
 from nequip_like.workflow.claims import claimed
 from nequip_like.workflow.config_check import CheckedConfig, check_config
 from nequip_like.workflow.ends import ends
-from nequip_like.workflow.finetune_report import print_start
+from nequip_like.workflow.finetune_report import print_start, validate_source
 from nequip_like.workflow.held_folder import HeldFolder
+from nequip_like.workflow.loggers import log_config
 from nequip_like.workflow.machine_check import check_machine
 from nequip_like.workflow.quiet import quiet_lightning
+from nequip_like.workflow.report_settings import picture_formats
 from nequip_like.workflow.resolvers import register_resolvers
 from nequip_like.workflow.test import report_test_sets
 
@@ -45,6 +47,7 @@ class TrainingResult(Summarized):
     Attributes:
         folder: The output folder.
         metrics: The last value of every logged metric of validation and test.
+        before: Of a fine-tuning, the metrics of validation before its first step.
         best_checkpoint: The best checkpoint, if one was written.
         model_file: The exported model, if there was training.
         stopped_by: The signal that ended training early, if one did; later tasks were left out then.
@@ -57,6 +60,7 @@ class TrainingResult(Summarized):
 
     folder: Path
     metrics: dict[str, float] = field(default_factory=dict)
+    before: dict[str, float] = field(default_factory=dict)
     best_checkpoint: Path | None = None
     model_file: Path | None = None
     stopped_by: signal.Signals | None = None
@@ -143,18 +147,21 @@ def _train(
     print_start(console, tuning, module, data)
     summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
     _save_config(folder, info)
+    log_config(trainer, info["config"])
 
     result = TrainingResult(folder, monitored=str(config.get("monitored_metric") or ""))
+    formats = picture_formats(info["config"].get("report"))
     for task in run:
         if task == "train":
             path = None if resumption is None else resumption.path
             resumption = None  # what it holds is not needed twice in memory
+            result.before = validate_source(console, tuning, trainer, module, data, result.metrics)
             trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
-            _end_training(console, trainer, module, info, result)
+            _end_training(console, trainer, module, info, result, formats)
             if result.stopped_by is not None:
                 return result
         else:
-            _evaluate(console, task, trainer, module, data, result)
+            _evaluate(console, task, trainer, module, data, result, formats)
     _tell_end(console, trainer, run, result)
     return result
 
@@ -182,6 +189,7 @@ def _end_training(
     module: NequIPLightningModule,
     info: Mapping[str, Any],
     result: TrainingResult,
+    formats: Sequence[str],
 ) -> None:
     """Take the best weights, export them, and ask for the rest of the time if a signal ended training."""
     result.stopped_by = _signal(trainer)
@@ -190,7 +198,8 @@ def _end_training(
     card = _load_best(trainer, module, info, result.best_checkpoint)
     _keep_best(result, trainer, card)
     summary.print_best(console, trainer, module)
-    _finish_training(console, module, card, result)
+    summary.print_worse_than_zero(console, trainer, card["metrics"])
+    _finish_training(console, module, card, result, formats)
     if result.stopped_by is not None:
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")
         if result.stopped_by == signal.SIGUSR1:
@@ -204,13 +213,16 @@ def _evaluate(
     module: NequIPLightningModule,
     data: DataModule,
     result: TrainingResult,
+    formats: Sequence[str],
 ) -> None:
     """Validate or test the weights that the module holds."""
     action = trainer.validate if task == "val" else trainer.test
     action(module, datamodule=data, verbose=False)
     result.metrics.update(_numbers(trainer.callback_metrics))
     if task == "test" and trainer.is_global_zero:
-        report_test_sets(module.evaluation_model, data.test_sets, result.folder, data.val_batch_size, console)
+        report_test_sets(
+            module.evaluation_model, data.test_sets, result.folder, data.val_batch_size, console, formats=formats
+        )
 
 
 def _tell_end(console: Console, trainer: lightning.Trainer, run: Sequence[str], result: TrainingResult) -> None:
@@ -302,7 +314,11 @@ def _signal(trainer: lightning.Trainer) -> signal.Signals | None:
 
 @rank_zero_only
 def _finish_training(
-    console: Console, module: NequIPLightningModule, card: Mapping[str, Any], result: TrainingResult
+    console: Console,
+    module: NequIPLightningModule,
+    card: Mapping[str, Any],
+    result: TrainingResult,
+    formats: Sequence[str],
 ) -> None:
     """Say why training ended, export the weights that are evaluated, and draw the learning curves."""
     if module.over is not None:
@@ -313,7 +329,9 @@ def _finish_training(
     console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)
     history = result.folder / HISTORY_FILE
     if history.is_file():
-        plot_curves(history, result.folder / "training.png")
+        best = None if result.best_checkpoint is None else card["provenance"]["epoch"]
+        picture = result.folder / "training.png"
+        plot_curves(history, picture, formats=formats, best_epoch=best, before=result.before)
 
 
 @rank_zero_only

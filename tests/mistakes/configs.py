@@ -149,7 +149,19 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key at the top level",
         "cutof_radius: 4.0\n",
         "nothing uses 'cutof_radius' of the config",
-        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, ckpt_path, resume, finetune, run_name, validate_every_n_updates, callbacks, logger, trusted_packages",
+        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, ckpt_path, resume, finetune, run_name, validate_every_n_updates, callbacks, logger, report, trusted_packages",
+    ),
+    _written(
+        "A format of pictures that there is not",
+        "report: {format: [png, eps]}\n",
+        "report.format is ['png', 'eps']",
+        "give a list (each png, pdf or svg)",
+    ),
+    _written(
+        "A misspelt key of the report",
+        "report: {formats: [pdf]}\n",
+        "report has the unknown key 'formats'",
+        "did you mean 'format'? known are format",
     ),
     _written(
         "A choice of a group in the body of a file",

@@ -122,6 +122,7 @@ def test_plateau_steps_at_new_values_only():
     rate = entry["scheduler"].optimizer.param_groups[0]
     found = []
     for epoch, (value, validated) in enumerate([(1.0, True), (1.0, False), (1.0, True), (0.5, True), (0.9, True)]):
+        own.note("val0_epoch/weighted_sum" if validated else "train_loss_epoch/weighted_sum")
         own.after_epoch({"val0_epoch/weighted_sum": value}, epoch + 1, validated)
         found.append(rate["lr"])
     assert found == [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -133,6 +134,7 @@ def test_plateau_with_frequency_and_training_metric():
     seen = []
     own.scheduler.step = seen.append
     for epoch in range(4):
+        own.note("train_loss_epoch/weighted_sum")
         own.after_epoch({"train_loss_epoch/weighted_sum": epoch}, epoch + 1, False)
         own.after_step({"train_loss_epoch/weighted_sum": epoch}, epoch + 1)  # not for this one
     assert seen == [1, 3]
@@ -160,9 +162,37 @@ def test_plateau_by_steps():
     own.after_epoch({"val0_epoch/weighted_sum": -1}, 2, True)  # not for this one
     own.after_step({}, 2)  # before the first validation
     for number in (3, 4, 4, 5, 6):  # while gradients accumulate, the number of steps stays
+        own.note("val0_epoch/weighted_sum")
         own.after_step({"val0_epoch/weighted_sum": number}, number)
     assert seen == [4, 6]
     assert own.done == 6
+
+
+def test_by_steps_a_value_counts_once():
+    """Ten steps, validations after steps 2, 3 and 8: three values, of which none but the first is an improvement."""
+    entry = plateau(interval="step")
+    own = PlateauSchedule.take_over(entry)
+    assert own is not None
+    rate = entry["scheduler"].optimizer.param_groups[0]
+    found = []
+    for number in range(1, 11):
+        if number in (2, 3, 8):
+            own.note("val0_epoch/weighted_sum")
+        own.after_step({"val0_epoch/weighted_sum": 1.0}, number)
+        found.append(rate["lr"])
+    assert found == [1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+
+
+def test_by_every_third_step_the_last_of_several_values_counts():
+    own = PlateauSchedule.take_over(plateau(interval="step", frequency=3))
+    assert own is not None
+    seen = []
+    own.scheduler.step = seen.append
+    for number in range(1, 10):
+        if number in (1, 2, 4):
+            own.note("val0_epoch/weighted_sum")
+        own.after_step({"val0_epoch/weighted_sum": number}, number)
+    assert seen == [3, 6]  # what is logged at the time of looking; nothing new at step 9
 
 
 def test_plateau_without_its_metric():

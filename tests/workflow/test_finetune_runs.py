@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError
 from nequip_like.inference import model_file
+from nequip_like.train.history import read_rows
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import differences, history, last
 from tests.workflow.tuning import (
@@ -173,3 +174,45 @@ def test_by_the_command_line(tmp_path: Path, molecule_file: Path, source: Path) 
     (tmp_path / "one" / "model.safetensors").unlink()
     command("train", "-cn", "second", *options, *limit, "trainer.max_epochs=2", "resume=auto")
     command("test", "two/model.safetensors", str(new))
+
+
+# --- what the source is worth on the new data
+
+
+def lines_before(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("before ")]
+
+
+def test_the_source_is_validated_before_the_first_step(tune: Any, source: Path, capsys: Any, tmp_path: Path) -> None:
+    """A row, a line of metrics.csv, and the result; and not again in a run that goes on."""
+    result = train(tune("run=[train]", "trainer.max_epochs=1"))
+    said = capsys.readouterr().out.splitlines()
+    (row,) = lines_before("\n".join(said))
+    assert said.index(row) + 1 == next(i for i, line in enumerate(said) if line.startswith("epoch "))
+    # What nequip-test says of the source on the validation set.
+    alone = train(tune("run=[val]", f"output_dir={tmp_path / 'alone'}")).metrics
+    assert result.before == alone
+    energy, forces = (1e3 * alone[f"val0_epoch/{name}_rmse"] for name in ("per_atom_energy", "forces"))
+    total = alone["val0_epoch/weighted_sum"]
+    shown = f"val0: E rmse {energy:.4g} meV/atom, F rmse {forces:.4g} meV/A, weighted sum {total:.4g}"
+    assert row.startswith(f"before     | step      0 | {shown}")
+    first = next(row for row in read_rows(result.folder / "metrics.csv") if row["val0_epoch/forces_rmse"])
+    assert (first["step"], float(first["val0_epoch/forces_rmse"])) == ("0", alone["val0_epoch/forces_rmse"])
+    capsys.readouterr()
+    source.unlink()
+    again = train(tune("run=[train]", "trainer.max_epochs=2", "resume=auto"))
+    assert lines_before(capsys.readouterr().out) == []
+    assert again.before == alone
+    assert last(again.folder)["nequip_like"]["finetune"]["before"] == alone
+
+
+def test_a_validation_that_was_done_is_not_done_again(tune: Any, capsys: Any) -> None:
+    result = train(tune("run=[val,train]", "trainer.max_epochs=1"))
+    assert len(lines_before(capsys.readouterr().out)) == 1
+    rows = [row for row in read_rows(result.folder / "metrics.csv") if row["val0_epoch/forces_rmse"]]
+    assert [row["step"] for row in rows] == ["0", "2"]
+
+
+def test_other_runs_have_no_such_row(compose: Any, capsys: Any) -> None:
+    assert train(compose("run=[train]", "trainer.max_epochs=1")).before == {}
+    assert lines_before(capsys.readouterr().out) == []

@@ -50,7 +50,7 @@ def test_val_train_test(compose, tmp_path):
     history = columns(folder)
     assert len(history["val0_epoch/weighted_sum"]) == 1 + 3  # before training, and each epoch
     assert len(history["train_loss_epoch/weighted_sum"]) == 3
-    assert len(history["lr-Adam"]) == 3
+    assert len(history["learning_rate"]) == 3
     assert result.metrics["test0_epoch/forces_rmse"] == history["test0_epoch/forces_rmse"][0]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test"]["forces_rmse"] == pytest.approx(result.metrics["test0_epoch/forces_rmse"], rel=EXACT)
@@ -231,7 +231,7 @@ def test_early_stopping_and_plateau_and_best_follow_one_series(compose):
     folder = train(config).folder
     history = columns(folder)
     assert len(history["val0_epoch/forces_rmse"]) == 4
-    assert history["lr-Adam"] == pytest.approx([1e-30, 1e-30, 0.6e-30, 0.36e-30], rel=1e-9)
+    assert history["learning_rate"] == pytest.approx([1e-30, 1e-30, 0.6e-30, 0.36e-30], rel=1e-9)
     assert state_of(folder / "checkpoints" / "best.ckpt")["epoch"] == 0
     callbacks = state_of(folder / "checkpoints" / "best.ckpt")["callbacks"]
     best = next(state for name, state in callbacks.items() if "Checkpoint" in name and "val0_epoch" in name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -13,6 +14,7 @@ from nequip_like.train.callbacks.counters import after_step, micro_step, update_
 from nequip_like.train.callbacks.words import SHOWN, learning_rate, say
 from nequip_like.train.metric_terms import WEIGHTED_SUM
 from nequip_like.train.module import NequIPLightningModule
+from nequip_like.train.zero_forces import shortly, worse_than_zero
 
 _COLUMNS = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse", WEIGHTED_SUM)
 
@@ -20,7 +22,8 @@ _COLUMNS = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse", WEIGHTED_SUM)
 class EpochPrinter(lightning.Callback):
     """Prints one line for each validation: epoch, step, learning rate, loss, validation errors, time.
 
-    It works where a progress bar does not: in log files, in batch jobs, over ssh.
+    It works where a progress bar does not: in log files, in batch jobs, over ssh. Where the forces are further from the
+    labels than zero is, the line ends with this.
 
     Args:
         every_n: Print only every n-th validation (and the first).
@@ -55,15 +58,8 @@ class EpochPrinter(lightning.Callback):
     def line(self, trainer: lightning.Trainer) -> str:
         """The line for the trainer's present state, after a validation."""
         metrics = trainer.callback_metrics
-        parts = self._head(trainer)
-        for prefix in _validations(trainer.lightning_module):
-            shown = [
-                f"{SHOWN[name].label} {float(metrics[key]) * SHOWN[name].factor:.4g} {SHOWN[name].unit}".rstrip()
-                for name in _COLUMNS
-                if (key := f"{prefix}_epoch/{name}") in metrics
-            ]
-            parts.append(f"{prefix}: " + ", ".join(shown))
-        return self._joined(parts)
+        parts = [*self._head(trainer), *validation_parts(trainer.lightning_module, metrics)]
+        return " | ".join([self._joined(parts), *worse_parts(trainer, metrics)])
 
     def _head(self, trainer: lightning.Trainer) -> list[str]:
         """Epoch, steps, learning rate and the loss of the last batch."""
@@ -76,6 +72,36 @@ class EpochPrinter(lightning.Callback):
 
     def _joined(self, parts: list[str]) -> str:
         return " | ".join([*parts, f"{time.monotonic() - self._start:.0f} s"])
+
+
+def before_line(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> str:
+    """The line above those of the epochs: the errors of a model before its first step.
+
+    Args:
+        trainer: The trainer.
+        metrics: Values of a validation by logged name.
+    """
+    parts = validation_parts(trainer.lightning_module, metrics)
+    return " | ".join(["before    ", f"step {0:6d}", *parts, *worse_parts(trainer, metrics)])
+
+
+def validation_parts(module: lightning.LightningModule, metrics: Mapping[str, Any]) -> list[str]:
+    """The errors on each validation set, as a line shows them."""
+    parts = []
+    for prefix in _validations(module):
+        shown = [
+            f"{SHOWN[name].label} {float(metrics[key]) * SHOWN[name].factor:.4g} {SHOWN[name].unit}".rstrip()
+            for name in _COLUMNS
+            if (key := f"{prefix}_epoch/{name}") in metrics
+        ]
+        parts.append(f"{prefix}: " + ", ".join(shown))
+    return parts
+
+
+def worse_parts(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> list[str]:
+    """That forces are worse than zero, if they are."""
+    worse = worse_than_zero(trainer, metrics)
+    return [shortly(worse)] if worse else []
 
 
 def _validations(module: lightning.LightningModule) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import lightning
@@ -34,10 +35,12 @@ class Progress:
     Attributes:
         best: Smallest error that counted as an improvement.
         bad: Validations since then.
+        epoch: The epoch in which an error of training was counted last.
     """
 
     best: float = math.inf
     bad: int = 0
+    epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,19 @@ class Criterion:
     threshold: float = 0.0
     lower_bound: float = 0.0
 
-    def is_met(self, error: float, progress: Progress) -> bool:
+    def is_new(self, epoch: int, progress: Progress) -> bool:
+        """Whether there is an error that was not counted yet: one of training changes once an epoch.
+
+        Args:
+            epoch: The present epoch.
+            progress: What was seen before; brought up to date.
+        """
+        if not re.match(r"train_\w+_epoch/", self.logged):
+            return True
+        before, progress.epoch = progress.epoch, epoch
+        return before != epoch
+
+    def is_met(self, error: float, progress: Progress, new: bool = True) -> bool:
         """Whether the criterion is met by the error of one validation.
 
         An error within the bound meets it without a look at the progress, which stays as it is: if the error leaves
@@ -65,14 +80,15 @@ class Criterion:
         Args:
             error: The value that was logged. NaN is no improvement.
             progress: What was seen before; brought up to date.
+            new: Whether this error was not counted yet.
         """
         if error <= self.lower_bound:
             return True
         if self.patience is None:
             return False
-        if error < progress.best - self.threshold:
+        if new and error < progress.best - self.threshold:
             progress.best, progress.bad = error, 0
-        else:
+        elif new:
             progress.bad += 1
         return progress.bad >= self.patience
 
@@ -118,8 +134,9 @@ class CriteriaStopping(lightning.Callback):
 
     After each validation, for each criterion in this order: an error of at most ``lower_bound`` meets it; without
     ``patience`` nothing else does; an error below the best by more than ``threshold`` is the new best, and any other
-    adds one to the bad validations; ``patience`` bad ones in a row meet it. Errors are those of whole validation sets:
-    the root of an RMSE is taken last.
+    adds one to the bad validations; ``patience`` bad ones in a row meet it. An error of training
+    (``train_loss_epoch/NAME``) counts once an epoch, however many validations that has. Errors are those of whole
+    validation sets: the root of an RMSE is taken last.
 
     Args:
         criteria: For each label (``forces``, ``total_energy``, ``per_atom_energy``, ``stress``) or logged value
@@ -157,7 +174,7 @@ class CriteriaStopping(lightning.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Best errors and bad validations, for checkpoints."""
         return {
-            criterion.logged: {"best": self.progress[key].best, "bad": self.progress[key].bad}
+            criterion.logged: {name: x for name, x in asdict(self.progress[key]).items() if x is not None}
             for key, criterion in self.criteria.items()
         }
 
@@ -184,7 +201,7 @@ class CriteriaStopping(lightning.Callback):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         errors = self._errors(trainer, pl_module)
-        met = [key for key, error in errors.items() if self.criteria[key].is_met(error, self.progress[key])]
+        met = [key for key, error in errors.items() if self._is_met(key, error, trainer.current_epoch)]
         stop = len(met) == len(self.criteria) if self.combine == "and" else bool(met)
         if trainer.world_size > 1:
             # All have the same errors; this is for those who count on it.
@@ -194,6 +211,10 @@ class CriteriaStopping(lightning.Callback):
             why = [self.criteria[key].describe(errors[key], self.progress[key]) for key in met]
             self.reason = stop_line(trainer, "; ".join(why))
             say(self.reason)
+
+    def _is_met(self, key: str, error: float, epoch: int) -> bool:
+        criterion, progress = self.criteria[key], self.progress[key]
+        return criterion.is_met(error, progress, criterion.is_new(epoch, progress))
 
     def _errors(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> dict[str, float]:
         values = trainer.callback_metrics

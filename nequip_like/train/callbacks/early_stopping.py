@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.trainer.states import TrainerFn
 
 from nequip_like.train.callbacks.words import say
 
@@ -13,11 +14,14 @@ from nequip_like.train.callbacks.words import say
 class ResumableEarlyStopping(EarlyStopping):
     """Lightning's EarlyStopping, of which a resumed run may have another patience: Lightning takes the old one.
 
+    With ``check_on_train_epoch_end`` a value of a validation counts once, however many epochs lie between validations.
+
     Attributes:
         reason: Why it ended training, in one line; None if it did not.
     """
 
     reason: str | None = None
+    _validated = False  # since the last look at the end of an epoch
 
     @property
     def state_key(self) -> str:
@@ -27,6 +31,22 @@ class ResumableEarlyStopping(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with what an earlier run found."""
         super().load_state_dict({**state_dict, "patience": self.patience})
+        self._validated = bool(state_dict.get("validated", False))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's, and whether a value waits for the end of the epoch."""
+        return {**super().state_dict(), "validated": self._validated}
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Look at a validation, now or at the end of the epoch."""
+        self._validated = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Look at what is new."""
+        if self._validated or not self.monitor.startswith("val"):
+            super().on_train_epoch_end(trainer, pl_module)
+        self._validated = False
 
     def _run_early_stopping_check(self, trainer: lightning.Trainer) -> None:
         stopped_before = trainer.should_stop

@@ -95,6 +95,21 @@ def test_all_criteria_count_also_if_one_is_not_met(trainer):
     }
 
 
+def test_an_error_of_training_counts_once_an_epoch(trainer):
+    """Four validations an epoch see the same training loss; patience 2 ends the third epoch that has it."""
+    name = "train_loss_epoch/weighted_sum"
+    callback = CriteriaStopping({name: {"patience": 2}})
+    trainer.callback_metrics = {name: torch.tensor(1.0)}
+    ended = []
+    for epoch in (3, 4, 5):
+        trainer.current_epoch = epoch
+        for _ in range(4):
+            callback.on_validation_end(trainer, trainer.lightning_module)
+            ended.append(trainer.should_stop)
+    assert ended == [False] * 8 + [True] * 4
+    assert callback.state_dict() == {name: {"best": 1.0, "bad": 2, "epoch": 5}}
+
+
 def test_the_reason_is_one_line(trainer, capsys):
     criteria = {"forces": {"metric": "rmse", "patience": 1}, "per_atom_energy": {"lower_bound": 0.5}}
     assert stops_at(trainer, callback := CriteriaStopping(criteria), [2.0, 2.0], [0.25, 0.25]) == [1]

@@ -52,3 +52,19 @@ def test_patience_is_that_of_the_resumed_run(trainer):
     assert (new.patience, new.wait_count) == (2, 1)
     judge(trainer, new, 0.75)
     assert trainer.should_stop
+
+
+def test_at_the_end_of_epochs_a_validation_counts_once(trainer):
+    """Validated in each third epoch: three bad values are nine epochs, not three."""
+    callback = ResumableEarlyStopping(NAME, patience=3, check_on_train_epoch_end=True)
+    ended = []
+    for epoch in range(1, 13):
+        if epoch % 3 == 0:
+            judge(trainer, callback, 0.5)
+        if epoch == 6:  # resumed between a validation and the end of its epoch
+            before, callback = callback, ResumableEarlyStopping(NAME, patience=3, check_on_train_epoch_end=True)
+            callback.load_state_dict(before.state_dict())
+        callback.on_train_epoch_end(trainer, trainer.lightning_module)
+        ended.append(trainer.should_stop)
+    assert ended == [False] * 11 + [True]
+    assert callback.wait_count == 3
