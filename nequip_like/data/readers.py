@@ -16,7 +16,6 @@ from ase import Atoms
 from nequip_like.data import fields
 from nequip_like.data.annotations import Annotations
 from nequip_like.data.fields import Graph
-from nequip_like.data.formats import read_atoms
 from nequip_like.data.frame_keys import frame_key
 from nequip_like.data.free_energies import free_energy_gap, with_gap
 from nequip_like.data.given import Source, atoms_of, check_results, entries
@@ -212,6 +211,9 @@ class _Block:
 def _blocks(given: Sequence[Any]) -> Iterator[_Block]:
     """Files one by one, each read when it is its turn; structures in memory all at once."""
     if not given or isinstance(given[0], str | Path):
+        # Imported here: a simulation predicts structures in memory, and ase.io takes its time.
+        from nequip_like.data.formats import read_atoms
+
         for path in expand(given):
             frames, notes = read_atoms(path)
             yield _Block(str(path), path, frames, notes)
