@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
     """Hold a folder; a part of the run that holds it already, and the further processes of a run, just go on.
 
     Args:
-        folder: The folder; made if it is not there.
+        folder: The folder; made if it is not there, and taken away at the end if nothing was written.
         option: How the user names another folder, for the message.
 
     Raises:
@@ -123,6 +123,7 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
         _check_followed(folder, way_out)
         yield
         return
+    made = not folder.exists()
     with output_errors(folder):
         claim = _take(folder, way_out)
     if claim is None:
@@ -146,6 +147,9 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
         end.set()
         beat.join()
         path.unlink(missing_ok=True)
+        if made:
+            with suppress(OSError):  # something was written
+                folder.rmdir()
 
 
 def check_free(folder: Path, way_out: str) -> None:

@@ -93,7 +93,7 @@ def main(pairs: int, contenders: int) -> None:
     with tempfile.TemporaryDirectory() as top:
         for i in range(pairs):
             folder = Path(top) / str(i)
-            folder.mkdir()
+            (folder / "fixed").mkdir(parents=True)
             if i % 2:
                 leave_claim(folder)
                 outcome["left"] += len(list((folder / "fixed").iterdir()))

@@ -79,13 +79,25 @@ def hidden(folder: Path) -> list[str]:
 def test_held_and_released(folder: Path) -> None:
     with claimed(folder, OPTION):
         assert len(hidden(folder)) == 1
-    assert hidden(folder) == []
+        (folder / "result").touch()
+    assert [path.name for path in folder.iterdir()] == ["result"]
+
+
+def test_a_folder_for_nothing_is_taken_away(folder: Path) -> None:
+    """It was made for the claim; one that was there stays."""
+    with claimed(folder, OPTION):
+        pass
+    assert not folder.exists()
+    folder.mkdir()
+    with claimed(folder, OPTION):
+        pass
+    assert folder.exists()
 
 
 def test_released_after_an_error(folder: Path) -> None:
     with pytest.raises(ValueError, match="broken"), claimed(folder, OPTION):
         raise ValueError("broken")
-    assert hidden(folder) == []
+    assert not folder.exists()
     assert "NEQUIP_LIKE_CLAIMS" not in os.environ
 
 
