@@ -23,6 +23,7 @@ _FEWEST_STRAINED = 10  # pairs whose cells differ, to tell of the stress
 _FACTOR = 2.5  # units of energy differ by 13.6 and more; right labels of real sets agree within 0.8 to 1.2
 _CERTAIN = 5.0  # standard errors
 _ENERGY_BETTER = 1.5  # times, by which the misfit has to shrink
+_NEEDED = 1.3  # times; forces without any relation to the energies are not a matter of a factor
 _STRESS_BETTER = 3.0  # with a pressure that is 2.4 GPa off: 6 times; right sets come to 1.9
 _KNOWN = 0.3  # a factor with a smaller standard error decides about the stress
 _LARGEST_OFFSET = 1.5  # GPa; less may be Pulay stress
@@ -47,12 +48,14 @@ class Factor:
     Attributes:
         value: The factor.
         error: Its standard error.
-        better: Misfit of the label as it was read, over that with the factor.
+        better: Median deviation of the label as it was read, over that with the factor.
+        needed: Mean deviation without the label, over that with the factor; 1 where it has nothing to do with the others.
     """
 
     value: float
     error: float
     better: float
+    needed: float
 
     @property
     def is_right(self) -> bool:
@@ -71,12 +74,12 @@ def label_contradiction(dataset: GraphDataset) -> str | None:
     scale_is_known = False
     if len(work) >= _FEWEST_PAIRS:
         of_forces, of_stress = factors(work)
-        sentence = _energy_sentence(of_forces)
-        if int((work.dilation != 0).sum()) >= _FEWEST_STRAINED:
-            sentence = sentence or _stress_sentence(of_stress) or _tensor_sentence(work)
-            scale_is_known = of_stress.is_right
-        if sentence:
+        if sentence := _energy_sentence(of_forces):
             return sentence
+        if int((work.dilation != 0).sum()) >= _FEWEST_STRAINED:
+            if sentence := _stress_sentence(work, of_stress):
+                return sentence
+            scale_is_known = of_stress.is_right
     fit = fit_stress(dataset)
     if fit is None or fit.explained < _EXPLAINED or fit.certainty < _DETERMINED:
         return None
@@ -90,7 +93,7 @@ def factors(work: Work) -> tuple[Factor, Factor]:
 
 
 def _energy_sentence(factor: Factor) -> str | None:
-    if not factor.is_wrong(_ENERGY_BETTER):
+    if not factor.is_wrong(_ENERGY_BETTER) or factor.needed < _NEEDED:
         return None
     if factor.value < 0:
         reason = "are they gradients, the negative of forces?"
@@ -99,25 +102,25 @@ def _energy_sentence(factor: Factor) -> str | None:
     return f"energies change {factor.value:.2g} times as much between close frames as the forces say; {reason}"
 
 
-def _stress_sentence(factor: Factor) -> str | None:
-    if not factor.is_wrong(_STRESS_BETTER):
-        return None
-    reason = "its sign looks wrong" if -_FACTOR < factor.value < -1 / _FACTOR else "its unit or sign looks wrong"
-    return f"stress contradicts the energies: they change {factor.value:.3g} times as much as it says; {reason}"
-
-
-def _tensor_sentence(work: Work) -> str | None:
-    """A stress of the right size with its components in another order, or with a pressure added to it."""
+def _stress_sentence(work: Work, of_stress: Factor) -> str | None:
+    """A stress with another factor, another order of its components, or a pressure added: what agrees best."""
     rest = work.energy - work.forces
+    # With an offset of 1 eV/Angstrom^3 added, the factor of that offset is 1 for a right label.
+    (of_pressure,) = _fitted(rest - work.stress + work.dilation, work.dilation[:, None], work.error)
+    offset = (of_pressure.value - 1) * _GPA
+    certain = abs(offset) > max(_LARGEST_OFFSET, _CERTAIN * of_pressure.error * _GPA)
+    shifted = certain and of_pressure.better > _STRESS_BETTER
+    if of_stress.is_wrong(_STRESS_BETTER) and not (shifted and of_pressure.better > of_stress.better):
+        flipped = -_FACTOR < of_stress.value < -1 / _FACTOR
+        return (
+            f"stress contradicts the energies: they change {of_stress.value:.3g} times as much as it says; "
+            f"its {'sign' if flipped else 'unit or sign'} looks wrong"
+        )
     swapped = ((from_vasp_order(work.virial) * work.strain).sum(dim=(1, 2)) - rest) / work.error
-    as_read = (work.stress - rest) / work.error
-    misfit = float(as_read.abs().median())
+    misfit = float(((work.stress - rest) / work.error).abs().median())
     if misfit > _ORDER_MISFIT and misfit > _ORDER_BETTER * float(swapped.abs().median()):
         return f"shear stress agrees better with the energies in {_VASP}"
-    # With the offset added once, the factor of a stress of 1 eV/Angstrom^3 is 1 for a right label.
-    (factor,) = _fitted(rest - work.stress + work.dilation, work.dilation[:, None], work.error)
-    offset = (factor.value - 1) * _GPA
-    if abs(offset) > max(_LARGEST_OFFSET, _CERTAIN * factor.error * _GPA) and factor.better > _STRESS_BETTER:
+    if shifted:
         return (
             f"stress lies {abs(offset):.1f} GPa {'below' if offset > 0 else 'above'} what the energies say, "
             f"along all axes alike ({len(work)} pairs of close frames); do not train on this stress"
@@ -175,16 +178,22 @@ def _fitted(target: torch.Tensor, columns: torch.Tensor, error: torch.Tensor) ->
     rows, goal = columns / error[:, None], target / error
     best = _least_deviations(rows, goal)
     spared = len(goal) / (len(goal) - rows.shape[1])  # the best factors fit as many rows exactly as there are factors
-    misfit = max(float((goal - rows @ best).abs().median()) * spared, _SMALLEST_MISFIT)
+    rest = (goal - rows @ best).abs()
+    misfit = max(float(rest.median()) * spared, _SMALLEST_MISFIT)
     gram = rows.mT @ rows + _PRIOR * torch.eye(rows.shape[1], dtype=rows.dtype)
     errors = 1.48 * misfit * torch.linalg.inv(gram).diagonal().sqrt()  # of a normal distribution, by its median
     result = []
     for i in range(rows.shape[1]):
         others = [k for k in range(rows.shape[1]) if k != i]
-        left = goal - rows[:, i]
-        left = left - rows[:, others] @ _least_deviations(rows[:, others], left)
-        result.append(Factor(float(best[i]), float(errors[i]), float(left.abs().median()) / misfit))
+        with_one, without = (_rest(goal - value * rows[:, i], rows[:, others]) for value in (1.0, 0.0))
+        needed = float(without.mean()) / max(float(rest.mean()), 1e-9)
+        result.append(Factor(float(best[i]), float(errors[i]), float(with_one.median()) / misfit, needed))
     return result
+
+
+def _rest(goal: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Deviations that the best factors leave of the goal."""
+    return (goal - rows @ _least_deviations(rows, goal)).abs()
 
 
 def _least_deviations(rows: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
@@ -199,6 +208,6 @@ def _least_deviations(rows: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         weighted = rows.mT * weights
         factors = torch.linalg.solve(weighted @ rows + prior, weighted @ goal + prior.sum(dim=1))
         rest = (goal - rows @ factors).abs()
-        weights = 1 / rest.clamp(min=0.1 * float(rest.mean()) + 1e-12)
+        weights = 1 / rest.clamp(min=0.1 * float(rest.median()) + 1e-12)
         weights = weights / weights.mean()
     return factors

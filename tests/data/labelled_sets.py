@@ -149,6 +149,7 @@ WITH_STRESS: dict[str, Callable[[], Frames]] = {
 # Each with close frames between which forces do work.
 WITH_CLOSE_FRAMES = {
     **{name: make for name, make in WITH_STRESS.items() if not name.startswith(("elastic", "thermostat, liquid"))},
+    "relaxation of platinum": lambda: relaxed(rattled(bulk("Pt", cubic=True), 0.15, 1.03), EMT(), 30),
     "shaken molecules": lambda: strained(molecule("CH3CH2OH"), EMT(), 30, 0.0, 0.03),
     "relaxation of a molecule": lambda: relaxed(rattled(molecule("CH3CH2OH"), 0.1), EMT(), 30, cell=False),
 }  # fmt: skip
