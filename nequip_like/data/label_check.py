@@ -49,7 +49,7 @@ class Factor:
         value: The factor.
         error: Its standard error.
         better: Median deviation of the label as it was read, over that with the factor.
-        needed: Mean deviation without the label, over that with the factor; 1 where it has nothing to do with the others.
+        needed: Mean deviation without the label, over that with the factor; 1 where it is unrelated to the others.
     """
 
     value: float
