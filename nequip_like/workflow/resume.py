@@ -141,18 +141,26 @@ def _of_failure(path: Path) -> bool:
     return path.stem == EXCEPTION or path.stem.endswith(f"_{EXCEPTION}")
 
 
-def check_not_running(resumption: Resumption, folder: Path) -> None:
-    """Refuse to go on from a checkpoint of a run that goes on itself.
+def check_early(
+    resumption: Resumption | None, folder: Path, values: Mapping[str, Any], overrides: Sequence[str]
+) -> None:
+    """Refuse what can be refused before the data are read: a run that still goes on, and a config that differs.
 
     Args:
-        resumption: The checkpoint.
+        resumption: The checkpoint, if there is one.
         folder: The output folder, which is ours.
+        values: The values of the config; what the data will tell is NOT_KNOWN_YET.
+        overrides: What was changed on the command line.
 
     Raises:
-        OutputError: Naming the run.
+        OutputError: If the run that it is of goes on elsewhere.
+        ConfigError: If the config differs where the checkpoint decides.
     """
+    if resumption is None:
+        return
     if resumption.folder != folder:
         claims.check_free(resumption.folder, f"begin with its weights: finetune.source={resumption.path}")
+    check_same_config(resumption, values, overrides)
 
 
 def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:

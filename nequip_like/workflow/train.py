@@ -124,9 +124,11 @@ def _train(
 ) -> TrainingResult:
     run = checked.tasks
     folder = setup.output_folder(config)
-    resumption = _resumption(config, folder, checked, overrides)
+    resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)
     tuning = finetune.begin(config, resumption)
+    if "train" in run:
+        resume.check_early(resumption, folder, checked.values, overrides)
     data, model = _read(config, tuning, console, told)
     info = setup.provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})
     if "train" in run:
@@ -170,17 +172,6 @@ def _checked(config: DictConfig) -> CheckedConfig:
     checked = check_config(config)
     check_machine(checked)
     return checked
-
-
-def _resumption(
-    config: DictConfig, folder: Path, checked: CheckedConfig, overrides: Sequence[str]
-) -> resume.Resumption | None:
-    """The checkpoint that the run goes on from; that it can is seen as early as the config tells."""
-    resumption = resume.find(config, folder)
-    if resumption is not None and "train" in checked.tasks:
-        resume.check_not_running(resumption, folder)
-        resume.check_same_config(resumption, checked.values, overrides)
-    return resumption
 
 
 def _end_training(
