@@ -37,6 +37,7 @@ _FIT_FACTOR = 4.0  # right sets differ by 1.2, or 2.8 where atoms are hardly off
 _SWAPPED = 3.0  # times, by which the rest to full correlation has to shrink in another order of components
 
 _SMALLEST_MISFIT = 0.1  # of the expected error; no set is trusted to be better than that
+_FELT = 0.1  # of the largest; rows with less of a label say nothing of it
 _STEPS = 20  # of the search for the smallest sum of absolute deviations
 _PRIOR = 1e-2  # factors are 1, give or take 10, where nothing determines them
 
@@ -48,8 +49,8 @@ class Factor:
     Attributes:
         value: The factor.
         error: Its standard error.
-        better: Median deviation of the label as it was read, over that with the factor.
-        needed: Mean deviation without the label, over that with the factor; 1 where it is unrelated to the others.
+        better: Median deviation of the label as it was read, over that with the factor, where it matters.
+        needed: Mean deviation without the label, over that with the factor; 1 for a label without any relation.
     """
 
     value: float
@@ -187,7 +188,9 @@ def _fitted(target: torch.Tensor, columns: torch.Tensor, error: torch.Tensor) ->
         others = [k for k in range(rows.shape[1]) if k != i]
         with_one, without = (_rest(goal - value * rows[:, i], rows[:, others]) for value in (1.0, 0.0))
         needed = float(without.mean()) / max(float(rest.mean()), 1e-9)
-        result.append(Factor(float(best[i]), float(errors[i]), float(with_one.median()) / misfit, needed))
+        felt = rows[:, i].abs() >= _FELT * rows[:, i].abs().max()
+        better = float(with_one[felt].median()) / max(float(rest[felt].median()) * spared, _SMALLEST_MISFIT)
+        result.append(Factor(float(best[i]), float(errors[i]), better, needed))
     return result
 
 

@@ -9,11 +9,14 @@ import torch
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.inspection import inspect
+from nequip_like.data.label_check import label_contradiction
 from nequip_like.data.missing import has_label
 from nequip_like.data.readers import read
+from nequip_like.data.reference_energies import fit_least_squares
 from nequip_like.data.species import species_of
 from nequip_like.data.splits import duplicates
 from nequip_like.errors import DataError
+from tests.data.labelled_sets import ENERGY_MISTAKES, as_dataset
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
@@ -96,18 +99,23 @@ CLEAN = (
 )  # fmt: skip
 
 
-def warnings_of(name):
+def warnings_of(name, cutoff=4.0):
     reading = read(DATA / name)
     names = species_of(reading.frames)
-    return inspect(GraphDataset(reading.frames, 4.0, names, origins=reading.origins, notes=reading.notes)).warnings
+    return inspect(GraphDataset(reading.frames, cutoff, names, origins=reading.origins, notes=reading.notes)).warnings
 
 
 @pytest.mark.parametrize("name", CLEAN)
 def test_no_false_alarm(name):
-    assert warnings_of(name) == []
+    # Atoms of rubidium are up to 5.2 Angstrom apart, so a shorter cutoff is warned of.
+    assert warnings_of(name, 6.0 if name.startswith("oc20") else 4.0) == []
 
 
 def test_true_findings():
+    (lonely,) = warnings_of("oc20_relax/random1447590.traj")
+    assert lonely.startswith(
+        "580 of 799 atoms have no neighbour within 4 Angstrom, in 47 frames; the nearest is 4.01 to 5.23"
+    )
     (warning,) = warnings_of("3bpa/train_300K.xyz")
     assert warning.startswith("500 frames have a cell but are not periodic (pbc F F F), so the cell is not used")
     repeated, force = warnings_of("tio2_aenet/tio2.xyz")
@@ -116,3 +124,30 @@ def test_true_findings():
     for name in ("Cu_train", "Cu_test"):
         (warning,) = warnings_of(f"mlearn/{name}.xyz")
         assert warning.startswith("stress lies 2.")
+
+
+def test_rare_elements_of_many_are_held_near_to_the_others():
+    """Without it, hafnium came to -57.6 eV; VASP's own crystal has -10.0 eV."""
+    frames = read(DATA / "many_elements/materials_400.xyz").frames[:320]
+    result = fit_least_squares(frames)
+    assert "Hf (1), Os (1)" in result.warning
+    assert result.energies["Hf"] == pytest.approx(-7.2, abs=0.1)
+    assert result.residual_rms == pytest.approx(0.62, abs=0.01)
+    assert min(result.energies.values()) > -16
+
+
+# Sets of the CLEAN with close frames; the others have none, so that nothing can be said of their units.
+CLOSE = (
+    "3bpa/train_300K.xyz", "3bpa/train_mixedT.xyz", "co2_ni100/co2_ni100_300.xyz", "key_zoo/Si_tiny.xyz",
+    "key_zoo/TiAl_tutorial.xyz", "mlearn/Mo_train.xyz", "oc20_relax/random1447590.traj",
+    "rmd17_ethanol/ethanol_train_01.xyz", "tio2_aenet/tio2.xyz",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOSE)
+def test_wrong_units_of_real_energies_and_forces_are_found(name):
+    frames = read(DATA / name).frames
+    assert label_contradiction(as_dataset(frames)) is None
+    for mistake, changes in ENERGY_MISTAKES.items():
+        if mistake != "per atom" or len(frames[0]["pos"]) > 2:
+            assert (label_contradiction(as_dataset(frames, **changes)) or "").startswith("energies change"), mistake
