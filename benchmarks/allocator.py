@@ -30,8 +30,8 @@ def neighbors() -> Callable[[], object]:
     """The neighbour list of a crystal of 97,556 atoms."""
     from ase.build import bulk
 
+    from nequip_like.data.io.structures import graph_from_atoms
     from nequip_like.data.neighbors import add_neighbors
-    from nequip_like.data.structures import graph_from_atoms
 
     graph = graph_from_atoms(bulk("Cu", cubic=True, a=3.6).repeat(29))
     return lambda: add_neighbors(graph, 5.5)

@@ -84,8 +84,8 @@ CASES = {
 
 
 def ours(atoms, cutoff):
+    from nequip_like.data.io.structures import graph_from_atoms
     from nequip_like.data.neighbors import add_neighbors
-    from nequip_like.data.structures import graph_from_atoms
 
     return add_neighbors(graph_from_atoms(atoms), cutoff)["edge_index"].shape[1]
 

@@ -24,9 +24,9 @@ from nequip_parity_cases import CUTOFF, FIELDS, STATISTICS, TYPE_NAMES, cases, m
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.statistics import training_statistics
-from nequip_like.train import metrics, presets
-from nequip_like.train.metrics_manager import MetricsManager
-from nequip_like.train.modifiers import PerAtomModifier
+from nequip_like.metrics import elementwise, presets
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.modifiers import PerAtomModifier
 
 LIMIT = 1e-12
 
@@ -40,7 +40,7 @@ def build_manager(case):
     entries = []
     for given in case["metrics"]:
         changed = {"ignore_nan": False, **given}  # nequip's default
-        changed["metric"] = getattr(metrics, given["metric"])(**changed.pop("arguments", {}))
+        changed["metric"] = getattr(elementwise, given["metric"])(**changed.pop("arguments", {}))
         if given["field"].startswith("per_atom:"):
             changed["field"] = PerAtomModifier(given["field"].removeprefix("per_atom:"))
         entries.append(changed)

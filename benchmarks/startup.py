@@ -34,11 +34,11 @@ IMPORTS = {
         "nequip": "from nequip.model import NequIPGNNModel",
     },
     "import_loss": {
-        "ours": "from nequip_like.train import EnergyForceLoss",
+        "ours": "from nequip_like.training import EnergyForceLoss",
         "nequip": "from nequip.train import EnergyForceLoss",
     },
     "import_train": {
-        "ours": "from nequip_like.train import EMALightningModule",
+        "ours": "from nequip_like.training import EMALightningModule",
         "nequip": "from nequip.train import EMALightningModule",
     },
     "import_ase": {

@@ -75,8 +75,8 @@ def ours(spec: Mapping) -> Step:
     import torch
 
     from nequip_like.compat.nequip_weights import to_nequip_weights
+    from nequip_like.metrics import EnergyForceLoss
     from nequip_like.model import NequIPGNNModel
-    from nequip_like.train import EnergyForceLoss
 
     target = _tensors(spec)
     model = NequIPGNNModel(**ARCHITECTURE, **CASES[spec["case"]], kernel=spec["kernel"])

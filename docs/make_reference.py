@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nequip_like.data.fields import EDGE_INDEX, FIELDS, LABELS, Field
-from nequip_like.data.label_names import WELL_KNOWN, WELL_KNOWN_PER_ATOM
+from nequip_like.data.labels.names import WELL_KNOWN, WELL_KNOWN_PER_ATOM
 
 PAGE = Path(__file__).parent / "reference" / "fields.md"
 

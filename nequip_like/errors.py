@@ -83,3 +83,10 @@ class TrainingError(NequipLikeError):
 
 class ModelFileError(NequipLikeError):
     """A checkpoint or a model file cannot be read."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """One line of advice: the closest of the options if there is one, and all of them."""
+    known = sorted(options)
+    listing = f"known: {', '.join(known)}" if known else "there are none"
+    return closest_hint(name, known) + listing

@@ -8,6 +8,7 @@ from typing import Any
 import hydra.utils
 
 from nequip_like.errors import ConfigError, NequipLikeError, first_line
+from nequip_like.moved import with_current_names
 
 
 def instantiate(
@@ -35,7 +36,8 @@ def instantiate(
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ConfigError(f"{where} has no _target_", "give a mapping with a _target_, the class that it configures")
     try:
-        built = hydra.utils.instantiate(dict(config), *positional, **keywords, _recursive_=recursive, _convert_="all")
+        current = with_current_names(config)
+        built = hydra.utils.instantiate(current, *positional, **keywords, _recursive_=recursive, _convert_="all")
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, NequipLikeError):
             raise error.__cause__ from None

@@ -154,7 +154,7 @@ def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
 
-    from nequip_like.workflow.resolvers import register_resolvers
+    from nequip_like.workflow.config.resolvers import register_resolvers
 
     def compose(*overrides: str, name: str = "train") -> Any:
         register_resolvers()
@@ -173,3 +173,41 @@ def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
             )
 
     return compose
+
+
+@pytest.fixture
+def make_data(molecule_file):
+    """Builds a data module of molecules: by default 14 frames to train, 5 to validate, 5 to test, batches of 5."""
+
+    from nequip_like.data.datamodule import DataModule
+
+    def make(**changes) -> DataModule:
+        arguments = {"train": str(molecule_file), "val": 5, "test": 5, "cutoff_radius": 3.0, "batch_size": 5}
+        return DataModule(**{**arguments, **changes}).prepare()
+
+    return make
+
+
+@pytest.fixture
+def quiet_trainer(tmp_path):
+    """Builds a trainer that writes, shows and validates nothing: one epoch on a CPU by default."""
+
+    import lightning
+
+    def make(**changes) -> lightning.Trainer:
+        arguments = {
+            "accelerator": "cpu",
+            "max_epochs": 1,
+            "default_root_dir": tmp_path,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "inference_mode": False,
+            "use_distributed_sampler": False,
+            "num_sanity_val_steps": 0,
+            "limit_val_batches": 0,
+        }
+        return lightning.Trainer(**{**arguments, **changes})
+
+    return make

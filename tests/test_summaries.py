@@ -7,14 +7,14 @@ import torch
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import load_dataset
-from nequip_like.data.inspection import inspect
-from nequip_like.data.readers import read, read_frames
+from nequip_like.data.inspection.report import inspect
+from nequip_like.data.io.readers import read, read_frames
 from nequip_like.data.sources import FileSource, HeldOut
 from nequip_like.inference.evaluation import evaluate
 from nequip_like.inference.predictor import Predictor
 from nequip_like.summaries import html_table, short
-from nequip_like.workflow.config_check import check_config
-from nequip_like.workflow.test import test_model as run_test
+from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.evaluate import test_model as run_test
 from nequip_like.workflow.train import TrainingResult
 
 LABELS = "{total_energy: energy, stress: stress, forces: forces}"

@@ -13,9 +13,9 @@ from types import FrameType
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from nequip_like.workflow import processes
-from nequip_like.workflow.claims import claimed
-from nequip_like.workflow.new_folders import make_new
+from nequip_like.workflow.run_folder import processes
+from nequip_like.workflow.run_folder.claims import claimed
+from nequip_like.workflow.run_folder.new_folders import make_new
 
 _NAMED_BY_TIME = "${now:"
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.arguments import shown
 from nequip_like.errors import ConfigError, closest_hint
-from nequip_like.workflow.key_places import place_hint
+from nequip_like.workflow.config.key_places import place_hint
 
 _REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
 # Mappings whose keys the user chooses.

@@ -52,7 +52,7 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool) -> 
 
     from nequip_like.errors import NequipLikeError
     from nequip_like.report.runs import Run, note_run
-    from nequip_like.workflow import processes
+    from nequip_like.workflow.run_folder import processes
 
     job = HydraConfig.get()
     run = Run(int(job.job.num), str(job.runtime.output_dir), [str(entry) for entry in job.overrides.task])

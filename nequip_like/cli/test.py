@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare_process()
         # Imported here: torch takes seconds to import, and --help should not.
         with quick_start():
-            from nequip_like.workflow.test import test_model
+            from nequip_like.workflow.evaluate import test_model
 
         test_model(
             arguments.model,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from nequip_like.workflow.config_check import CheckedConfig
+    from nequip_like.workflow.config.check import CheckedConfig
     from nequip_like.workflow.train import TrainingResult
 
 HELP = """nequip-train: train, validate and test a machine-learning interatomic potential.
@@ -69,7 +69,7 @@ def main() -> None:
 
     def prepare() -> None:
         nonlocal job
-        from nequip_like.cli.composition import overrides_last
+        from nequip_like.cli.hydra_compose import overrides_last
 
         check_current_folder()
         sys.argv[1:] = overrides_last(quoted([_at_home(argument) for argument in _from_here(_by_path(rest))]))
@@ -136,9 +136,7 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     """
     from hydra.types import RunMode
 
-    from nequip_like.cli.composition import compose, parse
-    from nequip_like.cli.job import is_single_run
-    from nequip_like.cli.primary import check_primary
+    from nequip_like.cli.hydra_compose import check_primary, compose, is_single_run, parse
     from nequip_like.cli.quick_start import quick_start
 
     known = parse(arguments)
@@ -169,9 +167,9 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
 def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
     """Check what the job would get, and this machine if it is to run here, and tell what it would do."""
     # Imported here, behind Hydra's own options, because torch takes its time.
-    from nequip_like.workflow.config_check import check_config
-    from nequip_like.workflow.machine_check import check_machine
-    from nequip_like.workflow.plan import print_plan
+    from nequip_like.workflow.config.check import check_config
+    from nequip_like.workflow.config.machine_check import check_machine
+    from nequip_like.workflow.printing import print_plan
 
     checked = check_config(_own_form(_without_hydra(composed), show))
     if runs:
@@ -210,7 +208,7 @@ def _run(job: _Job | None, debug: bool) -> None:
 
 
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
-    from nequip_like.cli.job import run_composed
+    from nequip_like.cli.hydra_compose import run_composed
     from nequip_like.cli.output import override, own_folder
     from nequip_like.cli.several import run_several
 
@@ -230,7 +228,7 @@ def _run_by_hydra(task: Callable[[DictConfig], None]) -> None:
     """Let Hydra compose the config that ``sys.argv`` asks for, and run it once or several times."""
     import hydra
 
-    from nequip_like.cli.composition import HYDRA_VERSION, register_configs
+    from nequip_like.cli.hydra_compose import HYDRA_VERSION, register_configs
 
     register_configs()
     started = False

@@ -5,8 +5,9 @@ A class of NequIP is known by its own name, whichever of NequIP's modules a conf
 
 from __future__ import annotations
 
-import nequip_like.train
+import nequip_like.training
 from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.moved import NAMES
 
 PREFIXES = ("nequip.", "nequip_like.")
 
@@ -20,13 +21,14 @@ _COEFFICIENTS = (
 
 # Name -> where the same thing is here.
 SAME: dict[str, str] = {
-    **{name: f"nequip_like.train.{name}" for name in nequip_like.train.__all__},
+    **{name: f"nequip_like.training.{name}" for name in nequip_like.training.__all__},
+    **{name: f"nequip_like.{package}.{name}" for name, package in NAMES.items()},
     **{name: f"nequip_like.model.{name}" for name in MODELS},
-    **{name: f"nequip_like.train.loss_coefficients.{name}" for name in _COEFFICIENTS},
-    **{name: f"nequip_like.train.callbacks.weight_stats.{name}" for name in ("TrainingStatsMonitor", "WandbWatch")},
-    "PerAtomModifier": "nequip_like.train.modifiers.PerAtomModifier",
-    "MappedFieldModifier": "nequip_like.train.modifiers.MappedFieldModifier",
-    "BaseModifier": "nequip_like.train.modifiers.FieldModifier",
+    **{name: f"nequip_like.training.callbacks.loss_weights.coefficients.{name}" for name in _COEFFICIENTS},
+    **{name: f"nequip_like.training.callbacks.weight_stats.{name}" for name in ("TrainingStatsMonitor", "WandbWatch")},
+    "PerAtomModifier": "nequip_like.metrics.modifiers.PerAtomModifier",
+    "MappedFieldModifier": "nequip_like.metrics.modifiers.MappedFieldModifier",
+    "BaseModifier": "nequip_like.metrics.modifiers.FieldModifier",
     "ZBL": "nequip_like.nn.pair_potential.ZBL",
 }
 
@@ -70,10 +72,10 @@ REFUSED: dict[str, str] = {
         f"gradients of the terms are not combined here; {_ONE_MODULE}",
     ),
     "ScheduleFreeLightningModule": (
-        "take NequIPLightningModule and optimizer: {_target_: nequip_like.train.Optimizer, name: ScheduleFreeAdamW}"
+        "take NequIPLightningModule and optimizer: {_target_: nequip_like.optim.Optimizer, name: ScheduleFreeAdamW}"
     ),
-    "MuonWithAuxAdam": "write optimizer: {_target_: nequip_like.train.Optimizer, name: Muon}",
-    "MuonParamGroups": "leave param_groups out: {_target_: nequip_like.train.Optimizer, name: Muon} makes its own",
+    "MuonWithAuxAdam": "write optimizer: {_target_: nequip_like.optim.Optimizer, name: Muon}",
+    "MuonParamGroups": "leave param_groups out: {_target_: nequip_like.optim.Optimizer, name: Muon} makes its own",
     **dict.fromkeys(("ModelFromCheckpoint", "ModelFromPackage", "ModelTypeNamesFromPackage"), _NO_PACKAGE),
     "modify": f"{_NO_PACKAGE}; kernels are chosen by model.kernel",
     **dict.fromkeys(("enable_OpenEquivariance", "enable_CuEquivariance"), _NO_MODIFIER),

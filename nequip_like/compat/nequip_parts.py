@@ -16,16 +16,16 @@ CSV_LOGGER = {
     "version": "",
 }
 _SHOWN = {
-    "epoch_printer": {"_target_": "nequip_like.train.callbacks.EpochPrinter"},
+    "epoch_printer": {"_target_": "nequip_like.training.callbacks.EpochPrinter"},
     "progress_bar": {"_target_": "lightning.pytorch.callbacks.RichProgressBar"},
 }
 _LIGHTNING = "lightning.pytorch.callbacks"
 # Lightning's own forget, on resuming, what they had seen.
 _RESUMABLE = {
-    f"{_LIGHTNING}.ModelCheckpoint": "nequip_like.train.checkpoints.ResumableCheckpoint",
-    f"{_LIGHTNING}.model_checkpoint.ModelCheckpoint": "nequip_like.train.checkpoints.ResumableCheckpoint",
-    f"{_LIGHTNING}.EarlyStopping": "nequip_like.train.callbacks.ResumableEarlyStopping",
-    f"{_LIGHTNING}.early_stopping.EarlyStopping": "nequip_like.train.callbacks.ResumableEarlyStopping",
+    f"{_LIGHTNING}.ModelCheckpoint": "nequip_like.training.checkpointing.callback.ResumableCheckpoint",
+    f"{_LIGHTNING}.model_checkpoint.ModelCheckpoint": "nequip_like.training.checkpointing.callback.ResumableCheckpoint",
+    f"{_LIGHTNING}.EarlyStopping": "nequip_like.training.callbacks.ResumableEarlyStopping",
+    f"{_LIGHTNING}.early_stopping.EarlyStopping": "nequip_like.training.callbacks.ResumableEarlyStopping",
 }
 _NODE_NAMES = {
     "LearningRateMonitor": "learning_rate",
@@ -83,7 +83,7 @@ def own_training_module(section: Any) -> dict[str, Any]:
         ConfigError: If there is no such module here, or one of its parts is not.
     """
     if not isinstance(section, Mapping) or "_target_" not in section:
-        raise ConfigError("training_module has no _target_", "for example nequip_like.train.EMALightningModule")
+        raise ConfigError("training_module has no _target_", "for example nequip_like.training.EMALightningModule")
     own: dict[str, Any] = _translated({k: v for k, v in section.items() if k != "model"}, "training_module")
     for part in ("loss", "train_metrics", "val_metrics", "test_metrics"):
         _name_terms(own.get(part))

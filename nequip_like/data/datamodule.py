@@ -14,11 +14,10 @@ from nequip_like.arguments import Count, NotNegative, Positive
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
-from nequip_like.data.inspection import Inspection, inspect
+from nequip_like.data.inspection.report import Inspection, inspect
 from nequip_like.data.loader import ResumableLoader, own_generator
-from nequip_like.data.preparation import Prepared, Request, prepare
-from nequip_like.data.reference_choice import Choice, references_below
-from nequip_like.data.reference_energies import ReferenceEnergies
+from nequip_like.data.prepare import Prepared, Request, prepare
+from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.data.sources import below
@@ -43,7 +42,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         species: Chemical symbols in the order of the model's types; ``auto`` takes those of ``train``.
         key_mapping: ``{name in the file: label}`` for entries without their own.
         units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` and labels with units of their own, as
-            :class:`nequip_like.data.units.Units`; for entries without their own.
+            :class:`nequip_like.data.labels.units.Units`; for entries without their own.
         batch_size: Frames per training batch and process.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
@@ -55,7 +54,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         train_size: Train on so many frames, drawn at random from those that are not held out; all by default.
         shuffle: Draw a new order of the training frames for each epoch; otherwise that of the file.
         drop_last: Leave out an incomplete last training batch.
-        statistics: Further statistics of the training set, see :mod:`nequip_like.data.custom_statistics`.
+        statistics: Further statistics of the training set, see :mod:`nequip_like.data.statistics`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
 

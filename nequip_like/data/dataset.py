@@ -10,16 +10,14 @@ import torch
 from torch.utils.data import Dataset
 
 from nequip_like.data import fields
-from nequip_like.data.annotations import Annotations
 from nequip_like.data.fields import Graph
-from nequip_like.data.frame_keys import frame_key
-from nequip_like.data.given import Source
-from nequip_like.data.graph import arrays_of, graphs_of
-from nequip_like.data.missing import fill_missing_labels, has_label
+from nequip_like.data.graph import arrays_of, fill_missing_labels, frame_key, graphs_of, has_label
+from nequip_like.data.io.annotations import Annotations
+from nequip_like.data.io.given import Source
+from nequip_like.data.io.readers import Index, read
+from nequip_like.data.labels.units import Units
 from nequip_like.data.neighbors import add_neighbors
-from nequip_like.data.readers import Index, read
 from nequip_like.data.species import atom_types, checked_species, type_table
-from nequip_like.data.units import Units
 from nequip_like.errors import DataError
 from nequip_like.summaries import Summarized
 
@@ -89,7 +87,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
 
     @property
     def keys(self) -> list[str]:
-        """Hash of each structure (:func:`nequip_like.data.frame_keys.frame_key`), made when first asked for."""
+        """Hash of each structure (:func:`nequip_like.data.graph.frame_key`), made when first asked for."""
         if self._keys is None:
             self._keys = [frame_key(frame) for frame in self.frames]
         return self._keys
@@ -146,13 +144,13 @@ def load_dataset(
         type_names: The model's type names.
         cutoff: The model's cutoff radius, Angstrom.
         key_mapping: ``{name in the file: label}``.
-        units: ``{"energy": ..., "length": ..., "forces": ...}``, see :class:`nequip_like.data.units.Units`.
+        units: ``{"energy": ..., "length": ..., "forces": ...}``, see :class:`nequip_like.data.labels.units.Units`.
         index: Which frames of each file, or of the structures, as ASE writes it.
         name: Name of the data set; by default the stem of its first file, or ``structures``.
 
     Raises:
-        ConfigError: As :func:`nequip_like.data.readers.read`.
-        DataError: As :func:`nequip_like.data.readers.read` and :class:`GraphDataset`.
+        ConfigError: As :func:`nequip_like.data.io.readers.read`.
+        DataError: As :func:`nequip_like.data.io.readers.read` and :class:`GraphDataset`.
     """
     reading = read(path, index=index, key_mapping=key_mapping, units=units)
     return GraphDataset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -131,3 +132,49 @@ def volumes(graph: Graph) -> torch.Tensor:
 def to_device(graph: Graph, device: torch.device | str) -> Graph:
     """Copy a graph to a device."""
     return {key: value.to(device) for key, value in graph.items()}
+
+
+_OPTIONAL = (*fields.LABELS, *fields.WEIGHTS)
+
+
+def fill_missing_labels(frames: Sequence[Graph]) -> list[Graph]:
+    """Give all frames the same keys: a label that one frame has is NaN in those that lack it, a weight is 1.
+
+    Args:
+        frames: Graphs of single structures.
+
+    Returns:
+        New graphs (the tensors are shared) that all hold every label and weight that any of them holds.
+    """
+    present = [name for name in _OPTIONAL if any(name in frame for frame in frames)]
+    filled = []
+    for frame in frames:
+        graph = dict(frame)
+        for name in present:
+            if name not in graph:
+                row = fields.field(name)
+                rows = len(graph[fields.POSITIONS]) if row.owner == "node" else 1
+                value = 1.0 if name in fields.WEIGHTS else torch.nan
+                graph[name] = torch.full((rows, *row.shape), value, dtype=row.dtype)
+        filled.append(graph)
+    return filled
+
+
+def has_label(frame: Graph, name: str) -> bool:
+    """Whether a frame holds at least one value of a label that is not NaN."""
+    return name in frame and not bool(torch.isnan(frame[name]).all())
+
+
+_DECIMALS = 5  # positions that agree to 1e-5 Angstrom are the same frame
+
+
+def frame_key(frame: Graph) -> str:
+    """Hash of a structure: species, positions, and its cell as far as it is periodic, to 1e-5 Angstrom."""
+    pbc = frame[fields.PBC]
+    cell = torch.where(pbc[..., None], frame[fields.CELL], torch.zeros_like(frame[fields.CELL]))
+    digest = hashlib.sha256()
+    digest.update(frame[fields.ATOMIC_NUMBERS].numpy().tobytes())
+    digest.update(pbc.numpy().tobytes())
+    for lengths in (frame[fields.POSITIONS], cell):
+        digest.update(torch.round(lengths * 10**_DECIMALS).to(torch.int64).numpy().tobytes())
+    return digest.hexdigest()

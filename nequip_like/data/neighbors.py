@@ -10,7 +10,7 @@ from vesin import NeighborList
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.structures import check_periodic_cell
+from nequip_like.data.io.structures import check_periodic_cell
 from nequip_like.errors import ConfigError, DataError
 
 SHORTEST_DISTANCE = 1e-6  # Angstrom; forces between two atoms at one place have no direction

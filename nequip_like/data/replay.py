@@ -13,7 +13,7 @@ from nequip_like.arguments import Positive, Range, check, check_key
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
-from nequip_like.data.missing import fill_missing_labels
+from nequip_like.data.graph import fill_missing_labels
 from nequip_like.data.samplers import FrameBatchSampler, generator_of_epoch
 from nequip_like.data.sources import FileSource, file_source
 from nequip_like.errors import ConfigError, DataError

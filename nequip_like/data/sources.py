@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.arguments import check_key, shown
-from nequip_like.data.given import entries, is_graph, is_structure
-from nequip_like.data.label_names import checked_mapping
-from nequip_like.data.readers import Index, Reading, read
-from nequip_like.data.units import Units
+from nequip_like.data.io.given import entries, is_graph, is_structure
+from nequip_like.data.io.readers import Index, Reading, read
+from nequip_like.data.labels.names import checked_mapping
+from nequip_like.data.labels.units import Units
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of

@@ -66,7 +66,7 @@ def duplicates(keys: Sequence[str]) -> dict[int, int]:
     """Frames that repeat an earlier one: ``{frame: the first frame that is the same}``.
 
     Args:
-        keys: Hash of each frame (:func:`nequip_like.data.frame_keys.frame_key`).
+        keys: Hash of each frame (:func:`nequip_like.data.graph.frame_key`).
     """
     first: dict[str, int] = {}
     repeated = {}

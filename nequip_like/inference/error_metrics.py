@@ -10,8 +10,8 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
-from nequip_like.train.metrics_manager import MetricsManager
-from nequip_like.train.presets import METRICS, metric_entries
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.presets import METRICS, metric_entries
 
 _EDGES = (fields.EDGE_INDEX, fields.EDGE_CELL_SHIFT, fields.EDGE_VECTORS)
 

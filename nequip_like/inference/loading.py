@@ -9,10 +9,46 @@ import torch
 
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
-from nequip_like.inference.checkpoint import load_checkpoint
 from nequip_like.inference.device import resolve_device
+from nequip_like.inference.restore import restore
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, averaging_of, evaluated_of, read_checkpoint
 from nequip_like.model.potential import Potential
+from nequip_like.nn.lora import merged_state
 from nequip_like.whole_files import path_of
+
+RAW_PREFIX = "model."
+EMA_PREFIX = "ema.module."
+
+
+def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any]]:
+    """Read the potential of a Lightning checkpoint: the weights that were evaluated in training, averaged or raw.
+
+    Args:
+        path: A ``.ckpt`` file that training wrote.
+
+    Returns:
+        The potential on the CPU, in evaluation mode, and a card: ``config``, ``type_names``, ``cutoff``, ``weights``
+        ("ema", "swa" or "raw"), ``epoch`` and ``global_step``.
+
+    Raises:
+        ModelFileError: If the file is missing, damaged, holds code, or was not written by this package.
+    """
+    content = read_checkpoint(path)
+    own, state = content[CHECKPOINT_KEY], content["state_dict"]
+    averaged = evaluated_of(own) == "averaged"
+    prefix = EMA_PREFIX if averaged else RAW_PREFIX
+    tensors = {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
+    potential = restore(own.get("potential"), merged_state(tensors, str(path)), str(path))
+    card = {
+        "config": potential.config,
+        "type_names": potential.type_names,
+        "cutoff": potential.cutoff,
+        "weights": averaging_of(own) if averaged else "raw",
+        "epoch": content.get("epoch"),
+        "global_step": content.get("global_step"),
+    }
+    return potential, card
+
 
 IN_RUN_FOLDER = ("model.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 _ZIP = b"PK\x03\x04"  # how the files of torch.save begin

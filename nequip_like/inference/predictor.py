@@ -14,10 +14,10 @@ from nequip_like.arguments import Count, check
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
-from nequip_like.data.given import Source, entries, is_structure
 from nequip_like.data.graph import Graphs, collate, split, to_device
-from nequip_like.data.readers import read_structures
-from nequip_like.data.structures import ase_results, check_extent, graph_from_atoms
+from nequip_like.data.io.given import Source, entries, is_structure
+from nequip_like.data.io.readers import read_structures
+from nequip_like.data.io.structures import ase_results, check_extent, graph_from_atoms
 from nequip_like.errors import ModelError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.loading import load_any

@@ -14,8 +14,8 @@ from ase.data import chemical_symbols
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.io.structures import ase_results, graph_from_atoms, moved_to
 from nequip_like.data.species import type_table
-from nequip_like.data.structures import ase_results, graph_from_atoms, moved_to
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import Predictor

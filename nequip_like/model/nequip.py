@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError
-from nequip_like.model.compiled import CompiledEnergy
+from nequip_like.model.native_energy import CompiledEnergy
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.mlp import ScalarMLP

@@ -7,7 +7,7 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
 from nequip_like.nn.features import Features, Gate, Linear, SelfConnection, add, path_exists
-from nequip_like.nn.kernels.choice import convolution
+from nequip_like.nn.kernels import convolution
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.mlp import ScalarMLP
 
@@ -29,7 +29,7 @@ class InteractionLayer(nn.Module):
         self_connection: Whether atoms see their own features.
         resnet: Whether features are added to those that came in, where irreps allow.
         activations: Names of the activations of scalars and of gates, each for even ("e") and odd ("o").
-        kernel: Name of the convolution, see :func:`~nequip_like.nn.kernels.choice.convolution`.
+        kernel: Name of the convolution, see :func:`~nequip_like.nn.kernels.convolution`.
         dtype: Element type of weights and features.
     """
 

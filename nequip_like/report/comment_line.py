@@ -12,7 +12,7 @@ import numpy as np
 from ase.calculators.calculator import all_properties
 from ase.io.extxyz import key_val_str_to_dict
 
-from nequip_like.data.annotations import Annotations
+from nequip_like.data.io.annotations import Annotations
 
 _INPUT = "input_"
 _MATRICES = ("Lattice", "virial", "stress")  # ASE's reader wants nine numbers there, and reads them by columns

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import lightning
 
-from nequip_like.train.callbacks.early_stopping import stop_reasons
-from nequip_like.train.stopping import GracefulStop
+from nequip_like.training.callbacks.early_stopping import stop_reasons
+from nequip_like.training.graceful_stop import GracefulStop
 
 
 def ends(trainer: lightning.Trainer) -> list[tuple[str, str]]:

@@ -20,18 +20,18 @@ from omegaconf import DictConfig, OmegaConf
 from nequip_like.data import fields
 from nequip_like.data import reference_energies as rules
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.missing import has_label
+from nequip_like.data.graph import has_label
 from nequip_like.data.reference_energies import ReferenceEnergies
 from nequip_like.data.species import species_of
 from nequip_like.errors import ConfigError, DataError, closest_hint
-from nequip_like.inference.checkpoint import load_checkpoint
+from nequip_like.inference.loading import load_checkpoint
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.finetuning import HEAD, MEAN, change_shifts, chosen_parameters, rebuilt, train_only
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import adapt
 from nequip_like.summaries import Summarized
-from nequip_like.workflow.finetune_model import FLAGS, check_model, model_section, read_source
-from nequip_like.workflow.finetune_settings import Settings, read_settings
+from nequip_like.workflow.config.finetune_settings import Settings, read_settings
+from nequip_like.workflow.config.finetune_source import FLAGS, check_model, model_section, read_source
 from nequip_like.workflow.resume import Resumption
 
 _TARGET = "nequip_like.model.FullNequIPGNNModel"

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.datamodule import DataModule
+from nequip_like.distributed import random_state, set_random_state
 from nequip_like.errors import ModelError
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.nequip import NequIPEnergy
 from nequip_like.model.potential import Potential
-from nequip_like.train.callbacks.console import before_line
-from nequip_like.train.module import NequIPLightningModule
-from nequip_like.train.process_states import random_state, set_random_state
+from nequip_like.training.callbacks.console import before_line
+from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow.finetune import FineTuning
 
 _FRAMES = 8

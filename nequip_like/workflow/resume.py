@@ -17,11 +17,12 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.replay import ReplayedDataset
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
+from nequip_like.moved import with_current_names
 from nequip_like.summaries import Summarized
-from nequip_like.train.checkpoints import EXCEPTION
+from nequip_like.training.checkpointing.callback import EXCEPTION
 from nequip_like.whole_files import path_of
-from nequip_like.workflow import claims
 from nequip_like.workflow.commands import new_run_command
+from nequip_like.workflow.run_folder import claims
 
 CHECKPOINT_FOLDER = "checkpoints"  # in the output folder, see conf/callbacks/default.yaml
 MODEL_FILE = "model.safetensors"  # the exported model, also there
@@ -179,7 +180,7 @@ def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrid
     earlier = resumption.own.get("config")
     if not isinstance(earlier, Mapping):
         return
-    before, now = _LATER | _flat(earlier), _LATER | _flat(values)
+    before, now = _LATER | _flat(with_current_names(earlier)), _LATER | _flat(values)
     # The model of a fine-tuning is that of its source, whatever the config says; it is compared when it is there.
     later = ("model.", "training_module.model.") if now.get("finetune.source") is not None else ()
     for key in sorted(before.keys() | now.keys()):

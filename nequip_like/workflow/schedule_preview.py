@@ -13,15 +13,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from nequip_like.errors import ConfigError
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.optim.schedules.learning_rate import LearningRate
+from nequip_like.optim.schedules.lengths import RunLength
 from nequip_like.report.schedule_plot import SchedulePreview, plot_schedule
-from nequip_like.train.metrics_manager import MetricsManager
-from nequip_like.train.module import NequIPLightningModule
-from nequip_like.train.schedulers import run_length
-from nequip_like.train.schedules.learning_rate import LearningRate
-from nequip_like.train.schedules.lengths import RunLength
+from nequip_like.training.module import NequIPLightningModule
+from nequip_like.training.run_length import run_length
 from nequip_like.workflow import setup
+from nequip_like.workflow.config.resolvers import register_resolvers
 from nequip_like.workflow.quiet import quiet_lightning
-from nequip_like.workflow.resolvers import register_resolvers
 
 _POINTS = 3000  # more than an image has columns
 

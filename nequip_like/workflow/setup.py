@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,113 +13,22 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, Node, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.statistics import check_not_zero
-from nequip_like.errors import ConfigError, closest_hint, first_line
+from nequip_like.errors import ConfigError
 from nequip_like.instantiate import instantiate
 from nequip_like.model.potential import Potential
-from nequip_like.train.callbacks import LoggingInterval, StepCounters
-from nequip_like.train.checkpoint_io import WholeFileCheckpointIO
-from nequip_like.train.module import NequIPLightningModule
-from nequip_like.train.stopping import GracefulStop
-from nequip_like.train.strategy import SummedGradientsStrategy
-from nequip_like.train.validation_cycle import ValidationCycle
+from nequip_like.training.callbacks import LoggingInterval, StepCounters
+from nequip_like.training.callbacks.validation_cycle import ValidationCycle
+from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
+from nequip_like.training.graceful_stop import GracefulStop
+from nequip_like.training.gradients import SummedGradientsStrategy
+from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
-from nequip_like.workflow.key_places import place_hint
-from nequip_like.workflow.values import own_error
-
-# Groups of configs, one file for each choice.
-GROUPS = (
-    *("data", "model", "training_module", "targets", "optimizer", "lr_scheduler"),
-    *("trainer", "callbacks", "logger", "experiment"),
-)
-TASKS = ("train", "val", "test")
-AUTO = "auto"
-
-_REQUIRED = ("run", "data", "training_module", "trainer", "seed", "output_dir")
-# global_options: NequIP has ignored it since 0.14, and its configs still have it.
-_OPTIONAL = (
-    "model",
-    "cutoff_radius",
-    "chemical_species",
-    "monitored_metric",
-    "ckpt_path",
-    "resume",
-    "finetune",
-    "run_name",
-    "validate_every_n_updates",
-    "callbacks",
-    "logger",
-    "report",
-    "global_options",
-    "trusted_packages",
-)
-
-
-def check_keys(config: DictConfig) -> None:
-    """Refuse a config that lacks a section, or has one that nothing uses: most likely a typing mistake.
-
-    Keys of the user's own are welcome if some value refers to them: ``${my_number}``.
-
-    Raises:
-        ConfigError: For such a key.
-    """
-    if missing := [key for key in _REQUIRED if key not in config]:
-        raise ConfigError(
-            f"the config has no '{missing[0]}'", "begin it with a line that takes in the defaults: [train, _self_]"
-        )
-    known = (*_REQUIRED, *_OPTIONAL)
-    for group in GROUPS:
-        if isinstance(chosen := _written(config, group), str) and "${" not in chosen:
-            raise ConfigError(
-                f"{group} is '{chosen}', a choice, which a config makes in its list defaults",
-                f"defaults: [train, {{override {group}: {chosen}}}, _self_], or on the command line {group}={chosen}",
-            )
-    text = OmegaConf.to_yaml(config)
-    for key in map(str, config):
-        if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
-            plain: Any = OmegaConf.to_container(config, resolve=False)
-            hint = place_hint(key, plain, key) or closest_hint(key, known)
-            shown = ", ".join(name for name in known if name != "global_options")
-            raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {shown}")
-
-
-def _written(config: DictConfig, key: str) -> Any:
-    node = config._get_node(key) if key in config else None
-    return node._value() if isinstance(node, Node) else None
-
-
-def tasks(config: Mapping[str, Any]) -> list[str]:
-    """The tasks of ``run``, checked; ``auto`` is all that there are data for.
-
-    Args:
-        config: The config, or its values.
-
-    Raises:
-        ConfigError: For an unknown task, more than one ``train``, or nothing to do.
-    """
-    written = config["run"]
-    if written == AUTO:
-        # A data module of another kind may have sets that no key tells of.
-        data = config["data"] if isinstance(config["data"], Mapping | DictConfig) else {}
-        return [task for task in TASKS if task == "train" or data.get(task, True)]
-    run = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
-    unknown = [task for task in run if task not in TASKS]
-    if unknown or not run or run.count("train") > 1:
-        raise ConfigError(
-            f"run is {run}", f"give a list of {', '.join(TASKS)} with at least one entry, and 'train' once at most"
-        )
-    return run
-
-
-def left_out(config: Mapping[str, Any]) -> str:
-    """Which tasks ``run: auto`` leaves out, in words; empty if none."""
-    without = [task for task in TASKS if task not in tasks(config)] if config["run"] == AUTO else []
-    return "; ".join(f"no {task}, for data.{task} is not given" for task in without)
+from nequip_like.workflow.config.sections import check_named_nodes, check_trainer, resolved
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:
@@ -256,20 +164,6 @@ def _plugins(arguments: Mapping[str, Any]) -> list[Any]:
     return plugins
 
 
-def check_trainer(arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments of the trainer that are given elsewhere.
-
-    Raises:
-        ConfigError: Naming the argument.
-    """
-    for name in ("callbacks", "logger"):
-        if name in arguments:
-            raise ConfigError(f"trainer.{name} is given", f"put it into the section {name}: a mapping of named nodes")
-    for name in ("inference_mode", "use_distributed_sampler"):
-        if name in arguments:
-            raise ConfigError(f"trainer.{name} is given", "leave it out: forces and exact metrics need it to be false")
-
-
 def _wants_ddp(arguments: Mapping[str, Any]) -> bool:
     """Whether the run has several processes and leaves it to us how they work together."""
     strategy, devices = arguments.get("strategy", "auto"), arguments.get("devices", 1)
@@ -290,33 +184,6 @@ def _nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
             continue
         built.append(instantiate(f"{section}.{name}", node, kind=kind, recursive=False))
     return built
-
-
-def check_named_nodes(section: str, nodes: Any) -> None:
-    """Refuse callbacks or loggers that have no names.
-
-    Raises:
-        ConfigError: Naming the section.
-    """
-    if not isinstance(nodes, Mapping):
-        raise ConfigError(
-            f"{section} is a {type(nodes).__name__}", "give a mapping from names to nodes with a _target_"
-        )
-
-
-def resolved(section: str, config: DictConfig) -> Any:
-    """The section as plain values.
-
-    Raises:
-        ConfigError: If a value is missing, or an interpolation cannot be resolved.
-    """
-    try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        if (own := own_error(error)) is not None:
-            raise own from None
-        key = getattr(error, "full_key", None) or section
-        raise ConfigError(f"{key}: {first_line(error)}", f"see the section {section} of the config") from error
 
 
 def provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:

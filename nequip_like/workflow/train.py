@@ -20,22 +20,23 @@ from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
 from nequip_like.report.curves import plot_curves
 from nequip_like.summaries import Summarized
-from nequip_like.train.history import carry_over
-from nequip_like.train.module import NequIPLightningModule
-from nequip_like.train.stopping import GracefulStop
+from nequip_like.training.csv_logger import carry_over
+from nequip_like.training.graceful_stop import GracefulStop
+from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import put_aside, written_whole
-from nequip_like.workflow import checks, finetune, resume, setup, slurm, summary
-from nequip_like.workflow.claims import claimed
-from nequip_like.workflow.config_check import CheckedConfig, check_config
+from nequip_like.workflow import finetune, preflight, printing, resume, setup, slurm
+from nequip_like.workflow.config import sections
+from nequip_like.workflow.config.check import CheckedConfig, check_config
+from nequip_like.workflow.config.machine_check import check_machine
+from nequip_like.workflow.config.report_settings import picture_formats
+from nequip_like.workflow.config.resolvers import register_resolvers
 from nequip_like.workflow.ends import ends
+from nequip_like.workflow.evaluate import report_test_sets
 from nequip_like.workflow.finetune_report import print_start, validate_source
-from nequip_like.workflow.held_folder import HeldFolder
 from nequip_like.workflow.loggers import log_config
-from nequip_like.workflow.machine_check import check_machine
 from nequip_like.workflow.quiet import quiet_lightning
-from nequip_like.workflow.report_settings import picture_formats
-from nequip_like.workflow.resolvers import register_resolvers
-from nequip_like.workflow.test import report_test_sets
+from nequip_like.workflow.run_folder.claims import claimed
+from nequip_like.workflow.run_folder.held_folder import HeldFolder
 
 HISTORY_FILE = "metrics.csv"
 
@@ -96,7 +97,7 @@ def train(
     Args:
         config: The composed config, with the sections run, data, training_module, trainer.
         overrides: What was changed on the command line; kept with the results.
-        checked: What :func:`~nequip_like.workflow.config_check.check_config` found, if this config was checked already.
+        checked: What :func:`~nequip_like.workflow.config.check.check_config` found, if this config was checked already.
         told: What runs before, of the same command, have printed of their data, and what this one adds; the same is
             not printed twice.
 
@@ -111,7 +112,7 @@ def train(
         config = config.copy()
         OmegaConf.set_struct(config, True)
         checked = checked or _checked(config)
-        checks.check_processes(checked.values["trainer"])
+        preflight.check_processes(checked.values["trainer"])
         folder = Path(str(config.output_dir)).absolute()
         with quiet_lightning(), claimed(folder, "output_dir=FOLDER"):
             return _train(config, overrides, checked, told)
@@ -140,14 +141,14 @@ def _train(
     module = setup.build_module(config, data, info, model)
     trainer = setup.build_trainer(config)
     trainer.callbacks.append(HeldFolder(folder))  # type: ignore[attr-defined] # set by Lightning's callback connector
-    checks.check_run(run, data, module, trainer)
+    preflight.check_run(run, data, module, trainer)
     _begin_records(folder, resumption)
     if resumption is not None:
         console.print(resumption.describe(), markup=False, highlight=False, soft_wrap=True)
         if run[0] != "train":
             _load(resumption.content, module)
     print_start(console, tuning, module, data)
-    summary.print_training(console, data, module, str(config.get("monitored_metric")), folder)
+    printing.print_training(console, data, module, str(config.get("monitored_metric")), folder)
     _save_config(folder, info)
     log_config(trainer, info["config"])
 
@@ -188,8 +189,8 @@ def _end_training(
     result.best_checkpoint = _best_checkpoint(trainer)
     card = _load_best(trainer, module, info, result.best_checkpoint)
     _keep_best(result, trainer, card)
-    summary.print_best(console, trainer, module)
-    summary.print_worse_than_zero(console, trainer, card["metrics"])
+    printing.print_best(console, trainer, module)
+    printing.print_worse_than_zero(console, trainer, card["metrics"])
     _finish_training(console, module, card, result, formats)
     if result.stopped_by is not None:
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")
@@ -230,13 +231,13 @@ def _read(
     config: DictConfig, tuning: finetune.FineTuning | None, console: Console, told: set[str] | None
 ) -> tuple[DataModule, Potential | None]:
     """The data, and the model of a fine-tuning, which has seen them; other models are built of the config."""
-    if note := setup.left_out(config):
+    if note := sections.left_out(config):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
     if told is None:
-        summary.print_data(console, data)
+        printing.print_data(console, data)
     else:
-        summary.print_data_once(console, data, told)
+        printing.print_data_once(console, data, told)
     return data, None if tuning is None else tuning.build(config, data)
 
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from nequip_like.cli.composition import compose, parse
 from nequip_like.cli.config_files import load
+from nequip_like.cli.hydra_compose import compose, parse
 
 CONFIG = "defaults: [train, _self_]\ndata: {train: molecules.xyz}\n"
 

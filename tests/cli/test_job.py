@@ -8,16 +8,15 @@ import sys
 import pytest
 import yaml
 
-from nequip_like.cli.composition import compose, parse
-from nequip_like.cli.job import is_single_run
+from nequip_like.cli.hydra_compose import compose, is_single_run, parse
 
 RUN = """
 import sys
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from nequip_like.cli.composition import compose, parse
-from nequip_like.cli.job import run_composed
+from nequip_like.cli.hydra_compose import compose, parse
+from nequip_like.cli.hydra_compose import run_composed
 
 known = parse(["-cn", "mine", "seed=3", "hydra.run.dir=out/${seed}"])
 config = compose(known, ".")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nequip_like.cli.composition import compose, parse
+from nequip_like.cli.hydra_compose import compose, parse
 from nequip_like.cli.output import override, own_folder
 
 CONFIG = """\
@@ -24,7 +24,7 @@ model: {num_layers: 1, num_features: 2, radial_mlp_depth: 1, radial_mlp_width: 4
 trainer: {max_epochs: 1, accelerator: cpu, log_every_n_steps: 1}
 """
 HOLD = (
-    "import sys\nfrom pathlib import Path\nfrom nequip_like.workflow.claims import claimed\n"
+    "import sys\nfrom pathlib import Path\nfrom nequip_like.workflow.run_folder.claims import claimed\n"
     "with claimed(Path(sys.argv[1]), 'output_dir=FOLDER'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
 )
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from nequip_like.cli.composition import compose, parse
+from nequip_like.cli.hydra_compose import compose, parse
 from nequip_like.errors import ConfigError
 
 BEFORE = {"scalar": "a.xyz", "list": "[a.xyz]", "mapping": "{a: a.xyz}"}

@@ -27,7 +27,6 @@ def loaded_by(code: str) -> set[str]:
     "code",
     [
         "import nequip_like",
-        "import nequip_like.train",
         "import nequip_like.cli.test, nequip_like.cli.train",
         "import sys; sys.argv[1:] = ['--help']; from nequip_like.cli.train import main; main()",
     ],
@@ -44,8 +43,8 @@ def test_using_a_model_needs_no_training(module):
 
 
 def test_metrics_and_tests_need_no_lightning():
-    assert "lightning" not in loaded_by("from nequip_like.train import EnergyForceLoss, MetricsManager")
-    assert "lightning" not in loaded_by("import nequip_like.workflow.test")
+    assert "lightning" not in loaded_by("from nequip_like.metrics import EnergyForceLoss, MetricsManager")
+    assert "lightning" not in loaded_by("import nequip_like.workflow.evaluate")
 
 
 def test_training_leaves_out_what_it_does_not_use():
@@ -55,19 +54,6 @@ def test_training_leaves_out_what_it_does_not_use():
     loaded = loaded_by(code)
     assert "lightning" in loaded
     assert "scipy.stats" not in loaded
-
-
-def test_exports_of_train_are_those_of_their_modules():
-    import nequip_like.train
-
-    for name in nequip_like.train.__all__:
-        found = getattr(nequip_like.train, name)
-        assert found.__name__ == name
-        assert found.__module__.startswith("nequip_like.train.")
-        assert name in dir(nequip_like.train)
-    assert nequip_like.train.presets.__name__ == "nequip_like.train.presets"
-    with pytest.raises(AttributeError, match="no attribute 'EnergyLoss'"):
-        _ = nequip_like.train.EnergyLoss
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from nequip_like.compat.nequip_config import as_own_config, is_nequip_config, to_own_config
 from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, own_target
 from nequip_like.compat.nequip_transforms import KNOWN as KNOWN_TRANSFORMS
-from nequip_like.workflow import functions
+from nequip_like.workflow.config import resolvers
 from tests.compat.flat_config import FLAT, flat, model, own, transforms
 
 # --- the whole
@@ -19,7 +19,7 @@ from tests.compat.flat_config import FLAT, flat, model, own, transforms
 
 def test_whole_config():
     config, notes = own()
-    metrics = {"_target_": "nequip_like.train.EnergyForceMetrics"}
+    metrics = {"_target_": "nequip_like.metrics.EnergyForceMetrics"}
     assert config == {
         "run": ["train", "test"],
         "cutoff_radius": 4.0,
@@ -54,8 +54,8 @@ def test_whole_config():
             "avg_num_neighbors": "${training_data_stats:num_neighbors_mean}",
         },
         "training_module": {
-            "_target_": "nequip_like.train.EMALightningModule",
-            "loss": {"_target_": "nequip_like.train.EnergyForceLoss"},
+            "_target_": "nequip_like.training.EMALightningModule",
+            "loss": {"_target_": "nequip_like.metrics.EnergyForceLoss"},
             "val_metrics": metrics,
             "test_metrics": metrics,
             "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
@@ -69,7 +69,7 @@ def test_whole_config():
         },
         "callbacks": {
             "best_checkpoint": {
-                "_target_": "nequip_like.train.checkpoints.ResumableCheckpoint",
+                "_target_": "nequip_like.training.checkpointing.callback.ResumableCheckpoint",
                 "monitor": "val0_epoch/forces_rmse",
             }
         },
@@ -286,13 +286,13 @@ def test_terms_of_metrics_have_nequips_names():
     manager = {"_target_": "nequip.train.MetricsManager", "metrics": metrics}
     entries = own(("training_module.val_metrics", manager))[0]["training_module"]["val_metrics"]["metrics"]
     assert [entry.get("name") for entry in entries] == [None, "pred_E_label_mine_rmse", "F_stratified huber"]
-    assert entries[1]["field"]["_target_"] == "nequip_like.train.modifiers.MappedFieldModifier"
+    assert entries[1]["field"]["_target_"] == "nequip_like.metrics.modifiers.MappedFieldModifier"
 
 
 def test_callbacks_of_the_loss():
     names = ("SoftAdapt", "LossCoefficientScheduler", "LossCoefficientMonitor")
     targets = [own_target(f"nequip.train.callbacks.{name}", "here") for name in names]
-    assert targets == [f"nequip_like.train.loss_coefficients.{name}" for name in names]
+    assert targets == [f"nequip_like.training.callbacks.loss_weights.coefficients.{name}" for name in names]
 
 
 def test_callbacks_and_loggers_get_names():
@@ -358,4 +358,4 @@ def test_the_page_for_nequip_users_names_everything():
     modifiers = ("enable_OpenEquivariance", "enable_CuEquivariance")
     wanted = {*REFUSED, *OBSERVERS, *DATA_MODULES, *KNOWN_TRANSFORMS, *callbacks} - {*tests_and_bases, *modifiers}
     assert sorted(name for name in wanted if f"`{name}`" not in page) == []
-    assert sorted(name for name in {**functions.FUNCTIONS, **functions.REFUSED} if f"`{name}`" not in page) == []
+    assert sorted(name for name in {**resolvers.FUNCTIONS, **resolvers.REFUSED} if f"`{name}`" not in page) == []

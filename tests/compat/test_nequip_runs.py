@@ -22,7 +22,7 @@ from nequip_like.compat.nequip_weights import load_nequip_weights
 from nequip_like.errors import ConfigError
 from nequip_like.inference import model_file
 from nequip_like.workflow import setup
-from nequip_like.workflow.config_check import check_config
+from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import train
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from nequip_like.data.structures import graph_from_atoms
+from nequip_like.data.io.structures import graph_from_atoms
 
 
 def _labelled(atoms: Atoms, **results) -> Atoms:

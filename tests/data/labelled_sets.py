@@ -19,9 +19,9 @@ from ase.optimize import FIRE
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import volumes
-from nequip_like.data.label_check import from_vasp_order
+from nequip_like.data.inspection.label_check import from_vasp_order
+from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.data.species import species_of
-from nequip_like.data.structures import graph_from_atoms
 
 GPA = 160.21766208
 HARTREE, RYDBERG, BOHR, KCAL = 27.211386, 13.605693, 0.529177, 0.0433641

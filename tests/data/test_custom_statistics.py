@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from nequip_like.data.custom_statistics import custom_statistics
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.statistics import custom_statistics
 from nequip_like.errors import ConfigError, DataError
 
 NAN = math.nan

@@ -247,7 +247,8 @@ def test_isolated_atoms_that_differ_are_named_by_file_and_frame(write, labelled,
 
 
 def test_structures_are_hashed_once(write, molecules, monkeypatch):
-    from nequip_like.data import dataset, readers
+    from nequip_like.data import dataset
+    from nequip_like.data.io import readers
 
     counted = []
     for module in (dataset, readers):

@@ -5,7 +5,7 @@ import torch
 
 from nequip_like.data.dataset import GraphDataset, fill_missing_labels, load_dataset
 from nequip_like.data.graph import collate
-from nequip_like.data.readers import read_frames
+from nequip_like.data.io.readers import read_frames
 from nequip_like.errors import ConfigError, DataError
 
 WATER = [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]

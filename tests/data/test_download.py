@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nequip_like.data.download import checksum, fetch
+from nequip_like.data.published import checksum, fetch
 from nequip_like.errors import DataError
 
 CONTENT = bytes(range(256)) * 40  # 10 KiB

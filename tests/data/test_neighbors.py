@@ -8,8 +8,8 @@ from ase.build import bulk
 from matscipy.neighbours import neighbour_list
 
 from nequip_like.data.graph import edge_vectors
+from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.data.neighbors import add_neighbors
-from nequip_like.data.structures import graph_from_atoms
 from nequip_like.errors import ConfigError, DataError
 
 

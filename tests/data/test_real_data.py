@@ -8,10 +8,10 @@ import torch
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset, load_dataset
-from nequip_like.data.inspection import inspect
-from nequip_like.data.label_check import label_contradiction
-from nequip_like.data.missing import has_label
-from nequip_like.data.readers import read
+from nequip_like.data.graph import has_label
+from nequip_like.data.inspection.label_check import label_contradiction
+from nequip_like.data.inspection.report import inspect
+from nequip_like.data.io.readers import read
 from nequip_like.data.reference_energies import fit_least_squares
 from nequip_like.data.species import species_of
 from nequip_like.data.splits import duplicates

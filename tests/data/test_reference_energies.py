@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nequip_like.data import reference_energies as rules
-from nequip_like.data.reference_choice import choose, uses_isolated_frames
+from nequip_like.data.reference_energies import choose, uses_isolated_frames
 from nequip_like.errors import ConfigError, DataError
 
 HYDROGEN, CARBON = -13.6, -1029.5

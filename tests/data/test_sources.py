@@ -1,6 +1,6 @@
 import pytest
 
-from nequip_like.data.reference_choice import references_below
+from nequip_like.data.reference_energies import references_below
 from nequip_like.data.sources import FileSource, HeldOut, below, file_source, held_out_sources
 from nequip_like.errors import ConfigError
 

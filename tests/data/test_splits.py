@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.frame_keys import frame_key
+from nequip_like.data.graph import frame_key
 from nequip_like.data.splits import check_disjoint, duplicates, split
 from nequip_like.errors import ConfigError, DataError
 

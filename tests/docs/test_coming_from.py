@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nequip_like.inference import model_file
-from nequip_like.workflow.config_check import check_config
+from nequip_like.workflow.config.check import check_config
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = {

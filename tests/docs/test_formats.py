@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nequip_like.data.file_formats import FORMATS, Format
+from nequip_like.data.io.file_formats import FORMATS, Format
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "formats.md"
 

@@ -10,13 +10,13 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-import nequip_like.train
+import nequip_like.metrics
 from nequip_like.data.dataset import load_dataset
 from nequip_like.data.statistics import training_statistics
 from nequip_like.inference import model_file
+from nequip_like.metrics.elementwise import ErrorMetric
+from nequip_like.metrics.terms import ENTRY_KEYS
 from nequip_like.report.files import PREDICTED
-from nequip_like.train.metric_terms import ENTRY_KEYS
-from nequip_like.train.metrics import ErrorMetric
 from nequip_like.workflow.setup import register_statistics
 
 ROOT = Path(__file__).parents[2]
@@ -112,10 +112,10 @@ def test_statistics_in_examples_exist():
 
 def test_presets_and_their_values():
     table = rows("metrics.md")
-    presets = [name for name in nequip_like.train.__all__ if re.fullmatch(r"Energy\w+(Loss|Metrics)", name)]
+    presets = [name for name in nequip_like.metrics.__all__ if re.fullmatch(r"Energy\w+(Loss|Metrics)", name)]
     assert len(presets) == 6
     for name in presets:
-        manager = getattr(nequip_like.train, name)()
+        manager = getattr(nequip_like.metrics, name)()
         cells = table[name].split("|")
         text = table["EnergyForceMetrics"].split("|")[2] + cells[2]
         for term in manager.terms:
@@ -132,9 +132,9 @@ def test_metrics_and_keys_of_terms():
     table = rows("metrics.md")
     metrics = [
         name
-        for name in nequip_like.train.__all__
-        if isinstance(getattr(nequip_like.train, name), type)
-        and issubclass(getattr(nequip_like.train, name), ErrorMetric)
+        for name in nequip_like.metrics.__all__
+        if isinstance(getattr(nequip_like.metrics, name), type)
+        and issubclass(getattr(nequip_like.metrics, name), ErrorMetric)
     ]
     assert set(metrics) | set(ENTRY_KEYS) | {"coeffs", "per_atom_energy", "per_type_forces_coeffs"} <= set(table)
 

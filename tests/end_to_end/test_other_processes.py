@@ -17,8 +17,8 @@ from nequip_like.data.graph import collate
 from nequip_like.inference.evaluation import evaluate
 from nequip_like.inference.predictor import Predictor
 from nequip_like.integrations.ase import NequIPCalculator
-from nequip_like.train.averaged_module import EMALightningModule
-from nequip_like.train.averaging import averaged_copy, mean_copy
+from nequip_like.optim.averaging import averaged_copy, mean_copy
+from nequip_like.training.averaged_module import EMALightningModule
 from nequip_like.workflow import setup
 from nequip_like.workflow.train import train
 

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection import inspect
-from nequip_like.data.readers import read
+from nequip_like.data.inspection.report import inspect
+from nequip_like.data.io.readers import read
 from nequip_like.data.species import species_of
 from nequip_like.errors import DataError
 from tests.hostile.mutations import BUDGET, damaged, refused, retold, share

@@ -8,7 +8,7 @@ from email.message import Message
 
 import pytest
 
-from nequip_like.data.download import fetch
+from nequip_like.data.published import fetch
 from nequip_like.errors import DataError
 from nequip_like.report.curves import plot_curves, read_curves
 from tests.hostile.mutations import BUDGET, damaged, refused, retold

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from nequip_like.errors import ModelFileError
-from nequip_like.inference.checkpoint import load_checkpoint
+from nequip_like.inference.loading import load_checkpoint
+from nequip_like.metrics.presets import EnergyForceLoss
 from nequip_like.model.checkpoint_format import CHECKPOINT_VERSION
-from nequip_like.train import EMALightningModule, NequIPLightningModule
-from nequip_like.train.presets import EnergyForceLoss
+from nequip_like.training import EMALightningModule, NequIPLightningModule
 
 
 def content(potential, ema=None):

@@ -7,7 +7,7 @@ import torch
 from ase.constraints import FixAtoms
 
 from nequip_like.data.dataset import load_dataset
-from nequip_like.data.readers import read_frames
+from nequip_like.data.io.readers import read_frames
 from nequip_like.errors import ConfigError, DataError, ModelError
 from nequip_like.inference import save
 from nequip_like.inference.predictor import Predictor

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.data.neighbors import add_neighbors
-from nequip_like.data.structures import graph_from_atoms
 from nequip_like.integrations import skin
 from nequip_like.integrations.skin import SkinNeighborList
 

@@ -8,8 +8,8 @@ from e3nn import o3
 from e3nn.o3 import Irreps
 
 from nequip_like.nn.features import from_flat, to_flat
+from nequip_like.nn.kernels import convolution
 from nequip_like.nn.kernels.batched import BatchedConvolution
-from nequip_like.nn.kernels.choice import convolution
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.kernels.reference import ReferenceConvolution
 

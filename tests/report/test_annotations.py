@@ -8,14 +8,14 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from nequip_like.data.annotations import Annotations, group_key
 from nequip_like.data.datamodule import DataModule
+from nequip_like.data.io.annotations import Annotations, group_key
 from nequip_like.errors import ConfigError
 from nequip_like.inference.evaluation import evaluate
 from nequip_like.inference.predictor import Predictor
 from nequip_like.report.comment_line import value_text
 from nequip_like.report.files import write_metrics, write_predictions
-from nequip_like.workflow.test import report_test_sets
+from nequip_like.workflow.evaluate import report_test_sets
 from tests.report.test_tables import printed
 
 INFO = {

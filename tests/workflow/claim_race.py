@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from nequip_like.errors import OutputError
-from nequip_like.workflow import claims
-from nequip_like.workflow.claims import claimed
-from nequip_like.workflow.new_folders import make_new
+from nequip_like.workflow.run_folder import claims
+from nequip_like.workflow.run_folder.claims import claimed
+from nequip_like.workflow.run_folder.new_folders import make_new
 
 HELD, REFUSED = 0, 1
 claims.DYING = 0.02  # nobody is killed during a race, and two hundred of them are to be quick

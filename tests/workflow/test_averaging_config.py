@@ -9,7 +9,7 @@ import torch
 
 from nequip_like.errors import ConfigError
 from nequip_like.inference import load, read_card
-from nequip_like.workflow.config_check import check_config
+from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import train
 
 BOTH = ("training_module.evaluate=both", "monitored_metric=val0_raw_epoch/weighted_sum")

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.config_check import check_config
-from nequip_like.workflow.resolvers import register_resolvers
+from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.config.resolvers import register_resolvers
 
 METRIC = (
-    "{metric:{_target_:nequip_like.train.HuberLoss,delta:0.1},field:forces,per_type:true,per_type_coeffs:{H:1,C:2}}"
+    "{metric:{_target_:nequip_like.metrics.HuberLoss,delta:0.1},field:forces,per_type:true,per_type_coeffs:{H:1,C:2}}"
 )
 BASES = (
     [],
@@ -31,9 +31,9 @@ BASES = (
 ODD = [
     *(None, [], {}, "x", "", -1, 0, 1.5, True, 10**30, 1e300, math.nan, math.inf, "é\x00\n", {1: 2}, [[]], [{}]),
     *([1, "a", None], {"a": {"b": 1}}, {"_target_": 3}, {"_target_": None}, {"_target_": "os.system"}, {"file": 3}),
-    *({"_target_": "nequip_like.train.HuberLoss"}, {"_target_": "nequip_like.train.EnergyForceLoss", "coeffs": 3}),
+    *({"_target_": "nequip_like.metrics.HuberLoss"}, {"_target_": "nequip_like.metrics.EnergyForceLoss", "coeffs": 3}),
     *("???", "${nowhere}", "${training_data_stats:x}", "${data}", ["${seed}"], "auto", "val0_epoch/", "lr-"),
-    *("nequip_like.train", "torch.optim.Adam", "os.system"),
+    *("nequip_like.training", "torch.optim.Adam", "os.system"),
 ]
 
 

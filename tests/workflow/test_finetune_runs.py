@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError
 from nequip_like.inference import model_file
-from nequip_like.train.history import read_rows
+from nequip_like.training.csv_logger import read_rows
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import differences, history, last
 from tests.workflow.tuning import (
@@ -110,8 +110,8 @@ def test_a_checkpoint_of_another_run_is_no_fine_tuning(compose: Any, tune: Any, 
 
 
 def test_the_check(tune: Any, compose: Any, tmp_path: Path) -> None:
-    from nequip_like.workflow.config_check import check_config
-    from nequip_like.workflow.plan import plan
+    from nequip_like.workflow.config.check import check_config
+    from nequip_like.workflow.printing import plan
 
     assert plan(check_config(tune()))["model"].endswith("source.safetensors, fine-tuned")
     with pytest.raises(ConfigError, match=r"finetune.source: no such file or folder: .*nowhere"):

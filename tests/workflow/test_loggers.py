@@ -11,7 +11,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from nequip_like.train.history import read_rows
+from nequip_like.training.csv_logger import read_rows
 from nequip_like.workflow.train import train
 
 GROUPS = "+training_module.optimizer.param_groups=[{match: readout, lr: 1.0e-4}]"
@@ -102,7 +102,7 @@ def test_metrics_csv(compose: Any) -> None:
     OmegaConf.set_struct(config, False)
     own, lightnings = f"{config.output_dir}/own", f"{config.output_dir}/lightning"
     config.logger = {
-        "own": {"_target_": "nequip_like.train.history.HistoryLogger", "save_dir": own},
+        "own": {"_target_": "nequip_like.training.csv_logger.HistoryLogger", "save_dir": own},
         "lightning": {
             "_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": lightnings, "name": "", "version": "",
         },

@@ -9,13 +9,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.config_check import check_config
-from nequip_like.workflow.plan import plan
+from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.printing import plan
 from tests.workflow.test_resume import Run, differences, history, last, often, run
 
 __all__ = ["run"]  # a fixture
 
-CALLBACKS = "nequip_like.train.callbacks"
+CALLBACKS = "nequip_like.training.callbacks"
 LOSS = "training_module.loss"
 WEIGHTS = (f"{LOSS}.coeffs=null", f"{LOSS}.weights={{total_energy:1,forces:1000}}")
 

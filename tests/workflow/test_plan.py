@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from nequip_like.workflow.config_check import check_config
-from nequip_like.workflow.plan import plan, print_plan
+from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.printing import plan, print_plan
 
 
 def test_plan(compose, tmp_path, molecule_file):

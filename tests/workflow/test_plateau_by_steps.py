@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nequip_like.train.history import read_rows
+from nequip_like.training.csv_logger import read_rows
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import content, differences, last, often
 

@@ -53,7 +53,7 @@ import lightning
 from hydra import compose, initialize_config_module
 from nequip_like.data.datamodule import DataModule
 from nequip_like.inference.evaluation import evaluate
-from nequip_like.workflow.test import test_model
+from nequip_like.workflow.evaluate import test_model
 from nequip_like.workflow.train import train
 
 file, *overrides = sys.argv[1:]

@@ -19,7 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError, ModelFileError
-from nequip_like.train import EMALightningModule
+from nequip_like.training import EMALightningModule
 from nequip_like.workflow.train import TrainingResult, train
 
 EPOCHS = 4
@@ -76,7 +76,7 @@ def often(folder: Path, every: int = 1) -> dict[str, Any]:
     """A checkpoint after every step."""
     return {
         "often": {
-            "_target_": "nequip_like.train.checkpoints.ResumableCheckpoint",
+            "_target_": "nequip_like.training.checkpointing.callback.ResumableCheckpoint",
             "dirpath": str(folder / "often"),
             "filename": "step-{step}",
             "auto_insert_metric_name": False,

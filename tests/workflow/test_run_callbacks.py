@@ -55,7 +55,7 @@ def often(folder: Path) -> dict[str, Any]:
     """A checkpoint after every step."""
     return {
         "often": {
-            "_target_": "nequip_like.train.checkpoints.ResumableCheckpoint",
+            "_target_": "nequip_like.training.checkpointing.callback.ResumableCheckpoint",
             "dirpath": str(folder / "often"),
             "filename": "step-{step}",
             "auto_insert_metric_name": False,
@@ -186,7 +186,7 @@ def test_columns_have_a_fixed_width(run):
 def test_the_log_ends_with_the_best_epoch_and_why_it_ended(run, capsys):
     stop = {"forces": {"lower_bound": 1e6}}
     callbacks = {
-        "stop": {"_target_": "nequip_like.train.callbacks.CriteriaStopping", "criteria": stop},
+        "stop": {"_target_": "nequip_like.training.callbacks.CriteriaStopping", "criteria": stop},
     }
     folder = run("run", "callbacks=[default,loss_log]", callbacks=callbacks)
     text = (folder / "loss.log").read_text().splitlines()
@@ -255,7 +255,7 @@ def test_resumed_in_its_folder_the_log_has_no_row_twice(run):
 def test_criteria_stop_where_they_would_have(run):
     """Stopped within an epoch; with more patience the run goes on from there, and stops where one run would."""
     stop = {"forces": {"patience": 3, "threshold": 1e9}}
-    callbacks = {"stop": {"_target_": "nequip_like.train.callbacks.CriteriaStopping", "criteria": stop}}
+    callbacks = {"stop": {"_target_": "nequip_like.training.callbacks.CriteriaStopping", "criteria": stop}}
     way = ("trainer.val_check_interval=1", "trainer.max_epochs=4")
     part = run("part", *way, callbacks=callbacks)
     assert history(part)[-1]["update_step"] == 4
@@ -276,7 +276,7 @@ def functions(**named: str) -> dict[str, Any]:
         category: {"_target_": f"tests.workflow.test_run_callbacks.{name}", "_partial_": True}
         for category, name in named.items()
     }
-    return {"mine": {"_target_": "nequip_like.train.callbacks.LogFunctions", "functions": nodes, "every_n_steps": 3}}
+    return {"mine": {"_target_": "nequip_like.training.callbacks.LogFunctions", "functions": nodes, "every_n_steps": 3}}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError
-from nequip_like.train.metrics_manager import MetricsManager
+from nequip_like.metrics.manager import MetricsManager
 from nequip_like.workflow.schedule_preview import draw_schedule, preview
 from nequip_like.workflow.train import train
 
@@ -96,7 +96,7 @@ def test_loss_weights_are_those_of_the_run(interval, compose):
         compose("run=[train]", "trainer.max_epochs=4", "training_module.lr_scheduler=null"), "Record"
     )
     config.callbacks.weights = {
-        "_target_": "nequip_like.train.loss_coefficients.LossWeightSchedule",
+        "_target_": "nequip_like.training.callbacks.loss_weights.coefficients.LossWeightSchedule",
         "terms": {"forces": {"kind": "linear", "to": 25.0, "start": 1, "end": 3}},
         "interval": interval,
     }

@@ -13,12 +13,12 @@ import torch
 from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.config_check import check_config
-from nequip_like.workflow.plan import plan
+from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.printing import plan
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import differences, often
 
-OURS = "nequip_like.train.LearningRate"
+OURS = "nequip_like.optim.LearningRate"
 _SLOW = pytest.mark.slow
 
 

@@ -7,8 +7,8 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError, DataError, OutputError
-from nequip_like.train import EMALightningModule, NequIPLightningModule, SummedGradientsStrategy
-from nequip_like.train.checkpoints import ResumableCheckpoint
+from nequip_like.training import EMALightningModule, NequIPLightningModule, SummedGradientsStrategy
+from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.workflow import setup
 
 # --- keys
@@ -168,7 +168,7 @@ def test_data_that_cannot_be_built(overrides, message, compose):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["training_module._target_=nequip_like.train.EMALightning"], r"training_module: .*EMALightning"),
+        (["training_module._target_=nequip_like.training.EMALightning"], r"training_module: .*EMALightning"),
         (["training_module._target_=builtins.dict"], r"no NequIPLightningModule"),
         (["+training_module.ema=0.9"], r"training_module: .*ema"),
         (["training_module.ema_decay=2"], "ema_decay is 2"),
@@ -294,7 +294,7 @@ def test_output_folder_is_made(compose, tmp_path):
 
 
 def test_slurm_is_left_to_our_own_signals(compose, monkeypatch):
-    """Lightning's answer to a signal is another one: see workflow/slurm.py and train/stopping.py."""
+    """Lightning's answer to a signal is another one: see workflow/slurm.py and training/graceful_stop.py."""
     for name, value in (("SLURM_NTASKS", "1"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "mgo"), ("SLURM_PROCID", "0")):
         monkeypatch.setenv(name, value)
     for name in ("SLURM_LOCALID", "SLURM_NODEID"):

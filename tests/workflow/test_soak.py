@@ -36,7 +36,7 @@ def test_fifty_kills(compose: Any, tmp_path: Path) -> None:
         )
         OmegaConf.set_struct(config, False)
         config.callbacks.often = {
-            "_target_": "nequip_like.train.checkpoints.ResumableCheckpoint",
+            "_target_": "nequip_like.training.checkpointing.callback.ResumableCheckpoint",
             "dirpath": str(tmp_path / name / "checkpoints"),
             "filename": "often",
             "every_n_train_steps": 1,

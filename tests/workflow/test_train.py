@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError, DataError, ModelFileError
 from nequip_like.inference import model_file
-from nequip_like.inference.checkpoint import load_checkpoint
+from nequip_like.inference.loading import load_checkpoint
 from nequip_like.workflow import setup
 from nequip_like.workflow.train import train
 

@@ -17,7 +17,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.integrations.ase import NequIPCalculator
 from nequip_like.model import NequIPGNNModel, Potential
 from nequip_like.nn.native.compiler import compiler
-from nequip_like.train.module import NequIPLightningModule
+from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import finetune, setup
 from nequip_like.workflow.finetune import FineTuning
 
@@ -43,7 +43,7 @@ def plain(*overrides: str) -> Any:
     """A config of somebody who says nothing of the model."""
     from hydra import compose, initialize_config_module
 
-    from nequip_like.workflow.resolvers import register_resolvers
+    from nequip_like.workflow.config.resolvers import register_resolvers
 
     register_resolvers()
     with initialize_config_module("nequip_like.conf", version_base="1.3"):

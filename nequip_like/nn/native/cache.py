@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from nequip_like.data.catalog import cache_folder
+from nequip_like.data.published import cache_folder
 from nequip_like.errors import OutputError
 from nequip_like.process_settings import warn_once
 from nequip_like.whole_files import output_errors, temporary_folder, temporary_folder_of_user, written_whole

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from nequip_like.nn.native.layout import Linear, Weights, kinds_of, slot, starts_of
-from nequip_like.nn.native.plan import Activation, Gated, Kind, NetworkPlan
+from nequip_like.nn.native.spec import Activation, Gated, Kind, NetworkPlan
 
 # Names of the activations in runtime.c; some are taken by the mathematics library.
 C_NAMES = {"silu": "silu", "tanh": "tanh_", "ssp": "ssp", "abs": "abs_", "gelu": "gelu", "mish": "mish"}

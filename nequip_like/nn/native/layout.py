@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
-from nequip_like.nn.native.plan import Kind, LayerPlan, NetworkPlan
+from nequip_like.nn.native.spec import Kind, LayerPlan, NetworkPlan
 
 # Of each layer: features, what is sent, messages, input of the gate; with t their tangents, with b their adjoints, with
 # b2 the adjoints of the second pass. yb and yb2 are of the layer's outputs.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nequip_like.nn.native.plan import NetworkPlan
 from nequip_like.nn.native.program import Constants, Program, Run, Topology
+from nequip_like.nn.native.spec import NetworkPlan
 
 Head = Callable[[Tensor, Tensor], Tensor]  # last features and atom types to energies, atom by atom
 

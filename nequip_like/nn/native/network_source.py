@@ -23,7 +23,7 @@ from nequip_like.nn.native.convolution_source import ConvolutionWriter
 from nequip_like.nn.native.harmonics_source import harmonics_code
 from nequip_like.nn.native.layer_source import C_NAMES, LayerWriter, array, arrays, block_of, call
 from nequip_like.nn.native.layout import Weights, size_of, slot, starts_of
-from nequip_like.nn.native.plan import Kind, NetworkPlan
+from nequip_like.nn.native.spec import Kind, NetworkPlan
 
 _BLOCK_BYTES = 1 << 17  # messages of a block of atoms stay in the second cache
 _MOST_ATOMS = 16  # of a block

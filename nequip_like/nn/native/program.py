@@ -13,7 +13,7 @@ from nequip_like.errors import ModelError
 from nequip_like.nn.native.compiler import compiled
 from nequip_like.nn.native.layout import Slots, Weights, feature_slots, slot
 from nequip_like.nn.native.network_source import network_sources
-from nequip_like.nn.native.plan import TAPS, NetworkPlan
+from nequip_like.nn.native.spec import TAPS, NetworkPlan
 
 _MOST_CHUNKS = 16
 _EDGES_OF_CHUNK = 1024

@@ -1,0 +1,1 @@
+"""What is told of the data before a run: sizes, neighbours, and what looks wrong."""

@@ -1,0 +1,209 @@
+"""A look at a data set before training: what is in it, and what looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from rich.markup import escape
+from rich.table import Table
+
+from nequip_like.data import fields
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.graph import has_label
+from nequip_like.data.inspection.label_check import label_contradiction
+from nequip_like.data.inspection.lonely_atoms import lonely_warning
+from nequip_like.data.inspection.measure import measure
+from nequip_like.data.inspection.plausibility import implausible
+from nequip_like.data.species import species_counts
+from nequip_like.data.splits import duplicates
+from nequip_like.summaries import Summarized
+
+
+@dataclass(repr=False)
+class Inspection(Summarized):
+    """Facts about one data set. Ranges are (smallest, largest); None where there is nothing to measure.
+
+    Attributes:
+        name: Name of the data set.
+        frames: Number of frames.
+        atoms: Number of atoms per frame, range.
+        species: ``{symbol: number of atoms}``.
+        labels: ``{label: number of frames that have it}``.
+        read_from: Names of the labels in the files.
+        units: Units as read, and the factors from them, a line for each label if not all are eV and Angstrom.
+        energy_per_atom: eV/atom, range.
+        largest_force: Largest force on an atom, eV/Angstrom.
+        forces_rms: Root mean square of force components, eV/Angstrom.
+        neighbors: Neighbours per atom: smallest, mean, largest.
+        shortest_distance: Angstrom.
+        periodic: Number of frames that are periodic in at least one direction.
+        volume: Of periodic frames, Angstrom^3, range.
+        duplicates: Number of frames that repeat an earlier one.
+        weights: Whether frames or atoms carry weights.
+        warnings: What looks wrong, one sentence each.
+    """
+
+    name: str
+    frames: int
+    atoms: tuple[int, int]
+    species: dict[str, int]
+    labels: dict[str, int]
+    read_from: str
+    units: str
+    energy_per_atom: tuple[float, float] | None
+    largest_force: float | None
+    forces_rms: float | None
+    neighbors: tuple[int, float, int]
+    shortest_distance: float | None
+    periodic: int
+    volume: tuple[float, float] | None
+    duplicates: int
+    weights: bool
+    warnings: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """What is printed of it, with the number of warnings."""
+        return {"name": self.name, **dict(self.rows()), "warnings": len(self.warnings)}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The facts as text: name and value."""
+        low, mean, high = self.neighbors
+        return [
+            ("frames", str(self.frames)),
+            ("atoms per frame", _range(self.atoms, "d")),
+            ("species (atoms)", ", ".join(f"{symbol} {count}" for symbol, count in self.species.items())),
+            ("labels", labels_text(self.labels, self.frames)),
+            ("read from", self.read_from or "-"),
+            ("units as read", self.units),
+            ("energy, eV/atom", _range(self.energy_per_atom, ".4f")),
+            ("largest force, eV/Å", "-" if self.largest_force is None else f"{self.largest_force:.3f}"),
+            ("forces rms, eV/Å", "-" if self.forces_rms is None else f"{self.forces_rms:.4f}"),
+            ("neighbours per atom", f"{low} to {high}, mean {mean:.1f}"),
+            ("shortest distance, Å", "-" if self.shortest_distance is None else f"{self.shortest_distance:.3f}"),
+            ("periodic", {0: "no", self.frames: "yes"}.get(self.periodic, f"{self.periodic} of {self.frames}")),
+            ("volume, Å³", _range(self.volume, ".1f")),
+            ("duplicates", str(self.duplicates)),
+            ("weights", "yes" if self.weights else "no"),
+        ]
+
+    def table(self) -> Table:
+        """The facts as a table for the terminal."""
+        return inspection_table([self])
+
+
+def labels_text(labels: Mapping[str, int], frames: int) -> str:
+    """Labels of a data set of ``frames`` frames, with the number of frames that have them where not all do."""
+    found = [label if count == frames else f"{label} ({count} of {frames})" for label, count in labels.items()]
+    return ", ".join(found) or "none"
+
+
+def inspection_table(inspections: Sequence[Inspection]) -> Table:
+    """One table with a column per data set."""
+    table = Table(title="data")
+    table.add_column("")
+    for inspection in inspections:
+        table.add_column(escape(inspection.name), justify="right")
+    columns = [inspection.rows() for inspection in inspections]
+    for cells in zip(*columns, strict=True):
+        table.add_row(cells[0][0], *(escape(value) for _, value in cells))
+    return table
+
+
+def inspect(dataset: GraphDataset) -> Inspection:
+    """Look at a data set: facts and warnings."""
+    frames = dataset.frames
+    facts = measure(frames)
+    repeated = duplicates(dataset.keys)
+    periodic = facts.periodic > 0
+    per_atom = (facts.energy / facts.atoms)[~torch.isnan(facts.energy)]
+    with_forces = fields.FORCES in dataset.labels
+    shortest = float(facts.shortest.min())
+    result = Inspection(
+        name=dataset.name,
+        frames=len(frames),
+        atoms=(int(facts.atoms.min()), int(facts.atoms.max())),
+        species=species_counts(frames),
+        labels=dict(dataset.labels),
+        read_from=", ".join(dataset.read_from.values()),
+        units="\n".join(dataset.units.lines(dataset.read_from or dataset.labels)),
+        energy_per_atom=_limits(per_atom),
+        largest_force=float(facts.largest_force.max()) if with_forces else None,
+        forces_rms=float(facts.force_squares.sum() / facts.force_counts.sum()) ** 0.5 if with_forces else None,
+        neighbors=(int(facts.neighbors.min()), float(facts.neighbors.double().mean()), int(facts.neighbors.max())),
+        shortest_distance=shortest if shortest < torch.inf else None,
+        periodic=int(periodic.sum()),
+        volume=_limits(facts.volume[periodic]),
+        duplicates=len(repeated),
+        weights=any(name in frames[0] for name in fields.WEIGHTS),
+        warnings=list(dataset.notes),
+    )
+    result.warnings += _of_labels(dataset, repeated)
+    result.warnings += implausible(facts, dataset.origin)
+    if lonely := lonely_warning(dataset):
+        result.warnings.append(lonely)
+    if contradiction := label_contradiction(dataset):
+        result.warnings.append(contradiction)
+    return result
+
+
+def _of_labels(dataset: GraphDataset, repeated: dict[int, int]) -> list[str]:
+    """What is missing, twice there, or there in a part."""
+    warnings = []
+    origin = dataset.origin
+    if repeated:
+        last, first = next(iter(repeated.items()))
+        same = all(_same_labels(dataset.frames[a], dataset.frames[b]) for a, b in repeated.items())
+        other = "" if same else ", some with other labels"
+        warnings.append(
+            f"{len(repeated)} frames repeat an earlier one{other}; first: {origin(last)} is {origin(first)}"
+        )
+    for label in dataset.labels:
+        partial = [i for i, frame in enumerate(dataset.frames) if _partly_nan(frame, label)]
+        if partial:
+            warnings.append(f"'{label}' is NaN for a part of {len(partial)} frames, first: {origin(partial[0])}")
+        if warning := _missing(dataset, label):
+            warnings.append(warning)
+    if fields.TOTAL_ENERGY not in dataset.labels:
+        warnings.append("no frame has an energy")
+    return warnings
+
+
+def _missing(dataset: GraphDataset, label: str) -> str | None:
+    """Frames without a label that others have. Single atoms commonly have an energy only."""
+    if dataset.labels[label] == len(dataset):
+        return None
+    periodic_only = label == fields.STRESS
+    lacking = [
+        i
+        for i, frame in enumerate(dataset.frames)
+        if not has_label(frame, label)
+        and (label == fields.TOTAL_ENERGY or len(frame[fields.POSITIONS]) > 1)
+        and not (periodic_only and not bool(frame[fields.PBC].any()))
+    ]
+    if not lacking:
+        return None
+    return f"'{label}' is missing in {len(lacking)} of {len(dataset)} frames, first: {dataset.origin(lacking[0])}"
+
+
+def _partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
+    missing = torch.isnan(frame[label])
+    return bool(missing.any()) and not bool(missing.all())
+
+
+def _same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    shared = [label for label in fields.LABELS if label in a]
+    return all(torch.allclose(a[label], b[label], rtol=0.0, atol=1e-4, equal_nan=True) for label in shared)
+
+
+def _limits(values: torch.Tensor) -> tuple[float, float] | None:
+    return (float(values.min()), float(values.max())) if len(values) else None
+
+
+def _range(limits: tuple[float, float] | None, form: str) -> str:
+    if limits is None:
+        return "-"
+    low, high = (format(limit, form) for limit in limits)
+    return low if low == high else f"{low} to {high}"

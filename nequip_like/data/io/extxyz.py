@@ -1,0 +1,139 @@
+"""Extended XYZ files as text: is each frame whole, and does the file say each thing once?
+
+ASE's reader stops at an empty line, takes the last of two equal keys, drops columns that ``Properties`` does not name,
+believes any number of atoms, and takes an apostrophe for the begin of a quotation. What it would pass over in silence
+is found here, before it reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from nequip_like.data.io.extxyz_columns import count_columns
+from nequip_like.errors import DataError
+
+_KEY = re.compile(r"""(?:^|\s)([^\s="'{}\[\]]+)\s*=\s*("(?:\\.|[^"\\])*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S*)""")
+_SPELT_EXACTLY = ("Lattice", "Properties", "pbc")
+_NO_CELL_KEYS = ("cell", "box", "unit_cell", "unitcell", "lattice_vectors")
+# What ASE takes for one value, spaces and equal signs included; a backslash does so for the next character.
+_SPAN = re.compile(
+    r"""\\.|"(?:\\.|[^"\\])*(?:"|$)|'(?:\\.|[^'\\])*(?:'|$)|\{(?:\\.|[^}\\])*(?:\}|$)|\[(?:\\.|[^\]\\])*(?:\]|$)"""
+)
+_CLOSES = {"'": "'", '"': '"', "{": "}", "[": "]"}
+_DEFAULT_COLUMNS = "species:S:1:pos:R:3"
+
+
+def check_text(text: str, path: Path) -> list[str]:
+    """Check the lines of an extended XYZ file.
+
+    Args:
+        text: The whole file, with one kind of line end.
+        path: Its name, for messages.
+
+    Returns:
+        Notes: what stands in the file and is not read.
+
+    Raises:
+        DataError: If a frame is cut off or misaligned, columns are missing or named twice, a key stands twice or in
+            another spelling, naming frame and line.
+    """
+    lines = text.split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    notes: dict[str, tuple[int, int]] = {}
+    line = frame = 0
+    while line < len(lines):
+        atoms = _number_of_atoms(lines, line, frame, path)
+        where = f"{path} frame {frame}"
+        if line + 2 + atoms > len(lines):
+            raise DataError(
+                f"{where} is cut off: it says {atoms} atoms (line {line + 1}), but the file ends after "
+                f"{max(len(lines) - line - 2, 0)} of them",
+                "remove the last frame, or copy the file again",
+            )
+        for note in _check_frame(lines[line + 1], lines[line + 2 : line + 2 + atoms], where, line + 2):
+            first, count = notes.get(note, (frame, 0))
+            notes[note] = (first, count + 1)
+        line += 2 + atoms
+        for _ in range(3):  # cell vectors, as the program ADF writes them
+            if line < len(lines) and lines[line].lstrip().startswith("VEC"):
+                line += 1
+        frame += 1
+    return [f"{path}: {note} ({count} frames, first: frame {first})" for note, (first, count) in notes.items()]
+
+
+def _number_of_atoms(lines: list[str], line: int, frame: int, path: Path) -> int:
+    text = lines[line].strip()
+    if not text:
+        raise DataError(
+            f"{path}: line {line + 1} is empty, but more follows, which would not be read",
+            f"remove the line; frame {frame} must begin there with its number of atoms",
+        )
+    if not (text.isascii() and text.isdigit()) or int(text[:19]) == 0:
+        shown = text if len(text) <= 40 else text[:40] + "..."
+        raise DataError(
+            f"{path}: line {line + 1} is {shown!r}, where frame {frame} must begin with its number of atoms",
+            "give an extended XYZ file; if it is one, the number of atoms of the frame before is wrong",
+        )
+    return int(text[:19])
+
+
+def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[str]:
+    """Check one frame; gives what is not read."""
+    pairs = _KEY.findall(comment)
+    names = [name for name, _ in pairs]
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise DataError(f"{where}: the key '{repeated}' stands twice in line {line}", "keep one of them")
+    for name in names:
+        for exact in _SPELT_EXACTLY:
+            if name.lower() == exact.lower() and name != exact:
+                raise DataError(f"{where}: '{name}' in line {line} would not be read", f"write {exact}=...")
+    values = dict(pairs)
+    _check_quotes(comment, where, line)
+    declared = count_columns(values.get("Properties", _DEFAULT_COLUMNS).strip("\"'{}[]"), where)
+    notes = []
+    if "Lattice" not in values and (cell := next((name for name in _NO_CELL_KEYS if name in values), None)):
+        notes.append(f"'{cell}' is not read as a cell, which has to be called Lattice")
+    extra = False
+    for i, row in enumerate(rows):
+        found = len(row.split())
+        if found < declared:
+            raise DataError(
+                f"{where}: the row of atom {i} (line {line + 1 + i}) has {found} columns, but Properties names "
+                f"{declared}",
+                "repair the row, or the columns in Properties=...",
+            )
+        extra = extra or found > declared
+    if extra:
+        notes.append("its rows have more columns than Properties names; the rest is not read")
+    return notes
+
+
+def _check_quotes(comment: str, where: str, line: int) -> None:
+    """Refuse a quotation that begins within a value, or never ends, and hides the keys after it.
+
+    ASE begins one at each quote or bracket, wherever it stands: ``name=5'-GMP energy=-1`` has no energy.
+    """
+    for span in _SPAN.finditer(comment):
+        text, begin = span[0], span.start()
+        inside = begin > 0 and not comment[begin - 1].isspace() and comment[begin - 1] != "="
+        if text[0] == "\\":
+            hides = text[1:].isspace() and "=" in comment[begin:]
+        else:
+            ends = len(text) > 1 and text[-1] == _CLOSES[text[0]]
+            hides = "=" in text and (inside or not ends)
+        if hides:
+            start = max(comment.rfind(space, 0, begin) for space in " \t") + 1
+            word = comment[start:].split()[0]
+            name, equals, value = word.rpartition("=")
+            value = value.removeprefix(text[0]).replace("\\", "\\\\")
+            quoted = f"'{value}'" if '"' in value else f'"{value}"'
+            hidden = [name for name, _ in _KEY.findall(comment[begin:])]
+            raise DataError(
+                f"{where}: the {text[0]} in {word} (line {line}) joins it with what follows, so that "
+                f"{', '.join(hidden) or 'that'} would not be read",
+                f"write {name}{equals}{quoted}",
+            )

@@ -1,0 +1,203 @@
+"""Files of structures: which formats are read, and every way in which reading can fail as one kind of error.
+
+ASE guesses the format of a file, and some of its formats name a database server or a program, or unpack objects. Only
+formats that are pure data are read here, and only what they can hold (:mod:`nequip_like.data.io.file_formats`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import lzma
+import re
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ase import Atoms
+from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats, open_with_compression
+
+from nequip_like.data.io.databases import read_database
+from nequip_like.data.io.extxyz import check_text
+from nequip_like.data.io.file_formats import FORMATS, Format
+from nequip_like.data.io.lammps_dump import check_dump
+from nequip_like.data.io.outputs import (
+    NamedBytes,
+    Part,
+    check_part,
+    has_labels,
+    keep_what_stands_there,
+    last_begun,
+    parts_of,
+    unfinished,
+    whole_lines,
+)
+from nequip_like.data.io.structure_files import check_species_line, correct
+from nequip_like.errors import DataError, closest_hint, first_line
+
+_BY_SUFFIX = {
+    ".xyz": "extxyz",
+    ".extxyz": "extxyz",
+    ".traj": "traj",
+    ".db": "db",
+    ".lammpstrj": "lammps-dump-text",
+}
+# Formats of ASE that hold data only. ASE's JSON is left out: it may declare an array of any size, and netCDF, bundles,
+# databases on servers and what needs other programs.
+SAFE_FORMATS = frozenset(FORMATS)
+_MATRIX = re.compile(r"Got info item (\w+), expecting special 3x3")  # of ASE's reader of extended XYZ
+_ADVICE = "check that the file is complete, and that its suffix is that of its format (.xyz, .extxyz, .traj, .db)"
+
+
+def read_atoms(path: Path) -> tuple[list[Atoms], list[str]]:
+    """All frames of a file.
+
+    Args:
+        path: The file. Its format follows from the suffix, else from its content; ``.gz``, ``.bz2`` and ``.xz`` are
+            unpacked.
+
+    Returns:
+        The frames, with no labels but those that stand in the file, and notes on what stands in it and is not read.
+
+    Raises:
+        DataError: If the file cannot be opened, is of no format that is read, is damaged, has no frames, or does not
+            name its species.
+    """
+    form = format_of(path)
+    notes: list[str] = []
+    frames: list[Atoms] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of ASE and numpy, about values that are checked afterwards
+            for atoms in read_database(path) if form.name == "db" else _frames(path, form, notes):
+                frames.append(atoms)
+    except DataError:
+        raise
+    except Exception as error:  # ASE raises anything, from ValueError to StopIteration, for a broken file
+        message, advice = _explain(error, form.name)
+        raise DataError(f"cannot read {path.absolute()}, frame {len(frames)}: {message}", advice) from error
+    if not frames:
+        what = f"no finished calculation; it was read as {form.title}" if form.output else "no frames"
+        raise DataError(f"{path.absolute()} holds {what}", "give a file with structures")
+    return frames, notes
+
+
+def _frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
+    """The frames of each of the outputs that the file holds; notes are added to ``notes``."""
+    content = _content(path)
+    if form.name == "traj":
+        for part in parts_of(content, form):
+            yield from _read(part.content, form, path)
+        return
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if form.name == "extxyz":
+        # A byte that is no UTF-8 may stand in a comment, where it does no harm; elsewhere it is refused as no number.
+        text = content.decode("utf-8", errors="replace")
+        notes.extend(check_text(text, path))
+        yield from ioformats[form.name].read(io.StringIO(text), slice(None))
+        return
+    if form.name == "lammps-dump-text":
+        notes.extend(check_dump(content, path))
+    if form.name == "vasp":
+        check_species_line(content, path)
+    for part in parts_of(content, form):
+        yield from _part_frames(part, form, path, notes)
+
+
+def _part_frames(part: Part, form: Format, path: Path, notes: list[str]) -> list[Atoms]:
+    """The frames of one output."""
+    check_part(part, form, path)
+    content = whole_lines(part.content) if form.output and form.name != "vasp-xml" else part.content
+    try:
+        images = list(_read(content, form, path))
+    except Exception:  # as above; a program that was stopped leaves a structure that no reader can read
+        begun = last_begun(content, form)
+        if begun is None:
+            raise
+        images = list(_read(content[:begun], form, path))
+    frames = []
+    for atoms in images:
+        correct(atoms, content, form.name, f"{path}: the structure that begins in line {part.line}")
+        keep_what_stands_there(atoms, form)
+        if not form.output or has_labels(atoms, form):
+            frames.append(atoms)
+    if note := unfinished(part, form, len(frames), path):
+        notes.append(note)
+    elif bare := len(images) - len(frames):
+        notes.append(
+            f"{path}: {bare} structures without any label are left out, as of a calculation that did not converge"
+        )
+    return frames
+
+
+def _read(content: bytes, form: Format, path: Path) -> Iterator[Atoms]:
+    """What ASE's reader makes of one output."""
+    reader = ioformats[form.name]
+    source = NamedBytes(content, path)
+    file = source if reader.isbinary else io.TextIOWrapper(source, encoding="utf-8", errors="replace")
+    yield from reader.read(file) if reader.single else reader.read(file, slice(None))
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file, by its suffix, else by its content.
+
+    Raises:
+        DataError: If the file is empty, cannot be opened, or is of no format that is read.
+    """
+    suffix = Path(get_compression(str(path))[0]).suffix.lower()
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path.absolute()} is empty", "give a file with structures")
+        name = _BY_SUFFIX.get(suffix) or filetype(str(path.absolute()))
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+    except (UnknownFileTypeError, ImportError) as error:
+        raise _no_format(path, suffix) from error
+    if name == "xyz":
+        name = "extxyz"
+    if name not in FORMATS:
+        raise _no_format(path, suffix)
+    return FORMATS[name]
+
+
+def _no_format(path: Path, suffix: str) -> DataError:
+    hint = closest_hint(suffix, _BY_SUFFIX) if suffix else ""
+    return DataError(
+        f"{path.absolute()} is of no format that is read ({suffix or 'no suffix'})",
+        f"{hint}give .xyz, .extxyz, .traj, .db, or the output of an electronic-structure program that ASE knows",
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with open_with_compression(str(path), "rb") as file:
+            content: bytes = file.read()
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+    return content
+
+
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    reason = getattr(error, "strerror", None) or first_line(error)
+    return DataError(f"cannot read {path.absolute()}: {reason}", "check its permissions, and that it is complete")
+
+
+def _explain(error: Exception, name: str) -> tuple[str, str]:
+    if name == "extxyz" and isinstance(error, KeyError) and error.args:
+        return f"'{error.args[0]}' is no chemical symbol", "write symbols such as Si, or the column Z:I:1 for numbers"
+    if special := _MATRIX.search(str(error)):
+        return (
+            f"'{special[1]}' is not nine numbers",
+            f"write all nine; six (xx yy zz yz xz xy) may stand under another name, such as dft_{special[1]}",
+        )
+    if isinstance(error, MemoryError):
+        return "it declares more data than there is memory", _ADVICE
+    if isinstance(error, RecursionError):
+        return "its values are nested too deeply", _ADVICE
+    if isinstance(error, AssertionError) and not error.args:
+        return "something is missing that ASE's reader takes for granted", _ADVICE
+    text = first_line(error).removeprefix("ase.io.extxyz: ")
+    return f"{type(error).__name__}: {text if len(text) <= 200 else text[:200] + '...'}", _ADVICE

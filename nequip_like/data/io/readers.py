@@ -1,0 +1,323 @@
+"""From files and structures to graphs: what ASE reads, with labels found or declared, in the package's own units."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import Graphs, fill_missing_labels, frame_key
+from nequip_like.data.inspection.stress_size import check_stress_size
+from nequip_like.data.io.annotations import Annotations
+from nequip_like.data.io.given import Source, atoms_of, check_results, entries
+from nequip_like.data.io.stated_units import check_units
+from nequip_like.data.io.structures import check_extent, graph_from_atoms
+from nequip_like.data.labels.free_energies import free_energy_gap, with_gap
+from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
+from nequip_like.data.labels.units import Units
+from nequip_like.data.labels.unread_names import Kind, add_kinds, unread_names
+from nequip_like.data.labels.values import read_labels
+from nequip_like.data.labels.weights import LeftOut, equal_weights
+from nequip_like.errors import ConfigError, DataError
+from nequip_like.summaries import Summarized
+
+Index = str | int | slice
+
+_STRUCTURE_ARRAYS = {"numbers", "positions"}
+_GRAPH = "graph"
+
+
+@dataclass(repr=False)
+class Reading(Summarized):
+    """What was read from one source.
+
+    Attributes:
+        frames: Graphs without edges; all have the same labels, NaN where a frame lacks one.
+        origins: ``file frame index`` of each frame, ``Atoms index`` or ``graph index`` of one in memory, for messages.
+        files: The files, as absolute paths; none of structures in memory.
+        label_names: ``{label: names in the files}``.
+        units: Units that the labels were declared in.
+        free_energy_gap: How far free energies lie from the energies that are read, at most, eV/atom.
+        notes: What a user should know about the reading, such as labels that were left out.
+        annotations: What each frame holds beside its structure and labels.
+    """
+
+    frames: list[Graph] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    label_names: dict[str, list[str]] = field(default_factory=dict)
+    units: Units = field(default_factory=Units)
+    free_energy_gap: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    annotations: list[Annotations] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Size, files, labels and units."""
+        labels = {label: "/".join(names) for label, names in self.label_names.items()}
+        return {"frames": len(self.frames), "files": self.files, "labels": labels, "units": str(self.units)}
+
+    @property
+    def read_from(self) -> dict[str, str]:
+        """``{label: names in the files}``, as tables show them."""
+        shown = {label: ", ".join(self.label_names[label]) for label in fields.LABELS if label in self.label_names}
+        if fields.TOTAL_ENERGY in shown:
+            shown[fields.TOTAL_ENERGY] = with_gap(shown[fields.TOTAL_ENERGY], self.free_energy_gap)
+        return shown
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Hash of each structure, made when first asked for."""
+        return [frame_key(frame) for frame in self.frames]
+
+
+def read_frames(
+    source: Source,
+    *,
+    index: Index = ":",
+    key_mapping: Mapping[str, str] | None = None,
+    units: Units | Mapping[str, str] | None = None,
+) -> list[Graph]:
+    """Read files or structures, with their labels, as graphs without edges.
+
+    See :func:`read`, which tells more about what was read.
+    """
+    return Graphs(read(source, index=index, key_mapping=key_mapping, units=units).frames)
+
+
+def read(
+    source: Source,
+    *,
+    index: Index = ":",
+    key_mapping: Mapping[str, str] | None = None,
+    units: Units | Mapping[str, str] | None = None,
+) -> Reading:
+    """Read files or structures, with their labels, as graphs without edges.
+
+    Labels are those of ASE's calculator results, ``info`` and ``arrays``, under well-known names
+    (:mod:`nequip_like.data.labels.names`) or under the names that ``key_mapping`` declares. Forces are the file's own,
+    whatever constraints the structure carries. A virial is turned into a stress, ``stress = -virial / volume``. All
+    values are converted to eV and Angstrom and held in float64.
+
+    Args:
+        source: A file, a glob pattern, or several of these; or ``Atoms``, one or many, whose labels follow the same
+            rules as those of files; or graphs, one or many, with labels in the package's own names and units.
+        index: Which frames of each file, or of the structures, as ASE writes it: ``":"``, ``"0:100"``, ``"::10"``,
+            ``"-1"``.
+        key_mapping: ``{name in the file: label}``; wins over well-known names.
+        units: ``{"energy": ..., "length": ..., "forces": ...}``, see
+            :class:`nequip_like.data.labels.units.Units`; eV and Angstrom by default.
+
+    Raises:
+        ConfigError: If ``units`` or ``key_mapping`` cannot be understood, or the source is none, or of several kinds.
+        DataError: If a file is missing or unreadable, holds no frames, leaves a choice between two names for one
+            label, or holds a value that cannot be right.
+    """
+    mapping = checked_mapping(key_mapping)
+    reading = Reading(units=Units.declared(units))
+    names: list[FrameNames] = []
+    kinds: dict[str, Kind] = {}
+    given = entries(source)
+    for block in _blocks(given):
+        path = block.title
+        if block.file is not None:
+            reading.files.append(block.file.absolute())
+        frames, notes = block.frames, block.notes
+        reading.notes.extend(notes)
+        numbered = _chosen(path, frames, index)
+        if block.file is None:
+            _check_given(block, numbered, reading.units)
+        values = [_values(atoms, mapping) for _, atoms in numbered]
+        names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
+        names.extend(names_here)
+        chosen = resolve(str(path), names_here, mapping)
+        if block.file is not None:
+            reading.notes.extend(check_units(block.file, chosen, reading.units))
+        for label, name in chosen.items():
+            if name not in (known := reading.label_names.setdefault(label, [])):
+                known.append(name)
+        left_out: Counter[LeftOut] = Counter()
+        for (number, atoms), (graph_values, node_values) in zip(numbered, values, strict=True):
+            where = block.origin(number)
+            graph = graph_from_atoms(
+                atoms, frame_index=len(reading.frames), where=where, length=reading.units.factor("pos")
+            )
+            check_extent(graph, where)
+            labels, without = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
+            left_out.update(without)
+            add_kinds(kinds, graph_values, node_values)
+            gap = free_energy_gap(graph_values, chosen.get(fields.TOTAL_ENERGY), len(atoms))
+            reading.free_energy_gap = max(reading.free_energy_gap, gap * reading.units.factor(fields.TOTAL_ENERGY))
+            reading.frames.append(graph | labels)
+            reading.origins.append(where)
+            beside = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
+            reading.annotations.append(Annotations.beside(chosen.values(), *beside, atoms))
+        for (label, reason), count in left_out.items():
+            reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
+    source_name = ", ".join(map(str, given)) if reading.files else path
+    check_declared_names(source_name, names, mapping)
+    reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names, kinds))
+    reading.frames = fill_missing_labels(reading.frames)
+    check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
+    reading.notes.extend(f"{source_name}: {note}" for note in equal_weights(reading.frames, reading.label_names))
+    return reading
+
+
+def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms], list[str]]:
+    """Read files or structures without asking for labels.
+
+    Args:
+        source: As for :func:`read`.
+        index: Which frames of each file, or of the structures.
+
+    Returns:
+        The structures, as they were given or read, and where each comes from, for messages.
+
+    Raises:
+        ConfigError: If the source is none, or of several kinds.
+        DataError: If a file is missing or unreadable, or holds no frames.
+    """
+    structures, origins = [], []
+    for block in _blocks(entries(source)):
+        for number, atoms in _chosen(block.title, block.frames, index):
+            structures.append(atoms)
+            origins.append(block.origin(number))
+    return structures, origins
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The frames of one file, or all structures in memory."""
+
+    title: str
+    file: Path | None
+    frames: list[Atoms]
+    notes: list[str]
+
+    def origin(self, number: int) -> str:
+        return f"{self.title} {number}" if self.file is None else f"{self.file} frame {number}"
+
+
+def _blocks(given: Sequence[Any]) -> Iterator[_Block]:
+    """Files one by one, each read when it is its turn; structures in memory all at once."""
+    if not given or isinstance(given[0], str | Path):
+        # Imported here: a simulation predicts structures in memory, and ase.io takes its time.
+        from nequip_like.data.io.formats import read_atoms
+
+        for path in expand(given):
+            frames, notes = read_atoms(path)
+            yield _Block(str(path), path, frames, notes)
+    else:
+        title = "Atoms" if isinstance(given[0], Atoms) else _GRAPH
+        yield _Block(title, None, [atoms_of(entry, f"{title} {i}") for i, entry in enumerate(given)], [])
+
+
+def _check_given(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
+    """Refuse labels that are not those of the structure, and units of graphs, which have the package's own."""
+    if block.title == _GRAPH and units != Units():
+        raise ConfigError(f"units are {units}, but graphs are in eV and Angstrom", "leave units out")
+    for number, atoms in numbered:
+        check_results(atoms, block.origin(number))
+
+
+def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files that a source names, glob patterns expanded and sorted.
+
+    Raises:
+        DataError: If there is no such file.
+    """
+    files: list[Path] = []
+    for entry in [source] if isinstance(source, str | Path) else list(source):
+        try:
+            files.extend(_files_of(entry))
+        except (OSError, RuntimeError) as error:  # a name that is too long, a folder that is closed, no home folder
+            reason = getattr(error, "strerror", None) or error
+            shown = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
+            raise DataError(f"cannot read {shown}: {reason}", "check the path and its permissions") from error
+    if not files:
+        names = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
+        raise DataError(f"no files match {names or 'an empty list'}", "give at least one file")
+    return files
+
+
+def _files_of(entry: str | Path) -> list[Path]:
+    path = Path(entry).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        raise DataError(f"{path.absolute()} is a folder, not a file", f"name its files, for example {path}/*.xyz")
+    matches = sorted(glob.glob(str(path)))
+    if not matches:
+        raise DataError(
+            f"no such file: {path.absolute()}", f"relative paths are looked up from the current folder, {Path.cwd()}"
+        )
+    return [Path(match) for match in matches if Path(match).is_file()]
+
+
+def _chosen(path: str, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
+    """The chosen frames of a file with their position in it."""
+    numbered = list(enumerate(frames))
+    chosen = _slice(index)
+    try:
+        kept = numbered[chosen] if isinstance(chosen, slice) else [numbered[chosen]]
+    except (IndexError, ValueError):  # ValueError: a step of zero
+        kept = []
+    if not kept:
+        raise DataError(f"{path}: index '{index}' chooses none of its {len(numbered)} frames", "change the index")
+    return kept
+
+
+def _slice(index: Index) -> slice | int:
+    if isinstance(index, int | slice):
+        return index
+    try:
+        parts = [int(part) if part.strip() else None for part in str(index).split(":")]
+    except ValueError:
+        parts = []
+    if len(parts) == 1 and parts[0] is not None:
+        return parts[0]
+    if not 2 <= len(parts) <= 3:
+        raise DataError(f"index '{index}' cannot be understood", "write start:stop:step, for example ':100' or '::10'")
+    return slice(*parts)
+
+
+def _values(atoms: Atoms, mapping: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Everything a frame holds beside its structure: by name, per structure and per atom."""
+    graph: dict[str, Any] = {}
+    for name, value in atoms.info.items():
+        if name in ("key_value_pairs", "data") and isinstance(value, Mapping):  # ASE databases nest them
+            graph.update(value)
+        else:
+            graph[name] = value
+    node: dict[str, Any] = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE_ARRAYS}
+    results = {} if atoms.calc is None else dict(getattr(atoms.calc, "results", {}))
+    for name, value in results.items():
+        per_atom = name in ("forces", "energies", "stresses", "charges", "magmoms")
+        if value is not None:
+            (node if per_atom else graph)[name] = value
+    graph = {name: value for name, value in graph.items() if value is not None}
+    for name in [name for name, value in graph.items() if _is_per_atom(name, value, len(atoms), mapping)]:
+        node.setdefault(name, graph.pop(name))
+    return graph, node
+
+
+def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str]) -> bool:
+    """ASE databases keep arrays of atoms beside values of the structure.
+
+    The name decides where it is one of a label, as the shape (3, 3) of three atoms may be forces or a stress; of
+    other names, (atoms, 3) can only be one of atoms.
+    """
+    if not isinstance(value, np.ndarray) or value.ndim == 0 or value.shape[0] != atoms:
+        return False
+    label = mapping.get(name) or label_of(name)
+    if label is not None:
+        return fields.field(label).owner == "node" and value.size == atoms * int(np.prod(fields.field(label).shape))
+    return value.shape == (atoms, 3) and atoms != 3

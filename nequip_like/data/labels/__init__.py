@@ -1,0 +1,1 @@
+"""What the labels of a file are called, which units they have, and how much each of them counts."""

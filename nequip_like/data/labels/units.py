@@ -1,0 +1,150 @@
+"""Units of a data file: what its labels are declared in, and the factors to eV and Angstrom.
+
+A unit is declared, never guessed. The unit of each label follows from the declared energy and length units and from
+the label's own row in :mod:`nequip_like.data.fields`, unless the label has a declared unit of its own: many programs
+write energies in one system of units and forces or stress in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nequip_like.data import fields
+from nequip_like.data.labels.unit_expressions import Unit, tidied, unit_of
+from nequip_like.errors import ConfigError, closest_hint
+
+STRESS_SIGNS: dict[str, float] = {"tension": 1.0, "compression": -1.0}
+_KEYS = ("energy", "length", "stress_sign", *fields.LABELS)
+
+_ENERGY, _LENGTH = "eV", "Angstrom"
+# What each unit of the table of fields measures, and examples to write.
+_MEASURES = {
+    _ENERGY: ("an energy", "eV, kcal/mol, Hartree or Ry"),
+    _LENGTH: ("a length", "Angstrom, Bohr or nm"),
+    "eV/Angstrom": ("an energy by a length", "eV/Angstrom, Hartree/Bohr or kcal/mol/Angstrom"),
+    "eV/Angstrom^3": ("a pressure, or an energy by a volume", "eV/Angstrom^3, Hartree/Bohr^3, GPa or kbar"),
+}
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of a data file.
+
+    Attributes:
+        energy: Any energy, see :mod:`nequip_like.data.labels.unit_expressions`.
+        length: Any length; positions and cells are in it.
+        stress_sign: What a positive stress in the file means, one of ``STRESS_SIGNS``. A virial has no such choice.
+        labels: ``{label: unit}`` for labels whose unit does not follow from energy and length.
+
+    Example:
+        >>> Units(energy="meV").factor("forces")
+        0.001
+        >>> Units(energy="Hartree", labels={"forces": "eV/nm"}).factor("forces")
+        0.1
+
+    Raises:
+        ConfigError: If a unit is not known, or measures something else.
+    """
+
+    energy: str = _ENERGY
+    length: str = _LENGTH
+    stress_sign: str = "tension"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no unit of its quantity, and bring spelling to the table's."""
+        object.__setattr__(self, "energy", _checked("energy", self.energy, _ENERGY))
+        object.__setattr__(self, "length", _checked("length", self.length, _LENGTH))
+        own = {label: _checked(label, unit, fields.field(label).unit) for label, unit in self.labels.items()}
+        object.__setattr__(self, "labels", own)
+        if self.stress_sign not in STRESS_SIGNS:
+            raise ConfigError(
+                f"units: stress_sign is '{self.stress_sign}'",
+                f"write what a positive stress means in the file: {' or '.join(STRESS_SIGNS)}",
+            )
+
+    @classmethod
+    def declared(cls, units: Units | Mapping[str, str] | None) -> Units:
+        """Units from a configuration: ``{energy, length, stress_sign}`` and labels, any of which may be left out.
+
+        Raises:
+            ConfigError: If a key is none of these, or a unit is not known or measures something else.
+        """
+        if units is None:
+            return cls()
+        if isinstance(units, Units):
+            return units
+        if unknown := next((key for key in units if key not in _KEYS), None):
+            raise ConfigError(
+                f"units: unknown key '{unknown}'",
+                f"{closest_hint(unknown, _KEYS)}write units: {{energy: ..., length: ..., stress_sign: ...}}, and "
+                f"{', '.join(fields.LABELS)} for labels whose units do not follow from the first two",
+            )
+        given = {str(key): str(value) for key, value in units.items()}
+        own = {label: given.pop(label) for label in fields.LABELS if label in given}
+        return cls(**given, labels=own)
+
+    def unit(self, name: str) -> str:
+        """In which unit the file has a field; empty for counts and weights."""
+        row = fields.field(name).unit
+        return self.labels.get(name) or row.replace(_ENERGY, self.energy).replace(_LENGTH, self.length)
+
+    def factor(self, name: str) -> float:
+        """What to multiply values of a field by, to have them in the package's own units and signs."""
+        sign = STRESS_SIGNS[self.stress_sign] if name == fields.STRESS else 1.0
+        if name in self.labels:
+            return sign * unit_of(self.labels[name], name).factor
+        own = unit_of(row, name) if (row := fields.field(name).unit) else Unit(1.0)
+        energy, length = unit_of(self.energy, "energy").factor, unit_of(self.length, "length").factor
+        scale = sign * energy**own.energy
+        return scale * length**own.length if own.length >= 0 else scale / length**-own.length
+
+    def lines(self, labels: Iterable[str]) -> list[str]:
+        """What was done to a file's labels, for tables: ``forces: Hartree/Bohr, x 51.4221``.
+
+        Args:
+            labels: The labels that the file has.
+
+        Returns:
+            ``["eV, Angstrom"]`` where nothing was to do, else a line for each label (and for positions that are not
+            in Angstrom) with the unit in the file and the factor to the package's own.
+        """
+        names = [*([fields.POSITIONS] if self.factor(fields.POSITIONS) != 1.0 else []), *labels]
+        if all(self.factor(name) == 1.0 for name in names):
+            return [str(self)]
+        titles = {fields.POSITIONS: "positions"}
+        return [f"{titles.get(name, name)}: {self.unit(name)}, x {self.factor(name):.6g}" for name in names]
+
+    def __str__(self) -> str:
+        """Short form: ``eV, Angstrom``, and labels with units of their own."""
+        flipped = ", stress positive under compression" if self.stress_sign == "compression" else ""
+        own = "".join(f", {label} {unit}" for label, unit in self.labels.items())
+        return f"{self.energy}, {self.length}{own}{flipped}"
+
+
+def _checked(key: str, text: str, own: str) -> str:
+    """A unit in the table's spelling, if it measures what ``own`` does.
+
+    Raises:
+        ConfigError: If it does not, or cannot be read.
+    """
+    unit = unit_of(str(text), key)
+    if unit.is_like(unit_of(own, key)):
+        return tidied(str(text))
+    quantity, examples = _MEASURES[own]
+    hint = ""
+    if key == fields.STRESS and unit.is_like(unit_of(_ENERGY, key)):
+        hint = "if it is a virial, map its name to 'virial' with key_mapping; else "
+    elif unit.amount == 1:
+        hint = f"did you mean '{tidied(str(text))}/mol'? "
+    raise ConfigError(
+        f"units: '{text}' is {_described(unit)}, and no unit of {key}", f"{hint}write {quantity}: {examples}"
+    )
+
+
+def _described(unit: Unit) -> str:
+    for own, (quantity, _) in _MEASURES.items():
+        if unit.is_like(unit_of(own, own)):
+            return quantity
+    return "an energy of moles" if (unit.energy, unit.length, unit.amount) == (1, 0, 1) else "another quantity"

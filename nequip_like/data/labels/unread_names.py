@@ -1,0 +1,181 @@
+"""Which names of a file are not read, but look like a label or a weight: notes for those who use names of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from nequip_like.data import fields
+from nequip_like.data.labels.names import (
+    PARTS,
+    WEIGHT,
+    WELL_KNOWN,
+    WELL_KNOWN_PER_ATOM,
+    FrameNames,
+    is_weight,
+    looks_like,
+    mapping_line,
+    plain,
+)
+
+Kind = Literal["number", "vectors", "tensor"]
+
+# Labels as a file without usual names may have them: what they belong to, and the form of their values.
+_FORMS: dict[str, tuple[str, Kind]] = {
+    fields.TOTAL_ENERGY: ("graph", "number"),
+    fields.FORCES: ("node", "vectors"),
+    fields.STRESS: ("graph", "tensor"),
+}
+# Values of the same forms that are none of these labels.
+_OTHER_VECTORS = {
+    "momenta", "momentum", "velocity", "velocities", "velo", "vel", "v", "displacement", "displacements", "magmom",
+    "magmoms", "initial_magmoms", "dipole", "dipoles", "pos", "positions", "scaled_positions", "initial_positions",
+    "image", "images",
+}  # fmt: skip
+_OTHER_NUMBERS = {
+    "temperature", "temp", "t", "time", "pressure", "volume", "density", "charge", "spin", "multiplicity", "magmom",
+    "mass", "fmax", "step", "dt", "lambda", "cutoff", "ecut", "encut", "smearing", "gap", "band_gap", "bandgap",
+    "efermi", "fermi",
+}  # fmt: skip
+_OTHER_TENSORS = {
+    "lattice", "cell", "box", "unit_cell", "unitcell", "lattice_vectors", "supercell", "polarizability",
+    "polarisability", "quadrupole", "inertia", "dielectric", "dielectric_tensor",
+}  # fmt: skip
+_ENERGY = re.compile(r"(?:^|_)(?:e\d*|en|ene|eng|etot|epot|escf|edft|toten|energ\w*)(?:_|$)")
+
+_OF_MATTER = re.compile(r"(?:^|_)(?:atomic|molecular|molar|mol|formula|standard)_?w")
+_LETTERS = {"e": fields.TOTAL_ENERGY, "f": fields.FORCES, "s": fields.STRESS, "v": fields.VIRIAL}
+_MOST = 6  # names in one note
+
+
+def add_kinds(kinds: dict[str, Kind], graph: Mapping[str, Any], node: Mapping[str, Any]) -> None:
+    """Note the form of each value of a frame under its name, where it is one that a label has.
+
+    Args:
+        kinds: Is added to. A name keeps the form that it had first.
+        graph: What the frame holds per structure.
+        node: What it holds per atom.
+    """
+    for name, value in node.items():
+        if name not in kinds and np.ndim(value) == 2 and np.shape(value)[1] == 3 and _is_real(value):
+            kinds[name] = "vectors"
+    for name, value in graph.items():
+        if name in kinds or isinstance(value, str | bool | int) or not _is_real(value):
+            continue
+        if np.ndim(value) == 0:
+            kinds[name] = "number"
+        elif np.shape(value) in ((6,), (9,), (3, 3)):
+            kinds[name] = "tensor"
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, float) or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f")
+
+
+def unread_names(
+    names: Sequence[FrameNames], label_names: Mapping[str, Sequence[str]], kinds: Mapping[str, Kind] | None = None
+) -> list[str]:
+    """Notes on names that look like a label which was found under no name, or like a weight.
+
+    Where neither energies nor forces have a usual name, nothing can be told by names: then every value of the form of
+    a label is named.
+
+    Args:
+        names: The names of each frame.
+        label_names: ``{label: names}`` that were read.
+        kinds: Form of the values of each name, as :func:`add_kinds` finds it.
+    """
+    found = set(label_names)
+    if found & {fields.STRESS, fields.VIRIAL}:
+        found |= {fields.STRESS, fields.VIRIAL}
+    available = {
+        "graph": sorted(frozenset().union(*(frame.graph for frame in names))),
+        "node": sorted(frozenset().union(*(frame.node for frame in names))),
+    }
+    read = {name for listed in label_names.values() for name in listed}
+    meant: dict[str, str] = {}
+    misplaced: list[str] = []
+    for owner, here, there in (("graph", "per structure", "per atom"), ("node", "per atom", "per structure")):
+        for name in available[owner]:
+            label = looks_like(name)
+            if label is None or label in found or name in read:
+                continue
+            if fields.field(label).owner == owner:
+                meant[name] = label
+            else:
+                misplaced.append(f"'{name}' is not read: it is a value {here}, but the label '{label}' is one {there}")
+    if not {fields.TOTAL_ENERGY, fields.FORCES} <= found:
+        for name, label in _of_form(available, kinds or {}, found | set(meant.values()), read).items():
+            meant.setdefault(name, label)
+    return [*_sentence(meant), *misplaced, *_weights(available, label_names)]
+
+
+def _of_form(
+    available: Mapping[str, Sequence[str]], kinds: Mapping[str, Kind], found: set[str], read: set[str]
+) -> dict[str, str]:
+    """Names whose values have the form of a label that has no name so far."""
+    others = {"number": _OTHER_NUMBERS, "vectors": _OTHER_VECTORS, "tensor": _OTHER_TENSORS}
+    result: dict[str, str] = {}
+    for label, (owner, kind) in _FORMS.items():
+        if label in found or (label == fields.STRESS and fields.VIRIAL in found):
+            continue
+        candidates = [
+            name
+            for name in available[owner]
+            if kinds.get(name) == kind and name not in read and plain(name) not in others[kind] and not is_weight(name)
+        ]
+        if label == fields.TOTAL_ENERGY:
+            # Files hold many numbers; the one that is called e_something is enough.
+            candidates = [name for name in candidates if _ENERGY.search(plain(name))] or candidates
+        result |= dict.fromkeys(candidates[:_MOST], label)
+    return result
+
+
+def _sentence(meant: Mapping[str, str]) -> list[str]:
+    """One note for all names, with the line that declares them."""
+    if not meant:
+        return []
+    first: dict[str, str] = {}  # the first name for each label
+    for name, label in meant.items():
+        first.setdefault(label, name)
+    if fields.STRESS in first:
+        first.pop(fields.VIRIAL, None)
+    line = mapping_line({name: label for label, name in first.items()})
+    if len(meant) == 1:
+        ((name, label),) = meant.items()
+        return [f"'{name}' is not read; if it is the label '{label}', write {line}"]
+    listed = ", ".join(f"'{name}' (as {label})" for name, label in meant.items())
+    return [f"not read, though they could be labels: {listed}; if they are, write {line}"]
+
+
+def _weights(available: Mapping[str, Sequence[str]], label_names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes on weights, sigmas and masks of other programs, which are passed over."""
+    notes = []
+    read = {name for listed in label_names.values() for name in listed}
+    for owner, names in available.items():
+        usual = WELL_KNOWN_PER_ATOM if owner == "node" else WELL_KNOWN  # not read where another name is declared
+        for name in names:
+            if name in read or plain(name) in usual or not is_weight(name) or _OF_MATTER.search(plain(name)):
+                continue
+            field = _weighed(plain(name), owner)
+            if WEIGHT.search(plain(name)):
+                line = mapping_line({name: field})
+                notes.append(f"'{name}' is not read: all frames count alike; if it is a weight, write {line}")
+            elif any(part in plain(name) for part in PARTS):
+                notes.append(
+                    f"'{name}' is not read: all frames count alike; to weigh them by it, write '{field}' into the file "
+                    "(for a sigma its inverse square, 0 to leave a label out)"
+                )
+    return notes
+
+
+def _weighed(name: str, owner: str) -> str:
+    """The weight that a name is most likely meant for."""
+    if owner == "node":
+        return fields.ATOM_WEIGHT
+    letter = re.search(r"(?:^|_)([efsv])weights?(?:_|$)", name)
+    label = _LETTERS[letter[1]] if letter else next((label for part, label in PARTS.items() if part in name), "")
+    return fields.LABEL_WEIGHTS.get(label, fields.FRAME_WEIGHT)

@@ -1,0 +1,56 @@
+"""What an error is: metrics, the loss made of them, and their sums over batches and processes.
+
+Knows the table of fields and nothing of models, Lightning or configs. One step of a loss:
+
+1. ``terms`` lists what the loss consists of: a metric, the field it compares, a coefficient or an absolute weight.
+2. ``batch`` holds one prediction beside its target. ``modifiers`` say what is compared (the energy per atom, say),
+   ``masked`` takes the differences where the target has a label (is not NaN) and gives each row its weight.
+3. ``elementwise`` and ``distribution`` turn differences into sums: a mean squared error is a sum of squares and a
+   count.
+4. ``accumulator`` writes all sums and counts into one float64 vector, so that one sum over the processes is enough.
+5. ``manager`` divides each sum by its count, multiplies by ``weights``, and adds up: ``weighted_sum`` is the loss.
+
+An epoch's value divides the sums of all batches, so it depends neither on batches nor on processes.
+"""
+
+from nequip_like.metrics.distribution import AbsoluteErrorQuantile, CosineSimilarity, RelativeError
+from nequip_like.metrics.elementwise import (
+    HuberLoss,
+    MaximumAbsoluteError,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    RootMeanSquaredError,
+    SmoothL1Loss,
+    StratifiedHuberForceLoss,
+)
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.presets import (
+    EnergyForceLoss,
+    EnergyForceMetrics,
+    EnergyForceStressLoss,
+    EnergyForceStressMetrics,
+    EnergyOnlyLoss,
+    EnergyOnlyMetrics,
+    FieldLoss,
+)
+
+__all__ = [
+    "AbsoluteErrorQuantile",
+    "CosineSimilarity",
+    "EnergyForceLoss",
+    "EnergyForceMetrics",
+    "EnergyForceStressLoss",
+    "EnergyForceStressMetrics",
+    "EnergyOnlyLoss",
+    "EnergyOnlyMetrics",
+    "FieldLoss",
+    "HuberLoss",
+    "MaximumAbsoluteError",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "MetricsManager",
+    "RelativeError",
+    "RootMeanSquaredError",
+    "SmoothL1Loss",
+    "StratifiedHuberForceLoss",
+]

@@ -1,0 +1,354 @@
+"""Several metrics of one model, their weighted sum, and their values over batches and epochs."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nequip_like.data.fields import Graph
+from nequip_like.distributed import gather, is_distributed
+from nequip_like.errors import ConfigError
+from nequip_like.metrics import torchmetrics_adapter
+from nequip_like.metrics.accumulator import Slots
+from nequip_like.metrics.batch import Comparison
+from nequip_like.metrics.distribution import BINS
+from nequip_like.metrics.elementwise import ErrorMetric
+from nequip_like.metrics.terms import WEIGHTED_SUM, Term, read_terms
+from nequip_like.metrics.weights import Coefficients, WeightedTerms
+
+
+class MetricsManager(WeightedTerms):
+    """Computes several metrics, per batch and per epoch, and their weighted sum.
+
+    Each entry of ``metrics`` is a mapping with
+
+    - ``metric``: a metric, its class or a factory: one of :mod:`nequip_like.metrics.elementwise` (fast), or any other
+      torchmetrics metric;
+    - ``field``: name of a field, a modifier, or a function of a graph. null gives the metric both whole graphs;
+    - ``coeff``: coefficient in the weighted sum. The coefficients are scaled to sum up to 1. null: observed only;
+    - ``name``: name of the value; by default that of the field (E, Ei, F, else its own name) and of the metric;
+    - ``per_type``: also tell types of atoms apart, as ``NAME_Type``. ``NAME`` is then the mean over the types present,
+      weighted by ``per_type_coeffs`` (all equal by default). NequIP's epoch value of ``NAME`` is NaN if a configured
+      type is absent from the data; here absent types are left out of the mean, in steps and epochs alike;
+    - ``ignore_nan``: leave out elements whose label is NaN (default true). If false, a NaN label makes the value NaN;
+    - ``average``: of what belongs to atoms: ``elements`` (default), all count the same; ``frames``, each frame counts
+      the same, as the mean over frames of the means within them.
+
+    A term without any valid label (in the global batch, or in the epoch) has the value NaN and adds exactly 0, with
+    zero gradient, to the weighted sum; the remaining coefficients are not scaled up. So with coefficients 0.5 of energy
+    and 0.5 of stress, the sum over a batch without stress is half the energy's term. If no term of the sum has a value,
+    the sum of a batch is 0 with zero gradient (nothing to learn from it), and that of an epoch is NaN: it must not look
+    like the best one. :meth:`missing_terms` names terms without a value. Fields ``frame_weight`` and ``atom_weight`` of
+    the target, if present, weight the errors.
+
+    Metrics that are not this package's get their elements one process at a time and without weights: their step value
+    is the mean over the processes that had labels, their epoch value is synchronised by torchmetrics.
+
+    States are plain float64 tensors, not buffers: DistributedDataParallel overwrites buffers with those of rank 0.
+
+    Args:
+        metrics: The entries.
+        type_names: Names of the model's types of atoms; needed by ``per_type``.
+        sync: Let :meth:`step` and :meth:`compute` speak for all processes, if torch.distributed is initialised.
+        absolute: Take coefficients as they are, as weights, in place of scaling them to sum up to 1.
+
+    Attributes:
+        terms: What the entries say.
+        in_step: Which terms had a valid label in the last :meth:`step`, shape (terms,), on the device.
+        in_epoch: Likewise in the last :meth:`compute`.
+
+    Raises:
+        ConfigError: If an entry cannot mean what was written.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[Mapping[str, Any]],
+        type_names: Sequence[str] | None = None,
+        sync: bool = True,
+        absolute: bool = False,
+    ) -> None:
+        super().__init__(read_terms(metrics, type_names), absolute)
+        self.sync = sync
+        self._foreign_metrics = [t.metric for t in self.terms if not isinstance(t.metric, ErrorMetric)]
+        self.foreign_metrics = nn.ModuleList(self._foreign_metrics)  # so that they follow to other devices
+        for metric in self._foreign_metrics:
+            metric.set_dtype(torch.float64)
+            metric.sync_on_compute = sync
+        self._warned = False
+        self._slots = Slots(self.terms)
+        self._tensors = {
+            "sums": torch.zeros(self._slots.size, dtype=torch.float64),
+            "counts": torch.zeros(self._slots.size, dtype=torch.float64),
+            "value_index": torch.tensor(self._slots.value_index),
+        }
+        for position in self._slots.quantiles:
+            self._tensors[_bins(position)] = torch.zeros(self._slots.width(position), BINS, dtype=torch.float64)
+        self._states = [name for name in self._tensors if name != "value_index"]
+        self.in_step = self.in_epoch = torch.ones(0, dtype=torch.bool)
+        self._last_values: Tensor | None = None
+        self.set_coeffs(self.configured_coeffs)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MetricsManager:
+        """Follow the module to another device, but stay in float64."""
+        super()._apply(fn, recurse)
+        for name, tensor in self._tensors.items():
+            self._tensors[name] = tensor.to(fn(tensor.new_empty(0)).device)
+        self._slots.to(self._tensors["sums"].device)
+        return self
+
+    def _use(self, coeffs: Coefficients) -> None:
+        super()._use(coeffs)
+        self._active_slots = [p in self._active for p in self._slots.order for _ in range(self._slots.width(p))]
+        device = self._tensors["sums"].device
+        with torch.inference_mode(False):
+            self._tensors["coeffs"] = torch.tensor(
+                [self._coeffs[self.terms[p].name] for p in self._active], dtype=torch.float64, device=device
+            )
+            self._tensors["active"] = torch.tensor(
+                [self._slots.value_index[p] for p in self._active], dtype=torch.int64, device=device
+            )
+
+    # --- what has no value
+
+    def missing_terms(self) -> list[str]:
+        """Names of the terms that had no valid label in the last :meth:`compute`."""
+        return [t.name for t, present in zip(self.terms, self.in_epoch.tolist(), strict=False) if not present]
+
+    def not_finite(self, values: Mapping[str, Tensor], has_value: Tensor) -> list[str]:
+        """Names of the terms whose value is infinite, or NaN although there were labels.
+
+        Metrics that are not this package's are left out: of some, NaN is the value of a single sample.
+
+        Args:
+            values: What :meth:`step` or :meth:`compute` gave.
+            has_value: :attr:`in_step` or :attr:`in_epoch` right after it.
+        """
+        return [
+            term.name
+            for term, present in zip(self.terms, has_value.tolist(), strict=True)
+            if present and isinstance(term.metric, ErrorMetric) and not math.isfinite(float(values[term.name]))
+        ]
+
+    # --- batches
+
+    def _foreign(self, term: Term, batch: Comparison, step: bool) -> tuple[Tensor, Tensor]:
+        """Update a metric that is not ours: its step value (or zero) and 1 or 0 for "had labels"."""
+        if not self._warned and torchmetrics_adapter.uses_no_weights(term, batch):
+            self._warned = True
+            warnings.warn(f"metric '{term.name}' does not use the weights of the data", stacklevel=2)
+        zero = torch.zeros((), dtype=torch.float64, device=self._tensors["sums"].device)
+        value = torchmetrics_adapter.update(term, batch, step)
+        return (zero, zero) if value is None else (value.to(zero.device), zero + 1)
+
+    def _partials(self, prediction: Graph, target: Graph, step: bool) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins; adds them to the states."""
+        batch = Comparison(prediction, target)
+        sums: list[Tensor] = []
+        counts: list[Tensor] = []
+        for position in self._slots.order:
+            term, key = self.terms[position], self._slots.residual_key[position]
+            metric = term.metric
+            if not isinstance(metric, ErrorMetric):
+                total, count = self._foreign(term, batch, step)
+                sums.append(total)
+                counts.append(count)
+                continue
+            residuals = batch.residuals(term, key)
+            if term.type_names:
+                sums.extend(metric.reduce_by(residuals, batch.types(term), len(term.type_names)).unbind())
+            else:
+                sums.append(metric.reduce(residuals))
+            counts.extend(batch.counts(term, metric, key))
+        if not all(self._active_slots):
+            # An observed term must not reach the gradient, not even as zero times NaN.
+            sums = [total if keep else total.detach() for total, keep in zip(sums, self._active_slots, strict=True)]
+        all_sums, all_counts = torch.stack(sums), torch.stack(counts)
+        with torch.no_grad():
+            bins = self._bin_counts(batch)
+            self._tensors["sums"] = self._slots.merge(self._tensors["sums"], all_sums.detach())
+            self._tensors["counts"] = self._tensors["counts"] + all_counts
+            for position, counted in bins.items():
+                self._tensors[_bins(position)] = self._tensors[_bins(position)] + counted
+        return all_sums, all_counts, bins
+
+    def _bin_counts(self, batch: Comparison) -> dict[int, Tensor]:
+        found: dict[int, Tensor] = {}
+        for position, metric in self._slots.quantiles.items():
+            term = self.terms[position]
+            residuals = batch.residuals(term, self._slots.residual_key[position])
+            types = batch.types(term) if term.type_names else None
+            found[position] = metric.bin_counts(residuals, types, self._slots.width(position))
+        return found
+
+    def _named(self, values: Tensor, present: Tensor) -> dict[str, Tensor]:
+        result = self._slots.named(values, present)
+        if self._active:
+            result[WEIGHTED_SUM] = self._weighted_sum(values)
+        return result
+
+    def _weighted_sum(self, values: Tensor) -> Tensor:
+        return torch.dot(values[self._tensors["active"]], self._tensors["coeffs"])
+
+    @torch.no_grad()
+    def label_counts(self, target: Graph) -> Tensor:
+        """What :meth:`step` would divide the sums of this batch by, from its labels alone.
+
+        Add them up over the batches of a step of the optimizer (and over processes), and give the total to
+        :meth:`step` with each of the batches.
+
+        Args:
+            target: The labels.
+
+        Returns:
+            Numbers of valid elements, or sums of their weights, of this process; float64, shape (slots,), one for each
+            term, or for each type of a term that is per type.
+
+        Raises:
+            DataError: If the target lacks a label that a metric needs.
+        """
+        batch = Comparison(None, target)
+        counts: list[Tensor] = []
+        for position in self._slots.order:
+            term, key = self.terms[position], self._slots.residual_key[position]
+            if isinstance(term.metric, ErrorMetric):
+                counts.extend(batch.counts(term, term.metric, key))
+            else:
+                counts.append(torchmetrics_adapter.label_count(term, batch).to(self._tensors["counts"].device))
+        return torch.stack(counts)
+
+    def _share(self, sums: Tensor, counts: Tensor) -> Tensor:
+        """What a batch adds to the weighted sum of several that have these counts together."""
+        if counts.shape != sums.shape:
+            raise ConfigError(
+                f"counts have the shape {tuple(counts.shape)}, not {tuple(sums.shape)}", "see label_counts"
+            )
+        for position in self._active:
+            term = self.terms[position]
+            if not term.is_linear:
+                raise ConfigError(
+                    f"the term '{term.name}' ({type(term.metric).__name__}) of the loss is no mean or sum, so its "
+                    "value over several batches of a step is not the sum of their shares",
+                    "take one batch for each step of the optimizer, or another function, such as mse",
+                )
+        return self._weighted_sum(self._slots.values(sums, counts, {})[0])
+
+    def update(self, prediction: Graph, target: Graph) -> None:
+        """Add a batch to the epoch.
+
+        Raises:
+            DataError: If the target lacks a label that a metric needs, or shapes do not match.
+            ModelError: If the prediction lacks a field that a metric needs.
+        """
+        with torch.no_grad():
+            self._partials(prediction, target, step=False)
+
+    def step(
+        self, prediction: Graph, target: Graph, sync: bool | None = None, counts: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Add a batch to the epoch, and give the values of this batch.
+
+        With several processes, the values are those of the global batch, and ``weighted_sum * world_size`` is the loss
+        whose gradients, averaged by DistributedDataParallel, are those of the global batch's weighted sum.
+
+        Args:
+            prediction: What the model predicts.
+            target: The labels.
+            sync: Overrides the manager's own setting.
+            counts: Sum of :meth:`label_counts` over all batches of the step of the optimizer and over all processes,
+                shape (slots,). ``weighted_sum`` is then what this batch adds to that of all of them together; the
+                other values, and the epoch's, are the same as without.
+
+        Returns:
+            Values by name, float64, shape (); ``weighted_sum`` if any coefficient is larger than 0. It and the terms
+            in it carry their graph; observed terms do not.
+
+        Raises:
+            ConfigError: If ``counts`` are given and a term of the weighted sum is neither a mean nor a sum.
+            DataError: If the target lacks a label that a metric needs, or shapes do not match.
+            ModelError: If the prediction lacks a field that a metric needs.
+        """
+        sums, own_counts, bins = self._partials(prediction, target, step=True)
+        if (self.sync if sync is None else sync) and is_distributed():
+            sums, own_counts = self._slots.globalise(sums, own_counts)
+            bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
+        values, present = self._slots.values(sums, own_counts, bins)
+        result = self._named(values, present)
+        if counts is not None and self._active:
+            result[WEIGHTED_SUM] = self._share(sums, counts)
+        self.in_step = present[self._tensors["value_index"]]
+        self._last_values = values.detach()
+        return result
+
+    @property
+    def step_values(self) -> Tensor | None:
+        """Values of the terms in the last :meth:`step`, shape (terms,), 0 where :attr:`in_step` is false."""
+        return None if self._last_values is None else self._last_values[self._tensors["value_index"]]
+
+    def forward(self, prediction: Graph, target: Graph) -> dict[str, Tensor]:
+        """The same as :meth:`step`."""
+        return self.step(prediction, target)
+
+    # --- epochs
+
+    @torch.no_grad()
+    def compute(self) -> dict[str, Tensor]:
+        """Values of everything since the last :meth:`reset`, over all processes; float64, shape ().
+
+        In a distributed run every process must call it.
+        """
+        sums, counts = self._tensors["sums"], self._tensors["counts"]
+        bins = {position: self._tensors[_bins(position)] for position in self._slots.quantiles}
+        if self.sync and is_distributed():
+            sums, counts = self._slots.globalise(sums, counts)
+            bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
+        sums, counts = sums.clone(), counts.clone()
+        for position, term in enumerate(self.terms):
+            slot = self._slots.first[position]
+            if not isinstance(term.metric, ErrorMetric) and counts[slot] > 0:
+                sums[slot], counts[slot] = torchmetrics_adapter.compute(term), 1.0
+        values, present = self._slots.values(sums, counts, bins)
+        result = self._named(values, present)
+        self.in_epoch = present[self._tensors["value_index"]]
+        if self._active:
+            some = present[self._tensors["active"]].any()
+            result[WEIGHTED_SUM] = torch.where(some, result[WEIGHTED_SUM], torch.nan)
+        return result
+
+    def running_state(self) -> dict[str, Any]:
+        """Sums and counts of this process since the last :meth:`reset`: plain tensors, as a checkpoint can hold them.
+
+        What is given does not change with later batches.
+        """
+        own = {name: self._tensors[name] for name in self._states}  # replaced by each batch, not changed
+        return own | torchmetrics_adapter.running_state(self._foreign_metrics)
+
+    def set_running_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to what :meth:`running_state` gave.
+
+        Raises:
+            ConfigError: If it is that of other metrics.
+        """
+        own = self.running_state()
+        if own.keys() != state.keys() or own["sums"].shape != state["sums"].shape:
+            raise ConfigError("the sums kept for the metrics are those of other metrics", "give both the same metrics")
+        for name in self._states:
+            self._tensors[name] = state[name].to(own[name].device)
+        torchmetrics_adapter.set_running_state(self._foreign_metrics, state)
+
+    def reset(self) -> None:
+        """Start a new epoch."""
+        for name in self._states:
+            self._tensors[name] = torch.zeros_like(self._tensors[name])
+        for metric in self._foreign_metrics:
+            metric.reset()
+
+
+def _bins(position: int) -> str:
+    """Name of the state of a term whose errors are counted in bins."""
+    return f"bins {position}"

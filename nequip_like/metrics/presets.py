@@ -1,0 +1,390 @@
+"""Metrics managers for the usual sets of labels: losses, and metrics (RMSE, MAE, maximum, and more)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nequip_like.data import fields
+from nequip_like.data.fields import FIELDS, LABELS
+from nequip_like.errors import ConfigError
+from nequip_like.metrics.distribution import AbsoluteErrorQuantile, CosineSimilarity, RelativeError
+from nequip_like.metrics.elementwise import Edges, MaximumAbsoluteError, MeanAbsoluteError, RootMeanSquaredError
+from nequip_like.metrics.loss_functions import LossFunctions, Words
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.modifiers import Modifier, PerAtomModifier, as_modifier
+from nequip_like.metrics.terms import Average, check_names
+
+Coeffs = Mapping[str, float | None]
+Entries = Sequence[Mapping[str, Any]]
+IgnoreNan = Mapping[str, bool] | bool
+Delta = float | Mapping[str, float]
+Strata = Mapping[float | str, float]
+
+METRICS = {"rmse": RootMeanSquaredError, "mae": MeanAbsoluteError, "maxabserr": MaximumAbsoluteError}
+PER_ATOM_ENERGY = "per_atom_energy"
+_PER_ATOM = "per_atom_"
+
+# What a term compares: its name, the field, and how it is computed.
+Compared = tuple[str, str, str | Modifier]
+
+
+def _ignore_nan(ignore_nan: IgnoreNan, labels: Sequence[str]) -> dict[str, bool]:
+    if isinstance(ignore_nan, Mapping):
+        check_names(ignore_nan, labels, "label in ignore_nan:")
+        return {label: bool(ignore_nan.get(label, True)) for label in labels}
+    return dict.fromkeys(labels, bool(ignore_nan))
+
+
+def _coefficients(labels: Sequence[str], coeffs: Coeffs | None, weights: Coeffs | None) -> Coeffs:
+    if coeffs is not None and weights is not None:
+        raise ConfigError(
+            "a loss has both coeffs (scaled to sum up to 1) and weights (taken as they are)",
+            "give one of them; with weights, coeffs: null",
+        )
+    given = dict.fromkeys(labels, 1.0) if coeffs is None else coeffs
+    given = given if weights is None else weights
+    check_names(given, labels, f"label in {'coeffs' if weights is None else 'weights'} of a loss:")
+    return given
+
+
+def _loss(
+    compared: Mapping[str, Compared],
+    coeffs: Coeffs,
+    absolute: bool,
+    functions: LossFunctions,
+    ignore_nan: IgnoreNan,
+    extra: Mapping[str, Mapping[str, Any]],
+    extra_metrics: Entries | None,
+    type_names: Sequence[str] | None,
+) -> MetricsManager:
+    """A loss: its keys with what each compares, and entries that a key has besides."""
+    labels = list(compared)
+    metrics = functions.of({label: field for label, (_, field, _) in compared.items()})
+    skip = _ignore_nan(ignore_nan, labels)
+    entries = [
+        {
+            "name": f"{name}_{metrics[label]}",
+            "field": what,
+            "metric": metrics[label],
+            "coeff": coeffs.get(label),
+            "ignore_nan": skip[label],
+            **extra.get(label, {}),
+        }
+        for label, (name, _, what) in compared.items()
+    ]
+    manager = MetricsManager([*entries, *(extra_metrics or ())], type_names=type_names, absolute=absolute)
+    if not manager.has_weighted_sum:
+        raise ConfigError(
+            "no coefficient of the loss is larger than 0", f"give at least one of {', '.join(labels)} a coefficient"
+        )
+    return manager
+
+
+def _averages(compared: Mapping[str, Compared], average: Average) -> dict[str, dict[str, Any]]:
+    return {label: {"average": average} for label, (_, field, _) in compared.items() if FIELDS[field].owner == "node"}
+
+
+def _usual_loss(
+    labels: Sequence[str],
+    coeffs: Coeffs | None,
+    weights: Coeffs | None,
+    per_atom_energy: bool,
+    functions: LossFunctions,
+    average: Average,
+    per_type_forces_coeffs: Mapping[str, float] | None,
+    extra_metrics: Entries | None,
+    ignore_nan: IgnoreNan,
+    type_names: Sequence[str] | None,
+) -> MetricsManager:
+    compared: dict[str, Compared] = {label: (label, label, label) for label in labels}
+    if per_atom_energy:
+        compared[fields.TOTAL_ENERGY] = (PER_ATOM_ENERGY, fields.TOTAL_ENERGY, PerAtomModifier(fields.TOTAL_ENERGY))
+    extra = _averages(compared, average)
+    if per_type_forces_coeffs is not None:
+        extra[fields.FORCES] |= {"per_type": True, "per_type_coeffs": per_type_forces_coeffs}
+    given = _coefficients(labels, coeffs, weights)
+    return _loss(compared, given, weights is not None, functions, ignore_nan, extra, extra_metrics, type_names)
+
+
+def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None = None) -> list[dict[str, Any]]:
+    """Entries of a :class:`MetricsManager`: RMSE, MAE and largest error of labels, and of the energy per atom.
+
+    Args:
+        labels: Labels of the table of fields.
+        ignore_nan: For each label, whether targets that are NaN are left out; they are by default.
+    """
+    shown: list[tuple[str, str | Modifier, str]] = []
+    for label in labels:
+        shown.append((label, label, label))
+        if label == fields.TOTAL_ENERGY:
+            shown.append((PER_ATOM_ENERGY, PerAtomModifier(label), label))
+    return [
+        {
+            "name": f"{name}_{short}",
+            "field": field,
+            "metric": metric,
+            "ignore_nan": True if ignore_nan is None else ignore_nan[label],
+        }
+        for name, field, label in shown
+        for short, metric in METRICS.items()
+    ]
+
+
+def extended_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool]) -> list[dict[str, Any]]:
+    """Further entries: relative error, direction and 95th percentile of forces, errors by species, stress per atom.
+
+    Args:
+        labels: Labels of the table of fields.
+        ignore_nan: For each label, whether targets that are NaN are left out.
+    """
+    energy, forces, stress = fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS
+    rows: list[tuple[str, str, str | Modifier, Any]] = [
+        (f"{PER_ATOM_ENERGY}_p95", energy, PerAtomModifier(energy), AbsoluteErrorQuantile),
+        ("forces_p95", forces, forces, AbsoluteErrorQuantile),
+        ("forces_relative", forces, forces, RelativeError),
+        ("forces_cosine", forces, forces, CosineSimilarity),
+        ("per_type_forces_rmse", forces, forces, RootMeanSquaredError),
+        ("per_type_forces_mae", forces, forces, MeanAbsoluteError),
+        ("stress_p95", stress, stress, AbsoluteErrorQuantile),
+        ("per_atom_stress_rmse", stress, PerAtomModifier(stress), RootMeanSquaredError),
+        ("per_atom_stress_mae", stress, PerAtomModifier(stress), MeanAbsoluteError),
+    ]
+    return [
+        {
+            "name": name,
+            "field": what,
+            "metric": metric,
+            "ignore_nan": ignore_nan[label],
+            "per_type": name.startswith("per_type_"),
+        }
+        for name, label, what, metric in rows
+        if label in labels
+    ]
+
+
+def _metrics(
+    labels: Sequence[str],
+    coeffs: Coeffs | None,
+    extra_metrics: Entries | None,
+    ignore_nan: IgnoreNan,
+    type_names: Sequence[str] | None,
+    extended: bool,
+) -> MetricsManager:
+    skip = _ignore_nan(ignore_nan, labels)
+    entries = metric_entries(labels, skip)
+    if extended:
+        entries += extended_entries(labels, skip)
+    coeffs = {f"{label}_rmse": 1.0 for label in labels} if coeffs is None else coeffs
+    check_names(coeffs, [entry["name"] for entry in entries], "metric in coeffs:")
+    for entry in entries:
+        entry["coeff"] = coeffs.get(entry["name"])
+    return MetricsManager([*entries, *(extra_metrics or ())], type_names=type_names)
+
+
+def EnergyForceLoss(  # noqa: N802
+    coeffs: Coeffs | None = None,
+    per_atom_energy: bool = True,
+    per_type_forces_coeffs: Mapping[str, float] | None = None,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    weights: Coeffs | None = None,
+    function: Words = "mse",
+    delta: Delta | None = None,
+    strata: Strata | None = None,
+    edges: Edges = "above",
+    average: Average = "elements",
+) -> MetricsManager:
+    """Weighted sum of the errors of energies and forces, by default of the mean squared ones.
+
+    Values: ``per_atom_energy_mse`` in (eV/atom)^2, or ``total_energy_mse`` in eV^2; ``forces_mse`` in (eV/Angstrom)^2.
+    With another function they are named after it: ``forces_huber``.
+
+    Args:
+        coeffs: Coefficients of ``total_energy`` and ``forces``, scaled to sum up to 1; both 1 if not given. A label
+            that is not named is only observed.
+        per_atom_energy: Divide energies by the number of atoms.
+        per_type_forces_coeffs: Type -> coefficient > 0, for all types. ``forces_mse`` becomes the mean over types,
+            weighted by these, of the mean squared errors ``forces_mse_Type``. Not given: the mean over all components.
+        extra_metrics: Further entries of a :class:`MetricsManager`.
+        ignore_nan: Leave out labels that are NaN: for all labels, or by label.
+        type_names: Names of the model's types of atoms.
+        weights: In place of ``coeffs``: weights that are taken as they are, not scaled.
+        function: ``mse`` (``l2``), ``mae`` (``l1``), ``smooth_l1``, ``huber``, ``stratified_huber`` or ``rmse``; for
+            all labels, or by label.
+        delta: Of ``huber``, for all labels or by label; 0.01 if not given.
+        strata: Of ``stratified_huber``: lower bound of the norm of a force -> delta.
+        edges: Of ``stratified_huber``: norms exactly at a bound belong ``above`` it, or to the ``last`` stratum.
+        average: ``elements``: all force components count the same. ``frames``: all frames do, whatever their size.
+
+    Raises:
+        ConfigError: If a name is unknown, if no coefficient is larger than 0, or if both coeffs and weights are given.
+    """
+    functions = LossFunctions(function, delta, strata, edges)
+    labels = (fields.TOTAL_ENERGY, fields.FORCES)
+    options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
+    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, *options)
+
+
+def EnergyForceStressLoss(  # noqa: N802
+    coeffs: Coeffs | None = None,
+    per_atom_energy: bool = True,
+    per_type_forces_coeffs: Mapping[str, float] | None = None,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    weights: Coeffs | None = None,
+    function: Words = "mse",
+    delta: Delta | None = None,
+    strata: Strata | None = None,
+    edges: Edges = "above",
+    average: Average = "elements",
+) -> MetricsManager:
+    """Weighted sum of the errors of energies, forces and stress.
+
+    Like :func:`EnergyForceLoss`, with ``stress_mse`` in (eV/Angstrom^3)^2 and its coefficient ``stress``.
+
+    Raises:
+        ConfigError: As :func:`EnergyForceLoss`.
+    """
+    functions = LossFunctions(function, delta, strata, edges)
+    labels = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
+    options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
+    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, *options)
+
+
+def EnergyOnlyLoss(  # noqa: N802
+    coeffs: Coeffs | None = None,
+    per_atom_energy: bool = True,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    weights: Coeffs | None = None,
+    function: Words = "mse",
+    delta: Delta | None = None,
+) -> MetricsManager:
+    """Error of energies: ``per_atom_energy_mse`` or ``total_energy_mse``; see :func:`EnergyForceLoss`.
+
+    Raises:
+        ConfigError: As :func:`EnergyForceLoss`.
+    """
+    functions = LossFunctions(function, delta)
+    labels, options = (fields.TOTAL_ENERGY,), (extra_metrics, ignore_nan, type_names)
+    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, "elements", None, *options)
+
+
+def FieldLoss(  # noqa: N802
+    terms: Coeffs,
+    scaled: bool = False,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    function: Words = "mse",
+    delta: Delta | None = None,
+    strata: Strata | None = None,
+    edges: Edges = "above",
+    average: Average = "elements",
+) -> MetricsManager:
+    """Weighted sum of the errors of any fields that data have labels for and the model predicts.
+
+    Args:
+        terms: Field -> weight: ``{total_energy: 1, forces: 1000, virial: 1}``. ``per_atom_energy`` is the total energy
+            divided by the number of atoms; so is ``per_atom_NAME`` of any other field of structures. null takes a term
+            out, as it helps to do in a config that is put together.
+        scaled: Scale the weights to sum up to 1, in place of taking them as they are.
+        extra_metrics: Further entries of a :class:`MetricsManager`.
+        ignore_nan: Leave out labels that are NaN: for all terms, or by term.
+        type_names: Names of the model's types of atoms.
+        function: As in :func:`EnergyForceLoss`, for all terms or by term.
+        delta: Likewise.
+        strata: Likewise.
+        edges: Likewise.
+        average: Likewise, of terms of atoms.
+
+    Raises:
+        ConfigError: If a term is no field that can have a label, or as in :func:`EnergyForceLoss`.
+    """
+    check_names(terms, _field_terms(), "term of a loss")
+    terms = {name: weight for name, weight in terms.items() if weight is not None}
+    if not terms:
+        raise ConfigError("a loss has no terms", "for example terms: {total_energy: 1, forces: 1000}")
+    compared = {name: _compared(name) for name in terms}
+    functions = LossFunctions(function, delta, strata, edges)
+    extra = _averages(compared, average)
+    return _loss(compared, terms, not scaled, functions, ignore_nan, extra, extra_metrics, type_names)
+
+
+def _field_terms() -> list[str]:
+    others = set(LABELS) - {fields.TOTAL_ENERGY, fields.VIRIAL}  # data have the stress in place of the virial
+    of_graphs = [label for label in LABELS if FIELDS[label].owner == "graph" and label in others]
+    return [*LABELS, PER_ATOM_ENERGY, *(f"{_PER_ATOM}{label}" for label in of_graphs)]
+
+
+def _compared(name: str) -> Compared:
+    if name in LABELS:
+        return name, name, as_modifier(name)
+    field = fields.TOTAL_ENERGY if name == PER_ATOM_ENERGY else name.removeprefix(_PER_ATOM)
+    return name, field, PerAtomModifier(field)
+
+
+def EnergyForceMetrics(  # noqa: N802
+    coeffs: Coeffs | None = None,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    extended: bool = False,
+) -> MetricsManager:
+    """RMSE, MAE and maximum absolute error of energies and forces.
+
+    Values: {``total_energy``, ``per_atom_energy``, ``forces``} x {``_rmse``, ``_mae``, ``_maxabserr``}.
+
+    Args:
+        coeffs: Name of a value -> coefficient in ``weighted_sum``. If not given, 1 for ``total_energy_rmse`` and
+            ``forces_rmse``. Values that are not named are only observed.
+        extra_metrics: Further entries of a :class:`MetricsManager`.
+        ignore_nan: Leave out labels that are NaN: for all labels, or by label.
+        type_names: Names of the model's types of atoms.
+        extended: Also the 95th percentiles ``per_atom_energy_p95`` and ``forces_p95``, ``forces_relative``,
+            ``forces_cosine``, and ``per_type_forces_rmse`` and ``per_type_forces_mae``, each with ``_Type``.
+
+    Raises:
+        ConfigError: If a name is unknown.
+    """
+    return _metrics((fields.TOTAL_ENERGY, fields.FORCES), coeffs, extra_metrics, ignore_nan, type_names, extended)
+
+
+def EnergyForceStressMetrics(  # noqa: N802
+    coeffs: Coeffs | None = None,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    extended: bool = False,
+) -> MetricsManager:
+    """RMSE, MAE and maximum absolute error of energies, forces and stress; see :func:`EnergyForceMetrics`.
+
+    By default ``stress_rmse`` has the coefficient 1, too. ``extended`` adds ``stress_p95``, ``per_atom_stress_rmse``
+    and ``per_atom_stress_mae``.
+
+    Raises:
+        ConfigError: If a name is unknown.
+    """
+    labels = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
+    return _metrics(labels, coeffs, extra_metrics, ignore_nan, type_names, extended)
+
+
+def EnergyOnlyMetrics(  # noqa: N802
+    coeffs: Coeffs | None = None,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    extended: bool = False,
+) -> MetricsManager:
+    """RMSE, MAE and maximum absolute error of energies; see :func:`EnergyForceMetrics`.
+
+    By default only ``total_energy_rmse`` has a coefficient. ``extended`` adds ``per_atom_energy_p95``.
+
+    Raises:
+        ConfigError: If a name is unknown.
+    """
+    return _metrics((fields.TOTAL_ENERGY,), coeffs, extra_metrics, ignore_nan, type_names, extended)

@@ -1,0 +1,88 @@
+"""Metrics that are not this package's, in a metrics manager: their values and states."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from nequip_like.errors import ConfigError
+from nequip_like.metrics.batch import Comparison, row_weights
+from nequip_like.metrics.terms import Term
+
+
+def uses_no_weights(term: Term, batch: Comparison) -> bool:
+    """Whether the data has weights, which such a metric passes over."""
+    if term.modifier is None:
+        return False
+    weights = row_weights(batch.target, term.modifier.owner, term.name, term.modifier.target_fields)
+    return weights is not None
+
+
+def update(term: Term, batch: Comparison, step: bool) -> Tensor | None:
+    """Update the metric of a term with a batch.
+
+    Args:
+        term: The term, with a metric that is not ours.
+        batch: Prediction and target.
+        step: Also compute the value of this batch.
+
+    Returns:
+        The value of the batch, float64, shape (); 0 without ``step``; None if no element has a label.
+    """
+    prediction: Any = batch.prediction
+    target: Any = batch.target
+    if term.modifier is not None:
+        prediction, target = batch.values(term)
+        if term.ignore_nan:
+            valid = ~torch.isnan(target)
+            prediction, target = prediction[valid], target[valid]
+        if target.numel() == 0:
+            return None
+    if step:
+        return _scalar(term, term.metric(prediction, target))
+    term.metric.update(prediction, target)
+    return torch.zeros((), dtype=torch.float64)
+
+
+def label_count(term: Term, batch: Comparison) -> Tensor:
+    """1 if a metric would find a label in the batch, else 0; float64, shape ()."""
+    if term.modifier is None:
+        return torch.ones((), dtype=torch.float64)
+    target = batch.label(term)
+    return (~torch.isnan(target)).any().double() if term.ignore_nan else torch.ones((), dtype=torch.float64)
+
+
+def compute(term: Term) -> Tensor:
+    """Value of a metric that was updated on some process, though perhaps not on this one; float64, shape ()."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*was called before the ``update`` method.*")
+        return _scalar(term, term.metric.compute())
+
+
+def _scalar(term: Term, value: object) -> Tensor:
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise ConfigError(f"metric '{term.name}' does not give one number", "use a metric with a scalar value")
+    return value.reshape(()).double()
+
+
+def running_state(metrics: Sequence[Metric]) -> dict[str, Any]:
+    """Copies of the states, flat: ``foreign_0.total`` and so on."""
+    return {
+        f"foreign_{index}.{name}": copy.deepcopy(value)
+        for index, metric in enumerate(metrics)
+        for name, value in metric.metric_state.items()
+    }
+
+
+def set_running_state(metrics: Sequence[Metric], state: Mapping[str, Any]) -> None:
+    """Put copies of the states of :func:`running_state` in place."""
+    for index, metric in enumerate(metrics):
+        metric.reset()  # also forgets a value that was computed
+        for name in metric.metric_state:
+            setattr(metric, name, copy.deepcopy(state[f"foreign_{index}.{name}"]))

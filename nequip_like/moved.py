@@ -1,0 +1,124 @@
+"""Names that configs and checkpoints of earlier versions may hold in a ``_target_``, and where these things are now.
+
+A module that moved keeps its old name here for good: a run begun with an earlier version goes on with this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_PACKAGE = "nequip_like"
+
+# Old module -> new module; whatever a config may name in it has kept its own name. What is not listed here and stood
+# in `train` is in `training`, under its old place.
+MODULES: dict[str, str] = {
+    "train.accumulation": "training.gradients",
+    "train.averaging": "optim.averaging",
+    "train.callbacks.counters": "training.callbacks.words",
+    "train.callbacks.metrics_table": "training.callbacks.console",
+    "train.checkpoint_io": "training.checkpointing.io",
+    "train.checkpoints": "training.checkpointing.callback",
+    "train.clipping": "training.gradients",
+    "train.foreign_metrics": "metrics.torchmetrics_adapter",
+    "train.history": "training.csv_logger",
+    "train.loss_callbacks": "training.callbacks.loss_weights.base",
+    "train.loss_coefficients": "training.callbacks.loss_weights.coefficients",
+    "train.loss_functions": "metrics.loss_functions",
+    "train.metric_terms": "metrics.terms",
+    "train.metrics": "metrics.elementwise",
+    "train.metrics_manager": "metrics.manager",
+    "train.modifiers": "metrics.modifiers",
+    "train.muon": "optim.muon",
+    "train.named_optimizers": "optim.build",
+    "train.optax_amsgrad": "optim.optax_amsgrad",
+    "train.optimizers": "optim.build",
+    "train.parameter_groups": "optim.groups",
+    "train.presets": "metrics.presets",
+    "train.quantiles": "metrics.distribution",
+    "train.remote_storage": "training.checkpointing.upload",
+    "train.schedule_free": "optim.schedule_free",
+    "train.schedulers": "optim.schedulers",
+    "train.schedules": "optim.schedules",
+    "train.schedules.names": "optim.schedules.keys",
+    "train.schedules.shapes": "optim.schedules.curves",
+    "train.softadapt": "training.callbacks.loss_weights.softadapt",
+    "train.stopping": "training.graceful_stop",
+    "train.strategy": "training.gradients",
+    "train.validation_cycle": "training.callbacks.validation_cycle",
+    "train.vector_metrics": "metrics.distribution",
+    "train.weight_functions": "training.callbacks.loss_weights.schedule",
+    "train.weight_schedules": "training.callbacks.loss_weights.schedule",
+}
+
+# Names that stood in ``nequip_like.train`` itself (NequIP has them there) -> the package that offers them now.
+NAMES: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "AbsoluteErrorQuantile",
+            "CosineSimilarity",
+            "EnergyForceLoss",
+            "EnergyForceMetrics",
+            "EnergyForceStressLoss",
+            "EnergyForceStressMetrics",
+            "EnergyOnlyLoss",
+            "EnergyOnlyMetrics",
+            "FieldLoss",
+            "HuberLoss",
+            "MaximumAbsoluteError",
+            "MeanAbsoluteError",
+            "MeanSquaredError",
+            "MetricsManager",
+            "RelativeError",
+            "RootMeanSquaredError",
+            "SmoothL1Loss",
+            "StratifiedHuberForceLoss",
+        ),
+        "metrics",
+    ),
+    **dict.fromkeys(("LearningRate", "Optimizer"), "optim"),
+}
+
+
+def current_name(target: str) -> str:
+    """Where the thing that a ``_target_`` names is now.
+
+    Args:
+        target: A dotted name, of this package or of another.
+
+    Returns:
+        The name it has now; the name itself if it never moved.
+
+    >>> current_name("nequip_like.train.muon.MuonAndAdamW")
+    'nequip_like.optim.muon.MuonAndAdamW'
+    >>> current_name("nequip_like.train.EnergyForceLoss")
+    'nequip_like.metrics.EnergyForceLoss'
+    >>> current_name("torch.optim.Adam")
+    'torch.optim.Adam'
+    """
+    package, _, rest = target.partition(".")
+    module, _, name = rest.rpartition(".")
+    if package != _PACKAGE or not module:
+        return target
+    if module == "train" and name in NAMES:
+        return f"{_PACKAGE}.{NAMES[name]}.{name}"
+    if module in MODULES:
+        return f"{_PACKAGE}.{MODULES[module]}.{name}"
+    # Whatever else stood in the package `train` has kept its place in the package.
+    return f"{_PACKAGE}.training{rest.removeprefix('train')}" if rest.startswith("train.") else target
+
+
+def with_current_names(config: Any) -> Any:
+    """A config, with every ``_target_`` in it as it is called now.
+
+    Args:
+        config: A mapping, a sequence or a value; it is left alone.
+    """
+    if isinstance(config, Mapping):
+        return {
+            key: current_name(value) if key == "_target_" and isinstance(value, str) else with_current_names(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(with_current_names(entry) for entry in config)
+    return config

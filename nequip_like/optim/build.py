@@ -1,0 +1,188 @@
+"""From a config, or from a name, to an optimizer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nequip_like.arguments import annotations_of, check
+from nequip_like.errors import ConfigError, closest_hint, first_line
+from nequip_like.instantiate import instantiate
+from nequip_like.optim.groups import check_groups, parameter_groups
+from nequip_like.optim.muon import MuonAndAdamW
+from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
+from nequip_like.optim.schedule_free import CLASSES, schedule_free_class
+
+_KEY = "training_module.optimizer"
+# What else decides how an optimizer updates its parameters; the fused form does all of them in one operation.
+_FORMS = ("fused", "foreach", "capturable", "differentiable")
+WITH_FUSED_FORM = ("torch.optim.Adam", "torch.optim.AdamW")
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An optimizer: its name in messages, its class, and arguments that the name stands for."""
+
+    name: str
+    kind: type[torch.optim.Optimizer]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _of_torch() -> dict[str, _Named]:
+    classes = [getattr(torch.optim, name) for name in torch.optim.__all__]
+    kinds = [kind for kind in classes if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)]
+    # Of torch's Muon, which takes matrices only, there is one for all parameters here; SparseAdam has no use.
+    left_out = (torch.optim.Optimizer, torch.optim.Muon, torch.optim.SparseAdam)
+    return {kind.__name__.lower(): _Named(kind.__name__, kind) for kind in kinds if kind not in left_out}
+
+
+_KNOWN = {
+    **_of_torch(),
+    "amsgrad": _Named("AMSGrad", torch.optim.Adam, {"amsgrad": True}),
+    "muon": _Named("Muon", MuonAndAdamW),
+    "mlip": _Named("mlip", OptaxAMSGrad),
+}
+_SCHEDULE_FREE = ("ScheduleFreeAdamW", "ScheduleFreeSGD", "ScheduleFreeRAdam")
+_NAMES = sorted([*(known.name for known in _KNOWN.values()), *_SCHEDULE_FREE], key=str.lower)
+
+
+def Optimizer(  # noqa: N802 (the name that configs use)
+    parameters: Iterable[Any], name: str, **arguments: Any
+) -> torch.optim.Optimizer:
+    """Build an optimizer by its name.
+
+    Args:
+        parameters: Parameters, or groups of them.
+        name: In any case: any optimizer of torch, such as ``AdamW``, ``NAdam``, ``RAdam``, ``SGD``; ``AMSGrad`` (Adam
+            with ``amsgrad``); ``Muon`` (:class:`~nequip_like.optim.muon.MuonAndAdamW`); ``mlip``
+            (:class:`~nequip_like.optim.optax_amsgrad.OptaxAMSGrad`); ``ScheduleFreeAdamW``, ``ScheduleFreeSGD``,
+            ``ScheduleFreeRAdam`` of the library schedulefree.
+        **arguments: Arguments of the optimizer.
+
+    Raises:
+        ConfigError: If there is no such optimizer, or an argument does not fit.
+    """
+    named = find(name)
+    given = list(parameters)
+    known = _arguments(named)
+    for key, value in arguments.items():
+        if key not in known:
+            hint = closest_hint(key, known)
+            raise ConfigError(f"{_KEY}.{key}: {named.name} takes no '{key}'", hint or f"it takes {', '.join(known)}")
+        check(f"{_KEY}.{key}", value, known[key])
+    plain: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
+    }
+    if named.kind in (torch.optim.Adam, torch.optim.AdamW):
+        plain = with_fused_form(plain, given)
+    try:
+        return named.kind(given, **{**named.fixed, **plain})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{_KEY}: {named.name} cannot be built: {first_line(error)}", f"it takes {', '.join(known)}"
+        ) from error
+
+
+def find(name: Any) -> _Named:
+    """The optimizer of a name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    written = str(name).lower().replace("_", "").replace("-", "").replace(" ", "")
+    if written in _KNOWN:
+        return _KNOWN[written]
+    for short, kind in CLASSES.items():
+        if written in (short, kind.lower()):
+            return _Named(kind, schedule_free_class(kind))
+    hint = closest_hint(name, _NAMES, any_case=True)
+    raise ConfigError(f"{_KEY}.name is {name!r}", f"{hint}known are {', '.join(_NAMES)}")
+
+
+def _arguments(named: _Named) -> dict[str, Any]:
+    """Annotations of the arguments that a user may give."""
+    parameters = inspect.signature(named.kind.__init__).parameters
+    annotations = annotations_of(named.kind.__init__)
+    return {key: annotations.get(key, Any) for key in parameters if key not in ("self", "params", *named.fixed)}
+
+
+def with_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
+    """Let Adam and AdamW take their fused form, unless the arguments say how they work.
+
+    Args:
+        arguments: The arguments.
+        parameters: Parameters, or groups of them: CPUs and CUDA have that form.
+    """
+    if any(form in arguments for form in _FORMS):
+        return dict(arguments)
+    groups = [entry["params"] if isinstance(entry, Mapping) else [entry] for entry in parameters]
+    devices = {tensor.device.type for group in groups for tensor in group if isinstance(tensor, Tensor)}
+    return {**arguments, "fused": devices <= {"cpu", "cuda"}}
+
+
+_OPTIMIZER = "training_module.optimizer"
+GROUP_KEYS = ("param_groups", "weight_decay_groups")  # of the section, which no optimizer takes
+
+
+def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.Optimizer:
+    """Build any optimizer of torch, or one by its name (:func:`nequip_like.optim.build.Optimizer`).
+
+    Adam and AdamW take their fused form on CPUs and CUDA, unless the config says otherwise (``fused``, ``foreach``).
+
+    Args:
+        config: ``_target_`` and arguments; beside them ``param_groups`` and ``weight_decay_groups``, see
+            :func:`~nequip_like.optim.groups.parameter_groups`. The former may also be a mapping with a
+            ``_target_`` of its own: a function that is called with ``model=`` and returns parameters or groups of them.
+        model: The model whose trainable parameters are optimised.
+
+    Raises:
+        ConfigError: If the config names no optimizer, or its arguments do not fit.
+    """
+    arguments = dict(config)
+    rules, decay = (arguments.pop(key, None) for key in GROUP_KEYS)
+    groups = parameter_groups(model, rules, decay or "all", for_muon=_is_muon(arguments))
+    parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
+    if arguments.get("_target_") in WITH_FUSED_FORM:
+        arguments = with_fused_form(arguments, parameters)
+    optimizer: torch.optim.Optimizer = instantiate(_OPTIMIZER, arguments, parameters, kind=torch.optim.Optimizer)
+    _check_options(optimizer, groups)
+    return optimizer
+
+
+def check_optimizer(config: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Refuse what cannot be built, as far as it goes without a model.
+
+    Returns:
+        The optimizer of a single weight.
+
+    Raises:
+        ConfigError: As :func:`build_optimizer`.
+    """
+    alone = {key: value for key, value in config.items() if key not in GROUP_KEYS}
+    rules, decay = (config.get(key) for key in GROUP_KEYS)
+    read = check_groups(rules, decay or "all")
+    optimizer = build_optimizer(alone, nn.Linear(1, 1, bias=False))
+    options: list[Mapping[str, Any]] = [rule.options for rule in read or ()]
+    _check_options(optimizer, [*options, {"weight_decay": 0.0} if decay not in (None, "all") else {}])
+    return optimizer
+
+
+def _check_options(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
+    for option in ("lr", "weight_decay"):
+        if option not in optimizer.defaults and any(option in group for group in groups):
+            raise ConfigError(
+                f"{_OPTIMIZER}: {type(optimizer).__name__} has no {option}, so no group can have its own",
+                "leave it out of param_groups and weight_decay_groups, or take another optimizer",
+            )
+
+
+def _is_muon(arguments: Mapping[str, Any]) -> bool:
+    target = str(arguments.get("_target_")).rpartition(".")[2]
+    if target == "Optimizer" and isinstance(arguments.get("name"), str):
+        return find(arguments["name"]).kind is MuonAndAdamW
+    return target == MuonAndAdamW.__name__

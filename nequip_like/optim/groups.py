@@ -1,0 +1,228 @@
+"""Groups of parameters: which ones weight decay acts on, and learning rates of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from nequip_like.arguments import FromZero, Positive, check
+from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.instantiate import instantiate
+from nequip_like.model.finetuning import chosen_parameters
+from nequip_like.nn.scale_shift import PerTypeScaleShift
+from nequip_like.optim.muon import IS_MATRIX, is_hidden_matrix
+
+_KEY = "training_module.optimizer.param_groups"
+_DECAY_KEY = "training_module.optimizer.weight_decay_groups"
+DecayGroups = Literal["all", "no_bias", "mace", "mlip"]
+_OPTIONS: dict[str, Any] = {"lr": Positive, "weight_decay": FromZero}
+_RULE = ("match", *_OPTIONS)
+
+# What no decay of weights is meant for, by the last part of the name, whatever the shape.
+_NO_WEIGHTS = ("bias", "biases", "scale", "scales", "shift", "shifts", "frequencies")
+_NORMALISATIONS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+# MACE decays the linear maps behind the sum over neighbours, its self-connections and its products. Ours first.
+_OF_MACE = ("linear_out.", "self_connection.", "products.", "linear.weight", "skip_tp")
+# mlip: what is called linear_down there (the map behind the sum over neighbours), and MACE's contractions.
+_OF_MLIP = ("linear_out.", "linear_down", "SymmetricContraction", "symmetric_contraction")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Options of the parameters whose names fit to a pattern.
+
+    Args:
+        patterns: As :func:`~nequip_like.model.finetuning.chosen_parameters` takes them.
+        options: ``lr`` and ``weight_decay``.
+    """
+
+    patterns: tuple[str, ...]
+    options: Mapping[str, float]
+
+    @property
+    def label(self) -> str:
+        """The patterns."""
+        return "+".join(self.patterns)
+
+
+def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
+    """Read ``param_groups`` and ``weight_decay_groups`` of an optimizer, as far as it goes without the model.
+
+    Args:
+        groups: A list of ``{match, lr, weight_decay}``, a mapping with a ``_target_``, or None.
+        decay: ``all``, ``no_bias``, ``mace`` or ``mlip``.
+
+    Returns:
+        The rules; None if a function makes the groups.
+
+    Raises:
+        ConfigError: If either cannot mean what was written.
+    """
+    check(_DECAY_KEY, decay, DecayGroups)
+    if groups is None:
+        return []
+    if isinstance(groups, Mapping):
+        if "_target_" not in groups:
+            raise ConfigError(
+                f"{_KEY} is a mapping without _target_", "write a list: [{match: readout, lr: 1e-4}, ...]"
+            )
+        if decay != "all":
+            raise ConfigError(
+                f"{_DECAY_KEY} is '{decay}', but param_groups names a function, which decides", "leave one out"
+            )
+        return None
+    if not isinstance(groups, Sequence) or isinstance(groups, str):
+        raise ConfigError(f"{_KEY} is {groups!r}", "write a list: [{match: readout, lr: 1e-4}, ...]")
+    return [_rule(f"{_KEY}[{i}]", entry) for i, entry in enumerate(groups)]
+
+
+def _rule(where: str, entry: Any) -> Rule:
+    if not isinstance(entry, Mapping) or not entry.get("match"):
+        raise ConfigError(f"{where} has no 'match'", "give a part of the parameters' names: {match: readout, lr: 1e-4}")
+    if unknown := [str(key) for key in entry if key not in _RULE]:
+        hint = closest_hint(unknown[0], _RULE)
+        raise ConfigError(f"{where} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_RULE)}")
+    check(f"{where}.match", entry["match"], str | list[str])
+    options = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
+    if not options:
+        raise ConfigError(f"{where} changes nothing", f"give {' or '.join(_OPTIONS)}")
+    for key, value in options.items():
+        check(f"{where}.{key}", value, _OPTIONS[key])
+    patterns = (entry["match"],) if isinstance(entry["match"], str) else tuple(entry["match"])
+    return Rule(patterns, {key: float(value) for key, value in options.items()})
+
+
+def parameter_groups(
+    model: nn.Module, groups: Any = None, decay: DecayGroups = "all", *, for_muon: bool = False
+) -> list[dict[str, Any]]:
+    """Groups of the trainable parameters of a model. Frozen ones are in none.
+
+    A parameter belongs to the first rule that its name fits to. A rule's ``weight_decay`` is for all of its parameters;
+    where it has none, ``decay`` tells which of them are decayed.
+
+    Args:
+        model: The model.
+        groups: As ``param_groups`` of :func:`check_groups`.
+        decay: Which parameters weight decay acts on: ``all``; ``no_bias``, all but biases, scales, shifts, frequencies,
+            parameters of normalisations and others of one dimension; ``mace`` and ``mlip``, those that these decay.
+        for_muon: Put matrices between features apart, see :mod:`nequip_like.optim.muon`.
+
+    Returns:
+        Groups as torch's optimizers take them, those without a rule first; the key ``name`` tells them apart in logs.
+        A single group without options of its own has no further keys.
+
+    Raises:
+        ConfigError: If nothing is trainable, a rule is wrong or fits to no trainable parameter that is left for it, or
+            ``decay`` to none.
+    """
+    rules = check_groups(groups, decay)
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not trainable:
+        raise ConfigError("the model has no trainable parameters", "leave 'train' out of run, or unfreeze parameters")
+    if rules is None:
+        return _of_function(groups, model)
+    chosen = _by_rules(model, rules, trainable)
+    decayed = _decayed(model, decay, trainable)
+    parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in trainable.items():
+        number = chosen.get(name, -1)
+        own_decay = number >= 0 and "weight_decay" in rules[number].options
+        key = (number, not (own_decay or name in decayed), not (for_muon and is_hidden_matrix(name, parameter)))
+        parts.setdefault(key, []).append(parameter)
+    if parts.keys() == {(-1, False, True)} and not for_muon:
+        return [{"params": parts[-1, False, True]}]
+    return [
+        _group(parts[key], rules[key[0]] if key[0] >= 0 else None, *key[1:], for_muon=for_muon) for key in sorted(parts)
+    ]
+
+
+def _by_rules(model: nn.Module, rules: Sequence[Rule], trainable: Mapping[str, nn.Parameter]) -> dict[str, int]:
+    """For each parameter that a rule is for, the number of the first one."""
+    chosen: dict[str, int] = {}
+    for i, rule in enumerate(rules):
+        where = f"{_KEY}[{i}].match"
+        found = [name for name in chosen_parameters(model, rule.patterns, where) if name in trainable]
+        if not found:
+            raise ConfigError(f"{where}: all that '{rule.label}' fits to is frozen", "leave it out, or train these")
+        free = [name for name in found if name not in chosen]
+        if not free:
+            raise ConfigError(
+                f"{where}: all that '{rule.label}' fits to belongs to rules before it", "put it before them"
+            )
+        chosen |= dict.fromkeys(free, i)
+    return chosen
+
+
+def _group(
+    parameters: list[nn.Parameter], rule: Rule | None, not_decayed: bool, by_adamw: bool, *, for_muon: bool
+) -> dict[str, Any]:
+    words = ["main" if rule is None else rule.label]
+    group: dict[str, Any] = {"params": parameters, **({} if rule is None else rule.options)}
+    if not_decayed:
+        words.append("no_decay")
+        group["weight_decay"] = 0.0
+    if for_muon:
+        words.append("adamw" if by_adamw else "muon")
+        group[IS_MATRIX] = not by_adamw
+    return {**group, "name": "-".join(words)}
+
+
+def _of_function(config: Mapping[str, Any], model: nn.Module) -> list[dict[str, Any]]:
+    """What a function of the user's gives: parameters or groups, without the frozen ones."""
+    made = list(instantiate(_KEY, config, model=model))
+    groups = made if made and isinstance(made[0], Mapping) else [{"params": made}]
+    kept = []
+    for group in groups:
+        parameters = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        if trainable := [parameter for parameter in parameters if parameter.requires_grad]:
+            kept.append({**group, "params": trainable})
+    if not kept:
+        raise ConfigError(f"{_KEY}: {config['_target_']} gives no trainable parameters", "give some")
+    return kept
+
+
+# --- weight decay
+
+
+def _decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str, nn.Parameter]) -> set[str]:
+    """Names of the parameters that weight decay acts on."""
+    if kind == "all":
+        return set(trainable)
+    if kind == "no_bias":
+        return {name for name, parameter in trainable.items() if _is_weight(name, parameter, _owner(model, name))}
+    parts = _OF_MACE if kind == "mace" else _OF_MLIP
+    found = {name for name in trainable if any(part in name for part in parts)}
+    if not found and kind == "mlip":
+        return set(trainable)  # as mlip does
+    if not found:
+        raise ConfigError(
+            f"{_DECAY_KEY} is '{kind}', but this model has none of the parts that it is about", "take no_bias or all"
+        )
+    return found
+
+
+def _is_weight(name: str, parameter: Tensor, owner: nn.Module) -> bool:
+    """Whether a parameter is a weight of a map, and no bias, scale, shift or frequency."""
+    if name.rpartition(".")[2] in _NO_WEIGHTS or isinstance(owner, (PerTypeScaleShift, *_NORMALISATIONS)):
+        return False
+    # e3nn packs the matrices of a map into one row, and tells how many numbers that are.
+    return parameter.ndim > 1 or hasattr(owner, "weight_numel")
+
+
+def _owner(model: nn.Module, name: str) -> nn.Module:
+    """The module that a parameter belongs to; of a list of parameters, the module that has the list."""
+    return next(
+        module
+        for module in reversed(list(_modules_on_the_way(model, name)))
+        if not isinstance(module, nn.ParameterList | nn.ParameterDict)
+    )
+
+
+def _modules_on_the_way(model: nn.Module, name: str) -> Iterator[nn.Module]:
+    yield model
+    for word in name.split(".")[:-1]:
+        model = getattr(model, word)
+        yield model

@@ -1,0 +1,295 @@
+"""The learning rate that a config describes: a schedule times a warm-up, as a function of the optimizer steps done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from nequip_like.arguments import Count, Decay, NotNegative, Range, checked
+from nequip_like.errors import ConfigError
+from nequip_like.optim.schedules import curves, warmup
+from nequip_like.optim.schedules.keys import check_keys, schedule_name, warmup_name
+from nequip_like.optim.schedules.lengths import Length, RunLength, check_length, in_epochs, in_steps
+from nequip_like.optim.schedules.plateau import Plateau
+
+LENGTHS = ("warmup_length", "T_max", "T_0", "step_size", "transition_length")
+_PLATEAU = ("factor", "patience", "threshold", "smoothing_factor")
+_ROUNDING = 1e-9  # relative; a learning rate that is min_lr but for rounding is not below it
+
+_Rate = Annotated[float, Range(low=0)] | None
+_Share = Annotated[float, Range(low=0, high=1, low_open=True)] | None
+_Below1 = Annotated[float, Range(low=0, high=1, low_open=True, high_open=True)] | None
+
+
+class LearningRate(LRScheduler):
+    """A schedule times a warm-up, one value for each optimizer step; batches that accumulate make one step together.
+
+    With n steps done the learning rate is ``lr * schedule(n) * warmup(n + 1)``, so the first step is a warmed one.
+    The largest learning rate of the optimizer's groups is the ``lr`` that ``min_lr``, ``init_lr`` and ``final_lr``
+    belong to; other groups keep their ratio to it.
+
+    Lengths are numbers of epochs, or ``{epochs: 10}``, or ``{steps: 790}``. Epochs become steps in :meth:`begin`, and
+    a resumed run goes on with these steps. What is remembered is the number of steps, and what a plateau has seen; the
+    learning rate follows from that.
+
+    Args:
+        optimizer: The optimizer.
+        schedule: ``constant``, ``cosine``, ``cosine_restarts``, ``exponential``, ``step``, ``linear``, ``peak`` or
+            ``plateau``, in any case.
+        warmup: ``linear``, ``exponential``, ``untuned_linear``, ``untuned_exponential`` or ``radam``, in any case, or
+            None. Untuned ones and ``radam`` take their length from the optimizer's beta2.
+        warmup_length: Length of ``linear`` and ``exponential``, and of the way up of ``peak``.
+        min_lr: Smallest learning rate, without the warm-up. A plateau ends the training below it. Default: 0.
+        T_max: Length of ``cosine`` and ``linear``. Default: that of the run.
+        T_0: Length of the first period of ``cosine_restarts``.
+        T_mult: Each period is so many times as long as the one before. Default: 1.
+        step_size: Length after which ``exponential`` and ``step`` are multiplied by gamma. Default of the first: 1.
+        gamma: What they are multiplied by.
+        init_lr: First learning rate of ``peak``.
+        final_lr: Last learning rate of ``peak``.
+        transition_length: Length of the way down of ``peak``.
+        monitor: Name of the logged value that a plateau follows; smaller is better.
+        monitor_interval: Look at it after each ``epoch`` with a validation (default), or after each ``step``.
+        monitor_frequency: At every n-th of these. Default: 1.
+        factor: What a plateau multiplies by. Default: 0.1.
+        patience: A plateau reduces at the first value without improvement beyond these. Default: 10.
+        threshold: Relative improvement that counts. Default: 1e-4.
+        smoothing_factor: A plateau follows a * mean + (1 - a) * value. Default: 0, the values themselves.
+
+    Raises:
+        ConfigError: If an argument is out of range, missing, or of no use to the schedule.
+    """
+
+    @checked
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: str = "constant",
+        warmup: str | None = None,
+        *,
+        warmup_length: Length | None = None,
+        min_lr: _Rate = None,
+        T_max: Length | None = None,
+        T_0: Length | None = None,
+        T_mult: Count | None = None,
+        step_size: Length | None = None,
+        gamma: _Share = None,
+        init_lr: _Rate = None,
+        final_lr: _Rate = None,
+        transition_length: Length | None = None,
+        monitor: str | None = None,
+        monitor_interval: Literal["epoch", "step"] | None = None,
+        monitor_frequency: Count | None = None,
+        factor: _Below1 = None,
+        patience: NotNegative | None = None,
+        threshold: Decay | None = None,
+        smoothing_factor: Decay | None = None,
+    ) -> None:
+        given = {
+            name: value
+            for name, value in locals().items()
+            if value is not None and name not in ("self", "optimizer", "schedule", "warmup", "__class__")
+        }
+        self.schedule, self.warmup = schedule_name(schedule), warmup_name(warmup)
+        check_keys(self.schedule, self.warmup, given)
+        for name in LENGTHS:
+            if name in given:
+                check_length(name, given[name])
+        self._given = given
+        self.lengths: dict[str, int] | None = None
+        self._shape: Callable[[int], float] | None = None
+        self._warmups: list[Callable[[int], float]] = []
+        self.plateau = Plateau(**{key: given[key] for key in _PLATEAU if key in given})
+        self.monitor = monitor
+        self.monitor_by_steps = monitor_interval == "step"
+        self.monitor_frequency = monitor_frequency or 1
+        super().__init__(optimizer)
+        self._check_rates()
+        self._make_warmups(1)
+        if not self._needs_run():
+            self.begin(RunLength())
+
+    def _needs_run(self) -> bool:
+        by_epochs = any(in_epochs(self._given[name]) for name in LENGTHS if name in self._given)
+        return by_epochs or bool(self._defaults())
+
+    def _defaults(self) -> dict[str, Length | None]:
+        """Lengths that have a default and are not given; None is the length of the run."""
+        lacks_length = self.schedule in ("cosine", "linear") and "T_max" not in self._given
+        lacks_step = self.schedule == "exponential" and "step_size" not in self._given
+        return {**({"T_max": None} if lacks_length else {}), **({"step_size": 1.0} if lacks_step else {})}
+
+    def _check_rates(self) -> None:
+        highest = self.highest
+        if not highest > 0:
+            raise ConfigError("all learning rates of the optimizer are 0", "give training_module.optimizer.lr above 0")
+        if self.min_lr > highest:
+            raise ConfigError(
+                f"min_lr is {self.min_lr:g}, above the optimizer's learning rate, {highest:g}", "give a smaller one"
+            )
+
+    # --- lengths
+
+    def begin(self, run: RunLength) -> None:
+        """Turn epochs into steps, and set the learning rate of the next step.
+
+        Args:
+            run: How long the run is. A schedule that goes on from a checkpoint keeps its lengths, with a warning if
+                they would be others now.
+
+        Raises:
+            ConfigError: If the run does not tell how many steps an epoch has, or when it ends, and the schedule asks.
+        """
+        found = self._in_steps(run)
+        if self.lengths is None:
+            self.lengths = {name: steps for name, steps in found.items() if steps is not None}
+        for name, steps in self.lengths.items():
+            if found[name] != steps:
+                rank_zero_warn(
+                    f"the learning rate goes on as it began: {name} is {steps} steps, where this run would make it "
+                    f"{'endless' if found[name] is None else found[name]}"
+                )
+        self._build()
+        self._apply()
+
+    def _in_steps(self, run: RunLength) -> dict[str, int | None]:
+        lengths: dict[str, Length | None] = {key: self._given[key] for key in LENGTHS if key in self._given}
+        lengths |= self._defaults()
+        if "T_max" in lengths and lengths["T_max"] is None and run.total is None:
+            lengths["T_max"] = run.epochs  # nobody knows how many steps these are: says so
+        total = None if run.total is None else max(1, run.total)
+        steps = {name: total if length is None else in_steps(name, length, run) for name, length in lengths.items()}
+        if self.lengths is None and None in steps.values():
+            raise ConfigError(
+                f"the schedule '{self.schedule}' takes its length from the run, which has no end",
+                "give T_max: a number of epochs or {steps: 100000}; or give trainer.max_epochs or max_steps",
+            )
+        return steps
+
+    def _build(self) -> None:
+        lengths = self.lengths or {}
+        self._make_warmups(lengths.get("warmup_length", 1))
+        self._shape = self._form(lengths)
+
+    def _form(self, lengths: Mapping[str, int]) -> Callable[[int], float]:
+        """The schedule as a function of the number of steps done."""
+        given, floor = self._given, self.min_lr / self.highest
+        if self.schedule == "cosine":
+            return partial(curves.cosine, period=lengths["T_max"], floor=floor)
+        if self.schedule == "cosine_restarts":
+            return partial(curves.cosine_restarts, period=lengths["T_0"], growth=given.get("T_mult", 1), floor=floor)
+        if self.schedule == "linear":
+            return partial(curves.linear, length=lengths["T_max"], end=floor)
+        if self.schedule in ("exponential", "step"):
+            form = curves.exponential if self.schedule == "exponential" else curves.step
+            return partial(form, length=lengths["step_size"], gamma=given["gamma"], floor=floor)
+        if self.schedule == "peak":
+            ends = {"start": given["init_lr"] / self.highest, "end": given["final_lr"] / self.highest}
+            return partial(curves.peak, rise=lengths["warmup_length"], fall=lengths["transition_length"], **ends)
+        if self.schedule == "plateau":
+            return lambda n: self.plateau.share
+        return lambda n: 1.0
+
+    def _make_warmups(self, period: int) -> None:
+        groups = self.optimizer.param_groups
+        self._warmups = [warmup.factor(self.warmup, period, _beta2(group)) for group in groups]
+
+    # --- values
+
+    @property
+    def min_lr(self) -> float:
+        """The smallest learning rate without the warm-up, of the group with the largest one."""
+        return float(self._given.get("min_lr", 0.0))
+
+    @property
+    def highest(self) -> float:
+        """The largest learning rate of the optimizer's groups."""
+        return max(float(rate) for rate in self.base_lrs)
+
+    @property
+    def over(self) -> str | None:
+        """Why the training ends: a plateau's learning rate, without the warm-up, is below min_lr. None as long as not.
+
+        Where groups differ, the largest one counts.
+        """
+        rate = self.highest * self.plateau.share
+        if self.schedule != "plateau" or rate >= self.min_lr * (1.0 - _ROUNDING):
+            return None
+        return f"the learning rate {rate:.3e} is below min_lr {self.min_lr:.3e}"
+
+    def rates_at(self, n: int) -> list[float]:
+        """Learning rates of all groups after n optimizer steps; of a plateau those of its present state.
+
+        Args:
+            n: Number of optimizer steps done.
+
+        Raises:
+            ConfigError: If lengths are given in epochs and :meth:`begin` was not called.
+        """
+        return [float(rate) for rate in self._rates(n)]
+
+    def _rates(self, n: int) -> list[float | Tensor]:
+        if self._shape is None:
+            raise ConfigError(
+                "the lengths of the schedule are given in epochs, and nobody said how many steps these are",
+                "call begin(RunLength(steps_per_epoch=..., epochs=...)) before the first step",
+            )
+        share = self._shape(n)
+        return [rate * (share * factor(n + 1)) for rate, factor in zip(self.base_lrs, self._warmups, strict=True)]
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Learning rates of all groups for the next step; before :meth:`begin` those of the optimizer."""
+        if self._shape is None and self.last_epoch == 0:
+            return list(self.base_lrs)
+        return self._rates(self.last_epoch)
+
+    def follow(self, value: float) -> None:
+        """Let a plateau see the next value of what it follows."""
+        self.plateau.follow(value)
+        if self._shape is not None:
+            self._apply()
+
+    def _apply(self) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self._rates(self.last_epoch), strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self._last_lr = self._rates(self.last_epoch)
+
+    # --- checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Number of steps, lengths in steps, and what a plateau has seen."""
+        return {"steps": self.last_epoch, "lengths": self.lengths, "plateau": self.plateau.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            ConfigError: If it is of another schedule.
+        """
+        expected = {*(name for name in LENGTHS if name in self._given), *self._defaults()}
+        if state_dict["lengths"] is not None and set(state_dict["lengths"]) != expected:
+            raise ConfigError(
+                f"the checkpoint is of another schedule, with the lengths {', '.join(state_dict['lengths']) or 'none'}",
+                "give the schedule that the run began with",
+            )
+        self.last_epoch = int(state_dict["steps"])
+        self._step_count = self.last_epoch + 1
+        self.lengths = state_dict["lengths"]
+        self.plateau.load_state_dict(state_dict["plateau"])
+        if self.lengths is not None:
+            self._build()
+            self._apply()
+
+
+def _beta2(group: Mapping[str, Any]) -> float | None:
+    betas = group.get("betas")
+    return None if betas is None else float(betas[1])

@@ -1,0 +1,209 @@
+"""What a run prints as it goes: one line for each validation, and for each n-th step."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import lightning
+from lightning.pytorch.trainer.states import TrainerFn
+
+from nequip_like.arguments import Count, checked
+from nequip_like.metrics.terms import WEIGHTED_SUM
+from nequip_like.training.callbacks.words import (
+    SHOWN,
+    after_step,
+    learning_rate,
+    micro_step,
+    numbers,
+    say,
+    update_step,
+    with_roots,
+)
+from nequip_like.training.module import NequIPLightningModule
+from nequip_like.training.zero_forces import shortly, worse_than_zero
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+_COLUMNS = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse", WEIGHTED_SUM)
+
+
+class EpochPrinter(lightning.Callback):
+    """Prints one line for each validation: epoch, step, learning rate, loss, validation errors, time.
+
+    It works where a progress bar does not: in log files, in batch jobs, over ssh. Where the forces are further from the
+    labels than zero is, the line ends with this.
+
+    Args:
+        every_n: Print only every n-th validation (and the first).
+        every_n_steps: Print a line after each n-th optimizer step as well, with the loss of its batch; None: no such
+            lines.
+    """
+
+    @checked
+    def __init__(self, every_n: Count = 1, every_n_steps: Count | None = None) -> None:
+        self.every_n = every_n
+        self.every_n_steps = every_n_steps
+        self._count = 0
+        self._start = time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        """Print the line of a step."""
+        if after_step(trainer, self.every_n_steps):
+            say(self._joined(self._head(trainer)))
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print the line of a validation."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._count += 1
+        if (self._count - 1) % self.every_n == 0:
+            say(self.line(trainer))
+
+    def line(self, trainer: lightning.Trainer) -> str:
+        """The line for the trainer's present state, after a validation."""
+        metrics = trainer.callback_metrics
+        parts = [*self._head(trainer), *validation_parts(trainer.lightning_module, metrics)]
+        return " | ".join([self._joined(parts), *worse_parts(trainer, metrics)])
+
+    def _head(self, trainer: lightning.Trainer) -> list[str]:
+        """Epoch, steps, learning rate and the loss of the last batch."""
+        updates, batches = update_step(trainer), micro_step(trainer)
+        step = f"step {updates:6d}" + (f" of {batches} batches" if batches != updates else "")
+        parts = [f"epoch {trainer.current_epoch:4d}", step, f"lr {learning_rate(trainer):.2e}"]
+        if (loss := trainer.callback_metrics.get(f"train_loss_step/{WEIGHTED_SUM}")) is not None:
+            parts.append(f"loss {float(loss):.3e}")
+        return parts
+
+    def _joined(self, parts: list[str]) -> str:
+        return " | ".join([*parts, f"{time.monotonic() - self._start:.0f} s"])
+
+
+def before_line(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> str:
+    """The line above those of the epochs: the errors of a model before its first step.
+
+    Args:
+        trainer: The trainer.
+        metrics: Values of a validation by logged name.
+    """
+    parts = validation_parts(trainer.lightning_module, metrics)
+    return " | ".join(["before    ", f"step {0:6d}", *parts, *worse_parts(trainer, metrics)])
+
+
+def validation_parts(module: lightning.LightningModule, metrics: Mapping[str, Any]) -> list[str]:
+    """The errors on each validation set, as a line shows them."""
+    parts = []
+    for prefix in _validations(module):
+        shown = [
+            f"{SHOWN[name].label} {float(metrics[key]) * SHOWN[name].factor:.4g} {SHOWN[name].unit}".rstrip()
+            for name in _COLUMNS
+            if (key := f"{prefix}_epoch/{name}") in metrics
+        ]
+        parts.append(f"{prefix}: " + ", ".join(shown))
+    return parts
+
+
+def worse_parts(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> list[str]:
+    """That forces are worse than zero, if they are."""
+    worse = worse_than_zero(trainer, metrics)
+    return [shortly(worse)] if worse else []
+
+
+def _validations(module: lightning.LightningModule) -> list[str]:
+    """``val0``, ``val1``: one for each set and each kind of weights."""
+    names = module.validation_names() if isinstance(module, NequIPLightningModule) else []
+    return list(dict.fromkeys(name.partition("_epoch/")[0] for name in names))
+
+
+_WIDE = 200  # of a log file, whose lines need not fit a window
+
+
+class MetricsTable(lightning.Callback):
+    """Prints a table after each validation, in meV and Angstrom.
+
+    The row ``train`` is the mean over the epoch so far; mean squared errors of the loss are shown as their roots.
+    It may stand beside ``EpochPrinter`` or in its place.
+
+    Args:
+        every_n: Only after every n-th validation (and the first).
+    """
+
+    @checked
+    def __init__(self, every_n: Count = 1) -> None:
+        self.every_n = every_n
+        self._count = 0
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print the table."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._count += 1
+        if (self._count - 1) % self.every_n:
+            return
+        rows = {**training_values(pl_module), **validation_values(trainer)}  # all processes: sums are shared
+        if trainer.is_global_zero:
+            _print(self.table(trainer, rows))
+
+    def table(self, trainer: lightning.Trainer, rows: Mapping[str, Mapping[str, float]]) -> Table:
+        """The table of some rows.
+
+        Args:
+            trainer: Tells epoch, steps and learning rate.
+            rows: Values by set and by name of the metric, in eV and Angstrom.
+        """
+        from rich.markup import escape
+        from rich.table import Table
+
+        names = [name for name in SHOWN if any(name in values for values in rows.values())]
+        steps = f"step {update_step(trainer)} ({micro_step(trainer)} batches)"
+        title = f"epoch {trainer.current_epoch}, {steps}, lr {learning_rate(trainer):.2e}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("set", no_wrap=True)
+        for name in names:
+            unit = SHOWN[name].unit
+            table.add_column(f"{SHOWN[name].label}\n{unit}", justify="right", no_wrap=True)
+        for row, values in rows.items():
+            cells = [f"{values[name] * SHOWN[name].factor:.4g}" if name in values else "" for name in names]
+            table.add_row(escape(row), *cells)
+        return table
+
+
+def training_values(module: lightning.LightningModule) -> dict[str, dict[str, float]]:
+    """``{"train": {name: value}}``: means over the epoch so far, roots taken last; in a run all processes must call it.
+
+    Empty if the module has no loss.
+    """
+    if not isinstance(module, NequIPLightningModule) or module.loss is None:
+        return {}
+    values = numbers(module.loss.compute())
+    if module.train_metrics is not None:
+        # The sum of the metrics is not the loss, which is what training is about.
+        values = {**numbers(module.train_metrics.compute()), **values}
+    return {"train": with_roots(values)}
+
+
+def validation_values(trainer: lightning.Trainer) -> dict[str, dict[str, float]]:
+    """``{"val0": {name: value}}`` of the last validation, roots taken last."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in trainer.callback_metrics.items():
+        prefix, _, name = key.partition("_epoch/")
+        if name and re.match(r"val\d", prefix):
+            rows.setdefault(prefix, {})[name] = float(value)
+    return {prefix: with_roots(values) for prefix, values in sorted(rows.items())}
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(table)

@@ -1,0 +1,257 @@
+"""A callback that changes the weights of the loss over epochs or steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning
+
+from nequip_like.arguments import NotNegative, Range, check
+from nequip_like.errors import ConfigError
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.terms import check_names
+from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, loss_of, weighted
+
+Interval = Literal["epoch", "step"]
+_UNITS: dict[str, Interval] = {"epochs": "epoch", "steps": "step"}
+_KEYS = {
+    "constant": ("value",),
+    "piecewise_constant": ("value", "boundaries"),
+    "linear": ("from", "to", "start", "end"),
+    "cosine": ("from", "to", "start", "end"),
+}
+_COMMON = ("kind", "interval")
+_WEIGHT = Range(low=0, high_open=True)
+
+
+@dataclass(frozen=True)
+class WeightFunction:
+    """The weight of one term.
+
+    Attributes:
+        interval: Whether it goes by epochs or by optimizer steps.
+        shape: From the number of epochs or steps, and the configured weight, to the weight.
+        uses_configured: Whether the configured weight matters.
+    """
+
+    interval: Interval
+    shape: Callable[[int, float], float]
+    uses_configured: bool
+
+    def at(self, epoch: int, step: int, configured: float) -> float:
+        """The weight in an epoch (from 0 on), after a number of optimizer steps."""
+        return self.shape(epoch if self.interval == "epoch" else step, configured)
+
+
+def weight_function(name: str, entry: Mapping[str, Any], interval: Interval) -> WeightFunction:
+    """Read how a weight shall change.
+
+    Args:
+        name: Name of the term, for messages.
+        entry: ``kind`` and the keys of that kind.
+        interval: What plain numbers count; an ``interval`` of the entry has precedence.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, or a value out of range.
+    """
+    kind = _kind(name, entry)
+    check_names(entry, [*_COMMON, *_KEYS[kind]], f"key of the {kind} schedule of '{name}':")
+    if "interval" in entry:
+        check(f"interval of '{name}'", entry["interval"], Interval)
+        interval = entry["interval"]
+    if kind == "constant":
+        value = _weight(name, entry, "value")
+        return WeightFunction(interval, lambda now, configured: value, False)
+    if kind == "piecewise_constant":
+        return _piecewise(name, entry, interval)
+    return _ramp(name, entry, interval, linear if kind == "linear" else cosine)
+
+
+def linear(share: float) -> float:
+    """From 0 to 1 along a line."""
+    return share
+
+
+def cosine(share: float) -> float:
+    """From 0 to 1 along half a period of a cosine: slow at both ends."""
+    return 0.5 * (1.0 - math.cos(math.pi * share))
+
+
+def piecewise_constant(value: float, boundaries: Sequence[tuple[int, float]], now: int) -> float:
+    """A value that is multiplied by a factor at each boundary that was reached (mlip's, optax's rule)."""
+    for boundary, factor in boundaries:
+        if now >= boundary:
+            value *= factor
+    return value
+
+
+def ramp(first: float, last: float, start: int, end: int, curve: Callable[[float], float], now: int) -> float:
+    """``first`` until ``start``, ``last`` from ``end`` on, and a curve between."""
+    if now <= start:
+        return first
+    if now >= end:
+        return last
+    return first + curve((now - start) / (end - start)) * (last - first)
+
+
+def _kind(name: str, entry: Mapping[str, Any]) -> str:
+    if not isinstance(entry, Mapping) or "kind" not in entry:
+        raise ConfigError(f"the schedule of '{name}' has no kind", f"write kind: {', '.join(_KEYS)}")
+    if entry["kind"] not in _KEYS:
+        check_names({str(entry["kind"]): None}, list(_KEYS), f"kind in the schedule of '{name}':")
+    return str(entry["kind"])
+
+
+def _weight(name: str, entry: Mapping[str, Any], key: str) -> float:
+    if key not in entry:
+        raise ConfigError(f"the schedule of '{name}' has no '{key}'", f"give a number, such as {key}: 1.0")
+    return _number(name, key, entry[key])
+
+
+def _number(name: str, key: str, value: Any) -> float:
+    check(f"'{key}' in the schedule of '{name}'", value, float)
+    if not _WEIGHT.admits(value):
+        raise ConfigError(f"'{key}' in the schedule of '{name}' is {value}", "give a finite number, 0 or more")
+    return float(value)
+
+
+def _piecewise(name: str, entry: Mapping[str, Any], interval: Interval) -> WeightFunction:
+    given = _weight(name, entry, "value") if "value" in entry else None
+    boundaries = entry.get("boundaries")
+    if not isinstance(boundaries, Mapping) or not boundaries:
+        raise ConfigError(f"the schedule of '{name}' has no boundaries", "write boundaries: {100: 25.0}")
+    steps = sorted((_boundary(name, key), _number(name, "boundaries", value)) for key, value in boundaries.items())
+
+    def shape(now: int, configured: float) -> float:
+        return piecewise_constant(configured if given is None else given, steps, now)
+
+    return WeightFunction(interval, shape, given is None)
+
+
+def _boundary(name: str, key: int | str) -> int:
+    text = str(key)
+    if not text.isdecimal():
+        raise ConfigError(
+            f"the schedule of '{name}' has the boundary {key!r}", "boundaries are whole numbers, 0 or more"
+        )
+    return int(text)
+
+
+def _ramp(name: str, entry: Mapping[str, Any], interval: Interval, curve: Callable[[float], float]) -> WeightFunction:
+    given = _weight(name, entry, "from") if "from" in entry else None
+    last = _weight(name, entry, "to")
+    if "end" not in entry:
+        raise ConfigError(f"the schedule of '{name}' has no 'end'", "for example end: {epochs: 100}")
+    start, unit_of_start = _moment(name, "start", entry.get("start"))
+    end, unit_of_end = _moment(name, "end", entry["end"])
+    units = {unit for unit in (unit_of_start, unit_of_end) if unit is not None}
+    if len(units) > 1:
+        raise ConfigError(
+            f"the schedule of '{name}' starts and ends in different units", "count both in epochs, or steps"
+        )
+    if start >= end:
+        raise ConfigError(f"the schedule of '{name}' starts at {start} and ends at {end}", "let it end after its start")
+
+    def shape(now: int, configured: float) -> float:
+        return ramp(configured if given is None else given, last, start, end, curve, now)
+
+    return WeightFunction(units.pop() if units else interval, shape, given is None)
+
+
+def _moment(name: str, key: str, value: Any) -> tuple[int, Interval | None]:
+    """A number of epochs or steps: ``100``, ``{epochs: 100}`` or ``{steps: 100}``."""
+    unit: Interval | None = None
+    if value is None:
+        return 0, None
+    if isinstance(value, Mapping):
+        if len(value) != 1 or next(iter(value)) not in _UNITS:
+            raise ConfigError(
+                f"'{key}' in the schedule of '{name}' is {dict(value)}", "write {epochs: 100} or {steps: 100}"
+            )
+        ((word, value),) = value.items()
+        unit = _UNITS[word]
+    check(f"'{key}' in the schedule of '{name}'", value, NotNegative)
+    return int(value), unit
+
+
+class LossWeightSchedule(CoefficientCallback):
+    """Changes weights (or coefficients) of the loss as functions of the epoch or of the number of optimizer steps.
+
+    Each term has a ``kind``:
+
+    - ``constant``: ``value``;
+    - ``piecewise_constant``: ``value``, multiplied at each of ``boundaries: {100: 25.0}`` that was reached,
+      cumulatively: 1 up to epoch 99, 25 from epoch 100 on;
+    - ``linear``, ``cosine``: from ``from`` at ``start`` to ``to`` at ``end``.
+
+    ``value`` and ``from`` are the configured weight if they are not given. Terms without a schedule keep theirs. With
+    ``weights`` these are the weights that are used; with ``coeffs`` all are scaled to sum up to 1 afterwards.
+
+    The weights depend on nothing but the epoch and the number of steps, so there is no state, and a resumed run has
+    those that it would have had.
+
+    Args:
+        terms: Term (``forces_mse``, or ``forces``) -> its schedule.
+        interval: What plain numbers count: ``epoch`` or ``step``. ``start: {steps: 1000}`` and ``end: {steps: 5000}``
+            say it themselves.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, or a value out of range.
+    """
+
+    def __init__(self, terms: Mapping[str, Mapping[str, Any]], interval: Interval = "epoch") -> None:
+        check("interval of LossWeightSchedule", interval, Interval)
+        if not terms:
+            raise ConfigError(
+                "LossWeightSchedule has no terms", "write terms: {forces: {kind: linear, to: 25, end: 100}}"
+            )
+        self.functions = {name: weight_function(name, entry, interval) for name, entry in terms.items()}
+        self._by_steps = any(function.interval == "step" for function in self.functions.values())
+
+    def check_loss(self, loss: MetricsManager) -> None:
+        """Refuse terms that the loss does not have, or whose first weight nobody gave."""
+        seen: dict[str, str] = {}
+        for key, function in self.functions.items():
+            name = loss.term_name(key, "terms of LossWeightSchedule")
+            if name in seen:
+                raise ConfigError(f"terms of LossWeightSchedule: '{seen[name]}' and '{key}' are the same", "keep one")
+            seen[name] = key
+            if function.uses_configured and loss.configured_coeffs[name] is None:
+                raise ConfigError(
+                    f"terms of LossWeightSchedule: '{key}' has no weight in the loss", "give from, or value"
+                )
+
+    def coefficients_at(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float]:
+        """The coefficients in an epoch, after a number of optimizer steps."""
+        return weighted(loss.scaled(self._weights(epoch, step, loss)))
+
+    def _weights(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float | None]:
+        weights = loss.configured_coeffs
+        for key, function in self.functions.items():
+            name = loss.term_name(key, "terms of LossWeightSchedule")
+            weights[name] = function.at(epoch, step, weights[name] or 0.0)
+        if not any(weights.values()):
+            raise ConfigError(
+                f"LossWeightSchedule: all weights are 0 in epoch {epoch}, step {step}", "keep one above 0"
+            )
+        return weights
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Set the weights of this epoch."""
+        self._set(trainer, pl_module)
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Set the weights of this step."""
+        if self._by_steps:
+            self._set(trainer, pl_module)
+
+    def _set(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        loss = loss_of(module, type(self).__name__)
+        weights = self._weights(trainer.current_epoch, trainer.global_step, loss)
+        if loss.scaled(weights) != loss.coeffs:
+            loss.set_coeffs(weights)

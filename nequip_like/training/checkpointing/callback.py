@@ -1,0 +1,366 @@
+"""Checkpoint callbacks: written where a run can be resumed exactly, whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from torch import Tensor
+
+from nequip_like.arguments import Count, Form, Positive, check
+from nequip_like.data.loader import ResumableLoader
+from nequip_like.errors import ConfigError, OutputError, TrainingError
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
+from nequip_like.training.checkpointing.ranking import RankedCheckpoint, give_name, ranked, write_ranking
+from nequip_like.training.checkpointing.upload import hand_over
+from nequip_like.training.lightning_internals import ends_within_epoch, epoch_ends_next, validation_comes_next
+from nequip_like.whole_files import written_whole
+
+_PARTIAL = re.compile(r"\..*\.\d+\.(ckpt|json)")  # what a killed process leaves, see whole_files.written_whole
+
+
+RunName = Annotated[str, Form(r"[A-Za-z0-9+=,_-][A-Za-z0-9+=,._-]*", "a name of letters, digits and +=,._- only")]
+EXCEPTION = "exception"  # what a run that failed leaves behind, see ResumableCheckpoint.on_exception
+
+
+class ResumableCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, whose files continue a run exactly.
+
+    - A checkpoint that falls due at a batch which a validation or the end of the epoch follows is written after these:
+      Lightning would leave them out on resuming.
+    - Without ``monitor``, a checkpoint is also written where training is stopped within an epoch (a signal, a limit of
+      time or steps, early stopping). An epoch that was not finished never counts as finished.
+    - In another folder, it brings along the best checkpoints so far. Lightning forgets them, and would export the
+      best epoch since the resumption.
+    - Of several best checkpoints (``save_top_k`` above 1) the files are named after epoch and step;
+      :mod:`~nequip_like.training.checkpointing.ranking` tells which is which.
+
+    Args:
+        on_failed_save: What a checkpoint that cannot be written (disk full, no permission) does: ``stop`` ends the run
+            with an error, ``warn`` says so and goes on. The checkpoint before it stays in both cases.
+        run_name: All names of files begin with it: ``{run_name}_best.ckpt``.
+        every_n_updates: Write after each n-th optimizer update, whatever the length of an epoch.
+        every_n_minutes: Write when so many minutes are over since the last time; the first process decides.
+        keep_newest: Keep so many of these checkpoints, the newest; without ``monitor``.
+        **arguments: Arguments of :class:`lightning.pytorch.callbacks.ModelCheckpoint`.
+
+    Attributes:
+        saved_at: Epoch and step of the best checkpoints, by name.
+        newest: Names of the checkpoints that ``keep_newest`` keeps, the newest last.
+
+    Raises:
+        ConfigError: If an argument is out of range, or two of them exclude each other.
+    """
+
+    def __init__(
+        self,
+        on_failed_save: Literal["stop", "warn"] = "stop",
+        run_name: RunName | None = None,
+        every_n_updates: Count | None = None,
+        every_n_minutes: Positive | None = None,
+        keep_newest: Count | None = None,
+        **arguments: Any,
+    ) -> None:
+        if on_failed_save not in ("stop", "warn"):
+            raise ConfigError(f"on_failed_save of a checkpoint is {on_failed_save!r}", "write stop or warn")
+        check("run_name", run_name, RunName | None)
+        _take_cycle(arguments, every_n_updates, every_n_minutes)
+        if keep_newest is not None:
+            _take_newest(arguments, keep_newest)
+        self.on_failed_save = on_failed_save
+        self.keep_newest = keep_newest
+        self.saved_at: dict[str, list[int]] = {}
+        self.newest: list[str] = []
+        prefix = "" if run_name is None else f"{run_name}_"
+        name = arguments.get("filename")
+        self._alias: str | None = None
+        if name and "{" not in name and arguments.get("save_top_k", 1) not in (0, 1):
+            self._alias = f"{prefix}{name}" if arguments.get("monitor") else None
+            each = "{epoch}-{step}" if arguments.get("auto_insert_metric_name", True) else "epoch{epoch}-step{step}"
+            name = f"{name}-{each}"
+        if prefix:
+            arguments["filename"] = prefix + (name or "{epoch}-{step}")
+            self.CHECKPOINT_NAME_LAST = f"{prefix}{self.CHECKPOINT_NAME_LAST}"
+        else:
+            arguments["filename"] = name
+        self._prefix = prefix
+        super().__init__(**arguments)
+        self._after_batch = False
+        self._due = False
+
+    @property
+    def state_key(self) -> str:
+        """Lightning's, and what tells two callbacks apart that are otherwise alike."""
+        key: str = super().state_key
+        return key if self.keep_newest is None else f"{key}[{self.filename}]"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Also which files there are."""
+        own = {"saved_at": self.saved_at} if self.monitor else {}
+        return {**super().state_dict(), **own, **({} if self.keep_newest is None else {"newest": self.newest})}
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Find the folder."""
+        with warnings.catch_warnings():
+            # A run that goes on in its folder finds its own checkpoints there.
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
+
+    # --- when
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Remove what a killed run may have left half-written."""
+        super().on_train_start(trainer, pl_module)
+        self._tell_ranks(trainer)
+        if trainer.is_global_zero and self.dirpath is not None and Path(self.dirpath).is_dir():
+            for path in Path(self.dirpath).iterdir():
+                if _PARTIAL.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Save if it is time and a run can be resumed from here."""
+        self._after_batch = True
+        super().on_train_batch_end(trainer, *args, **kwargs)
+        self._after_batch = False
+        self._save_due(trainer, ends_within_epoch(trainer))
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save if the validation was awaited."""
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not epoch_ends_next(trainer):
+            self._save_due(trainer, ends_within_epoch(trainer), here=True)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save at the end of an epoch, but not at the end of a part of one: it would count as the whole."""
+        if epoch_ends_next(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+            self._save_due(trainer, False, here=True)
+
+    def _save_due(self, trainer: lightning.Trainer, stops: bool, here: bool = False) -> None:
+        due = self._due or (stops and self.monitor is None and not self._should_skip_saving_checkpoint(trainer))
+        if not due or not (here or _resumable_after_batch(trainer)):
+            return
+        self._due = False
+        candidates = self._monitor_candidates(trainer)
+        self._save_topk_checkpoint(trainer, candidates)
+        self._save_last_checkpoint(trainer, candidates)
+
+    def _save_topk_checkpoint(self, trainer: lightning.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        if self._after_batch and not _resumable_after_batch(trainer):
+            self._due = True
+            return
+        before = copy.deepcopy(self.state_dict())
+        try:
+            super()._save_topk_checkpoint(trainer, monitor_candidates)
+        except OutputError as error:
+            # What was not written is not the best, and what was to make room for it stays.
+            for name, value in before.items():
+                setattr(self, name, value)
+            self._failed(error)
+        else:
+            if before["best_k_models"] != self.best_k_models:
+                self._tell_ranks(trainer)
+
+    def _tell_ranks(self, trainer: lightning.Trainer) -> None:
+        """Give the best of several its name, and write the order of all."""
+        if self._alias is None or not self.best_k_models or not trainer.is_global_zero:
+            return
+        folder = Path(str(self.dirpath))
+        names = [folder / f"{self._alias}{self.FILE_EXTENSION}", folder / f"{self._alias}.json"]
+        try:
+            give_name(Path(self.best_model_path), names[0])
+            write_ranking(names[1], str(self.monitor), self.ranking())
+        except OutputError as error:
+            self._failed(error)
+        else:
+            hand_over(trainer, *names)
+
+    def ranking(self) -> list[RankedCheckpoint]:
+        """The best checkpoints, the best first."""
+        values = {str(path): float(value) for path, value in self.best_k_models.items()}
+        return ranked(values, self.saved_at, self.mode == "min")
+
+    def _save_last_checkpoint(self, trainer: lightning.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        if self._due:
+            return
+        try:
+            super()._save_last_checkpoint(trainer, monitor_candidates)
+        except OutputError as error:
+            self._failed(error)
+
+    def check_monitor_top_k(self, trainer: lightning.Trainer, current: Tensor | None = None) -> bool:
+        """Whether a value is among the best: never one that is not finite, not even as the first."""
+        if current is not None and not bool(torch.isfinite(current)):
+            return False
+        return super().check_monitor_top_k(trainer, current)
+
+    # --- how
+
+    def _save_checkpoint(self, trainer: lightning.Trainer, filepath: str) -> None:
+        """Save; if that fails, it fails on all processes, which would otherwise wait for the one that writes."""
+        failure = None
+        superfluous = self._count_in(trainer, filepath)
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        except OutputError as error:
+            failure = error
+            trainer.strategy.barrier("Trainer.save_checkpoint")
+        told = trainer.strategy.broadcast(None if failure is None else (failure.message, failure.advice))
+        if told is not None:
+            raise failure or OutputError(*told)
+        hand_over(trainer, filepath)
+        for name in superfluous:
+            self._remove_checkpoint(trainer, str(Path(filepath).with_name(name)))
+
+    def _count_in(self, trainer: lightning.Trainer, filepath: str) -> list[str]:
+        """Note a checkpoint that is about to be written, for it holds this note; gives names that it pushes out."""
+        name = Path(filepath).name
+        if self.monitor is not None:
+            best = {Path(path).name for path in self.best_k_models}
+            now = {**self.saved_at, name: [trainer.current_epoch, trainer.global_step]}
+            self.saved_at = {each: now[each] for each in now if each in best}
+        if self.keep_newest is None or filepath == self.last_model_path:
+            return []
+        names = [*(each for each in self.newest if each != name), name]
+        self.newest = names[-self.keep_newest :]
+        return names[: -self.keep_newest]
+
+    def _failed(self, error: OutputError) -> None:
+        if self.on_failed_save == "stop":
+            raise error
+        rank_zero_warn(f"{error.message}; training goes on without this checkpoint")
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """With ``save_on_exception``, write ``exception.ckpt``: the weights after the last whole step.
+
+        The batch that failed is half done, so a run that goes on from this file is not bit for bit the one that never
+        failed; ``resume: auto`` does not take it. Nothing is written by several processes: only one may have failed.
+        """
+        saves = self._should_save_on_exception(trainer) and trainer.world_size == 1
+        if not saves or isinstance(exception, KeyboardInterrupt) or self.dirpath is None:
+            return
+        path = Path(self.dirpath) / f"{self._prefix}{EXCEPTION}{self.FILE_EXTENSION}"
+        _take_back_batch(trainer)
+        try:
+            trainer.save_checkpoint(path, self.save_weights_only)
+        except (OutputError, TrainingError) as error:  # of the two errors, the first is the one to be raised
+            rank_zero_warn(f"{path} was not written: {error.message}")
+            return
+        rank_zero_warn(f"after {type(exception).__name__}, the weights of the last whole step were written to {path}")
+        hand_over(trainer, path)
+
+    # --- resuming
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with what an earlier run found."""
+        if self.dirpath is None:
+            return
+        folder = Path(self.dirpath)
+        if self.keep_newest is not None:
+            self.newest = _named_like(folder, self.filename or "{epoch}-{step}", self.FILE_EXTENSION)
+        if self.monitor is None:
+            return  # the last checkpoint: there is nothing else to remember
+        old = {str(path): score for path, score in state_dict["best_k_models"].items()}
+        if lost := [path for path, score in old.items() if not self._is_still(path, score)]:
+            # In the same folder the steps that wrote it over are about to be done again.
+            if any(Path(path).parent != folder or not Path(path).is_file() for path in lost):
+                rank_zero_warn(f"{lost[0]} is gone or was written over later: the best is sought from here on")
+            old = {path: score for path, score in old.items() if path not in lost}
+        if not old:
+            return
+        self.current_score = state_dict["current_score"]
+        self.saved_at = {name: list(at) for name, at in state_dict.get("saved_at", {}).items()}
+        new = {path: str(folder / Path(path).name) for path in old}
+        for path, target in new.items():
+            _copy(path, target)
+        best = (min if self.mode == "min" else max)(old, key=lambda path: float(old[path]))
+        moved = {
+            "best_model_path": new[best],
+            "kth_best_model_path": new.get(str(state_dict["kth_best_model_path"]), ""),
+        }
+        scores = {new[path]: score for path, score in old.items()}
+        known = {"dirpath": self.dirpath, "best_k_models": scores, "best_model_score": old[best]}
+        super().load_state_dict({**state_dict, **moved, **known})
+
+    def _is_still(self, path: str, score: Tensor) -> bool:
+        """Whether a file is the checkpoint that had this score."""
+        if not Path(path).is_file():
+            return False
+        found = read_checkpoint(path)[CHECKPOINT_KEY]["logged"].get(self.monitor)
+        return found is not None and found == float(score)
+
+
+def _named_like(folder: Path, filename: str, ending: str) -> list[str]:
+    """Files with the names that a callback gives, the newest last.
+
+    The state of a callback does not have them all: some were written after the checkpoint that it is in.
+    """
+    parts = re.split(r"\{(\w+)[^}]*\}", filename)
+    pattern = "".join(
+        rf"({re.escape(part)}=)?[-+.\deE]+" if i % 2 else re.escape(part) for i, part in enumerate(parts)
+    ) + re.escape(ending)
+    found = [path for path in folder.glob(f"*{ending}") if re.fullmatch(pattern, path.name)]
+    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+
+
+def _take_back_batch(trainer: lightning.Trainer) -> None:
+    """Let the batch that failed come again in a run that goes on: Lightning counts it as not done, its loader does."""
+    loader = trainer.fit_loop._combined_loader
+    for each in [] if loader is None else loader.flattened:
+        if isinstance(each, ResumableLoader):
+            each.take_back(trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"])
+
+
+def _take_cycle(arguments: dict[str, Any], updates: int | None, minutes: float | None) -> None:
+    """Turn our own cycles into Lightning's."""
+    check("every_n_updates", updates, Count | None)
+    check("every_n_minutes", minutes, Positive | None)
+    ours = {
+        "every_n_train_steps": ("every_n_updates", updates),
+        "train_time_interval": ("every_n_minutes", None if minutes is None else timedelta(minutes=minutes)),
+    }
+    for name, (own, value) in ours.items():
+        if value is not None and arguments.get(name) is not None:
+            raise ConfigError(f"{own} and {name} of a checkpoint are both given", f"leave out {name}")
+        if value is not None:
+            arguments[name] = value
+    cycles = ("every_n_train_steps", "train_time_interval", "every_n_epochs")
+    if len([name for name in cycles if arguments.get(name)]) > 1:
+        raise ConfigError(
+            "a checkpoint is to be written by epochs, by updates or by minutes",
+            "keep one of every_n_epochs, every_n_updates and every_n_minutes, and set the others to null",
+        )
+
+
+def _take_newest(arguments: dict[str, Any], keep_newest: int) -> None:
+    """Let Lightning keep all files: we remove them."""
+    check("keep_newest", keep_newest, Count)
+    if arguments.get("monitor") is not None or arguments.get("save_top_k", -1) not in (1, -1):
+        raise ConfigError(
+            "keep_newest of a checkpoint goes without monitor and save_top_k",
+            "the best k are kept by save_top_k; the newest by another callback, without monitor",
+        )
+    arguments["save_top_k"] = -1
+
+
+def _resumable_after_batch(trainer: lightning.Trainer) -> bool:
+    return not epoch_ends_next(trainer) and not validation_comes_next(trainer)
+
+
+@rank_zero_only
+def _copy(path: str, target: str) -> None:
+    if Path(path).absolute() != Path(target).absolute():
+        with written_whole(target) as partial:
+            shutil.copyfile(path, partial)

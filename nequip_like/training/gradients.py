@@ -1,0 +1,264 @@
+"""The gradient of one optimizer step: from several batches, summed over processes, clipped.
+
+Accumulation equals one large batch, whatever labels are missing. The loss of a batch divides by the number of its
+labels. Several batches that make one step of the optimizer have to divide by the labels of all of them, on all
+processes. Their frames are known beforehand, because the order of frames is a function of seed and epoch; so are their
+labels.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import lightning
+import torch
+import torch.distributed
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nequip_like.arguments import Positive, check
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.loader import ResumableLoader
+from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.distributed import gather, is_distributed
+from nequip_like.errors import ConfigError, TrainingError, closest_hint
+from nequip_like.metrics.manager import MetricsManager
+
+_KEY = "trainer.accumulate_grad_batches"
+
+
+def check_can_accumulate(loss: MetricsManager) -> None:
+    """Refuse a loss that is no sum of what its batches add to it.
+
+    Raises:
+        ConfigError: Naming the term.
+    """
+    for term in loss.terms:
+        if loss.coeffs[term.name] and not term.is_linear:
+            raise ConfigError(
+                f"{_KEY} is above 1, but training_module.loss has '{term.name}' ({type(term.metric).__name__}), which "
+                "is no mean or sum over labels: several batches do not add up to it",
+                f"give {_KEY}=1 and a larger data.batch_size, or another loss, such as a mean squared error",
+            )
+
+
+class ExactAccumulation:
+    """Counts the labels of all batches of a step of the optimizer, before they are computed.
+
+    Args:
+        trainer: A trainer that trains, with its loader.
+    """
+
+    def __init__(self, trainer: lightning.Trainer) -> None:
+        self._trainer = trainer
+        loader: Any = trainer.train_dataloader
+        self._known = isinstance(loader, ResumableLoader) and isinstance(_order(loader), FrameBatchSampler)
+        self._warned = False
+        self._counting: MetricsManager | None = None
+        self._table: Tensor | None = None  # for each frame the counts of its labels
+        self._seen = bytearray()  # which frames were looked at
+        self._batches: list[list[int]] = []
+        self._batches_of = -1  # epoch
+        self._window = (-1, -1)  # epoch and first batch
+        self._counts = torch.empty(0)
+
+    def counts(self, loss: MetricsManager, batch: Graph, batch_idx: int) -> Tensor | None:
+        """Counts of labels of all batches, on all processes, that make a step with this one.
+
+        All processes have to call it with each of their batches.
+
+        Args:
+            loss: The loss.
+            batch: The batch.
+            batch_idx: Its number in the epoch.
+
+        Returns:
+            What :meth:`MetricsManager.step` takes as ``counts``; None if a step is of one batch, or if the order of
+            frames is not known: then each batch is divided by its own labels, as Lightning does.
+
+        Raises:
+            ConfigError: If the loss cannot be accumulated.
+            TrainingError: If the loader has other frames than its order tells.
+        """
+        size = self._trainer.accumulate_grad_batches
+        if size == 1:
+            return None
+        if not self._known:
+            self._warn()
+            return None
+        order = _order(self._trainer.train_dataloader)
+        window = (order.epoch, batch_idx - batch_idx % size)
+        if window != self._window:
+            check_can_accumulate(loss)
+            own = self._frames(order, window[1], size, batch, batch_idx)
+            counts = self._labels(loss, own).to(batch[fields.POSITIONS].device)
+            self._counts = gather(counts).sum(0) if is_distributed() else counts
+            self._window = window
+        return self._counts
+
+    def _frames(self, order: FrameBatchSampler, first: int, size: int, batch: Graph, batch_idx: int) -> list[int]:
+        """Frames of this process, of all batches of the step."""
+        if order.epoch != self._batches_of:
+            self._batches, self._batches_of = list(order), order.epoch
+        if batch[fields.FRAME_INDEX].flatten().tolist() != self._batches[batch_idx]:
+            raise TrainingError(
+                f"batch {batch_idx} has other frames than the order of the training data tells",
+                f"give {_KEY}=1, or leave the loader of the data as it is",
+            )
+        ready = self._trainer.num_training_batches
+        stop = first + size if math.isinf(ready) else min(first + size, int(ready))
+        return [frame for frames in self._batches[first:stop] for frame in frames]
+
+    def _labels(self, loss: MetricsManager, frames: list[int]) -> Tensor:
+        """Counts of the labels of some frames together; each frame is looked at once in a run."""
+        loader: Any = self._trainer.train_dataloader
+        dataset = loader.dataset
+        if self._counting is None:
+            self._counting = copy.deepcopy(loss).cpu()  # frames are not moved to a GPU for this
+            self._seen = bytearray(len(dataset))
+        for frame in frames:
+            if not self._seen[frame]:
+                counts = self._counting.label_counts(dataset[frame])
+                if self._table is None:
+                    self._table = counts.new_zeros(len(dataset), len(counts))
+                self._table[frame] = counts
+                self._seen[frame] = True
+        return cast(Tensor, self._table)[frames].sum(0)
+
+    def _warn(self) -> None:
+        if not self._warned:
+            rank_zero_warn(
+                f"{_KEY} is above 1 and the order of the training frames is not known: each batch of a step counts the "
+                "same, whatever the number of its labels"
+            )
+            self._warned = True
+
+
+def own_sum(loss: MetricsManager) -> Tensor:
+    """Weighted sum of the values of the last batch alone, for logs, shape ()."""
+    values = loss.step_values
+    if values is None:
+        raise ConfigError("there was no batch yet", "call step first")
+    coeffs = [loss.coeffs[term.name] or 0.0 for term in loss.terms]
+    return torch.stack([coeff * value for coeff, value in zip(coeffs, values, strict=True) if coeff]).sum()
+
+
+def _order(loader: Any) -> Any:
+    return getattr(loader.batch_sampler, "sampler", None)
+
+
+_CLIP_KEY = "training_module.gradient_clip"
+_KINDS = ("norm", "value")
+ClipConfig = Mapping[str, Positive | None]
+
+
+@dataclass(frozen=True)
+class GradientClip:
+    """Limits of the gradient of one optimizer step.
+
+    Values come first: a single component that is far off then does not shrink all others. Afterwards neither limit is
+    exceeded.
+
+    Args:
+        norm: Largest Euclidean norm of the gradient of all parameters together; a larger one is scaled down.
+        value: Largest absolute value of a component; a larger one is cut off.
+    """
+
+    norm: float | None = None
+    value: float | None = None
+
+    @classmethod
+    def of(cls, config: ClipConfig | None, trainers: float | None = None) -> GradientClip | None:
+        """Read ``training_module.gradient_clip``.
+
+        Args:
+            config: ``{norm: 10.0, value: 100.0}``, either or both.
+            trainers: ``trainer.gradient_clip_val``, which says the same in Lightning's words.
+
+        Returns:
+            None if nothing is to be clipped here.
+
+        Raises:
+            ConfigError: If a key is unknown, a limit is not above 0, or the trainer clips, too.
+        """
+        if config is None:
+            return None
+        check(_CLIP_KEY, config, ClipConfig | None)
+        if unknown := [key for key in config if key not in _KINDS]:
+            hint = closest_hint(unknown[0], _KINDS)
+            raise ConfigError(f"{_CLIP_KEY} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_KINDS)}")
+        limits = {key: float(limit) for key, limit in config.items() if limit is not None}
+        if limits:
+            _refuse_both(trainers)
+        return cls(**limits) if limits else None
+
+    def apply(self, trainer: lightning.Trainer, optimizer: Optimizer) -> None:
+        """Clip the gradients of all parameters of an optimizer.
+
+        Args:
+            trainer: The trainer, whose precision plugin knows where the gradients are.
+            optimizer: The optimizer.
+
+        Raises:
+            ConfigError: If the trainer clips, too.
+        """
+        _refuse_both(trainer.gradient_clip_val)
+        if all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
+            return  # torch cannot clip nothing by value
+        for limit, kind in ((self.value, GradClipAlgorithmType.VALUE), (self.norm, GradClipAlgorithmType.NORM)):
+            if limit is not None:
+                trainer.precision_plugin.clip_gradients(optimizer, limit, kind)
+
+
+def _refuse_both(trainers: float | None) -> None:
+    if trainers is not None:
+        raise ConfigError(
+            f"{_CLIP_KEY} and trainer.gradient_clip_val are both given", "leave one out: trainer.gradient_clip_val=null"
+        )
+
+
+class SummedGradientsStrategy(DDPStrategy):
+    """Each process keeps the plain module; before an optimizer step the gradients of all processes are summed once.
+
+    The loss of a step is that of the global batch (see :class:`~nequip_like.metrics.manager.MetricsManager`), so
+    the sum of the processes' gradients is exactly its gradient, whatever the sizes of their parts. Potentials have few
+    parameters, some of which no output depends on; a wrapper that overlaps communication with the backward pass gains
+    nothing here and has to be told about these.
+    """
+
+    strategy_name = "summed_gradients"
+
+    def configure_ddp(self) -> None:
+        """Leave the module as it is, but make sure that all processes start from the same weights."""
+        if torch.distributed.is_initialized() and self.model is not None:
+            for tensor in (*self.model.parameters(), *self.model.buffers()):
+                torch.distributed.broadcast(tensor.data, src=0)
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its sum over all processes; one that no process has stays None.
+
+    Args:
+        parameters: The trained parameters, in the same order on each process.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for dtype in sorted({parameter.dtype for parameter in trained}, key=str):
+        group = [parameter for parameter in trained if parameter.dtype == dtype]
+        parts = [torch.zeros_like(p).view(-1) if p.grad is None else p.grad.reshape(-1) for p in group]
+        present = torch.tensor([float(p.grad is not None) for p in group], dtype=dtype, device=group[0].device)
+        flat = torch.cat([*parts, present])
+        torch.distributed.all_reduce(flat)
+        sizes = [p.numel() for p in group]
+        _assign(group, flat[: sum(sizes)].split(sizes), flat[sum(sizes) :].tolist())
+
+
+def _assign(group: list[nn.Parameter], gradients: tuple[Tensor, ...], present: list[float]) -> None:
+    for parameter, gradient, count in zip(group, gradients, present, strict=True):
+        parameter.grad = gradient.view_as(parameter) if count > 0 else None

@@ -1,0 +1,154 @@
+"""A Lightning module whose steps, weights and evaluations are looked at by a :class:`FiniteGuard`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from nequip_like.arguments import Count
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.fields import Graph
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.training.nonfinite_guard import FiniteGuard, Policy, SeenBatch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One set of weights on one data set.
+
+    Attributes:
+        prefix: What its values are logged under, such as ``val0_epoch``.
+        position: Position of the data set in its stage.
+        manager: Its metrics.
+        model: The weights.
+    """
+
+    prefix: str
+    position: int
+    manager: MetricsManager
+    model: nn.Module
+
+
+def evaluations(stage: str, managers: Sequence[MetricsManager], model: nn.Module, kind: str = "") -> list[Evaluation]:
+    """One set of weights on all data sets of a stage.
+
+    Args:
+        stage: ``val`` or ``test``.
+        managers: The metrics of each data set.
+        model: The weights.
+        kind: What tells these weights from others in the names of values: ``val0{kind}_epoch/NAME``.
+    """
+    return [Evaluation(f"{stage}{i}{kind}_epoch", i, manager, model) for i, manager in enumerate(managers)]
+
+
+class GuardedModule(lightning.LightningModule):
+    """Base class: stops, or leaves a step out, when something is not finite, and names what has no value.
+
+    Args:
+        on_non_finite: ``stop`` the run, or ``skip`` the step.
+        max_skipped_steps: After more skipped steps than this the run stops anyway.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    def __init__(self, on_non_finite: Policy = "stop", max_skipped_steps: Count = 100) -> None:
+        super().__init__()
+        self.guard = FiniteGuard(on_non_finite, max_skipped_steps)
+        self._seen: dict[str, list[SeenBatch]] = {}
+        self._before_step: list[dict[str, Any]] = []
+        self._named_missing: set[str] = set()
+        self._parameters_judged: list[tuple[str, nn.Parameter]] = []
+
+    # --- steps
+
+    def _begin_training(self, model: nn.Module) -> None:
+        """Forget batches of a step that was never taken; find the parameters once, for it takes as long as a check."""
+        self.guard.begin()
+        self._parameters_judged = list(model.named_parameters())
+
+    def _begin_batch(self, managers: Sequence[MetricsManager]) -> None:
+        """Before the first batch of a step: its epoch values go back to here if the step is left out."""
+        if self.guard.policy == "skip" and not self.guard.batches:
+            self._before_step = [manager.running_state() for manager in managers]
+
+    def _judge_step(self, loss: MetricsManager, managers: Sequence[MetricsManager]) -> None:
+        """Take a step that is not sound out of gradients and epoch values, or stop."""
+        # A scaler of gradients (16-bit) meets infinite ones as a matter of course, and leaves the step out itself.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        parameters = self._parameters_judged
+        if not self.guard.judge(parameters, loss, self._origin("train"), self._when(), not scaled):
+            for _, parameter in parameters:
+                parameter.grad = None  # an optimizer passes over these, with their state
+            for manager, state in zip(managers, self._before_step, strict=True):
+                manager.set_running_state(state)
+        if self.guard.policy == "skip":
+            self.log("skipped_steps", float(self.guard.skipped_steps))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step a schedule, unless it goes by steps and this one was left out."""
+        by_steps = any(
+            entry.scheduler is scheduler and entry.interval == "step" for entry in self.trainer.lr_scheduler_configs
+        )
+        if not (by_steps and self.guard.left_out):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def _check_weights(self, model: nn.Module) -> None:
+        """Before weights are evaluated or saved: raises if some are not finite."""
+        self.guard.check_weights(list(model.named_parameters()), self._origin("train"), self._when())
+
+    # --- evaluations
+
+    def _begin_evaluation(self, evaluations: Sequence[Evaluation]) -> None:
+        self._seen = {each.prefix: [] for each in evaluations}
+        for each in evaluations:
+            each.manager.reset()
+
+    def _evaluate(self, evaluations: Sequence[Evaluation], batch: Graph, position: int) -> None:
+        """Add a batch to the metrics of the data set at a position of its stage."""
+        for each in evaluations:
+            if each.position == position:
+                prediction = each.model(batch)
+                self._seen[each.prefix].append(SeenBatch.of_evaluation(batch, prediction))
+                each.manager.update(prediction, batch)
+
+    def _end_evaluation(self, stage: str, evaluation: Evaluation) -> dict[str, Tensor]:
+        """Values of a data set, judged."""
+        prefix, manager = evaluation.prefix, evaluation.manager
+        values = manager.compute()
+        when = f"{self._when()}, {prefix}"
+        origin = self._origin(stage, evaluation.position)
+        self.guard.judge_evaluation(self._seen[prefix], manager, values, origin, when)
+        if not self.trainer.sanity_checking:
+            self._name_missing(prefix, manager)
+        return values
+
+    def _name_missing(self, prefix: str, manager: MetricsManager) -> None:
+        """Warn, once, of terms that no frame of an epoch has a label for."""
+        names = {f"{prefix}/{name}" for name in manager.missing_terms()} - self._named_missing
+        self._named_missing |= names
+        for name in sorted(names):
+            rank_zero_warn(f"'{name}' has no value: no frame has a label for it that counts; it adds 0 to weighted_sum")
+
+    # --- words
+
+    def _when(self) -> str:
+        return f"epoch {self.current_epoch}, step {self.global_step}"
+
+    def _origin(self, stage: str, position: int = 0) -> Callable[[int], str]:
+        """Tells file and frame of a ``frame_index`` of a data set."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, DataModule):
+            return lambda index: f"frame {index} of {stage} set {position}"
+        sets: Mapping[str, Mapping[str, Any]] = {
+            "train": {"train": data.trained_on},
+            "val": data.val_sets,
+            "test": data.test_sets,
+        }
+        origin: Callable[[int], str] = list(sets[stage].values())[position].origin
+        return origin

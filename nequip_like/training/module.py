@@ -1,0 +1,429 @@
+"""The Lightning modules: one potential, its loss and metrics, its optimizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
+
+import lightning
+import torch
+import torch.distributed
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+
+from nequip_like.arguments import Count
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.distributed import of_all_processes, of_this_process, random_state, set_random_state, shapes
+from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.instantiate import instantiate
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.terms import WEIGHTED_SUM
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION, averaging_of, upgrade
+from nequip_like.model.potential import Potential
+from nequip_like.optim.build import build_optimizer
+from nequip_like.optim.schedule_free import ScheduleFreeWeights
+from nequip_like.optim.schedulers import PlateauSchedule, build_scheduler
+from nequip_like.training.gradients import (
+    ClipConfig,
+    ExactAccumulation,
+    GradientClip,
+    SummedGradientsStrategy,
+    own_sum,
+    sum_gradients,
+)
+from nequip_like.training.guarded_module import Evaluation, GuardedModule, evaluations
+from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
+from nequip_like.training.nonfinite_guard import Policy
+from nequip_like.training.run_length import begin_schedules
+
+# Parts of the state that hold no weights and do not act on training.
+_OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.", "raw_val_metrics.", "raw_test_metrics.")
+
+_MODULES = {None: "NequIPLightningModule", "ema": "EMALightningModule", "swa": "SWALightningModule"}
+
+Buildable = Mapping[str, Any]
+
+
+class NequIPLightningModule(GuardedModule):
+    """Trains, validates and tests one potential.
+
+    Logged names: ``train_loss_step/NAME``, ``train_loss_epoch/NAME``, ``train_metric_step/NAME``,
+    ``train_metric_epoch/NAME``, ``val{i}_epoch/NAME``, ``test{i}_epoch/NAME``, where NAME includes ``weighted_sum``.
+
+    Args:
+        model: A potential, or a config whose ``_target_`` builds one.
+        loss: A metrics manager (or its config) whose ``weighted_sum`` is minimised.
+        optimizer: Config of a torch optimizer.
+        lr_scheduler: Config of a schedule, in Lightning's form or the scheduler alone.
+        train_metrics: Metrics manager (or config) of the training batches.
+        val_metrics: Metrics manager (or config); each validation set has its own copy.
+        test_metrics: Metrics manager (or config); each test set has its own copy.
+        num_datasets: Number of sets of each stage, ``{"val": 1, "test": 2}``.
+        info: Plain values that are kept in each checkpoint: the resolved config, versions, overrides.
+        on_non_finite: What happens if a loss or a gradient is not finite: ``stop`` the run, or ``skip`` the optimizer
+            step with all batches that went into it, count it as ``skipped_steps``, and warn. Either names the frames.
+            Weights that are not finite always stop the run.
+        max_skipped_steps: After more skipped steps than this the run stops anyway.
+        gradient_clip: Largest norm and largest value of the gradient of a step, ``{"norm": 10.0, "value": 100.0}``.
+
+    Raises:
+        ConfigError: If a part cannot be built.
+    """
+
+    averaging: str | None = None  # kind of average of the weights that is kept beside them: ema, swa
+
+    def __init__(
+        self,
+        model: Potential | Buildable,
+        loss: MetricsManager | Buildable | None = None,
+        optimizer: Buildable | None = None,
+        lr_scheduler: Buildable | None = None,
+        train_metrics: MetricsManager | Buildable | None = None,
+        val_metrics: MetricsManager | Buildable | None = None,
+        test_metrics: MetricsManager | Buildable | None = None,
+        num_datasets: Mapping[str, int] | None = None,
+        info: Mapping[str, Any] | None = None,
+        on_non_finite: Policy = "stop",
+        max_skipped_steps: Count = 100,
+        gradient_clip: ClipConfig | None = None,
+    ) -> None:
+        super().__init__(on_non_finite, max_skipped_steps)
+        self._clip = GradientClip.of(gradient_clip)
+        self._accumulation: ExactAccumulation | None = None
+        self._schedule_free = ScheduleFreeWeights()
+        # Not recursive: a builder takes its parts (a pair potential, say) as plain values, which a file can hold.
+        self.model: Potential = _build("model", model, Potential, recursive=False)
+        self.optimizer_config = optimizer
+        self.lr_scheduler_config = lr_scheduler
+        self.info = dict(info or {})
+        self._plateau: PlateauSchedule | None = None
+        self._validated = False
+        self._logged_before: dict[str, float] = {}
+        self._resumed_from: Mapping[str, Any] | None = None
+        # Error of a model that predicts no forces on each validation set, by prefix; found when first asked for.
+        self.error_of_zero: dict[str, float] = {}
+        # Called with the trainer when a step's gradients are whole, and not clipped yet.
+        self.gradient_observers: list[Callable[[lightning.Trainer], None]] = []
+        counts = {"val": 1, "test": 1, **(num_datasets or {})}
+        self.loss: MetricsManager | None = _first(self._managers("loss", loss, 1))
+        if self.loss is not None:
+            check_loss(self.loss)
+        self.train_metrics: MetricsManager | None = _first(self._managers("train_metrics", train_metrics, 1))
+        self.val_metrics = self._managers("val_metrics", val_metrics, counts["val"])
+        self.test_metrics = self._managers("test_metrics", test_metrics, counts["test"])
+
+    def _managers(self, name: str, config: MetricsManager | Buildable | None, count: int) -> nn.ModuleList:
+        if config is None:
+            return nn.ModuleList()
+        built = _build(name, config, MetricsManager, type_names=self.model.type_names)
+        return nn.ModuleList([built, *(copy.deepcopy(built) for _ in range(count - 1))])
+
+    @property
+    def evaluated(self) -> Literal["raw", "averaged"]:
+        """Which weights are validated, tested and exported."""
+        return "raw"
+
+    @property
+    def evaluation_model(self) -> Potential:
+        """The weights that are validated, tested and exported."""
+        return self.model
+
+    def forward(self, graph: Graph) -> Graph:
+        """Predict with the weights that are trained."""
+        prediction: Graph = self.model(graph)
+        return prediction
+
+    # --- training
+
+    def on_train_batch_start(self, batch: Graph, batch_idx: int) -> None:
+        """Let a schedule that follows a metric by steps act on the step before."""
+        if self._plateau is not None and self._plateau.by_steps and self._plateau.waiting:
+            self._plateau.after_step(self._logged(), self.global_step)
+
+    def training_step(self, batch: Graph, batch_idx: int) -> Tensor:
+        """Loss of the global batch."""
+        if self.loss is None:
+            raise ConfigError("training_module.loss is not given", "for example nequip_like.metrics.EnergyForceLoss")
+        self._begin_batch(self._training_managers())
+        prediction = self.model(batch)
+        counts = None if self._accumulation is None else self._accumulation.counts(self.loss, batch, batch_idx)
+        values = self.loss.step(prediction, batch, counts=counts)
+        self.guard.see(batch, prediction, values, self.loss)
+        self._log("train_loss_step", values if counts is None else {**values, WEIGHTED_SUM: own_sum(self.loss)}, batch)
+        if self.train_metrics is not None:
+            with torch.no_grad():
+                self._log("train_metric_step", self.train_metrics.step(prediction, batch), batch)
+        loss = values[WEIGHTED_SUM]
+        if counts is not None:
+            loss = loss * self.trainer.accumulate_grad_batches  # by which Lightning divides it
+        # A wrapper that averages gradients over processes needs the factor; our own strategy sums them.
+        sums = self._trainer is None or isinstance(self.trainer.strategy, SummedGradientsStrategy)
+        return loss if sums else loss * self.trainer.world_size
+
+    def _training_managers(self) -> list[MetricsManager]:
+        return list(self._named_training_managers().values())
+
+    def _named_training_managers(self) -> dict[str, MetricsManager]:
+        named = {"loss": self.loss, "train_metrics": self.train_metrics}
+        return {name: manager for name, manager in named.items() if manager is not None}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Sum the gradients over processes and judge them, before they are clipped."""
+        if self.trainer.world_size > 1 and isinstance(self.trainer.strategy, SummedGradientsStrategy):
+            sum_gradients(self.model.parameters())
+        if self.loss is None:
+            return
+        self._judge_step(self.loss, self._training_managers())
+        for observe in self.gradient_observers:
+            observe(self.trainer)
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+        """Clip the gradients of a step, once they are summed over processes and judged."""
+        if self.guard.left_out:
+            return  # no gradients are left
+        if self._clip is None:
+            super().configure_gradient_clipping(optimizer, *args, **kwargs)
+        else:
+            self._clip.apply(self.trainer, optimizer)
+
+    def on_train_start(self) -> None:
+        """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""
+        self._begin_training(self.model)
+        self.error_of_zero = {}  # the data may be others now
+        self._validated = False
+        if self._plateau is not None:
+            self._plateau.waiting = False  # a validation before the training tells a schedule nothing
+        begin_schedules(self.trainer)
+        self._accumulation = ExactAccumulation(self.trainer)
+        self._schedule_free.begin((self._resumed_from or {}).get("trained_weights"))
+        self._go_on()
+
+    def on_train_end(self) -> None:
+        """Leave the weights that are exported, if no other ones were the best."""
+        self._schedule_free.show_average()
+        self._schedule_free = ScheduleFreeWeights()
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's sums."""
+        self.guard.begin_epoch()
+        for manager in self._training_managers():
+            manager.reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's loss and training metrics; a part of an epoch, at which training stops, is not one."""
+        self._check_weights(self.model)
+        if ends_within_epoch(self.trainer):
+            return
+        self.guard.end_epoch(self._when())
+        for prefix, manager in (("train_loss_epoch", self.loss), ("train_metric_epoch", self.train_metrics)):
+            if manager is not None:
+                self._log(prefix, manager.compute())
+                self._name_missing(prefix, manager)
+        if self._plateau is not None:
+            self._plateau.after_epoch(self._logged(), self.current_epoch + 1, self._validated)
+            if self.trainer.strategy.reduce_boolean_decision(self._plateau.over is not None, all=False):
+                self.trainer.should_stop = True
+        self._validated = False
+
+    # --- validation and test
+
+    def _evaluations(self, stage: Literal["val", "test"]) -> list[Evaluation]:
+        """What is evaluated, and under which names."""
+        managers = self.val_metrics if stage == "val" else self.test_metrics
+        return evaluations(stage, metrics_of(managers), self.evaluation_model)
+
+    @property
+    def validations(self) -> list[Evaluation]:
+        """What a validation evaluates: each set, with each kind of weights."""
+        return self._evaluations("val")
+
+    def validation_names(self) -> list[str]:
+        """Names of the values that a validation logs."""
+        return [f"{each.prefix}/{name}" for each in self.validations for name in each.manager.log_names]
+
+    def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add one batch to the metrics of its validation set."""
+        self._evaluate(self._evaluations("val"), batch, dataloader_idx)
+
+    def test_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add one batch to the metrics of its test set."""
+        self._evaluate(self._evaluations("test"), batch, dataloader_idx)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums of each validation set."""
+        self._check_weights(self.model)
+        self._schedule_free.show_average()
+        self._begin_evaluation(self._evaluations("val"))
+
+    def on_test_epoch_start(self) -> None:
+        """Start the sums of each test set."""
+        self._begin_evaluation(self._evaluations("test"))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of each validation set."""
+        for each in self._evaluations("val"):
+            self._log(each.prefix, self._end_evaluation("val", each))
+        self._schedule_free.show_trained()
+        self._validated = True
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of each test set."""
+        for each in self._evaluations("test"):
+            self._log(each.prefix, self._end_evaluation("test", each))
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Log a value; a schedule that follows it counts it once."""
+        super().log(name, value, *args, **kwargs)
+        if self._plateau is not None:
+            self._plateau.note(name)
+
+    def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
+        if self._trainer is None:
+            return
+        # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
+        size = None if batch is None else len(batch[fields.NUM_ATOMS])
+        named = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(named, batch_size=size, sync_dist=batch is None)
+
+    # --- optimizer, checkpoint
+
+    def configure_optimizers(self) -> Any:
+        """Build what the config describes."""
+        if self.optimizer_config is None:
+            raise ConfigError("training_module.optimizer is not given", "for example _target_: torch.optim.Adam")
+        optimizer = build_optimizer(self.optimizer_config, self.model)
+        self._schedule_free = ScheduleFreeWeights.of(optimizer, self.model, self.averaging)
+        if self.lr_scheduler_config is None:
+            return optimizer
+        entry = build_scheduler(self.lr_scheduler_config, optimizer)
+        self._plateau = PlateauSchedule.take_over(entry)
+        return {"optimizer": optimizer, "lr_scheduler": entry}
+
+    @property
+    def over(self) -> str | None:
+        """Why the schedule of the learning rate ends the training; None as long as it goes on."""
+        return None if self._plateau is None else self._plateau.over
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to build the potential again, and where the file comes from.
+
+        Raises:
+            TrainingError: If the weights are not finite: no file is written then, and older ones stay.
+        """
+        if self._trainer is not None:
+            self._check_weights(self.model)
+        logged = self._logged()
+        checkpoint[CHECKPOINT_KEY] = {
+            "format_version": CHECKPOINT_VERSION,
+            "potential": self.model.config,
+            "uses_ema": self.averaging is not None,
+            "averaging": self.averaging,
+            "evaluated": self.evaluated,
+            "metrics": {name: value for name, value in logged.items() if name.startswith("val")},
+            "logged": logged,
+            "validated": self._validated,
+            "plateau": 0 if self._plateau is None else self._plateau.done,
+            "plateau_waiting": self._plateau is not None and self._plateau.waiting,
+            "skipped_steps": self.guard.skipped_steps,
+            "processes": of_all_processes(self._own_state()),
+            "trained_weights": self._schedule_free.put_average(checkpoint["state_dict"]),
+            **self.info,
+        }
+
+    def _logged(self) -> dict[str, float]:
+        """The last value of everything that was logged, before a resume or after it."""
+        if self._trainer is None:
+            return {}
+        return {**self._logged_before, **{name: float(x) for name, x in self.trainer.callback_metrics.items()}}
+
+    def _own_state(self) -> dict[str, Any]:
+        """What this process needs to go on from here, beside what all share."""
+        sums = {name: manager.running_state() for name, manager in self._named_training_managers().items()}
+        state = {"epoch_sums": sums, "gradients": self._waiting_gradients(), "random": random_state()}
+        return dict(apply_to_collection(state, Tensor, lambda tensor: tensor.detach().cpu().clone()))
+
+    def _waiting_gradients(self) -> dict[str, Tensor]:
+        """Gradients of an accumulation that waits for more batches."""
+        if self._trainer is None or not accumulating(self.trainer):
+            return {}
+        return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another set of weights; keep what it takes to go on within the epoch."""
+        upgrade(checkpoint)
+        saved = checkpoint[CHECKPOINT_KEY]
+        if (averaging := averaging_of(saved)) != self.averaging:
+            kind = _MODULES.get(averaging, f"module that keeps an average '{averaging}'")
+            raise ModelFileError(
+                f"the checkpoint was written by a {kind}", f"resume it with training_module._target_ of {kind}"
+            )
+        # Metrics of validation and test are the config's: sets may be added and left out.
+        own = self.state_dict()
+        state = {name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(_OBSERVED)}
+        state |= {name: value for name, value in own.items() if name.startswith(_OBSERVED)}
+        for name in sorted(own.keys() | state.keys()):
+            here, there = (getattr(tensors.get(name), "shape", None) for tensors in (own, state))
+            if name not in own or name not in state or here != there:
+                raise ModelFileError(
+                    f"the checkpoint is of another model: '{name}' differs",
+                    "resume it with the config that it came from",
+                )
+        checkpoint["state_dict"] = state
+        self._resumed_from = saved
+
+    def _go_on(self) -> None:
+        saved, self._resumed_from = self._resumed_from, None
+        if saved is None:
+            return
+        self._logged_before = dict(saved["logged"])
+        self._validated = bool(saved["validated"])
+        if self._plateau is not None:
+            self._plateau.done = int(saved["plateau"])
+            # Older checkpoints do not tell: by steps, the next one looked at whatever had been logged.
+            waited = self._plateau.monitor in saved["logged"] if self._plateau.by_steps else saved["validated"]
+            self._plateau.waiting = bool(saved.get("plateau_waiting", waited))
+        self.guard.skipped_steps = int(saved["skipped_steps"])
+        own = of_this_process(saved["processes"])
+        if own is None:
+            return
+        for name, manager in self._named_training_managers().items():
+            kept = own["epoch_sums"].get(name, {})
+            if shapes(kept) == shapes(manager.running_state()):  # other metrics than before begin anew
+                manager.set_running_state(kept)
+        for name, parameter in self.model.named_parameters():
+            if name in own["gradients"]:
+                parameter.grad = own["gradients"][name].to(parameter)
+        set_random_state(own["random"])
+
+
+def check_loss(manager: MetricsManager) -> None:
+    """Refuse metrics that are no loss.
+
+    Raises:
+        ConfigError: If no term has a coefficient above 0, or if one of those that have is not differentiable.
+    """
+    if not manager.has_weighted_sum:
+        raise ConfigError("training_module.loss has no term with a coefficient", "give coeffs above 0")
+    if names := manager.without_gradient():
+        raise ConfigError(f"'{names[0]}' of training_module.loss cannot be trained on", "leave its coefficient out")
+
+
+def metrics_of(managers: nn.ModuleList) -> list[MetricsManager]:
+    """The metrics managers of a list of modules."""
+    return cast(list[MetricsManager], list(managers))
+
+
+def _first(managers: nn.ModuleList) -> MetricsManager | None:
+    return metrics_of(managers)[0] if len(managers) else None
+
+
+def _build(name: str, config: Any, kind: type, recursive: bool = True, **extra: Any) -> Any:
+    """Build a part from its config; a part that is already built passes."""
+    if isinstance(config, kind):
+        return config
+    arguments = dict(config) if isinstance(config, Mapping) else {}
+    if arguments and "type_names" not in arguments:
+        arguments.update(extra)
+    return instantiate(f"training_module.{name}", arguments, kind=kind, recursive=recursive)

@@ -1,0 +1,292 @@
+"""Numbers that are not finite: the run stops, or the step is left out, and the frames are named.
+
+A step is judged once, after its gradients are summed over processes and before they are clipped: by the loss of each
+batch that went into it, and its gradients. That is one reduction and one synchronisation with the device. What exactly
+is wrong is looked for only then. Weights that are not finite make the next loss so; they are looked at then, and before
+they are evaluated or saved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from nequip_like.arguments import Count, check
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import batch_index
+from nequip_like.distributed import of_all_processes
+from nequip_like.errors import TrainingError
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.terms import WEIGHTED_SUM
+
+Policy = Literal["stop", "skip"]
+MAX_NAMED = 4
+_CAUSES = (
+    "likely: too high a learning rate (training_module.optimizer.lr), a wrong label, or atoms almost on top of each "
+    "other in one of these frames"
+)
+_SKIP = "; training_module.on_non_finite=skip leaves such steps out"
+
+NamedParameters = Sequence[tuple[str, nn.Parameter]]
+Origin = Callable[[int], str]
+
+
+def finite_frames(prediction: Graph, batch: Graph) -> Tensor:
+    """Which frames have finite energies and forces, shape (frames,), bool; without synchronisation.
+
+    Stress is left out: without a cell there is none, and it is NaN.
+    """
+    sound = torch.ones(len(batch[fields.NUM_ATOMS]), dtype=torch.bool, device=batch[fields.NUM_ATOMS].device)
+    if fields.TOTAL_ENERGY in prediction:
+        sound = sound & torch.isfinite(prediction[fields.TOTAL_ENERGY].detach()).flatten(1).all(1)
+    if fields.FORCES in prediction:
+        bad = ~torch.isfinite(prediction[fields.FORCES].detach()).all(1)
+        sound = sound & (torch.zeros_like(sound, dtype=torch.int64).index_add(0, batch_index(batch), bad.long()) == 0)
+    return sound
+
+
+def _given(sound: Tensor) -> Tensor:
+    return sound
+
+
+@dataclass(frozen=True)
+class SeenBatch:
+    """What is kept of a batch until it is judged.
+
+    Attributes:
+        frames: ``frame_index`` of its frames, shape (frames,); None if the graph has none.
+        sound: Tells which of them have finite predictions, shape (frames,).
+        values: Values of the loss terms, without their graph; empty in an evaluation.
+        has_value: Which terms had a label, shape (terms,).
+    """
+
+    frames: Tensor | None
+    sound: Callable[[], Tensor]
+    values: dict[str, Tensor]
+    has_value: Tensor | None = None
+
+    @classmethod
+    def of_training(cls, batch: Graph, prediction: Graph, values: dict[str, Tensor], loss: MetricsManager) -> SeenBatch:
+        """Of a batch whose step comes soon: the predictions are kept, and looked at only if something is wrong."""
+        kept = {name: prediction[name].detach() for name in (fields.TOTAL_ENERGY, fields.FORCES) if name in prediction}
+        # Not its edges: a step may be of many batches.
+        atoms = {name: batch[name] for name in (fields.NUM_ATOMS, fields.BATCH, fields.POSITIONS) if name in batch}
+        detached = {name: value.detach() for name, value in values.items()}
+        return cls(batch.get(fields.FRAME_INDEX), partial(finite_frames, kept, atoms), detached, loss.in_step)
+
+    @classmethod
+    def of_evaluation(cls, batch: Graph, prediction: Graph) -> SeenBatch:
+        """Of one batch of many: only which frames are finite is kept."""
+        sound = finite_frames(prediction, batch)
+        return cls(batch.get(fields.FRAME_INDEX), partial(_given, sound), {})
+
+    def indices(self, only_bad: bool) -> list[int]:
+        """Indices of all frames, or of those whose predictions are not finite."""
+        if self.frames is None:
+            return []
+        frames = self.frames.flatten()
+        kept: list[int] = (frames[~self.sound()] if only_bad else frames).tolist()
+        return kept
+
+
+class FiniteGuard:
+    """Watches over the steps of one run.
+
+    Args:
+        policy: ``stop`` or ``skip``.
+        max_skipped_steps: After more steps than this were left out, the run stops anyway.
+
+    Attributes:
+        skipped_steps: Steps that were left out so far; a checkpoint keeps it.
+        left_out: Whether the last step that was judged is left out.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    def __init__(self, policy: Policy = "stop", max_skipped_steps: Count = 100) -> None:
+        check("training_module.on_non_finite", policy, Policy)
+        check("training_module.max_skipped_steps", max_skipped_steps, Count)
+        self.policy = policy
+        self.max_skipped_steps = max_skipped_steps
+        self.skipped_steps = 0
+        self.left_out = False
+        self._taken_in_epoch = 0
+        self.batches: list[SeenBatch] = []
+        self._previous: list[SeenBatch] = []
+
+    # --- steps
+
+    def begin(self) -> None:
+        """Forget batches of a step that was never taken."""
+        self.batches, self._previous, self.left_out = [], [], False
+        self._taken_in_epoch = 1  # of an epoch that is resumed, steps were taken before
+
+    def begin_epoch(self) -> None:
+        """Count the steps of an epoch from here."""
+        self._taken_in_epoch = 0
+
+    def end_epoch(self, when: str) -> None:
+        """Look back at the steps of an epoch.
+
+        Raises:
+            TrainingError: If all of them were left out: the run would go on for ever without training.
+        """
+        if self.left_out and self._taken_in_epoch == 0:
+            raise TrainingError(
+                f"{when}: all steps of the epoch were left out, for losses or gradients were not finite", _CAUSES
+            )
+
+    def see(self, batch: Graph, prediction: Graph, values: dict[str, Tensor], loss: MetricsManager) -> None:
+        """Keep a batch until its step is judged; several may add up to one step."""
+        self.batches.append(SeenBatch.of_training(batch, prediction, values, loss))
+
+    def judge(
+        self, parameters: NamedParameters, loss: MetricsManager, origin: Origin, when: str, check_gradients: bool = True
+    ) -> bool:
+        """Whether the step that comes next may be taken. All processes judge alike.
+
+        Args:
+            parameters: The trained parameters, with gradients that are summed over processes.
+            loss: The loss.
+            origin: File and frame of a ``frame_index``.
+            when: Epoch and step, for messages.
+            check_gradients: Not if a scaler of gradients looks after them, to which infinite ones are normal.
+
+        Raises:
+            TrainingError: If something is not finite and the policy is to stop, if too many steps were left out, or
+                if the weights are not finite: these cannot be left out.
+        """
+        batches, self.batches = self.batches, []
+        previous, self._previous = self._previous, batches
+        gradients = [p.grad for _, p in parameters if p.grad is not None] if check_gradients else []
+        self.left_out = not _are_finite(gradients, [seen.values[WEIGHTED_SUM] for seen in batches])
+        if not self.left_out:
+            self._taken_in_epoch += 1
+            return True
+        # The weights come first: if they are not finite, nothing else can be, and the batch before is to blame.
+        if weights := _bad([(name, parameter) for name, parameter in parameters]):
+            raise _weights_error(weights, previous, origin, when)
+        what, suspects = _what_of_step(batches, parameters, loss)
+        message = f"{when}: {what}; {_where(suspects, origin)}"
+        if self.policy == "stop":
+            raise TrainingError(message, _CAUSES + _SKIP)
+        self.skipped_steps += 1
+        if self.skipped_steps > self.max_skipped_steps:
+            raise TrainingError(
+                f"{message}; {self.skipped_steps} steps were left out, more than training_module.max_skipped_steps",
+                _CAUSES,
+            )
+        rank_zero_warn(f"{message}; the step is left out ({self.skipped_steps} so far)")
+        return False
+
+    def check_weights(self, parameters: NamedParameters, origin: Origin, when: str) -> None:
+        """Before weights are evaluated or saved.
+
+        Raises:
+            TrainingError: If some are not finite; nothing should be written then.
+        """
+        if not _are_finite([parameter.detach() for _, parameter in parameters], []):
+            raise _weights_error(_bad(parameters), self._previous, origin, when)
+
+    # --- validation and test
+
+    def judge_evaluation(
+        self, seen: Sequence[SeenBatch], manager: MetricsManager, values: dict[str, Tensor], origin: Origin, when: str
+    ) -> None:
+        """Look at the values of a whole data set.
+
+        Args:
+            seen: Its batches on this process.
+            manager: Its metrics.
+            values: What they computed, over all processes.
+            origin: File and frame of a ``frame_index``.
+            when: Stage and data set, for messages.
+
+        Raises:
+            TrainingError: If a prediction or a value is not finite and the policy is to stop.
+        """
+        frames = _all_processes([index for batch in seen for index in batch.indices(only_bad=True)])
+        bad = manager.not_finite(values, manager.in_epoch)
+        if not bad and not frames:
+            return
+        what = f"'{bad[0]}' is {_number(values[bad[0]])}" if bad else "predictions are not finite"
+        if frames:
+            where = f"the predictions of {_listed(frames, origin)} are not finite"
+            advice = _CAUSES
+        else:
+            where = "all predicted energies and forces are finite"
+            advice = "a label that is NaN or infinite counts as it is with ignore_nan: false"
+        message = f"{when}: {what}; {where}" if bad else f"{when}: {where}"
+        if self.policy == "stop":
+            raise TrainingError(message, advice)
+        rank_zero_warn(message)
+
+
+def _are_finite(tensors: list[Tensor], scalars: list[Tensor]) -> bool:
+    """Whether all is finite: one reduction and one synchronisation, as long as it is."""
+    sizes = [torch.stack(torch._foreach_norm(tensors)).sum()] if tensors else []
+    if math.isfinite(float(sum([*scalars, *sizes]))):
+        return True
+    # Squares of large but finite numbers overflow.
+    return all(bool(torch.isfinite(tensor).all()) for tensor in (*tensors, *scalars))
+
+
+def _bad(named: Iterable[tuple[str, Tensor | None]]) -> list[str]:
+    return [name for name, tensor in named if tensor is not None and not bool(torch.isfinite(tensor).all())]
+
+
+def _what_of_step(
+    batches: Sequence[SeenBatch], parameters: NamedParameters, loss: MetricsManager
+) -> tuple[str, list[SeenBatch]]:
+    """What is not finite, and the batches that it may come from."""
+    wrong = [seen for seen in batches if not math.isfinite(float(seen.values[WEIGHTED_SUM]))]
+    if wrong:
+        first, has_value = wrong[0], wrong[0].has_value
+        coeffs = loss.coeffs
+        terms = [] if has_value is None else [n for n in loss.not_finite(first.values, has_value) if coeffs[n]]
+        name = terms[0] if terms else WEIGHTED_SUM
+        return f"the loss '{name}' is {_number(first.values[name])}", wrong
+    names = _bad([(name, parameter.grad) for name, parameter in parameters])
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"the gradient of '{names[0]}'{more} is not finite", list(batches)
+
+
+def _where(batches: Sequence[SeenBatch], origin: Origin) -> str:
+    """Names the frames with predictions that are not finite, or else all frames of the batches."""
+    bad = _all_processes([index for seen in batches for index in seen.indices(only_bad=True)])
+    if bad:
+        return f"predictions are not finite of {_listed(bad, origin)}"
+    frames = _all_processes([index for seen in batches for index in seen.indices(only_bad=False)])
+    return f"batch of {len(frames)}: {_listed(frames, origin)}" if frames else "the frames of the batch have no index"
+
+
+def _weights_error(names: list[str], previous: Sequence[SeenBatch], origin: Origin, when: str) -> TrainingError:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    where = f"; step before: {_where(previous, origin)}" if previous else ""
+    return TrainingError(
+        f"{when}: the weights '{names[0]}'{more} are not finite{where}",
+        f"{_CAUSES}; go on from the last checkpoint, which was written before, with a lower learning rate",
+    )
+
+
+def _all_processes(indices: list[int]) -> list[int]:
+    return [index for part in of_all_processes(indices) for index in part]
+
+
+def _listed(frames: Sequence[int], origin: Origin) -> str:
+    named = [origin(index) for index in frames[:MAX_NAMED]]
+    more = f" and {len(frames) - MAX_NAMED} more" if len(frames) > MAX_NAMED else ""
+    return ", ".join(named) + more
+
+
+def _number(value: Tensor) -> str:
+    return str(float(value))

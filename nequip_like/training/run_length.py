@@ -1,0 +1,68 @@
+"""How long a run is, in optimizer steps: schedules need it before the first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+from nequip_like.errors import naming
+from nequip_like.optim.schedulers import SCHEDULER
+from nequip_like.optim.schedules.learning_rate import LearningRate
+from nequip_like.optim.schedules.lengths import RunLength
+from nequip_like.training.graceful_stop import GracefulStop
+
+
+def begin_schedules(trainer: lightning.Trainer) -> None:
+    """Tell each :class:`LearningRate` how long the run is; when training starts, so that the loader is known.
+
+    Raises:
+        ConfigError: If a schedule needs to know more than the run tells.
+    """
+    for config in trainer.lr_scheduler_configs:
+        if isinstance(config.scheduler, LearningRate):
+            with naming(SCHEDULER):
+                config.scheduler.begin(run_length(trainer, trainer.num_training_batches))
+
+
+def check_length_of_run(scheduler: Any, trainer: Mapping[str, Any]) -> None:
+    """Refuse a schedule that takes its length from a run without an end, before the data are known.
+
+    Args:
+        scheduler: The schedule.
+        trainer: Arguments of the trainer.
+
+    Raises:
+        ConfigError: If the schedule cannot begin.
+    """
+    if isinstance(scheduler, LearningRate):
+        limits = {name: trainer.get(f"max_{name}") for name in ("epochs", "steps")}
+        known = {name: limit for name, limit in limits.items() if isinstance(limit, int) and limit > -1}
+        with naming(SCHEDULER):
+            # How many steps an epoch has does not matter here.
+            scheduler.begin(RunLength(steps_per_epoch=1, **known))
+
+
+def run_length(trainer: lightning.Trainer, batches: float) -> RunLength:
+    """How long a run is.
+
+    Args:
+        trainer: The trainer with its callbacks.
+        batches: Batches of an epoch, of each process; may be infinite.
+    """
+    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
+    limits = [trainer.max_steps, *(each.max_steps for each in callbacks if isinstance(each, GracefulStop))]
+    accumulates = trainer.accumulate_grad_batches
+    varies = any(
+        isinstance(each, GradientAccumulationScheduler) and each.going_to_accumulate_grad_batches()
+        for each in callbacks
+    )
+    known = math.isfinite(batches) and not varies
+    return RunLength(
+        steps_per_epoch=math.ceil(batches / accumulates) if known else None,
+        epochs=None if trainer.max_epochs in (None, -1) else trainer.max_epochs,
+        steps=min((limit for limit in limits if limit > -1), default=None),
+    )

@@ -1,0 +1,332 @@
+"""Do the parts of a config fit together? Losses, metrics, optimizer and callbacks are built to see, without data."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+
+from nequip_like.arguments import NOT_KNOWN_YET
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.replay import Replay
+from nequip_like.data.sources import HeldOut, file_source, held_out_sources
+from nequip_like.data.species import checked_species
+from nequip_like.data.splits import check_size
+from nequip_like.errors import ConfigError, closest_hint, naming
+from nequip_like.instantiate import instantiate
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.model.builders import feature_channels
+from nequip_like.nn.pair_potential import build_pair_potential
+from nequip_like.nn.radial import pair_cutoff_table
+from nequip_like.nn.scale_shift import per_type_values
+from nequip_like.optim.averaging import averaged_copy
+from nequip_like.optim.build import check_optimizer
+from nequip_like.optim.schedule_free import ScheduleFreeWeights
+from nequip_like.optim.schedulers import PlateauSchedule, build_scheduler
+from nequip_like.training.averaged_module import RAW
+from nequip_like.training.callbacks import TrainingStats, learning_rate_log
+from nequip_like.training.callbacks.criteria_stopping import CriteriaStopping, read_criteria
+from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, check_together
+from nequip_like.training.gradients import GradientClip, check_can_accumulate
+from nequip_like.training.module import check_loss
+from nequip_like.training.run_length import check_length_of_run
+from nequip_like.workflow.config.sections import check_tasks
+
+METRICS = ("loss", "train_metrics", "val_metrics", "test_metrics")
+_PER_TYPE = ("avg_num_neighbors", "per_type_energy_scales", "per_type_energy_shifts")
+# In place of species that the data will tell: no element, so that it is never taken for one.
+_ANY_SPECIES = "Species"
+_SYMBOL = "[A-Z][a-z]?"
+
+Unsure = Mapping[str, Callable[[], ConfigError]]
+
+
+@dataclass
+class Parts:
+    """What is known of a run before its data.
+
+    Attributes:
+        managers: The loss and the metrics, by the keys of :data:`METRICS`; with a stand-in for species not known yet.
+        sets: Names of the data sets of train, val and test; None if the section describes them in a way of its own.
+        monitored: What follows a logged value: ``{key: name}``.
+    """
+
+    managers: dict[str, MetricsManager] = field(default_factory=dict)
+    sets: dict[str, list[str]] | None = None
+    monitored: dict[str, str] = field(default_factory=dict)
+
+
+def check_parts(
+    values: Mapping[str, Any], tasks: Sequence[str], targets: Mapping[str, Any], trusted: bool, unsure: Unsure
+) -> Parts:
+    """Check what is between the parts of a config.
+
+    Args:
+        values: The values of the config.
+        tasks: The tasks, in order.
+        targets: What the ``_target_`` of each node names.
+        trusted: Whether there is code of the user's, which may log values of its own.
+        unsure: For nodes with an argument that nobody can tell: the error, should the class refuse it.
+
+    Raises:
+        ConfigError: For the first mistake, naming its key.
+    """
+    module = values["training_module"]
+    parts = Parts(sets=_data_sets(values["data"], targets["data"]))
+    type_names = _species(values["data"], module["model"])
+    with naming("training_module.model"):
+        _check_model(module["model"], type_names)
+    _check_cutoffs(values["data"], module["model"])
+    for name in METRICS:
+        if (manager := _manager(f"training_module.{name}", module.get(name), type_names, unsure)) is not None:
+            parts.managers[name] = manager
+    _check_tasks(tasks, module, parts)
+    if "train" in tasks:
+        _check_optimizer(module, getattr(targets["training_module"], "averaging", None), values["trainer"])
+        _check_steps(module, values["trainer"], parts)
+        _check_averaging(module, values["trainer"])
+        parts.monitored = _monitored(values)
+        _check_monitored(values, parts, type_names is None, trusted)
+    _build_callbacks(values, targets, unsure, parts.managers.get("loss"))
+    return parts
+
+
+def is_known(value: Any) -> bool:
+    """Whether nothing of a value is left to the data."""
+    if isinstance(value, Mapping):
+        return all(is_known(entry) for entry in value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return all(is_known(entry) for entry in value)
+    return value is not NOT_KNOWN_YET
+
+
+# --- data and model
+
+
+def _data_sets(data: Mapping[str, Any], target: Any) -> dict[str, list[str]] | None:
+    entries = {stage: data.get(stage) for stage in ("train", "val", "test")}
+    if target is not DataModule or not is_known(entries):
+        return None
+    common = (data.get("key_mapping"), data.get("units"))
+    file_source(entries["train"], "train", *common)
+    Replay.read(data.get("replay"), *common)
+    sets = {"train": ["train"]}
+    for stage in ("val", "test"):
+        sources = held_out_sources(entries[stage], stage, *common)
+        for source in sources.values():
+            if isinstance(source, HeldOut):
+                check_size(f"data.{stage}", source.size)
+        sets[stage] = list(sources)
+    return sets
+
+
+def _species(data: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] | None:
+    """The model's species; None if the data will tell them."""
+    of_data, of_model = data.get("species", "auto"), model.get("type_names")
+    if is_known(of_data) and of_data != "auto":
+        with naming("data"):
+            of_data = checked_species(of_data)
+        if isinstance(of_model, Sequence) and not isinstance(of_model, str) and list(of_model) != of_data:
+            raise ConfigError(
+                f"training_module.model.type_names is [{', '.join(map(str, of_model))}], but data.species is "
+                f"[{', '.join(of_data)}]",
+                "give chemical_species once at the top level: both take it",
+            )
+    if isinstance(of_model, Sequence) and not isinstance(of_model, str) and is_known(of_model):
+        return list(of_model)
+    return None
+
+
+def _check_cutoffs(data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    of_model, of_data = model.get("r_max"), data.get("cutoff_radius")
+    if not isinstance(of_model, int | float) or not isinstance(of_data, int | float):
+        return
+    advice = "give cutoff_radius once at the top level: both take it"
+    if of_model > of_data:
+        raise ConfigError(
+            f"training_module.model.r_max is {of_model}, beyond data.cutoff_radius, which is {of_data}: the model "
+            "would miss neighbours",
+            advice,
+        )
+    if of_model < of_data:
+        warnings.warn(
+            f"training_module.model.r_max is {of_model}, but data.cutoff_radius is {of_data}: neighbours between them "
+            f"cost time and count in the statistics, but the model does not see them; {advice}",
+            stacklevel=2,
+        )
+
+
+def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None:
+    """Arguments that must fit to each other."""
+    if isinstance(model.get("l_max"), int) and is_known(model.get("num_features", NOT_KNOWN_YET)):
+        feature_channels(model["num_features"], model["l_max"])
+    build_pair_potential(model.get("pair_potential"), type_names or ["H"])
+    for name in (*_PER_TYPE, "per_edge_type_cutoff"):
+        if isinstance(model.get(name), Mapping) and model[name]:
+            checked_species(list(model[name]))
+    if type_names is None:
+        return
+    for name in _PER_TYPE:
+        if isinstance(model.get(name), Mapping) and is_known(model[name]):
+            per_type_values(name, model[name], type_names, 1.0)
+    if is_known([model.get("r_max", NOT_KNOWN_YET), model.get("per_edge_type_cutoff")]):
+        pair_cutoff_table(model.get("per_edge_type_cutoff"), type_names, float(model["r_max"]))
+
+
+# --- what is built for the check
+
+
+def _manager(where: str, node: Any, type_names: list[str] | None, unsure: Unsure) -> MetricsManager | None:
+    if node is None or not is_known(node):
+        return None
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ConfigError(f"{where} has no _target_", "for example _target_: nequip_like.metrics.EnergyForceLoss")
+    names = type_names or _named_types(node) or [_ANY_SPECIES]
+    manager: MetricsManager = _built(where, unsure, {"type_names": names, **node}, kind=MetricsManager)
+    if where.endswith(".loss"):
+        check_loss(manager)
+    return manager
+
+
+def _named_types(node: Any) -> list[str]:
+    """Species that coefficients name, where the model's are not known yet."""
+    found: dict[str, None] = {}
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in ("per_type_coeffs", "per_type_forces_coeffs") and isinstance(value, Mapping):
+                found |= dict.fromkeys(map(str, value))
+            else:
+                found |= dict.fromkeys(_named_types(value))
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for value in node:
+            found |= dict.fromkeys(_named_types(value))
+    return list(found)
+
+
+def _built(where: str, unsure: Unsure, node: Mapping[str, Any], **options: Any) -> Any:
+    """Build a part; if its class refuses an argument that nobody could tell, say that."""
+    try:
+        with naming(where):
+            return instantiate(where, node, **options)
+    except ConfigError:
+        for key, error in unsure.items():
+            if key == where or key.startswith((f"{where}.", f"{where}[")):
+                raise error() from None
+        raise
+
+
+def _check_optimizer(module: Mapping[str, Any], averaging: str | None, trainer: Mapping[str, Any]) -> None:
+    """Optimizers and schedules check their arguments when they are built: build them for one weight."""
+    config, schedule = module.get("optimizer"), module.get("lr_scheduler")
+    if config is None:
+        raise ConfigError("training_module.optimizer is not given", "for example _target_: torch.optim.Adam")
+    if not is_known([config, schedule]):
+        return
+    optimizer = check_optimizer(config)
+    ScheduleFreeWeights.of(optimizer, torch.nn.Module(), averaging)
+    if schedule is not None:
+        entry = build_scheduler(schedule, optimizer)
+        PlateauSchedule.take_over(entry)
+        check_length_of_run(entry["scheduler"], trainer)
+
+
+def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: Parts) -> None:
+    """What is done with gradients before a step."""
+    GradientClip.of(module.get("gradient_clip"), trainer.get("gradient_clip_val"))
+    if "loss" in parts.managers and trainer.get("accumulate_grad_batches", 1) > 1:
+        check_can_accumulate(parts.managers["loss"])
+
+
+def _check_averaging(module: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+    """Options of an average that exclude each other, or that never take effect."""
+    if module.get("ema_bias_correction") is True and module.get("ema_warmup", True) is True:
+        averaged_copy(torch.nn.Linear(1, 1), 0.0, bias_correction=True)
+    start, epochs = module.get("swa_start"), trainer.get("max_epochs")
+    in_epochs = module.get("swa_interval", "epoch") == "epoch"
+    if in_epochs and isinstance(start, int) and isinstance(epochs, int) and -1 < epochs < start:
+        raise ConfigError(
+            f"training_module.swa_start is {start} epochs, but trainer.max_epochs is {epochs}: no weights would count",
+            "give a smaller number",
+        )
+
+
+def _build_callbacks(
+    values: Mapping[str, Any], targets: Mapping[str, Any], unsure: Unsure, loss: MetricsManager | None
+) -> None:
+    setting: list[CoefficientCallback] = []
+    logs = any(node is not None for node in (values.get("logger") or {}).values())
+    for name, node in (values.get("callbacks") or {}).items():
+        key = f"callbacks.{name}"
+        ours = node is not None and targets[key].__module__.startswith(("nequip_like.", "lightning."))
+        if ours and is_known(node):
+            callback = _built(key, unsure, node, kind=Callback, recursive=False)
+            if isinstance(callback, LearningRateMonitor | TrainingStats) and not logs:
+                raise ConfigError(f"{key} has no logger to write to", f"take it out, ~{key}, or give logger=csv")
+            if isinstance(callback, CoefficientCallback) and loss is not None:
+                setting.append(callback)
+                with naming(key):
+                    check_together(setting, loss)
+
+
+# --- tasks and what is followed
+
+
+def _check_tasks(tasks: Sequence[str], module: Mapping[str, Any], parts: Parts) -> None:
+    sets = parts.sets
+    has_data = {stage: sets is None or bool(sets[stage]) for stage in ("train", "val", "test")}
+    check_tasks(tasks, [name for name in METRICS if module.get(name) is not None], has_data)
+
+
+def _monitored(values: Mapping[str, Any]) -> dict[str, str]:
+    found = {
+        f"callbacks.{name}.monitor": node.get("monitor")
+        for name, node in (values.get("callbacks") or {}).items()
+        if node is not None
+    }
+    for name, node in (values.get("callbacks") or {}).items():
+        if node is not None and str(node["_target_"]).endswith(f".{CriteriaStopping.__name__}") and is_known(node):
+            with naming(f"callbacks.{name}"):
+                criteria = read_criteria(node.get("criteria"), node.get("val_set", 0))
+            found |= {f"callbacks.{name}.criteria.{key}": each.logged for key, each in criteria.items()}
+    schedule = values["training_module"].get("lr_scheduler")
+    if isinstance(schedule, Mapping):
+        found["training_module.lr_scheduler.monitor"] = schedule.get("monitor")
+    return {key: name for key, name in found.items() if isinstance(name, str)}
+
+
+def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool, trusted: bool) -> None:
+    num_sets = 1 if parts.sets is None else len(parts.sets["val"])
+    kinds = ("", RAW) if values["training_module"].get("evaluate") == "both" else ("",)
+    known = [
+        f"{prefix}/{name}"
+        for section, prefixes in (
+            ("val_metrics", [f"val{i}{kind}_epoch" for kind in kinds for i in range(num_sets)]),
+            ("loss", ["train_loss_epoch", "train_loss_step"]),
+            ("train_metrics", ["train_metric_epoch", "train_metric_step"]),
+        )
+        if section in parts.managers
+        for prefix in prefixes
+        for name in parts.managers[section].log_names
+    ]
+    patterns = [re.escape(name).replace(_ANY_SPECIES, _SYMBOL) if any_species else re.escape(name) for name in known]
+    for key, name in parts.monitored.items():
+        if any(re.fullmatch(pattern, name) for pattern in patterns) or name.startswith(("lr-", learning_rate_log.NAME)):
+            continue
+        if name.startswith("val") and parts.sets is None and re.match(rf"val\d+({'|'.join(kinds)})_epoch/", name):
+            continue  # only the data know how many sets there are
+        if (trusted and not name.startswith("val")) or not _all_known(name, values["training_module"]):
+            continue
+        own = key if values.get("monitored_metric") != name else "monitored_metric"
+        shown = [name for name in known if name.startswith("val") and _ANY_SPECIES not in name]
+        advice = closest_hint(name, shown).strip() or f"there are {', '.join(shown)}"
+        raise ConfigError(f"{own} is '{name}', which is not logged", advice if num_sets else "give data.val")
+
+
+def _all_known(name: str, module: Mapping[str, Any]) -> bool:
+    """Whether the metrics that could log a name were built."""
+    return all(is_known(module.get(section)) for section in METRICS)

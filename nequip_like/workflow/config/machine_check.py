@@ -1,0 +1,156 @@
+"""Does this machine have what a config asks for? Files, devices, packages and a folder to write to; nothing is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
+
+from nequip_like.data.io.readers import expand
+from nequip_like.data.published import cache_folder
+from nequip_like.data.reference_energies import check_reference_file, is_rule
+from nequip_like.data.replay import Replay
+from nequip_like.data.sources import HeldOut, below, file_source, held_out_sources
+from nequip_like.errors import ConfigError, DataError, ModelFileError, OutputError
+from nequip_like.workflow.config.check import CheckedConfig
+
+# Class of a logger -> what it imports, one of them, and how to install it.
+_OF_LOGGER = {
+    "WandbLogger": (("wandb",), 'pip install "nequip_like[wandb]"'),
+    "TensorBoardLogger": (("tensorboard", "tensorboardX"), 'pip install "nequip_like[tensorboard]"'),
+    "MLFlowLogger": (("mlflow", "mlflow_skinny"), "pip install mlflow"),
+    "CometLogger": (("comet_ml",), "pip install comet-ml"),
+    "NeptuneLogger": (("neptune",), "pip install neptune"),
+}
+_OF_KERNEL = {
+    "triton": ("triton", "pip install triton, or write model.kernel=batched"),
+    "cuequivariance": ("cuequivariance_torch", 'pip install "nequip_like[gpu]", or write model.kernel=batched'),
+}
+_ON_GPU = ("gpu", "cuda")
+
+
+def check_machine(checked: CheckedConfig) -> None:
+    """Refuse what would fail later because of the machine, in the words in which it would be refused then.
+
+    Args:
+        checked: A config that is sound in itself.
+
+    Raises:
+        ConfigError: For a device or a package that is not there.
+        DataError: For a file of data that is not there, or may not be read.
+        ModelFileError: For a checkpoint that is not there.
+        OutputError: If the output folder cannot be made or written.
+    """
+    values = checked.values
+    _check_devices(values["trainer"])
+    _check_packages(values)
+    if checked.parts.sets is not None:  # otherwise the data are described in a way of their own
+        _check_data(values["data"])
+    if (path := values.get("ckpt_path")) is not None and not Path(path).expanduser().is_file():
+        raise ModelFileError(
+            f"there is no checkpoint {Path(path).expanduser().absolute()}", "give a file ending in .ckpt"
+        )
+    _check_output(Path(str(values["output_dir"])).absolute())
+
+
+# --- devices
+
+
+def _check_devices(trainer: Mapping[str, Any]) -> None:
+    accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
+    gpus = torch.cuda.device_count()
+    has_mps = torch.backends.mps.is_available()
+    there = {"auto": True, "gpu": gpus > 0 or has_mps, "cuda": gpus > 0}.get(accelerator)
+    if there is None and accelerator in AcceleratorRegistry.available_accelerators():
+        there = AcceleratorRegistry[accelerator]["accelerator"].is_available()
+    if there is False:
+        what = {"mps": "Apple GPU", "tpu": "TPU"}.get(accelerator, "GPU")
+        built = "; this torch is built without CUDA" if accelerator in _ON_GPU and torch.version.cuda is None else ""
+        raise ConfigError(
+            f"trainer.accelerator is '{accelerator}', but there is no {what} here{built}",
+            "trainer.accelerator=auto takes what there is",
+        )
+    if gpus and accelerator in ("auto", *_ON_GPU):
+        _check_count(devices, gpus)
+    elif accelerator in ("auto", "cpu") and not has_mps and not _is_number_of_processes(devices):
+        raise ConfigError(
+            f"trainer.devices is {devices}, but there is no GPU here", "on a CPU give a number of processes: 1"
+        )
+
+
+def _check_count(devices: Any, gpus: int) -> None:
+    """As many GPUs as are asked for, or those of the numbers that are asked for."""
+    words = [word for word in devices.split(",") if word.strip()] if isinstance(devices, str) else []
+    listed = [int(word) for word in words] if "," in str(devices) and words else devices
+    if isinstance(listed, list):
+        lacking = [number for number in listed if number >= gpus]
+    else:
+        wanted = int(listed) if str(listed).isdigit() else 0
+        lacking = [wanted] if wanted > gpus else []
+    if lacking:
+        have = "there is 1 GPU" if gpus == 1 else f"there are {gpus} GPUs"
+        numbers = ", number 0" if gpus == 1 else f", numbers 0 to {gpus - 1}"
+        raise ConfigError(
+            f"trainer.devices is {devices}, but {have} here{numbers if isinstance(listed, list) else ''}",
+            f"trainer.devices={gpus}, or auto, takes all",
+        )
+
+
+def _is_number_of_processes(devices: Any) -> bool:
+    return devices == "auto" or (str(devices).isdigit() and int(devices) > 0)
+
+
+# --- packages
+
+
+def _check_packages(values: Mapping[str, Any]) -> None:
+    for name, node in (values.get("logger") or {}).items():
+        kind = str(node["_target_"]).rpartition(".")[2] if node else ""
+        modules, command = _OF_LOGGER.get(kind, ((), ""))
+        if modules and not any(map(_is_installed, modules)):
+            raise ConfigError(f"logger.{name} needs the package {modules[0]}, which is not installed", command)
+    kernel = values["training_module"]["model"].get("kernel")
+    if kernel in _OF_KERNEL and not _is_installed(_OF_KERNEL[kernel][0]):
+        module, advice = _OF_KERNEL[kernel]
+        raise ConfigError(f"model.kernel is {kernel}, which needs the package {module}; it is not installed", advice)
+    if kernel == "triton" and not torch.cuda.device_count():
+        raise ConfigError("model.kernel is triton, but there is no GPU here", "write model.kernel=auto")
+
+
+def _is_installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+# --- files
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    folder, references = data.get("path"), data.get("reference_energies")
+    if folder is not None and cache_folder() in Path(folder).parents and not Path(folder).exists():
+        return  # it will be downloaded
+    entries: list[Any] = []
+    for stage in ("train", "val", "test"):
+        given = held_out_sources(below(folder, data.get(stage)), stage, None, None)
+        entries += [source.files for source in given.values() if not isinstance(source, HeldOut)]
+    if isinstance(references, Mapping) and {"file", "path"} & set(references):
+        entries.append(file_source(below(folder, references), "reference_energies", None, None).files)
+    elif not is_rule(references):
+        check_reference_file(below(folder, references))
+    if (replay := Replay.read(below(folder, data.get("replay")))) is not None:
+        entries.append(replay.source.files)
+    for path in [path for files in entries for path in expand(files)]:
+        if not os.access(path, os.R_OK):
+            raise DataError(f"cannot read {path}: Permission denied", "check the path and its permissions")
+
+
+def _check_output(folder: Path) -> None:
+    """The folder can be made and written; it is not made."""
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    reason = "Permission denied" if above.is_dir() else f"{above} is a file"
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {folder}: {reason}", "give another folder: hydra.run.dir=FOLDER")

@@ -1,0 +1,99 @@
+"""What must hold before the first step: each task has data, metrics and labels, and what is followed is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning
+
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.fields import LABELS
+from nequip_like.errors import ConfigError, DataError, closest_hint
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.training.module import NequIPLightningModule
+from nequip_like.workflow.config.sections import check_tasks
+from nequip_like.workflow.run_folder import processes
+
+
+def check_run(run: Sequence[str], data: DataModule, module: NequIPLightningModule, trainer: lightning.Trainer) -> None:
+    """Refuse a run that would end later, perhaps after hours of training.
+
+    Args:
+        run: The tasks, in order.
+        data: The data.
+        module: The training module.
+        trainer: The trainer with its callbacks.
+
+    Raises:
+        ConfigError: If a task lacks data or metrics, or if what is followed is not logged.
+        DataError: If a data set lacks a label that its loss or metrics need.
+    """
+    check_tasks(
+        run,
+        [name for name in ("loss", "val_metrics", "test_metrics") if getattr(module, name)],
+        {"train": True, "val": bool(data.val_sets), "test": bool(data.test_sets)},
+    )
+    _check_labels(run, data, module)
+    if "train" in run:
+        _check_monitored(trainer, module, data)
+
+
+def check_processes(trainer: Mapping[str, Any]) -> None:
+    """Refuse a further process of a launcher for a run that has one: it would be a second run in the same folder.
+
+    Args:
+        trainer: The values of the section.
+
+    Raises:
+        ConfigError: If this process is not the first, and the config asks for one.
+    """
+    rank = processes.rank()
+    one = trainer.get("devices") == 1 and trainer.get("num_nodes", 1) == 1 and trainer.get("strategy") in (None, "auto")
+    if rank and one:
+        raise ConfigError(
+            f"a launcher started several processes, this is number {rank} (from 0), but the config asks for one",
+            "give trainer.devices=N with the number of processes on a machine, or start the command once",
+        )
+
+
+def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
+    pairs: list[tuple[str, MetricsManager, str, GraphDataset]] = []
+    if "train" in run and module.loss is not None:
+        pairs.append(("loss", module.loss, "train", data.train_set))
+    if "train" in run and module.train_metrics is not None:
+        pairs.append(("train_metrics", module.train_metrics, "train", data.train_set))
+    for stage, managers, sets in (
+        ("val", module.val_metrics, data.val_sets),
+        ("test", module.test_metrics, data.test_sets),
+    ):
+        if stage in run or (stage == "val" and "train" in run):
+            for manager, (name, dataset) in zip(managers, sets.items(), strict=False):
+                if isinstance(manager, MetricsManager):
+                    pairs.append((f"{stage}_metrics", manager, name, dataset))
+    for part, manager, name, dataset in pairs:
+        if missing := sorted(manager.required_fields() & set(LABELS) - set(dataset.labels)):
+            raise DataError(
+                f"no frame of the data set '{name}' has {' or '.join(missing)}, which training_module.{part} needs",
+                "choose targets=energy, energy_force or energy_force_stress, or declare the label's name in the file: "
+                "data.key_mapping",
+            )
+
+
+def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, data: DataModule) -> None:
+    """Whatever is followed has to be logged; a typing mistake is found now and not after the first epoch."""
+    names = module.validation_names() if data.val_sets else []
+    followed = [
+        (type(callback).__name__, name)
+        for callback in trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's callback connector
+        for name in (getattr(callback, "monitor", None), *getattr(callback, "monitored", ()))
+    ]
+    followed.append(("lr_scheduler", (module.lr_scheduler_config or {}).get("monitor")))
+    for who, name in followed:
+        if isinstance(name, str) and name.startswith("val") and name not in names:
+            hint = closest_hint(name, names)
+            raise ConfigError(
+                f"{who} follows '{name}', which is not logged",
+                f"{hint}there are {', '.join(names)}" if names else "give data.val, or take these parts out",
+            )

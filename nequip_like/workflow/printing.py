@@ -1,0 +1,246 @@
+"""What a run is about to do: printed before its first step, or alone by ``--check``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nequip_like.arguments import NOT_KNOWN_YET
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.inspection.report import inspection_table, labels_text
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.weights import shown_weight
+from nequip_like.training.averaged_module import SWALightningModule
+from nequip_like.training.checkpointing.callback import ResumableCheckpoint
+from nequip_like.training.module import NequIPLightningModule
+from nequip_like.training.zero_forces import worse_than_zero
+from nequip_like.whole_files import path_of
+from nequip_like.workflow.config.check import CheckedConfig
+from nequip_like.workflow.config.dry_build import METRICS
+from nequip_like.workflow.config.finetune_settings import read_settings
+from nequip_like.workflow.config.sections import left_out
+
+
+def print_data(console: Console, data: DataModule) -> None:
+    """Print what was found in the data: frames, species, labels, ranges, warnings."""
+    console.print(inspection_table(data.inspections))
+    for inspection in data.inspections:
+        for warning in inspection.warnings:
+            console.print(f"[yellow]warning:[/yellow] {escape(f'{inspection.name}: {warning}')}", soft_wrap=True)
+    if data.reference is not None:
+        console.print(data.reference.describe())
+
+
+def print_data_once(console: Console, data: DataModule, told: set[str]) -> None:
+    """Print what was found in the data, or that it is what was printed before.
+
+    Args:
+        console: Where to print.
+        data: The data.
+        told: What was printed before; what is printed now is added.
+    """
+    with console.capture() as capture:
+        print_data(console, data)
+    text = capture.get()
+    if text in told:
+        _print_line(console, "data: the same as those of a run before")
+    elif text:
+        told.add(text)
+        console.file.write(text)
+        console.file.flush()
+
+
+def print_training(
+    console: Console, data: DataModule, module: NequIPLightningModule, monitor: str, folder: Path
+) -> None:
+    """Print what is trained and monitored, the size of the model, and where output goes."""
+    table = Table(title="Training", title_justify="left", show_header=False)
+    if module.loss is not None:
+        table.add_row("loss", _terms(module.loss))
+    if module.val_metrics:
+        table.add_row("monitored", f"{monitor} (weighted_sum: {_terms(cast(MetricsManager, module.val_metrics[0]))})")
+    for stage, sets in (("train", {"train": data.train_set}), ("val", data.val_sets), ("test", data.test_sets)):
+        table.add_row(f"labels, {stage}", _labels(sets))
+    table.add_row("untrained labels", _untrained(data.train_set, module))
+    if data.replay_set is not None:
+        table.add_row("replay", _replayed(data))
+    trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
+    species = " ".join(module.model.type_names)
+    table.add_row("model", f"{trained:,} trained parameters, species {species}{_average(module)}")
+    table.add_row("kernel", module.model.kernel_in_use)
+    table.add_row("output", escape(str(folder)))
+    console.print(table)
+
+
+def print_best(console: Console, trainer: lightning.Trainer, module: NequIPLightningModule) -> None:
+    """Print the order of several best checkpoints, and which weights of the best are exported."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ResumableCheckpoint) and len(order := callback.ranking()) > 1:
+            _print_line(console, f"best checkpoints by {callback.monitor}:")
+            for checkpoint in order:
+                _print_line(console, f"  {checkpoint.describe()}")
+    if isinstance(module, SWALightningModule) and not module.average_began:
+        _print_line(console, "exported: the raw weights, for none counted in the mean yet")
+    elif module.averaging is not None:
+        _print_line(console, f"exported: the {module.evaluated} weights")
+
+
+def print_worse_than_zero(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
+    """Say it if the forces of the exported weights are further from the labels than zero is.
+
+    Args:
+        console: Where to print.
+        trainer: The trainer, after training.
+        values: Errors of the exported weights, by logged name.
+    """
+    for found in worse_than_zero(trainer, values):
+        _print_line(console, found.describe())
+
+
+def _print_line(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _replayed(data: DataModule) -> str:
+    own, drawn, weight = len(data.train_set), data.num_replayed, data.replay_weight
+    share = drawn / (own + drawn)
+    known = len(data.trained_on) - own
+    return f"{drawn} of {known} frames in each epoch, beside {own} of train: {share:.2%} of it; weight {weight:g}"
+
+
+def _terms(manager: MetricsManager) -> str:
+    return ", ".join(
+        f"{shown_weight(coeff)} {name}" for name, _, _, coeff in manager.describe() if coeff is not None and coeff > 0
+    )
+
+
+def _average(module: NequIPLightningModule) -> str:
+    """What is averaged, and whether it is the average that is evaluated and exported."""
+    if module.averaging is None:
+        return ""
+    kind = {"ema": "an exponential moving average", "swa": "a mean (SWA)"}.get(module.averaging, module.averaging)
+    return f", with {kind} that is evaluated" if module.evaluated == "averaged" else f", with {kind}; raw weights count"
+
+
+def _labels(sets: Mapping[str, GraphDataset]) -> str:
+    if not sets:
+        return "no data"
+    return "; ".join(f"{name}: {labels_text(dataset.labels, len(dataset))}" for name, dataset in sets.items())
+
+
+def _untrained(dataset: GraphDataset, module: NequIPLightningModule) -> str:
+    used = module.loss.required_fields() if module.loss is not None else set()
+    return ", ".join(sorted(set(dataset.labels) - used)) or "none"
+
+
+_MODEL_SIZES = ("preset", "num_layers", "l_max", "parity", "num_features", "model_dtype", "pair_potential", "seed")
+
+
+def print_plan(checked: CheckedConfig, console: Console | None = None) -> None:
+    """Print what would run.
+
+    Args:
+        checked: A config that was checked.
+        console: Where to print; the terminal by default.
+    """
+    lines = plan(checked)
+    width = max(map(len, lines))
+    text = "\n".join(
+        ["The config is sound. It would run", *(f"  {name:{width}}  {said}" for name, said in lines.items())]
+    )
+    # Not wrapped: paths stay whole.
+    (console or Console()).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def plan(checked: CheckedConfig) -> dict[str, str]:
+    """The same as lines of text by name."""
+    values = checked.values
+    note = left_out(values)
+    lines = {"tasks": ", ".join(checked.tasks) + (f" ({note})" if note else "")}
+    for stage in ("train", "val", "test"):
+        lines[f"{stage} data"] = _said(values["data"].get(stage))
+    lines["species"] = _said(values["training_module"]["model"].get("type_names"))
+    lines["cutoff"] = f"{_said(values['data'].get('cutoff_radius'))} Angstrom"
+    lines["model"] = _model(values["training_module"]["model"])
+    if (tuning := read_settings(values.get("finetune"))) is not None:
+        lines |= {"species": "those of the model, and new ones", "cutoff": "the model's"}
+        lines["model"] = f"that of {tuning.source}, fine-tuned"
+    for name in METRICS:
+        if name in checked.parts.managers:
+            lines[name.replace("_", " ")] = _list_terms(checked.parts.managers[name])
+    if "train" in checked.tasks:
+        lines |= _training(checked)
+    devices = _pairs(values["trainer"], ("accelerator", "devices", "num_nodes", "strategy"))
+    lines["devices"] = ", ".join(devices) or "by default"
+    if checked.trusted:
+        lines["trusted packages"] = ", ".join(checked.trusted)
+    if values.get("ckpt_path") is not None:
+        lines["checkpoint"] = str(values["ckpt_path"])
+    lines["output"] = str(path_of(str(values["output_dir"])).absolute())
+    return lines
+
+
+def _training(checked: CheckedConfig) -> dict[str, str]:
+    module, trainer = checked.values["training_module"], checked.values["trainer"]
+    followed: dict[str, list[str]] = {}
+    for key, name in checked.parts.monitored.items():
+        followed.setdefault(name, []).append(key.split(".")[1])
+    schedule = module.get("lr_scheduler")
+    return {
+        "monitored": "; ".join(f"{name} ({', '.join(by)})" for name, by in followed.items()) or "nothing",
+        "optimizer": _node(module["optimizer"]),
+        "learning rate": "constant" if schedule is None else _node(schedule.get("scheduler", schedule)),
+        "batch size": _said(checked.values["data"].get("batch_size", "by default")),
+        "length": ", ".join(_pairs(trainer, ("max_epochs", "max_steps", "max_time"), _is_limit)) or "no limit",
+        "class": module["_target_"].rpartition(".")[2],
+    }
+
+
+def _is_limit(value: Any) -> bool:
+    return value not in (None, -1)
+
+
+def _pairs(node: Mapping[str, Any], names: Sequence[str], shown: Callable[[Any], bool] = bool) -> list[str]:
+    return [f"{name} {_said(node[name])}" for name in names if name in node and shown(node[name])]
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    sizes = [f"{name} {_said(model[name])}" for name in _MODEL_SIZES if model.get(name) is not None]
+    return f"{model['_target_'].rpartition('.')[2]}: {', '.join(sizes)}"
+
+
+def _node(node: Mapping[str, Any]) -> str:
+    """Class of a node and its plain arguments."""
+    plain = [f"{name} {_said(value)}" for name, value in node.items() if name != "_target_" and not _is_node(value)]
+    return " ".join([node["_target_"].rpartition(".")[2], *([f"({', '.join(plain)})"] if plain else [])])
+
+
+def _is_node(value: Any) -> bool:
+    is_length = isinstance(value, Mapping) and value.keys() <= {"epochs", "steps"}
+    return isinstance(value, Mapping | list) and not is_length
+
+
+def _list_terms(manager: MetricsManager) -> str:
+    rows = manager.describe()
+    summed = [f"{shown_weight(coeff)} {name}" for name, _, _, coeff in rows if coeff]
+    observed = len(rows) - len(summed)
+    return ", ".join(summed or ["no weighted sum"]) + (f"; {observed} more observed" if observed else "")
+
+
+def _said(value: Any) -> str:
+    if value is NOT_KNOWN_YET:
+        return "from the data"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_said(entry)}" for name, entry in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_said, value))
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)

@@ -1,0 +1,93 @@
+"""Right labels are passed over in silence, and each mistake that is made with them is found, in sets of every kind."""
+
+import pytest
+import torch
+
+from nequip_like.data.inspection.label_check import factors, from_vasp_order, label_contradiction
+from nequip_like.data.inspection.near_frames import work_between
+from tests.data.labelled_sets import (
+    ENERGY_MISTAKES,
+    GPA,
+    STRESS_MISTAKES,
+    WITH_CLOSE_FRAMES,
+    WITH_STRESS,
+    as_dataset,
+    frames_of,
+    in_vasp_order,
+)
+
+STRAINED = "elastic strains"
+
+
+@pytest.mark.parametrize("name", WITH_STRESS | WITH_CLOSE_FRAMES)
+def test_right_labels_are_not_accused(name):
+    assert label_contradiction(as_dataset(frames_of(name))) is None
+
+
+@pytest.mark.parametrize("mistake", STRESS_MISTAKES)
+@pytest.mark.parametrize("name", WITH_STRESS)
+def test_mistakes_with_stress_are_found(name, mistake):
+    sentence = label_contradiction(as_dataset(frames_of(name), stress=STRESS_MISTAKES[mistake]))
+    assert sentence is not None
+    assert sentence.startswith("shear stress agrees better" if mistake == "order" else "stress ")
+
+
+@pytest.mark.parametrize("mistake", ENERGY_MISTAKES)
+@pytest.mark.parametrize("name", WITH_CLOSE_FRAMES)
+def test_mistakes_with_energies_and_forces_are_found(name, mistake):
+    sentence = label_contradiction(as_dataset(frames_of(name), **ENERGY_MISTAKES[mistake]))
+    assert sentence is not None
+    assert sentence.startswith("energies change ")
+    assert ("gradients" in sentence) == (mistake == "gradients")
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(2.4, "2.4 GPa above"), (-3.0, "3.0 GPa below")])
+def test_a_pressure_that_was_added(offset, expected):
+    shifted = as_dataset(frames_of(STRAINED), stress=lambda stress, _: stress + offset / GPA * torch.eye(3))
+    assert label_contradiction(shifted).startswith(f"stress lies {expected} what the energies say")
+
+
+def test_energies_of_strained_cells_in_another_unit():
+    """Without forces only the stress tells."""
+    sentence = label_contradiction(as_dataset(frames_of(STRAINED), **ENERGY_MISTAKES["kcal/mol"]))
+    assert sentence == (
+        "stress contradicts the energies: they change 23.3 times as much as it says; its unit or sign looks wrong"
+    )
+
+
+def test_factors_are_what_was_done_to_the_labels():
+    frames = frames_of("strained and shaken")
+    changed = as_dataset(frames, total_energy=lambda e, _: 4 * e, stress=lambda s, _: 2 * s).frames
+    right, wrong = factors(work_between(frames)), factors(work_between(changed))
+    assert right[0].value == pytest.approx(1.0, abs=0.1)
+    assert right[1].value == pytest.approx(1.0, abs=0.2)
+    assert wrong[0].value == pytest.approx(4 * right[0].value, rel=0.02)
+    assert wrong[1].value == pytest.approx(2 * right[1].value, rel=0.02)
+
+
+def test_a_few_wrong_frames_hide_no_mistake_in_all():
+    frames = [dict(frame) for frame in frames_of(STRAINED)]
+    frames[3]["total_energy"] = frames[3]["total_energy"] + 50.0
+    assert label_contradiction(as_dataset(frames)) is None
+    assert "sign looks wrong" in label_contradiction(as_dataset(frames, stress=lambda stress, _: -stress))
+
+
+def test_order_of_components_by_hand():
+    """xx yy zz xy yz zx = 1 2 3 4 5 6; read as xx yy zz yz xz xy."""
+    right = torch.tensor([[1.0, 4, 6], [4, 2, 5], [6, 5, 3]])
+    read = torch.tensor([[1.0, 6, 5], [6, 2, 4], [5, 4, 3]])
+    assert torch.equal(from_vasp_order(read), right)
+    assert torch.equal(in_vasp_order(right), read)
+
+
+def test_nothing_to_compare(make_graph):
+    frames = frames_of(STRAINED)
+    assert label_contradiction(as_dataset(frames[:1], stress=lambda stress, _: -stress)) is None
+    assert label_contradiction(as_dataset([frames[0]] * 20, stress=lambda stress, _: -stress)) is None
+    assert label_contradiction(as_dataset([make_graph("H", [[0, 0, 0]])])) is None
+
+
+def test_noise_is_no_contradiction():
+    torch.manual_seed(0)
+    noise = as_dataset(frames_of("shaken silicon"), forces=lambda forces, _: torch.randn_like(forces))
+    assert label_contradiction(noise) is None

@@ -1,0 +1,102 @@
+"""Databases whose arrays declare more than they hold."""
+
+import json
+import sqlite3
+
+import ase.db
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from nequip_like.data.io.databases import check_arrays
+from nequip_like.data.io.readers import read
+from nequip_like.errors import DataError
+
+
+@pytest.mark.parametrize("column", ["constraints", "key_value_pairs"])
+@pytest.mark.parametrize(
+    ("shape", "refused"), [([10**10], True), ([10**6, 10**6], True), ([2000], True), ([1], False), ([], False)]
+)
+def test_arrays_that_would_fill_the_memory(tmp_path, column, shape, refused):
+    file = tmp_path / "a.db"
+    ase.io.write(file, [Atoms("H"), Atoms("O")])
+    connection = sqlite3.connect(file)
+    value = json.dumps({"x": {"__ndarray__": [shape, "float64", [0]]}})
+    connection.execute(f"UPDATE systems SET {column} = ? WHERE id = 2", (value,))
+    connection.commit()
+    connection.close()
+    if refused:
+        with pytest.raises(DataError, match=r"a\.db row 1: an array is declared as \["):
+            read(file)
+    else:
+        check_arrays(file)
+
+
+def test_a_good_database(tmp_path):
+    ase.io.write(tmp_path / "a b#1.db", [Atoms("H"), Atoms("O")])
+    assert len(read(tmp_path / "a b#1.db").frames) == 2
+
+
+WATER = [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]
+FORCES = np.arange(9.0).reshape(3, 3)
+
+
+def test_labels_in_data(tmp_path):
+    with ase.db.connect(tmp_path / "w.db") as database:
+        database.write(Atoms("OH2", WATER), data={"energy": np.array([-1.0]), "forces": FORCES})
+    reading = read(tmp_path / "w.db")
+    assert reading.label_names == {"total_energy": ["energy"], "forces": ["forces"]}
+    assert reading.frames[0]["total_energy"].tolist() == [[-1.0]]
+    assert reading.frames[0]["forces"].tolist() == FORCES.tolist()
+
+
+def test_labels_in_key_value_pairs_and_under_other_names(tmp_path):
+    with ase.db.connect(tmp_path / "w.db") as database:
+        database.write(Atoms("OH2", WATER), dft_energy=-2.0, data={"dft_forces": FORCES, "F_corrected": 2 * FORCES})
+    (graph,) = read(tmp_path / "w.db").frames
+    assert graph["total_energy"].item() == -2.0
+    assert graph["forces"].tolist() == FORCES.tolist()
+    (graph,) = read(tmp_path / "w.db", key_mapping={"F_corrected": "forces"}).frames
+    assert graph["forces"].tolist() == (2 * FORCES).tolist()
+
+
+def test_a_matrix_of_three_atoms_is_what_its_name_says(tmp_path):
+    stress = np.eye(3) * 0.25
+    with ase.db.connect(tmp_path / "w.db") as database:
+        data = {"stress": stress, "forces": FORCES, "atomic_energies": np.array([-1.0, -2.0, -3.0])}
+        database.write(Atoms("OH2", WATER, cell=[5, 5, 5], pbc=True), data=data)
+    (graph,) = read(tmp_path / "w.db").frames
+    assert graph["stress"][0].tolist() == stress.tolist()
+    assert graph["forces"].tolist() == FORCES.tolist()
+    assert graph["atomic_energy"].tolist() == [[-1.0], [-2.0], [-3.0]]
+
+
+def test_a_likely_name_of_three_atoms_is_noted_as_one_of_atoms(tmp_path):
+    with ase.db.connect(tmp_path / "w.db") as database:
+        database.write(Atoms("OH2", WATER), data={"pbe_forces": FORCES})
+    (note,) = read(tmp_path / "w.db").notes
+    assert note.endswith(
+        "'pbe_forces' is not read; if it is the label 'forces', declare key_mapping: {pbe_forces: forces}"
+    )
+
+
+def test_results_of_calculators(tmp_path):
+    ase.io.write(tmp_path / "a.db", [Atoms("H", calculator=SinglePointCalculator(Atoms("H"), energy=-3.5))])
+    assert read(tmp_path / "a.db").frames[0]["total_energy"].item() == -3.5
+
+
+def test_two_joined_databases(tmp_path):
+    ase.io.write(tmp_path / "a.db", [Atoms("H")])
+    ase.io.write(tmp_path / "b.db", [Atoms("O")])
+    (tmp_path / "ab.db").write_bytes((tmp_path / "a.db").read_bytes() + (tmp_path / "b.db").read_bytes())
+    with pytest.raises(DataError, match="holds two databases, of which only the first can be read"):
+        read(tmp_path / "ab.db")
+
+
+def test_database_without_rows(tmp_path):
+    with ase.db.connect(tmp_path / "a.db") as database:
+        del database[database.write(Atoms("H"))]
+    with pytest.raises(DataError, match=r"a\.db holds no frames"):
+        read(tmp_path / "a.db")

@@ -1,0 +1,90 @@
+"""Units that a file states itself."""
+
+import ase.db
+import ase.units
+import numpy as np
+import pytest
+from ase import Atoms
+
+from nequip_like.data.io.readers import read
+from nequip_like.data.io.stated_units import unit_factor
+from nequip_like.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("text", "factor"),
+    [
+        ("eV", 1.0),
+        ("meV", 1e-3),
+        ("Hartree", 27.211386024),
+        ("Ha", 27.211386024),
+        ("kcal/mol", 0.0433641043),
+        ("kcal/mol/Ang", 0.0433641043),
+        ("kJ / mol", 0.0103642696),
+        ("eV/Å", 1.0),
+        ("Hartree/Bohr", 51.4220669),
+        ("Ha/a0^3", 183.631535),
+        ("eV/Ang**3", 1.0),
+        ("eV*A^-3", 1.0),
+        ("GPa", 0.00624150913),
+        ("kbar", 0.000624150913),
+        ("Bohr", 0.529177211),
+        ("nm", 10.0),
+    ],
+)
+def test_units_in_many_spellings(text, factor):
+    assert unit_factor(text) == pytest.approx(factor, rel=1e-7)
+
+
+@pytest.mark.parametrize("text", ["Debye", "", "eV/fortnight", "1", "?"])
+def test_what_is_no_unit_of_a_label(text):
+    assert unit_factor(text) is None
+
+
+@pytest.fixture
+def database(tmp_path):
+    """A function that writes water with labels in its data, and metadata."""
+
+    def database(metadata):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
+        with ase.db.connect(path) as connection:
+            data = {"energy": np.array([-1.0]), "forces": np.full((3, 3), 0.5)}
+            connection.write(Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]), data=data)
+            connection.metadata = metadata
+        return path
+
+    return database
+
+
+SCHNETPACK = {"_property_unit_dict": {"energy": "kcal/mol", "forces": "kcal/mol/Ang"}, "_distance_unit": "Ang"}
+DESCRIPTIONS = {"key_descriptions": {"energy": ["Energy", "Total energy", "kcal/mol"]}}
+
+
+@pytest.mark.parametrize("metadata", [SCHNETPACK, DESCRIPTIONS])
+def test_metadata_are_compared_with_what_is_declared(database, metadata):
+    file = database(metadata)
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert error.value.message == (
+        f"{file}: its metadata say that 'energy' is in kcal/mol, but it is read in eV, Angstrom, which is 23.0605 "
+        "times as much"
+    )
+    (graph,) = read(file, units={"energy": "kcal/mol"}).frames
+    assert graph["total_energy"].item() == pytest.approx(-0.0433641043, rel=1e-8)
+
+
+def test_a_length_that_metadata_state(database):
+    file = database({"_distance_unit": "Bohr"})
+    with pytest.raises(DataError, match="its metadata say that 'positions' is in Bohr"):
+        read(file)
+    assert read(file, units={"length": "Bohr"}).frames[0]["pos"][1, 0].item() == pytest.approx(0.96 * ase.units.Bohr)
+
+
+def test_metadata_that_agree_or_say_nothing(database):
+    for metadata in ({}, {"_property_unit_dict": {"energy": "eV", "dipole": "Debye"}}, {"title": "water"}):
+        assert read(database(metadata)).notes == []
+
+
+def test_a_unit_that_is_not_known_is_noted(database):
+    (note,) = read(database({"_property_unit_dict": {"energy": "erg"}})).notes
+    assert note.endswith("its metadata say that 'energy' is in 'erg', which is no unit that is known here")

@@ -1,0 +1,226 @@
+"""Several processes: gradients are summed once, and two processes are one."""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from nequip_like.training.gradients import sum_gradients
+from nequip_like.workflow.train import train
+
+# --- the sum alone
+
+
+def parts() -> list[dict[str, list[float] | None]]:
+    """Gradients of two processes: a on both, b on the second only, c on none."""
+    return [
+        {"a": [1.0, 2.0], "b": None, "c": None},
+        {"a": [10.0, 20.0], "b": [5.0], "c": None},
+    ]
+
+
+def summed(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=Path(folder, "meet").read_text(), rank=rank, world_size=2)
+    given = parts()[rank]
+    a = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    b = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    c = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    frozen = nn.Parameter(torch.zeros(1), requires_grad=False)
+    single = nn.Parameter(torch.zeros(2, 2, dtype=torch.float32))
+    for parameter, value in zip((a, b, c), given.values(), strict=True):
+        parameter.grad = None if value is None else torch.tensor(value, dtype=torch.float64)
+    single.grad = torch.full((2, 2), 0.1 + rank, dtype=torch.float32)
+    sum_gradients([a, frozen, single, b, c])
+    found = {"a": a.grad, "b": b.grad, "c": c.grad, "frozen": frozen.grad, "single": single.grad}
+
+    # The loss of a global batch of which the processes hold 3 and 1 elements.
+    w = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    mine = x[:3] if rank == 0 else x[3:]
+    ((w * mine).square().sum() / 4).backward()
+    sum_gradients([w])
+    torch.save({**found, "w": w.grad}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_sum_of_gradients_of_two_processes(tmp_path):
+    # Over TCP: a file store is deleted by the rank that leaves first, and the other may then wait for ever.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (tmp_path / "meet").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
+    mp.spawn(summed, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found["a"].tolist() == [11.0, 22.0]
+        assert found["b"].tolist() == [5.0]
+        assert found["c"] is None
+        assert found["frozen"] is None
+        assert found["single"].dtype == torch.float32
+        torch.testing.assert_close(found["single"], torch.full((2, 2), 1.2))
+        # d/dw of mean (w x)^2 is 2 w mean x^2
+        assert found["w"].item() == pytest.approx(2 * 2.0 * (1 + 4 + 9 + 16) / 4, rel=1e-15)
+
+
+# --- whole runs
+
+# 12 frames train (3 global batches of 4), 7 validate: odd; a second set of 1 leaves one process without frames.
+# SGD: Adam would blow up the rounding of gradients that are zero.
+RUN = [
+    "data.val=[7,1]",
+    "data.test=4",
+    "training_module.optimizer._target_=torch.optim.SGD",
+    "training_module.lr_scheduler=null",
+    "seed=3",
+]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+
+
+def logged(folder: Path) -> dict[str, list[float]]:
+    """Columns of metrics.csv without their gaps."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+
+
+def same_weights(one: Path, two: Path) -> None:
+    single, double = weights(one), weights(two)
+    assert single.keys() == double.keys()
+    for name, tensor in single.items():
+        torch.testing.assert_close(double[name], tensor, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def same_numbers(one: Path, two: Path) -> None:
+    single, double = logged(one), logged(two)
+    assert single.keys() == double.keys()
+    for name in single:
+        assert double[name] == pytest.approx(single[name], rel=1e-10), name
+    assert any(name.startswith("val1_epoch") for name in single)
+
+
+def environment() -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PL_", "HYDRA"))}
+    return own | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def one_process(compose, tmp_path):
+    """The same run in one process, with twice the batch size: ``(folder, overrides without batch size)``."""
+
+    def start(*changes: str) -> Path:
+        train(compose(*RUN, "data.batch_size=4", f"output_dir={tmp_path / 'one'}", *changes))
+        return tmp_path / "one"
+
+    return start
+
+
+def overrides_of(tiny, molecule_file, folder: Path) -> list[str]:
+    return [
+        *("-cn", "train", f"data.train={molecule_file}", "cutoff_radius=4.0", *tiny, *RUN),
+        *("data.batch_size=2", f"output_dir={folder}", "trainer.devices=2", "trainer.strategy=ddp"),
+    ]
+
+
+def test_two_processes_are_one(one_process, tiny, molecule_file, tmp_path):
+    """Two epochs of three global steps each: the same weights, the same numbers in metrics.csv, the same files."""
+    single, double = one_process(), tmp_path / "two"
+    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
+    output = run(command, tmp_path)
+    same_weights(single, double)
+    same_numbers(single, double)
+    assert output.count("epoch    0 |") == 1  # one process speaks
+    assert "recommended to use" not in output
+    assert "deprecated" not in output
+    assert {path.name for path in double.iterdir()} >= {"model.safetensors", "metrics.json", "predictions.extxyz"}
+
+
+@pytest.mark.slow
+def test_one_step_of_two_processes(one_process, tiny, molecule_file, tmp_path):
+    """One step with batches of 2 x 5 and 1 x 10."""
+    single = one_process("data.batch_size=10", "trainer.max_steps=1")
+    double = tmp_path / "two"
+    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
+    run([*command, "data.batch_size=5", "trainer.max_steps=1"], tmp_path)
+    same_weights(single, double)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "auto"])
+def test_torchrun(strategy, one_process, tiny, molecule_file, tmp_path):
+    """Processes that someone else starts, with the strategy named and not."""
+    single, double = one_process(), tmp_path / "two"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
+    run([*command, f"trainer.strategy={strategy}"], tmp_path)
+    same_weights(single, double)
+    same_numbers(single, double)
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed(tiny, molecule_file, tmp_path):
+    """A signal to one of two processes stops both at the same step; together they go on to the very same weights."""
+    folders = {name: tmp_path / name for name in ("whole", "part")}
+    commands = {
+        name: [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, folder)]
+        for name, folder in folders.items()
+    }
+    run(commands["whole"], tmp_path)
+    kill = "+callbacks.kill={_target_: tests.workflow.test_resume.KillAt, number: 15, batch: 4}"
+    stopped = subprocess.run(
+        [*commands["part"], kill, "trusted_packages=[tests]"],
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert stopped.returncode == 128 + 15, stopped.stdout + stopped.stderr
+    assert "stopped by SIGTERM" in stopped.stdout
+    last = torch.load(folders["part"] / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+    assert len(last["nequip_like"]["processes"]) == 2
+    run([*commands["part"], "resume=auto"], tmp_path)
+    single, double = weights(folders["whole"]), weights(folders["part"])
+    assert all(torch.equal(tensor, double[name]) for name, tensor in single.items())
+    assert logged(folders["whole"]) == logged(folders["part"])
+
+
+@pytest.mark.slow
+def test_averages_cycles_and_kept_checkpoints(one_process, tiny, molecule_file, tmp_path):
+    """Both processes decide alike: a mean of weights, both sets evaluated, cycles by updates and by the clock."""
+    way = [
+        *("training_module=swa", "training_module.swa_start=2", "training_module.swa_interval=step"),
+        *("training_module.evaluate=both", "validate_every_n_updates=2", "callbacks=[default,periodic_checkpoint]"),
+        *("callbacks.periodic_checkpoint.every_n_updates=null", "callbacks.periodic_checkpoint.every_n_minutes=1e-9"),
+        *("callbacks.periodic_checkpoint.keep_newest=2", "callbacks.best_checkpoint.save_top_k=2", "run_name=a"),
+    ]
+    single, double = one_process(*way), tmp_path / "two"
+    run([sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), *way], tmp_path)
+    single_files, double_files = ({path.name for path in (at / "checkpoints").iterdir()} for at in (single, double))
+    assert single_files == double_files
+    assert {"a_best.ckpt", "a_best.json", "a_last.ckpt", "a_step5.ckpt", "a_step6.ckpt"} < double_files
+    lasts = [at / "checkpoints" / "a_last.ckpt" for at in (single, double)]
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in lasts]
+    for name in (name for name in states[0] if name.startswith(("model.", "ema."))):
+        torch.testing.assert_close(states[1][name], states[0][name], rtol=1e-12, atol=1e-12, msg=name)
+    same_numbers(single, double)
