@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format types docs wheel clean
+.PHONY: help install train test test-slow lint format types house docs wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -48,6 +48,9 @@ format: install ## put the code into the one format
 
 types: install ## type check
 	$(BIN)/mypy
+
+house: install ## sizes, names, docstrings and comments of the package in numbers
+	$(BIN)/python benchmarks/house.py
 
 $(VENV)/.installed-docs: $(STAMP)
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev,docs]'

@@ -97,15 +97,15 @@ def current_name(target: str) -> str:
     'torch.optim.Adam'
     """
     package, _, rest = target.partition(".")
-    module, _, name = rest.rpartition(".")
-    if package != _PACKAGE or not module:
+    parts = rest.split(".")
+    if package != _PACKAGE or parts[0] != "train" or len(parts) < 2:
         return target
-    if module == "train" and name in NAMES:
-        return f"{_PACKAGE}.{NAMES[name]}.{name}"
-    if module in MODULES:
-        return f"{_PACKAGE}.{MODULES[module]}.{name}"
-    # Whatever else stood in the package `train` has kept its place in the package.
-    return f"{_PACKAGE}.training{rest.removeprefix('train')}" if rest.startswith("train.") else target
+    if len(parts) == 2 and parts[1] in NAMES:
+        return f"{_PACKAGE}.{NAMES[parts[1]]}.{parts[1]}"
+    for count in range(len(parts) - 1, 1, -1):
+        if (module := ".".join(parts[:count])) in MODULES:
+            return ".".join([_PACKAGE, MODULES[module], *parts[count:]])
+    return ".".join([_PACKAGE, "training", *parts[1:]])
 
 
 def with_current_names(config: Any) -> Any:
