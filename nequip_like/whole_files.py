@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -38,27 +39,34 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     path = path_of(path)
     # Processes on several machines, or in several containers, may have one number.
     partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        with output_errors(path):
+    with output_errors(path):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             _to_disk(partial)
             partial.replace(path)
             _to_disk(path.parent)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+        finally:
+            with suppress(OSError):
+                partial.unlink()
 
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says while a file is written into an :class:`OutputError` that names the file."""
+    """Turn what the system says while a file is written into an :class:`OutputError` that names the file.
+
+    A name with a NUL character, which Python refuses with a ValueError, is refused before: what is done here may raise
+    a ValueError of its own.
+    """
+    if "\0" in str(path):
+        raise OutputError(f"cannot write {str(path)!r}: a name has no NUL character", "give another name")
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}", "look at the folder and its free space"
-        ) from error
+        advice = "look at the folder and its free space"
+        if error.errno == errno.ENAMETOOLONG:
+            advice = "give a shorter name"
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", advice) from error
 
 
 def put_aside(path: Path) -> None:

@@ -43,3 +43,10 @@ def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     with written_whole(tmp_path / "a.txt") as partial:
         partial.write_text("new")
     assert seen == [False, True]  # the file before the rename, the folder after it
+
+
+def test_a_name_with_a_nul(tmp_path):
+    path = tmp_path / "a\0b"
+    with pytest.raises(OutputError) as caught, written_whole(path):
+        pass
+    assert caught.value.message == f"cannot write {str(path)!r}: a name has no NUL character"

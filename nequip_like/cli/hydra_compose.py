@@ -23,9 +23,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from nequip_like.cli.config_files import load, register_user_folder
 from nequip_like.cli.hydra_errors import CONFIG_ERRORS, failed_key, translated
-from nequip_like.cli.overrides import check_kinds, parsed, replacing
+from nequip_like.cli.overrides import check_choices, check_kinds, parsed, replacing
 from nequip_like.errors import ConfigError, closest_hint
-from nequip_like.whole_files import path_of
+from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow.config.key_places import place_hint
 from nequip_like.workflow.config.resolvers import register_resolvers
 from nequip_like.workflow.config.trust import check_hydra, user_packages
@@ -161,7 +161,12 @@ def _composed(hydra: Hydra, known: argparse.Namespace, folder: str) -> DictConfi
 
     try:
         config = attempt(known.overrides)
+    except TypeError:
+        check_choices(known.overrides, hydra.config_loader.get_group_options)
+        raise  # a mistake of the program
     except CONFIG_ERRORS as error:
+        if "Config group override" in str(error):
+            check_choices(known.overrides, hydra.config_loader.get_group_options)
         # What was meant is found in the config without the overrides that fail.
         whole = _without_failing(attempt, known.overrides, error)
         better = known.overrides if whole is None else replacing(known.overrides, whole, is_group)
@@ -242,6 +247,8 @@ def _resolve_hydra(config: DictConfig, trusted: Sequence[str]) -> None:
             if written.startswith("~"):
                 config.hydra.run.dir = str(folder)  # Hydra itself would make a folder called ~
             config.hydra.runtime.output_dir = str(folder)
+        with output_errors(folder):
+            folder.exists()  # refuses a name that no folder can have
         HydraConfig.instance().set_config(config)
         for section in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
             check_hydra({section: _plain(config.hydra.get(section))}, trusted)

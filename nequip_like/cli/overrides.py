@@ -17,6 +17,12 @@ from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.workflow.config.key_places import place_hint
 
 _REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
+# How to do without what a group gives, for groups that a run can do without.
+_LEFT_OUT = {
+    "callbacks": "; to leave one out, write ~callbacks.early_stopping",
+    "logger": "; for none, write ~logger ~callbacks.learning_rate",
+    "lr_scheduler": "; for none, write training_module.lr_scheduler=null",
+}
 # Mappings whose keys the user chooses.
 _OF_NAMES = ("data.val", "data.test", "data.key_mapping", "data.units")
 
@@ -40,6 +46,37 @@ def replacing(overrides: Sequence[str], config: DictConfig, is_group: Callable[[
             result.append(f"++{key}=null")
         result.append(text)
     return result
+
+
+def check_choices(overrides: Sequence[str], options_of: Callable[[str], Sequence[str]]) -> None:
+    """Refuse what is no name where an option of a group of configs is chosen.
+
+    Args:
+        overrides: The overrides.
+        options_of: Names of the options of a group; empty if there is no such group.
+
+    Raises:
+        ConfigError: Naming the override, and what there is to choose from.
+    """
+    for text, override in zip(overrides, parsed(overrides), strict=True):
+        group, value = override.key_or_group, override.value()
+        if override.is_delete() and value is None:
+            continue
+        values = value.list if isinstance(value, ChoiceSweep) else [value]
+        if all(map(_may_be_choice, values)) or not (options := options_of(group)):
+            continue
+        none = _LEFT_OUT.get(group, "") if None in values else ""
+        raise ConfigError(
+            f"'{text}' chooses no config: {group} is a group, whose configs are chosen by name",
+            f"write {group}=NAME, there are {', '.join(options)}{none}",
+        )
+
+
+def _may_be_choice(value: Any) -> bool:
+    """Whether a value is a name, or several; Hydra merges a mapping into what is chosen."""
+    if isinstance(value, list):
+        return not any(isinstance(name, int | float | list | Mapping) or name is None for name in value)
+    return not (isinstance(value, int | float) or value is None)
 
 
 def parsed(overrides: Sequence[str]) -> list[Override]:
@@ -115,10 +152,10 @@ def no_such_key(key: str, config: DictConfig | None, groups: Collection[str], va
     if parent and not _is_there(config, parent):
         hint = closest_parent(config, parent) or place_hint(own.rpartition(".")[2], _plain(config), own)
         return ConfigError(f"{message}: the config has no '{parent}'", f"{hint}see --cfg job")
-    return ConfigError(message, _advice(own, config, groups))
+    return ConfigError(message, _advice(own, config, groups, value))
 
 
-def _advice(key: str, config: DictConfig, groups: Collection[str]) -> str:
+def _advice(key: str, config: DictConfig, groups: Collection[str], value: Any) -> str:
     parent, _, name = key.rpartition(".")
     node = node_at(config, parent) if parent else config
     if not isinstance(node, DictConfig):
@@ -130,6 +167,8 @@ def _advice(key: str, config: DictConfig, groups: Collection[str]) -> str:
             f"there are {', '.join(known)}; write +{key}=... to add it, or {parent}=null before {parent}={{...}} to "
             "replace them all"
         )
+    if "_target_" in node and _takes(node["_target_"], name):
+        return f"{node['_target_']} takes it: write +{key}={_as_typed(value)}"
     plain = _plain(config)
     hint = (
         place_hint(name, plain, key)
@@ -139,6 +178,27 @@ def _advice(key: str, config: DictConfig, groups: Collection[str]) -> str:
     if not hint and "_target_" in node:
         return f"if {node['_target_']} takes it, write +{key}=..."
     return hint or f"there are {', '.join(known)}"
+
+
+def _as_typed(value: Any) -> str:
+    """A number or a word as it was typed; dots for what may need quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    is_plain = isinstance(value, int | float) or (isinstance(value, str) and value.isalnum())
+    return str(value) if is_plain else "..."
+
+
+def _takes(target: Any, name: str) -> bool:
+    """Whether what a ``_target_`` names is known to take an argument; the user's own code is not imported for it."""
+    # Imports torch and lightning, which a command without this mistake does not need so early.
+    from nequip_like.workflow.config.signatures import arguments_of
+    from nequip_like.workflow.config.trust import OWN, look_up, within
+
+    try:
+        found = look_up("", target)
+    except ConfigError:
+        return False
+    return name in arguments_of(found, lambda module: within(module, (OWN,))).annotations
 
 
 def _plain(node: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,16 +106,14 @@ def held_out_sources(
     Returns:
         ``{name: source}``. The name is the one given, the stem of the first file, or ``where`` for a part of train and
         for structures in memory; made unique by a number.
+
+    Raises:
+        ConfigError: As for :func:`file_source`, or if a name is no text or that of another set, too.
     """
     if entry is None:
         return {}
     if isinstance(entry, Mapping) and not is_graph(entry) and not ({"file", "path"} & set(entry)):
-        for name in entry:
-            if isinstance(name, bool | float):
-                raise ConfigError(
-                    f"data.{where} has a set named {shown(name)}, which is no text",
-                    "put the name into quotes in the config file: YAML reads NO and off as false, 1e5 as a number",
-                )
+        _check_set_names(entry, where)
         return {str(name): _one(item, f"{where}.{name}", key_mapping, units) for name, item in entry.items()}
     several = isinstance(entry, Sequence) and not isinstance(entry, str) and not any(map(is_structure, entry))
     listed = list(entry) if several else [entry]
@@ -130,6 +128,20 @@ def held_out_sources(
             name = f"{stem}_{number}"
         sources[name] = source
     return sources
+
+
+def _check_set_names(names: Iterable[Any], where: str) -> None:
+    """Refuse names that YAML reads as something else, and from Python two that are one as text: 1 and "1"."""
+    seen: set[str] = set()
+    for name in names:
+        if name is None or isinstance(name, bool | float):
+            raise ConfigError(
+                f"data.{where} has a set named {shown(name)}, which is no text",
+                "put the name into quotes in the config file: YAML reads NO and off as false, 1e5 as a number",
+            )
+        if str(name) in seen:
+            raise ConfigError(f"data.{where} has two sets named '{name}'", "give each set its own name")
+        seen.add(str(name))
 
 
 def _one(

@@ -48,7 +48,6 @@ class TrainingResult(Summarized):
     Attributes:
         folder: The output folder.
         metrics: The last value of every logged metric of validation and test.
-        before: Of a fine-tuning, the metrics of validation before its first step.
         best_checkpoint: The best checkpoint, if one was written.
         model_file: The exported model, if there was training.
         stopped_by: The signal that ended training early, if one did; later tasks were left out then.
@@ -57,11 +56,11 @@ class TrainingResult(Summarized):
         larger_is_better: Whether large values of it are good.
         best_epoch: The epoch of the best value, from 0, if there was training.
         best_metrics: Validation errors at the best value, and test errors.
+        before: Of a fine-tuning, the metrics of validation before its first step.
     """
 
     folder: Path
     metrics: dict[str, float] = field(default_factory=dict)
-    before: dict[str, float] = field(default_factory=dict)
     best_checkpoint: Path | None = None
     model_file: Path | None = None
     stopped_by: signal.Signals | None = None
@@ -70,6 +69,7 @@ class TrainingResult(Summarized):
     larger_is_better: bool = False
     best_epoch: int | None = None
     best_metrics: dict[str, float] = field(default_factory=dict)
+    before: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Where the results are, and the errors that are looked at first."""

@@ -71,3 +71,16 @@ def test_searched_packages_are_judged_wherever_the_config_is(option, tmp_path, m
 def test_overrides_may_stand_anywhere(typed, passed):
     assert overrides_last(typed.split()) == passed.split()
     assert parse(overrides_last(typed.split())).overrides == [word for word in typed.split() if word[0] in "ab~+"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+def test_a_folder_that_no_disk_can_have(arguments, tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_text("defaults: [train, _self_]\ndata: {train: molecules.xyz}\n")
+    monkeypatch.chdir(tmp_path)
+    name = 300 * "a"
+    monkeypatch.setattr("sys.argv", ["nequip-train", "config.yaml", *arguments, f"hydra.run.dir={name}"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    written = f"error: cannot write {tmp_path / name}: File name too long\n  -> give a shorter name\n"
+    assert capsys.readouterr().err == written

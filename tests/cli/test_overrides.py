@@ -190,3 +190,68 @@ def test_below_a_value(tmp_path):
         "data.units is null: write data.units={energy: ...}",
     )
     assert refused(tmp_path, "seed.x=3")[1] == "seed is 0, which has no keys"
+
+
+@pytest.mark.parametrize(
+    ("override", "advice"),
+    [
+        ("trainer.limit_train_batches=3", "lightning.Trainer takes it: write +trainer.limit_train_batches=3"),
+        ("trainer.fast_dev_run=true", "lightning.Trainer takes it: write +trainer.fast_dev_run=true"),
+        ("trainer.plugins=[]", "lightning.Trainer takes it: write +trainer.plugins=..."),
+        ("trainer.fast_dev=3", "if lightning.Trainer takes it, write +trainer.fast_dev=..."),
+        ("trainer.max_epoch=3", "did you mean 'trainer.max_epochs'?"),
+    ],
+)
+def test_an_argument_of_the_target_is_added_with_a_plus(override, advice, tmp_path):
+    key = override.partition("=")[0]
+    assert refused(tmp_path, override) == (f"there is no '{key}' to change", advice)
+
+
+def test_the_plus_that_the_advice_names(tmp_path):
+    assert composed(tmp_path, "+trainer.limit_train_batches=3").trainer.limit_train_batches == 3
+
+
+# --- a group given something that is no name
+
+SCHEDULES = "cosine, cosine_restarts, exponential, linear, peak, plateau, step, warmup_cosine, warmup_plateau"
+CALLBACKS = "criteria_stopping, default, loss_log, metrics_table, periodic_checkpoint, training_stats"
+
+
+@pytest.mark.parametrize(
+    ("override", "group", "advice"),
+    [
+        ("trainer=[1]", "trainer", "default"),
+        ("trainer=null", "trainer", "default"),
+        ("model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
+        ("+model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
+        ("~model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
+        ("targets=[null]", "targets", "energy, energy_force, energy_force_stress, fields"),
+        ("lr_scheduler=null", "lr_scheduler", f"{SCHEDULES}; for none, write training_module.lr_scheduler=null"),
+        ("callbacks=null", "callbacks", f"{CALLBACKS}; to leave one out, write ~callbacks.early_stopping"),
+        ("logger=null", "logger", "csv, tensorboard, wandb; for none, write ~logger ~callbacks.learning_rate"),
+    ],
+)
+def test_what_is_no_name_chooses_no_config(override, group, advice, tmp_path):
+    assert refused(tmp_path, override, "modle.x=1") == (
+        f"'{override}' chooses no config: {group} is a group, whose configs are chosen by name",
+        f"write {group}=NAME, there are {advice}",
+    )
+
+
+def test_ways_to_leave_out_that_the_advice_names(tmp_path):
+    config = composed(
+        tmp_path,
+        *("training_module.lr_scheduler=null", "~callbacks.early_stopping", "~logger", "~callbacks.learning_rate"),
+    )
+    assert config.training_module.lr_scheduler is None
+    assert "logger" not in config
+    assert not {"early_stopping", "learning_rate"} & set(config.callbacks)
+
+
+def test_a_type_error_of_the_program_is_not_hidden(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.compose_config", fail)
+    with pytest.raises(TypeError, match="a mistake"):
+        composed(tmp_path, "model=nequip_S")

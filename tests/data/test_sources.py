@@ -88,11 +88,16 @@ def test_references_in_a_file():
     assert references_below(None, "atoms.xyz") == "atoms.xyz"
 
 
-@pytest.mark.parametrize(("name", "shown"), [(False, "false"), (True, "true"), (1e5, "100000.0")])
+@pytest.mark.parametrize(("name", "shown"), [(False, "false"), (True, "true"), (1e5, "100000.0"), (None, "null")])
 def test_names_of_sets_that_are_no_texts(name, shown):
     with pytest.raises(ConfigError, match=rf"data.test has a set named {shown}, which is no text\n.*quotes"):
         held_out_sources({name: "a.xyz"}, "test", None, None)
     assert list(held_out_sources({300: "a.xyz", "NO": "b.xyz"}, "test", None, None)) == ["300", "NO"]
+
+
+def test_two_sets_of_one_name():
+    with pytest.raises(ConfigError, match=r"data.test has two sets named '1'\n.*give each set its own name"):
+        held_out_sources({1: "te.xyz", "1": "va.xyz"}, "test", None, None)
 
 
 @pytest.mark.parametrize(

@@ -689,7 +689,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt module",
         "callbacks: {mine: {_target_: nequip_like.trian.EpochPrinter}}\n",
         "callbacks.mine._target_ is 'nequip_like.trian.EpochPrinter', but nequip_like has no 'trian'",
-        "did you mean 'train'?",
+        "did you mean 'training'?",
     ),
     _written(
         "A name of NequIP's",

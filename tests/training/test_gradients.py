@@ -23,7 +23,7 @@ from nequip_like.workflow.train import train
 
 
 def term(field: str, metric: str) -> dict:
-    return {"name": field, "field": field, "coeff": 1.0, "metric": {"_target_": f"nequip_like.training.{metric}"}}
+    return {"name": field, "field": field, "coeff": 1.0, "metric": {"_target_": f"nequip_like.metrics.{metric}"}}
 
 
 RMSE = [term("total_energy", "MeanSquaredError"), term("forces", "RootMeanSquaredError")]

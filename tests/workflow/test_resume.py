@@ -419,10 +419,11 @@ def part(run: Run) -> Path:
     return run("part", "trainer.max_epochs=2").folder
 
 
-def test_the_advice_is_what_to_type(run: Run, part: Path) -> None:
-    """Before the data are read, which are not there any more."""
+def test_the_advice_is_what_to_type(run: Run, part: Path, tmp_path: Path) -> None:
+    """Before the data are read, which cannot be read any more."""
+    (unreadable := tmp_path / "unreadable.xyz").write_text("no structures\n")
     with pytest.raises(ConfigError) as caught:
-        run("part", "resume=auto", "training_module.optimizer.lr=0.1", "data.train=nowhere.xyz")
+        run("part", "resume=auto", "training_module.optimizer.lr=0.1", f"data.train={unreadable}")
     assert caught.value.message == (
         f"training_module.optimizer.lr was 0.005 in the run that {part}/checkpoints/last.ckpt is of, and is 0.1 now; "
         "a resumed run goes on with what the checkpoint holds"
@@ -445,9 +446,12 @@ def test_the_advice_is_what_to_type(run: Run, part: Path) -> None:
         ("training_module=default", "training_module._target_"),
     ],
 )
-def test_what_the_config_tells_is_refused_before_the_data_are_read(change: str, key: str, run: Run, part: Path) -> None:
+def test_what_the_config_tells_is_refused_before_the_data_are_read(
+    change: str, key: str, run: Run, part: Path, tmp_path: Path
+) -> None:
+    (unreadable := tmp_path / "unreadable.xyz").write_text("no structures\n")
     with pytest.raises(ConfigError, match=rf"^{key} was .* in the run that .*last\.ckpt is of, and is .* now; "):
-        run(part.name, "resume=auto", change, "data.train=nowhere.xyz")
+        run(part.name, "resume=auto", change, f"data.train={unreadable}")
 
 
 def test_a_new_run_cannot_have_another_model(run: Run, part: Path) -> None:

@@ -10,13 +10,14 @@ from nequip_like.errors import ConfigError, DataError, OutputError
 from nequip_like.training import EMALightningModule, NequIPLightningModule, SummedGradientsStrategy
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.workflow import setup
+from nequip_like.workflow.config import sections
 
 # --- keys
 
 
 def test_config_without_the_defaults_is_refused():
     with pytest.raises(ConfigError, match=r"the config has no 'run'\n.*defaults: \[train, _self_\]"):
-        setup.check_keys(OmegaConf.create({"data": {"train": "a.xyz"}}))
+        sections.check_keys(OmegaConf.create({"data": {"train": "a.xyz"}}))
 
 
 @pytest.mark.parametrize(
@@ -24,18 +25,18 @@ def test_config_without_the_defaults_is_refused():
 )
 def test_key_that_nothing_uses_is_refused(key, advice, compose):
     with pytest.raises(ConfigError, match=rf"nothing uses '{key}' .*\n.*{advice}"):
-        setup.check_keys(compose(f"+{key}=5.0"))
+        sections.check_keys(compose(f"+{key}=5.0"))
 
 
 @pytest.mark.parametrize("value", ["${my_rate}", "${ my_rate }", "${oc.select:my_rate,0.1}"])
 def test_own_key_that_a_value_refers_to_is_welcome(value, compose):
     config = compose("+my_rate=0.1")
     config.training_module.optimizer.lr = value
-    setup.check_keys(config)
+    sections.check_keys(config)
 
 
 def test_whole_default_config_is_known(compose):
-    setup.check_keys(compose())
+    sections.check_keys(compose())
 
 
 # --- tasks
@@ -50,7 +51,7 @@ def test_whole_default_config_is_known(compose):
     ],
 )
 def test_tasks(run, expected, compose):
-    assert setup.tasks(compose(f"run={run}")) == expected
+    assert sections.tasks(compose(f"run={run}")) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,18 +71,18 @@ def test_tasks(run, expected, compose):
 def test_by_default_all_tasks_that_there_are_data_for(data, expected, note, compose):
     config = compose(*data)
     assert config.run == "auto"
-    assert (setup.tasks(config), setup.left_out(config)) == (expected, note)
+    assert (sections.tasks(config), sections.left_out(config)) == (expected, note)
 
 
 def test_what_is_asked_for_is_not_left_out(compose):
     config = compose("run=[train,test]", "data.test=null")
-    assert (setup.tasks(config), setup.left_out(config)) == (["train", "test"], "")
+    assert (sections.tasks(config), sections.left_out(config)) == (["train", "test"], "")
 
 
 @pytest.mark.parametrize("run", ["[tain]", "[]", "null", "[train,train]", "predict", "[val,Test]"])
 def test_tasks_that_make_no_sense(run, compose):
     with pytest.raises(ConfigError, match=r"run is .*\n.*train, val, test"):
-        setup.tasks(compose(f"run={run}"))
+        sections.tasks(compose(f"run={run}"))
 
 
 # --- data and statistics

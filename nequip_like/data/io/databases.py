@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ase.db
+import numpy as np
 from ase import Atoms
 
+from nequip_like.data.labels.names import WELL_KNOWN, plain
 from nequip_like.errors import DataError
+
+NESTED = ("key_value_pairs", "data")  # where a database keeps what is neither structure nor result of a calculator
 
 _ARRAY = re.compile(r'"__(?:complex_)?ndarray__"\s*:\s*\[\s*\[([\d\s,]*)\]')
 _MAGIC = b"SQLite format 3\x00"
@@ -64,7 +68,71 @@ def metadata_units(path: Path) -> dict[str, str]:
     return {name: unit for name, unit in units.items() if unit}
 
 
+def as_array(value: Any) -> Any:
+    """Nested lists of numbers as an array; anything else as it is."""
+    if not isinstance(value, list | tuple):
+        return value
+    try:
+        array = np.array(value)
+    except ValueError:  # rows of different lengths
+        return value
+    return array if array.dtype.kind in "if" else value
+
+
+def is_read(name: str, mapping: Mapping[str, str]) -> bool:
+    """Whether a label or weight is read under a name: a declared one, or a usual one of what is declared nowhere."""
+    label = WELL_KNOWN.get(plain(name))
+    return name in mapping or (label is not None and label not in mapping.values())
+
+
+def check_places(atoms: Atoms, mapping: Mapping[str, str], where: str) -> None:
+    """Refuse a row that has one label in two places, with two values.
+
+    Args:
+        atoms: What :func:`read_database` gives.
+        mapping: ``{name in the file: label}`` as declared.
+        where: File and frame, for messages.
+
+    Raises:
+        DataError: Naming both places and values.
+    """
+    places = {place: value for place in NESTED if isinstance(value := atoms.info.get(place), Mapping)}
+    if not places:
+        return
+    places = {"calculator": getattr(atoms.calc, "results", {}), **places}
+    seen: dict[str, tuple[str, Any]] = {}
+    for place, values in places.items():
+        for name, value in values.items():
+            if value is None or not is_read(name, mapping):
+                continue
+            first, other = seen.setdefault(name, (place, value))
+            if not _is_same(other, value):
+                raise DataError(
+                    f"{where}: '{name}' stands there twice: it is {_shown(other)} in '{first}', and {_shown(value)} in "
+                    f"'{place}'",
+                    "keep one of both in the database, or rename one and declare the other with key_mapping",
+                )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are equal but for rounding, be they (3, 3) or Voigt's six, in a list or an array."""
+    try:
+        first, second = (np.asarray(value, dtype=np.float64).ravel() for value in (one, other))
+    except (TypeError, ValueError):
+        return True  # what is no number is refused where it is read
+    if {first.size, second.size} == {6, 9}:
+        first, second = (value[[0, 4, 8, 5, 2, 1]] if value.size == 9 else value for value in (first, second))
+    return first.size == second.size and np.allclose(first, second, rtol=1e-6, atol=1e-9, equal_nan=True)
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(np.asarray(value).tolist())
+
+
 def _connected(path: Path) -> Any:
+    # Imported here: structures in memory are checked by this module, too, and ase.db takes its time.
+    import ase.db
+
     return ase.db.connect(str(path.absolute()), type="db", serial=True, use_lock_file=False)
 
 

@@ -1,8 +1,8 @@
 """Extended XYZ files as text: is each frame whole, and does the file say each thing once?
 
 ASE's reader stops at an empty line, takes the last of two equal keys, drops columns that ``Properties`` does not name,
-believes any number of atoms, and takes an apostrophe for the begin of a quotation. What it would pass over in silence
-is found here, before it reads.
+believes any number of atoms, takes an apostrophe for the begin of a quotation, any text for periodic along all three
+vectors, and one triangle of a stress for the whole. What it would pass over in silence is found here, before it reads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+
+import numpy as np
 
 from nequip_like.data.io.extxyz_columns import count_columns
 from nequip_like.errors import DataError
@@ -23,6 +25,16 @@ _SPAN = re.compile(
 )
 _CLOSES = {"'": "'", '"': '"', "{": "}", "[": "]"}
 _DEFAULT_COLUMNS = "species:S:1:pos:R:3"
+# One word, or one for each lattice vector. ASE takes any other text for periodic along all three.
+_PBC = tuple(
+    re.compile(rf"{before}\s*{word}(?:[\s,]+{word}[\s,]+{word})?\s*{after}")
+    for before, word, after in (
+        ("", "(?:T|F|[Tt]rue|TRUE|[Ff]alse|FALSE)", ""),
+        ("", r"[01](?:\.0*)?", ""),
+        (r"_JSON \[", "(?:true|false|0|1)", r"\]"),
+    )
+)
+_LARGEST_ASYMMETRY = 0.05  # of the largest component, as in nequip_like.data.labels.values
 
 
 def check_text(text: str, path: Path) -> list[str]:
@@ -93,6 +105,8 @@ def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[s
                 raise DataError(f"{where}: '{name}' in line {line} would not be read", f"write {exact}=...")
     values = dict(pairs)
     _check_quotes(comment, where, line)
+    _check_pbc(values, where, line)
+    _check_stress(values, where)
     declared = count_columns(values.get("Properties", _DEFAULT_COLUMNS).strip("\"'{}[]"), where)
     notes = []
     if "Lattice" not in values and (cell := next((name for name in _NO_CELL_KEYS if name in values), None)):
@@ -110,6 +124,39 @@ def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[s
     if extra:
         notes.append("its rows have more columns than Properties names; the rest is not read")
     return notes
+
+
+def _check_pbc(values: dict[str, str], where: str, line: int) -> None:
+    """Refuse a spelling that ASE would take for ``T T T``."""
+    text = values.get("pbc")
+    if text is None or any(pattern.fullmatch(_unquoted(text)) for pattern in _PBC):
+        return
+    raise DataError(
+        f"{where}: pbc={text} in line {line} cannot be understood",
+        'write pbc="T T T", or F for a lattice vector along which it is not periodic, such as pbc="T F F"',
+    )
+
+
+def _check_stress(values: dict[str, str], where: str) -> None:
+    """Refuse a stress of which ASE would take one triangle, and lose what the other says."""
+    if "stress" not in values:
+        return
+    try:
+        numbers = [float(word) for word in re.findall(r"[^\s,]+", _unquoted(values["stress"]))]
+    except ValueError:
+        return  # ASE refuses what are not nine numbers
+    if len(numbers) != 9:
+        return
+    stress = np.array(numbers).reshape(3, 3)
+    with np.errstate(invalid="ignore"):
+        asymmetry = np.abs(stress - stress.T).max()
+    if np.isfinite(asymmetry) and asymmetry > _LARGEST_ASYMMETRY * np.abs(stress).max():
+        raise DataError(f"{where}: 'stress' is not symmetric: {stress.tolist()}", "check the order of its components")
+
+
+def _unquoted(value: str) -> str:
+    """A value without the quotes or brackets around it."""
+    return value[1:-1] if len(value) > 1 and _CLOSES.get(value[0]) == value[-1] else value
 
 
 def _check_quotes(comment: str, where: str, line: int) -> None:

@@ -1,7 +1,7 @@
 """LAMMPS dumps as text: is each frame whole, and does it name its elements?
 
-A dump numbers its types, and ASE takes type 1 for hydrogen; it guesses elements from masses, and reads what is left of
-a frame that is cut off.
+A dump numbers its types, and ASE takes type 1 for hydrogen; it guesses elements from masses, knows no symbol but in
+its own spelling, and reads what is left of a frame that is cut off.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ase.data import atomic_numbers
+
 from nequip_like.errors import DataError
 
-_ITEM = re.compile(rb"^ITEM: (TIMESTEP|NUMBER OF ATOMS|ATOMS).*$", re.MULTILINE)
+# Others, such as BOX BOUNDS, TIME and UNITS, end what stands before them.
+_ITEM = re.compile(rb"^ITEM: (?:(TIMESTEP|NUMBER OF ATOMS|ATOMS)\b)?.*$", re.MULTILINE)
 _ADVICE = (
     "let LAMMPS write it: 'dump 1 all custom 10 FILE id type element x y z fx fy fz' and 'dump_modify 1 element O H', "
     "one symbol for each type; the command rerun does so for a dump that is there already"
@@ -29,7 +32,7 @@ def check_dump(content: bytes, path: Path) -> list[str]:
         Notes: what a user should look at.
 
     Raises:
-        DataError: If a frame is cut off or does not name its elements.
+        DataError: If a frame is cut off, or does not name its elements by their symbols.
     """
     items = list(_ITEM.finditer(content))
     frame, atoms = -1, 0
@@ -44,8 +47,8 @@ def check_dump(content: bytes, path: Path) -> list[str]:
         elif item[1] == b"NUMBER OF ATOMS":
             words = body.split()
             atoms = int(words[0]) if words and words[0].isdigit() else 0
-        else:
-            rows = body.splitlines()
+        elif item[1] == b"ATOMS":
+            rows = body.rstrip().splitlines()  # empty lines may follow the last row
             columns = item[0].decode("ascii", "replace").split()[2:]
             whole = sum(len(row.split()) >= len(columns) for row in rows)
             if not whole == len(rows) == atoms:
@@ -65,9 +68,17 @@ def _check_elements(columns: list[str], rows: list[bytes], where: str, notes: di
             + (f", and no {held} says which element it is" if held else ""),
             _ADVICE,
         )
+    element = columns.index("element")
+    for symbol in {row.split()[element].decode("ascii", "replace") for row in rows}:
+        if symbol not in atomic_numbers:
+            raise DataError(
+                f"{where}: '{symbol}' in its column 'element' is no chemical symbol",
+                f"write {symbol.capitalize() if symbol.capitalize() in atomic_numbers else 'symbols such as Cu'}, as "
+                "'dump_modify 1 element Cu O' lets LAMMPS do, with one symbol for each type",
+            )
     if "type" not in columns:
         return
-    element, kind = columns.index("element"), columns.index("type")
+    kind = columns.index("type")
     pairs = {(words[element], words[kind]) for words in map(bytes.split, rows)}
     if len(pairs) > 1 and {symbol for symbol, _ in pairs} == {b"C"}:
         notes["all its types are carbon (C), which LAMMPS writes where 'dump_modify ... element' was not given"] = None

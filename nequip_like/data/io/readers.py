@@ -18,12 +18,12 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import Graphs, fill_missing_labels, frame_key
 from nequip_like.data.inspection.stress_size import check_stress_size
 from nequip_like.data.io.annotations import Annotations
+from nequip_like.data.io.databases import NESTED, as_array, check_places, is_read
 from nequip_like.data.io.given import Source, atoms_of, check_results, entries
-from nequip_like.data.io.stated_units import check_units
 from nequip_like.data.io.structures import check_extent, graph_from_atoms
 from nequip_like.data.labels.free_energies import free_energy_gap, with_gap
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
-from nequip_like.data.labels.units import Units
+from nequip_like.data.labels.units import Units, unit_notes
 from nequip_like.data.labels.unread_names import Kind, add_kinds, unread_names
 from nequip_like.data.labels.values import read_labels
 from nequip_like.data.labels.weights import LeftOut, equal_weights
@@ -135,12 +135,12 @@ def read(
         numbered = _chosen(path, frames, index)
         if block.file is None:
             _check_given(block, numbered, reading.units)
-        values = [_values(atoms, mapping) for _, atoms in numbered]
+        values = [_values(atoms, mapping, block.origin(number)) for number, atoms in numbered]
         names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
         names.extend(names_here)
         chosen = resolve(str(path), names_here, mapping)
         if block.file is not None:
-            reading.notes.extend(check_units(block.file, chosen, reading.units))
+            reading.notes.extend(_check_stated(block.file, chosen, reading.units))
         for label, name in chosen.items():
             if name not in (known := reading.label_names.setdefault(label, [])):
                 known.append(name)
@@ -164,7 +164,8 @@ def read(
             reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
     source_name = ", ".join(map(str, given)) if reading.files else path
     check_declared_names(source_name, names, mapping)
-    reading.notes.extend(f"{source_name}: {note}" for note in unread_names(names, reading.label_names, kinds))
+    notes = unread_names(names, reading.label_names, kinds) + unit_notes(reading.units, units, reading.label_names)
+    reading.notes.extend(f"{source_name}: {note}" for note in notes)
     reading.frames = fill_missing_labels(reading.frames)
     check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
     reading.notes.extend(f"{source_name}: {note}" for note in equal_weights(reading.frames, reading.label_names))
@@ -218,6 +219,13 @@ def _blocks(given: Sequence[Any]) -> Iterator[_Block]:
     else:
         title = "Atoms" if isinstance(given[0], Atoms) else _GRAPH
         yield _Block(title, None, [atoms_of(entry, f"{title} {i}") for i, entry in enumerate(given)], [])
+
+
+def _check_stated(path: Path, chosen: Mapping[str, str], units: Units) -> list[str]:
+    # Imported here, since a simulation reads no files, and ASE's readers take their time.
+    from nequip_like.data.io.stated_units import check_units
+
+    return check_units(path, chosen, units)
 
 
 def _check_given(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
@@ -289,12 +297,18 @@ def _slice(index: Index) -> slice | int:
     return slice(*parts)
 
 
-def _values(atoms: Atoms, mapping: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything a frame holds beside its structure: by name, per structure and per atom."""
+    check_places(atoms, mapping, where)
     graph: dict[str, Any] = {}
     for name, value in atoms.info.items():
-        if name in ("key_value_pairs", "data") and isinstance(value, Mapping):  # ASE databases nest them
-            graph.update(value)
+        if name in NESTED and isinstance(value, Mapping):
+            graph.update(
+                {
+                    inner: as_array(held) if inner in mapping or label_of(inner) else held
+                    for inner, held in value.items()
+                }
+            )
         else:
             graph[name] = value
     node: dict[str, Any] = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE_ARRAYS}
@@ -305,7 +319,8 @@ def _values(atoms: Atoms, mapping: Mapping[str, str]) -> tuple[dict[str, Any], d
             (node if per_atom else graph)[name] = value
     graph = {name: value for name, value in graph.items() if value is not None}
     for name in [name for name, value in graph.items() if _is_per_atom(name, value, len(atoms), mapping)]:
-        node.setdefault(name, graph.pop(name))
+        value = graph.pop(name)
+        node.setdefault(name, value[0] if value.ndim == 3 and len(value) == 1 else value)
     return graph, node
 
 
@@ -315,9 +330,14 @@ def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str
     The name decides where it is one of a label, as the shape (3, 3) of three atoms may be forces or a stress; of
     other names, (atoms, 3) can only be one of atoms.
     """
-    if not isinstance(value, np.ndarray) or value.ndim == 0 or value.shape[0] != atoms:
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
         return False
     label = mapping.get(name) or label_of(name)
     if label is not None:
-        return fields.field(label).owner == "node" and value.size == atoms * int(np.prod(fields.field(label).shape))
+        if fields.field(label).owner != "node":
+            return False
+        whole = value.size == atoms * int(np.prod(fields.field(label).shape))
+        if is_read(name, mapping):  # of another shape, as (1, atoms, 3) or flat, too: it is checked where it is read
+            return whole or value.ndim > 1
+        return whole and value.shape[0] == atoms
     return value.shape == (atoms, 3) and atoms != 3

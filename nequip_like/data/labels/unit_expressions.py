@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -100,15 +101,21 @@ _ALSO = {
     "Å": "Angstrom",
     "Ang": "Angstrom",
     "Angstroms": "Angstrom",
+    "Ångström": "Angstrom",
+    "Ångstrom": "Angstrom",
+    "Angström": "Angstrom",
     "a0": "Bohr",
     "kB": "kbar",  # as VASP writes it beside its pressure
 }
 _NAMES = {name: name for name in KNOWN} | _ALSO
-_BY_LOWER = {name.lower(): kept for name, kept in _NAMES.items()}
-# Upper and lower case are the same, but not where they make another unit: a megaelectronvolt, a millibar.
-_OTHERS = frozenset({"MeV", "mPa", "mbar", "MHartree", "MHa", "MRy", "PM", "NM"})
+_BY_LOWER = {name.lower(): name for name in _NAMES}
+# Upper and lower case are the same, but not those of a prefix: a megaelectronvolt or a millibar is another unit.
+_PREFIXED = frozenset({"meV", "mHartree", "mHa", "mEh", "mRy", "mRydberg", "MPa", "Mbar", "nm", "pm"})
+_OTHERS = frozenset({"pA", "nM", "pM"})  # a picoampere, and what chemists call nanomolar
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 _LINE = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+# What papers and word processors set for the signs of a keyboard: dots, a minus and an en dash, slashes.
+_ALIKE = str.maketrans("\u22c5\u2219\u2212\u2013\u2215\u2044", "··--//")
 _NAME = re.compile(r"a0(?!\w)|[^\W\d_]+", re.IGNORECASE)
 _TOKEN = re.compile(rf"\s*(?:({_NAME.pattern})|(\*\*|\^)?\s*([+-]?\d{{1,2}})(?!\w)|([*/·()]))", re.IGNORECASE)
 _MOST = 200  # characters; more is no unit
@@ -119,15 +126,18 @@ def unit_of(text: str, key: str) -> Unit:
     """Read a unit.
 
     Args:
-        text: Names in :data:`KNOWN` (upper and lower case are the same) with ``*`` or a space between them, ``/``,
-            powers (``^3``, ``**3``, ``³`` or ``3``) and brackets.
+        text: Names in :data:`KNOWN` (upper and lower case are the same, but for a prefix such as m or M) with ``*``
+            or a space between them, ``/``, powers (``^3``, ``**3``, ``³`` or ``3``) and brackets.
         key: What the unit is of, for messages.
 
     Raises:
         ConfigError: If a name is unknown, or the text is no product of units.
     """
     parser = _Parser(text, key)
-    result = parser.product()
+    try:
+        result = parser.product()
+    except ArithmeticError as error:  # a power that no number can hold, or one by what has become zero
+        raise parser.refusal() from error
     if parser.tokens or not 0 < result.factor < math.inf:
         raise parser.refusal()
     return result
@@ -139,14 +149,38 @@ def tidied(text: str) -> str:
 
 
 def _on_line(text: str) -> str:
-    """The text with raised digits as powers, and one of the two characters that look like the sign of Angstrom."""
-    one_sign = text.replace("\u212b", "\u00c5").strip()
+    """The text with raised digits as powers, and one of the characters that look alike: Å has three spellings."""
+    one_sign = unicodedata.normalize("NFC", text).translate(_ALIKE).strip()
     return _SUPERSCRIPT.sub(lambda match: "^" + match[0].translate(_LINE), one_sign)
 
 
 def _kept(name: str) -> str:
-    """A name as the table spells it; empty if it is in none of its spellings."""
-    return _NAMES.get(name) or ("" if name in _OTHERS else _BY_LOWER.get(name.lower(), ""))
+    """A name as the table spells it; empty if it is in none of its spellings, or could be another unit."""
+    if name in _NAMES:
+        return _NAMES[name]
+    spelling = _BY_LOWER.get(name.lower())
+    if spelling is None or name in _OTHERS or _other_prefix(name, spelling):
+        return ""
+    return _NAMES[spelling]
+
+
+def _other_prefix(name: str, spelling: str) -> bool:
+    return spelling in _PREFIXED and name[0] != spelling[0]
+
+
+def _hint(name: str, key: str) -> str:
+    """What may have been meant by a name that is not known, for an advice."""
+    plain = name.lower()
+    if plain == "au":
+        return "for atomic units write Hartree and Bohr; "
+    if plain in ("atom", "atoms"):
+        if key == "atomic_energy":
+            return "leave the atom out, each is the energy of one atom; "
+        return "energies are totals of a structure: multiply those by atom in the file by its number of atoms; "
+    spelling = _BY_LOWER.get(plain, "")
+    if spelling and _other_prefix(name, spelling):
+        return f"did you mean '{spelling}'? '{name[0]}' and '{spelling[0]}' are different prefixes; "
+    return closest_hint(name, filter(str.isascii, _NAMES), any_case=True)
 
 
 class _Parser:
@@ -203,7 +237,6 @@ class _Parser:
         """The unit of a name."""
         if kept := _kept(name):
             return KNOWN[kept]
-        hint = closest_hint(name, _NAMES, any_case=True)
-        if name.lower() in ("au", "a"):
-            hint = "for atomic units write Hartree and Bohr; "
-        raise ConfigError(f"units: unknown unit '{name}' of {self.key}", f"{hint}known are: {', '.join(KNOWN)}")
+        raise ConfigError(
+            f"units: unknown unit '{name}' of {self.key}", f"{_hint(name, self.key)}known are: {', '.join(KNOWN)}"
+        )

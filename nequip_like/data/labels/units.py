@@ -7,15 +7,18 @@ write energies in one system of units and forces or stress in another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nequip_like.arguments import shown
 from nequip_like.data import fields
 from nequip_like.data.labels.unit_expressions import Unit, tidied, unit_of
 from nequip_like.errors import ConfigError, closest_hint
 
 STRESS_SIGNS: dict[str, float] = {"tension": 1.0, "compression": -1.0}
 _KEYS = ("energy", "length", "stress_sign", *fields.LABELS)
+
+_FORM = "write units: {energy: ..., length: ..., stress_sign: ...}"
 
 _ENERGY, _LENGTH = "eV", "Angstrom"
 # What each unit of the table of fields measures, and examples to write.
@@ -69,16 +72,18 @@ class Units:
         """Units from a configuration: ``{energy, length, stress_sign}`` and labels, any of which may be left out.
 
         Raises:
-            ConfigError: If a key is none of these, or a unit is not known or measures something else.
+            ConfigError: If it is no mapping, a key is none of these, or a unit is not known or measures something else.
         """
         if units is None:
             return cls()
         if isinstance(units, Units):
             return units
-        if unknown := next((key for key in units if key not in _KEYS), None):
+        if not isinstance(units, Mapping):
+            raise ConfigError(f"units: {shown(units)} is no mapping", _FORM)
+        if unknown := [key for key in units if key not in _KEYS]:
             raise ConfigError(
-                f"units: unknown key '{unknown}'",
-                f"{closest_hint(unknown, _KEYS)}write units: {{energy: ..., length: ..., stress_sign: ...}}, and "
+                f"units: unknown key '{unknown[0]}'",
+                f"{closest_hint(unknown[0], _KEYS)}{_FORM}, and "
                 f"{', '.join(fields.LABELS)} for labels whose units do not follow from the first two",
             )
         given = {str(key): str(value) for key, value in units.items()}
@@ -121,6 +126,28 @@ class Units:
         flipped = ", stress positive under compression" if self.stress_sign == "compression" else ""
         own = "".join(f", {label} {unit}" for label, unit in self.labels.items())
         return f"{self.energy}, {self.length}{own}{flipped}"
+
+
+def unit_notes(units: Units, declared: Units | Mapping[str, str] | None, labels: Collection[str]) -> list[str]:
+    """What a user should know about declared units that do nothing, or may do something else than was meant.
+
+    Args:
+        units: Units of a data set.
+        declared: What they were made from.
+        labels: The labels that were read.
+    """
+    of = {fields.STRESS: fields.VIRIAL, fields.VIRIAL: fields.STRESS}
+    notes = []
+    for label, unit in units.labels.items():
+        if label not in labels:
+            instead = f"; '{of[label]}' is read in {units.unit(of[label])}" if of.get(label) in labels else ""
+            notes.append(f"the unit {unit} of '{label}' is not used, no label '{label}' was read{instead}")
+    given = declared if isinstance(declared, Mapping) else {}
+    own_length = fields.FORCES in units.labels or "length" in given or units.length != _LENGTH
+    if fields.FORCES in labels and units.energy in ("Hartree", "Ry") and not own_length:
+        usual = f"{units.energy}/Bohr"
+        notes.append(f"forces are read in {units.unit('forces')}; if the file has {usual}, declare forces: {usual}")
+    return notes
 
 
 def _checked(key: str, text: str, own: str) -> str:

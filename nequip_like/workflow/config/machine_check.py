@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from nequip_like.data.reference_energies import check_reference_file, is_rule
 from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, below, file_source, held_out_sources
 from nequip_like.errors import ConfigError, DataError, ModelFileError, OutputError
+from nequip_like.whole_files import output_errors
 from nequip_like.workflow.config.check import CheckedConfig
 
 # Class of a logger -> what it imports, one of them, and how to install it.
@@ -123,7 +125,7 @@ def _check_packages(values: Mapping[str, Any]) -> None:
 
 
 def _is_installed(module: str) -> bool:
-    return find_spec(module) is not None
+    return module in sys.modules or find_spec(module) is not None
 
 
 # --- files
@@ -150,7 +152,8 @@ def _check_data(data: Mapping[str, Any]) -> None:
 
 def _check_output(folder: Path) -> None:
     """The folder can be made and written; it is not made."""
-    above = next(path for path in (folder, *folder.parents) if path.exists())
+    with output_errors(folder):  # of a name that is too long
+        above = next(path for path in (folder, *folder.parents) if path.exists())
     reason = "Permission denied" if above.is_dir() else f"{above} is a file"
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write to {folder}: {reason}", "give another folder: hydra.run.dir=FOLDER")

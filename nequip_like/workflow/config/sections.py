@@ -62,7 +62,7 @@ def check_keys(config: DictConfig) -> None:
         )
     known = (*_REQUIRED, *_OPTIONAL)
     for group in GROUPS:
-        if isinstance(chosen := _written(config, group), str) and "${" not in chosen:
+        if isinstance(chosen := _written(config, group), str) and re.fullmatch(r"[\w./-]+", chosen):
             raise ConfigError(
                 f"{group} is '{chosen}', a choice, which a config makes in its list defaults",
                 f"defaults: [train, {{override {group}: {chosen}}}, _self_], or on the command line {group}={chosen}",

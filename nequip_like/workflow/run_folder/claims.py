@@ -85,11 +85,20 @@ class Claim:
         """
         try:
             content = json.loads(path.read_text())
-            return cls(**(content | {"process": Process(**content["process"])}))
+            claim = cls(**(content | {"process": Process(**content["process"])}))
+            claim._check_types()
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise OutputError(f"{path} is damaged", "delete it, if no run writes into this folder") from None
+        return claim
+
+    def _check_types(self) -> None:
+        """Raise a TypeError if a value is not of its kind: a file may hold anything, and a dataclass takes it."""
+        self.process.check_types()
+        texts = (self.token, self.since, self.launch, self.job)
+        if not all(isinstance(text, str) for text in texts) or type(self.restarts) is not int:
+            raise TypeError(f"no claim: {self}")
 
     @property
     def is_ours(self) -> bool:
@@ -119,13 +128,13 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
         OutputError: If another run holds it, or if it cannot be written.
     """
     way_out = f"give another folder: {option}"
-    if processes.rank() > 0:
-        _check_followed(folder, way_out)
-        yield
-        return
-    made = not folder.exists()
     with output_errors(folder):
-        claim = _take(folder, way_out)
+        made = not folder.exists()
+        if processes.rank() > 0:
+            _check_followed(folder, way_out)
+            claim = None
+        else:
+            claim = _take(folder, way_out)
     if claim is None:
         yield
         return

@@ -22,7 +22,7 @@ def make_new(path: Path) -> Path:
         OutputError: If it cannot be made.
     """
     number, candidate = 1, path
-    with output_errors(path):
+    with output_errors(path.absolute()):
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_LARGEST_PID = 2**31 - 1
 _GONE = ("Z", "X")  # has ended, and is only remembered until its parent asks how
 # Where launchers tell a process its place among those of one run; NODE_RANK counts machines.
 _RANKS = (
@@ -39,6 +40,15 @@ class Process:
         """The process that asks."""
         pid = os.getpid()
         return cls(platform.node(), _machine(), pid, _began(pid) or "")
+
+    def check_types(self) -> None:
+        """Raise a TypeError if a value is not of its kind, as in a damaged file."""
+        texts = (self.host, self.machine, self.began)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"no process: {self}")
+        # To the system 0 and below are groups of processes.
+        if type(self.pid) is not int or not 0 < self.pid <= _LARGEST_PID:
+            raise TypeError(f"no number of a process: {self.pid}")
 
     def lives(self) -> bool | None:
         """Whether it is still there; None if that cannot be seen from here, because it is of another machine."""

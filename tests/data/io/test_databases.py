@@ -78,7 +78,7 @@ def test_a_likely_name_of_three_atoms_is_noted_as_one_of_atoms(tmp_path):
         database.write(Atoms("OH2", WATER), data={"pbe_forces": FORCES})
     (note,) = read(tmp_path / "w.db").notes
     assert note.endswith(
-        "'pbe_forces' is not read; if it is the label 'forces', declare key_mapping: {pbe_forces: forces}"
+        "'pbe_forces' is not read; if it is the label 'forces', write 'data.key_mapping={pbe_forces: forces}'"
     )
 
 
@@ -100,3 +100,73 @@ def test_database_without_rows(tmp_path):
         del database[database.write(Atoms("H"))]
     with pytest.raises(DataError, match=r"a\.db holds no frames"):
         read(tmp_path / "a.db")
+
+
+def row(path, data, results=None, **pairs):
+    """A database of one row: water."""
+    atoms = Atoms("OH2", WATER, cell=[5, 5, 5], pbc=True)
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    with ase.db.connect(path) as database:
+        database.write(atoms, data=data, **pairs)
+    return path
+
+
+STRESS = np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]) * 1e-3
+
+
+@pytest.mark.parametrize(
+    ("results", "pairs", "data", "said"),
+    [
+        (
+            {"energy": -2.0},
+            {},
+            {"energy": -1.0},
+            "'energy' stands there twice: it is -2.0 in 'calculator', and -1.0 in 'data'",
+        ),
+        (
+            {},
+            {"dft_energy": -2.0},
+            {"dft_energy": np.array([-1.0])},
+            "'dft_energy' stands there twice: it is -2.0 in 'key_value_pairs', and [-1.0] in 'data'",
+        ),
+        ({"forces": FORCES}, {}, {"forces": FORCES + 1.0}, "'forces' stands there twice: it is [[0.0, 1.0, 2.0]"),
+        ({"stress": STRESS.ravel()[[0, 4, 8, 5, 2, 1]]}, {}, {"stress": 2 * STRESS}, "'stress' stands there twice"),
+    ],
+)
+def test_one_label_in_two_places(tmp_path, results, pairs, data, said):
+    file = row(tmp_path / "w.db", data, results, **pairs)
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert error.value.message.startswith(f"{file} frame 0: {said}")
+
+
+def test_one_value_in_two_places(tmp_path):
+    results = {"energy": -2.0, "forces": FORCES, "stress": STRESS.ravel()[[0, 4, 8, 5, 2, 1]]}
+    data = {"energy": np.array([-2.0]), "forces": FORCES.tolist(), "stress": STRESS, "note": "b", "dft_energy": -3.0}
+    file = row(tmp_path / "w.db", data, results, note="a", dft_energy=-4.0)
+    (graph,) = read(file, key_mapping={"energy": "total_energy"}).frames  # what is not read may differ
+    assert graph["total_energy"].item() == -2.0
+    assert graph["forces"].tolist() == FORCES.tolist()
+    np.testing.assert_array_equal(graph["stress"][0], STRESS)
+
+
+@pytest.mark.parametrize("name", ["forces", "dft_forces"])
+@pytest.mark.parametrize("value", [FORCES.tolist(), FORCES[None], FORCES[None].tolist()])
+def test_forces_in_lists_and_with_a_dimension_more(tmp_path, name, value):
+    reading = read(row(tmp_path / "w.db", {"energy": -1.0, name: value}))
+    assert reading.notes == []
+    assert reading.frames[0]["forces"].tolist() == FORCES.tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"), [(FORCES.ravel(), "(9,)"), (FORCES.ravel().tolist(), "(9,)"), (FORCES[:2], "(2, 3)")]
+)
+def test_forces_of_another_shape_are_refused(tmp_path, value, shape):
+    file = row(tmp_path / "w.db", {"energy": -1.0, "forces": value})
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert (
+        error.value.message
+        == f"{file} frame 0: 'forces' has shape {shape}, but 'forces' of this frame needs shape (3, 3)"
+    )

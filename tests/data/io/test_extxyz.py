@@ -97,3 +97,76 @@ def test_the_advised_spelling_is_read_right(tmp_path, value, written):
     assert error.value.advice == f"write name={written}"
     (tmp_path / "a.xyz").write_text(f"2\nname={written} energy=-10.5\n{ROWS}")
     assert read(tmp_path / "a.xyz").frames[0]["total_energy"].item() == -10.5
+
+
+CELL = 'Lattice="5 0 0 0 6 0 0 0 7"'
+
+
+@pytest.mark.parametrize(
+    ("spelling", "periodic"),
+    [
+        ('"T F T"', [True, False, True]),
+        ("T", [True, True, True]),
+        ("F", [False, False, False]),
+        ('"True False False"', [True, False, False]),
+        ('"true false true"', [True, False, True]),
+        ('"TRUE FALSE FALSE"', [True, False, False]),
+        ('"1 0 0"', [True, False, False]),
+        ("0", [False, False, False]),
+        ('"1.0 0.0 1.0"', [True, False, True]),
+        ('"T,T,F"', [True, True, False]),
+        ("[T, F, F]", [True, False, False]),
+        ("{T F F}", [True, False, False]),
+        ("'F F T'", [False, False, True]),
+        ('"_JSON [true, false, false]"', [True, False, False]),
+    ],
+)
+def test_spellings_of_pbc(write_text, spelling, periodic):
+    (graph,) = read(write_text("a.xyz", f"2\n{CELL} pbc={spelling} energy=1\n{ROWS}")).frames
+    assert graph["pbc"][0].tolist() == periodic
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        '"TFF"',
+        '"yes no no"',
+        '"p p f"',
+        "None",
+        '"t f f"',
+        '""',
+        '"T F"',
+        '"T 0 0"',
+        '"(True, False, False)"',
+        '"2 0 0"',
+    ],
+)
+def test_spellings_of_pbc_that_would_be_taken_for_all_three(spelling):
+    with pytest.raises(DataError) as error:
+        check_text(f"2\n{CELL} pbc={spelling} energy=1\n{ROWS}", HERE)
+    assert error.value.message == f"a.xyz frame 0: pbc={spelling} in line 2 cannot be understood"
+    assert error.value.advice == (
+        'write pbc="T T T", or F for a lattice vector along which it is not periodic, such as pbc="T F F"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("stress", "shown"),
+    [
+        ("1 .5 0 0 2 0 0 0 3", "[[1.0, 0.5, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]]"),
+        ("1 2 3 4 5 6 7 8 9", "[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]"),
+        ("1,0,.5,0,2,0,0,0,3", "[[1.0, 0.0, 0.5], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]]"),
+    ],
+)
+@pytest.mark.parametrize("quotes", ['""', "''", "[]", "{}"])
+def test_a_stress_that_is_not_symmetric(stress, shown, quotes):
+    with pytest.raises(DataError) as error:
+        check_text(f"2\n{CELL} stress={quotes[0]}{stress}{quotes[1]}\n{ROWS}", HERE)
+    assert error.value.message == f"a.xyz frame 0: 'stress' is not symmetric: {shown}"
+    assert error.value.advice == "check the order of its components"
+
+
+def test_a_stress_that_is_symmetric_but_for_rounding(write_text):
+    (graph,) = read(write_text("a.xyz", f'2\n{CELL} stress="1 .5 0 .5001 2 0 0 0 3"\n{ROWS}')).frames
+    assert graph["stress"][0, 0, 1].item() == pytest.approx(0.5, abs=1e-3)
+    assert check_text(f'2\n{CELL} stress="nan nan nan nan nan nan nan nan nan"\n{ROWS}', HERE) == []

@@ -107,3 +107,60 @@ def test_units_that_a_dump_states(write_text):
     assert graph["forces"][0, 0].item() == pytest.approx(0.125 * 0.0433641043, rel=1e-7)
     (graph,) = read(write_text("b.lammpstrj", "ITEM: UNITS\nmetal\n" + GOOD)).frames
     assert graph["forces"][0, 0].item() == 0.125
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ("ITEM: TIME\n0.5\n" + GOOD) * 2,
+        "ITEM: UNITS\nmetal\n" + GOOD + "ITEM: UNITS\nmetal\nITEM: TIME\n1\n" + GOOD,
+        GOOD + GOOD + "\n \n",
+        GOOD + "\n" + GOOD,
+        GOOD.replace("ITEM: NUMBER", "ITEM: LABEL\nrun 7\nITEM: NUMBER") + GOOD,
+    ],
+)
+def test_other_items_and_empty_lines(write_text, text):
+    first, second = read(write_text("a.lammpstrj", text)).frames
+    for graph in (first, second):
+        assert graph["atomic_numbers"].tolist() == [8, 1, 1]
+        np.testing.assert_array_equal(graph["forces"], FORCES)
+
+
+def test_an_empty_line_between_rows_is_refused(write_text):
+    with pytest.raises(DataError, match="frame 0 is cut off or joined"):
+        read(write_text("a.lammpstrj", GOOD.replace("2 1 H", "\n2 1 H")))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "advice"),
+    [("CU", "write Cu, as"), ("Cu1", "write symbols such as Cu, as"), ("1", "write symbols such as Cu, as")],
+)
+def test_symbols_that_are_none(write_text, symbol, advice):
+    with pytest.raises(DataError) as error:
+        read(write_text("a.lammpstrj", GOOD + GOOD.replace(" O ", f" {symbol} ")))
+    assert error.value.message.endswith(
+        f"a.lammpstrj frame 1: '{symbol}' in its column 'element' is no chemical symbol"
+    )
+    assert error.value.advice.startswith(advice)
+
+
+@pytest.mark.parametrize("style", ["si", "cgs", "micro", "nano", "lj", "furlong"])
+def test_units_that_are_not_electronvolts(write_text, style):
+    with pytest.raises(DataError) as error:
+        read(write_text("a.lammpstrj", f"ITEM: UNITS\n{style}\n{GOOD}"))
+    assert error.value.message.endswith(f"a.lammpstrj: its 'ITEM: UNITS {style}' is not eV and Angstrom")
+
+
+def test_reduced_units_are_read_as_declared(write_text):
+    file = write_text("a.lammpstrj", "ITEM: UNITS\nlj\n" + GOOD)
+    (graph,) = read(file, units={"energy": "meV", "length": "nm"}).frames
+    assert graph["forces"][0, 0].item() == pytest.approx(0.125e-4, rel=1e-12)
+    si = write_text("b.lammpstrj", "ITEM: UNITS\nsi\n" + GOOD)
+    with pytest.raises(DataError, match="'ITEM: UNITS si' is not eV and Angstrom"):
+        read(si, units={"energy": "meV", "length": "nm"})
+
+
+def test_units_that_change_within_a_file(write_text):
+    text = "ITEM: UNITS\nmetal\n" + GOOD + "ITEM: UNITS\nreal\n" + GOOD
+    with pytest.raises(DataError, match="has frames in units metal and real"):
+        read(write_text("a.lammpstrj", text))

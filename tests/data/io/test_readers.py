@@ -153,6 +153,17 @@ def test_units_of_each_file(write_text):
         assert graph["total_energy"].item() == -1.0
 
 
+def test_notes_on_units(write_text):
+    file = write_text("w.xyz", water('Lattice="9 0 0 0 9 0 0 0 9" virial="1 0 0 0 1 0 0 0 1"'))
+    assert read(file, units={"stress": "GPa"}).notes == [
+        f"{file}: the unit GPa of 'stress' is not used, no label 'stress' was read; 'virial' is read in eV"
+    ]
+    file = write_text("f.xyz", water("Properties=species:S:1:pos:R:3:forces:R:3 energy=2.0", "1 0 0", "-0.5 0 0"))
+    assert read(file, units={"energy": "Hartree"}).notes == [
+        f"{file}: forces are read in Hartree/Angstrom; if the file has Hartree/Bohr, declare forces: Hartree/Bohr"
+    ]
+
+
 def test_key_mapping_wins_and_is_checked(write_text):
     file = write_text("w.xyz", water("energy=1 dft_energy=2"))
     assert read_frames(file, key_mapping={"dft_energy": "total_energy"})[0]["total_energy"].item() == 2.0

@@ -88,3 +88,25 @@ def test_metadata_that_agree_or_say_nothing(database):
 def test_a_unit_that_is_not_known_is_noted(database):
     (note,) = read(database({"_property_unit_dict": {"energy": "erg"}})).notes
     assert note.endswith("its metadata say that 'energy' is in 'erg', which is no unit that is known here")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"_distance_unit": "kbar"}, "'positions' is in kbar, which is no length"),
+        ({"_property_unit_dict": {"energy": "Bohr"}}, "'energy' is in Bohr, which is no energy"),
+        ({"_property_unit_dict": {"forces": "kcal/mol"}}, "'forces' is in kcal/mol, which is no energy by a length"),
+    ],
+)
+def test_a_unit_of_another_quantity(database, metadata, said):
+    file = database(metadata)
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert error.value.message == f"{file}: its metadata say that {said}"
+
+
+def test_a_unit_of_another_quantity_that_changes_nothing_is_noted(database):
+    (note,) = read(database({"_property_unit_dict": {"forces": "eV"}})).notes
+    assert note.endswith("'forces' is in eV, which is no energy by a length; it is read in eV, Angstrom")
+    reading = read(database({"_property_unit_dict": {"energy": "kcal"}}), units={"energy": "kcal/mol"})
+    assert reading.notes == []

@@ -1,7 +1,7 @@
 import ase.units
 import pytest
 
-from nequip_like.data.labels.units import Units
+from nequip_like.data.labels.units import Units, unit_notes
 from nequip_like.errors import ConfigError
 
 
@@ -39,7 +39,11 @@ def test_declared_takes_a_mapping_and_any_case():
 
 @pytest.mark.parametrize(
     ("units", "expected"),
-    [({"energy": "kcal"}, "did you mean 'kcal/mol'"), ({"length": "bohrs"}, "did you mean 'Bohr'.*Angstrom, Bohr, nm")],
+    [
+        ({"energy": "kcal"}, "did you mean 'kcal/mol'"),
+        ({"length": "bohrs"}, "did you mean 'Bohr'.*Angstrom, Bohr, nm"),
+        ({"length": "angstrm"}, "did you mean 'Angstrom'"),
+    ],
 )
 def test_unknown_unit_names_the_known_ones(units, expected):
     with pytest.raises(ConfigError, match=expected):
@@ -185,3 +189,124 @@ def test_sign_of_the_stress():
     assert Units.declared({"stress_sign": "tension"}) == Units()
     with pytest.raises(ConfigError, match="stress_sign is 'negative'"):
         Units.declared({"stress_sign": "negative"})
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "meant"),
+    [
+        ("stress", "mBar", "Mbar"),
+        ("stress", "mBAR", "Mbar"),
+        ("stress", "mbar", "Mbar"),
+        ("stress", "mpa", "MPa"),
+        ("energy", "MEV", "meV"),
+        ("energy", "Mev", "meV"),
+        ("energy", "MEh", "mEh"),
+        ("energy", "MHARTREE", "mHartree"),
+        ("energy", "MRydberg", "mRydberg"),
+        ("length", "Nm", "nm"),
+        ("length", "NM", "nm"),
+        ("length", "Pm", "pm"),
+    ],
+)
+def test_the_case_of_a_prefix_counts(key, unit, meant):
+    with pytest.raises(ConfigError) as error:
+        Units.declared({key: unit})
+    assert error.value.message == f"units: unknown unit '{unit}' of {key}"
+    assert error.value.advice.startswith(
+        f"did you mean '{meant}'? '{unit[0]}' and '{meant[0]}' are different prefixes; known are: eV, meV, Hartree"
+    )
+
+
+@pytest.mark.parametrize("unit", ["nM", "pM", "pA"])
+def test_units_of_chemists_are_none_of_length_or_pressure(unit):
+    with pytest.raises(ConfigError, match=f"unknown unit '{unit}' of length"):
+        Units.declared({"length": unit})
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "kept"),
+    [
+        ("energy", "EV", "eV"),
+        ("energy", "mev", "meV"),
+        ("energy", "meh", "mHartree"),
+        ("energy", "KJ/MOL", "kJ/mol"),
+        ("stress", "gpa", "GPa"),
+        ("stress", "MPA", "MPa"),
+        ("stress", "MBar", "Mbar"),
+        ("stress", "KBAR", "kbar"),
+        ("forces", "eV⋅Å−1", "eV·Angstrom-1"),
+        ("forces", "eV/A\u030angstro\u0308m", "eV/Angstrom"),
+        ("length", "Ångström", "Angstrom"),
+        ("length", "Ångstrom", "Angstrom"),
+        ("length", "\u212bngström", "Angstrom"),
+    ],
+)
+def test_spellings_that_can_mean_one_unit_only(key, unit, kept):
+    units = Units.declared({key: unit})
+    assert units.labels.get(key, getattr(units, key, "")) == kept
+    assert units == Units.declared({key: kept})
+
+
+@pytest.mark.parametrize("unit", ["eV/Pa^99", "(Ry^99)^99", "((((eV^99)^99)^99)^99)^99", "Pa^99/Pa^99"])
+def test_powers_that_no_number_can_hold(unit):
+    with pytest.raises(ConfigError) as error:
+        Units.declared({"energy": unit})
+    assert unit in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        (5, "units: 5 is no mapping"),
+        ("eV", "units: 'eV' is no mapping"),
+        ([], "units: [] is no mapping"),
+        ({None: "eV"}, "units: unknown key 'None'"),
+        ({0: "eV"}, "units: unknown key '0'"),
+    ],
+)
+def test_units_from_python_that_cannot_be_meant(units, message):
+    with pytest.raises(ConfigError) as error:
+        Units.declared(units)
+    assert error.value.message == message
+    assert "write units: {energy: ..., length: ..., stress_sign: ...}" in error.value.advice
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("energy", "energies are totals of a structure: multiply those by atom in the file by its number of atoms; "),
+        ("atomic_energy", "leave the atom out, each is the energy of one atom; "),
+    ],
+)
+def test_an_energy_by_atom(key, advice):
+    with pytest.raises(ConfigError) as error:
+        Units.declared({key: "hartree/atom"})
+    assert error.value.message == f"units: unknown unit 'atom' of {key}"
+    assert error.value.advice.startswith(f"{advice}known are: eV")
+
+
+@pytest.mark.parametrize(
+    ("declared", "labels", "notes"),
+    [
+        (
+            {"stress": "GPa"},
+            ["virial"],
+            ["the unit GPa of 'stress' is not used, no label 'stress' was read; 'virial' is read in eV"],
+        ),
+        ({"virial": "Ry"}, [], ["the unit Ry of 'virial' is not used, no label 'virial' was read"]),
+        ({"stress": "GPa", "forces": "Ry/Bohr"}, ["stress", "forces"], []),
+        (
+            {"energy": "hartree"},
+            ["total_energy", "forces"],
+            ["forces are read in Hartree/Angstrom; if the file has Hartree/Bohr, declare forces: Hartree/Bohr"],
+        ),
+        ({"energy": "Ha"}, ["total_energy"], []),
+        ({"energy": "Ha", "length": "Angstrom"}, ["forces"], []),
+        ({"energy": "Ry", "length": "Bohr"}, ["forces"], []),
+        ({"energy": "Ry", "forces": "Ry/Angstrom"}, ["forces"], []),
+        ({"energy": "kcal/mol"}, ["forces"], []),
+        (None, ["forces"], []),
+    ],
+)
+def test_notes_on_what_is_declared(declared, labels, notes):
+    assert unit_notes(Units.declared(declared), declared, labels) == notes

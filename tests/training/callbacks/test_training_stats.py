@@ -186,7 +186,7 @@ def test_without_a_logger_there_is_nothing_to_write_to(compose):
 @pytest.mark.slow
 def test_two_processes_are_one(compose, tiny, molecule_file, tmp_path):
     """The gradient is that of both processes, before it is clipped; so are the other norms."""
-    from tests.train.test_strategy import RUN, environment, overrides_of
+    from tests.training.test_strategy import RUN, environment, overrides_of
 
     settings = (*STATS, "trainer.gradient_clip_val=0.05", "run=[train]")
     single = train(compose(*RUN, "data.batch_size=4", f"output_dir={tmp_path / 'one'}", *settings)).folder

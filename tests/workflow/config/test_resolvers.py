@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError
 from nequip_like.workflow import setup
-from nequip_like.workflow.config import resolvers
+from nequip_like.workflow.config import resolvers, sections
 from nequip_like.workflow.config.resolvers import register_resolvers, tutorial_data
 from nequip_like.workflow.train import train
 
@@ -13,7 +13,7 @@ from nequip_like.workflow.train import train
 def cause(config):
     """What a resolver raised: OmegaConf wraps it, ``resolved`` takes it out."""
     with pytest.raises(ConfigError) as caught:
-        setup.resolved("section", config)
+        sections.resolved("section", config)
     return caught.value
 
 

@@ -242,6 +242,53 @@ def test_damaged(folder: Path) -> None:
     )
 
 
+DAMAGES = {
+    "no mapping": lambda content: [content],
+    "no process": lambda content: content | {"process": [1, 2]},
+    "a key too many": lambda content: content | {"more": 1},
+    "a key too few": lambda content: {key: value for key, value in content.items() if key != "since"},
+    "a token that is a list": lambda content: content | {"token": []},
+    "restarts that are a word": lambda content: content | {"restarts": "no"},
+    **{
+        f"a process with {change}": lambda content, change=change: content | {"process": content["process"] | change}
+        for change in (
+            *({"pid": pid} for pid in ("abc", 1.5, 10**30, 2**31, 0, -1, True, None, [1])),
+            *({name: 5} for name in ("host", "machine", "began")),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_values(damage: str, folder: Path) -> None:
+    folder.mkdir()
+    path = folder / ".running-x"
+    path.write_text(json.dumps(DAMAGES[damage](asdict(Claim.new()))))
+    for way in (lambda: claimed(folder, OPTION).__enter__(), lambda: check_free(folder, OPTION)):
+        with pytest.raises(OutputError) as caught:
+            way()
+        assert caught.value.message == f"{path} is damaged"
+        assert caught.value.advice == "delete it, if no run writes into this folder"
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize(
+    ("name", "message", "advice"),
+    [
+        (300 * "a", "cannot write {folder}: File name too long", "give a shorter name"),
+        ("a\0b", "cannot write {folder!r}: a name has no NUL character", "give another name"),
+    ],
+    ids=["long", "NUL"],
+)
+def test_a_folder_that_no_disk_can_have(name, message, advice, rank, folder, monkeypatch) -> None:
+    folder.mkdir()
+    monkeypatch.setenv("RANK", rank)
+    with pytest.raises(OutputError) as caught, claimed(folder / name, OPTION):
+        pass
+    assert caught.value.message == message.format(folder=str(folder / name))
+    assert caught.value.advice == advice
+
+
 def test_signs_of_life(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.05)
     with claimed(folder, OPTION):
