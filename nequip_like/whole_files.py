@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -21,6 +22,15 @@ def path_of(written: str | Path) -> Path:
     Where there is no such home folder, the path stays as it is.
     """
     return Path(os.path.expanduser(written))
+
+
+# What a process that was killed leaves behind, of this version and of earlier ones, which had no letters in it.
+_PARTIAL = re.compile(r"\..+\.\d+(-[0-9a-f]{8})?\.[^.]+")
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file's name is one that :func:`written_whole` gives meanwhile: what is in it is not whole."""
+    return _PARTIAL.fullmatch(name) is not None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from nequip_like.errors import OutputError
-from nequip_like.whole_files import written_whole
+from nequip_like.whole_files import is_partial, written_whole
 
 
 def test_new_file_in_a_new_folder(tmp_path):
@@ -50,3 +50,13 @@ def test_a_name_with_a_nul(tmp_path):
     with pytest.raises(OutputError) as caught, written_whole(path):
         pass
     assert caught.value.message == f"cannot write {str(path)!r}: a name has no NUL character"
+
+
+def test_names_that_are_given_meanwhile_are_known(tmp_path):
+    for name in ("best.ckpt", "run.1_last.ckpt", "best.json"):
+        with written_whole(tmp_path / name) as partial:
+            partial.write_text("half")
+            assert is_partial(partial.name)
+        assert not is_partial(name)
+    assert is_partial(".last.4711.ckpt")  # as earlier versions called them
+    assert not is_partial(".hidden.ckpt")

@@ -56,7 +56,7 @@ def kill(pid: int) -> None:
 
 
 def _half_written(folder: Path, pid: int) -> bool:
-    return any(folder.glob(f".*.{pid}.ckpt"))
+    return any(folder.glob(f".*.{pid}-*.ckpt"))
 
 
 def main(config: DictConfig, kills: int, seed: int) -> None:

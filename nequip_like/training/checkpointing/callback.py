@@ -24,10 +24,7 @@ from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.training.checkpointing.ranking import RankedCheckpoint, give_name, ranked, write_ranking
 from nequip_like.training.checkpointing.upload import hand_over
 from nequip_like.training.lightning_internals import ends_within_epoch, epoch_ends_next, validation_comes_next
-from nequip_like.whole_files import written_whole
-
-_PARTIAL = re.compile(r"\..*\.\d+\.(ckpt|json)")  # what a killed process leaves, see whole_files.written_whole
-
+from nequip_like.whole_files import is_partial, written_whole
 
 RunName = Annotated[str, Form(r"[A-Za-z0-9+=,_-][A-Za-z0-9+=,._-]*", "a name of letters, digits and +=,._- only")]
 EXCEPTION = "exception"  # what a run that failed leaves behind, see ResumableCheckpoint.on_exception
@@ -124,7 +121,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         self._tell_ranks(trainer)
         if trainer.is_global_zero and self.dirpath is not None and Path(self.dirpath).is_dir():
             for path in Path(self.dirpath).iterdir():
-                if _PARTIAL.fullmatch(path.name):
+                if path.suffix in (".ckpt", ".json") and is_partial(path.name):
                     path.unlink(missing_ok=True)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
