@@ -50,8 +50,15 @@ Useful overrides:
 
 
 def main() -> None:
-    """Entry point of ``nequip-train``."""
-    arguments = sys.argv[1:]
+    """Entry point of ``nequip-train``; leaves nothing behind in a process that goes on after it."""
+    try:
+        _command(sys.argv[1:])
+    finally:
+        if (module := sys.modules.get("hydra.core.hydra_config")) is not None:
+            module.HydraConfig.instance().cfg = None  # where it is set, a command is being run
+
+
+def _command(arguments: list[str]) -> None:
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
         print(HELP)
         return

@@ -280,3 +280,17 @@ def test_debug_shows_the_traceback(type_in):
     assert done.returncode != 0
     assert "Traceback" in done.stderr
     assert "ConfigError" in done.stderr
+
+
+def test_a_process_that_goes_on_is_left_as_it_was(folder, monkeypatch):
+    """Messages name the command line only while one is being run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from nequip_like.cli.train import main
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["nequip-train", "config.yaml", "data.train=nosuch.xyz"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert not HydraConfig.initialized()

@@ -16,6 +16,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError, ModelFileError
@@ -419,8 +420,9 @@ def part(run: Run) -> Path:
     return run("part", "trainer.max_epochs=2").folder
 
 
-def test_the_advice_is_what_to_type(run: Run, part: Path, tmp_path: Path) -> None:
+def test_the_advice_is_what_to_type(run: Run, part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the data are read, which cannot be read any more."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # no command is being run, whatever was before in here
     (unreadable := tmp_path / "unreadable.xyz").write_text("no structures\n")
     with pytest.raises(ConfigError) as caught:
         run("part", "resume=auto", "training_module.optimizer.lr=0.1", f"data.train={unreadable}")
