@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nequip_like.data.io.extxyz_columns import count_columns
+from nequip_like.data.labels.values import check_symmetric
 from nequip_like.errors import DataError
 
 _KEY = re.compile(r"""(?:^|\s)([^\s="'{}\[\]]+)\s*=\s*("(?:\\.|[^"\\])*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S*)""")
@@ -34,7 +35,6 @@ _PBC = tuple(
         (r"_JSON \[", "(?:true|false|0|1)", r"\]"),
     )
 )
-_LARGEST_ASYMMETRY = 0.05  # of the largest component, as in nequip_like.data.labels.values
 
 
 def check_text(text: str, path: Path) -> list[str]:
@@ -147,11 +147,7 @@ def _check_stress(values: dict[str, str], where: str) -> None:
         return  # ASE refuses what are not nine numbers
     if len(numbers) != 9:
         return
-    stress = np.array(numbers).reshape(3, 3)
-    with np.errstate(invalid="ignore"):
-        asymmetry = np.abs(stress - stress.T).max()
-    if np.isfinite(asymmetry) and asymmetry > _LARGEST_ASYMMETRY * np.abs(stress).max():
-        raise DataError(f"{where}: 'stress' is not symmetric: {stress.tolist()}", "check the order of its components")
+    check_symmetric(np.array(numbers).reshape(3, 3), f"{where}: 'stress'")
 
 
 def _unquoted(value: str) -> str:

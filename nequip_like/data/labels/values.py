@@ -109,9 +109,7 @@ def _shaped(value: np.ndarray, label: str, rows: int, what: str) -> np.ndarray:
             value = value[np.array(_VOIGT)]
         elif value.size == 9:
             value = value.reshape(3, 3)
-            asymmetry = np.abs(value - value.T).max()
-            if np.isfinite(asymmetry) and asymmetry > _LARGEST_ASYMMETRY * np.abs(value).max():
-                raise DataError(f"{what} is not symmetric: {value.tolist()}", "check the order of its components")
+            check_symmetric(value, what)
             value = (value + value.T) / 2
     expected = rows * int(np.prod(shape))
     if value.size != expected or (shape == (3,) and value.shape[-1] != 3):
@@ -139,3 +137,19 @@ def _check_values(value: np.ndarray, label: str, what: str) -> None:
         )
     if label in fields.WEIGHTS and (value < 0).any():
         raise DataError(f"{what} is negative", "weights are zero or positive")
+
+
+def check_symmetric(value: np.ndarray, what: str) -> None:
+    """Refuse a stress or a virial that is not symmetric, but for rounding.
+
+    Args:
+        value: Shape (3, 3); where it is not finite, nothing is said of it here.
+        what: Its name and place, for the message.
+
+    Raises:
+        DataError: If two components that have to be the same are not.
+    """
+    with np.errstate(invalid="ignore"):
+        asymmetry = np.abs(value - value.T).max()
+    if np.isfinite(asymmetry) and asymmetry > _LARGEST_ASYMMETRY * np.abs(value).max():
+        raise DataError(f"{what} is not symmetric: {value.tolist()}", "check the order of its components")

@@ -18,7 +18,7 @@ from nequip_like.data.reference_energies import check_reference_file, is_rule
 from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, below, file_source, held_out_sources
 from nequip_like.errors import ConfigError, DataError, ModelFileError, OutputError
-from nequip_like.whole_files import output_errors
+from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow.config.check import CheckedConfig
 
 # Class of a logger -> what it imports, one of them, and how to install it.
@@ -53,10 +53,8 @@ def check_machine(checked: CheckedConfig) -> None:
     _check_packages(values)
     if checked.parts.sets is not None:  # otherwise the data are described in a way of their own
         _check_data(values["data"])
-    if (path := values.get("ckpt_path")) is not None and not Path(path).expanduser().is_file():
-        raise ModelFileError(
-            f"there is no checkpoint {Path(path).expanduser().absolute()}", "give a file ending in .ckpt"
-        )
+    if (path := values.get("ckpt_path")) is not None and not path_of(path).is_file():
+        raise ModelFileError(f"there is no checkpoint {path_of(path).absolute()}", "give a file ending in .ckpt")
     _check_output(Path(str(values["output_dir"])).absolute())
 
 
