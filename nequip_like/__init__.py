@@ -1,3 +1,83 @@
-"""Train, test and deploy machine-learning interatomic potentials with PyTorch Lightning and Hydra."""
+"""Train, test and deploy machine-learning interatomic potentials with PyTorch Lightning and Hydra.
+
+Three lines to a training, four from a file to forces::
+
+    import nequip_like as nl
+    config = nl.compose("train", ["data.train=train.xyz", "data.val=0.1", "cutoff_radius=5.0"])
+    result = nl.train(config)
+
+    atoms = ase.io.read("start.xyz")
+    atoms.calc = nl.NequIPCalculator("model.safetensors")
+    forces = atoms.get_forces()
+
+What is named here is imported when it is used: ``import nequip_like`` alone loads no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nequip_like.composition.compose import compose as compose
+    from nequip_like.data.datamodule import DataModule as DataModule
+    from nequip_like.data.io.readers import read_frames as read_frames
+    from nequip_like.errors import ConfigError as ConfigError
+    from nequip_like.errors import DataError as DataError
+    from nequip_like.errors import ModelError as ModelError
+    from nequip_like.errors import ModelFileError as ModelFileError
+    from nequip_like.errors import NequipLikeError as NequipLikeError
+    from nequip_like.errors import OutputError as OutputError
+    from nequip_like.errors import TrainingError as TrainingError
+    from nequip_like.inference.loading import load as load
+    from nequip_like.inference.model_file import save as save
+    from nequip_like.inference.predictor import Predictor as Predictor
+    from nequip_like.integrations.ase import NequIPCalculator as NequIPCalculator
+    from nequip_like.metrics.manager import MetricsManager as MetricsManager
+    from nequip_like.metrics.presets import EnergyForceLoss as EnergyForceLoss
+    from nequip_like.model.builders import NequIPGNNModel as NequIPGNNModel
+    from nequip_like.model.potential import Potential as Potential
+    from nequip_like.workflow.evaluate import test_model as test  # noqa: F401 (offered by another name)
+    from nequip_like.workflow.train import train as train
 
 __version__ = "0.1.0"
+
+# Public name -> module and name there.
+_OFFERED = {
+    "compose": ("composition.compose", "compose"),
+    "train": ("workflow.train", "train"),
+    "test": ("workflow.evaluate", "test_model"),
+    "load": ("inference.loading", "load"),
+    "save": ("inference.model_file", "save"),
+    "Predictor": ("inference.predictor", "Predictor"),
+    "NequIPCalculator": ("integrations.ase", "NequIPCalculator"),
+    "read_frames": ("data.io.readers", "read_frames"),
+    "DataModule": ("data.datamodule", "DataModule"),
+    "MetricsManager": ("metrics.manager", "MetricsManager"),
+    "EnergyForceLoss": ("metrics.presets", "EnergyForceLoss"),
+    "Potential": ("model.potential", "Potential"),
+    "NequIPGNNModel": ("model.builders", "NequIPGNNModel"),
+    **{
+        name: ("errors", name)
+        for name in (
+            "NequipLikeError",
+            "ConfigError",
+            "DataError",
+            "ModelError",
+            "ModelFileError",
+            "OutputError",
+            "TrainingError",
+        )
+    },
+}
+
+__all__ = sorted(_OFFERED)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OFFERED:
+        raise AttributeError(f"module 'nequip_like' has no attribute '{name}'")
+    module, attribute = _OFFERED[name]
+    return getattr(importlib.import_module(f"nequip_like.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OFFERED})

@@ -15,9 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from nequip_like.workflow.run_folder import processes
 from nequip_like.workflow.run_folder.claims import claimed
-from nequip_like.workflow.run_folder.new_folders import make_new
+from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME, name_folder
 
-_NAMED_BY_TIME = "${now:"
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -35,22 +34,17 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
     Raises:
         OutputError: If another run that goes on holds the folder.
     """
-    written = OmegaConf.to_container(config.hydra[section], resolve=False)
-    folder = Path(str(config.hydra[section].dir))
-    by_time = isinstance(written, dict) and _NAMED_BY_TIME in str(written["dir"])
-    follower = processes.rank()
-    if by_time:
-        # A further process that torchrun or srun started cannot know the first one's folder. All that is shared goes
-        # there by the first; what a part of the user's writes in each process stays apart.
-        folder = folder.with_name(f"{folder.name}-rank{follower}") if follower else make_new(folder)
+    written = str(OmegaConf.to_container(config.hydra[section], resolve=False)["dir"])  # type: ignore[index,call-overload]
+    folder = name_folder(written, Path(str(config.hydra[section].dir)))
+    follows = NAMED_BY_TIME in written and bool(processes.rank())
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra[section].dir = str(folder)
-        if by_time and follower:
+        if follows:
             config.hydra.output_subdir = None
             config.hydra.job_logging.root = None
     with _released_on_signals(), claimed(folder.absolute(), f"hydra.{section}.dir=FOLDER"):
         yield folder
-    if by_time and follower:
+    if follows:
         with suppress(OSError):  # something was written there
             folder.rmdir()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nequip_like.cli.environment import check_current_folder, prepare_process
-from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.errors import ConfigError
 from nequip_like.whole_files import path_of
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ def _command(arguments: list[str]) -> None:
 
     prepare_process()
     from nequip_like.cli.errors import run_cli
-    from nequip_like.cli.quoting import quoted
 
     if "--migrate" in arguments:
         sys.exit(run_cli(lambda: _migrate([argument for argument in rest if argument != "--migrate"]), debug=debug))
@@ -76,10 +74,10 @@ def _command(arguments: list[str]) -> None:
 
     def prepare() -> None:
         nonlocal job
-        from nequip_like.cli.hydra_compose import overrides_last
+        from nequip_like.composition.arguments import translate_arguments
 
         check_current_folder()
-        sys.argv[1:] = overrides_last(quoted([_at_home(argument) for argument in _from_here(_by_path(rest))]))
+        sys.argv[1:] = translate_arguments(rest)
         job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
@@ -143,19 +141,17 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     """
     from hydra.types import RunMode
 
-    from nequip_like.cli.hydra_compose import check_primary, compose, is_single_run, parse
+    from nequip_like.cli.hydra_run import is_single_run
     from nequip_like.cli.quick_start import quick_start
+    from nequip_like.composition.arguments import parse
+    from nequip_like.composition.hydra_compose import check_files, compose_arguments
 
     known = parse(arguments)
     if known.hydra_help or known.shell_completion:
         return None
-    for folder in (known.config_dir, known.config_path or str(Path.cwd())):
-        # A train.yaml is taken in by every other config.
-        for name in dict.fromkeys((known.config_name or "train", "train")):
-            if folder is not None:
-                check_primary(Path(folder) / f"{name.removesuffix('.yaml')}.yaml")
+    check_files(known, str(Path.cwd()))
     typed = known.overrides
-    composed = compose(known, str(Path.cwd()))
+    composed = compose_arguments(known, str(Path.cwd()))
     # Hydra reads these, if it is to compose again.
     sys.argv[1:] = [argument for argument in arguments if argument not in typed] + known.overrides
     stays = only_check or image is not None
@@ -174,11 +170,12 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
 def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
     """Check what the job would get, and this machine if it is to run here, and tell what it would do."""
     # Imported here, behind Hydra's own options, because torch takes its time.
+    from nequip_like.composition.compose import run_config
     from nequip_like.workflow.config.check import check_config
     from nequip_like.workflow.config.machine_check import check_machine
     from nequip_like.workflow.printing import print_plan
 
-    checked = check_config(_own_form(_without_hydra(composed), show))
+    checked = check_config(run_config(composed, show))
     if runs:
         check_machine(checked)
     if show:
@@ -188,20 +185,11 @@ def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
 
 def _draw_schedule(composed: DictConfig, image: Path) -> None:
     """Draw learning rate and loss weights over the run, and say what was drawn."""
+    from nequip_like.composition.compose import run_config
     from nequip_like.workflow.schedule_preview import draw_schedule
 
-    preview = draw_schedule(_own_form(_without_hydra(composed), False), image)
+    preview = draw_schedule(run_config(composed, show=False), image)
     print("\n".join([f"{image}: {preview.describe()[0]}", *preview.describe()[1:]]))
-
-
-def _without_hydra(composed: DictConfig) -> DictConfig:
-    """The config as the job gets it."""
-    from omegaconf import open_dict
-
-    config = composed.copy()
-    with open_dict(config):
-        del config["hydra"]
-    return config
 
 
 def _run(job: _Job | None, debug: bool) -> None:
@@ -215,7 +203,7 @@ def _run(job: _Job | None, debug: bool) -> None:
 
 
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
-    from nequip_like.cli.hydra_compose import run_composed
+    from nequip_like.cli.hydra_run import run_composed
     from nequip_like.cli.output import override, own_folder
     from nequip_like.cli.several import run_several
 
@@ -235,7 +223,7 @@ def _run_by_hydra(task: Callable[[DictConfig], None]) -> None:
     """Let Hydra compose the config that ``sys.argv`` asks for, and run it once or several times."""
     import hydra
 
-    from nequip_like.cli.hydra_compose import HYDRA_VERSION, register_configs
+    from nequip_like.composition.hydra_compose import HYDRA_VERSION, register_configs
 
     register_configs()
     started = False
@@ -277,66 +265,11 @@ def _trained(config: DictConfig, checked: CheckedConfig | None, told: set[str] |
 
     # Imported here, behind Hydra's own options, because torch takes its time.
     with quick_start():
+        from nequip_like.composition.compose import run_config
         from nequip_like.workflow.train import train
 
     overrides = list(HydraConfig.get().overrides.task)
-    return train(_own_form(config, True), overrides, checked=checked, told=told)
-
-
-def _own_form(config: DictConfig, show: bool) -> DictConfig:
-    """The config, translated if it is one of NequIP's."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    from nequip_like.compat.nequip_config import as_own_config
-
-    translation = as_own_config(config)
-    if show and getattr(rank_zero_only, "rank", 0) == 0:
-        for note in translation.notes:
-            print(f"note: {note}")
-    return translation.config
-
-
-def _by_path(arguments: list[str]) -> list[str]:
-    """Turn a leading ``path/config.yaml`` into Hydra's ``--config-path`` and ``--config-name``."""
-    for i, argument in enumerate(arguments):
-        names_file = not argument.startswith("-") and argument.endswith((".yaml", ".yml"))
-        names_file = names_file and ("=" not in argument or Path(argument).is_file())
-        follows_option = i > 0 and arguments[i - 1] in ("-cn", "--config-name", "-cp", "--config-path", "-cd")
-        if names_file and not follows_option:
-            path = path_of(argument).absolute()
-            if not path.is_file():
-                hint = closest_hint(path.stem, [file.stem for file in path.parent.glob("*.yaml")])
-                raise ConfigError(f"there is no config file {path}", f"{hint}give the path of a YAML file")
-            rest = arguments[:i] + arguments[i + 1 :]
-            return ["--config-path", str(path.parent), "--config-name", path.name, *rest]
-    return arguments
-
-
-def _from_here(arguments: list[str]) -> list[str]:
-    """Let a relative ``--config-path`` begin at the current folder, where Hydra would begin at this file."""
-    result = list(arguments)
-    for i, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option not in ("-cp", "--config-path"):
-            continue
-        if equals:
-            result[i] = f"{option}={_absolute(value)}"
-        elif i + 1 < len(arguments):
-            result[i + 1] = _absolute(arguments[i + 1])
-    return result
-
-
-def _at_home(argument: str) -> str:
-    """``key=~/file`` with the home folder, of which Hydra's grammar knows nothing."""
-    return (
-        re.sub(r"(?<=[=,\[{:\s])~(?=/)", str(Path.home()), argument)
-        if "=~" in argument or "~/" in argument
-        else argument
-    )
-
-
-def _absolute(folder: str) -> str:
-    return folder if "://" in folder else str(path_of(folder).absolute())
+    return train(run_config(config), overrides, checked=checked, told=told)
 
 
 if __name__ == "__main__":

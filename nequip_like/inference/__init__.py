@@ -4,8 +4,8 @@
 does not.
 """
 
-from nequip_like.inference.loading import load_any
-from nequip_like.inference.model_file import load, read_card, save
+from nequip_like.inference.loading import load, load_any
+from nequip_like.inference.model_file import read_card, save
 from nequip_like.inference.predictor import Predictor
 
 __all__ = ["Predictor", "load", "load_any", "read_card", "save"]

@@ -79,6 +79,23 @@ def find_model(path: str | Path) -> Path:
     )
 
 
+def load(path: str | Path, device: str | torch.device = "cpu") -> Potential:
+    """Load a potential from a model file, a checkpoint or a run folder.
+
+    Args:
+        path: As for :func:`load_any`.
+        device: Where to put it; ``auto`` takes a GPU if there is one.
+
+    Returns:
+        The potential, in evaluation mode.
+
+    Raises:
+        ModelFileError: If there is no such file, or it cannot be read.
+        ConfigError: If there is no such device.
+    """
+    return load_any(path, device)[0]
+
+
 def load_any(path: str | Path, device: str | torch.device = "cpu") -> tuple[Potential, dict[str, Any]]:
     """Load a potential from a model file, a checkpoint or a run folder.
 

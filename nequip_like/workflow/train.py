@@ -33,10 +33,12 @@ from nequip_like.workflow.config.resolvers import register_resolvers
 from nequip_like.workflow.ends import ends
 from nequip_like.workflow.evaluate import report_test_sets
 from nequip_like.workflow.finetune_report import print_start, validate_source
+from nequip_like.workflow.interrupts import interruptible
 from nequip_like.workflow.loggers import log_config
 from nequip_like.workflow.quiet import quiet_lightning
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.held_folder import HeldFolder
+from nequip_like.workflow.run_folder.new_folders import name_folder
 
 HISTORY_FILE = "metrics.csv"
 
@@ -113,8 +115,8 @@ def train(
         OmegaConf.set_struct(config, True)
         checked = checked or _checked(config)
         preflight.check_processes(checked.values["trainer"])
-        folder = Path(str(config.output_dir)).absolute()
-        with quiet_lightning(), claimed(folder, "output_dir=FOLDER"):
+        folder = _name_folder(config)
+        with quiet_lightning(), interruptible(), claimed(folder, "output_dir=FOLDER"):
             return _train(config, overrides, checked, told)
     finally:
         register_resolvers()  # forgets the statistics of this run
@@ -167,6 +169,14 @@ def _train(
             _evaluate(console, task, trainer, module, data, result, formats)
     _tell_end(console, trainer, run, result)
     return result
+
+
+def _name_folder(config: DictConfig) -> Path:
+    """The output folder, which is a new one if its name has the time in it; the config is told."""
+    if OmegaConf.is_interpolation(config, "output_dir"):
+        written = str(OmegaConf.to_container(config, resolve=False)["output_dir"])  # type: ignore[index,call-overload]
+        config.output_dir = str(name_folder(written, Path(str(config.output_dir))).absolute())
+    return Path(str(config.output_dir)).absolute()
 
 
 def _checked(config: DictConfig) -> CheckedConfig:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nequip_like.cli.hydra_compose import compose, parse
 from nequip_like.cli.output import override, own_folder
+from nequip_like.composition.arguments import parse
+from nequip_like.composition.hydra_compose import compose_arguments
 
 CONFIG = """\
 defaults: [train, _self_]
@@ -75,7 +76,7 @@ def hold():
 
 def named(section: str, *overrides: str) -> str:
     """The folder that a command line gets, made and claimed."""
-    config = compose(parse(["-cn", "config", *overrides]), str(Path.cwd()))
+    config = compose_arguments(parse(["-cn", "config", *overrides]), str(Path.cwd()))
     with own_folder(config, section) as folder:
         assert config.hydra[section].dir == str(folder)
     return str(folder)
@@ -90,7 +91,7 @@ def test_names_of_the_same_second(section, folder):
     assert Path(named(section)).parts[0] == {"run": "outputs", "sweep": "multirun"}[section]
     names = []
     for _ in range(3):
-        config = compose(parse(["-cn", "config", f"hydra.{section}.dir=mine/${{now:%Y}}"]), str(folder))
+        config = compose_arguments(parse(["-cn", "config", f"hydra.{section}.dir=mine/${{now:%Y}}"]), str(folder))
         with own_folder(config, section) as made:
             names.append(made.name.partition("-")[2])
     assert names == ["", "2", "3"]

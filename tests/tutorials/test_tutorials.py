@@ -22,6 +22,8 @@ from pathlib import Path
 import ase.io
 import pytest
 
+import nequip_like
+
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "tutorials" / "README.md"
 README = ROOT / "README.md"
@@ -117,6 +119,17 @@ def run_python(block, page, names):
 
 
 @pytest.fixture
+def fast_compose(monkeypatch):
+    """Python blocks get the overrides of :func:`fast`, too."""
+    compose = nequip_like.compose
+
+    def compose_fast(config="train", overrides=()):
+        return compose(config, [*overrides, *fast("")])
+
+    monkeypatch.setattr(nequip_like, "compose", compose_fast, raising=False)
+
+
+@pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A folder that looks like the root of a clone to a command that reads the tutorial's data."""
     (tmp_path / "tutorials").symlink_to(ROOT / "tutorials")
@@ -125,6 +138,7 @@ def clone(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fast_compose")
 def test_tutorial_runs(clone):
     names = {"__name__": "tutorial"}
     for block in blocks(TUTORIAL):
@@ -142,17 +156,25 @@ def test_tutorial_runs(clone):
 
 
 @pytest.mark.slow
-def test_readme_config_and_snippet_run(clone):
+@pytest.mark.usefixtures("fast_compose")
+def test_readme_config_and_snippets_run(clone):
     for name, frames in (("train", ":60"), ("test_300K", ":10"), ("test_600K", ":10")):
         ase.io.write(clone / f"{name}.xyz", ase.io.read(ETHANOL / f"{name}.xyz", frames))
     ase.io.write(clone / "start.xyz", ase.io.read(ETHANOL / "test_300K.xyz", "0"))
     write_configs(README, clone)
     run_bash("nequip-train config.yaml hydra.run.dir=run", clone)
-    (clone / "model.safetensors").symlink_to(clone / "run" / "model.safetensors")
     names = {"__name__": "readme"}
     for block in blocks(README):
         if block.language == "python":
             run_python(block, README, names)
+    assert names["result"].model_file.is_file()
+    assert names["atoms"].calc.results["forces"].shape == (9, 3)
+
+
+def test_readme_begins_with_python_and_is_short():
+    before_reference = README.read_text().split("\n# Reference\n")[0]
+    assert before_reference.split("\n").index("```python") < 30
+    assert len(before_reference.split()) < 500
 
 
 @pytest.mark.parametrize(("page", "words"), every_command("nequip-train"))
@@ -190,7 +212,7 @@ def test_pages_have_blocks_of_each_kind():
 
 
 def test_links_lead_to_files():
-    for page in (TUTORIAL, ROOT / "tutorials" / "data" / "README.md", *(ROOT / "docs").glob("**/*.md")):
+    for page in (README, TUTORIAL, ROOT / "tutorials" / "data" / "README.md", *(ROOT / "docs").glob("**/*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

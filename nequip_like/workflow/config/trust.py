@@ -24,7 +24,9 @@ THIRD_PARTY = ("torch", "lightning", "torchmetrics", "ase")
 HYDRA = ("hydra", "hydra_plugins")
 
 # Of the package itself: what runs whole jobs or builds anything.
-_NOT_FOR_CONFIGS = ("nequip_like.cli", "nequip_like.workflow", "nequip_like.instantiate", "nequip_like.whole_files")
+_NOT_FOR_CONFIGS = tuple(
+    f"{OWN}.{room}" for room in ("cli", "composition", "compat", "workflow", "instantiate", "whole_files")
+)
 # Base classes by name, so that looking at hydra's own part of a config needs no torch.
 _KINDS = (
     "torch.optim.optimizer.Optimizer",

@@ -9,8 +9,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from nequip_like.cli.hydra_compose import PackagedConfigs, compose, overrides_last, parse, register_configs
 from nequip_like.cli.train import main
+from nequip_like.composition.arguments import overrides_last, parse
+from nequip_like.composition.hydra_compose import PackagedConfigs, compose_arguments, register_configs
 from nequip_like.errors import ConfigError
 
 
@@ -22,7 +23,7 @@ def test_configs_are_registered_once():
 
 def test_composed_as_hydra_will(tmp_path):
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ncutoff_radius: 3.5\n")
-    config = compose(parse(["--config-name", "mine", "seed=3", "hydra.run.dir=out"]), str(tmp_path))
+    config = compose_arguments(parse(["--config-name", "mine", "seed=3", "hydra.run.dir=out"]), str(tmp_path))
     assert (config.cutoff_radius, config.seed) == (3.5, 3)
     assert config.output_dir == str(tmp_path.cwd() / "out")
     assert not GlobalHydra.instance().is_initialized()
@@ -32,15 +33,17 @@ def test_more_folders(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine.yaml").write_text("defaults: [train, _self_]\ncutoff_radius: 3.5\n")
     for options in (["--config-path", str(tmp_path / "a")], ["--config-dir", str(tmp_path / "a")]):
-        assert compose(parse([*options, "--config-name", "mine"]), str(tmp_path)).cutoff_radius == 3.5
+        assert compose_arguments(parse([*options, "--config-name", "mine"]), str(tmp_path)).cutoff_radius == 3.5
     with pytest.raises(ConfigError, match=r"there is no folder .*nowhere"):
-        compose(parse(["--config-dir", "nowhere"]), str(tmp_path))
+        compose_arguments(parse(["--config-dir", "nowhere"]), str(tmp_path))
 
 
 def test_values_that_vary_are_left_out(tmp_path):
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\n")
     for options in (["--multirun"], ["hydra.mode=MULTIRUN"]):
-        config = compose(parse(["--config-name", "mine", "seed=1,2", "cutoff_radius=4.5", *options]), str(tmp_path))
+        config = compose_arguments(
+            parse(["--config-name", "mine", "seed=1,2", "cutoff_radius=4.5", *options]), str(tmp_path)
+        )
         assert (config.seed, config.cutoff_radius) == (0, 4.5)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nequip_like.cli.quoting import quoted
+from nequip_like.composition.quoting import quoted
 
 
 def value_of(argument: str):

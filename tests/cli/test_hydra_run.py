@@ -8,18 +8,21 @@ import sys
 import pytest
 import yaml
 
-from nequip_like.cli.hydra_compose import compose, is_single_run, parse
+from nequip_like.cli.hydra_run import is_single_run
+from nequip_like.composition.arguments import parse
+from nequip_like.composition.hydra_compose import compose_arguments
 
 RUN = """
 import sys
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from nequip_like.cli.hydra_compose import compose, parse
-from nequip_like.cli.hydra_compose import run_composed
+from nequip_like.composition.arguments import parse
+from nequip_like.composition.hydra_compose import compose_arguments
+from nequip_like.cli.hydra_run import run_composed
 
 known = parse(["-cn", "mine", "seed=3", "hydra.run.dir=out/${seed}"])
-config = compose(known, ".")
+config = compose_arguments(known, ".")
 ConfigLoaderImpl.load_configuration = None
 
 def task(config):
@@ -86,4 +89,4 @@ def test_an_error_ends_the_process_with_its_traceback(run):
 def test_what_is_left_to_hydra(arguments, single, tmp_path):
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\n")
     known = parse(["-cn", "mine", *arguments])
-    assert is_single_run(known, compose(known, str(tmp_path))) is single
+    assert is_single_run(known, compose_arguments(known, str(tmp_path))) is single

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from nequip_like.cli.hydra_compose import compose, parse
+from nequip_like.composition.arguments import parse
+from nequip_like.composition.hydra_compose import compose_arguments
 from nequip_like.errors import ConfigError
 
 BEFORE = {"scalar": "a.xyz", "list": "[a.xyz]", "mapping": "{a: a.xyz}"}
@@ -18,7 +19,7 @@ AFTER = {"scalar": "b.xyz", "list": "[b.xyz]", "mapping": "{b: b.xyz}"}
 
 def composed(folder, *overrides, test="null"):
     (folder / "mine.yaml").write_text(f"defaults: [train, _self_]\ndata: {{train: a.xyz, test: {test}}}\n")
-    return compose(parse(["--config-name", "mine", *overrides]), str(folder))
+    return compose_arguments(parse(["--config-name", "mine", *overrides]), str(folder))
 
 
 def refused(folder, *overrides, **options):
@@ -58,7 +59,7 @@ def test_several_values_of_another_kind(tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz], val: {v: w.xyz}}\n"
     )
-    config = compose(known, str(tmp_path))
+    config = compose_arguments(known, str(tmp_path))
     assert OmegaConf.to_container(config.data)["test"] == {"b": "b.xyz"}
     assert list(config.data.val) == ["v.xyz"]
     assert config.cutoff_radius == 4.0
@@ -70,7 +71,7 @@ def test_several_values_of_another_kind(tmp_path):
 def test_a_list_that_chooses_configs_is_left_alone(tmp_path):
     known = parse(["--config-name", "mine", "callbacks=[default,loss_log]", "data.test={b: b.xyz}"])
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz]}\n")
-    assert "loss_log" in compose(known, str(tmp_path)).callbacks
+    assert "loss_log" in compose_arguments(known, str(tmp_path)).callbacks
     assert known.overrides == ["callbacks=[default,loss_log]", "++data.test=null", "data.test={b: b.xyz}"]
 
 
@@ -78,7 +79,7 @@ def test_kinds_that_vary_over_runs(tmp_path):
     """Each run of a ``--multirun`` is composed by Hydra itself, of the command line."""
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz]}\n")
     known = parse(["--config-name", "mine", "--multirun", "data.test={b: b.xyz},{c: c.xyz}"])
-    compose(known, str(tmp_path))
+    compose_arguments(known, str(tmp_path))
     assert known.overrides == ["++data.test=null", "data.test={b: b.xyz},{c: c.xyz}"]
 
 

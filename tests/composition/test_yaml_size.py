@@ -1,6 +1,6 @@
 import pytest
 
-from nequip_like.cli.yaml_size import check_size
+from nequip_like.composition.yaml_size import check_size
 from nequip_like.errors import ConfigError
 
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from nequip_like.cli.config_files import load
-from nequip_like.cli.hydra_compose import compose, parse
+from nequip_like.composition.arguments import parse
+from nequip_like.composition.config_files import load
+from nequip_like.composition.hydra_compose import compose_arguments
 
 CONFIG = "defaults: [train, _self_]\ndata: {train: molecules.xyz}\n"
 
@@ -61,7 +62,7 @@ def test_names_reach_the_config(tmp_path):
     (tmp_path / "mine.yaml").write_text(
         CONFIG + "model: {per_type_energy_shifts: {Y: 1, N: 2, No: 3}}\nchemical_species: [Y, N, 'No']\n"
     )
-    config = compose(parse(["--config-name", "mine", "data.test={NO: no.xyz, on: on.xyz}"]), str(tmp_path))
+    config = compose_arguments(parse(["--config-name", "mine", "data.test={NO: no.xyz, on: on.xyz}"]), str(tmp_path))
     assert dict(config.data.test) == {"NO": "no.xyz", "on": "on.xyz"}
     assert dict(config.model.per_type_energy_shifts) == {"Y": 1, "N": 2, "No": 3}
     assert list(config.chemical_species) == ["Y", "N", "No"]
@@ -77,7 +78,7 @@ def test_a_folder_is_no_group_where_the_config_has_a_value(name, file, tmp_path)
     if file is not None:
         (tmp_path / name / file).write_text("seed: 1\n")
     (tmp_path / "mine.yaml").write_text(CONFIG)
-    config = compose(parse(["--config-name", "mine", "run=[train]", "finetune=null"]), str(tmp_path))
+    config = compose_arguments(parse(["--config-name", "mine", "run=[train]", "finetune=null"]), str(tmp_path))
     assert (list(config.run), config.finetune) == (["train"], None)
 
 
@@ -89,7 +90,7 @@ def test_a_folder_of_data_hides_no_group(name, file, tmp_path):
         (tmp_path / name / file).write_text("seed: 1\n")
     (tmp_path / "mine.yaml").write_text(CONFIG)
     typed = ["data=default", "data.train=a.xyz", "model=nequip_S", "callbacks=[default,loss_log]", "optimizer=sgd"]
-    config = compose(parse(["--config-name", "mine", *typed]), str(tmp_path))
+    config = compose_arguments(parse(["--config-name", "mine", *typed]), str(tmp_path))
     assert (config.data.train, config.model.preset) == ("a.xyz", "S")
     assert "loss_log" in config.callbacks
     assert config.training_module.optimizer._target_ == "torch.optim.SGD"
@@ -101,5 +102,5 @@ def test_a_group_of_ones_own(tmp_path):
     (tmp_path / "system").mkdir()
     (tmp_path / "system" / "water.yaml").write_text("# @package data\ntrain: water.xyz\n")
     (tmp_path / "mine.yaml").write_text(CONFIG)
-    config = compose(parse(["--config-name", "mine", "model=small", "+system=water"]), str(tmp_path))
+    config = compose_arguments(parse(["--config-name", "mine", "model=small", "+system=water"]), str(tmp_path))
     assert (config.model.num_layers, config.data.train) == (1, "water.xyz")

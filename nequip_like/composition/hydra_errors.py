@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from nequip_like.cli.overrides import closest_parent, no_such_key, node_at, own_key
+from nequip_like.composition.overrides import closest_parent, no_such_key, node_at, own_key
 from nequip_like.errors import ConfigError, closest_hint, first_line
 
 # What composing a config may raise because of what the user wrote.

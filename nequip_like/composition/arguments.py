@@ -1,0 +1,125 @@
+"""A command line as it is typed, made into what Hydra reads: paths, quotes, the order of options."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+
+from nequip_like.composition.hydra_compose import packaged
+from nequip_like.composition.quoting import quoted
+from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.whole_files import path_of
+from nequip_like.workflow.config.key_places import place_hint
+
+_OPTIONS = ("--check", "--debug", "--migrate", "--plot-schedule")
+
+
+def translate_arguments(arguments: Sequence[str]) -> list[str]:
+    """The command line for Hydra: config files by their path, ``~``, letters that need quotes, overrides anywhere.
+
+    Args:
+        arguments: The command line as it was typed.
+
+    Raises:
+        ConfigError: If there is no such config file.
+    """
+    return overrides_last(quoted([_at_home(argument) for argument in _from_here(_by_path(list(arguments)))]))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line as Hydra will understand it.
+
+    Raises:
+        ConfigError: For an option that does not exist, or that would run code out of a file.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        known, unknown = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error), "give the config alone: nequip-train config.yaml; see --help") from error
+    wrong = [name for name in (*unknown, *known.overrides) if name.startswith("-")]
+    if wrong:
+        options = [option for action in parser._actions for option in action.option_strings] + list(_OPTIONS)
+        option = wrong[0].partition("=")[0]
+        # As options of many programs are written: --max_epochs 5
+        meant = place_hint(option.lstrip("-").replace("-", "_"), packaged())
+        hint = f"{meant}write it without dashes, KEY=VALUE; " if meant else closest_hint(option, options)
+        raise ConfigError(f"there is no option {wrong[0]}", f"{hint}see --help")
+    if known.experimental_rerun is not None:
+        raise ConfigError(
+            "--experimental-rerun reads a pickle, which can run code", "run the config.yaml of that folder instead"
+        )
+    return known
+
+
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """The same command line with its overrides behind its options.
+
+    Hydra's parser takes overrides from one place only: of ``a=1 --multirun b=2`` it would not know ``b=2``.
+
+    Args:
+        arguments: The command line.
+    """
+    actions = {option: action for action in get_args_parser()._actions for option in action.option_strings}
+    parts: dict[str, list[str]] = {"options": [], "overrides": [], "without value": []}
+    takes = None
+    for i, argument in enumerate(arguments):
+        after = arguments[i + 1] if i + 1 < len(arguments) else ""
+        action = actions.get(argument)
+        if takes is not None:
+            kind, takes = "options", None
+        elif action is not None and action.nargs == "?" and after not in (action.choices or ()):
+            kind = "without value"  # it would take the override that follows
+        else:
+            kind = "options" if argument.startswith("-") else "overrides"
+            takes = action if action is not None and action.nargs != 0 else None
+        parts[kind].append(argument)
+    return [argument for part in parts.values() for argument in part]
+
+
+def _by_path(arguments: list[str]) -> list[str]:
+    """Turn a leading ``path/config.yaml`` into Hydra's ``--config-path`` and ``--config-name``."""
+    for i, argument in enumerate(arguments):
+        names_file = not argument.startswith("-") and argument.endswith((".yaml", ".yml"))
+        names_file = names_file and ("=" not in argument or Path(argument).is_file())
+        follows_option = i > 0 and arguments[i - 1] in ("-cn", "--config-name", "-cp", "--config-path", "-cd")
+        if names_file and not follows_option:
+            path = path_of(argument).absolute()
+            if not path.is_file():
+                hint = closest_hint(path.stem, [file.stem for file in path.parent.glob("*.yaml")])
+                raise ConfigError(f"there is no config file {path}", f"{hint}give the path of a YAML file")
+            rest = arguments[:i] + arguments[i + 1 :]
+            return ["--config-path", str(path.parent), "--config-name", path.name, *rest]
+    return arguments
+
+
+def _from_here(arguments: list[str]) -> list[str]:
+    """Let a relative ``--config-path`` begin at the current folder, where Hydra would begin at this file."""
+    result = list(arguments)
+    for i, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option not in ("-cp", "--config-path"):
+            continue
+        if equals:
+            result[i] = f"{option}={_absolute(value)}"
+        elif i + 1 < len(arguments):
+            result[i + 1] = _absolute(arguments[i + 1])
+    return result
+
+
+def _at_home(argument: str) -> str:
+    """``key=~/file`` with the home folder, of which Hydra's grammar knows nothing."""
+    return (
+        re.sub(r"(?<=[=,\[{:\s])~(?=/)", str(Path.home()), argument)
+        if "=~" in argument or "~/" in argument
+        else argument
+    )
+
+
+def _absolute(folder: str) -> str:
+    return folder if "://" in folder else str(path_of(folder).absolute())

@@ -1,0 +1,222 @@
+"""Composing a config as Hydra does, and checking it before anything in it is called."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from nequip_like.composition.config_files import check_config_file, load, register_user_folder
+from nequip_like.composition.hydra_errors import CONFIG_ERRORS, failed_key, translated
+from nequip_like.composition.overrides import check_choices, check_kinds, parsed, replacing
+from nequip_like.errors import ConfigError
+from nequip_like.whole_files import output_errors, path_of
+from nequip_like.workflow.config.resolvers import register_resolvers
+from nequip_like.workflow.config.trust import check_hydra, user_packages
+
+PACKAGE = "pkg://nequip_like.conf"
+JOB_NAME = "train"  # ${hydra:job.name}; it names the log file
+HYDRA_VERSION = "1.3"  # whose behaviour we ask for
+
+
+class PackagedConfigs(SearchPathPlugin):
+    """Puts the package's configs behind the user's folder, so that ``defaults: [train]`` finds them."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra."""
+        search_path.append(provider="nequip_like", path=PACKAGE)
+
+
+def register_configs() -> None:
+    """Let Hydra find the package's configs, and read the user's; may be called any number of times."""
+    if PackagedConfigs not in Plugins.instance().discover(SearchPathPlugin):
+        Plugins.instance().register(PackagedConfigs)
+    register_user_folder()  # in place of Hydra's own, which is there now
+
+
+def check_files(known: argparse.Namespace, folder: str) -> None:
+    """Refuse config files that cannot be ones, before Hydra reads them.
+
+    Args:
+        known: The parsed command line.
+        folder: Where configs are looked up if the command line names no other folder.
+
+    Raises:
+        ConfigError: Naming the file, and the line.
+    """
+    for parent in (known.config_dir, known.config_path or folder):
+        # A train.yaml is taken in by every other config.
+        for name in dict.fromkeys((known.config_name or "train", "train")):
+            if parent is not None:
+                check_config_file(Path(parent) / f"{name.removesuffix('.yaml')}.yaml")
+
+
+def compose_arguments(known: argparse.Namespace, folder: str) -> DictConfig:
+    """Compose the config as Hydra will, with its own section ``hydra``, which is checked.
+
+    Of a ``--multirun`` it is the config without the values that vary.
+
+    Args:
+        known: The parsed command line. Where an override puts a list in place of a mapping, or the other way round,
+            another is put before it that makes room.
+        folder: Where configs are looked up if the command line names no other folder.
+
+    Raises:
+        ConfigError: If it cannot be composed, or if it would make Hydra call something that is not trusted.
+    """
+    register_configs()
+    register_resolvers()
+    version.setbase(HYDRA_VERSION)
+    hydra = Hydra.create_main_hydra2(task_name=JOB_NAME, config_search_path=search_path(known, folder))
+    try:
+        config = _composed(hydra, known, folder)
+    finally:
+        GlobalHydra.instance().clear()
+    trusted = user_packages(_select(config, "trusted_packages"))
+    check_hydra(OmegaConf.to_container(config.hydra, resolve=False), trusted)  # type: ignore[arg-type] # it is a mapping
+    _resolve_hydra(config, trusted)
+    return config
+
+
+def search_path(known: argparse.Namespace, folder: str) -> ConfigSearchPath:
+    """Where configs are looked up.
+
+    Args:
+        known: The parsed command line.
+        folder: Where to look if the command line names no other folder.
+
+    Raises:
+        ConfigError: If it names a folder that is not there.
+    """
+    found = create_automatic_config_search_path(None, None, known.config_path or folder)
+    if known.config_dir is not None:
+        path = path_of(known.config_dir).absolute()
+        if not path.is_dir():
+            raise ConfigError(f"there is no folder {path}", "give --config-dir a folder of configs")
+        found.prepend("command-line", f"file://{path}", anchor=SearchPathQuery(provider="schema"))
+    return found
+
+
+def _composed(hydra: Hydra, known: argparse.Namespace, folder: str) -> DictConfig:
+    several = known.multirun or any(o.replace(" ", "") == "hydra.mode=MULTIRUN" for o in known.overrides)
+    mode = RunMode.MULTIRUN if several else RunMode.RUN
+
+    def attempt(overrides: list[str]) -> DictConfig:
+        return hydra.compose_config(known.config_name or "train", overrides, run_mode=mode)
+
+    def is_group(key: str) -> bool:
+        return bool(hydra.config_loader.get_group_options(key))
+
+    try:
+        config = attempt(known.overrides)
+    except TypeError:
+        check_choices(known.overrides, hydra.config_loader.get_group_options)
+        raise  # a mistake of the program
+    except CONFIG_ERRORS as error:
+        if "Config group override" in str(error):
+            check_choices(known.overrides, hydra.config_loader.get_group_options)
+        # What was meant is found in the config without the overrides that fail.
+        whole = _without_failing(attempt, known.overrides, error)
+        better = known.overrides if whole is None else replacing(known.overrides, whole, is_group)
+        if better != known.overrides:
+            known.overrides = better
+            return _composed(hydra, known, folder)
+        if "while composing config" in str(error):
+            _check_kinds(Path(known.config_path or folder) / Path(known.config_name or "train").with_suffix(".yaml"))
+        names = _names(known.config_path or folder)
+        raise translated(error, whole, *names, _value_of(known.overrides, failed_key(error))) from error
+    if several:  # values that vary are left out until each run is composed
+        known.overrides = replacing(known.overrides, config, is_group)
+    return config
+
+
+def _without_failing(
+    attempt: Callable[[list[str]], DictConfig], overrides: list[str], error: BaseException
+) -> DictConfig | None:
+    """The config without the overrides that cannot be applied; None if there is another mistake."""
+    rest: DictConfig | None = None
+    while rest is None and (key := failed_key(error)) is not None:
+        fewer = [text for text in overrides if _key_of(text) != key]
+        if len(fewer) == len(overrides):
+            return None
+        overrides = fewer
+        try:
+            rest = attempt(overrides)
+        except CONFIG_ERRORS as another:
+            error = another
+    return rest
+
+
+def _value_of(overrides: list[str], key: str | None) -> Any:
+    """What the last override of a key gives."""
+    given = [override.value() for override in parsed([text for text in overrides if _key_of(text) == key])]
+    return given[-1] if given else None
+
+
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _check_kinds(file: Path) -> None:
+    if file.is_file():
+        with file.open(encoding="utf-8") as stream:
+            check_kinds(file, OmegaConf.to_container(load(stream), resolve=False), packaged())
+
+
+def packaged() -> dict[str, Any]:
+    """The package's own defaults, to look for what was meant."""
+    register_configs()
+    version.setbase(HYDRA_VERSION)
+    loader = ConfigLoaderImpl(create_automatic_config_search_path(None, None, PACKAGE))
+    config: Any = OmegaConf.to_container(loader.load_configuration("train", [], RunMode.RUN), resolve=False)
+    return dict(config)
+
+
+def _names(folder: str) -> tuple[list[str], list[str]]:
+    """Names of the configs, and of the groups, in the user's folder and in the package."""
+    roots = [Path(str(files("nequip_like.conf")))] + ([] if "://" in folder else [Path(folder)])
+    entries = sorted(entry for root in reversed(roots) for entry in root.iterdir() if not entry.name.startswith("_"))
+    configs = [entry.stem for entry in entries if entry.suffix == ".yaml"]
+    return list(dict.fromkeys(configs)), [entry.name for entry in entries if entry.is_dir()]
+
+
+def _select(config: DictConfig, key: str) -> Any:
+    value = OmegaConf.select(config, key, throw_on_resolution_failure=False)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _resolve_hydra(config: DictConfig, trusted: Sequence[str]) -> None:
+    """Let ``${hydra:...}`` stand for what it will, and check what Hydra's section says with its values filled in."""
+    HydraConfig.instance().set_config(config)
+    try:
+        written = str(config.hydra.run.dir)
+        folder = path_of(written).absolute()
+        with read_write(config.hydra), open_dict(config.hydra):
+            if written.startswith("~"):
+                config.hydra.run.dir = str(folder)  # Hydra itself would make a folder called ~
+            config.hydra.runtime.output_dir = str(folder)
+        with output_errors(folder):
+            folder.exists()  # refuses a name that no folder can have
+        HydraConfig.instance().set_config(config)
+        for section in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
+            check_hydra({section: _plain(config.hydra.get(section))}, trusted)
+    except CONFIG_ERRORS as error:
+        raise ConfigError(f"hydra: {str(error).splitlines()[0]}", "see the section hydra of the config") from error
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -1,0 +1,89 @@
+"""``import nequip_like as nl``: what it offers, and that each thing is the one that the rooms behind it have."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import signal
+from pathlib import Path
+
+import pytest
+
+import nequip_like as nl
+from nequip_like.training.module import NequIPLightningModule
+
+OFFERED = nl._OFFERED
+
+
+@pytest.mark.parametrize("name", sorted(OFFERED))
+def test_each_name_is_the_thing_in_its_room(name):
+    module, attribute = OFFERED[name]
+    assert getattr(nl, name) is getattr(importlib.import_module(f"nequip_like.{module}"), attribute)
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(nl.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.asname: (node.module.removeprefix("nequip_like."), alias.name)
+        for node in block.body
+        for alias in node.names
+    }
+    assert seen == OFFERED
+
+
+def test_names_are_listed_and_others_refused():
+    assert nl.__all__ == sorted(OFFERED)
+    assert set(OFFERED) <= set(dir(nl))
+    with pytest.raises(AttributeError, match="module 'nequip_like' has no attribute 'tarin'"):
+        nl.tarin  # noqa: B018
+
+
+def test_a_config_may_not_run_what_the_front_door_offers():
+    from nequip_like.workflow.config.trust import look_up
+
+    for name in ("train", "test", "compose"):
+        with pytest.raises(nl.ConfigError, match="which is no part of a run"):
+            look_up("callbacks.mine", f"nequip_like.{name}")
+
+
+@pytest.fixture
+def config(molecule_file, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return nl.compose("train", [f"data.train={molecule_file}", "data.val=5", "cutoff_radius=4.0", "run=[train]", *tiny])
+
+
+def test_each_training_has_a_folder_of_its_own(config):
+    first, second = nl.train(config), nl.train(config)
+
+    assert first.folder.parents[1] == Path.cwd() / "outputs"
+    assert first.folder != second.folder
+    assert nl.load(first.folder).type_names == nl.load(second.model_file).type_names
+
+
+def test_interrupting_a_training_leaves_its_model(config, monkeypatch):
+    config.trainer.max_epochs = 50
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(
+        NequIPLightningModule,
+        "on_train_batch_start",
+        lambda self, *_: signal.raise_signal(signal.SIGINT),
+        raising=False,
+    )
+    result = nl.train(config)
+    assert result.stopped_by is signal.SIGINT
+    assert nl.load(result.model_file).type_names == nl.load(result.folder / "checkpoints" / "last.ckpt").type_names
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_interrupting_anything_else_leaves_the_process(config, monkeypatch):
+    """Lightning ends the process there, and lets it ignore further interrupts."""
+    monkeypatch.setattr(
+        NequIPLightningModule, "on_fit_start", lambda self: signal.raise_signal(signal.SIGINT), raising=False
+    )
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        nl.train(config)
+    assert signal.getsignal(signal.SIGINT) is handler
+    monkeypatch.undo()
+    assert nl.train(config).stopped_by is None
