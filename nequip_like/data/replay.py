@@ -72,6 +72,12 @@ class Replay:
 
         Raises:
             DataError: If it is none.
+
+        Example:
+            A fifth of an epoch: 100 training frames and 25 others.
+
+            >>> Replay.read({"file": "old.xyz", "fraction": 0.2}).count(100)
+            25
         """
         drawn = round(frames * self.fraction / (1.0 - self.fraction))
         if drawn == 0:

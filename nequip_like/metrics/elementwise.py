@@ -354,7 +354,7 @@ class StratifiedHuberForceLoss(HuberLoss):
             than two strata, or if ``edges`` is something else.
 
     Example:
-        The same error of 1 eV/Angstrom costs less on a larger force: 0.5 with delta 1, and 0.1 * (1 - 0.05) with delta 0.1.
+        The same error of 1 eV/Angstrom costs less on a larger force: 0.5 with delta 1, 0.1 * (1 - 0.05) with delta 0.1:
 
         >>> loss = StratifiedHuberForceLoss({0: 1.0, 100: 0.1}, reduction="sum")
         >>> round(loss(torch.tensor([[6.0, 0.0, 0.0]]), torch.tensor([[5.0, 0.0, 0.0]])).item(), 4)

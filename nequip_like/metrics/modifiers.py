@@ -209,7 +209,7 @@ class MappedFieldModifier(Modifier):
         >>> modifier = MappedFieldModifier("forces", "virial")
         Traceback (most recent call last):
         ...
-        nequip_like.errors.ConfigError: MappedFieldModifier compares 'forces' (of each node) with 'virial' (of each graph)
+        nequip_like.errors.ConfigError: MappedFieldModifier compares 'forces' (of each node) with 'virial' (of each ...)
     """
 
     pred_field: str
