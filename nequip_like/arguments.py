@@ -191,7 +191,12 @@ def _fits_class(value: Any, annotation: Any) -> bool:
 
 
 def in_words(annotation: Any) -> str:
-    """What an annotation says, for an advice: "a whole number, 1 or more, or null"."""
+    """What an annotation says, for an advice: "a whole number, 1 or more, or null".
+
+    Example:
+        >>> in_words(Count | None), in_words(Decay)
+        ('a whole number, 1 or more, or null', 'a number, 0 or more and below 1')
+    """
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         inner, *marks = typing.get_args(annotation)
@@ -231,6 +236,13 @@ def check(name: str, value: Any, annotation: Any) -> None:
 
     Raises:
         ConfigError: If it does not fit.
+
+    Example:
+        >>> check("data.batch_size", 0, Count)
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: data.batch_size is 0
+          -> give a whole number, 1 or more
     """
     if not fits(value, annotation):
         words = [option for option in _literals(annotation) if isinstance(option, str)]

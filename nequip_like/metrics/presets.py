@@ -113,11 +113,6 @@ def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None 
     Args:
         labels: Labels of the table of fields.
         ignore_nan: For each label, whether targets that are NaN are left out; they are by default.
-
-    Example:
-        >>> [entry["name"] for entry in metric_entries(["total_energy"])]
-        ['total_energy_rmse', 'total_energy_mae', 'total_energy_maxabserr',
-         'per_atom_energy_rmse', 'per_atom_energy_mae', 'per_atom_energy_maxabserr']
     """
     shown: list[tuple[str, str | Modifier, str]] = []
     for label in labels:
@@ -258,12 +253,6 @@ def EnergyForceStressLoss(  # noqa: N802
 
     Raises:
         ConfigError: As :func:`EnergyForceLoss`.
-
-    Example:
-        A label that is not named is observed, and no part of the sum:
-
-        >>> EnergyForceStressLoss({"total_energy": 1.0, "forces": 1.0}).coeffs
-        {'per_atom_energy_mse': 0.5, 'forces_mse': 0.5, 'stress_mse': None}
     """
     functions = LossFunctions(function, delta, strata, edges)
     labels = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
@@ -321,12 +310,6 @@ def FieldLoss(  # noqa: N802
 
     Raises:
         ConfigError: If a term is no field that can have a label, or as in :func:`EnergyForceLoss`.
-
-    Example:
-        >>> FieldLoss({"per_atom_energy": 1, "forces": 1000, "virial": 1}).coeffs
-        {'per_atom_energy_mse': 1.0, 'forces_mse': 1000.0, 'virial_mse': 1.0}
-        >>> sorted(FieldLoss({"virial": 1}).required_fields())
-        ['cell', 'stress']
     """
     check_names(terms, _field_terms(), "term of a loss")
     terms = {name: weight for name, weight in terms.items() if weight is not None}
@@ -373,11 +356,6 @@ def EnergyForceMetrics(  # noqa: N802
 
     Raises:
         ConfigError: If a name is unknown.
-
-    Example:
-        >>> EnergyForceMetrics(extended=True, type_names=["H", "O"]).log_names[-6:]
-        ['per_type_forces_rmse_H', 'per_type_forces_rmse_O',
-         'per_type_forces_mae', 'per_type_forces_mae_H', 'per_type_forces_mae_O', 'weighted_sum']
     """
     return _metrics((fields.TOTAL_ENERGY, fields.FORCES), coeffs, extra_metrics, ignore_nan, type_names, extended)
 

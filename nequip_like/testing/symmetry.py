@@ -15,7 +15,13 @@ from nequip_like.testing.tolerances import check_close
 
 
 def random_rotation(seed: int) -> np.ndarray:
-    """A proper rotation matrix."""
+    """A proper rotation matrix.
+
+    Example:
+        >>> rotation = random_rotation(seed=0)
+        >>> bool(np.allclose(rotation @ rotation.T, np.eye(3))), round(float(np.linalg.det(rotation)), 6)
+        (True, 1.0)
+    """
     rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
     return rotation * np.sign(np.linalg.det(rotation))
 

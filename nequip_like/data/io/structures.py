@@ -34,6 +34,11 @@ def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "struct
     Raises:
         DataError: If the structure has no atoms, an atom without an element, a position or cell that is not finite,
             or is periodic along a direction in which its cell has no extent.
+
+    Example:
+        >>> graph = graph_from_atoms(Atoms("OH", [[0, 0, 0], [0, 0, 1.8]]), length=0.5292)  # a file in Bohr
+        >>> graph["atomic_numbers"].tolist(), round(graph["pos"][1, 2].item(), 4), graph["pbc"].tolist()
+        ([8, 1], 0.9526, [[False, False, False]])
     """
     numbers = np.asarray(atoms.numbers)
     if len(numbers) == 0:

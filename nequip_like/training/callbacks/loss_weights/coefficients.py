@@ -117,6 +117,14 @@ class LinearLossCoefficientScheduler(CoefficientCallback):
 
     Raises:
         ConfigError: If an argument is out of range.
+
+    Example:
+        From 0.5 and 0.5 to 0.2 and 0.8 within 3 epochs:
+
+        >>> from nequip_like.metrics import EnergyForceLoss
+        >>> callback = LinearLossCoefficientScheduler({"total_energy": 1.0, "forces": 4.0}, transition_epochs=3)
+        >>> [round(callback.coefficients_at(epoch, 0, EnergyForceLoss())["forces_mse"], 3) for epoch in (0, 1, 3)]
+        [0.5, 0.6, 0.8]
     """
 
     alone = False
