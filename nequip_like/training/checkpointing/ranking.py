@@ -84,6 +84,8 @@ def give_name(path: Path, name: Path) -> None:
         OutputError: If it cannot be written.
     """
     with written_whole(name) as partial:
+        # A second name costs no space and stays when the first is removed, where a symbolic link would point nowhere.
+        # The link gets a passing name first: os.link takes none that exists, and removing it before would leave a gap.
         try:
             os.link(path, partial)
         except OSError:
