@@ -39,6 +39,10 @@ class Range:
         high: Largest number.
         low_open: Leave out the smallest number itself.
         high_open: Leave out the largest number itself.
+
+    Example:
+        >>> str(Range(low=0, high=1, high_open=True)), Range(low=0).admits(float("nan"))
+        ('0 or more and below 1', False)
     """
 
     low: float = -math.inf
@@ -140,6 +144,10 @@ def fits(value: Any, annotation: Any) -> bool:
 
     Integers are numbers, true and false are not. What only objects can be (a module, a function) is not judged, except
     that no plain text or number stands for it.
+
+    Example:
+        >>> fits(3, float), fits(True, int), fits("3", int), fits(0, Positive)
+        (True, False, False, False)
     """
     if value is NOT_KNOWN_YET or annotation is Any or isinstance(annotation, TypeVar):
         return True

@@ -49,6 +49,8 @@ class GraphDataset(Summarized, Dataset[Graph]):
         DataError: If there are no frames, a frame has a species without a type, or two atoms collide.
 
     Example:
+        A label that a frame lacks is NaN there, and the order of the names is that of the types:
+
         >>> from ase import Atoms
         >>> from nequip_like.data.io.structures import graph_from_atoms
         >>> water = graph_from_atoms(Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]]))

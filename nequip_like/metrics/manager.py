@@ -227,6 +227,8 @@ class MetricsManager(WeightedTerms):
             DataError: If the target lacks a label that a metric needs.
 
         Example:
+            One energy, and three components of the force on the atom that has a label:
+
             >>> from nequip_like.metrics import EnergyForceLoss
             >>> forces = torch.zeros(2, 3)
             >>> forces[1] = torch.nan

@@ -270,7 +270,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         if not saves or isinstance(exception, KeyboardInterrupt) or self.dirpath is None:
             return
         # The first interrupt ends a run in order (GracefulStop); who interrupts again wants to be out at once.
-        # The file has its own name and is in none of the lists: neither is it the best nor can a run go on exactly from it.
+        # The file has its own name and is in no list: it is not the best, and no run goes on exactly from it.
         path = Path(self.dirpath) / f"{self._prefix}{EXCEPTION}{self.FILE_EXTENSION}"
         _take_back_batch(trainer)
         try:

@@ -71,6 +71,12 @@ class LossCoefficientScheduler(CoefficientCallback):
 
     Raises:
         ConfigError: If an epoch or a coefficient is no number from 0 up.
+
+    Example:
+        >>> from nequip_like.metrics import EnergyForceLoss
+        >>> callback = LossCoefficientScheduler({100: {"total_energy": 9.0, "forces": 1.0}})
+        >>> [callback.coefficients_at(epoch, 0, EnergyForceLoss())["per_atom_energy_mse"] for epoch in (0, 99, 100)]
+        [0.5, 0.5, 0.9]
     """
 
     alone = False
