@@ -45,7 +45,8 @@ _HONOURED = (
     "max_skipped_steps",
     "gradient_clip",
 )
-# Elsewhere: what decides which frames an epoch has and which batches make a step, so that the rest of one fits.
+# Keys elsewhere that decide which frames an epoch has and which batches make a step: else the rest of an epoch that was
+# stopped would not fit to its beginning.
 _FIXED = ("data.seed", "data.replay.fraction", "trainer.accumulate_grad_batches")
 # Keys that came later, and what runs from before had: the same as where the key is not given.
 _LATER = {
