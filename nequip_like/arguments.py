@@ -39,6 +39,10 @@ class Range:
         high: Largest number.
         low_open: Leave out the smallest number itself.
         high_open: Leave out the largest number itself.
+
+    Example:
+        >>> str(Range(low=0, high=1, high_open=True)), Range(low=0).admits(float("nan"))
+        ('0 or more and below 1', False)
     """
 
     low: float = -math.inf
@@ -140,6 +144,10 @@ def fits(value: Any, annotation: Any) -> bool:
 
     Integers are numbers, true and false are not. What only objects can be (a module, a function) is not judged, except
     that no plain text or number stands for it.
+
+    Example:
+        >>> fits(3, float), fits(True, int), fits("3", int), fits(0, Positive)
+        (True, False, False, False)
     """
     if value is NOT_KNOWN_YET or annotation is Any or isinstance(annotation, TypeVar):
         return True
@@ -191,7 +199,12 @@ def _fits_class(value: Any, annotation: Any) -> bool:
 
 
 def in_words(annotation: Any) -> str:
-    """What an annotation says, for an advice: "a whole number, 1 or more, or null"."""
+    """What an annotation says, for an advice: "a whole number, 1 or more, or null".
+
+    Example:
+        >>> in_words(Count | None), in_words(Decay)
+        ('a whole number, 1 or more, or null', 'a number, 0 or more and below 1')
+    """
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         inner, *marks = typing.get_args(annotation)
@@ -231,6 +244,13 @@ def check(name: str, value: Any, annotation: Any) -> None:
 
     Raises:
         ConfigError: If it does not fit.
+
+    Example:
+        >>> check("data.batch_size", 0, Count)
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: data.batch_size is 0
+          -> give a whole number, 1 or more
     """
     if not fits(value, annotation):
         words = [option for option in _literals(annotation) if isinstance(option, str)]

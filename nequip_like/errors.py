@@ -16,6 +16,11 @@ class NequipLikeError(Exception):
     Args:
         message: What is wrong, naming the file, the frame or the key.
         advice: What to write instead; printed on its own line.
+
+    Example:
+        >>> print(NequipLikeError("cutoff_radius is -1", "give a positive length in Angstrom"))
+        cutoff_radius is -1
+          -> give a positive length in Angstrom
     """
 
     def __init__(self, message: str, advice: str = "") -> None:
@@ -86,7 +91,12 @@ class ModelFileError(NequipLikeError):
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """One line of advice: the closest of the options if there is one, and all of them."""
+    """One line of advice: the closest of the options if there is one, and all of them.
+
+    Example:
+        >>> did_you_mean("force", ["total_energy", "forces", "stress"])
+        "did you mean 'forces'? known: forces, stress, total_energy"
+    """
     known = sorted(options)
     listing = f"known: {', '.join(known)}" if known else "there are none"
     return closest_hint(name, known) + listing

@@ -32,6 +32,15 @@ def instantiate(
     Raises:
         ConfigError: If there is no such class, it refuses its arguments, or gives something else than ``kind``.
         NequipLikeError: What the class itself raises.
+
+    Example:
+        >>> instantiate("optimizer", {"_target_": "datetime.timedelta", "hours": 2})
+        datetime.timedelta(seconds=7200)
+        >>> instantiate("optimizer", {"lr": 0.01})
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: optimizer has no _target_
+          -> give a mapping with a _target_, the class that it configures
     """
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ConfigError(f"{where} has no _target_", "give a mapping with a _target_, the class that it configures")

@@ -113,6 +113,10 @@ def with_current_names(config: Any) -> Any:
 
     Args:
         config: A mapping, a sequence or a value; it is left alone.
+
+    Example:
+        >>> with_current_names({"loss": {"_target_": "nequip_like.train.EnergyForceLoss", "coeffs": None}})
+        {'loss': {'_target_': 'nequip_like.metrics.EnergyForceLoss', 'coeffs': None}}
     """
     if isinstance(config, Mapping):
         return {

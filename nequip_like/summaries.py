@@ -36,7 +36,13 @@ class Summarized:
 
 
 def short(value: Any) -> str:
-    """A value in a few words: the shape of an array, the size of what is large, four digits of a number."""
+    """A value in a few words: the shape of an array, the size of what is large, four digits of a number.
+
+    Example:
+        >>> import numpy
+        >>> short(0.123456), short(numpy.zeros((2, 3))), short(list(range(100)))
+        ('0.1235', 'ndarray(2, 3)', '100 entries')
+    """
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, str | Path):

@@ -45,6 +45,16 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Raises:
         OutputError: If the file cannot be written.
+
+    Example:
+        Half a file is never seen under its name, whatever happens while it is written:
+
+        >>> with written_whole("results.txt") as partial:
+        ...     _ = partial.write_text("all of it")
+        ...     Path("results.txt").exists()
+        False
+        >>> Path("results.txt").read_text()
+        'all of it'
     """
     path = path_of(path)
     # Processes on several machines, or in several containers, may have one number.

@@ -61,6 +61,16 @@ class DataModule(Summarized, lightning.LightningDataModule):
     Raises:
         ConfigError: From :meth:`prepare`, if an argument cannot be understood.
         DataError: From :meth:`prepare`, if a file, a frame or a label cannot be right.
+
+    Example:
+        >>> from ase import Atoms
+        >>> from ase.calculators.singlepoint import SinglePointCalculator
+        >>> frames = [Atoms("H2", [[0, 0, 0], [0, 0, 0.70 + 0.01 * i]]) for i in range(10)]
+        >>> for atoms in frames:
+        ...     atoms.calc = SinglePointCalculator(atoms, energy=-31.7)
+        >>> data = DataModule(train=frames, val=0.2, cutoff_radius=3.0)
+        >>> len(data.train_set), len(data.val_sets["val"]), data.type_names, data.reference.rule
+        (8, 2, ['H'], 'least_squares')
     """
 
     def __init__(

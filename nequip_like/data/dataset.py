@@ -47,6 +47,16 @@ class GraphDataset(Summarized, Dataset[Graph]):
     Raises:
         ConfigError: If a type name is no chemical symbol, or the cutoff is not positive.
         DataError: If there are no frames, a frame has a species without a type, or two atoms collide.
+
+    Example:
+        A label that a frame lacks is NaN there, and the order of the names is that of the types:
+
+        >>> from ase import Atoms
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> water = graph_from_atoms(Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]]))
+        >>> dataset = GraphDataset([{**water, "total_energy": torch.tensor([[-14.2]])}, water], 3.0, ["H", "O"])
+        >>> dataset.labels, dataset[1]["total_energy"].item(), dataset[0]["atom_types"].tolist()
+        ({'total_energy': 1}, nan, [1, 0, 0])
     """
 
     def __init__(
@@ -151,6 +161,11 @@ def load_dataset(
     Raises:
         ConfigError: As :func:`nequip_like.data.io.readers.read`.
         DataError: As :func:`nequip_like.data.io.readers.read` and :class:`GraphDataset`.
+
+    Example:
+        >>> from ase import Atoms
+        >>> load_dataset([Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])], ["H"], cutoff=2.0)
+        GraphDataset(name=structures, frames=1, atoms=2, labels={}, species=H, cutoff=2 Å)
     """
     reading = read(path, index=index, key_mapping=key_mapping, units=units)
     return GraphDataset(

@@ -108,6 +108,12 @@ def field(name: str) -> Field:
 
     Raises:
         DataError: If no field has this name; the message lists the names there are.
+
+    Example:
+        >>> field("forces").unit, field("forces").owner, field("forces").shape
+        ('eV/Angstrom', 'node', (3,))
+        >>> field("stress").description
+        'dE/dstrain / volume, tension positive'
     """
     try:
         return FIELDS[name]

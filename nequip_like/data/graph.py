@@ -60,6 +60,17 @@ def collate(graphs: Sequence[Graph]) -> Graph:
 
     Raises:
         DataError: If ``graphs`` is empty, if keys differ between graphs, or if a key is not in the table of fields.
+
+    Example:
+        Atom indices of the second molecule begin behind the first; a bond of two atoms is two edges.
+
+        >>> from ase import Atoms
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> from nequip_like.data.neighbors import add_neighbors
+        >>> frames = [Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]), Atoms("CO", [[0, 0, 0], [0, 0, 1.13]])]
+        >>> batch = collate([add_neighbors(graph_from_atoms(atoms), 2.0) for atoms in frames])
+        >>> batch["edge_index"].tolist(), batch["batch"].tolist(), batch["num_atoms"].tolist()
+        ([[0, 1, 2, 3], [1, 0, 3, 2]], [0, 0, 1, 1], [2, 2])
     """
     if not graphs:
         raise DataError("cannot make a batch of no structures")
@@ -86,7 +97,14 @@ def collate(graphs: Sequence[Graph]) -> Graph:
 
 
 def split(batch: Graph) -> list[Graph]:
-    """Take a batch apart into its structures: the inverse of :func:`collate`."""
+    """Take a batch apart into its structures: the inverse of :func:`collate`.
+
+    Example:
+        >>> energies = torch.tensor([[-1.0], [-7.0]])
+        >>> batch = {"pos": torch.zeros(3, 3), "num_atoms": torch.tensor([1, 2]), "total_energy": energies}
+        >>> [(len(graph["pos"]), graph["total_energy"].item()) for graph in split(batch)]
+        [(1, -1.0), (2, -7.0)]
+    """
     counts = batch[fields.NUM_ATOMS].tolist()
     starts = [0]
     for count in counts:
@@ -112,7 +130,20 @@ def split(batch: Graph) -> list[Graph]:
 
 
 def edge_vectors(graph: Graph) -> torch.Tensor:
-    """Vectors from centre to neighbour, ``pos_j - pos_i + S_ij @ cell``, shape (edges, 3), Angstrom."""
+    """Vectors from centre to neighbour, ``pos_j - pos_i + S_ij @ cell``, shape (edges, 3), Angstrom.
+
+    Example:
+        From the centre to the neighbour's image in the next cell: 0 - 0.5 + 1 * 3 along x.
+
+        >>> graph = {
+        ...     "pos": torch.tensor([[0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        ...     "cell": 3.0 * torch.eye(3).unsqueeze(0),
+        ...     "edge_index": torch.tensor([[0], [1]]),
+        ...     "edge_cell_shift": torch.tensor([[1.0, 0.0, 0.0]]),
+        ... }
+        >>> edge_vectors(graph).tolist()
+        [[2.5, 0.0, 0.0]]
+    """
     centre, neighbour = graph[fields.EDGE_INDEX]
     positions = graph[fields.POSITIONS]
     vectors = positions.index_select(0, neighbour) - positions.index_select(0, centre)
@@ -125,7 +156,12 @@ def edge_vectors(graph: Graph) -> torch.Tensor:
 
 
 def volumes(graph: Graph) -> torch.Tensor:
-    """Cell volumes, shape (graphs,), Angstrom^3; zero for structures without a cell."""
+    """Cell volumes, shape (graphs,), Angstrom^3; zero for structures without a cell.
+
+    Example:
+        >>> volumes({"cell": torch.stack([2.0 * torch.eye(3), torch.zeros(3, 3)])}).tolist()
+        [8.0, 0.0]
+    """
     return torch.linalg.det(graph[fields.CELL]).abs()
 
 
@@ -145,6 +181,14 @@ def fill_missing_labels(frames: Sequence[Graph]) -> list[Graph]:
 
     Returns:
         New graphs (the tensors are shared) that all hold every label and weight that any of them holds.
+
+    Example:
+        A label that one frame has is NaN in the others, and a weight is 1:
+
+        >>> labelled = {"pos": torch.zeros(1, 3), "forces": torch.zeros(1, 3), "frame_weight": torch.tensor([[2.0]])}
+        >>> _, bare = fill_missing_labels([labelled, {"pos": torch.zeros(1, 3)}])
+        >>> bare["forces"].tolist(), bare["frame_weight"].tolist()
+        ([[nan, nan, nan]], [[1.0]])
     """
     present = [name for name in _OPTIONAL if any(name in frame for frame in frames)]
     filled = []
@@ -169,7 +213,18 @@ _DECIMALS = 5  # positions that agree to 1e-5 Angstrom are the same frame
 
 
 def frame_key(frame: Graph) -> str:
-    """Hash of a structure: species, positions, and its cell as far as it is periodic, to 1e-5 Angstrom."""
+    """Hash of a structure: species, positions, and its cell as far as it is periodic, to 1e-5 Angstrom.
+
+    Example:
+        Positions that agree to 1e-5 Angstrom are the same structure; a rotated one is another:
+
+        >>> from ase import Atoms
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> ends = ([0, 0, 1], [0, 1e-6, 1], [0, 1, 0])
+        >>> keys = [frame_key(graph_from_atoms(Atoms("H2", [[0, 0, 0], end]))) for end in ends]
+        >>> keys[0] == keys[1], keys[0] == keys[2]
+        (True, False)
+    """
     pbc = frame[fields.PBC]
     cell = torch.where(pbc[..., None], frame[fields.CELL], torch.zeros_like(frame[fields.CELL]))
     digest = hashlib.sha256()

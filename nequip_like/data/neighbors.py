@@ -38,6 +38,15 @@ def add_neighbors(graph: Graph, cutoff: float, *, where: str = "", closest: floa
     Raises:
         ConfigError: If the cutoff is not a positive number.
         DataError: If two atoms are closer than ``closest``, or a periodic direction has no lattice vector.
+
+    Example:
+        An atom of a simple cubic crystal has 6 neighbours at a, and 12 more at 1.414 a, all of them its own images:
+
+        >>> from ase import Atoms
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> crystal = graph_from_atoms(Atoms("Po", cell=[3.0, 3.0, 3.0], pbc=True))
+        >>> [add_neighbors(crystal, cutoff)["edge_index"].shape[1] for cutoff in (2.9, 3.1, 4.3)]
+        [0, 6, 18]
     """
     if not (math.isfinite(cutoff) and cutoff > 0):
         raise ConfigError(f"cutoff_radius is {cutoff}", "give a positive length in Angstrom, for example 5.0")

@@ -50,7 +50,12 @@ class ReferenceEnergies:
     warning: str = ""
 
     def describe(self) -> str:
-        """One line for people: energies, rule and what is left."""
+        """One line for people: energies, rule and what is left.
+
+        Example:
+            >>> ReferenceEnergies({"H": -13.6, "O": -432.0}, "user", residual_rms=0.5).describe()
+            "reference energies (eV) by rule 'user': H -13.600000, O -432.000000; what is left is 0.5000 eV/atom rms"
+        """
         listed = ", ".join(f"{name} {energy:.6f}" for name, energy in self.energies.items())
         rest = "" if self.residual_rms is None else f"; what is left is {self.residual_rms:.4f} eV/atom rms"
         return f"reference energies (eV) by rule '{self.rule}': {listed}{rest}" + (
@@ -59,7 +64,15 @@ class ReferenceEnergies:
 
 
 def is_isolated_atom(frame: Graph) -> bool:
-    """Whether a frame is one atom without periodic images closer than ``ISOLATED_DISTANCE``."""
+    """Whether a frame is one atom without periodic images closer than ``ISOLATED_DISTANCE``.
+
+    Example:
+        >>> from ase import Atoms
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> boxes = [Atoms("H", cell=[a, a, a], pbc=True) for a in (9.0, 10.0)]
+        >>> [is_isolated_atom(graph_from_atoms(atoms)) for atoms in (*boxes, Atoms("H"))]
+        [False, True, True]
+    """
     if int(frame[fields.NUM_ATOMS][0]) != 1:
         return False
     pbc = frame[fields.PBC][0]
@@ -77,6 +90,13 @@ def from_user(energies: Mapping[str, float], type_names: Sequence[str]) -> Refer
 
     Raises:
         ConfigError: If a species lacks its energy, a name is no chemical symbol, or a value is no number.
+
+    Example:
+        >>> from_user({"H": -13.6, "O": -432.0}, ["H", "C", "O"])
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: reference_energies: no energy for C
+          -> give one energy in eV for each of H, C, O
     """
     checked_species([str(name) for name in energies])
     if missing := [name for name in type_names if name not in energies]:
@@ -144,6 +164,20 @@ def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None 
 
     Raises:
         DataError: If no frame has an energy, or the compositions do not tell the species apart.
+
+    Example:
+        H2O, H2 and O2 whose energies are sums of -1 eV for H and -5 eV for O: nothing is left over.
+
+        >>> from ase import Atoms
+        >>> from ase.build import molecule
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> frames = [
+        ...     {**graph_from_atoms(molecule(name)), "total_energy": torch.tensor([[energy]])}
+        ...     for name, energy in (("H2O", -7.0), ("H2", -2.0), ("O2", -10.0))
+        ... ]
+        >>> fitted = fit_least_squares(frames)
+        >>> {name: round(energy, 6) for name, energy in fitted.energies.items()}, round(fitted.residual_rms, 6)
+        ({'H': -1.0, 'O': -5.0}, 0.0)
     """
     names = list(type_names) if type_names is not None else species_of(frames)
     composition, energies = _compositions(frames, names)
@@ -193,6 +227,18 @@ def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = ""
 
     Raises:
         DataError: If no frame has an energy.
+
+    Example:
+        -7 eV of three atoms and -2 eV of two: the mean of -7/3 and -1 for every species.
+
+        >>> from ase.build import molecule
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> frames = [
+        ...     {**graph_from_atoms(molecule(name)), "total_energy": torch.tensor([[energy]])}
+        ...     for name, energy in (("H2O", -7.0), ("H2", -2.0))
+        ... ]
+        >>> {name: round(energy, 4) for name, energy in from_mean(frames, ["H", "O"]).energies.items()}
+        {'H': -1.6667, 'O': -1.6667}
     """
     composition, energies = _compositions(frames, list(type_names))
     if len(energies) == 0:

@@ -72,6 +72,12 @@ class Replay:
 
         Raises:
             DataError: If it is none.
+
+        Example:
+            A fifth of an epoch: 100 training frames and 25 others.
+
+            >>> Replay.read({"file": "old.xyz", "fraction": 0.2}).count(100)
+            25
         """
         drawn = round(frames * self.fraction / (1.0 - self.fraction))
         if drawn == 0:
@@ -132,6 +138,17 @@ class ReplaySampler(FrameBatchSampler):
         drawn: How many of these an epoch has.
         batch_size: Frames per batch and process.
         **arguments: As for :class:`~nequip_like.data.samplers.FrameBatchSampler`.
+
+    Example:
+        Frames 4 to 9 are those of replay; each epoch draws two of them, and after three epochs all were seen once:
+
+        >>> sampler = ReplaySampler(4, 6, drawn=2, batch_size=3, shuffle=True, seed=0)
+        >>> drawn = []
+        >>> for epoch in range(3):
+        ...     sampler.set_epoch(epoch)
+        ...     drawn += [frame for frame in sampler.order() if frame >= 4]
+        >>> sorted(drawn)
+        [4, 5, 6, 7, 8, 9]
     """
 
     def __init__(self, num_frames: int, num_replay: int, drawn: int, batch_size: int, **arguments: Any) -> None:

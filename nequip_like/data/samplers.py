@@ -36,6 +36,15 @@ class FrameBatchSampler(Sampler[list[int]]):
     Raises:
         ConfigError: If ``batch_size`` or the ranks make no sense.
         DataError: If there are too few frames for one batch per process in training.
+
+    Example:
+        In training all processes have the same number of batches, in evaluation each frame is taken exactly once:
+
+        >>> options = {"shuffle": False, "seed": 0, "world_size": 2}
+        >>> [list(FrameBatchSampler(5, 2, rank=rank, **options)) for rank in (0, 1)]
+        [[[0, 1]], [[2, 3]]]
+        >>> [list(FrameBatchSampler(5, 2, rank=rank, even=False, **options)) for rank in (0, 1)]
+        [[[0, 2], [4]], [[1, 3]]]
     """
 
     def __init__(
@@ -111,7 +120,14 @@ class FrameBatchSampler(Sampler[list[int]]):
 
 
 def generator_of_epoch(seed: int, epoch: int) -> torch.Generator:
-    """Generator for one epoch: neighbouring (seed, epoch) pairs give unrelated streams."""
+    """Generator for one epoch: neighbouring (seed, epoch) pairs give unrelated streams.
+
+    Example:
+        >>> def order(seed, epoch):
+        ...     return torch.randperm(100, generator=generator_of_epoch(seed, epoch)).tolist()
+        >>> order(0, 1) == order(0, 1), order(0, 1) == order(1, 0)
+        (True, False)
+    """
     mixed = ((seed & 0xFFFFFFFF) * 0x9E3779B97F4A7C15 + (epoch + 1) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     mixed ^= mixed >> 31
     return torch.Generator().manual_seed(mixed & 0x7FFFFFFFFFFFFFFF)

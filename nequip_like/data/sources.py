@@ -109,6 +109,12 @@ def held_out_sources(
 
     Raises:
         ConfigError: As for :func:`file_source`, or if a name is no text or that of another set, too.
+
+    Example:
+        >>> held_out_sources({"cold": 0.1, "hot": "hot.xyz"}, "val", None, None)
+        {'cold': HeldOut(size=0.1), 'hot': FileSource(files=[hot.xyz], index=:, key_mapping=None, units=None)}
+        >>> list(held_out_sources(["a/md.xyz", "b/md.xyz"], "test", None, None))
+        ['md', 'md_2']
     """
     if entry is None:
         return {}
@@ -156,7 +162,12 @@ def _one(
 
 
 def below(folder: str | Path | None, entry: Any) -> Any:
-    """The entry with each relative file name put below ``folder``."""
+    """The entry with each relative file name put below ``folder``.
+
+    Example:
+        >>> below("data", {"file": "train.xyz", "index": ":100"})
+        {'file': 'data/train.xyz', 'index': ':100'}
+    """
     if folder is None or is_structure(entry):
         return entry
     if isinstance(entry, str | Path):

@@ -21,7 +21,12 @@ def species_of(frames: Iterable[Graph]) -> list[str]:
 
 
 def species_counts(frames: Iterable[Graph]) -> dict[str, int]:
-    """Number of atoms of each species that occurs, sorted by atomic number."""
+    """Number of atoms of each species that occurs, sorted by atomic number.
+
+    Example:
+        >>> species_counts([{"atomic_numbers": torch.tensor([8, 1, 1])}, {"atomic_numbers": torch.tensor([6, 8])}])
+        {'H': 2, 'C': 1, 'O': 2}
+    """
     counts: Counter[int] = Counter()
     for frame in frames:
         counts.update(frame[fields.ATOMIC_NUMBERS].tolist())
@@ -33,6 +38,13 @@ def checked_species(type_names: Sequence[str]) -> list[str]:
 
     Raises:
         ConfigError: If a name is no chemical symbol, stands twice, or there are none.
+
+    Example:
+        >>> checked_species(["h", "O"])
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: species: 'h' is no chemical symbol
+          -> did you mean 'H'?
     """
     names = [type_names] if isinstance(type_names, str) else [str(name) for name in type_names]
     if not names:
@@ -49,7 +61,14 @@ def checked_species(type_names: Sequence[str]) -> list[str]:
 
 
 def type_table(type_names: Sequence[str]) -> torch.Tensor:
-    """Atom type of each atomic number, shape (highest number + 1,); -1 where there is none."""
+    """Atom type of each atomic number, shape (highest number + 1,); -1 where there is none.
+
+    Example:
+        The order of the names is that of the types, whatever the atomic numbers are; -1 is no type:
+
+        >>> type_table(["O", "H"])[[1, 6, 8]].tolist()
+        [1, -1, 0]
+    """
     table = torch.full((len(symbol_of),), -1, dtype=torch.int64)
     for index, name in enumerate(checked_species(type_names)):
         table[number_of[name]] = index

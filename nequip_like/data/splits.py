@@ -34,6 +34,13 @@ def split(
     Raises:
         ConfigError: If a size is negative, zero, or a fraction outside (0, 1).
         DataError: If nothing, or fewer than ``train_size`` frames, would be left to train on.
+
+    Example:
+        >>> parts = split(10, {"val": 0.2, "test": 3}, seed=0)
+        >>> {name: len(frames) for name, frames in parts.items()}
+        {'train': 5, 'val': 2, 'test': 3}
+        >>> sorted(frame for frames in parts.values() for frame in frames) == list(range(10))
+        True
     """
     counts = {part: _count(part, size, num_frames) for part, size in sizes.items()}
     keep = set(keep_in_train)
@@ -67,6 +74,10 @@ def duplicates(keys: Sequence[str]) -> dict[int, int]:
 
     Args:
         keys: Hash of each frame (:func:`nequip_like.data.graph.frame_key`).
+
+    Example:
+        >>> duplicates(["a", "b", "a", "a"])
+        {2: 0, 3: 0}
     """
     first: dict[str, int] = {}
     repeated = {}
@@ -117,6 +128,15 @@ def check_size(where: str, size: int | float) -> None:
 
     Raises:
         ConfigError: If it is something else.
+
+    Example:
+        1.0 is no fraction, and no number of frames either:
+
+        >>> check_size("val", 1.0)
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: val: 1.0 is no fraction between 0 and 1
+          -> write an integer for a number of frames, such as 50
     """
     if isinstance(size, bool) or not isinstance(size, int | float):
         raise ConfigError(f"{where}: '{size}' is no size", "write a number of frames, or a fraction such as 0.1")

@@ -37,6 +37,20 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
 
         A statistic is absent if its label is, standard deviations (unbiased) if there are fewer than two frames. A
         type without atoms (or without forces) gets the value over all types.
+
+    Example:
+        Forces are averaged over components: 3 eV/Angstrom along x, on one of two atoms, is the root of 9 / 6.
+
+        >>> from ase import Atoms
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> forces = torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+        >>> pair = graph_from_atoms(Atoms("HO", [[0, 0, 0], [0, 0, 0.97]]))
+        >>> frame = {**pair, "total_energy": torch.tensor([[-8.0]]), "forces": forces}
+        >>> statistics = training_statistics(GraphDataset([frame], 2.0, ["H", "O"]))
+        >>> statistics["per_atom_energy_mean"], statistics["num_neighbors_mean"], round(statistics["forces_rms"], 4)
+        (-4.0, 1.0, 1.2247)
+        >>> {name: round(value, 4) for name, value in statistics["per_type_forces_rms"].items()}
+        {'H': 1.7321, 'O': 0.0}
     """
     frames = dataset.frames
     types = torch.cat([frame[fields.ATOM_TYPES] for frame in frames])
@@ -88,6 +102,12 @@ def check_not_zero(name: str, value: Any) -> None:
 
     Raises:
         DataError: In terms of the data; the model would name its own argument.
+
+    Example:
+        >>> check_not_zero("per_type_forces_rms", {"H": 0.4, "He": 0.0})
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.DataError: all forces on He atoms of the training set are zero, so they are no scale ...
     """
     for statistic, (message, advice) in _ZERO.items():
         if name.startswith(statistic):
@@ -199,6 +219,13 @@ def custom_statistics(dataset: GraphDataset, definitions: Sequence[Mapping[str, 
     Raises:
         ConfigError: If a definition cannot be understood.
         DataError: If no frame has the label.
+
+    Example:
+        >>> from ase import Atoms
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> dataset = GraphDataset([graph_from_atoms(Atoms("HO", [[0, 0, 0], [0, 0, 0.97]]))], 2.0, ["H", "O"])
+        >>> custom_statistics(dataset, [{"name": "shortest_bond", "field": "edge_lengths", "metric": "min"}])
+        {'shortest_bond': 0.97}
     """
     result: dict[str, Any] = {}
     for definition in definitions:

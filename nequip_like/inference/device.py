@@ -15,6 +15,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
     Raises:
         ConfigError: If there is no such device on this machine.
+
+    Example:
+        >>> resolve_device("cpu")
+        device(type='cpu')
+        >>> resolve_device("gpu")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: unknown device 'gpu'
+          -> use auto, cpu or cuda
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -22,6 +22,20 @@ class ErrorMetrics:
     Args:
         labels: What is compared: some of ``total_energy``, ``forces``, ``stress``.
         type_names: Species, by the atom types of the frames.
+
+    Example:
+        >>> labels = {
+        ...     "total_energy": torch.tensor([[-2.0]]),
+        ...     "forces": torch.zeros(2, 3),
+        ...     "num_atoms": torch.tensor([2]),
+        ...     "atom_types": torch.tensor([0, 1]),
+        ... }
+        >>> errors = ErrorMetrics(["total_energy", "forces"], ["H", "O"])
+        >>> predicted = {"total_energy": torch.tensor([[-1.9]]), "forces": torch.tensor([[0.3] * 3, [0.0] * 3])}
+        >>> errors.update({**labels, **predicted}, labels)
+        >>> values = errors.values()
+        >>> [round(values[name], 4) for name in ("per_atom_energy_mae", "forces_mae", "forces_mae_H", "forces_mae_O")]
+        [0.05, 0.15, 0.3, 0.0]
     """
 
     def __init__(self, labels: Sequence[str], type_names: Sequence[str]) -> None:

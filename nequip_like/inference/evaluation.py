@@ -188,6 +188,20 @@ def evaluate(
         ModelError: If the data set was made for other species or a smaller cutoff, or if a prediction is not finite.
         DataError: If no frame has a label that the potential predicts, or the data cannot be read.
         ConfigError: If there is no such device, unit or label, or ``group_by`` is no word or number.
+
+    Example:
+        Two atoms that are too far apart to see each other have the energies of the isolated atoms, -2 eV here:
+
+        >>> from ase import Atoms
+        >>> from ase.calculators.singlepoint import SinglePointCalculator
+        >>> from nequip_like.model import NequIPGNNModel
+        >>> tiny = {"num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
+        >>> potential = NequIPGNNModel(type_names=["H"], r_max=3.0, per_type_energy_shifts=-1.0, **tiny)
+        >>> atoms = Atoms("H2", [[0, 0, 0], [0, 0, 9]])
+        >>> atoms.calc = SinglePointCalculator(atoms, energy=-2.5)
+        >>> metrics = evaluate(potential, atoms).metrics
+        >>> round(metrics["total_energy_mae"], 6), round(metrics["per_atom_energy_mae"], 6)
+        (0.5, 0.25)
     """
     if not isinstance(potential, Potential):
         potential = load_any(potential)[0]

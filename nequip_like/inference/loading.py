@@ -59,6 +59,18 @@ def find_model(path: str | Path) -> Path:
 
     Raises:
         ModelFileError: If there is none.
+
+    Example:
+        The exported model is preferred to the best checkpoint:
+
+        >>> Path("run/checkpoints").mkdir(parents=True)
+        >>> for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        ...     Path("run", name).touch()
+        >>> find_model("run").as_posix()
+        'run/checkpoints/best.ckpt'
+        >>> Path("run/model.safetensors").touch()
+        >>> find_model("run").as_posix()
+        'run/model.safetensors'
     """
     path = path_of(path)
     if path.is_file():

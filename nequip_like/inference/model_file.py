@@ -53,6 +53,15 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
     Raises:
         ModelFileError: If the card holds something else than JSON or an entry that the file itself fills in.
         OutputError: If the file cannot be written.
+
+    Example:
+        What is loaded predicts what was saved, without a config and without data:
+
+        >>> from nequip_like.model import NequIPGNNModel
+        >>> tiny = {"r_max": 3.0, "num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
+        >>> save(NequIPGNNModel(type_names=["H", "O"], **tiny), "model.safetensors", {"licence": "CC-BY-4.0"})
+        >>> load("model.safetensors").type_names, read_card("model.safetensors")["licence"]
+        (['H', 'O'], 'CC-BY-4.0')
     """
     path = path_of(path)
     if taken := [key for key in _FIXED if key in (card or {})]:

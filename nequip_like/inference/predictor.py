@@ -87,6 +87,20 @@ class Predictor(Summarized):
             ConfigError: If the structures are no such thing, or of several kinds.
             DataError: If a structure cannot be right, has a species that the model does not know, or cannot be read.
             ModelError: If a ``GraphDataset`` was made for other species or a smaller cutoff.
+
+        Example:
+            >>> from nequip_like.model import NequIPGNNModel
+            >>> tiny = {"r_max": 3.0, "num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
+            >>> predictor = Predictor(NequIPGNNModel(type_names=["H", "O"], **tiny))
+            >>> water = Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]])
+            >>> {name: tuple(value.shape) for name, value in predictor.predict(water).items()}
+            {'num_atoms': (1,), 'total_energy': (1, 1), 'atomic_energy': (3, 1),
+             'forces': (3, 3), 'stress': (1, 3, 3), 'virial': (1, 3, 3)}
+            >>> predictor.predict(Atoms("CO", [[0, 0, 0], [0, 0, 1.13]]))
+            Traceback (most recent call last):
+            ...
+            nequip_like.errors.DataError: Atoms 0 has C, which is not among the species H, O
+              -> ...
         """
         if isinstance(structures, GraphDataset):
             check_fits(self.potential, structures)

@@ -48,10 +48,21 @@ class NequIPCalculator(Calculator):
         ConfigError: If there is no such device.
         ModelError: If the skin is negative.
 
-    Example::
+    Example:
+        A model that is not trained, in the place of a file; asked for a cell of one atom:
 
-        atoms.calc = NequIPCalculator("model.safetensors")
-        atoms.get_forces()
+        >>> from ase.build import bulk
+        >>> from nequip_like.model import NequIPGNNModel
+        >>> tiny = {"num_layers": 2, "num_features": 4, "avg_num_neighbors": 12, "kernel": "reference"}
+        >>> copper = bulk("Cu", a=3.6)
+        >>> copper.calc = NequIPCalculator(NequIPGNNModel(type_names=["Cu"], r_max=3.0, **tiny).eval())
+        >>> copper.get_forces().shape, copper.get_stress().shape
+        ((1, 3), (6,))
+        >>> Atoms("Ag", calculator=copper.calc).get_potential_energy()
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ModelError: the model does not know Ag; it was trained on Cu
+          -> train it on data with this species, or remove these atoms
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (as in ASE)

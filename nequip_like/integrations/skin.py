@@ -47,6 +47,19 @@ class SkinNeighborList:
 
     Attributes:
         builds: Number of lists built so far.
+
+    Example:
+        With a skin of 1 Angstrom the list serves until an atom has moved half of that:
+
+        >>> from ase import Atoms
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> neighbors = SkinNeighborList(cutoff=2.0, skin=1.0)
+        >>> for bond in (0.7, 1.1, 1.3):
+        ...     _ = neighbors.add_edges(graph_from_atoms(Atoms("H2", [[0, 0, 0], [0, 0, bond]])))
+        ...     print(neighbors.builds)
+        1
+        1
+        2
     """
 
     def __init__(self, cutoff: float, skin: float) -> None:

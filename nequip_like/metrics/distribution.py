@@ -37,6 +37,14 @@ class AbsoluteErrorQuantile(ErrorMetric):
 
     Raises:
         ConfigError: If ``q`` is out of range.
+
+    Example:
+        Of the errors 1, 2, ..., 20, 95 % are not above 19; the value is that within 0.4 %:
+
+        >>> metric = AbsoluteErrorQuantile(q=0.95)
+        >>> metric.update(torch.arange(1.0, 21.0), torch.zeros(20))
+        >>> abs(metric.compute().item() / 19 - 1) < 0.004
+        True
     """
 
     is_differentiable = False
@@ -153,6 +161,13 @@ class RelativeError(_RowMetric):
     Norms are over all components of a row (the vector of an atom, the stress of a structure), so the value does not
     depend on how a structure is turned. Labels of length zero do no harm: they add to the numerator only. Components
     without a label count as zero on both sides. If all labels are zero there is no value (NaN).
+
+    Example:
+        Errors of length 1 and 0 on forces of length 1 and 4:
+
+        >>> prediction = torch.tensor([[2.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
+        >>> RelativeError()(prediction, torch.tensor([[1.0, 0.0, 0.0], [0.0, 4.0, 0.0]])).item()
+        0.2
     """
 
     abbreviation = "relative"
@@ -172,6 +187,13 @@ class CosineSimilarity(_RowMetric):
 
     Rows whose label has length zero, or lacks a component, have no direction and are left out. A prediction of length
     zero has the cosine 0.
+
+    Example:
+        The right direction counts 1 whatever the length, the opposite one -1; a label of length zero is left out:
+
+        >>> prediction = torch.tensor([[9.0, 0.0, 0.0], [0.0, -1.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> CosineSimilarity()(prediction, torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])).item()
+        0.0
     """
 
     abbreviation = "cosine"

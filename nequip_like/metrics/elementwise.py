@@ -54,6 +54,15 @@ class ErrorMetric(Metric):
     Args:
         ignore_nan: Leave out elements whose target is NaN (a missing label). Otherwise NaN targets propagate.
         **kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Example:
+        An atom without a label (NaN) is left out; the mean is over components, not over atoms:
+
+        >>> nan = math.nan
+        >>> target = torch.tensor([[0.0, 0.0, 0.0], [nan, nan, nan]])
+        >>> total, count = MeanAbsoluteError().partial(torch.tensor([[0.3, 0.0, 0.0], [9.0, 9.0, 9.0]]), target)
+        >>> round(total.item(), 6), count.item()
+        (0.3, 3.0)
     """
 
     is_differentiable = True
@@ -144,7 +153,14 @@ class ErrorMetric(Metric):
 
 
 class MeanAbsoluteError(ErrorMetric):
-    """Mean over elements of abs(prediction - target), in the field's unit."""
+    """Mean over elements of abs(prediction - target), in the field's unit.
+
+    Example:
+        >>> metric = MeanAbsoluteError()
+        >>> metric.update(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))
+        >>> metric.compute().item()
+        2.0
+    """
 
     abbreviation = "mae"
 
@@ -154,7 +170,14 @@ class MeanAbsoluteError(ErrorMetric):
 
 
 class MeanSquaredError(ErrorMetric):
-    """Mean over elements of (prediction - target)^2, in the field's unit squared."""
+    """Mean over elements of (prediction - target)^2, in the field's unit squared.
+
+    Example:
+        One force that is wrong by 3 eV/Angstrom in x: 9 over the three components.
+
+        >>> MeanSquaredError()(torch.tensor([[3.0, 0.0, 0.0]]), torch.zeros(1, 3)).item()
+        3.0
+    """
 
     abbreviation = "mse"
 
@@ -164,7 +187,23 @@ class MeanSquaredError(ErrorMetric):
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """Square root of the mean squared error, in the field's unit. Its gradient at zero error is zero."""
+    """Square root of the mean squared error, in the field's unit. Its gradient at zero error is zero.
+
+    Example:
+        Two forces, one of them wrong by (3, 3, 3): the root of 27 / 6.
+
+        >>> prediction = torch.tensor([[3.0, 3.0, 3.0], [0.0, 0.0, 0.0]])
+        >>> round(RootMeanSquaredError()(prediction, torch.zeros(2, 3)).item(), 4)
+        2.1213
+
+        Over batches the squares are added up first: the root of (9 + 0 + 0) / 3, where the mean of both roots is 1.5.
+
+        >>> metric = RootMeanSquaredError()
+        >>> metric.update(torch.tensor([3.0]), torch.tensor([0.0]))
+        >>> metric.update(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0]))
+        >>> round(metric.compute().item(), 4)
+        1.7321
+    """
 
     abbreviation = "rmse"
 
@@ -225,6 +264,12 @@ class HuberLoss(ErrorMetric):
 
     Raises:
         ConfigError: If ``reduction`` is unknown or ``delta`` is not positive.
+
+    Example:
+        0.5^2 / 2 within delta; 1 * (3 - 1/2) beyond it:
+
+        >>> HuberLoss(reduction="sum", delta=1.0)(torch.tensor([0.5, 3.0]), torch.zeros(2)).item()
+        2.625
     """
 
     abbreviation = "huber"
@@ -296,6 +341,15 @@ class StratifiedHuberForceLoss(HuberLoss):
     Raises:
         ConfigError: If a bound is no number, negative or given twice, if a delta is not positive, if there are fewer
             than two strata, or if ``edges`` is something else.
+
+    Example:
+        The same error of 1 eV/Angstrom costs less on a larger force: 0.5 with delta 1, 0.1 * (1 - 0.05) with delta 0.1:
+
+        >>> loss = StratifiedHuberForceLoss({0: 1.0, 100: 0.1}, reduction="sum")
+        >>> round(loss(torch.tensor([[6.0, 0.0, 0.0]]), torch.tensor([[5.0, 0.0, 0.0]])).item(), 4)
+        0.5
+        >>> round(loss(torch.tensor([[101.0, 0.0, 0.0]]), torch.tensor([[100.0, 0.0, 0.0]])).item(), 4)
+        0.095
     """
 
     abbreviation = "stratified_huber"

@@ -42,6 +42,10 @@ def function_word(value: str) -> str:
 
     Raises:
         ConfigError: If there is no such function.
+
+    Example:
+        >>> function_word("L1"), function_word("l2"), function_word("SmoothL1")
+        ('mae', 'mse', 'smooth_l1')
     """
     word = value.lower()
     word = _ALIASES.get(word, word)
@@ -63,6 +67,18 @@ class LossFunctions:
             eV/Angstrom, 0.007 below 200, 0.004 below 300, then 0.001.
         edges: Of ``stratified_huber``: where a norm exactly at a bound belongs, see
             :class:`~nequip_like.metrics.elementwise.StratifiedHuberForceLoss`.
+
+    Example:
+        ``stratified_huber`` is for vectors; the energy gets ``huber``:
+
+        >>> terms = {"total_energy": "total_energy", "forces": "forces"}
+        >>> {name: str(metric) for name, metric in LossFunctions("stratified_huber").of(terms).items()}
+        {'total_energy': 'huber', 'forces': 'stratified_huber'}
+        >>> LossFunctions("mse", delta=0.1).of(terms)
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: delta of a loss is given, but no term uses it
+          -> give function: huber
     """
 
     function: Words = "mse"

@@ -64,6 +64,20 @@ class MetricsManager(WeightedTerms):
 
     Raises:
         ConfigError: If an entry cannot mean what was written.
+
+    Example:
+        An energy that is wrong by 1 eV and forces that are wrong by 2 eV/Angstrom each. The coefficients 1 and 3 become
+        0.25 and 0.75, so the sum is 0.25 * 1 + 0.75 * 4:
+
+        >>> from nequip_like.metrics import MeanSquaredError
+        >>> manager = MetricsManager([
+        ...     {"metric": MeanSquaredError, "field": "total_energy", "coeff": 1, "name": "energy"},
+        ...     {"metric": MeanSquaredError, "field": "forces", "coeff": 3, "name": "forces"},
+        ... ])
+        >>> labels = {"total_energy": torch.tensor([[-10.0]]), "forces": torch.zeros(2, 3)}
+        >>> values = manager({"total_energy": torch.tensor([[-9.0]]), "forces": torch.full((2, 3), 2.0)}, labels)
+        >>> {name: value.item() for name, value in values.items()}
+        {'energy': 1.0, 'forces': 4.0, 'weighted_sum': 3.25}
     """
 
     def __init__(
@@ -211,6 +225,16 @@ class MetricsManager(WeightedTerms):
 
         Raises:
             DataError: If the target lacks a label that a metric needs.
+
+        Example:
+            One energy, and three components of the force on the atom that has a label:
+
+            >>> from nequip_like.metrics import EnergyForceLoss
+            >>> forces = torch.zeros(2, 3)
+            >>> forces[1] = torch.nan
+            >>> labels = {"total_energy": torch.zeros(1, 1), "forces": forces, "num_atoms": torch.tensor([2])}
+            >>> EnergyForceLoss().label_counts(labels).tolist()
+            [1.0, 3.0]
         """
         batch = Comparison(None, target)
         counts: list[Tensor] = []

@@ -51,6 +51,14 @@ class Labels:
 
         Raises:
             DataError: If there is not one weight for each row.
+
+        Example:
+            A row of weight zero is masked like one that is NaN; weights add up once for each element:
+
+            >>> target = torch.tensor([[1.0, 1.0], [2.0, 2.0], [torch.nan, torch.nan]])
+            >>> labels = Labels.of(target, weight=torch.tensor([0.5, 0.0, 1.0]))
+            >>> labels.valid.tolist(), labels.count.item()
+            ([[True, True], [False, False], [False, False]], 1.0)
         """
         target = target.double()
         valid = ~torch.isnan(target) if ignore_nan else None
@@ -98,6 +106,15 @@ class Residuals:
     Attributes:
         difference: prediction - target, float64, shape (rows, ...); exactly zero where masked, with zero gradient.
         labels: The labels.
+
+    Example:
+        Shapes are never broadcast: energies (2, 1) and (2,) would make four differences.
+
+        >>> Residuals.of(torch.zeros(2, 1), Labels.of(torch.zeros(2)))
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.DataError: the prediction has shape (2, 1), its label (2,)
+          -> both must have the same shape; see the table in nequip_like.data.fields
     """
 
     difference: Tensor

@@ -125,6 +125,13 @@ class PerAtomModifier(FieldModifier):
 
     Raises:
         ConfigError: If the field is unknown or does not belong to graphs, or the factor is not finite.
+
+    Example:
+        -9 eV of three atoms and -4 eV of two, in meV/atom:
+
+        >>> graph = {"total_energy": torch.tensor([[-9.0], [-4.0]]), "num_atoms": torch.tensor([3, 2])}
+        >>> PerAtomModifier("total_energy", factor=1000)(graph).tolist()
+        [[-3000.0], [-2000.0]]
     """
 
     factor: float | None = None
@@ -163,6 +170,15 @@ class VirialModifier(FieldModifier):
 
     Args:
         field: ``virial``.
+
+    Example:
+        A tension of 0.1 eV/Angstrom^3 along x in a box of 8 Angstrom^3 is a virial of -0.8 eV:
+
+        >>> stress = torch.zeros(1, 3, 3, dtype=torch.float64)
+        >>> stress[0, 0, 0] = 0.1
+        >>> virial = VirialModifier().of_target({"stress": stress, "cell": 2.0 * torch.eye(3).unsqueeze(0)})
+        >>> virial[0].diagonal().tolist()
+        [-0.8, -0.0, -0.0]
     """
 
     field: str = fields.VIRIAL
@@ -188,6 +204,12 @@ class MappedFieldModifier(Modifier):
 
     Raises:
         ConfigError: If ``target_field`` is unknown, or if both fields belong to different things.
+
+    Example:
+        >>> modifier = MappedFieldModifier("forces", "virial")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: MappedFieldModifier compares 'forces' (of each node) with 'virial' (of each ...)
     """
 
     pred_field: str
@@ -293,6 +315,15 @@ def as_modifier(field: object) -> Modifier:
 
     Raises:
         ConfigError: If it is none of these, or if there is no such field.
+
+    Example:
+        >>> as_modifier("forces").name, as_modifier("stress").owner
+        ('F', 'graph')
+        >>> as_modifier("force")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: unknown field 'force'
+          -> did you mean 'forces'? ...
     """
     if isinstance(field, Modifier):
         return field

@@ -220,6 +220,12 @@ def EnergyForceLoss(  # noqa: N802
 
     Raises:
         ConfigError: If a name is unknown, if no coefficient is larger than 0, or if both coeffs and weights are given.
+
+    Example:
+        >>> EnergyForceLoss({"total_energy": 1.0, "forces": 3.0}).coeffs
+        {'per_atom_energy_mse': 0.25, 'forces_mse': 0.75}
+        >>> EnergyForceLoss(weights={"total_energy": 1.0, "forces": 100.0}, function="huber").coeffs
+        {'per_atom_energy_huber': 1.0, 'forces_huber': 100.0}
     """
     functions = LossFunctions(function, delta, strata, edges)
     labels = (fields.TOTAL_ENERGY, fields.FORCES)

@@ -34,7 +34,12 @@ def scaled(coeffs: Mapping[str, float | None], terms: Sequence[Term], absolute: 
 
 
 def shown_weight(weight: float) -> str:
-    """A coefficient for tables: 0.333, or 1000 and not 1e+03."""
+    """A coefficient for tables: 0.333, or 1000 and not 1e+03.
+
+    Example:
+        >>> shown_weight(1 / 3), shown_weight(1000.0)
+        ('0.333', '1000')
+    """
     return f"{weight:.3g}" if weight < 100 else f"{weight:g}"
 
 
@@ -121,6 +126,14 @@ class WeightedTerms(nn.Module):
 
         Raises:
             ConfigError: If there is none, or if several are meant; ``what`` begins the message.
+
+        Example:
+            A term may be meant by its name, by what it is of, or by its field:
+
+            >>> from nequip_like.metrics import EnergyForceLoss
+            >>> loss = EnergyForceLoss()
+            >>> [loss.term_name(key, "start") for key in ("per_atom_energy_mse", "per_atom_energy", "total_energy")]
+            ['per_atom_energy_mse', 'per_atom_energy_mse', 'per_atom_energy_mse']
         """
         return term_name(key, self.terms, what)
 

@@ -72,6 +72,10 @@ def NequIPGNNModel(  # noqa: N802 (the name that configs use)
 
     Raises:
         ConfigError: If an argument is out of range.
+
+    Example:
+        >>> NequIPGNNModel(type_names=["H", "O"], r_max=5.0, avg_num_neighbors=12.0, num_layers=2, num_features=8)
+        Potential(family=nequip, species=H O, cutoff=5 Å, parameters=..., dtype=float32)
     """
     channels = feature_channels(num_features, l_max)
     hidden = Irreps(
@@ -96,6 +100,10 @@ def preset_arguments(preset: str) -> dict[str, Any]:
 
     Args:
         preset: S, M, L or XL.
+
+    Example:
+        >>> preset_arguments("s")["num_layers"], preset_arguments("S")["num_features"]
+        (2, [128, 64])
     """
     return {**_PRESET_COMMON, **_PRESETS[preset.upper()]}
 
@@ -105,6 +113,10 @@ def feature_channels(num_features: int | Sequence[int], l_max: int) -> list[int]
 
     Raises:
         ConfigError: If there is not one number for each.
+
+    Example:
+        >>> feature_channels(32, l_max=2), feature_channels([64, 32, 16], l_max=2)
+        ([32, 32, 32], [64, 32, 16])
     """
     channels = [num_features] * (l_max + 1) if isinstance(num_features, int) else list(num_features)
     if len(channels) != l_max + 1:

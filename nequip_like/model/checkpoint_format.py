@@ -65,6 +65,7 @@ def upgrade(content: Any, where: Path | str = "the checkpoint") -> None:
     check_version(own.get("format_version"), CHECKPOINT_VERSION, where)
     for version in range(own["format_version"], CHECKPOINT_VERSION):
         _UPGRADES[version](own)
+    # In place, because Lightning hands one dictionary to all hooks: the next one has to meet the new form as well.
     own["format_version"] = CHECKPOINT_VERSION
 
 
@@ -74,6 +75,7 @@ def averaging_of(own: Mapping[str, Any]) -> str | None:
     Args:
         own: The entry of this package.
     """
+    # Older files tell only whether there is an average; EMA was the only kind.
     kind = own.get("averaging", "ema" if own.get("uses_ema") else None)
     return None if kind is None else str(kind)
 
@@ -84,6 +86,7 @@ def evaluated_of(own: Mapping[str, Any]) -> str:
     Args:
         own: The entry of this package.
     """
+    # Older files do not tell, because whoever had an average could evaluate nothing else.
     return str(own.get("evaluated", "averaged" if own.get("uses_ema") else "raw"))
 
 
@@ -107,6 +110,7 @@ def _tensors_and_values(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about foreign files, which are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything, from KeyError to UnpicklingError, for a foreign file
+        # One type of error for a file with code in it and for a damaged one: torch tells them apart by the text only.
         text = str(error).lower()
         if "unsupported global" in text or "unsupported class" in text:
             raise ModelFileError(
@@ -121,6 +125,8 @@ def _tensors_and_values(path: Path) -> Any:
 
 def _from_1(own: dict[str, Any]) -> None:
     """Version 1 held no random states and nothing of the epoch that it was written in."""
+    # Without states of its processes a run goes on from the weights and the optimizer: with random numbers of its own,
+    # and sums that begin anew in the middle of an epoch.
     own |= {"logged": own.get("metrics", {}), "validated": False, "plateau": 0, "skipped_steps": 0, "processes": []}
 
 

@@ -83,6 +83,20 @@ class Potential(Summarized, nn.Module):
         cutoff: Largest interaction distance, Angstrom.
         config: What built the model: ``{"family": name, "arguments": {...}}``, plain JSON values only.
         do_derivatives: Whether forces, stress and virial are computed.
+
+    Example:
+        Forces are -dE/dpos, so they add up to zero; a molecule without a cell has no stress:
+
+        >>> from ase.build import molecule
+        >>> from nequip_like.inference.predictor import Predictor
+        >>> from nequip_like.model import NequIPGNNModel
+        >>> tiny = {"r_max": 3.0, "num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
+        >>> potential = NequIPGNNModel(type_names=["H", "O"], model_dtype="float64", **tiny)
+        >>> prediction = Predictor(potential).predict(molecule("H2O"))
+        >>> prediction["forces"].shape, bool(prediction["forces"].sum(0).abs().max() < 1e-12)
+        (torch.Size([3, 3]), True)
+        >>> bool(prediction["stress"].isnan().all())
+        True
     """
 
     def __init__(

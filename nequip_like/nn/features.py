@@ -20,7 +20,15 @@ Features = list[Tensor]
 
 
 def from_flat(flat: Tensor, irreps: Irreps) -> Features:
-    """Split e3nn's flat layout ``(atoms, irreps.dim)`` into features."""
+    """Split e3nn's flat layout ``(atoms, irreps.dim)`` into features.
+
+    Example:
+        e3nn has the components of one channel side by side; here the channels are innermost:
+
+        >>> flat = torch.tensor([[1.0, 2.0, 10.0, 11.0, 12.0, 20.0, 21.0, 22.0]])
+        >>> [part.tolist() for part in from_flat(flat, Irreps("2x0e + 2x1o"))]
+        [[[[1.0, 2.0]]], [[[10.0, 20.0], [11.0, 21.0], [12.0, 22.0]]]]
+    """
     parts = torch.split(flat, [entry.dim for entry in irreps], dim=-1)
     return [
         part.reshape(len(flat), entry.mul, entry.ir.dim).transpose(1, 2)
@@ -189,7 +197,15 @@ def _index(irreps: Irreps, kind: Irrep) -> int:
 
 
 def path_exists(left: Irreps, right: Irreps, kind: Irrep) -> bool:
-    """Whether some product of an irrep of ``left`` with one of ``right`` contains ``kind``."""
+    """Whether some product of an irrep of ``left`` with one of ``right`` contains ``kind``.
+
+    Example:
+        Two polar vectors make a scalar, an axial vector and a tensor, and no polar vector:
+
+        >>> vector = Irreps("1o")
+        >>> [path_exists(vector, vector, Irrep(kind)) for kind in ("0e", "1e", "2e", "1o")]
+        [True, True, True, False]
+    """
     return any(kind in one.ir * two.ir for one in left for two in right)
 
 

@@ -95,6 +95,18 @@ def adapt(model: nn.Module, rank: int, alpha: float, seed: int, but: Collection[
 
     Returns:
         Names of the weights that are adapted; their numbers are not changed.
+
+    Example:
+        An adapted model begins as it was, and trains two small factors for each weight:
+
+        >>> from nequip_like.nn.mlp import ScalarMLP
+        >>> model = nn.ModuleDict({"mlp": ScalarMLP(8, 8, 1, 16, "silu", torch.float32)})
+        >>> rows = torch.ones(1, 8)
+        >>> before = model["mlp"](rows)
+        >>> adapt(model, rank=2, alpha=4.0, seed=0)
+        ['mlp.weights.0', 'mlp.weights.1']
+        >>> torch.equal(model["mlp"](rows), before)
+        True
     """
     generator = torch.Generator().manual_seed(seed)
     adapted: list[str] = []

@@ -30,6 +30,15 @@ class ZBL(nn.Module):
         units: "metal" (eV) or "real" (kcal/mol): the unit of the training energies.
         chemical_species: Element of each type, where type names are not elements.
         polynomial_cutoff_p: Exponent of the envelope.
+
+    Example:
+        Each of the two edges of a pair has half of its energy, so both atoms have the same:
+
+        >>> edges = torch.tensor([0, 1]), torch.tensor([1, 0])
+        >>> lengths = torch.tensor([1.0, 1.0], dtype=torch.float64)
+        >>> energies = ZBL(["H", "O"])(lengths, lengths / 5.0, torch.tensor([0, 1]), *edges)
+        >>> bool(energies[0] > 0), bool(energies[0] == energies[1])
+        (True, True)
     """
 
     numbers: Tensor
@@ -90,6 +99,15 @@ def build_pair_potential(config: str | Mapping[str, Any] | None, type_names: Seq
 
     Raises:
         ConfigError: If there is no such pair potential or argument.
+
+    Example:
+        >>> type(build_pair_potential("zbl", ["H", "O"])).__name__
+        'ZBL'
+        >>> build_pair_potential({"name": "zbl", "unit": "metal"}, ["H", "O"])
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: pair_potential: ZBL takes no 'unit'
+          -> did you mean 'units'?
     """
     if config is None:
         return None

@@ -27,6 +27,12 @@ def pair_cutoff_table(cutoffs: PairCutoffs | None, type_names: Sequence[str], r_
 
     Raises:
         ConfigError: For an unknown species, or a radius that is not within (0, r_max].
+
+    Example:
+        Rows are centres, columns neighbours; what is not named has the largest cutoff:
+
+        >>> pair_cutoff_table({"H": {"H": 2.0, "O": 3.0}}, ["H", "O"], r_max=5.0).tolist()
+        [[2.0, 3.0], [5.0, 5.0]]
     """
     table = torch.full((len(type_names), len(type_names)), float(r_max), dtype=torch.float64)
     for centre, entry in (cutoffs or {}).items():
@@ -58,6 +64,10 @@ class PolynomialEnvelope(nn.Module):
 
     Args:
         p: Exponent, at least 2. Larger values keep the function near 1 for longer.
+
+    Example:
+        >>> PolynomialEnvelope(p=6)(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)).tolist()
+        [1.0, 0.85546875, 0.0]
     """
 
     def __init__(self, p: float = 6.0) -> None:
@@ -88,6 +98,13 @@ class RadialEmbedding(nn.Module):
         envelope: The smooth cutoff.
         r_max: Largest cutoff, Angstrom.
         dtype: Element type of the output; the functions are evaluated in float64.
+
+    Example:
+        At the cutoff and beyond it every function is zero:
+
+        >>> basis = RadialEmbedding(4, trainable=False, envelope=PolynomialEnvelope(), r_max=5.0, dtype=torch.float64)
+        >>> basis(torch.tensor([0.3, 1.0, 1.1], dtype=torch.float64)).count_nonzero(dim=1).tolist()
+        [4, 0, 0]
     """
 
     def __init__(

@@ -23,6 +23,15 @@ def per_type_values(name: str, values: PerType, type_names: Sequence[str], defau
 
     Raises:
         ConfigError: If a species is missing or unknown, or if a value is not a finite number.
+
+    Example:
+        >>> per_type_values("per_type_energy_scales", 2.0, ["H", "O"], default=1.0).tolist()
+        [2.0, 2.0]
+        >>> per_type_values("per_type_energy_shifts", {"H": -13.6}, ["H", "O"], default=0.0)
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: per_type_energy_shifts and the model's species differ in O
+          -> give one value for each of H, O
     """
     if values is None:
         values = default
@@ -53,6 +62,11 @@ class PerTypeScaleShift(nn.Module):
         shifts: Energy of the isolated atom of each species, eV; None is 0.
         scales_trainable: Whether scales are trained.
         shifts_trainable: Whether shifts are trained.
+
+    Example:
+        >>> layer = PerTypeScaleShift(["H", "O"], scales=2.0, shifts={"H": -13.0, "O": -430.0})
+        >>> layer(torch.tensor([0.5, 0.5]), torch.tensor([0, 1])).tolist()
+        [-12.0, -429.0]
     """
 
     scales: Tensor

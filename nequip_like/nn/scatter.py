@@ -16,7 +16,13 @@ def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def sum_rows(rows: Tensor, index: Tensor, size: int) -> Tensor:
-    """Sum of the rows that have the same index, shape (size, ...)."""
+    """Sum of the rows that have the same index, shape (size, ...).
+
+    Example:
+        >>> import torch
+        >>> sum_rows(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 2, 0]), size=3).tolist()
+        [5.0, 0.0, 2.0]
+    """
     if _HAS_TORCH_SCATTER:
         from torch_scatter import scatter_sum
 

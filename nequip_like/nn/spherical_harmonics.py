@@ -19,6 +19,13 @@ class SphericalHarmonics(nn.Module):
 
     Args:
         l_max: Highest degree.
+
+    Example:
+        "component" normalisation: the squares of degree l add up to 2l + 1, in any direction.
+
+        >>> harmonics = SphericalHarmonics(2)(torch.tensor([[0.6, 0.0, 0.8]], dtype=torch.float64))[0]
+        >>> [round(part.square().sum().item(), 6) for part in harmonics.split([1, 3, 5])]
+        [1.0, 3.0, 5.0]
     """
 
     def __init__(self, l_max: int) -> None:

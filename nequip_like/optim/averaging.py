@@ -32,6 +32,17 @@ def averaged_copy(
 
     Raises:
         ConfigError: If an argument is out of range, or both ways to forget the initial weights are asked for.
+
+    Example:
+        Without the warm-up: 0.9 of the average and 0.1 of the new weight.
+
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.constant_(model.weight, 1.0)
+        >>> average = averaged_copy(model, decay=0.9, warmup=False)
+        >>> _ = nn.init.constant_(model.weight, 2.0)
+        >>> average.update_parameters(model)
+        >>> round(average.module.weight.item(), 4)
+        1.1
     """
     check("ema_decay", decay, Decay)
     check("ema_start_step", start_step, NotNegative)
@@ -54,6 +65,17 @@ def mean_copy(model: nn.Module) -> AveragedModel:
 
     Args:
         model: The model whose weights are averaged.
+
+    Example:
+        The weights that it begins with do not count: the mean of 2 and 4 is 3.
+
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> average = mean_copy(model)
+        >>> for weight in (2.0, 4.0):
+        ...     _ = nn.init.constant_(model.weight, weight)
+        ...     average.update_parameters(model)
+        >>> average.module.weight.item()
+        3.0
     """
     return _copy(model, _share_of_mean)
 

@@ -66,6 +66,16 @@ def Optimizer(  # noqa: N802 (the name that configs use)
 
     Raises:
         ConfigError: If there is no such optimizer, or an argument does not fit.
+
+    Example:
+        >>> optimizer = Optimizer([torch.zeros(3)], "adamw", lr=0.01, betas=[0.9, 0.99])
+        >>> type(optimizer).__name__, optimizer.defaults["betas"]
+        ('AdamW', (0.9, 0.99))
+        >>> Optimizer([torch.zeros(3)], "sgd", learning_rate=0.01)
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: training_module.optimizer.learning_rate: SGD takes no 'learning_rate'
+          -> ...
     """
     named = find(name)
     given = list(parameters)
@@ -93,6 +103,10 @@ def find(name: Any) -> _Named:
 
     Raises:
         ConfigError: If there is none.
+
+    Example:
+        >>> find("adam_w").kind.__name__, find("AMSGrad").fixed
+        ('AdamW', {'amsgrad': True})
     """
     written = str(name).lower().replace("_", "").replace("-", "").replace(" ", "")
     if written in _KNOWN:
@@ -142,6 +156,12 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
 
     Raises:
         ConfigError: If the config names no optimizer, or its arguments do not fit.
+
+    Example:
+        >>> config = {"_target_": "torch.optim.AdamW", "lr": 0.01, "weight_decay_groups": "no_bias"}
+        >>> groups = build_optimizer(config, nn.Linear(3, 2)).param_groups
+        >>> [(group["name"], len(group["params"]), group["weight_decay"]) for group in groups]
+        [('main', 1, 0.01), ('main-no_decay', 1, 0.0)]
     """
     arguments = dict(config)
     rules, decay = (arguments.pop(key, None) for key in GROUP_KEYS)

@@ -60,6 +60,15 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
 
     Raises:
         ConfigError: If either cannot mean what was written.
+
+    Example:
+        >>> check_groups([{"match": "readout", "lr": 1e-4}], "no_bias")
+        [Rule(patterns=('readout',), options={'lr': 0.0001})]
+        >>> check_groups([{"match": "readout"}], "all")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: training_module.optimizer.param_groups[0] changes nothing
+          -> give lr or weight_decay
     """
     check(_DECAY_KEY, decay, DecayGroups)
     if groups is None:
@@ -117,6 +126,14 @@ def parameter_groups(
     Raises:
         ConfigError: If nothing is trainable, a rule is wrong or fits to no trainable parameter that is left for it, or
             ``decay`` to none.
+
+    Example:
+        The head learns faster, and has its own group; what no rule is for comes first:
+
+        >>> model = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
+        >>> groups = parameter_groups(model, [{"match": "head", "lr": 0.1}])
+        >>> [(group["name"], group.get("lr"), len(group["params"])) for group in groups]
+        [('main', None, 2), ('head', 0.1, 2)]
     """
     rules = check_groups(groups, decay)
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -23,6 +23,12 @@ def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     Args:
         name: Name in the model.
         parameter: The parameter.
+
+    Example:
+        >>> is_hidden_matrix("layers.0.linear.weight", torch.zeros(8, 8)), is_hidden_matrix("bias", torch.zeros(8))
+        (True, False)
+        >>> is_hidden_matrix("type_embedding", torch.zeros(3, 8)), is_hidden_matrix("readout", torch.zeros(8, 1))
+        (False, False)
     """
     return parameter.ndim == 2 and min(parameter.shape) > 1 and "embedding" not in name
 

@@ -29,6 +29,13 @@ def build_scheduler(config: Mapping[str, Any], optimizer: Optimizer) -> dict[str
 
     Raises:
         ConfigError: If a scheduler cannot be built.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        >>> config = {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 5}
+        >>> entry = build_scheduler({"scheduler": config, "interval": "step"}, optimizer)
+        >>> type(entry["scheduler"]).__name__, entry["interval"]
+        ('StepLR', 'step')
     """
     entry = dict(config) if isinstance(config, Mapping) and "scheduler" in config else {"scheduler": config}
     if unknown := [key for key in entry if key not in _SCHEDULER_KEYS]:

@@ -64,6 +64,10 @@ def value_text(value: Any) -> str | None:
 
     Words and numbers are written as they are. What would be read as something else (``"300"`` is read as a number,
     ``"T"`` as a truth), and arrays, lists and mappings, become JSON, which ASE's reader knows by ``_JSON``.
+
+    Example:
+        >>> print(value_text(300.0), value_text("bulk"), value_text(True), value_text(np.array([0.5, 1.0])))
+        300.0 "bulk" T "0.5 1.0"
     """
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()

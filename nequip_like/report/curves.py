@@ -65,6 +65,14 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
 
     Raises:
         DataError: If the file cannot be read or has no column ``epoch``.
+
+    Example:
+        >>> _ = Path("metrics.csv").write_text('''epoch,step,val0_epoch/forces_rmse
+        ... 0,9,0.4
+        ... 1,19,0.3
+        ... ''')
+        >>> read_curves("metrics.csv")
+        {'val0_epoch/forces_rmse': [(0.0, 0.4), (1.0, 0.3)]}
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:

@@ -30,6 +30,10 @@ def read_formats(value: Any, key: str = "report.format") -> list[str]:
 
     Raises:
         ConfigError: If it is something else.
+
+    Example:
+        >>> read_formats("pdf"), read_formats(["png", "svg", "png"])
+        (['pdf'], ['png', 'svg'])
     """
     written = [value] if isinstance(value, str) else value
     check(key, written, Sequence[Format])

@@ -122,7 +122,13 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def varying(runs: Sequence[Run]) -> list[str]:
-    """Keys whose values differ between runs; of a single run all that it was given."""
+    """Keys whose values differ between runs; of a single run all that it was given.
+
+    Example:
+        >>> runs = [Run(i, f"run/{i}", ["seed=0", f"cutoff_radius={cutoff}"]) for i, cutoff in enumerate((4.0, 5.0))]
+        >>> varying(runs)
+        ['cutoff_radius']
+    """
     given = [_values(run) for run in runs]
     keys = dict.fromkeys(key for values in given for key in values)
     return [key for key in keys if len(runs) == 1 or len({values.get(key) for values in given}) > 1]

@@ -76,7 +76,12 @@ def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | 
 
 
 def number(value: float) -> str:
-    """Four significant digits, without an exponent where that is readable."""
+    """Four significant digits, without an exponent where that is readable.
+
+    Example:
+        >>> number(0.123456), number(1234.5), number(2.5e-7)
+        ('0.1235', '1234', '2.500e-07')
+    """
     if value != 0 and not 1e-4 <= abs(value) < 1e7:
         return f"{value:.3e}"
     digits = 0 if value == 0 else max(0, 3 - math.floor(math.log10(abs(value))))

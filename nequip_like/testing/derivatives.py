@@ -56,6 +56,13 @@ def check_forces(potential: Potential, atoms: Atoms, tolerance: float) -> None:
 
     Raises:
         AssertionError: If a force differs from its finite difference, or if all are zero.
+
+    Example:
+        >>> from ase.build import molecule
+        >>> from nequip_like.model import NequIPGNNModel
+        >>> tiny = {"num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
+        >>> potential = NequIPGNNModel(type_names=["H", "O"], r_max=3.0, model_dtype="float64", **tiny).eval()
+        >>> check_forces(potential, molecule("H2O"), tolerance=1e-7)  # silent: they are -dE/dx
     """
     forces = predict(potential, atoms)[fields.FORCES]
     _not_all_zero(forces, "forces")

@@ -15,7 +15,13 @@ from nequip_like.testing.tolerances import check_close
 
 
 def random_rotation(seed: int) -> np.ndarray:
-    """A proper rotation matrix."""
+    """A proper rotation matrix.
+
+    Example:
+        >>> rotation = random_rotation(seed=0)
+        >>> bool(np.allclose(rotation @ rotation.T, np.eye(3))), round(float(np.linalg.det(rotation)), 6)
+        (True, 1.0)
+    """
     rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
     return rotation * np.sign(np.linalg.det(rotation))
 
@@ -48,6 +54,13 @@ def check_equivariance(
 
     Raises:
         AssertionError: If a field does not follow.
+
+    Example:
+        >>> from nequip_like.model import NequIPGNNModel
+        >>> from nequip_like.testing.structures import molecule
+        >>> tiny = {"num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
+        >>> potential = NequIPGNNModel(type_names=["H", "C", "O"], r_max=3.0, model_dtype="float64", **tiny).eval()
+        >>> check_equivariance(potential, molecule(), random_rotation(seed=0), tolerance=1e-9)  # silent: all turn along
     """
     moved = atoms.copy()
     moved.set_cell(atoms.cell.array @ matrix.T)

@@ -80,6 +80,15 @@ def carry_over(source: Path, target: Path, step: int) -> None:
         source: The earlier ``metrics.csv``; may be the target itself.
         target: The new one.
         step: Number of steps of the checkpoint that the new run goes on from.
+
+    Example:
+        A run that goes on after 20 steps does the later ones again, so their rows are not carried over:
+
+        >>> rows = [{"epoch": epoch, "step": step} for epoch, step in ((0, 9), (1, 19), (2, 29))]
+        >>> write_rows(Path("metrics.csv"), rows, ["epoch", "step"])
+        >>> carry_over(Path("metrics.csv"), Path("metrics.csv"), step=20)
+        >>> [row["step"] for row in read_rows(Path("metrics.csv"))]
+        ['9', '19']
     """
     rows = [row for row in read_rows(source) if (row.get("step") or "").isdigit() and int(row["step"]) < step]
     if rows:

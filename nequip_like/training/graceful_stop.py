@@ -139,6 +139,15 @@ def duration(value: str | Mapping[str, int] | timedelta) -> timedelta:
 
     Raises:
         ConfigError: If it cannot be understood.
+
+    Example:
+        >>> duration("00:12:30:00") == duration({"hours": 12, "minutes": 30})
+        True
+        >>> duration("12h")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: trainer.max_time is '12h'
+          -> write DD:HH:MM:SS, for example 00:12:00:00
     """
     if isinstance(value, timedelta):
         return value

@@ -11,6 +11,8 @@ import lightning
 
 def epoch_ends_next(trainer: lightning.Trainer) -> bool:
     """Whether this was the last batch of the epoch."""
+    # The question by which Lightning itself leaves an epoch, with its limits of batches. One of our own might differ
+    # from it, and a checkpoint would stand on the wrong side of the end.
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
@@ -20,6 +22,7 @@ def validation_comes_next(trainer: lightning.Trainer) -> bool:
         return True  # validation by the clock: nobody knows
     stops, trainer.should_stop = trainer.should_stop, False  # a stop is followed by a validation, too
     try:
+        # Outside of training there is no fetcher, and Lightning's question cannot be asked without one.
         fetcher = trainer.fit_loop._data_fetcher
         return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
     finally:
@@ -33,4 +36,6 @@ def accumulating(trainer: lightning.Trainer) -> bool:
 
 def ends_within_epoch(trainer: lightning.Trainer) -> bool:
     """Whether training ends here although the epoch has more batches."""
+    # should_stop alone is a wish, which Lightning passes over until min_epochs and min_steps are reached: whoever saves
+    # because training ends would save after each batch until then.
     return trainer.should_stop and trainer.fit_loop._can_stop_early and not epoch_ends_next(trainer)

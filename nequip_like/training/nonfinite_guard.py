@@ -43,6 +43,15 @@ def finite_frames(prediction: Graph, batch: Graph) -> Tensor:
     """Which frames have finite energies and forces, shape (frames,), bool; without synchronisation.
 
     Stress is left out: without a cell there is none, and it is NaN.
+
+    Example:
+        The second frame has a force that is NaN; that a molecule has no stress is no fault:
+
+        >>> batch = {"num_atoms": torch.tensor([1, 2]), "batch": torch.tensor([0, 1, 1])}
+        >>> forces = torch.zeros(3, 3)
+        >>> forces[2, 0] = torch.nan
+        >>> finite_frames({"forces": forces, "stress": torch.full((2, 3, 3), torch.nan)}, batch).tolist()
+        [True, False]
     """
     sound = torch.ones(len(batch[fields.NUM_ATOMS]), dtype=torch.bool, device=batch[fields.NUM_ATOMS].device)
     if fields.TOTAL_ENERGY in prediction:

@@ -45,6 +45,8 @@ _HONOURED = (
     "max_skipped_steps",
     "gradient_clip",
 )
+# Keys elsewhere that decide which frames an epoch has and which batches make a step: else the rest of an epoch that was
+# stopped would not fit to its beginning.
 _FIXED = ("data.seed", "data.replay.fraction", "trainer.accumulate_grad_batches")
 # Keys that came later, and what runs from before had: the same as where the key is not given.
 _LATER = {
@@ -81,6 +83,8 @@ class Resumption(Summarized):
     @property
     def epochs(self) -> int:
         """Number of epochs that were done."""
+        # Not "completed": Lightning raises that after the hook that writes the checkpoint at the end of an epoch, whose
+        # last epoch would be missing.
         return int(self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
 
     @property
@@ -123,6 +127,7 @@ def _newest(folder: Path) -> Resumption | None:
     """Of the whole checkpoints in a folder, the one with the most steps, and of these the last that was written."""
     found: list[tuple[int, int, Resumption]] = []
     broken: list[ModelFileError] = []
+    # A name that begins with a dot is passing: a process that was killed while it wrote left the file.
     for path in sorted(folder.glob("[!.]*.ckpt")):
         if _of_failure(path):
             continue
@@ -132,6 +137,7 @@ def _newest(folder: Path) -> Resumption | None:
             broken.append(error)
             continue
         found.append((resumption.step, path.stat().st_mtime_ns, resumption))
+    # One broken file among whole ones is passed over; nothing but broken ones is no reason to begin anew in silence.
     if broken and not found:
         raise broken[0]
     return max(found, key=lambda entry: entry[:2])[2] if found else None
@@ -159,6 +165,7 @@ def check_early(
     """
     if resumption is None:
         return
+    # Of our own folder the claim is ours already. In another one a run may still be writing what we go on from.
     if resumption.folder != folder:
         claims.check_free(resumption.folder, f"begin with its weights: finetune.source={resumption.path}")
     check_same_config(resumption, values, overrides)
@@ -177,6 +184,7 @@ def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrid
     Raises:
         ConfigError: For such a difference, naming the key.
     """
+    # A run from Python without a config wrote none: there is nothing to compare then.
     earlier = resumption.own.get("config")
     if not isinstance(earlier, Mapping):
         return
@@ -192,6 +200,7 @@ def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrid
                 f"{_text(now.get(key))} now; a resumed run goes on with what the checkpoint holds",
                 f"set it back, {key}={_text(before.get(key))}, or {_new_run(key, resumption, overrides)}",
             )
+    # Lightning refuses this, too, but only when the data are read and the model is built, and without the key.
     max_epochs = now.get("trainer.max_epochs")
     if isinstance(max_epochs, int) and -1 < max_epochs < resumption.epochs:
         raise ConfigError(
@@ -217,6 +226,8 @@ def check_same_run(
     Raises:
         ConfigError: For such a difference, naming the key.
     """
+    # First the data: others change the statistics, and so energy shifts and scales of the model. Compared after them,
+    # the user would read of shifts that nobody wrote, and not of the file that was changed.
     known = resumption.own.get("train_set")
     if isinstance(resumption.own.get("config"), Mapping) and known is not None and known != fingerprint(train_set):
         raise ConfigError(
@@ -244,6 +255,7 @@ def tell_how(console: Console, folder: Path, why: str, change: str = "") -> None
         why: Why it ended.
         change: What has to be changed to go on, ``raise trainer.max_steps``.
     """
+    # A run with a run_name has NAME_last.ckpt; of several in one folder the last that was written is this run's.
     found = sorted((folder / CHECKPOINT_FOLDER).glob("*last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
     begin = f"to go on {change}, with" if change else "go on with"
     how = f"{begin} ckpt_path={found[-1]}, or resume=auto in the same output folder" if found else "begin anew"
@@ -255,6 +267,7 @@ def fingerprint(dataset: GraphDataset | ReplayedDataset) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for frame in dataset.frames:
         for name in sorted(frame):
+            # Neighbour lists follow from positions and cutoff, which are compared, and are most of the memory.
             if not name.startswith("edge"):
                 digest.update(name.encode())
                 digest.update(frame[name].contiguous().numpy().tobytes())

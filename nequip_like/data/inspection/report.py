@@ -95,7 +95,12 @@ class Inspection(Summarized):
 
 
 def labels_text(labels: Mapping[str, int], frames: int) -> str:
-    """Labels of a data set of ``frames`` frames, with the number of frames that have them where not all do."""
+    """Labels of a data set of ``frames`` frames, with the number of frames that have them where not all do.
+
+    Example:
+        >>> labels_text({"total_energy": 10, "forces": 7}, 10)
+        'total_energy, forces (7 of 10)'
+    """
     found = [label if count == frames else f"{label} ({count} of {frames})" for label, count in labels.items()]
     return ", ".join(found) or "none"
 

@@ -54,7 +54,14 @@ class Annotations:
 
 
 def group_key(annotations: Sequence[Annotations]) -> str | None:
-    """The first of :data:`GROUP_KEYS` by which the frames fall into 2 to :data:`MOST_GROUPS` groups, if one does."""
+    """The first of :data:`GROUP_KEYS` by which the frames fall into 2 to :data:`MOST_GROUPS` groups, if one does.
+
+    Example:
+        >>> names = ("bulk", "bulk", "surface")
+        >>> frames = [Annotations({"config_type": name, "step": step}) for step, name in enumerate(names)]
+        >>> group_key(frames), group_names(frames, "config_type")
+        ('config_type', ['bulk', 'bulk', 'surface'])
+    """
     for key in GROUP_KEYS:
         values = [frame.info.get(key) for frame in annotations]
         if all(value is None or _is_name(value) for value in values):

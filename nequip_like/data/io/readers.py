@@ -89,6 +89,19 @@ def read_frames(
     """Read files or structures, with their labels, as graphs without edges.
 
     See :func:`read`, which tells more about what was read.
+
+    Example:
+        A comment line as most programs write it: energy and forces are read under their well-known names.
+
+        >>> from pathlib import Path
+        >>> _ = Path("hydrogen.xyz").write_text('''2
+        ... Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy=-31.7 pbc="F F F"
+        ... H 0.0 0.0 0.00 0.0 0.0 -0.5
+        ... H 0.0 0.0 0.74 0.0 0.0 0.5
+        ... ''')
+        >>> (frame,) = read_frames("hydrogen.xyz")
+        >>> frame["total_energy"].item(), frame["forces"][0].tolist()
+        (-31.7, [0.0, 0.0, -0.5])
     """
     return Graphs(read(source, index=index, key_mapping=key_mapping, units=units).frames)
 

@@ -34,6 +34,11 @@ def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "struct
     Raises:
         DataError: If the structure has no atoms, an atom without an element, a position or cell that is not finite,
             or is periodic along a direction in which its cell has no extent.
+
+    Example:
+        >>> graph = graph_from_atoms(Atoms("OH", [[0, 0, 0], [0, 0, 1.8]]), length=0.5292)  # a file in Bohr
+        >>> graph["atomic_numbers"].tolist(), round(graph["pos"][1, 2].item(), 4), graph["pbc"].tolist()
+        ([8, 1], 0.9526, [[False, False, False]])
     """
     numbers = np.asarray(atoms.numbers)
     if len(numbers) == 0:
@@ -102,6 +107,15 @@ def ase_results(prediction: Graph) -> dict[str, Any]:
     Returns:
         ``energy`` and ``free_energy`` (eV), ``energies`` (atoms,), and where they are predicted ``forces`` (atoms, 3)
         and ``stress`` (6,) in Voigt order, tension positive. A structure without a cell has no stress.
+
+    Example:
+        ASE's order of a stress is xx, yy, zz, yz, xz, xy; a positive one is a tension, there as here:
+
+        >>> stress = torch.tensor([[[0.1, 0.6, 0.5], [0.6, 0.2, 0.4], [0.5, 0.4, 0.3]]])
+        >>> energy = torch.tensor([[-1.0]])
+        >>> results = ase_results({"total_energy": energy, "atomic_energy": energy, "stress": stress})
+        >>> [round(float(component), 1) for component in results["stress"]]
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     """
     energy = float(prediction[fields.TOTAL_ENERGY])
     results = {
@@ -146,6 +160,13 @@ def check_periodic_cell(cell: np.ndarray, pbc: np.ndarray, where: str) -> None:
 
     Raises:
         DataError: Naming the frame.
+
+    Example:
+        >>> check_periodic_cell(np.zeros((3, 3)), np.array([True, True, True]), "md.xyz frame 0")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.DataError: md.xyz frame 0 is periodic (pbc TTT) but its cell ... does not span ...
+          -> give the cell (Lattice="..."), or set pbc="F F F" for a molecule
     """
     periodic = cell[pbc]
     norms = np.linalg.norm(periodic, axis=1, keepdims=True)

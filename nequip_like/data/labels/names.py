@@ -113,6 +113,18 @@ def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, st
 
     Raises:
         DataError: If the file has two well-known names for one label and none is declared.
+
+    Example:
+        Two names for one label are never chosen between; a declared one is read:
+
+        >>> names = [FrameNames(frozenset({"energy", "dft_energy"}), frozenset({"forces"}))]
+        >>> resolve("md.xyz", names, {"dft_energy": "total_energy"})
+        {'forces': 'forces', 'total_energy': 'dft_energy'}
+        >>> resolve("md.xyz", names, {})
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.DataError: md.xyz: 2 names could be the label 'total_energy': dft_energy, energy
+          -> declare which one: 'data.key_mapping={dft_energy: total_energy}'
     """
     graph = frozenset().union(*(frame.graph for frame in names))
     node = frozenset().union(*(frame.node for frame in names))
@@ -169,14 +181,24 @@ def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: 
 
 
 def mapping_line(key_mapping: Mapping[str, str]) -> str:
-    """What to type to declare names, in quotes for the shell: ``'data.key_mapping={dft_energy: total_energy}'``."""
+    """What to type to declare names, in quotes for the shell: ``'data.key_mapping={dft_energy: total_energy}'``.
+
+    Example:
+        >>> print(mapping_line({"E0": "total_energy"}))
+        'data.key_mapping={E0: total_energy}'
+    """
     escaped = {re.sub(r"([\\()\[\]{}:=,])", r"\\\1", name): label for name, label in key_mapping.items()}
     entries = ", ".join(f"{name}: {label}" for name, label in escaped.items())
     return shlex.quote(f"data.key_mapping={{{entries}}}")
 
 
 def label_of(name: str) -> str | None:
-    """The label or weight that a name stands for, or was most likely meant for; None if it is neither."""
+    """The label or weight that a name stands for, or was most likely meant for; None if it is neither.
+
+    Example:
+        >>> label_of("REF_forces"), label_of("dft-energy"), label_of("gradient"), label_of("temperature")
+        ('forces', 'total_energy', 'forces', None)
+    """
     return WELL_KNOWN.get(plain(name)) or looks_like(name)
 
 

@@ -132,6 +132,17 @@ def unit_of(text: str, key: str) -> Unit:
 
     Raises:
         ConfigError: If a name is unknown, or the text is no product of units.
+
+    Example:
+        >>> round(unit_of("Hartree/Bohr", "forces").factor, 4), round(unit_of("kcal/(mol A)", "forces").factor, 6)
+        (51.4221, 0.043364)
+        >>> unit_of("eV/Å³", "stress") == unit_of("ev Ang^-3", "stress")
+        True
+        >>> unit_of("Mev", "energy")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: ...
+          -> did you mean 'meV'? 'M' and 'm' are different prefixes; ...
     """
     parser = _Parser(text, key)
     try:
@@ -144,7 +155,12 @@ def unit_of(text: str, key: str) -> Unit:
 
 
 def tidied(text: str) -> str:
-    """A unit that can be read, with each name as :data:`KNOWN` spells it: ``HARTREE/a0`` becomes ``Hartree/Bohr``."""
+    """A unit that can be read, with each name as :data:`KNOWN` spells it: ``HARTREE/a0`` becomes ``Hartree/Bohr``.
+
+    Example:
+        >>> tidied("HARTREE/a0"), tidied("eV/Å³")
+        ('Hartree/Bohr', 'eV/Angstrom^3')
+    """
     return _NAME.sub(lambda match: _kept(match[0]), _on_line(text))
 
 

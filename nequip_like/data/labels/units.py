@@ -114,6 +114,10 @@ class Units:
         Returns:
             ``["eV, Angstrom"]`` where nothing was to do, else a line for each label (and for positions that are not
             in Angstrom) with the unit in the file and the factor to the package's own.
+
+        Example:
+            >>> Units(energy="Hartree", length="Bohr").lines(["total_energy", "forces"])
+            ['positions: Bohr, x 0.529177', 'total_energy: Hartree, x 27.2114', 'forces: Hartree/Bohr, x 51.4221']
         """
         names = [*([fields.POSITIONS] if self.factor(fields.POSITIONS) != 1.0 else []), *labels]
         if all(self.factor(name) == 1.0 for name in names):

@@ -27,6 +27,20 @@ def apply_label_weights(labels: Graph, chosen: Mapping[str, str]) -> list[LeftOu
 
     Returns:
         The labels that were taken out.
+
+    Example:
+        A weight of zero takes the label out; another one goes along with it:
+
+        >>> labels = {
+        ...     "total_energy": torch.tensor([[-1.0]]),
+        ...     "total_energy_weight": torch.tensor([[0.0]]),
+        ...     "forces": torch.zeros(1, 3),
+        ...     "forces_weight": torch.tensor([[2.0]]),
+        ... }
+        >>> apply_label_weights(labels, {name: name for name in labels})
+        [('total_energy', "their weight 'total_energy_weight' is zero")]
+        >>> sorted(labels)
+        ['forces', 'forces_weight']
     """
     names = {label: weight for label, weight in fields.LABEL_WEIGHTS.items() if weight in labels}
     for label, other in ((fields.STRESS, fields.VIRIAL), (fields.VIRIAL, fields.STRESS)):

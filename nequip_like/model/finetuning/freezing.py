@@ -25,6 +25,13 @@ def chosen_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> 
 
     Raises:
         ConfigError: For a pattern that matches no parameter.
+
+    Example:
+        A plain word is a part of a name; a pattern with a star has to match the whole:
+
+        >>> model = nn.ModuleDict({"body": nn.Linear(1, 1), "readout": nn.Linear(1, 1)})
+        >>> [chosen_parameters(model, [pattern], "finetune.train") for pattern in ("readout", "*.bias")]
+        [['readout.weight', 'readout.bias'], ['body.bias', 'readout.bias']]
     """
     names = [name for name, _ in model.named_parameters()]
     chosen: dict[str, None] = {}

@@ -99,6 +99,15 @@ def change_shifts(model: Potential, changes: Mapping[str, float]) -> None:
     Args:
         model: The model; changed in place, with what builds it.
         changes: Energy to add for each atom of a species, eV.
+
+    Example:
+        >>> from nequip_like.model import NequIPGNNModel
+        >>> tiny = {"num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
+        >>> shifts = {"H": -13.0, "O": -430.0}
+        >>> model = NequIPGNNModel(type_names=["H", "O"], r_max=3.0, per_type_energy_shifts=shifts, **tiny)
+        >>> change_shifts(model, {"O": 2.0})
+        >>> model.config["arguments"]["per_type_energy_shifts"]
+        {'H': -13.0, 'O': -428.0}
     """
     shifts = cast(NequIPEnergy, model.energy_model).scale_shift.shifts
     with torch.no_grad():

@@ -16,6 +16,12 @@ def cosine(n: int, period: int, floor: float = 0.0) -> float:
         n: Number of steps done.
         period: Steps on the way down.
         floor: Smallest value.
+
+    Example:
+        Half way down after half of the period, and up again after it:
+
+        >>> [round(cosine(n, period=10), 3) for n in (0, 5, 10, 15)]
+        [1.0, 0.5, 0.0, 0.5]
     """
     return floor + 0.5 * (1.0 - floor) * (1.0 + math.cos(math.pi * n / period))
 
@@ -28,6 +34,12 @@ def cosine_restarts(n: int, period: int, growth: int = 1, floor: float = 0.0) ->
         period: Steps of the first period.
         growth: Each period is so many times as long as the one before.
         floor: Value that a period approaches.
+
+    Example:
+        The second period begins after 10 steps and is twice as long:
+
+        >>> [round(cosine_restarts(n, period=10, growth=2), 3) for n in (5, 10, 20, 30)]
+        [0.5, 1.0, 0.5, 1.0]
     """
     if growth == 1:
         n %= period
@@ -45,6 +57,10 @@ def exponential(n: int, length: int, gamma: float, floor: float = 0.0) -> float:
         length: Steps for a factor of ``gamma``.
         gamma: The factor.
         floor: Smallest value.
+
+    Example:
+        >>> [round(exponential(n, length=100, gamma=0.25), 3) for n in (0, 50, 100)]
+        [1.0, 0.5, 0.25]
     """
     return float(max(floor, gamma ** (n / length)))
 
@@ -57,6 +73,10 @@ def step(n: int, length: int, gamma: float, floor: float = 0.0) -> float:
         length: Steps with the same value.
         gamma: The factor.
         floor: Smallest value.
+
+    Example:
+        >>> [step(n, length=100, gamma=0.5, floor=0.3) for n in (0, 99, 100, 200)]
+        [1.0, 1.0, 0.5, 0.3]
     """
     return float(max(floor, gamma ** (n // length)))
 
@@ -68,6 +88,10 @@ def linear(n: int, length: int, end: float = 0.0) -> float:
         n: Number of steps done.
         length: Steps on the way.
         end: Last value.
+
+    Example:
+        >>> [linear(n, length=10, end=0.1) for n in (0, 5, 10, 99)]
+        [1.0, 0.55, 0.1, 0.1]
     """
     return _between(1.0, end, n / length)
 
@@ -81,6 +105,10 @@ def peak(n: int, rise: int, fall: int, start: float, end: float) -> float:
         fall: Steps on the way down.
         start: First value.
         end: Last value.
+
+    Example:
+        >>> [round(peak(n, rise=10, fall=20, start=0.1, end=0.01), 3) for n in (0, 5, 10, 20, 30, 99)]
+        [0.1, 0.55, 1.0, 0.505, 0.01, 0.01]
     """
     return _between(start, 1.0, n / rise) if n < rise else _between(1.0, end, (n - rise) / fall)
 

@@ -55,6 +55,15 @@ def schedule_name(name: str) -> str:
 
     Raises:
         ConfigError: If there is no such schedule.
+
+    Example:
+        >>> schedule_name("Cosine-Annealing"), schedule_name("reduce_on_plateau")
+        ('cosine', 'plateau')
+        >>> schedule_name("cosin")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: schedule is 'cosin'
+          -> did you mean 'cosine'? there are constant, cosine, ...
     """
     written = _plain(name)
     return _one_of("schedule", name, _OTHER_SCHEDULES.get(written, written), SCHEDULES)
@@ -81,6 +90,13 @@ def check_keys(schedule: str, warmup: str | None, given: Mapping[str, Any]) -> N
 
     Raises:
         ConfigError: Naming the key.
+
+    Example:
+        >>> check_keys("cosine", None, {"gamma": 0.9})
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: gamma is given, but the schedule 'cosine' has no use for it
+          -> it takes T_max, min_lr
     """
     keys = SCHEDULES[schedule]
     required = keys.required

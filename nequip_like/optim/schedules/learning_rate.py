@@ -64,6 +64,15 @@ class LearningRate(LRScheduler):
 
     Raises:
         ConfigError: If an argument is out of range, missing, or of no use to the schedule.
+
+    Example:
+        Two warm steps times a line down to zero after 10: the first step is taken with half of the learning rate.
+
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        >>> rate = LearningRate(optimizer, "linear", "linear", warmup_length={"steps": 2}, T_max={"steps": 10})
+        >>> [round(rate.rates_at(n)[0], 4) for n in (0, 1, 5, 10)]
+        [0.05, 0.09, 0.05, 0.0]
     """
 
     @checked
@@ -145,6 +154,13 @@ class LearningRate(LRScheduler):
 
         Raises:
             ConfigError: If the run does not tell how many steps an epoch has, or when it ends, and the schedule asks.
+
+        Example:
+            >>> import torch
+            >>> rate = LearningRate(torch.optim.SGD([torch.zeros(1)], lr=0.1), "cosine")
+            >>> rate.begin(RunLength(steps_per_epoch=79, epochs=10))
+            >>> rate.lengths
+            {'T_max': 790}
         """
         found = self._in_steps(run)
         if self.lengths is None:

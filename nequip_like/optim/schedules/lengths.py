@@ -22,6 +22,14 @@ class RunLength:
         steps_per_epoch: Optimizer steps of an epoch; None if nobody can tell.
         epochs: Largest number of epochs; None for no limit.
         steps: Largest number of optimizer steps; None for no limit.
+
+    Example:
+        The limit that is reached first ends the run:
+
+        >>> RunLength(steps_per_epoch=79, epochs=10, steps=500).total
+        500
+        >>> print(RunLength(steps_per_epoch=79).total)
+        None
     """
 
     steps_per_epoch: int | None = None
@@ -69,6 +77,11 @@ def in_steps(name: str, length: Length, run: RunLength) -> int:
 
     Raises:
         ConfigError: If it is in epochs, and the epochs of the run have no fixed number of steps.
+
+    Example:
+        >>> run = RunLength(steps_per_epoch=79)
+        >>> in_steps("T_max", 10, run), in_steps("T_max", {"epochs": 0.5}, run), in_steps("T_max", {"steps": 100}, run)
+        (790, 40, 100)
     """
     unit, number = _parts(length)
     if unit == "steps":

@@ -32,6 +32,17 @@ class Plateau:
         patience: So many values without improvement are let pass; the next one reduces the learning rate.
         threshold: Relative improvement that counts: a value below best * (1 - threshold).
         smoothing_factor: With a > 0 the values are a running mean first, a * mean + (1 - a) * value.
+
+    Example:
+        With patience 2, the third value in a row that is no improvement reduces the learning rate; NaN is none:
+
+        >>> plateau = Plateau(factor=0.5, patience=2)
+        >>> shares = []
+        >>> for value in (1.0, 0.8, 0.9, math.nan, 0.8, 0.8):
+        ...     plateau.follow(value)
+        ...     shares.append(plateau.share)
+        >>> shares
+        [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
     """
 
     def __init__(

@@ -18,6 +18,10 @@ def linear(t: int, period: float) -> float:
     Args:
         t: Number of the step, from 1.
         period: Steps until the factor is 1.
+
+    Example:
+        >>> [linear(t, period=4) for t in (1, 2, 4, 9)]
+        [0.25, 0.5, 1.0, 1.0]
     """
     return min(1.0, t / period)
 
@@ -28,6 +32,10 @@ def exponential(t: int, period: float) -> float:
     Args:
         t: Number of the step, from 1.
         period: Steps.
+
+    Example:
+        >>> [round(exponential(t, period=10), 2) for t in (1, 5, 10)]
+        [0.18, 0.63, 0.86]
     """
     return -math.expm1(-2.0 * t / period)
 
@@ -39,6 +47,10 @@ def untuned_period(beta2: float) -> int:
 
     Args:
         beta2: Decay of Adam's second moment.
+
+    Example:
+        >>> untuned_period(0.99), untuned_period(0.999)
+        (199, 1999)
     """
     return int(2.0 / (1.0 - beta2))
 
@@ -49,6 +61,12 @@ def radam(t: int, beta2: float) -> float:
     Args:
         t: Number of the step, from 1.
         beta2: Decay of Adam's second moment, above 0.6 and below 1.
+
+    Example:
+        With the usual beta2 it begins small, and is near 1 after a few thousand steps:
+
+        >>> [round(radam(t, 0.999), 2) for t in (1, 1000, 10000)]
+        [0.02, 0.65, 1.0]
     """
     limit = _rho_limit(beta2)
     rho = _rho(t + _first_reduced(beta2) - 1, beta2)

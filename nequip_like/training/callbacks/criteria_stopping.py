@@ -80,6 +80,14 @@ class Criterion:
             error: The value that was logged. NaN is no improvement.
             progress: What was seen before; brought up to date.
             new: Whether this error was not counted yet.
+
+        Example:
+            With patience 2, the second validation in a row without improvement meets it; NaN is none:
+
+            >>> criterion = read_criteria({"forces": {"metric": "rmse", "patience": 2}})["forces"]
+            >>> progress = Progress()
+            >>> [criterion.is_met(error, progress, new=True) for error in (0.3, 0.2, math.nan, 0.25)]
+            [False, False, False, True]
         """
         if error <= self.lower_bound:
             return True
@@ -108,6 +116,11 @@ def read_criteria(criteria: Mapping[str, Any], val_set: int = 0) -> dict[str, Cr
 
     Raises:
         ConfigError: If one cannot mean what was written.
+
+    Example:
+        >>> criteria = read_criteria({"forces": {"metric": "rmse", "patience": 20}})
+        >>> criteria["forces"].logged
+        'val0_epoch/forces_rmse'
     """
     check("criteria", criteria, Mapping[str, Mapping[str, Any] | None])
     found = {key: _read(key, entry, val_set) for key, entry in criteria.items() if entry is not None}

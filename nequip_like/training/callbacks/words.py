@@ -78,6 +78,10 @@ def with_roots(values: Mapping[str, float]) -> dict[str, float]:
 
     Args:
         values: Values by name. Those of ``NAME_mse`` come back as ``NAME_rmse``, unless that is there already.
+
+    Example:
+        >>> with_roots({"forces_mse": 0.09, "stress_mae": 0.2})
+        {'forces_rmse': 0.3, 'stress_mae': 0.2}
     """
     result = {}
     for name, value in values.items():

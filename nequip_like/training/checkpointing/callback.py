@@ -81,17 +81,20 @@ class ResumableCheckpoint(ModelCheckpoint):
         prefix = "" if run_name is None else f"{run_name}_"
         name = arguments.get("filename")
         self._alias: str | None = None
+        # Lightning numbers files of one fixed name, best-v1.ckpt, best-v2.ckpt, and no number says which is the best.
         if name and "{" not in name and arguments.get("save_top_k", 1) not in (0, 1):
             self._alias = f"{prefix}{name}" if arguments.get("monitor") else None
             each = "{epoch}-{step}" if arguments.get("auto_insert_metric_name", True) else "epoch{epoch}-step{step}"
             name = f"{name}-{each}"
         if prefix:
             arguments["filename"] = prefix + (name or "{epoch}-{step}")
+            # An attribute of Lightning's class: set on this object only, other callbacks keep theirs.
             self.CHECKPOINT_NAME_LAST = f"{prefix}{self.CHECKPOINT_NAME_LAST}"
         else:
             arguments["filename"] = name
         self._prefix = prefix
         super().__init__(**arguments)
+        # Lightning saves from several hooks by the same two methods; only after a batch may a save have to wait.
         self._after_batch = False
         self._due = False
 
@@ -99,6 +102,7 @@ class ResumableCheckpoint(ModelCheckpoint):
     def state_key(self) -> str:
         """Lightning's, and what tells two callbacks apart that are otherwise alike."""
         key: str = super().state_key
+        # Without keep_newest the key stays Lightning's, under which checkpoints of earlier versions have the state.
         return key if self.keep_newest is None else f"{key}[{self.filename}]"
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,8 +121,10 @@ class ResumableCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Remove what a killed run may have left half-written."""
+        # Lightning restores the state of callbacks between setup and here: only now the best files are known to us.
         super().on_train_start(trainer, pl_module)
         self._tell_ranks(trainer)
+        # Before the first step nothing of this run is being written: whatever is partial, an earlier one left behind.
         if trainer.is_global_zero and self.dirpath is not None and Path(self.dirpath).is_dir():
             for path in Path(self.dirpath).iterdir():
                 if path.suffix in (".ckpt", ".json") and is_partial(path.name):
@@ -129,11 +135,14 @@ class ResumableCheckpoint(ModelCheckpoint):
         self._after_batch = True
         super().on_train_batch_end(trainer, *args, **kwargs)
         self._after_batch = False
+        # Where training stops here no later hook saves, and the steps since the last checkpoint would be lost.
         self._save_due(trainer, ends_within_epoch(trainer))
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save if the validation was awaited."""
         super().on_validation_end(trainer, pl_module)
+        # After the last batch the end of the epoch is still to come: a run that goes on from here would leave it out.
+        # Lightning calls this hook in trainer.validate() and in the sanity check as well, where nothing was trained.
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not epoch_ends_next(trainer):
             self._save_due(trainer, ends_within_epoch(trainer), here=True)
 
@@ -147,6 +156,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         due = self._due or (stops and self.monitor is None and not self._should_skip_saving_checkpoint(trainer))
         if not due or not (here or _resumable_after_batch(trainer)):
             return
+        # First of all, for as long as it is set the last checkpoint is not written.
         self._due = False
         candidates = self._monitor_candidates(trainer)
         self._save_topk_checkpoint(trainer, candidates)
@@ -156,6 +166,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         if self._after_batch and not _resumable_after_batch(trainer):
             self._due = True
             return
+        # Lightning lists a file before it writes it, and changes its lists in place: a reference would change as well.
         before = copy.deepcopy(self.state_dict())
         try:
             super()._save_topk_checkpoint(trainer, monitor_candidates)
@@ -188,6 +199,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         return ranked(values, self.saved_at, self.mode == "min")
 
     def _save_last_checkpoint(self, trainer: lightning.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        # Lightning calls this right after the one above: where that has to wait for a later hook, this has to, too.
         if self._due:
             return
         try:
@@ -197,6 +209,8 @@ class ResumableCheckpoint(ModelCheckpoint):
 
     def check_monitor_top_k(self, trainer: lightning.Trainer, current: Tensor | None = None) -> bool:
         """Whether a value is among the best: never one that is not finite, not even as the first."""
+        # Lightning would enter NaN as infinity while there are fewer than k. All processes have the same value, so all
+        # return here together, and none waits in the vote that Lightning holds.
         if current is not None and not bool(torch.isfinite(current)):
             return False
         return super().check_monitor_top_k(trainer, current)
@@ -206,16 +220,21 @@ class ResumableCheckpoint(ModelCheckpoint):
     def _save_checkpoint(self, trainer: lightning.Trainer, filepath: str) -> None:
         """Save; if that fails, it fails on all processes, which would otherwise wait for the one that writes."""
         failure = None
+        # Before the file is written, because the lists are part of what is written into it.
         superfluous = self._count_in(trainer, filepath)
         try:
             super()._save_checkpoint(trainer, filepath)
         except OutputError as error:
             failure = error
+            # The other processes wait at the barrier with which Lightning ends a save, and this one left before it. It
+            # has to go there all the same: else the broadcast below would meet the barrier, and the run would hang.
             trainer.strategy.barrier("Trainer.save_checkpoint")
+        # Only the first process writes and knows. Two texts travel; an exception with its cause may not be picklable.
         told = trainer.strategy.broadcast(None if failure is None else (failure.message, failure.advice))
         if told is not None:
             raise failure or OutputError(*told)
         hand_over(trainer, filepath)
+        # Only now: until the new file is whole, the one that makes room for it may be the only good one.
         for name in superfluous:
             self._remove_checkpoint(trainer, str(Path(filepath).with_name(name)))
 
@@ -226,8 +245,10 @@ class ResumableCheckpoint(ModelCheckpoint):
             best = {Path(path).name for path in self.best_k_models}
             now = {**self.saved_at, name: [trainer.current_epoch, trainer.global_step]}
             self.saved_at = {each: now[each] for each in now if each in best}
+        # Lightning notes this path before it saves; last.ckpt is written over each time and takes no place.
         if self.keep_newest is None or filepath == self.last_model_path:
             return []
+        # A run that went on from an earlier step writes a name again: it moves to the end, and counts once.
         names = [*(each for each in self.newest if each != name), name]
         self.newest = names[-self.keep_newest :]
         return names[: -self.keep_newest]
@@ -248,6 +269,8 @@ class ResumableCheckpoint(ModelCheckpoint):
         saves = self._should_save_on_exception(trainer) and trainer.world_size == 1
         if not saves or isinstance(exception, KeyboardInterrupt) or self.dirpath is None:
             return
+        # The first interrupt ends a run in order (GracefulStop); who interrupts again wants to be out at once.
+        # The file has its own name and is in no list: it is not the best, and no run goes on exactly from it.
         path = Path(self.dirpath) / f"{self._prefix}{EXCEPTION}{self.FILE_EXTENSION}"
         _take_back_batch(trainer)
         try:
@@ -277,17 +300,20 @@ class ResumableCheckpoint(ModelCheckpoint):
             old = {path: score for path, score in old.items() if path not in lost}
         if not old:
             return
+        # Lightning saves this one and does not restore it: later checkpoints would not be those of one long run.
         self.current_score = state_dict["current_score"]
         self.saved_at = {name: list(at) for name, at in state_dict.get("saved_at", {}).items()}
         new = {path: str(folder / Path(path).name) for path in old}
         for path, target in new.items():
             _copy(path, target)
+        # What Lightning noted as the best may be among the lost.
         best = (min if self.mode == "min" else max)(old, key=lambda path: float(old[path]))
         moved = {
             "best_model_path": new[best],
             "kth_best_model_path": new.get(str(state_dict["kth_best_model_path"]), ""),
         }
         scores = {new[path]: score for path, score in old.items()}
+        # Lightning drops the lists of another folder with a warning; the files were copied, so it is told of this one.
         known = {"dirpath": self.dirpath, "best_k_models": scores, "best_model_score": old[best]}
         super().load_state_dict({**state_dict, **moved, **known})
 
@@ -296,6 +322,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         if not Path(path).is_file():
             return False
         found = read_checkpoint(path)[CHECKPOINT_KEY]["logged"].get(self.monitor)
+        # Exactly: the same name with another value is the work of a run that went on from before it.
         return found is not None and found == float(score)
 
 

@@ -39,6 +39,8 @@ class WholeFileCheckpointIO(CheckpointIO):
         Raises:
             ModelFileError: If it cannot be read, see :func:`~nequip_like.model.checkpoint_format.read_checkpoint`.
         """
+        # Lightning says where to and whether code may run, and neither is up to it. Tensors go to the CPU: a run on a
+        # GPU can go on where there is none, and the GPU does not hold the weights twice. Code never runs.
         return read_checkpoint(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -48,6 +48,17 @@ def ranked(
         values: What was monitored, by path.
         saved_at: Epoch and step, by file name.
         smallest_first: Whether small values are good.
+
+    Example:
+        Of equal values the one that came first is the better:
+
+        >>> values = {"run/late.ckpt": 0.1, "run/early.ckpt": 0.1, "run/worse.ckpt": 0.3}
+        >>> saved_at = {"late.ckpt": [2, 300], "early.ckpt": [1, 200], "worse.ckpt": [0, 100]}
+        >>> for checkpoint in ranked(values, saved_at, smallest_first=True):
+        ...     print(checkpoint.describe())
+        1. early.ckpt: 0.1 (epoch 1, step 200)
+        2. late.ckpt: 0.1 (epoch 2, step 300)
+        3. worse.ckpt: 0.3 (epoch 0, step 100)
     """
     sign = 1 if smallest_first else -1
     known = {path: tuple(saved_at.get(Path(path).name, (-1, -1))) for path in values}
@@ -73,6 +84,8 @@ def give_name(path: Path, name: Path) -> None:
         OutputError: If it cannot be written.
     """
     with written_whole(name) as partial:
+        # A second name costs no space and stays when the first is removed, where a symbolic link would point nowhere.
+        # The link gets a passing name first: os.link takes none that exists, and removing it before would leave a gap.
         try:
             os.link(path, partial)
         except OSError:

@@ -42,6 +42,7 @@ class RemoteStorageSync(lightning.Callback):
     def saved(self, path: str | Path) -> None:
         """Hand over a file; look after those that were handed over before."""
         path = Path(path)
+        # An upload that failed is told of by the next checkpoint, and not only when the run is over.
         self._look_after(wait=False)
         try:
             result = self._sync(path)
@@ -76,6 +77,7 @@ class RemoteStorageSync(lightning.Callback):
         """Wait for all that is under way."""
         self.finish()
 
+    # After an exception Lightning calls teardown of no callback: uploads would be cut off with the process.
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:

@@ -71,6 +71,12 @@ class LossCoefficientScheduler(CoefficientCallback):
 
     Raises:
         ConfigError: If an epoch or a coefficient is no number from 0 up.
+
+    Example:
+        >>> from nequip_like.metrics import EnergyForceLoss
+        >>> callback = LossCoefficientScheduler({100: {"total_energy": 9.0, "forces": 1.0}})
+        >>> [callback.coefficients_at(epoch, 0, EnergyForceLoss())["per_atom_energy_mse"] for epoch in (0, 99, 100)]
+        [0.5, 0.5, 0.9]
     """
 
     alone = False
@@ -117,6 +123,14 @@ class LinearLossCoefficientScheduler(CoefficientCallback):
 
     Raises:
         ConfigError: If an argument is out of range.
+
+    Example:
+        From 0.5 and 0.5 to 0.2 and 0.8 within 3 epochs:
+
+        >>> from nequip_like.metrics import EnergyForceLoss
+        >>> callback = LinearLossCoefficientScheduler({"total_energy": 1.0, "forces": 4.0}, transition_epochs=3)
+        >>> [round(callback.coefficients_at(epoch, 0, EnergyForceLoss())["forces_mse"], 3) for epoch in (0, 1, 3)]
+        [0.5, 0.6, 0.8]
     """
 
     alone = False

@@ -76,12 +76,24 @@ def linear(share: float) -> float:
 
 
 def cosine(share: float) -> float:
-    """From 0 to 1 along half a period of a cosine: slow at both ends."""
+    """From 0 to 1 along half a period of a cosine: slow at both ends.
+
+    Example:
+        >>> [round(cosine(share), 3) for share in (0.0, 0.25, 0.5, 1.0)]
+        [0.0, 0.146, 0.5, 1.0]
+    """
     return 0.5 * (1.0 - math.cos(math.pi * share))
 
 
 def piecewise_constant(value: float, boundaries: Sequence[tuple[int, float]], now: int) -> float:
-    """A value that is multiplied by a factor at each boundary that was reached (mlip's, optax's rule)."""
+    """A value that is multiplied by a factor at each boundary that was reached (mlip's, optax's rule).
+
+    Example:
+        Factors act one after the other: 25 at epoch 100, and half of that from epoch 200 on.
+
+        >>> [piecewise_constant(1.0, [(100, 25.0), (200, 0.5)], epoch) for epoch in (99, 100, 200)]
+        [1.0, 25.0, 12.5]
+    """
     for boundary, factor in boundaries:
         if now >= boundary:
             value *= factor
@@ -89,7 +101,12 @@ def piecewise_constant(value: float, boundaries: Sequence[tuple[int, float]], no
 
 
 def ramp(first: float, last: float, start: int, end: int, curve: Callable[[float], float], now: int) -> float:
-    """``first`` until ``start``, ``last`` from ``end`` on, and a curve between."""
+    """``first`` until ``start``, ``last`` from ``end`` on, and a curve between.
+
+    Example:
+        >>> [ramp(1.0, 11.0, start=10, end=20, curve=linear, now=epoch) for epoch in (10, 15, 20, 99)]
+        [1.0, 6.0, 11.0, 11.0]
+    """
     if now <= start:
         return first
     if now >= end:
@@ -200,6 +217,15 @@ class LossWeightSchedule(CoefficientCallback):
 
     Raises:
         ConfigError: If a key is unknown or missing, or a value out of range.
+
+    Example:
+        The force's weight grows from its configured 1 to 100 within 10 epochs; that of the energy stays:
+
+        >>> from nequip_like.metrics import EnergyForceLoss
+        >>> loss = EnergyForceLoss(weights={"total_energy": 1.0, "forces": 1.0})
+        >>> schedule = LossWeightSchedule({"forces": {"kind": "linear", "to": 100.0, "end": 10}})
+        >>> [schedule.coefficients_at(epoch, 0, loss)["forces_mse"] for epoch in (0, 5, 10)]
+        [1.0, 50.5, 100.0]
     """
 
     def __init__(self, terms: Mapping[str, Mapping[str, Any]], interval: Interval = "epoch") -> None:
