@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format types house docs wheel clean
+.PHONY: help install train test test-slow lint format types house docs wheel release-check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -61,6 +61,9 @@ docs: $(VENV)/.installed-docs ## the documentation, in docs/_build/html
 
 wheel: install ## sdist, and from it the wheel, in dist/
 	$(BIN)/python -m build
+
+release-check: install ## build the wheel, install it into a fresh environment, train and test with it
+	PYTHON="$(PYTHON)" PIP_ARGS="$(PIP_ARGS)" .ci/release-check
 
 clean: ## remove what was built (not .venv, not outputs/, not build/ of the data set)
 	rm -rf dist docs/_build docs/_api build/lib build/bdist.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
