@@ -32,6 +32,12 @@ def test_type_checkers_see_the_same_names():
     assert seen == OFFERED
 
 
+@pytest.mark.parametrize("name", sorted(OFFERED))
+def test_each_name_is_on_the_page(name):
+    page = Path(nl.__file__).parents[1] / "docs" / "reference" / "python.md"
+    assert f"`nl.{name}" in page.read_text()
+
+
 def test_names_are_listed_and_others_refused():
     assert nl.__all__ == sorted(OFFERED)
     assert set(OFFERED) <= set(dir(nl))
@@ -62,28 +68,29 @@ def test_each_training_has_a_folder_of_its_own(config):
 
 
 def test_interrupting_a_training_leaves_its_model(config, monkeypatch):
-    config.trainer.max_epochs = 50
+    config.trainer.max_epochs = 2
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(
-        NequIPLightningModule,
-        "on_train_batch_start",
-        lambda self, *_: signal.raise_signal(signal.SIGINT),
-        raising=False,
-    )
-    result = nl.train(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(NequIPLightningModule, "on_train_batch_start", interrupt, raising=False)
+        result = nl.train(config)
     assert result.stopped_by is signal.SIGINT
     assert nl.load(result.model_file).type_names == nl.load(result.folder / "checkpoints" / "last.ckpt").type_names
     assert signal.getsignal(signal.SIGINT) is handler
+    config.output_dir, config.resume = str(result.folder), "auto"
+    resumed = nl.train(config)
+    assert (resumed.folder, resumed.stopped_by) == (result.folder, None)
 
 
 def test_interrupting_anything_else_leaves_the_process(config, monkeypatch):
     """Lightning ends the process there, and lets it ignore further interrupts."""
-    monkeypatch.setattr(
-        NequIPLightningModule, "on_fit_start", lambda self: signal.raise_signal(signal.SIGINT), raising=False
-    )
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        nl.train(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(NequIPLightningModule, "on_fit_start", interrupt, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            nl.train(config)
     assert signal.getsignal(signal.SIGINT) is handler
-    monkeypatch.undo()
     assert nl.train(config).stopped_by is None
+
+
+def interrupt(*_):
+    signal.raise_signal(signal.SIGINT)
