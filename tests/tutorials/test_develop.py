@@ -5,6 +5,7 @@ file, Python is executed, and commands are called in this process (by bash, as t
 """
 
 import inspect
+import re
 import shlex
 import shutil
 import sys
@@ -12,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
-import ase.io
 import numpy as np
 import pytest
 
@@ -20,10 +20,11 @@ from nequip_like.cli import test as cli_test
 from nequip_like.cli import train as cli_train
 from nequip_like.data.io.file_formats import FORMATS
 from nequip_like.inference import load
-from nequip_like.integrations.ase import NequIPCalculator
+from nequip_like.workflow.config.check import check_config
 from tests.tutorials.pages import blocks, run_python, run_script
 
-DEVELOP = Path(__file__).parents[2] / "docs" / "develop"
+ROOT = Path(__file__).parents[2]
+DEVELOP, PACKAGE = ROOT / "docs" / "develop", ROOT / "nequip_like"
 PAGES = {page.stem: page for page in DEVELOP.glob("*.md") if page.stem != "README"}
 FAMILY = {block.file: block.text for block in blocks(PAGES["add-a-model-family"]) if block.file}
 
@@ -66,35 +67,71 @@ def call_each(text):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_runs(name, folder, capsys):
-    run_page(name, folder, call_each)
+def test_page_runs(name, folder, capsys, compose):
+    names = run_page(name, folder, call_each)
     said = capsys.readouterr().out
     if name == "add-a-callback":
         assert said.count("val0_epoch/forces_rmse is below 50.0\n") == said.count("epoch    0") == 1
         assert "epoch    1" not in said
     elif name == "add-a-metric":
         assert "train_loss_epoch/F_logcosh" in (folder / "run" / "metrics.csv").read_text()
+    elif name == "add-a-model-family":
+        check_forces(names["atoms"])
     elif name == "run":
         assert load("model.safetensors").type_names == ["H", "C", "O"]
+        check_paths(names, compose())
 
 
-def test_family_in_ase(folder):
-    """Trained in float64, energies and forces of the calculator agree: F = -dE/dx by differences of a step of 1e-4."""
-    for name, text in FAMILY.items():
-        (folder / name).write_text(text)
-    call("nequip-train pair.yaml +model.model_dtype=float64 hydra.run.dir=run")
-    atoms = ase.io.read("train.xyz")
-    atoms.calc = NequIPCalculator(load("run/model.safetensors", families=sys.modules["my_family"].FAMILIES))
-    forces, step = atoms.get_forces(), 1e-4
-    for axis in range(3):
+def check_forces(atoms):
+    """F = -dE/dx by differences; energies of a pair are float32, so steps of 1e-3 tell three digits."""
+    forces, step = atoms.get_forces(), 1e-3
+    assert np.abs(forces).max() > 0.5
+    for atom, axis in np.ndindex(forces.shape):
         energies = []
         for sign in (1, -1):
             moved = atoms.copy()
             moved.calc = atoms.calc
-            moved.positions[2, axis] += sign * step
+            moved.positions[atom, axis] += sign * step
             energies.append(moved.get_potential_energy())
-        assert np.isclose(forces[2, axis], -(energies[0] - energies[1]) / (2 * step), rtol=1e-5, atol=1e-7)
-    assert np.abs(forces[2]).max() > 0.01
+        assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=2e-3)
+
+
+def check_paths(names, config):
+    """The files that a step of the loss and the check of a config go through are those that the page names."""
+    module, batch = names["module"], next(iter(names["data"].train_dataloader()))
+    prediction = module.model(batch)
+    step, check = PAGES["run"].read_text().split("**A ")[1], PAGES["run"].read_text().split("**The check")[1]
+    assert files_called(lambda: module.loss.step(prediction, batch)) == files_named(step.split("**The check")[0])
+    called = files_called(lambda: check_config(config))
+    assert {name for name in called if name.startswith("workflow/config/")} | {"arguments.py"} == files_named(
+        check.split("**A checkpoint")[0]
+    )
+
+
+def files_named(text):
+    return set(re.findall(r"`(\w+(?:/\w+)*\.py)`", text))
+
+
+def files_called(function):
+    """Files of the package in which a function is called."""
+    called = set()
+
+    def note(frame, event, argument):
+        called.add(frame.f_code.co_filename)
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    paths = [Path(name) for name in called if name.startswith(str(PACKAGE))]
+    return {path.relative_to(PACKAGE).as_posix() for path in paths}
+
+
+def test_files_that_pages_name_are_there():
+    for page in PAGES.values():
+        for name in files_named(page.read_text()):
+            assert any((root / name).is_file() for root in (PACKAGE, PACKAGE.parent)), f"{page.name}: {name}"
 
 
 def test_family_fits_in_sixty_lines():
