@@ -36,9 +36,10 @@ def restore(config: Any, tensors: Mapping[str, Any], where: str, families: Famil
         ConfigError: If ``families`` has a name that is built in.
         ModelFileError: If the config cannot be built, or tensors are missing, too many, or of another shape or type.
     """
-    if not isinstance(config, Mapping) or not isinstance(config.get("arguments"), Mapping):
+    described = isinstance(config, Mapping) and isinstance(config.get("family"), str)
+    if not described or not isinstance(config.get("arguments"), Mapping):
         raise ModelFileError(f"{where} does not describe its model", _OTHER_VERSION)
-    if config.get("family") in FAMILIES:  # what the arguments of other families mean is not known here
+    if config["family"] in FAMILIES:  # what the arguments of other families mean is not known here
         _check_size(config["arguments"], tensors, where)
     check_names(families or {}, "families")
     try:

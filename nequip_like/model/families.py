@@ -31,8 +31,8 @@ def build(config: Mapping[str, Any], families: Families | None = None) -> Potent
         ModelFileError: If there is no such family, two packages announce it, its package cannot be imported, or its
             builder gives something else.
     """
-    family = config.get("family")
-    builder = {**(families or {}), **FAMILIES}.get(family) or _installed(str(family))  # type: ignore[arg-type]
+    family = str(config.get("family"))
+    builder = {**(families or {}), **FAMILIES}.get(family) or _installed(family)
     potential = builder(**config["arguments"])
     if not isinstance(potential, Potential) or potential.config.get("family") != family:
         gives = potential.config.get("family") if isinstance(potential, Potential) else type(potential).__name__

@@ -9,7 +9,17 @@ import pickle
 
 from tests.mistakes import Mistake
 from tests.mistakes.data_files import (
-    ATOM, CONFIG, CUBE, HEAD, changed, copper, crystal, file, model_of_family, times, water,
+    ATOM,
+    CONFIG,
+    CUBE,
+    HEAD,
+    changed,
+    copper,
+    crystal,
+    file,
+    model_of_family,
+    times,
+    water,
 )
 
 DATA_ERRORS: tuple[Mistake, ...] = (

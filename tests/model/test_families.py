@@ -9,6 +9,7 @@ from nequip_like.errors import ConfigError, ModelError, ModelFileError
 from nequip_like.inference import load, load_any, save
 from nequip_like.model import Potential
 from nequip_like.model.families import build
+from nequip_like.workflow.config.finetune_source import read_source
 
 MODULE = """
 import torch
@@ -134,6 +135,16 @@ def test_installed_family_that_cannot_be_used(entry, message, module, install):
     arguments = {"energy": 1.0} if entry.endswith("Constant") else {}
     with pytest.raises(ModelFileError, match=message):
         build({"family": "constant", "arguments": arguments})
+
+
+def test_it_cannot_be_fine_tuned(model_file, install):
+    install("constants", "constant = constant_family:model")
+    with pytest.raises(ConfigError) as caught:
+        read_source(str(model_file))
+    assert str(caught.value) == (
+        f"finetune.source: {model_file} is of the family 'constant', which cannot be fine-tuned\n"
+        "  -> fine-tuning is for nequip; to go on with a run give resume=auto or ckpt_path"
+    )
 
 
 @pytest.mark.parametrize("value", [torch.tensor(1.0), float("nan"), {1, 2}])
