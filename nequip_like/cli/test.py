@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare_process()
         # Imported here: torch takes seconds to import, and --help should not.
         with quick_start():
+            from nequip_like.workflow.config.trusted_families import trusted_families
             from nequip_like.workflow.evaluate import test_model
 
         test_model(
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             units=units,
             group_by=arguments.group_by,
             formats=arguments.format,
+            families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
         )
 
     return run_cli(command, debug=arguments.debug)
@@ -98,6 +100,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=("png", "pdf", "svg"),
         default=["png"],
         help="formats of the parity plot, a file for each (default: png)",
+    )
+    parser.add_argument(
+        "--trusted-packages",
+        metavar="PACKAGE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="packages whose table FAMILIES has the model's family, where it is neither built in nor installed; they "
+        "are imported",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser

@@ -12,6 +12,7 @@ from nequip_like.inference import model_file
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, averaging_of, evaluated_of, read_checkpoint
+from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import merged_state
 from nequip_like.whole_files import path_of
@@ -20,11 +21,12 @@ RAW_PREFIX = "model."
 EMA_PREFIX = "ema.module."
 
 
-def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any]]:
+def load_checkpoint(path: str | Path, families: Families | None = None) -> tuple[Potential, dict[str, Any]]:
     """Read the potential of a Lightning checkpoint: the weights that were evaluated in training, averaged or raw.
 
     Args:
         path: A ``.ckpt`` file that training wrote.
+        families: As for :func:`~nequip_like.inference.model_file.load`.
 
     Returns:
         The potential on the CPU, in evaluation mode, and a card: ``config``, ``type_names``, ``cutoff``, ``weights``
@@ -38,7 +40,7 @@ def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any]]:
     averaged = evaluated_of(own) == "averaged"
     prefix = EMA_PREFIX if averaged else RAW_PREFIX
     tensors = {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
-    potential = restore(own.get("potential"), merged_state(tensors, str(path)), str(path))
+    potential = restore(own.get("potential"), merged_state(tensors, str(path)), str(path), families)
     card = {
         "config": potential.config,
         "type_names": potential.type_names,
@@ -91,12 +93,13 @@ def find_model(path: str | Path) -> Path:
     )
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Potential:
+def load(path: str | Path, device: str | torch.device = "cpu", families: Families | None = None) -> Potential:
     """Load a potential from a model file, a checkpoint or a run folder.
 
     Args:
         path: As for :func:`load_any`.
         device: Where to put it; ``auto`` takes a GPU if there is one.
+        families: As for :func:`load_any`.
 
     Returns:
         The potential, in evaluation mode.
@@ -105,31 +108,34 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Potential:
         ModelFileError: If there is no such file, or it cannot be read.
         ConfigError: If there is no such device.
     """
-    return load_any(path, device)[0]
+    return load_any(path, device, families)[0]
 
 
-def load_any(path: str | Path, device: str | torch.device = "cpu") -> tuple[Potential, dict[str, Any]]:
+def load_any(
+    path: str | Path, device: str | torch.device = "cpu", families: Families | None = None
+) -> tuple[Potential, dict[str, Any]]:
     """Load a potential from a model file, a checkpoint or a run folder.
 
     Args:
         path: The file or folder. In a folder, the exported model is preferred to the best checkpoint, and that to the
             last. Of a checkpoint with EMA the averaged weights are taken.
         device: Where to put it; ``auto`` takes a GPU if there is one.
+        families: As for :func:`~nequip_like.inference.model_file.load`.
 
     Returns:
         The potential, in evaluation mode, and its card: what the file tells about it, and ``path``, the file read.
 
     Raises:
         ModelFileError: If there is no such file, or it cannot be read.
-        ConfigError: If there is no such device.
+        ConfigError: If there is no such device, or ``families`` has a name that is built in.
     """
     target = resolve_device(device)
     file = find_model(path)
     if file.suffix == ".ckpt" or _begins_with(file, _ZIP):
-        potential, card = load_checkpoint(file)
+        potential, card = load_checkpoint(file, families)
     else:
         card = model_file.read_card(file)
-        potential = model_file.load(file)
+        potential = model_file.load(file, families=families)
     return potential.to(target), {**card, "path": str(file)}
 
 

@@ -31,6 +31,7 @@ from nequip_like.errors import ModelFileError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import check_version
+from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import merged_state
 from nequip_like.whole_files import path_of, written_whole
@@ -85,26 +86,28 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         partial.write_bytes(safetensors.torch.save(tensors, metadata=header))
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Potential:
+def load(path: str | Path, device: str | torch.device = "cpu", families: Families | None = None) -> Potential:
     """Read a potential from a model file.
 
     Args:
         path: A file that :func:`save` wrote.
         device: Where to put it; ``auto`` takes a GPU if there is one.
+        families: Builders of model families by name, ``{"pair": PairModel}``, where the model is of a family that is
+            neither built in nor of an installed package.
 
     Returns:
         The potential, in evaluation mode; its parameters do not require gradients.
 
     Raises:
         ModelFileError: If the file is missing, is no model file, is damaged, or is of a newer format.
-        ConfigError: If there is no such device.
+        ConfigError: If there is no such device, or ``families`` has a name that is built in.
     """
     target = resolve_device(device)
     path = path_of(path)
     card = read_card(path)
     with _reading(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    potential = restore(card.get("config"), tensors, str(path))
+    potential = restore(card.get("config"), tensors, str(path), families)
     if card.get("type_names") != potential.type_names or card.get("cutoff") != potential.cutoff:
         raise ModelFileError(f"{path}: species or cutoff of its card are not those of its model", "export it again")
     return potential.to(target)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from nequip_like.errors import ModelFileError, NequipLikeError
-from nequip_like.model.families import build
+from nequip_like.model.families import FAMILIES, Families, build, check_names
 from nequip_like.model.potential import Potential
 
 _SMALL = 128  # always within reach, and more than the tensors of the smallest models tell
@@ -18,7 +18,7 @@ _DIGITS = 18  # of a number; more are as good as infinite
 _OTHER_VERSION = "the file is damaged, or was written by another version of nequip_like; export the model again"
 
 
-def restore(config: Any, tensors: Mapping[str, Any], where: str) -> Potential:
+def restore(config: Any, tensors: Mapping[str, Any], where: str, families: Families | None = None) -> Potential:
     """Build a potential and give it its weights.
 
     Nothing that the file names is imported: ``config`` names a family of :mod:`nequip_like.model.families`.
@@ -27,18 +27,23 @@ def restore(config: Any, tensors: Mapping[str, Any], where: str) -> Potential:
         config: ``{"family": name, "arguments": {...}}``, not yet checked.
         tensors: The potential's ``state_dict``, not yet checked.
         where: The file, for messages.
+        families: Builders of families by name, beside those that are built in.
 
     Returns:
         The potential on the CPU, in evaluation mode; its parameters do not require gradients.
 
     Raises:
+        ConfigError: If ``families`` has a name that is built in.
         ModelFileError: If the config cannot be built, or tensors are missing, too many, or of another shape or type.
     """
-    if not isinstance(config, Mapping) or not isinstance(config.get("arguments"), Mapping):
+    described = isinstance(config, Mapping) and isinstance(config.get("family"), str)
+    if not described or not isinstance(config.get("arguments"), Mapping):
         raise ModelFileError(f"{where} does not describe its model", _OTHER_VERSION)
-    _check_size(config["arguments"], tensors, where)
+    if config["family"] in FAMILIES:  # what the arguments of other families mean is not known here
+        _check_size(config["arguments"], tensors, where)
+    check_names(families or {}, "families")
     try:
-        potential = build(config)
+        potential = build(config, families)
     except ModelFileError as error:
         raise ModelFileError(f"{where}: {error.message}", error.advice) from error
     except NequipLikeError as error:

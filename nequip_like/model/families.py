@@ -1,27 +1,85 @@
-"""The model families that a model file can name. A file never names code: it names a row of this table."""
+"""Model families by name. A file never names code: it names a family that is built in, installed or given by the user.
+
+A package announces its families by the entry-point group :data:`ENTRY_POINTS`; nothing of it is imported before a file
+asks for one of them.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nequip_like.errors import ModelFileError
+from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.builders import FullNequIPGNNModel
 from nequip_like.model.potential import Potential
 
+Families = Mapping[str, Callable[..., Potential]]
+
 FAMILIES: dict[str, Callable[..., Potential]] = {"nequip": FullNequIPGNNModel}
+ENTRY_POINTS = "nequip_like.families"
 
 
-def build(config: Mapping[str, Any]) -> Potential:
+def build(config: Mapping[str, Any], families: Families | None = None) -> Potential:
     """Build a potential from the ``config`` of another one (``{"family": name, "arguments": {...}}``).
 
+    Args:
+        config: What built the other one.
+        families: Further builders by name. One that is built in is not replaced; an installed one is.
+
     Raises:
-        ModelFileError: If this version of the package does not know the family.
+        ModelFileError: If there is no such family, two packages announce it, its package cannot be imported, or its
+            builder gives something else.
     """
-    family = config.get("family")
-    if family not in FAMILIES:
+    family = str(config.get("family"))
+    builder = {**(families or {}), **FAMILIES}.get(family) or _installed(family)
+    potential = builder(**config["arguments"])
+    if not isinstance(potential, Potential) or potential.config.get("family") != family:
+        gives = potential.config.get("family") if isinstance(potential, Potential) else type(potential).__name__
         raise ModelFileError(
-            f"the model is of the family '{family}', which this version does not know",
-            f"known families are {', '.join(FAMILIES)}; a newer version of nequip_like may read the file",
+            f"the builder of the family '{family}' gives '{gives}'",
+            f"it has to give a Potential whose config has the family '{family}'",
         )
-    return FAMILIES[family](**config["arguments"])
+    return potential
+
+
+def is_built_in(potential: Potential) -> bool:
+    """Whether the family is one of this package."""
+    return potential.config.get("family") in FAMILIES
+
+
+def check_names(families: Families, where: str) -> None:
+    """Refuse other families under a name that is built in.
+
+    Args:
+        families: Builders by name.
+        where: What names them, for messages.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    if taken := sorted(FAMILIES.keys() & families.keys()):
+        raise ConfigError(f"{where} has '{taken[0]}', a family of nequip_like itself", "give it another name")
+
+
+def _installed(family: str) -> Callable[..., Potential]:
+    """The builder that an installed package announces."""
+    entries = list(importlib.metadata.entry_points(group=ENTRY_POINTS, name=family))
+    packages = sorted({entry.dist.name if entry.dist else entry.module for entry in entries})
+    if not entries:
+        raise ModelFileError(
+            f"the model is of the family '{family}', which is neither built in nor installed",
+            f"install its package, or name it: nequip-test --trusted-packages PACKAGE; in Python load(path, "
+            f"families={{'{family}': builder}}); built in: {', '.join(FAMILIES)}",
+        )
+    if len(packages) > 1:
+        raise ModelFileError(
+            f"the family '{family}' is announced by several packages: {', '.join(packages)}", "uninstall all but one"
+        )
+    try:
+        builder: Callable[..., Potential] = entries[0].load()
+    except (ImportError, AttributeError) as error:
+        raise ModelFileError(
+            f"the family '{family}' of the package {packages[0]} cannot be imported: {error}", "install it again"
+        ) from error
+    return builder

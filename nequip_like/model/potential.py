@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -84,6 +85,9 @@ class Potential(Summarized, nn.Module):
         config: What built the model: ``{"family": name, "arguments": {...}}``, plain JSON values only.
         do_derivatives: Whether forces, stress and virial are computed.
 
+    Raises:
+        ModelError: If ``config`` holds something else: no file could keep it.
+
     Example:
         Forces are -dE/dpos, so they add up to zero; a molecule without a cell has no stress:
 
@@ -108,6 +112,7 @@ class Potential(Summarized, nn.Module):
         do_derivatives: bool = True,
     ) -> None:
         super().__init__()
+        _check_plain(config)
         self.energy_model = energy_model
         self.type_names = list(type_names)
         self.cutoff = float(cutoff)
@@ -198,6 +203,16 @@ class Potential(Summarized, nn.Module):
         atomic = energies.unsqueeze(-1)
         total = sum_rows(atomic, batch_index(graph), num_graphs(graph))
         return {fields.TOTAL_ENERGY: total, fields.PER_ATOM_ENERGY: atomic}
+
+
+def _check_plain(config: dict[str, Any]) -> None:
+    try:
+        json.dumps(config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"the config of a model of the family '{config.get('family')}' cannot be written to a file: {error}",
+            "give its arguments as plain values: finite numbers, texts, lists and mappings",
+        ) from error
 
 
 def _edge_sums(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ import torch
 from ase import Atoms
 
 from nequip_like.data import fields
+from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
-from nequip_like.testing import composition, derivatives, symmetry
+from nequip_like.testing import composition, derivatives, rebuilding, symmetry
 from nequip_like.testing.structures import CUTOFF, ISOLATED_ENERGIES, TYPE_NAMES, crystal, molecule, predict
 from nequip_like.testing.tolerances import TOLERANCES
 
@@ -34,11 +35,13 @@ class PotentialContract:
         variants: Keyword arguments for :meth:`build`, by name; each test runs with each of them.
         device: Where the potentials run.
         has_pair_cutoffs: Whether the family knows ``per_edge_type_cutoff``.
+        families: Its builder by its name, ``{"pair": PairModel}``, unless it is built in or installed.
     """
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     device: ClassVar[str] = "cpu"
     has_pair_cutoffs: ClassVar[bool] = True
+    families: ClassVar[Families] = {}
 
     def build(self, **arguments: Any) -> Potential:
         """Build a potential of the family.
@@ -176,7 +179,11 @@ class PotentialContract:
         composition.check_crossing(potential, molecule(), "C", cutoffs)
         derivatives.check_forces(potential, crystal(), TOLERANCES["float64"].finite_differences)
 
-    # --- weights
+    # --- weights and what builds them
+
+    def test_built_again(self, dtype: str, variant: Mapping[str, Any]) -> None:
+        """Config and weights, which files hold, are all that it takes."""
+        rebuilding.check_built_again(self.make(dtype, variant), crystal(), TOLERANCES[dtype].rounding, self.families)
 
     def test_seed_decides_the_weights(self, dtype: str, variant: Mapping[str, Any]) -> None:
         """The same seed gives the same weights, another seed others, and the global random state is left alone."""

@@ -20,6 +20,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.inference.evaluation import Evaluation, Evaluations, evaluate
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
+from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.report.files import write_metrics, write_predictions
 from nequip_like.report.parity import plot_parity
@@ -47,6 +48,7 @@ def test_model(
     group_by: str | None = None,
     console: Console | None = None,
     formats: Sequence[str] = ("png",),
+    families: Families | None = None,
 ) -> Evaluations:
     """Test a model on data sets: prints tables, writes ``metrics.json``, ``predictions.extxyz`` and ``parity.png``.
 
@@ -65,6 +67,7 @@ def test_model(
             ``group``, where these have 2 to 20 values in a data set.
         console: Where to print; the terminal by default.
         formats: Formats of the parity plot: ``png``, ``pdf``, ``svg``, a file for each.
+        families: Builders of model families by name, as for :func:`nequip_like.inference.load`.
 
     Returns:
         The evaluation of each data set, by name.
@@ -80,10 +83,10 @@ def test_model(
     console = console or Console()
     formats = read_formats(formats, "formats")
     if output is None:
-        return _test(model, sources, None, batch_size, device, group_by, formats, console)
+        return _test(model, sources, None, batch_size, device, group_by, formats, families, console)
     output = path_of(output)
     with claimed(output.absolute(), "--output FOLDER"):
-        return _test(model, sources, output, batch_size, device, group_by, formats, console)
+        return _test(model, sources, output, batch_size, device, group_by, formats, families, console)
 
 
 # Not a test of ours, whatever its name says to pytest.
@@ -98,12 +101,13 @@ def _test(
     device: str | torch.device,
     group_by: str | None,
     formats: Sequence[str],
+    families: Families | None,
     console: Console,
 ) -> Evaluations:
     if isinstance(model, Potential):
         potential, origin = model, ""
     else:
-        potential, card = load_any(model)
+        potential, card = load_any(model, families=families)
         weights = f" ({card['weights']} weights)" if "weights" in card else ""
         origin = f"model: {card['path']}{weights}"
     datasets = {

@@ -178,6 +178,7 @@ def test_wrong_tensors(saved, change, message):
     [
         (lambda card: card.update(config=None), "does not describe"),
         (lambda card: card["config"].update(family="os.system"), "family 'os.system'"),
+        (lambda card: card["config"].update(family=["nequip"]), "does not describe its model"),
         (lambda card: card["config"]["arguments"].update(unknown=1), "cannot be built.*unknown"),
         (lambda card: card["config"]["arguments"].update(r_max=-1.0), "cannot be built.*r_max"),
         (lambda card: card["config"]["arguments"].update(r_max="x"), "cannot be built"),

@@ -612,6 +612,12 @@ CONFIG_MISTAKES: list[Mistake] = [
         "if you know what this code does, write trusted_packages: [my_package]",
     ),
     _written(
+        "Code of the current folder, or that is not installed",
+        "trusted_packages: [my_package]\ncallbacks: {mine: {_target_: my_package.Callback}}\n",
+        "callbacks.mine._target_ is 'my_package.Callback', but there is no package 'my_package'",
+        "install it; for a file of the current folder begin the command with PYTHONPATH=.",
+    ),
+    _written(
         "A part of Python",
         "training_module: {optimizer: {_target_: os.system, command: echo}}\n",
         "training_module.optimizer._target_ is 'os.system', which is in no trusted package",

@@ -75,5 +75,6 @@ def _test(mistake: Mistake, folder: Path) -> int:
     from nequip_like.model import NequIPGNNModel
 
     small = {"num_features": 4, "num_layers": 1, "radial_mlp_width": 4, "avg_num_neighbors": 2.0}
-    save(NequIPGNNModel(type_names=["H", "O"], r_max=4.0, **small).eval(), folder / "model.safetensors")
+    if "model.safetensors" not in mistake.files:
+        save(NequIPGNNModel(type_names=["H", "O"], r_max=4.0, **small).eval(), folder / "model.safetensors")
     return main(["model.safetensors", *(mistake.arguments or ("test.xyz",)), "--device", "cpu"])

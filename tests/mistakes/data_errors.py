@@ -8,7 +8,19 @@ import gzip
 import pickle
 
 from tests.mistakes import Mistake
-from tests.mistakes.data_files import ATOM, CONFIG, CUBE, HEAD, changed, copper, crystal, file, times, water
+from tests.mistakes.data_files import (
+    ATOM,
+    CONFIG,
+    CUBE,
+    HEAD,
+    changed,
+    copper,
+    crystal,
+    file,
+    model_of_family,
+    times,
+    water,
+)
 
 DATA_ERRORS: tuple[Mistake, ...] = (
     Mistake(
@@ -645,6 +657,23 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         command="nequip-test",
         files=file(water(head=HEAD + " config_type=gas"), "test.xyz"),
         arguments=("test.xyz", "--group-by", "configtype"),
+    ),
+    Mistake(
+        title="A model of a family that is not installed",
+        example="nequip-test model.safetensors test.xyz",
+        error="model.safetensors: the model is of the family 'pair', which is neither built in nor installed",
+        advice="install its package, or name it: nequip-test --trusted-packages PACKAGE; in Python load(path, families={'pair': builder}); built in: nequip",
+        command="nequip-test",
+        files={"model.safetensors": model_of_family("pair"), **file(water(), "test.xyz")},
+    ),
+    Mistake(
+        title="The package of a model family is not there",
+        example="--trusted-packages my_family",
+        error="--trusted-packages: there is no package 'my_family'",
+        advice="install it; for a file of the current folder begin the command with PYTHONPATH=.",
+        command="nequip-test",
+        files=file(water(), "test.xyz"),
+        arguments=("test.xyz", "--trusted-packages", "my_family"),
     ),
     Mistake(
         title="A database file is cut off",

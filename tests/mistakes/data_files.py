@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 
 import ase.io
@@ -26,6 +27,14 @@ def water(frames: int = 6, head: str = HEAD, first: int = 0) -> str:
         text += f"O 0.0 0.0 0.0 {-force} 0.0 0.0\nH {0.95 + stretch:.2f} 0.0 0.0 {force} 0.0 0.0\n"
         text += "H -0.24 0.93 0.0 0.0 0.0 0.0\n"
     return text
+
+
+def model_of_family(family: str) -> bytes:
+    """A model file without weights, of some family."""
+    config = {"family": family, "arguments": {}}
+    card = {"format": "nequip_like/potential", "format_version": 1, "config": config}
+    header = json.dumps({"__metadata__": {"nequip_like": json.dumps(card), "format": "pt"}}).encode()
+    return len(header).to_bytes(8, "little") + header
 
 
 def changed(old: str, new: str, frame: int = 3, text: str | None = None) -> str:

@@ -3,6 +3,8 @@
 The family here is a pair potential in a few lines, which also shows that the contract is not made for NequIP alone.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from ase import Atoms
 
 from nequip_like.data import fields
 from nequip_like.model import Potential
-from nequip_like.testing import TOLERANCES, PotentialContract, composition, derivatives, symmetry
+from nequip_like.testing import TOLERANCES, PotentialContract, composition, derivatives, rebuilding, symmetry
 from nequip_like.testing.structures import CUTOFF, ISOLATED_ENERGIES, TYPE_NAMES, crystal, graph_of, molecule, predict
 from nequip_like.testing.tolerances import check_close
 
@@ -26,6 +28,7 @@ PAIR_DEFECTS = {
     "edge order": lambda e, x, r: e * (1 + 1e-4 * torch.arange(len(e)) / max(len(e), 1)),
     "batch mean": lambda e, x, r: e - 1e-6 * e.mean(),
     "detached": lambda e, x, r: e + 0.01 * e.detach(),
+    "forgotten": lambda e, x, r: e * 1.01,
     "nan": lambda e, x, r: e * torch.where(x < 2, x, (x - 5).sqrt()) / x,
 }
 
@@ -57,14 +60,22 @@ class PairEnergy(torch.nn.Module):
 
 
 def build(defect="", *, type_names=TYPE_NAMES, r_max=CUTOFF, per_type_energy_shifts=ISOLATED_ENERGIES, seed=0):
+    arguments = {
+        "defect": "" if defect == "forgotten" else defect,
+        "type_names": list(type_names),
+        "r_max": r_max,
+        "per_type_energy_shifts": per_type_energy_shifts,
+        "seed": seed,
+    }
     energy_model = PairEnergy(type_names, r_max, per_type_energy_shifts, seed, defect)
-    return Potential(energy_model, type_names, r_max, {"family": "pair", "arguments": {}}).eval()
+    return Potential(energy_model, type_names, r_max, {"family": "pair", "arguments": arguments}).eval()
 
 
 class TestPairFamily(PotentialContract):
     """Another family passes the contract; its cutoff and its dtype are the only ones it has."""
 
     has_pair_cutoffs = False
+    families: ClassVar = {"pair": build}
 
     def build(self, type_names, r_max, seed, per_type_energy_shifts, **_):
         return build(type_names=type_names, r_max=r_max, seed=seed, per_type_energy_shifts=per_type_energy_shifts)
@@ -86,6 +97,7 @@ CHECKS = {
     "crossing": lambda p: composition.check_crossing(p, molecule(), "C", dict.fromkeys(TYPE_NAMES, CUTOFF)),
     "forces": lambda p: derivatives.check_forces(p, molecule(), DIFFERENCES),
     "stress": lambda p: derivatives.check_stress(p, crystal(), DIFFERENCES),
+    "again": lambda p: rebuilding.check_built_again(p, molecule(), ROUNDING, {"pair": build}),
     "weights": lambda p: derivatives.check_weight_gradients(p, [molecule(), crystal()], DIFFERENCES),
 }
 
@@ -115,6 +127,7 @@ def test_the_sound_potential_passes(check):
         ("detached", "forces"),
         ("detached", "stress"),
         ("detached", "weights"),
+        ("forgotten", "again"),
     ],
 )
 def test_each_check_notices_its_error(defect, check):

@@ -16,50 +16,19 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import ase.io
 import pytest
 
 import nequip_like
+from tests.tutorials.pages import blocks, run_python, run_script
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "tutorials" / "README.md"
 README = ROOT / "README.md"
 ETHANOL = ROOT / "tutorials" / "data" / "ethanol"
-BLOCK = re.compile(
-    r"(?P<note><!--[^>]*-->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
-)  # fmt: skip
-CONFIG_NAME = re.compile(r"# (?:file: )?(?P<name>\S+\.yaml)\n")
 OPTIONAL = ("tensorboard", "wandb")
-
-
-@dataclass(frozen=True)
-class Block:
-    language: str
-    text: str
-    line: int
-    run: bool
-
-    @property
-    def config(self):
-        """Name of the file that a yaml block stands for."""
-        match = CONFIG_NAME.match(self.text) if self.language == "yaml" else None
-        return match["name"] if match else None
-
-
-def blocks(page):
-    content = page.read_text()
-    return [
-        Block(
-            match["language"],
-            match["text"],
-            content[: match.start("text")].count("\n") + 1,
-            "not run:" not in (match["note"] or ""),
-        )
-        for match in BLOCK.finditer(content)
-    ]
 
 
 def write_configs(page, folder):
@@ -101,21 +70,7 @@ def fast_line(line):
 def run_bash(text, folder):
     missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
     lines = [line for line in text.splitlines() if not any(f"logger={name}" in line for name in missing)]
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
-    script = "\n".join(fast_line(line) for line in lines)
-    run = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0, f"{script}\n{run.stdout}\n{run.stderr}"
-
-
-def run_python(block, page, names):
-    padding = "\n" * (block.line - 1)  # so that a traceback shows the line of the page
-    exec(compile(padding + block.text, str(page), "exec"), names)
+    run_script("\n".join(fast_line(line) for line in lines), folder)
 
 
 @pytest.fixture

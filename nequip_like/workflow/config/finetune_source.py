@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.inference.loading import load_any
 from nequip_like.model.builders import preset_arguments
+from nequip_like.model.families import FAMILIES, is_built_in
 from nequip_like.model.potential import Potential
 from nequip_like.workflow.config.dry_build import is_known
 from nequip_like.workflow.config.values import values_before_data
@@ -38,12 +39,18 @@ def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
         path: ``finetune.source``: a model file, a checkpoint or a run folder.
 
     Raises:
-        ConfigError: If it is not there or cannot be read.
+        ConfigError: If it is not there, cannot be read, or is of a family that cannot be fine-tuned.
     """
     try:
-        return load_any(path)
+        source, card = load_any(path)
     except ModelFileError as error:
         raise ConfigError(f"finetune.source: {error.message}", error.advice) from error
+    if not is_built_in(source):
+        raise ConfigError(
+            f"finetune.source: {card['path']} is of the family '{source.config['family']}', which cannot be fine-tuned",
+            f"fine-tuning is for {', '.join(FAMILIES)}; to go on with a run give resume=auto or ckpt_path",
+        )
+    return source, card
 
 
 def check_model(config: DictConfig, source: Potential, where: str, *, any_shifts: bool, any_flags: bool = True) -> None:

@@ -38,6 +38,8 @@ _KINDS = (
 )
 # Metrics of texts and images load networks from files or from the net.
 _METRICS = ("torchmetrics.regression", "torchmetrics.aggregation", "torchmetrics.wrappers")
+#: What to do about a package that is not there. Unlike Python itself, the commands do not look into the current folder.
+NOT_INSTALLED = "install it; for a file of the current folder begin the command with PYTHONPATH=."
 _MEANT = {"nequip": "nequip_like", "pytorch_lightning": "lightning.pytorch"}
 _LOGGING_PACKAGES = ("logging", "colorlog", "rich")
 _LOGGING_KINDS = (logging.Handler, logging.Formatter, logging.Filter)
@@ -144,7 +146,7 @@ def _imported(key: str, name: str, target: str) -> ModuleType | None:
     except ModuleNotFoundError as error:
         if error.name is not None and name.startswith(error.name) and "." in name:
             return None
-        raise ConfigError(f"{key} is '{target}', but there is no package '{error.name}'", "install it") from error
+        raise ConfigError(f"{key} is '{target}', but there is no package '{error.name}'", NOT_INSTALLED) from error
     except ImportError as error:
         raise ConfigError(f"{key} is '{target}', which cannot be imported: {first_line(error)}") from error
 

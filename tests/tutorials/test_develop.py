@@ -1,0 +1,165 @@
+"""The pages of ``docs/develop``: each block of code runs as it stands there, with a small data set as ``train.xyz``.
+
+Blocks of a page are taken in order, in a folder of its own: one that begins with ``# file: name`` is written to that
+file, Python is executed, and commands are called in this process (by bash, as they are typed, in the slow test).
+"""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from nequip_like.cli import test as cli_test
+from nequip_like.cli import train as cli_train
+from nequip_like.data.io.file_formats import FORMATS
+from nequip_like.inference import load
+from nequip_like.workflow.config.check import check_config
+from tests.tutorials.pages import blocks, run_python, run_script
+
+ROOT = Path(__file__).parents[2]
+DEVELOP, PACKAGE = ROOT / "docs" / "develop", ROOT / "nequip_like"
+PAGES = {page.stem: page for page in DEVELOP.glob("*.md") if page.stem != "README"}
+FAMILY = {block.file: block.text for block in blocks(PAGES["add-a-model-family"]) if block.file}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, molecule_file):
+    """A user's folder, in which Python finds modules; those that were imported are forgotten again."""
+    shutil.copy(molecule_file, tmp_path / "train.xyz")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with mock.patch.dict(FORMATS):
+        yield tmp_path
+    forget_modules()
+
+
+def forget_modules():
+    for page in PAGES.values():
+        for block in blocks(page):
+            sys.modules.pop((block.file or "").removesuffix(".py"), None)
+
+
+def call(line):
+    """Run a command of ours in this process; others are left to the slow test."""
+    words = [word for word in shlex.split(line) if word != "PYTHONPATH=."]
+    if words[0] == "nequip-test":
+        assert cli_test.main(words[1:]) == 0
+    elif words[0] == "nequip-train":
+        with mock.patch.object(sys, "argv", [*words, "trainer.accelerator=cpu"]):
+            cli_train.main()
+
+
+def run_page(name, folder, run_lines):
+    page, names = PAGES[name], {"__name__": name}
+    for block in blocks(page):
+        if block.file:
+            (folder / block.file).write_text(block.text)
+        elif block.language == "bash":
+            run_lines(block.text.replace("\\\n", " "))
+        elif block.language == "python":
+            run_python(block, page, names)
+    return names
+
+
+def call_each(text):
+    for line in text.splitlines():
+        call(line)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_runs(name, folder, capsys, compose):
+    names = run_page(name, folder, call_each)
+    said = capsys.readouterr().out
+    if name == "add-a-callback":
+        assert said.count("val0_epoch/forces_rmse is below 50.0\n") == said.count("epoch    0") == 1
+        assert "epoch    1" not in said
+    elif name == "add-a-metric":
+        assert "train_loss_epoch/F_logcosh" in (folder / "run" / "metrics.csv").read_text()
+    elif name == "add-a-model-family":
+        check_forces(names["atoms"])
+    elif name == "run":
+        assert load("model.safetensors").type_names == ["H", "C", "O"]
+        check_paths(names, compose())
+
+
+def check_forces(atoms):
+    """F = -dE/dx by differences; energies of a pair are float32, so steps of 1e-3 tell three digits."""
+    forces, step = atoms.get_forces(), 1e-3
+    assert np.abs(forces).max() > 0.5
+    for atom, axis in np.ndindex(forces.shape):
+        energies = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.calc = atoms.calc
+            moved.positions[atom, axis] += sign * step
+            energies.append(moved.get_potential_energy())
+        assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=2e-3)
+
+
+def check_paths(names, config):
+    """The files that a step of the loss and the check of a config go through are those that the page names."""
+    module, batch = names["module"], next(iter(names["data"].train_dataloader()))
+    prediction = module.model(batch)
+    step, check = PAGES["run"].read_text().split("**A ")[1], PAGES["run"].read_text().split("**The check")[1]
+    assert files_called(lambda: module.loss.step(prediction, batch)) == files_named(step.split("**The check")[0])
+    called = files_called(lambda: check_config(config))
+    assert {name for name in called if name.startswith("workflow/config/")} | {"arguments.py"} == files_named(
+        check.split("**A checkpoint")[0]
+    )
+
+
+def files_named(text):
+    return set(re.findall(r"`(\w+(?:/\w+)*\.py)`", text))
+
+
+def files_called(function):
+    """Files of the package in which a function is called."""
+    called = set()
+
+    def note(frame, event, argument):
+        called.add(frame.f_code.co_filename)
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    paths = [Path(name) for name in called if name.startswith(str(PACKAGE))]
+    return {path.relative_to(PACKAGE).as_posix() for path in paths}
+
+
+def test_files_that_pages_name_are_there():
+    for page in PAGES.values():
+        for name in files_named(page.read_text()):
+            assert any((root / name).is_file() for root in (PACKAGE, PACKAGE.parent)), f"{page.name}: {name}"
+
+
+def test_family_fits_in_sixty_lines():
+    assert len(FAMILY["my_family.py"].splitlines()) <= 60
+
+
+@pytest.mark.slow
+def test_family_as_typed(folder):
+    run_page("add-a-model-family", folder, lambda text: run_script(text, folder))
+
+
+def _written(name):
+    """A module of the page, without a file."""
+    module = ModuleType(name)
+    exec(FAMILY[f"{name}.py"], module.__dict__)
+    return module
+
+
+sys.modules["my_family"] = _written("my_family")
+_contract = _written("test_my_family").TestPair
+forget_modules()
+
+
+class TestPair(_contract):
+    """The family of the page passes the contract with the class of the page."""
