@@ -190,6 +190,7 @@ def test_index_lists_the_pages():
         "formats",
         "gpu",
         "metrics",
+        "python",
         "resuming",
         "statistics",
         "training",
