@@ -544,6 +544,23 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         settings={"units": {"energy": "kcal"}},
     ),
     Mistake(
+        title="The file says itself that it is in another unit",
+        example="energy_unit=Hartree",
+        error="train.xyz: its 'energy_unit' says that 'energy' is in Hartree, but it is read in eV, Angstrom, which is 0.0367493 times as much",
+        advice="declare it: 'data.units={energy: Hartree}'; or repair what the file says",
+        command="DataModule",
+        files=file(water(head=HEAD + " energy_unit=Hartree")),
+    ),
+    Mistake(
+        title="Energies are in Hartree, and the forces in a unit that nobody said",
+        example="data: {units: {energy: Hartree}}",
+        error="train.xyz: energies are in Hartree, but the unit of 'forces' is declared nowhere; it would be read in Hartree/Angstrom",
+        advice="declare it: 'data.units={energy: Hartree, forces: Hartree/Bohr}', or Hartree/Angstrom if it is that",
+        command="DataModule",
+        files=file(water()),
+        settings={"units": {"energy": "Hartree"}},
+    ),
+    Mistake(
         title="The unit of a label measures something else",
         example="data: {units: {forces: GPa}}",
         error="units: 'GPa' is a pressure, or an energy by a volume, and no unit of forces",

@@ -46,14 +46,18 @@ def read_database(path: Path) -> Iterator[Atoms]:
             yield row.toatoms(add_additional_information=True)
 
 
-def metadata_units(path: Path) -> dict[str, str]:
-    """Units that the metadata of a database declare: ``{name of a label, or "positions": unit}``.
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a database, which are of all its rows."""
+    with _connected(path) as database:
+        return dict(database.metadata)
+
+
+def units_by_name(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Units that metadata declare for names of the rows: ``{name: unit}``.
 
     ASE's own place for them is ``key_descriptions: {name: [short, long, unit]}``; SchNetPack writes
-    ``_property_unit_dict`` and ``_distance_unit``.
+    ``_property_unit_dict``.
     """
-    with _connected(path) as database:
-        metadata: Mapping[str, Any] = database.metadata
     units: dict[str, str] = {}
     descriptions = metadata.get("key_descriptions")
     if isinstance(descriptions, Mapping):
@@ -63,8 +67,6 @@ def metadata_units(path: Path) -> dict[str, str]:
     properties = metadata.get("_property_unit_dict")
     if isinstance(properties, Mapping):
         units.update({str(name): str(unit) for name, unit in properties.items()})
-    if "_distance_unit" in metadata:
-        units["positions"] = str(metadata["_distance_unit"])
     return {name: unit for name, unit in units.items() if unit}
 
 
