@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from nequip_like.data.labels.components import is_made
 from nequip_like.data.labels.frame_units import is_stated_unit
 from nequip_like.errors import ConfigError, closest_hint
 
@@ -48,9 +49,10 @@ class Annotations:
         read = set(labels) & set(ASE_LABELS)
         moved = {name for name in arrays if name in atoms.info and name not in atoms.arrays}
         info = {**info, **{name: arrays[name] for name in moved}}
+        made = {name for values in (info, arrays) for name in values if is_made(name, values)}
         return cls(
-            {name: v for name, v in info.items() if name not in read and not is_stated_unit(name, v)},
-            {name: value for name, value in arrays.items() if name not in read | moved},
+            {name: v for name, v in info.items() if name not in read | made and not is_stated_unit(name, v)},
+            {name: value for name, value in arrays.items() if name not in read | moved | made},
         )
 
 

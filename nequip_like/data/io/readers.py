@@ -21,6 +21,7 @@ from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.databases import NESTED, as_array, check_places, is_read
 from nequip_like.data.io.given import Source, atoms_of, check_results, entries
 from nequip_like.data.io.structures import check_extent, graph_from_atoms
+from nequip_like.data.labels.components import lone_components, with_inner, with_vectors
 from nequip_like.data.labels.frame_units import stated_in_frames
 from nequip_like.data.labels.free_energies import free_energy_gap, with_gap
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
@@ -170,6 +171,8 @@ def read(
     check_declared_names(source_name, names, mapping)
     check_by_halves(reading.units, units, reading.label_names, said, source_name)
     notes = unread_names(names, reading.label_names, kinds) + unit_notes(reading.units, reading.label_names)
+    if fields.FORCES not in reading.label_names:
+        notes += lone_components(sorted(frozenset().union(*(frame.node for frame in names))))
     reading.notes.extend(f"{source_name}: {note}" for note in notes)
     reading.frames = fill_missing_labels(reading.frames)
     check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
@@ -322,7 +325,7 @@ def _beside(atoms: Atoms) -> dict[str, Any]:
 def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything a frame holds beside its structure: by name, per structure and per atom."""
     check_places(atoms, mapping, where)
-    graph = _beside(atoms)
+    graph = with_inner(_beside(atoms))
     for name in [name for name in graph if name not in atoms.info and (name in mapping or label_of(name))]:
         graph[name] = as_array(graph[name])
     node: dict[str, Any] = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE_ARRAYS}
@@ -335,7 +338,7 @@ def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[
     for name in [name for name, value in graph.items() if _is_per_atom(name, value, len(atoms), mapping)]:
         value = graph.pop(name)
         node.setdefault(name, value[0] if value.ndim == 3 and len(value) == 1 else value)
-    return graph, node
+    return graph, with_vectors(node)
 
 
 def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str]) -> bool:
@@ -353,5 +356,5 @@ def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str
         whole = value.size == atoms * int(np.prod(fields.field(label).shape))
         if is_read(name, mapping):  # of another shape, as (1, atoms, 3) or flat, too: it is checked where it is read
             return whole or value.ndim > 1
-        return whole and value.shape[0] == atoms
+        return whole and (value.shape[0] == atoms or (value.ndim == 3 and len(value) == 1))
     return value.shape == (atoms, 3) and atoms != 3

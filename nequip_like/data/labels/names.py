@@ -41,9 +41,15 @@ PARTS = {  # of names that were most likely meant for a label
 }
 WEIGHT = re.compile(r"(?:^|_)[efsv]?weights?(?:_|$)|^w_(?:energ|forc|stress|virial)")
 _UNCERTAINTY = re.compile(r"(?:^|_)(?:sigma|mask)(?:_|$)")
+_COMPONENTS = ("f{}", "f_{}", "force_{}", "forces_{}")  # columns of their own, see :mod:`components`
 WELL_KNOWN: dict[str, str] = {
     prefix + stem: label for label, stems in _STEMS.items() for stem in stems for prefix in _PREFIXES
 } | {
+    **{
+        " ".join(prefix + form.format(axis) for axis in "xyz"): fields.FORCES
+        for form in _COMPONENTS
+        for prefix in _PREFIXES
+    },
     "weight": fields.FRAME_WEIGHT,
     "frame_weight": fields.FRAME_WEIGHT,
     "config_weight": fields.FRAME_WEIGHT,
