@@ -544,6 +544,14 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         settings={"units": {"energy": "kcal"}},
     ),
     Mistake(
+        title="Symbols and atomic numbers of a frame differ",
+        example="Properties=species:S:1:Z:I:1:pos:R:3",
+        error="train.xyz frame 0: 'species' of atom 1 is H, but 'Z' is 9",
+        advice="keep the column that is right",
+        command="DataModule",
+        files=file(water().replace("species:S:1", "species:S:1:Z:I:1").replace("O ", "O 8 ").replace("H ", "H 9 ")),
+    ),
+    Mistake(
         title="The file says itself that it is in another unit",
         example="energy_unit=Hartree",
         error="train.xyz: its 'energy_unit' says that 'energy' is in Hartree, but it is read in eV, Angstrom, which is 0.0367493 times as much",

@@ -88,20 +88,24 @@ def is_read(name: str, mapping: Mapping[str, str]) -> bool:
 
 
 def check_places(atoms: Atoms, mapping: Mapping[str, str], where: str) -> None:
-    """Refuse a row that has one label in two places, with two values.
+    """Refuse a structure that has one label in two places, with two values.
 
     Args:
-        atoms: What :func:`read_database` gives.
+        atoms: What :func:`read_database` gives, or any structure with results of a calculator beside values of its own.
         mapping: ``{name in the file: label}`` as declared.
         where: File and frame, for messages.
 
     Raises:
         DataError: Naming both places and values.
     """
-    places = {place: value for place in NESTED if isinstance(value := atoms.info.get(place), Mapping)}
-    if not places:
-        return
-    places = {"calculator": getattr(atoms.calc, "results", {}), **places}
+    results = getattr(atoms.calc, "results", None) or {}
+    places: dict[str, Mapping[str, Any]] = {
+        "calculator": results,
+        "info": atoms.info,
+        # A weight of the frame may stand beside one of each atom.
+        "arrays": {name: value for name, value in atoms.arrays.items() if name in results},
+        **{place: value for place in NESTED if isinstance(value := atoms.info.get(place), Mapping)},
+    }
     seen: dict[str, tuple[str, Any]] = {}
     for place, values in places.items():
         for name, value in values.items():
@@ -112,7 +116,7 @@ def check_places(atoms: Atoms, mapping: Mapping[str, str], where: str) -> None:
                 raise DataError(
                     f"{where}: '{name}' stands there twice: it is {_shown(other)} in '{first}', and {_shown(value)} in "
                     f"'{place}'",
-                    "keep one of both in the database, or rename one and declare the other with key_mapping",
+                    "keep one of both, or rename one and declare the other with key_mapping",
                 )
 
 

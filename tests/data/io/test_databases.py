@@ -162,6 +162,22 @@ def test_one_label_in_two_places(tmp_path, results, pairs, data, said):
     assert error.value.message.startswith(f"{file} frame 0: {said}")
 
 
+def test_one_label_of_a_structure_in_memory_and_of_its_calculator(tmp_path):
+    atoms = Atoms("OH2", WATER, info={"energy": -2.0})
+    atoms.calc = SinglePointCalculator(atoms, energy=-2.0, forces=FORCES)
+    ase.io.write(tmp_path / "a.traj", atoms)
+    assert read([atoms]).frames[0]["total_energy"].item() == -2.0
+    atoms.info["energy"] = -1.0
+    with pytest.raises(
+        DataError, match=r"'energy' stands there twice: it is -2\.0 in 'calculator', and -1\.0 in 'info'"
+    ):
+        read([atoms])
+    atoms.info.clear()
+    atoms.arrays["forces"] = -FORCES
+    with pytest.raises(DataError, match=r"Atoms 0: 'forces' stands there twice: it is .* in 'calculator', and"):
+        read([atoms])
+
+
 def test_one_value_in_two_places(tmp_path):
     results = {"energy": -2.0, "forces": FORCES, "stress": STRESS.ravel()[[0, 4, 8, 5, 2, 1]]}
     data = {"energy": np.array([-2.0]), "forces": FORCES.tolist(), "stress": STRESS, "note": "b", "dft_energy": -3.0}
