@@ -169,7 +169,7 @@ def test_one_label_of_a_structure_in_memory_and_of_its_calculator(tmp_path):
     assert read([atoms]).frames[0]["total_energy"].item() == -2.0
     atoms.info["energy"] = -1.0
     with pytest.raises(
-        DataError, match=r"'energy' stands there twice: it is -2\.0 in 'calculator', and -1\.0 in 'info'"
+        DataError, match=r"'energy' stands there twice: it is -2\.0 in 'calculator', and -1\.0"
     ):
         read([atoms])
     atoms.info.clear()
