@@ -168,9 +168,7 @@ def test_one_label_of_a_structure_in_memory_and_of_its_calculator(tmp_path):
     ase.io.write(tmp_path / "a.traj", atoms)
     assert read([atoms]).frames[0]["total_energy"].item() == -2.0
     atoms.info["energy"] = -1.0
-    with pytest.raises(
-        DataError, match=r"'energy' stands there twice: it is -2\.0 in 'calculator', and -1\.0"
-    ):
+    with pytest.raises(DataError, match=r"'energy' stands there twice: it is -2\.0 in 'calculator', and -1\.0"):
         read([atoms])
     atoms.info.clear()
     atoms.arrays["forces"] = -FORCES
