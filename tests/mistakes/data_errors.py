@@ -463,9 +463,17 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="No frame has forces, but they are to be trained",
         example="Properties=species:S:1:pos:R:3",
         error="no frame of the data set 'train' has forces, which training_module.loss needs",
-        advice="choose targets=energy, energy_force or energy_force_stress, or declare the label's name in the file: data.key_mapping",
+        advice="choose targets=energy, or declare the label's name in the file: data.key_mapping",
         command="nequip-train",
         files=file(water(head=HEAD.replace("forces:R:3", "f:R:3"))),
+    ),
+    Mistake(
+        title="No frame has an energy, but energies are to be trained",
+        example="Properties=species:S:1:pos:R:3:forces:R:3, and no energy=...",
+        error="no frame of the data set 'train' has total_energy, which training_module.loss needs",
+        advice="choose targets=force, or declare the label's name in the file: data.key_mapping",
+        command="nequip-train",
+        files=file(water(head=HEAD.replace("energy={energy}", ""))),
     ),
     Mistake(
         title="A validation frame has a species that training has not",

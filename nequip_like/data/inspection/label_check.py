@@ -1,9 +1,9 @@
 """Do energies, forces and stress belong together?
 
 Between close frames each of them says by how much the energy changes (:mod:`nequip_like.data.inspection.near_frames`);
-that tells a wrong sign, unit, offset or order of components, and forces of other atoms or along other axes. Where the cell is always the same the stress does no work:
-it is then compared with what the forces say of it (:mod:`nequip_like.data.inspection.pair_potential_fit`). Sets that
-tell nothing are passed over.
+that tells a wrong sign, unit, offset or order of components, and forces of other atoms or along other axes. Where the
+cell is always the same the stress does no work: it is then compared with what the forces say of it
+(:mod:`nequip_like.data.inspection.pair_potential_fit`). Sets that tell nothing are passed over.
 """
 
 from __future__ import annotations

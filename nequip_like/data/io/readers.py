@@ -32,6 +32,7 @@ from nequip_like.data.labels.values import read_labels
 from nequip_like.data.labels.weights import LeftOut, equal_weights
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.summaries import Summarized
+from nequip_like.whole_files import path_of
 
 Index = str | int | slice
 
@@ -263,7 +264,7 @@ def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
     for entry in [source] if isinstance(source, str | Path) else list(source):
         try:
             files.extend(_files_of(entry))
-        except (OSError, RuntimeError) as error:  # a name that is too long, a folder that is closed, no home folder
+        except OSError as error:  # a name that is too long, a folder that is closed
             reason = getattr(error, "strerror", None) or error
             shown = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
             raise DataError(f"cannot read {shown}: {reason}", "check the path and its permissions") from error
@@ -274,7 +275,7 @@ def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _files_of(entry: str | Path) -> list[Path]:
-    path = Path(entry).expanduser()
+    path = path_of(entry)
     if path.is_file():
         return [path]
     if path.is_dir():

@@ -247,7 +247,7 @@ def test_missing_and_broken_files(tmp_path, write_text):
         ("x" * 300, "cannot read xxx"),
         ("x" * 5000, "xxx...: File name too long"),
         ("a\x00b.xyz", "no such file"),
-        ("~nobody-of-this-name/a.xyz", "cannot read ~nobody-of-this-name/a.xyz: Could not determine home directory"),
+        ("~nobody-of-this-name/a.xyz", "/~nobody-of-this-name/a.xyz"),
         ("", "is a folder"),
         ("/dev/null", "no files match /dev/null"),
     ],
