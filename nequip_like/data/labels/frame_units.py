@@ -18,7 +18,7 @@ from nequip_like.data.labels.unit_checks import Stated, unit_factor
 from nequip_like.data.labels.unit_expressions import unit_of
 from nequip_like.errors import DataError
 
-_UNIT_NAME = re.compile(r"(.*?)_?units?|units?_?(?:of_|for_)?(.+)")
+_UNIT_NAME = re.compile(r"(.*?)_?units?|units?_?(?:of_|for_)?(?!_*cell)(.+)")  # a unit cell is no unit
 _OF_POSITIONS = {
     "length", "lengths", "distance", "distances", "pos", "position", "positions", "coord", "coords", "coordinate",
     "coordinates", "cell", "lattice",
@@ -120,12 +120,10 @@ def _subject(subject: str, chosen: Mapping[str, str], frames: Sequence[Mapping[s
         return fields.POSITIONS
     if any(subject == plain(name) for frame in frames for name in frame):
         return None  # of another value, which stands beside
-    label = _SHORT.get(subject) or looks_like(subject)
-    if label == fields.PER_ATOM_ENERGY and label not in chosen:
+    meant = _SHORT.get(subject) or looks_like(subject)
+    if meant == fields.PER_ATOM_ENERGY and meant not in chosen:
         return fields.TOTAL_ENERGY  # the unit of "energies"
-    if label in (fields.STRESS, fields.VIRIAL) and label not in chosen:
-        return None
-    return label
+    return meant
 
 
 def _general(text: str, chosen: Mapping[str, str], frames: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ def test_one_label_under_many_names(name):
         ({"units": "atomic"}, [("total_energy", "Hartree"), ("forces", "Hartree/Bohr"), ("pos", "Bohr")]),
         ({"units": "fortnights per mile"}, [("total_energy", "fortnights per mile")]),
         ({"dipole_unit": "Debye", "unit_cell": np.eye(3), "unit": 5, "community": "eV", "virial_unit": "Ha"}, []),
+        ({"unit_cell": "conventional", "unitcell": "primitive"}, []),
         ({"zpe_energy_unit": "Ha", "zpe_energy": 0.1}, []),
     ],
 )  # fmt: skip
