@@ -39,9 +39,14 @@ _BY_POWERS = {
 }
 
 
+def is_unit_name(name: str) -> bool:
+    """Whether a value is called a unit."""
+    return bool(_UNIT_NAME.fullmatch(plain(name)))
+
+
 def unit_text(name: str, value: object) -> str | Mapping[str, Any] | None:
     """The value of a frame as a unit, or as units by name, if it is called one; None otherwise."""
-    if not _UNIT_NAME.fullmatch(plain(name)):
+    if not is_unit_name(name):
         return None
     if isinstance(value, str | Mapping):
         return value or None

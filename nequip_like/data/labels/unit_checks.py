@@ -21,6 +21,7 @@ _QUANTITIES = {
     "eV/Angstrom^3": "pressure",
 }
 _KEYS = {fields.TOTAL_ENERGY: "energy", fields.POSITIONS: "length"}  # what ``data.units`` calls them
+_BY_ATOM = re.compile(r"(?:/|\bper)\s*atoms?\b|\batoms?\s*\^?-1", re.IGNORECASE)
 # Programs that write energies in these write forces and stress by Bohr, and positions in Angstrom as often as in Bohr.
 _OF_ATOMIC_UNITS = ("Hartree", "mHartree", "Ry", "mRy")
 
@@ -73,6 +74,11 @@ def compare(stated: Sequence[Stated], units: Units, file: str) -> list[str]:
     for one in stated:
         what = f"{file}: {one.by} '{one.name}' is in"
         factor = unit_factor(one.unit)
+        if factor is None and one.label == fields.TOTAL_ENERGY and _BY_ATOM.search(one.unit):
+            raise DataError(
+                f"{what} {one.unit}, but it is read as that of a structure",
+                "multiply it by the number of atoms in the file, and repair what the file says",
+            )
         if factor is None:
             notes.append(f"{what} {one.unit!r}, which is no unit that is known here")
             continue

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nequip_like.data import fields
+from nequip_like.data.labels.frame_units import is_unit_name
 from nequip_like.data.labels.names import (
     PARTS,
     WEIGHT,
@@ -104,7 +105,7 @@ def unread_names(
     for owner, here, there in (("graph", "per structure", "per atom"), ("node", "per atom", "per structure")):
         for name in available[owner]:
             label = looks_like(name)
-            if label is None or label in found or name in read:
+            if label is None or label in found or name in read or is_unit_name(name):
                 continue
             if fields.field(label).owner == owner:
                 meant[name] = label

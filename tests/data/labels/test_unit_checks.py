@@ -84,6 +84,12 @@ def test_the_advice_declares_all_that_is_stated_and_was_declared():
     )
 
 
+@pytest.mark.parametrize("unit", ["eV/atom", "eV per atom", "meV atom^-1"])
+def test_an_energy_by_atom(unit):
+    error = refused(Units(), ("total_energy", "energy", unit))
+    assert error.message == f"a.xyz: it says that 'energy' is in {unit}, but it is read as that of a structure"
+
+
 def test_the_sign_of_a_stress_is_no_matter_of_its_unit():
     stated = [Stated("stress", "stress", "GPa", "it says that")]
     assert compare(stated, Units(stress_sign="compression", labels={"stress": "GPa"}), "a.db") == []

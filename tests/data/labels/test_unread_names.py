@@ -29,6 +29,7 @@ def notes(graph, node, read=None):
                               "atom"]),
         (["energy", "mace_energy", "free_energy"], [], {"total_energy": ["energy"]}, []),
         (["energy", "virials"], [], {"total_energy": ["energy"], "stress": ["stress"]}, []),
+        (["energy_unit", "stress_units", "force_unit"], [], {}, []),
         (["dipole", "config_type", "weight"], ["tags", "momenta"], {}, []),
     ],
 )  # fmt: skip
