@@ -112,7 +112,7 @@ def check_places(atoms: Atoms, mapping: Mapping[str, str], where: str) -> None:
             if value is None or not is_read(name, mapping):
                 continue
             first, other = seen.setdefault(name, (place, value))
-            if not _is_same(other, value):
+            if other is not value and not _is_same(other, value):
                 raise DataError(
                     f"{where}: '{name}' stands there twice: it is {_shown(other)} in '{first}', and {_shown(value)} in "
                     f"'{place}'",

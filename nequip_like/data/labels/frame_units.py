@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ _BY_POWERS = {
 }
 
 
+@lru_cache(maxsize=256)  # asked for each name of each frame
 def is_unit_name(name: str) -> bool:
     """Whether a value is called a unit."""
     return bool(_UNIT_NAME.fullmatch(plain(name)))

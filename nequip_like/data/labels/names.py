@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nequip_like.data import fields
 from nequip_like.errors import ConfigError, DataError, closest_hint
@@ -196,6 +197,7 @@ def is_weight(name: str) -> bool:
     return bool(WEIGHT.search(plain(name)) or _UNCERTAINTY.search(plain(name)))
 
 
+@lru_cache(maxsize=1024)  # asked for each name of each frame
 def looks_like(name: str) -> str | None:
     """The label that a name is most likely meant for."""
     simple = plain(name)
