@@ -23,6 +23,7 @@ from nequip_like.data.graph import has_label
 from nequip_like.data.sources import below, file_source
 from nequip_like.data.species import checked_species, species_of
 from nequip_like.errors import ConfigError, DataError, closest_hint
+from nequip_like.whole_files import path_of
 
 ISOLATED_DISTANCE = 10.0  # Angstrom to the nearest periodic image; then a single atom is isolated
 _SAME_ENERGY = 1e-3  # eV; two isolated atoms of one species must agree to this
@@ -384,7 +385,7 @@ def check_reference_file(choice: object) -> None:
     Raises:
         ConfigError: Naming it.
     """
-    if not isinstance(choice, str) or Path(choice).expanduser().exists() or glob.glob(choice):
+    if not isinstance(choice, str) or path_of(choice).exists() or glob.glob(choice):
         return
     hint = closest_hint(choice, RULES)
     raise ConfigError(

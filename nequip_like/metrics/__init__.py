@@ -32,6 +32,8 @@ from nequip_like.metrics.presets import (
     EnergyOnlyLoss,
     EnergyOnlyMetrics,
     FieldLoss,
+    ForceOnlyLoss,
+    ForceOnlyMetrics,
 )
 
 __all__ = [
@@ -44,6 +46,8 @@ __all__ = [
     "EnergyOnlyLoss",
     "EnergyOnlyMetrics",
     "FieldLoss",
+    "ForceOnlyLoss",
+    "ForceOnlyMetrics",
     "HuberLoss",
     "MaximumAbsoluteError",
     "MeanAbsoluteError",

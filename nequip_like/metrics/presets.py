@@ -280,6 +280,29 @@ def EnergyOnlyLoss(  # noqa: N802
     return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, "elements", None, *options)
 
 
+def ForceOnlyLoss(  # noqa: N802
+    coeffs: Coeffs | None = None,
+    per_type_forces_coeffs: Mapping[str, float] | None = None,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    weights: Coeffs | None = None,
+    function: Words = "mse",
+    delta: Delta | None = None,
+    strata: Strata | None = None,
+    edges: Edges = "above",
+    average: Average = "elements",
+) -> MetricsManager:
+    """Error of forces, ``forces_mse``, of data without energies; see :func:`EnergyForceLoss`.
+
+    Raises:
+        ConfigError: As :func:`EnergyForceLoss`.
+    """
+    functions = LossFunctions(function, delta, strata, edges)
+    options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
+    return _usual_loss((fields.FORCES,), coeffs, weights, False, functions, *options)
+
+
 def FieldLoss(  # noqa: N802
     terms: Coeffs,
     scaled: bool = False,
@@ -394,3 +417,20 @@ def EnergyOnlyMetrics(  # noqa: N802
         ConfigError: If a name is unknown.
     """
     return _metrics((fields.TOTAL_ENERGY,), coeffs, extra_metrics, ignore_nan, type_names, extended)
+
+
+def ForceOnlyMetrics(  # noqa: N802
+    coeffs: Coeffs | None = None,
+    extra_metrics: Entries | None = None,
+    ignore_nan: IgnoreNan = True,
+    type_names: Sequence[str] | None = None,
+    extended: bool = False,
+) -> MetricsManager:
+    """RMSE, MAE and maximum absolute error of forces; see :func:`EnergyForceMetrics`.
+
+    By default only ``forces_rmse`` has a coefficient.
+
+    Raises:
+        ConfigError: If a name is unknown.
+    """
+    return _metrics((fields.FORCES,), coeffs, extra_metrics, ignore_nan, type_names, extended)

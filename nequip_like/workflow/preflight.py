@@ -9,7 +9,7 @@ import lightning
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.fields import LABELS
+from nequip_like.data.fields import FORCES, LABELS, STRESS, TOTAL_ENERGY
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.training.module import NequIPLightningModule
@@ -76,9 +76,16 @@ def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningM
         if missing := sorted(manager.required_fields() & set(LABELS) - set(dataset.labels)):
             raise DataError(
                 f"no frame of the data set '{name}' has {' or '.join(missing)}, which training_module.{part} needs",
-                "choose targets=energy, energy_force or energy_force_stress, or declare the label's name in the file: "
-                "data.key_mapping",
+                f"{_fitting_targets(dataset)}declare the label's name in the file: data.key_mapping",
             )
+
+
+def _fitting_targets(dataset: GraphDataset) -> str:
+    """The choices of ``targets`` that a data set has all labels for, as the begin of an advice; empty if none."""
+    needed = {"energy": {TOTAL_ENERGY}, "force": {FORCES}, "energy_force": {TOTAL_ENERGY, FORCES}}
+    needed["energy_force_stress"] = {TOTAL_ENERGY, FORCES, STRESS}
+    fitting = [name for name, labels in needed.items() if labels <= set(dataset.labels)]
+    return f"choose targets={' or '.join(fitting)}, or " if fitting else ""
 
 
 def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, data: DataModule) -> None:

@@ -74,3 +74,53 @@ def test_a_unit_of_something_else(folder, monkeypatch, capsys, tiny):
         "error: units: 'GPa' is a pressure, or an energy by a volume, and no unit of forces\n"
         "  -> write an energy by a length: eV/Angstrom, Hartree/Bohr or kcal/mol/Angstrom\n"
     )
+
+
+def test_units_that_the_file_states_and_the_line_of_the_advice(folder, monkeypatch, capsys, tiny):
+    frames = ase.io.read("cp2k.xyz", ":")
+    for atoms in frames:
+        atoms.info |= {"energy_unit": "Ha", "force_units": "Ha/a0", "length_unit": "Ang"}
+    ase.io.write("cp2k.xyz", frames)
+    names = shlex.split(LINE)
+    status, printed = run(monkeypatch, capsys, tiny, *names)
+    line = "'data.units={energy: Hartree, forces: Hartree/Bohr}'"
+    assert status == 2
+    assert printed.err == (
+        "error: cp2k.xyz: its 'energy_unit' says that 'E_cp2k' is in Ha, but it is read in eV, Angstrom, which is "
+        f"0.0367493 times as much\n  -> declare it: {line}; or repair what the file says\n"
+    )
+    status, printed = run(monkeypatch, capsys, tiny, *names, *shlex.split(line))
+    assert status == 0, printed.err
+    assert "total_energy: Hartree, x 27.2114" in printed.out
+
+
+def test_energies_in_hartree_only(folder, monkeypatch, capsys, tiny):
+    status, printed = run(monkeypatch, capsys, tiny, *shlex.split(LINE), "data.units={energy: Hartree}")
+    assert status == 2
+    assert printed.err == (
+        "error: cp2k.xyz: energies are in Hartree, but the unit of 'forces' is declared nowhere; it would be read in "
+        "Hartree/Angstrom\n"
+        "  -> declare it: 'data.units={energy: Hartree, forces: Hartree/Bohr}', or Hartree/Angstrom if it is that\n"
+    )
+
+
+def test_forces_without_energies(folder, monkeypatch, capsys, tiny):
+    mapping = "data.key_mapping={F_cp2k: forces}"
+    frames = ase.io.read("cp2k.xyz", ":")
+    for atoms in frames:
+        del atoms.info["E_cp2k"]
+    ase.io.write("cp2k.xyz", frames)
+    status, printed = run(monkeypatch, capsys, tiny, mapping)
+    assert status == 2
+    assert printed.err.endswith(
+        "  -> choose targets=force, or declare the label's name in the file: data.key_mapping\n"
+    )
+    status, printed = run(monkeypatch, capsys, tiny, mapping, "targets=force", "run=[train,val]")
+    assert status == 0, printed.err
+    (metrics,) = folder.rglob("metrics.csv")
+    header, *rows = metrics.read_text().splitlines()
+    values = dict(zip(header.split(","), rows[-1].split(","), strict=True))
+    assert {name for name in values if name.startswith("val0_epoch/")} >= {
+        "val0_epoch/forces_rmse", "val0_epoch/forces_mae", "val0_epoch/weighted_sum",
+    }  # fmt: skip
+    assert not any("energy" in name for name in values)

@@ -226,7 +226,7 @@ CALLBACKS = "criteria_stopping, default, loss_log, metrics_table, periodic_check
         ("model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
         ("+model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
         ("~model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
-        ("targets=[null]", "targets", "energy, energy_force, energy_force_stress, fields"),
+        ("targets=[null]", "targets", "energy, energy_force, energy_force_stress, fields, force"),
         ("lr_scheduler=null", "lr_scheduler", f"{SCHEDULES}; for none, write training_module.lr_scheduler=null"),
         ("callbacks=null", "callbacks", f"{CALLBACKS}; to leave one out, write ~callbacks.early_stopping"),
         ("logger=null", "logger", "csv, tensorboard, wandb; for none, write ~logger ~callbacks.learning_rate"),

@@ -34,6 +34,9 @@ def triple(*quantities: str) -> list[str]:
         (presets.EnergyForceMetrics(), triple("total_energy", "per_atom_energy", "forces")),
         (presets.EnergyForceStressMetrics(), triple("total_energy", "per_atom_energy", "forces", "stress")),
         (presets.EnergyOnlyMetrics(), triple("total_energy", "per_atom_energy")),
+        (presets.ForceOnlyLoss(), ["forces_mse"]),
+        (presets.ForceOnlyLoss(function="stratified_huber", average="frames"), ["forces_stratified_huber"]),
+        (presets.ForceOnlyMetrics(), triple("forces")),
     ],
 )
 def test_names(manager: MetricsManager, expected: list[str]) -> None:
@@ -58,6 +61,8 @@ def test_names(manager: MetricsManager, expected: list[str]) -> None:
             {"total_energy_rmse": 1 / 3, "forces_rmse": 1 / 3, "stress_rmse": 1 / 3},
         ),
         (presets.EnergyOnlyMetrics(), {"total_energy_rmse": 1.0}),
+        (presets.ForceOnlyLoss(), {"forces_mse": 1.0}),
+        (presets.ForceOnlyMetrics(), {"forces_rmse": 1.0}),
         (presets.EnergyOnlyMetrics({}), {}),
     ],
 )

@@ -1,9 +1,9 @@
 """Do energies, forces and stress belong together?
 
 Between close frames each of them says by how much the energy changes (:mod:`nequip_like.data.inspection.near_frames`);
-that tells a wrong sign, unit, offset or order of components. Where the cell is always the same the stress does no work:
-it is then compared with what the forces say of it (:mod:`nequip_like.data.inspection.pair_potential_fit`). Sets that
-tell nothing are passed over.
+that tells a wrong sign, unit, offset or order of components, and forces of other atoms or along other axes. Where the
+cell is always the same the stress does no work: it is then compared with what the forces say of it
+(:mod:`nequip_like.data.inspection.pair_potential_fit`). Sets that tell nothing are passed over.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _CERTAIN = 5.0  # standard errors
 _ENERGY_BETTER = 1.5  # times, by which the misfit has to shrink
 _NEEDED = 1.3  # times; forces without any relation to the energies are not a matter of a factor
 _STRESS_BETTER = 3.0  # with a pressure that is 2.4 GPa off: 6 times; right sets come to 1.9
+_FEWEST_UNRELATED = 8  # pairs, to say that forces explain nothing
+_MORE_THAN_ERRORS = 1.5  # expected errors that are left; right labels leave 0.1 to 0.7
+_LEFT = 0.5  # of the energies' changes; right labels leave 0.01 to 0.3
 _KNOWN = 0.3  # a factor with a smaller standard error decides about the stress
 _LARGEST_OFFSET = 1.5  # GPa; less may be Pulay stress
 _ORDER_BETTER = 3.0
@@ -76,10 +79,10 @@ def label_contradiction(dataset: GraphDataset) -> str | None:
     scale_is_known = False
     if len(work) >= _FEWEST_PAIRS:
         of_forces, of_stress = factors(work)
-        if sentence := _energy_sentence(of_forces):
+        if sentence := _energy_sentence(of_forces) or _unrelated_sentence(work):
             return sentence
         if int((work.dilation != 0).sum()) >= _FEWEST_STRAINED:
-            if sentence := _stress_sentence(work, of_stress):
+            if sentence := _stress_sentence(work, of_stress, of_forces):
                 return sentence
             scale_is_known = of_stress.is_right
     fit = fit_stress(dataset)
@@ -104,7 +107,29 @@ def _energy_sentence(factor: Factor) -> str | None:
     return f"energies change {factor.value:.2g} times as much between close frames as the forces say; {reason}"
 
 
-def _stress_sentence(work: Work, of_stress: Factor) -> str | None:
+def _unrelated_sentence(work: Work) -> str | None:
+    """Forces that leave of the energies' changes as much as there is without them: those of other atoms or axes.
+
+    A stress may be wrong as it likes: any factor, any pressure and either order of its components is allowed it.
+    """
+    felt = work.forces.abs() > work.error  # strained crystals, whose forces are zero by symmetry, tell nothing
+    if int(felt.sum()) < _FEWEST_UNRELATED:
+        return None
+    swapped = (from_vasp_order(work.virial) * work.strain).sum(dim=(1, 2))
+    columns = (torch.stack([work.stress, swapped, work.dilation], dim=1) / work.error[:, None])[felt]
+    without = _rest((work.energy / work.error)[felt], columns)
+    left = _rest(((work.energy - work.forces) / work.error)[felt], columns)
+    part = min(float(left.mean() / without.mean()), float(left.median() / without.median()))
+    if not (left.median() > _MORE_THAN_ERRORS and part > _LEFT):
+        return None
+    return (
+        f"forces do not explain how the energies change between close frames ({len(left)} pairs): {part:.0%} of it is "
+        "left; are the atoms or the axes of the forces in another order than those of the positions, or the energies "
+        "those of another calculation?"
+    )
+
+
+def _stress_sentence(work: Work, of_stress: Factor, of_forces: Factor) -> str | None:
     """A stress with another factor, another order of its components, or a pressure added: what agrees best."""
     rest = work.energy - work.forces
     # With an offset of 1 eV/Angstrom^3 added, the factor of that offset is 1 for a right label.
@@ -114,9 +139,10 @@ def _stress_sentence(work: Work, of_stress: Factor) -> str | None:
     shifted = certain and of_pressure.better > _STRESS_BETTER
     if of_stress.is_wrong(_STRESS_BETTER) and not (shifted and of_pressure.better > of_stress.better):
         flipped = -_FACTOR < of_stress.value < -1 / _FACTOR
+        whose = "its" if flipped or of_forces.is_right else "its or the energies'"
         return (
             f"stress contradicts the energies: they change {of_stress.value:.3g} times as much as it says; "
-            f"its {'sign' if flipped else 'unit or sign'} looks wrong"
+            f"{whose} {'sign' if flipped else 'unit or sign'} looks wrong"
         )
     swapped = ((from_vasp_order(work.virial) * work.strain).sum(dim=(1, 2)) - rest) / work.error
     misfit = float(((work.stress - rest) / work.error).abs().median())
@@ -125,7 +151,9 @@ def _stress_sentence(work: Work, of_stress: Factor) -> str | None:
     if shifted:
         return (
             f"stress lies {abs(offset):.1f} GPa {'below' if offset > 0 else 'above'} what the energies say, "
-            f"along all axes alike ({len(work)} pairs of close frames); do not train on this stress"
+            f"along all axes alike ({len(work)} pairs of close frames): they do not belong together; either a pressure "
+            "was added to the stress, or the energies drift with the volume, as with plane waves that change with the "
+            "cell; train on one of both only"
         )
     return None
 

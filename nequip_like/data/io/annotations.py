@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from nequip_like.data.labels.components import is_made
+from nequip_like.data.labels.frame_units import is_stated_unit
 from nequip_like.errors import ConfigError, closest_hint
 
 GROUP_KEYS = ("config_type", "group")  # which frames of published sets carry, the more usual one first
@@ -36,7 +38,7 @@ class Annotations:
     def beside(
         cls, labels: Collection[str], info: Mapping[str, Any], arrays: Mapping[str, np.ndarray], atoms: Atoms
     ) -> Annotations:
-        """All values but the labels that were read under ASE's own names.
+        """All values but the labels that were read under ASE's own names, and units, which are no longer those.
 
         Args:
             labels: The names in the file that were read as labels.
@@ -47,9 +49,10 @@ class Annotations:
         read = set(labels) & set(ASE_LABELS)
         moved = {name for name in arrays if name in atoms.info and name not in atoms.arrays}
         info = {**info, **{name: arrays[name] for name in moved}}
+        made = {name for values in (info, arrays) for name in values if is_made(name, values)}
         return cls(
-            {name: value for name, value in info.items() if name not in read},
-            {name: value for name, value in arrays.items() if name not in read | moved},
+            {name: v for name, v in info.items() if name not in read | made and not is_stated_unit(name, v)},
+            {name: value for name, value in arrays.items() if name not in read | moved | made},
         )
 
 

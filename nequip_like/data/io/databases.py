@@ -46,14 +46,18 @@ def read_database(path: Path) -> Iterator[Atoms]:
             yield row.toatoms(add_additional_information=True)
 
 
-def metadata_units(path: Path) -> dict[str, str]:
-    """Units that the metadata of a database declare: ``{name of a label, or "positions": unit}``.
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a database, which are of all its rows."""
+    with _connected(path) as database:
+        return dict(database.metadata)
+
+
+def units_by_name(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Units that metadata declare for names of the rows: ``{name: unit}``.
 
     ASE's own place for them is ``key_descriptions: {name: [short, long, unit]}``; SchNetPack writes
-    ``_property_unit_dict`` and ``_distance_unit``.
+    ``_property_unit_dict``.
     """
-    with _connected(path) as database:
-        metadata: Mapping[str, Any] = database.metadata
     units: dict[str, str] = {}
     descriptions = metadata.get("key_descriptions")
     if isinstance(descriptions, Mapping):
@@ -63,8 +67,6 @@ def metadata_units(path: Path) -> dict[str, str]:
     properties = metadata.get("_property_unit_dict")
     if isinstance(properties, Mapping):
         units.update({str(name): str(unit) for name, unit in properties.items()})
-    if "_distance_unit" in metadata:
-        units["positions"] = str(metadata["_distance_unit"])
     return {name: unit for name, unit in units.items() if unit}
 
 
@@ -86,31 +88,35 @@ def is_read(name: str, mapping: Mapping[str, str]) -> bool:
 
 
 def check_places(atoms: Atoms, mapping: Mapping[str, str], where: str) -> None:
-    """Refuse a row that has one label in two places, with two values.
+    """Refuse a structure that has one label in two places, with two values.
 
     Args:
-        atoms: What :func:`read_database` gives.
+        atoms: What :func:`read_database` gives, or any structure with results of a calculator beside values of its own.
         mapping: ``{name in the file: label}`` as declared.
         where: File and frame, for messages.
 
     Raises:
         DataError: Naming both places and values.
     """
-    places = {place: value for place in NESTED if isinstance(value := atoms.info.get(place), Mapping)}
-    if not places:
-        return
-    places = {"calculator": getattr(atoms.calc, "results", {}), **places}
+    results = getattr(atoms.calc, "results", None) or {}
+    places: dict[str, Mapping[str, Any]] = {
+        "calculator": results,
+        "info": atoms.info,
+        # A weight of the frame may stand beside one of each atom.
+        "arrays": {name: value for name, value in atoms.arrays.items() if name in results},
+        **{place: value for place in NESTED if isinstance(value := atoms.info.get(place), Mapping)},
+    }
     seen: dict[str, tuple[str, Any]] = {}
     for place, values in places.items():
         for name, value in values.items():
             if value is None or not is_read(name, mapping):
                 continue
             first, other = seen.setdefault(name, (place, value))
-            if not _is_same(other, value):
+            if other is not value and not _is_same(other, value):
                 raise DataError(
                     f"{where}: '{name}' stands there twice: it is {_shown(other)} in '{first}', and {_shown(value)} in "
                     f"'{place}'",
-                    "keep one of both in the database, or rename one and declare the other with key_mapping",
+                    "keep one of both, or rename one and declare the other with key_mapping",
                 )
 
 

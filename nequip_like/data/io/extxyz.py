@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nequip_like.data.io.extxyz_columns import count_columns
+from nequip_like.data.io.extxyz_columns import check_doubles, count_columns
 from nequip_like.data.labels.values import check_symmetric
 from nequip_like.errors import DataError
 
@@ -107,7 +107,8 @@ def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[s
     _check_quotes(comment, where, line)
     _check_pbc(values, where, line)
     _check_stress(values, where)
-    declared = count_columns(values.get("Properties", _DEFAULT_COLUMNS).strip("\"'{}[]"), where)
+    properties = values.get("Properties", _DEFAULT_COLUMNS).strip("\"'{}[]")
+    declared = count_columns(properties, where)
     notes = []
     if "Lattice" not in values and (cell := next((name for name in _NO_CELL_KEYS if name in values), None)):
         notes.append(f"'{cell}' is not read as a cell, which has to be called Lattice")
@@ -121,6 +122,7 @@ def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[s
                 "repair the row, or the columns in Properties=...",
             )
         extra = extra or found > declared
+    check_doubles(properties, rows, where)
     if extra:
         notes.append("its rows have more columns than Properties names; the rest is not read")
     return notes

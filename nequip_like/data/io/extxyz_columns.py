@@ -6,6 +6,9 @@ ASE's reader takes symbols for numbers and numbers for symbols where ``Propertie
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+
+from ase.data import atomic_numbers
 
 from nequip_like.errors import DataError
 
@@ -26,6 +29,8 @@ _STRUCTURE: dict[str, tuple[str, tuple[int, ...], str]] = {
     "initial_charges": ("RI", (1,), "initial_charges:R:1"),
     "move_mask": ("LIRS", (1, 3), "move_mask:L:1"),
 }
+_SAME = (("species", ("species", "symbols", "Z", "numbers")), ("pos", ("pos", "positions")))
+_ROUNDING = 1e-3  # Angstrom, or what the file's unit is; some programs write three digits
 _TYPES = {"S": "text", "R": "real numbers", "I": "integers", "L": "T or F"}
 
 
@@ -54,7 +59,7 @@ def count_columns(properties: str, where: str) -> int:
         raise DataError(f"{where}: Properties={properties} cannot be right", "check its numbers of columns")
     for name, kind, count in zip(names, types, counts, strict=True):
         _check_type(name, kind, int(count), where)
-    for needed, alike in (("species", ("species", "symbols", "Z", "numbers")), ("pos", ("pos", "positions"))):
+    for needed, alike in _SAME:
         if not set(names) & set(alike):
             raise DataError(
                 f"{where}: Properties={properties} does not name the column '{needed}'",
@@ -72,3 +77,50 @@ def _check_type(name: str, kind: str, count: int, where: str) -> None:
     types, counts, right = _STRUCTURE.get(name, (kind, (), ""))
     if kind not in types or (counts and count not in counts):
         raise DataError(f"{where}: Properties says {name}:{kind}:{count}, which '{name}' cannot be", f"write {right}")
+
+
+def check_doubles(properties: str, rows: Sequence[str], where: str) -> None:
+    """Refuse species or positions that stand there twice and differ: ASE's reader takes one of them.
+
+    Args:
+        properties: The value of ``Properties``, which :func:`count_columns` accepts.
+        rows: The lines of the atoms, with all columns.
+        where: File and frame, for messages.
+
+    Raises:
+        DataError: Naming both columns and the first atom.
+    """
+    parts = properties.split(":")
+    columns: dict[str, slice] = {}
+    start = 0
+    for name, count in zip(parts[::3], parts[2::3], strict=True):
+        columns[name] = slice(start, start + int(count))
+        start += int(count)
+    for what, alike in _SAME:
+        first, *others = [name for name in alike if name in columns]
+        same = _same_element if what == "species" else _same_place
+        for other in others:
+            for atom, row in enumerate(rows):
+                words = row.split()
+                here, there = words[columns[first]], words[columns[other]]
+                if not same(here, there):
+                    raise DataError(
+                        f"{where}: '{first}' of atom {atom} is {' '.join(here)}, but '{other}' is {' '.join(there)}",
+                        "keep the column that is right",
+                    )
+
+
+def _same_element(first: list[str], second: list[str]) -> bool:
+    return _number(first[0]) == _number(second[0])
+
+
+def _number(word: str) -> int | str:
+    """Atomic number of a symbol or number; what is neither as it is, which is refused where it is read."""
+    return int(word) if word.isascii() and word.isdigit() else atomic_numbers.get(word.capitalize(), word)
+
+
+def _same_place(first: list[str], second: list[str]) -> bool:
+    try:
+        return all(abs(float(a) - float(b)) <= _ROUNDING for a, b in zip(first, second, strict=True))
+    except ValueError:
+        return True  # what is no number is refused where it is read

@@ -138,4 +138,6 @@ _ROWS = (
     Format("cif", "CIF"),
 )
 
+# Formats of ASE that hold data only. ASE's JSON is left out: it may declare an array of any size, and netCDF, bundles,
+# databases on servers and what needs other programs.
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

@@ -43,9 +43,6 @@ _BY_SUFFIX = {
     ".db": "db",
     ".lammpstrj": "lammps-dump-text",
 }
-# Formats of ASE that hold data only. ASE's JSON is left out: it may declare an array of any size, and netCDF, bundles,
-# databases on servers and what needs other programs.
-SAFE_FORMATS = frozenset(FORMATS)
 _MATRIX = re.compile(r"Got info item (\w+), expecting special 3x3")  # of ASE's reader of extended XYZ
 _ADVICE = "check that the file is complete, and that its suffix is that of its format (.xyz, .extxyz, .traj, .db)"
 

@@ -21,14 +21,18 @@ from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.databases import NESTED, as_array, check_places, is_read
 from nequip_like.data.io.given import Source, atoms_of, check_results, entries
 from nequip_like.data.io.structures import check_extent, graph_from_atoms
+from nequip_like.data.labels.components import lone_components, with_inner, with_vectors
+from nequip_like.data.labels.frame_units import stated_in_frames
 from nequip_like.data.labels.free_energies import free_energy_gap, with_gap
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
+from nequip_like.data.labels.unit_checks import Stated, check_by_halves, compare
 from nequip_like.data.labels.units import Units, unit_notes
 from nequip_like.data.labels.unread_names import Kind, add_kinds, unread_names
 from nequip_like.data.labels.values import read_labels
 from nequip_like.data.labels.weights import LeftOut, equal_weights
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.summaries import Summarized
+from nequip_like.whole_files import path_of
 
 Index = str | int | slice
 
@@ -138,6 +142,7 @@ def read(
     reading = Reading(units=Units.declared(units))
     names: list[FrameNames] = []
     kinds: dict[str, Kind] = {}
+    said: set[str] = set()
     given = entries(source)
     for block in _blocks(given):
         path = block.title
@@ -152,8 +157,9 @@ def read(
         names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
         names.extend(names_here)
         chosen = resolve(str(path), names_here, mapping)
-        if block.file is not None:
-            reading.notes.extend(_check_stated(block.file, chosen, reading.units))
+        stated = _stated(block, chosen, reading.units, [graph for graph, _ in values])
+        reading.notes.extend(compare(stated, reading.units, str(path)))
+        said.update(one.label for one in stated)
         for label, name in chosen.items():
             if name not in (known := reading.label_names.setdefault(label, [])):
                 known.append(name)
@@ -177,7 +183,10 @@ def read(
             reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
     source_name = ", ".join(map(str, given)) if reading.files else path
     check_declared_names(source_name, names, mapping)
-    notes = unread_names(names, reading.label_names, kinds) + unit_notes(reading.units, units, reading.label_names)
+    check_by_halves(reading.units, units, reading.label_names, said, source_name)
+    notes = unread_names(names, reading.label_names, kinds) + unit_notes(reading.units, reading.label_names)
+    if fields.FORCES not in reading.label_names:
+        notes += lone_components(sorted(frozenset().union(*(frame.node for frame in names))))
     reading.notes.extend(f"{source_name}: {note}" for note in notes)
     reading.frames = fill_missing_labels(reading.frames)
     check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
@@ -186,7 +195,7 @@ def read(
 
 
 def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms], list[str]]:
-    """Read files or structures without asking for labels.
+    """Read files or structures, in Angstrom, without asking for labels.
 
     Args:
         source: As for :func:`read`.
@@ -197,11 +206,14 @@ def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms],
 
     Raises:
         ConfigError: If the source is none, or of several kinds.
-        DataError: If a file is missing or unreadable, or holds no frames.
+        DataError: If a file is missing or unreadable, holds no frames, or states another unit of its positions.
     """
     structures, origins = [], []
     for block in _blocks(entries(source)):
-        for number, atoms in _chosen(block.title, block.frames, index):
+        numbered = _chosen(block.title, block.frames, index)
+        if block.file is not None:
+            compare(_stated(block, {}, Units(), [_beside(atoms) for _, atoms in numbered]), Units(), block.title)
+        for number, atoms in numbered:
             structures.append(atoms)
             origins.append(block.origin(number))
     return structures, origins
@@ -234,11 +246,17 @@ def _blocks(given: Sequence[Any]) -> Iterator[_Block]:
         yield _Block(title, None, [atoms_of(entry, f"{title} {i}") for i, entry in enumerate(given)], [])
 
 
-def _check_stated(path: Path, chosen: Mapping[str, str], units: Units) -> list[str]:
+def _stated(
+    block: _Block, chosen: Mapping[str, str], units: Units, frames: Sequence[Mapping[str, Any]]
+) -> list[Stated]:
+    if block.title == _GRAPH:
+        return []
+    if block.file is None:
+        return stated_in_frames(frames, chosen, block.title)
     # Imported here, since a simulation reads no files, and ASE's readers take their time.
-    from nequip_like.data.io.stated_units import check_units
+    from nequip_like.data.io.stated_units import stated_units
 
-    return check_units(path, chosen, units)
+    return stated_units(block.file, chosen, units, frames)
 
 
 def _check_given(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
@@ -259,7 +277,7 @@ def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
     for entry in [source] if isinstance(source, str | Path) else list(source):
         try:
             files.extend(_files_of(entry))
-        except (OSError, RuntimeError) as error:  # a name that is too long, a folder that is closed, no home folder
+        except OSError as error:  # a name that is too long, a folder that is closed
             reason = getattr(error, "strerror", None) or error
             shown = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
             raise DataError(f"cannot read {shown}: {reason}", "check the path and its permissions") from error
@@ -270,7 +288,7 @@ def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _files_of(entry: str | Path) -> list[Path]:
-    path = Path(entry).expanduser()
+    path = path_of(entry)
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -310,20 +328,20 @@ def _slice(index: Index) -> slice | int:
     return slice(*parts)
 
 
+def _beside(atoms: Atoms) -> dict[str, Any]:
+    """What a structure has beside it by name, that of a row of a database in one with the rest."""
+    result: dict[str, Any] = {}
+    for name, value in atoms.info.items():
+        result |= value if name in NESTED and isinstance(value, Mapping) else {name: value}
+    return result
+
+
 def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything a frame holds beside its structure: by name, per structure and per atom."""
     check_places(atoms, mapping, where)
-    graph: dict[str, Any] = {}
-    for name, value in atoms.info.items():
-        if name in NESTED and isinstance(value, Mapping):
-            graph.update(
-                {
-                    inner: as_array(held) if inner in mapping or label_of(inner) else held
-                    for inner, held in value.items()
-                }
-            )
-        else:
-            graph[name] = value
+    graph = with_inner(_beside(atoms))
+    for name in [name for name in graph if name not in atoms.info and (name in mapping or label_of(name))]:
+        graph[name] = as_array(graph[name])
     node: dict[str, Any] = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE_ARRAYS}
     results = {} if atoms.calc is None else dict(getattr(atoms.calc, "results", {}))
     for name, value in results.items():
@@ -334,7 +352,7 @@ def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[
     for name in [name for name, value in graph.items() if _is_per_atom(name, value, len(atoms), mapping)]:
         value = graph.pop(name)
         node.setdefault(name, value[0] if value.ndim == 3 and len(value) == 1 else value)
-    return graph, node
+    return graph, with_vectors(node)
 
 
 def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str]) -> bool:
@@ -352,5 +370,5 @@ def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str
         whole = value.size == atoms * int(np.prod(fields.field(label).shape))
         if is_read(name, mapping):  # of another shape, as (1, atoms, 3) or flat, too: it is checked where it is read
             return whole or value.ndim > 1
-        return whole and value.shape[0] == atoms
+        return whole and (value.shape[0] == atoms or (value.ndim == 3 and len(value) == 1))
     return value.shape == (atoms, 3) and atoms != 3

@@ -1,120 +1,70 @@
-"""Units that a file states itself, compared with those that it is read in.
+"""Units that a file states itself: its frames, a database's metadata, a LAMMPS dump.
 
-A database's metadata and a LAMMPS dump may say their units; outputs of programs are brought to eV and Angstrom by
-ASE's readers. Where the declared units of a data set say something else, one of both is wrong, and nothing is read.
+Outputs of programs are brought to eV and Angstrom by ASE's readers. All are compared with the declared units by
+:mod:`nequip_like.data.labels.unit_checks`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ase.io.formats import open_with_compression
 
 from nequip_like.data import fields
-from nequip_like.data.io.databases import metadata_units
+from nequip_like.data.io.databases import read_metadata, units_by_name
 from nequip_like.data.io.formats import format_of
-from nequip_like.data.labels.unit_expressions import unit_of
+from nequip_like.data.labels.frame_units import STYLES, stated_in_frames
+from nequip_like.data.labels.unit_checks import Stated
 from nequip_like.data.labels.units import Units
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import DataError
 
-_OF_LAMMPS = {  # units that the manual's page of the command "units" gives for energy and length
-    "metal": ("eV", "Angstrom"),
-    "real": ("kcal/mol", "Angstrom"),
-    "electron": ("Hartree", "Bohr"),
-}
+_OF_LAMMPS = ("metal", "real", "electron")
 _NOT_DECLARABLE = ("si", "cgs", "micro", "nano")  # their energies are J, erg, and others that are not known here
 _ITEM_UNITS = re.compile(rb"^ITEM: UNITS\s*\n\s*(\S+)", re.MULTILINE)
-_QUANTITIES = {
-    "eV": "energy",
-    "Angstrom": "length",
-    "eV/Angstrom": "energy by a length",
-    "eV/Angstrom^3": "pressure",
-}
-_DECLARED_BY_USER = ("extxyz", "traj")
+_NAMED_BY_USER = ("extxyz", "traj", "db")
 
 
-def check_units(path: Path, chosen: Mapping[str, str], units: Units) -> list[str]:
-    """Compare the units that a file states with those that its labels are read in.
+def stated_units(
+    path: Path, chosen: Mapping[str, str], units: Units, frames: Sequence[Mapping[str, Any]]
+) -> list[Stated]:
+    """Units that a file states of its labels and positions.
 
     Args:
         path: The file.
         chosen: ``{label: name in the file}`` of what is read.
         units: The declared units of the data set.
-
-    Returns:
-        Notes on units that are stated and not known here.
+        frames: What each frame holds per structure.
 
     Raises:
-        DataError: If a label or the positions would be read in another unit than the file states.
+        DataError: If frames state different units, or a dump's style has units that cannot be told.
     """
-    stated, source = _stated(path, chosen, units)
-    notes = []
-    for label, unit in stated.items():
-        factor = unit_factor(unit)
-        name = chosen.get(label, "positions")
-        if factor is None:
-            notes.append(f"{path}: {source} '{name}' is in {unit!r}, which is no unit that is known here")
-            continue
-        agrees = abs(units.factor(label) / factor - 1.0) <= 1e-4
-        if quantity := _other_quantity(unit, label):
-            if not agrees:
-                raise DataError(
-                    f"{path}: {source} '{name}' is in {unit}, which is no {quantity}", "repair what the file says"
-                )
-            notes.append(f"{path}: {source} '{name}' is in {unit}, which is no {quantity}; it is read in {units}")
-        elif not agrees:
-            raise DataError(
-                f"{path}: {source} '{name}' is in {unit}, but it is read in {units}, which is "
-                f"{units.factor(label) / factor:.6g} times as much",
-                "make the units of this data set say the same; without units: {...} a file is read in eV and Angstrom",
-            )
-    return notes
-
-
-def unit_factor(text: str) -> float | None:
-    """What to multiply a value by to have it in eV and Angstrom; None for a unit that is not known.
-
-    Example:
-        >>> unit_factor("meV/Ang")
-        0.001
-    """
-    try:
-        return unit_of(text, "the file").factor
-    except ConfigError:
-        return None
-
-
-def _other_quantity(unit: str, label: str) -> str:
-    """What a label is and its stated unit does not measure; empty if it does. A mole more or less is no matter."""
-    own = fields.field(label).unit
-    if not own:
-        return ""
-    said, right = unit_of(unit, label), unit_of(own, label)
-    return "" if (said.energy, said.length) == (right.energy, right.length) else _QUANTITIES[own]
-
-
-def _stated(path: Path, chosen: Mapping[str, str], units: Units) -> tuple[dict[str, str], str]:
-    """``{label or "pos": unit}`` that the file states, and who says so."""
     form = format_of(path)
-    if form.name in _DECLARED_BY_USER:
-        return {}, ""
-    if form.name == "db":
-        said = metadata_units(path)
-        stated = {label: said[name] for label, name in chosen.items() if name in said}
-        return stated | ({fields.POSITIONS: said["positions"]} if "positions" in said else {}), "its metadata say that"
+    if form.name in _NAMED_BY_USER:
+        stated = stated_in_frames(frames, chosen, str(path))
+        return _of_metadata(path, chosen) + stated if form.name == "db" else stated
     energy, length = "eV", "Angstrom"
-    who = f"in {form.title},"
+    by = f"in {form.title},"
     if form.name == "lammps-dump-text":
         style = _style_of(path)
         if style not in _OF_LAMMPS:
             _check_style(style, path, units)
-            return {}, ""
-        (energy, length), who = _OF_LAMMPS[style], f"its 'ITEM: UNITS {style}' says that"
+            return []
+        (energy, length), by = STYLES[style], f"its 'ITEM: UNITS {style}' says that"
     of_unit = {"eV": energy, "eV/Angstrom": f"{energy}/{length}", "eV/Angstrom^3": f"{energy}/{length}^3"}
     labels = {label: of_unit[fields.field(label).unit] for label in chosen if fields.field(label).unit in of_unit}
-    return labels | {fields.POSITIONS: length}, who
+    labels[fields.POSITIONS] = length
+    return [Stated(label, chosen.get(label, "positions"), unit, by) for label, unit in labels.items()]
+
+
+def _of_metadata(path: Path, chosen: Mapping[str, str]) -> list[Stated]:
+    by = "its metadata say that"
+    metadata = read_metadata(path)
+    said = units_by_name(metadata)
+    stated = [Stated(label, name, said[name], by) for label, name in chosen.items() if name in said]
+    return list(dict.fromkeys(stated + stated_in_frames([metadata], chosen, str(path), by)))
 
 
 def _style_of(path: Path) -> str:

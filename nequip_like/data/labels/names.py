@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nequip_like.data import fields
 from nequip_like.errors import ConfigError, DataError, closest_hint
@@ -41,9 +42,15 @@ PARTS = {  # of names that were most likely meant for a label
 }
 WEIGHT = re.compile(r"(?:^|_)[efsv]?weights?(?:_|$)|^w_(?:energ|forc|stress|virial)")
 _UNCERTAINTY = re.compile(r"(?:^|_)(?:sigma|mask)(?:_|$)")
+_COMPONENTS = ("f{}", "f_{}", "force_{}", "forces_{}")  # columns of their own, see :mod:`components`
 WELL_KNOWN: dict[str, str] = {
     prefix + stem: label for label, stems in _STEMS.items() for stem in stems for prefix in _PREFIXES
 } | {
+    **{
+        " ".join(prefix + form.format(axis) for axis in "xyz"): fields.FORCES
+        for form in _COMPONENTS
+        for prefix in _PREFIXES
+    },
     "weight": fields.FRAME_WEIGHT,
     "frame_weight": fields.FRAME_WEIGHT,
     "config_weight": fields.FRAME_WEIGHT,
@@ -212,6 +219,7 @@ def is_weight(name: str) -> bool:
     return bool(WEIGHT.search(plain(name)) or _UNCERTAINTY.search(plain(name)))
 
 
+@lru_cache(maxsize=1024)  # asked for each name of each frame
 def looks_like(name: str) -> str | None:
     """The label that a name is most likely meant for."""
     simple = plain(name)

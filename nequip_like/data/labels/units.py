@@ -132,12 +132,11 @@ class Units:
         return f"{self.energy}, {self.length}{own}{flipped}"
 
 
-def unit_notes(units: Units, declared: Units | Mapping[str, str] | None, labels: Collection[str]) -> list[str]:
-    """What a user should know about declared units that do nothing, or may do something else than was meant.
+def unit_notes(units: Units, labels: Collection[str]) -> list[str]:
+    """What a user should know about declared units that do nothing.
 
     Args:
         units: Units of a data set.
-        declared: What they were made from.
         labels: The labels that were read.
     """
     of = {fields.STRESS: fields.VIRIAL, fields.VIRIAL: fields.STRESS}
@@ -146,11 +145,6 @@ def unit_notes(units: Units, declared: Units | Mapping[str, str] | None, labels:
         if label not in labels:
             instead = f"; '{of[label]}' is read in {units.unit(of[label])}" if of.get(label) in labels else ""
             notes.append(f"the unit {unit} of '{label}' is not used, no label '{label}' was read{instead}")
-    given = declared if isinstance(declared, Mapping) else {}
-    own_length = fields.FORCES in units.labels or "length" in given or units.length != _LENGTH
-    if fields.FORCES in labels and units.energy in ("Hartree", "Ry") and not own_length:
-        usual = f"{units.energy}/Bohr"
-        notes.append(f"forces are read in {units.unit('forces')}; if the file has {usual}, declare forces: {usual}")
     return notes
 
 

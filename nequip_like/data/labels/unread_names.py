@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nequip_like.data import fields
+from nequip_like.data.labels.frame_units import is_unit_name
 from nequip_like.data.labels.names import (
     PARTS,
     WEIGHT,
@@ -21,7 +22,7 @@ from nequip_like.data.labels.names import (
     plain,
 )
 
-Kind = Literal["number", "vectors", "tensor"]
+Kind = Literal["number", "vectors", "tensor", "row"]
 
 # Labels as a file without usual names may have them: what they belong to, and the form of their values.
 _FORMS: dict[str, tuple[str, Kind]] = {
@@ -46,6 +47,7 @@ _OTHER_TENSORS = {
 }  # fmt: skip
 _ENERGY = re.compile(r"(?:^|_)(?:e\d*|en|ene|eng|etot|epot|escf|edft|toten|energ\w*)(?:_|$)")
 
+_GRADIENT = re.compile(r"gradient|(?:^|[^a-z])e?grads?(?:[^a-z]|$)")
 _OF_MATTER = re.compile(r"(?:^|_)(?:atomic|molecular|molar|mol|formula|standard)_?w")
 _LETTERS = {"e": fields.TOTAL_ENERGY, "f": fields.FORCES, "s": fields.STRESS, "v": fields.VIRIAL}
 _MOST = 6  # names in one note
@@ -67,6 +69,8 @@ def add_kinds(kinds: dict[str, Kind], graph: Mapping[str, Any], node: Mapping[st
             continue
         if np.ndim(value) == 0:
             kinds[name] = "number"
+        elif np.ndim(value) == 1 and np.size(value) % 3 == 0 and looks_like(name) == fields.FORCES:
+            kinds[name] = "row"
         elif np.shape(value) in ((6,), (9,), (3, 3)):
             kinds[name] = "tensor"
 
@@ -101,16 +105,21 @@ def unread_names(
     for owner, here, there in (("graph", "per structure", "per atom"), ("node", "per atom", "per structure")):
         for name in available[owner]:
             label = looks_like(name)
-            if label is None or label in found or name in read:
+            if label is None or label in found or name in read or is_unit_name(name):
                 continue
             if fields.field(label).owner == owner:
                 meant[name] = label
+            elif kinds and kinds.get(name) == "row":
+                misplaced.append(f"'{name}' is not read: it is one row of numbers; write '{label}' of shape (atoms, 3)")
             else:
                 misplaced.append(f"'{name}' is not read: it is a value {here}, but the label '{label}' is one {there}")
     if not {fields.TOTAL_ENERGY, fields.FORCES} <= found:
         for name, label in _of_form(available, kinds or {}, found | set(meant.values()), read).items():
             meant.setdefault(name, label)
-    return [*_sentence(meant), *misplaced, *_weights(available, label_names)]
+    gradients = [name for name, label in meant.items() if label == fields.FORCES and _GRADIENT.search(plain(name))]
+    for name in gradients:
+        del meant[name]
+    return [*_sentence(meant), *_gradients(gradients, label_names), *misplaced, *_weights(available, label_names)]
 
 
 def _of_form(
@@ -149,6 +158,18 @@ def _sentence(meant: Mapping[str, str]) -> list[str]:
         return [f"'{name}' is not read; if it is the label '{label}', write {line}"]
     listed = ", ".join(f"'{name}' (as {label})" for name, label in meant.items())
     return [f"not read, though they could be labels: {listed}; if they are, write {line}"]
+
+
+def _gradients(names: Sequence[str], label_names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes on gradients of the energy, whose sign is the opposite of that of forces; no declaration turns it."""
+    notes = [
+        f"'{name}' is not read: if it is the gradient of the energy, write its negative into the file as 'forces'"
+        for name in names
+    ]
+    for name in label_names.get(fields.FORCES, ()):
+        if _GRADIENT.search(plain(name)):
+            notes.append(f"'{name}' is read as forces, as declared; if it is a gradient, its sign is the opposite one")
+    return notes
 
 
 def _weights(available: Mapping[str, Sequence[str]], label_names: Mapping[str, Sequence[str]]) -> list[str]:

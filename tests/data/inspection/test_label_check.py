@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nequip_like.data.graph import volumes
 from nequip_like.data.inspection.label_check import factors, from_vasp_order, label_contradiction
 from nequip_like.data.inspection.near_frames import work_between
 from tests.data.labelled_sets import (
@@ -41,6 +42,26 @@ def test_mistakes_with_energies_and_forces_are_found(name, mistake):
     assert ("gradients" in sentence) == (mistake == "gradients")
 
 
+def of_other_atoms(forces, _):
+    """The same permutation in all frames."""
+    return forces[torch.randperm(len(forces), generator=torch.Generator().manual_seed(1))]
+
+
+def along_other_axes(forces, _):
+    """A quarter turn about z."""
+    return torch.stack([-forces[:, 1], forces[:, 0], forces[:, 2]], dim=1)
+
+
+@pytest.mark.parametrize("mistake", [of_other_atoms, along_other_axes])
+@pytest.mark.parametrize("name", WITH_CLOSE_FRAMES)
+def test_forces_of_other_atoms_or_axes_are_found(name, mistake):
+    sentence = label_contradiction(as_dataset(frames_of(name), forces=mistake))
+    # A permutation of few atoms may turn the sign of most forces, which is told as that.
+    told = ("forces do not explain how the energies change", "energies change -")
+    assert sentence is not None
+    assert sentence.startswith(told if mistake is of_other_atoms else told[0]) or "3.8 times" in sentence
+
+
 @pytest.mark.parametrize(("offset", "expected"), [(2.4, "2.4 GPa above"), (-3.0, "3.0 GPa below")])
 def test_a_pressure_that_was_added(offset, expected):
     shifted = as_dataset(frames_of(STRAINED), stress=lambda stress, _: stress + offset / GPA * torch.eye(3))
@@ -48,10 +69,21 @@ def test_a_pressure_that_was_added(offset, expected):
 
 
 def test_energies_of_strained_cells_in_another_unit():
-    """Without forces only the stress tells."""
+    """Without forces only the stress tells, and not which of both is wrong."""
     sentence = label_contradiction(as_dataset(frames_of(STRAINED), **ENERGY_MISTAKES["kcal/mol"]))
     assert sentence == (
-        "stress contradicts the energies: they change 23.3 times as much as it says; its unit or sign looks wrong"
+        "stress contradicts the energies: they change 23.3 times as much as it says; its or the energies' unit or sign "
+        "looks wrong"
+    )
+
+
+def test_energies_that_drift_with_the_volume():
+    """As with plane waves that change from cell to cell: 20 meV for each cubic Angstrom."""
+    drift = as_dataset(frames_of(STRAINED), total_energy=lambda energy, frame: energy - 0.02 * volumes(frame))
+    assert label_contradiction(drift) == (
+        "stress lies 3.2 GPa above what the energies say, along all axes alike (188 pairs of close frames): they do "
+        "not belong together; either a pressure was added to the stress, or the energies drift with the volume, as "
+        "with plane waves that change with the cell; train on one of both only"
     )
 
 
@@ -87,7 +119,13 @@ def test_nothing_to_compare(make_graph):
     assert label_contradiction(as_dataset([make_graph("H", [[0, 0, 0]])])) is None
 
 
-def test_noise_is_no_contradiction():
+def test_forces_that_are_noise_belong_to_no_energies():
     torch.manual_seed(0)
     noise = as_dataset(frames_of("shaken silicon"), forces=lambda forces, _: torch.randn_like(forces))
+    assert label_contradiction(noise).startswith("forces do not explain how the energies change between close frames (")
+
+
+def test_noise_within_the_expected_error_is_no_contradiction():
+    torch.manual_seed(0)
+    noise = as_dataset(frames_of("shaken silicon"), forces=lambda forces, _: forces + 0.05 * torch.randn_like(forces))
     assert label_contradiction(noise) is None

@@ -82,6 +82,27 @@ def test_a_likely_name_of_three_atoms_is_noted_as_one_of_atoms(tmp_path):
     )
 
 
+def test_a_likely_name_with_a_dimension_more(tmp_path):
+    (note,) = read(row(tmp_path / "w.db", {"energy": -1.0, "pbe_forces": FORCES[None]})).notes
+    assert note.endswith("write 'data.key_mapping={pbe_forces: forces}'")
+    mapping = {"pbe_forces": "forces"}
+    assert read(tmp_path / "w.db", key_mapping=mapping).frames[0]["forces"].tolist() == FORCES.tolist()
+
+
+def test_labels_in_a_mapping_within_data(tmp_path):
+    file = row(tmp_path / "w.db", {"labels": {"energy": -1.0, "pbe": {"forces": FORCES}}, "units": {"energy": "eV"}})
+    reading = read(file)
+    assert reading.notes == [
+        f"{file}: not read, though they could be labels: 'labels.energy' (as total_energy), 'labels.pbe.forces' (as "
+        "forces); if they are, write 'data.key_mapping={labels.energy: total_energy, labels.pbe.forces: forces}'"
+    ]
+    assert set(reading.annotations[0].info) == {"unique_id", "labels"}
+    mapping = {"labels.energy": "total_energy", "labels.pbe.forces": "forces"}
+    (graph,) = read(file, key_mapping=mapping).frames
+    assert graph["total_energy"].item() == -1.0
+    assert graph["forces"].tolist() == FORCES.tolist()
+
+
 def test_results_of_calculators(tmp_path):
     ase.io.write(tmp_path / "a.db", [Atoms("H", calculator=SinglePointCalculator(Atoms("H"), energy=-3.5))])
     assert read(tmp_path / "a.db").frames[0]["total_energy"].item() == -3.5
@@ -139,6 +160,20 @@ def test_one_label_in_two_places(tmp_path, results, pairs, data, said):
     with pytest.raises(DataError) as error:
         read(file)
     assert error.value.message.startswith(f"{file} frame 0: {said}")
+
+
+def test_one_label_of_a_structure_in_memory_and_of_its_calculator(tmp_path):
+    atoms = Atoms("OH2", WATER, info={"energy": -2.0})
+    atoms.calc = SinglePointCalculator(atoms, energy=-2.0, forces=FORCES)
+    ase.io.write(tmp_path / "a.traj", atoms)
+    assert read([atoms]).frames[0]["total_energy"].item() == -2.0
+    atoms.info["energy"] = -1.0
+    with pytest.raises(DataError, match=r"'energy' stands there twice: it is -2\.0 in 'calculator', and -1\.0"):
+        read([atoms])
+    atoms.info.clear()
+    atoms.arrays["forces"] = -FORCES
+    with pytest.raises(DataError, match=r"Atoms 0: 'forces' stands there twice: it is .* in 'calculator', and"):
+        read([atoms])
 
 
 def test_one_value_in_two_places(tmp_path):

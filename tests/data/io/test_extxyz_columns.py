@@ -72,3 +72,26 @@ def test_numbers_that_are_declared_as_text_are_read(write_text):
     assert graph["atomic_numbers"].tolist() == [8, 1]
     assert graph["pos"].tolist() == [[0, 0, 0], [1, 0, 0]]
     assert graph["forces"].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "said"),
+    [
+        ("species:S:1:Z:I:1:pos:R:3", "H 7 1 0 0", "'species' of atom 1 is H, but 'Z' is 7"),
+        ("Z:I:1:symbols:S:1:pos:R:3", "1 He 1 0 0", "'symbols' of atom 1 is He, but 'Z' is 1"),
+        ("species:S:1:pos:R:3:positions:R:3", "H 1 0 0 1 0 2", "'pos' of atom 1 is 1 0 0, but 'positions' is 1 0 2"),
+    ],
+)
+def test_doubles_that_differ(write_text, columns, row, said):
+    good = {"species:S:1:Z:I:1:pos:R:3": "O 8 0 0 0", "Z:I:1:symbols:S:1:pos:R:3": "8 O 0 0 0"}
+    file = write_text("a.xyz", f"2\nProperties={columns} energy=-1\n{good.get(columns, 'O 0 0 0 0 0 0')}\n{row}\n")
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert error.value.message == f"{file} frame 0: {said}"
+
+
+def test_doubles_that_agree(write_text):
+    text = "1\nProperties=Z:I:1:species:S:1:q:R:1:pos:R:3:positions:R:3\n8 o 0.5 0.1 0 0 0.10004 0.0 -0.0\n"
+    (graph,) = read(write_text("a.xyz", text)).frames
+    assert graph["atomic_numbers"].tolist() == [8]
+    assert graph["pos"].tolist() == [[0.10004, 0, 0]]

@@ -8,7 +8,8 @@ import ase.io
 import pytest
 from ase.build import bulk
 
-from nequip_like.data.io.formats import SAFE_FORMATS, read_atoms
+from nequip_like.data.io.file_formats import FORMATS
+from nequip_like.data.io.formats import read_atoms
 from nequip_like.errors import DataError
 
 TEXT = "2\nenergy=-1.5\nO 0 0 0\nH 1 0 0\n2\nenergy=-2.5\nO 0 0 0\nH 1 0 0\n"
@@ -47,8 +48,8 @@ def test_formats_of_programs(tmp_path, name):
 def test_every_format_is_one_that_ase_reads():
     from ase.io.formats import ioformats
 
-    assert all(ioformats[name].can_read for name in SAFE_FORMATS)
-    assert not SAFE_FORMATS & {
+    assert all(ioformats[name].can_read for name in FORMATS)
+    assert not FORMATS.keys() & {
         "json",
         "bundletrajectory",
         "postgresql",

@@ -1,13 +1,15 @@
 """Units that a file states itself."""
 
 import ase.db
+import ase.io
 import ase.units
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from nequip_like.data.io.readers import read
-from nequip_like.data.io.stated_units import unit_factor
+from nequip_like.data.io.readers import read, read_structures
+from nequip_like.data.labels.unit_checks import unit_factor
 from nequip_like.errors import DataError
 
 
@@ -110,3 +112,75 @@ def test_a_unit_of_another_quantity_that_changes_nothing_is_noted(database):
     assert note.endswith("'forces' is in eV, which is no energy by a length; it is read in eV, Angstrom")
     reading = read(database({"_property_unit_dict": {"energy": "kcal"}}), units={"energy": "kcal/mol"})
     assert reading.notes == []
+
+
+ROWS = "O 0 0 0 0 0 1\nH 0.96 0 0 0 0 -1\nH -0.24 0.93 0 0 0 0\n"
+XYZ = 'Properties=species:S:1:pos:R:3:forces:R:3 pbc="F F F" energy=-76.25'
+
+
+def test_units_that_frames_of_extended_xyz_state(write_text):
+    file = write_text("w.xyz", f"3\n{XYZ} energy_unit=Hartree force_units=Hartree/Bohr\n{ROWS}")
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert error.value.message == (
+        f"{file}: its 'energy_unit' says that 'energy' is in Hartree, but it is read in eV, Angstrom, which is "
+        "0.0367493 times as much"
+    )
+    assert error.value.advice == (
+        "declare it: 'data.units={energy: Hartree, forces: Hartree/Bohr}'; or repair what the file says"
+    )
+    (graph,) = read(file, units={"energy": "Hartree", "forces": "Hartree/Bohr"}).frames
+    assert graph["total_energy"].item() == pytest.approx(-76.25 * 27.211386, rel=1e-6)
+    assert graph["forces"][0, 2].item() == pytest.approx(51.4220669, rel=1e-7)
+
+
+@pytest.mark.parametrize("said", ["energy_unit=eV", 'Units="eV/Ang"', 'units="eV, Angstrom"', "units=metal"])
+def test_frames_that_state_the_units_of_the_package(write_text, said):
+    reading = read(write_text("w.xyz", f"3\n{XYZ} {said}\n{ROWS}"))
+    assert reading.notes == []
+    assert reading.annotations[0].info == {}
+
+
+def test_units_that_are_not_known_are_noted(write_text):
+    file = write_text("w.xyz", f"3\n{XYZ} units=lj\n{ROWS}")
+    assert read(file).notes == [
+        f"{file}: its 'units' says that 'energy' is in 'lj', which is no unit that is known here"
+    ]
+
+
+def test_units_in_trajectories_in_rows_and_in_memory(tmp_path):
+    atoms = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], info={"energy_unit": "kcal/mol"})
+    atoms.calc = SinglePointCalculator(atoms, energy=-2.0)
+    ase.io.write(tmp_path / "a.traj", atoms)
+    with ase.db.connect(tmp_path / "a.db") as connection:
+        connection.write(atoms, energy_unit="kcal/mol")
+    for source in (tmp_path / "a.traj", tmp_path / "a.db", [atoms]):
+        with pytest.raises(DataError, match="'energy_unit' says that 'energy' is in kcal/mol"):
+            read(source)
+        (graph,) = read(source, units={"energy": "kcal/mol"}).frames
+        assert graph["total_energy"].item() == pytest.approx(-2 * 0.0433641043, rel=1e-8)
+
+
+def test_other_metadata_that_name_units(database):
+    file = database({"units": {"energy": "Hartree"}})
+    with pytest.raises(DataError, match="its metadata say that 'energy' is in Hartree, but"):
+        read(file)
+
+
+def test_pressures_in_gigapascal(tmp_path):
+    """The stress of the metadata's unit, positive under compression."""
+    with ase.db.connect(tmp_path / "a.db") as connection:
+        atoms = Atoms("Cu", cell=[2, 2, 2], pbc=True)
+        connection.write(atoms, data={"stress": np.diag([1.0, 2.0, 3.0])})
+        connection.metadata = {"_property_unit_dict": {"stress": "GPa"}}
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.db", units={"stress_sign": "compression"})
+    assert "'data.units={stress_sign: compression, stress: GPa}'" in error.value.advice
+    (graph,) = read(tmp_path / "a.db", units={"stress_sign": "compression", "stress": "GPa"}).frames
+    assert graph["stress"][0].diagonal().tolist() == pytest.approx([-i / 160.21766208 for i in (1, 2, 3)], rel=1e-7)
+
+
+def test_structures_without_labels_are_in_the_unit_that_their_file_states(database):
+    with pytest.raises(DataError, match="its metadata say that 'positions' is in Bohr"):
+        read_structures(database({"_distance_unit": "Bohr"}))
+    assert len(read_structures(database({"_property_unit_dict": {"energy": "Hartree"}}))[0]) == 1

@@ -295,18 +295,9 @@ def test_an_energy_by_atom(key, advice):
         ),
         ({"virial": "Ry"}, [], ["the unit Ry of 'virial' is not used, no label 'virial' was read"]),
         ({"stress": "GPa", "forces": "Ry/Bohr"}, ["stress", "forces"], []),
-        (
-            {"energy": "hartree"},
-            ["total_energy", "forces"],
-            ["forces are read in Hartree/Angstrom; if the file has Hartree/Bohr, declare forces: Hartree/Bohr"],
-        ),
-        ({"energy": "Ha"}, ["total_energy"], []),
-        ({"energy": "Ha", "length": "Angstrom"}, ["forces"], []),
-        ({"energy": "Ry", "length": "Bohr"}, ["forces"], []),
-        ({"energy": "Ry", "forces": "Ry/Angstrom"}, ["forces"], []),
         ({"energy": "kcal/mol"}, ["forces"], []),
         (None, ["forces"], []),
     ],
 )
 def test_notes_on_what_is_declared(declared, labels, notes):
-    assert unit_notes(Units.declared(declared), declared, labels) == notes
+    assert unit_notes(Units.declared(declared), labels) == notes

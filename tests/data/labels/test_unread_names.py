@@ -29,6 +29,7 @@ def notes(graph, node, read=None):
                               "atom"]),
         (["energy", "mace_energy", "free_energy"], [], {"total_energy": ["energy"]}, []),
         (["energy", "virials"], [], {"total_energy": ["energy"], "stress": ["stress"]}, []),
+        (["energy_unit", "stress_units", "force_unit"], [], {}, []),
         (["dipole", "config_type", "weight"], ["tags", "momenta"], {}, []),
     ],
 )  # fmt: skip
@@ -50,14 +51,14 @@ TENSOR = np.zeros(9)
             "s_pbe: stress}'",
         ),
         (  # one name tells what it is, the others only by their form
-            {"B3LYP_energy": -1.0}, {"grad": VECTORS}, {},
-            "not read, though they could be labels: 'B3LYP_energy' (as total_energy), 'grad' (as forces); if they are, "
-            "write 'data.key_mapping={B3LYP_energy: total_energy, grad: forces}'",
+            {"B3LYP_energy": -1.0}, {"ftot": VECTORS}, {},
+            "not read, though they could be labels: 'B3LYP_energy' (as total_energy), 'ftot' (as forces); if they are, "
+            "write 'data.key_mapping={B3LYP_energy: total_energy, ftot: forces}'",
         ),
         (
-            {"U0": -1.0, "temperature": 300.0}, {"DFT-D3 grad": VECTORS, "momenta": VECTORS}, {},
-            "not read, though they could be labels: 'U0' (as total_energy), 'DFT-D3 grad' (as forces); if they are, "
-            "write 'data.key_mapping={U0: total_energy, DFT-D3 grad: forces}'",
+            {"U0": -1.0, "temperature": 300.0}, {"DFT-D3 F": VECTORS, "momenta": VECTORS}, {},
+            "not read, though they could be labels: 'U0' (as total_energy), 'DFT-D3 F' (as forces); if they are, "
+            "write 'data.key_mapping={U0: total_energy, DFT-D3 F: forces}'",
         ),
         (
             {"energy": -1.0, "polarizability": TENSOR}, {"F": VECTORS}, {"total_energy": ["energy"]},
@@ -67,6 +68,23 @@ TENSOR = np.zeros(9)
 )  # fmt: skip
 def test_all_that_could_be_labels_are_named(graph, node, read, expected):
     assert notes(graph, node, read) == [expected]
+
+
+@pytest.mark.parametrize("name", ["grad", "DFT-D3 grad", "grad_dft", "dft_total_gradient", "egrads"])
+def test_gradients_are_not_proposed_as_forces(name):
+    assert notes({"e_pbe": -1.0}, {name: VECTORS}) == [
+        "'e_pbe' is not read; if it is the label 'total_energy', write 'data.key_mapping={e_pbe: total_energy}'",
+        f"'{name}' is not read: if it is the gradient of the energy, write its negative into the file as 'forces'",
+    ]
+    assert notes({"energy": -1.0}, {name: VECTORS}, {"total_energy": ["energy"], "forces": [name]}) == [
+        f"'{name}' is read as forces, as declared; if it is a gradient, its sign is the opposite one"
+    ]
+
+
+def test_forces_in_one_row_are_not_taken_for_a_stress():
+    assert notes({"energy": -1.0, "pbe_forces": np.zeros(9)}, {}, {"total_energy": ["energy"]}) == [
+        "'pbe_forces' is not read: it is one row of numbers; write 'forces' of shape (atoms, 3)"
+    ]
 
 
 def test_other_values_of_the_same_form_are_not_named():

@@ -1,0 +1,180 @@
+"""Units that frames state beside their labels: ``energy_unit=Hartree``, ``units="eV, Angstrom"``, ``force_units=...``.
+
+There is no standard for it. Everything that is called a unit and can be understood is compared with the units that the
+labels are read in (:mod:`nequip_like.data.labels.unit_checks`); nothing is converted because of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from nequip_like.data import fields
+from nequip_like.data.labels.names import looks_like, plain
+from nequip_like.data.labels.unit_checks import Stated, unit_factor
+from nequip_like.data.labels.unit_expressions import unit_of
+from nequip_like.errors import DataError
+
+_UNIT_NAME = re.compile(r"(.*?)_?units?|units?_?(?:of_|for_)?(?!_*cell)(.+)")  # a unit cell is no unit
+_OF_POSITIONS = {
+    "length", "lengths", "distance", "distances", "pos", "position", "positions", "coord", "coords", "coordinate",
+    "coordinates", "cell", "lattice",
+}  # fmt: skip
+# Systems of units by name: energy and length. Those of LAMMPS are in its manual, at the command "units".
+STYLES = {
+    "metal": ("eV", "Angstrom"),
+    "real": ("kcal/mol", "Angstrom"),
+    "electron": ("Hartree", "Bohr"),
+    **dict.fromkeys(("atomic", "au", "a.u.", "atomic_units", "atomic units"), ("Hartree", "Bohr")),
+}
+_SHORT = {"e": fields.TOTAL_ENERGY, "en": fields.TOTAL_ENERGY, "ene": fields.TOTAL_ENERGY, "f": fields.FORCES}
+_BY_POWERS = {
+    (1, 0): fields.TOTAL_ENERGY,
+    (0, 1): fields.POSITIONS,
+    (1, -1): fields.FORCES,
+    (1, -3): fields.STRESS,
+}
+
+
+@lru_cache(maxsize=256)  # asked for each name of each frame
+def is_unit_name(name: str) -> bool:
+    """Whether a value is called a unit."""
+    return bool(_UNIT_NAME.fullmatch(plain(name)))
+
+
+def unit_text(name: str, value: object) -> str | Mapping[str, Any] | None:
+    """The value of a frame as a unit, or as units by name, if it is called one; None otherwise."""
+    if not is_unit_name(name):
+        return None
+    if isinstance(value, str | Mapping):
+        return value or None
+    if isinstance(value, np.ndarray | list | tuple) and np.asarray(value).dtype.kind == "U":
+        return ", ".join(map(str, np.ravel(value)))
+    return None
+
+
+def stated_in_frames(
+    frames: Sequence[Mapping[str, Any]], chosen: Mapping[str, str], file: str, by: str = ""
+) -> list[Stated]:
+    """Units that frames state of the labels that are read.
+
+    Args:
+        frames: What each frame holds per structure; or one entry, the metadata of a database.
+        chosen: ``{label: name in the file}`` of what is read.
+        file: Its name, for messages.
+        by: Who says so, ``its metadata say that``; by default the key of the frames.
+
+    Raises:
+        DataError: If frames state different units, or some do and the others do not say theirs.
+    """
+    stated = []
+    for name, said in _said(frames, file).items():
+        for label, unit in _units_of(name, said, chosen, frames):
+            if label != fields.POSITIONS and label not in chosen:
+                continue
+            one = Stated(label, chosen.get(label, "positions"), unit, by or f"its '{name}' says that")
+            having = sum(name in frame for frame in frames)
+            if having < len(frames) and unit_factor(unit) not in (None, 1.0):
+                raise DataError(
+                    f"{file}: {having} of its {len(frames)} frames say with '{name}' that '{one.name}' is in {unit}, "
+                    "the others do not say theirs",
+                    "give the frames of each unit as one file, and declare the units of each",
+                )
+            stated.append(one)
+    return list(dict.fromkeys(stated))
+
+
+def _said(frames: Sequence[Mapping[str, Any]], file: str) -> dict[str, str | Mapping[str, Any]]:
+    """The units by the name that they stand under."""
+    found: dict[str, str | Mapping[str, Any]] = {}
+    for frame in frames:
+        for name, value in frame.items():
+            text = unit_text(name, value)
+            if text is not None and found.setdefault(name, text) != text:
+                raise DataError(
+                    f"{file}: '{name}' is {found[name]} in one frame and {text} in another",
+                    "give the frames of each unit as one file, and declare the units of each",
+                )
+    return found
+
+
+def _units_of(
+    name: str, said: str | Mapping[str, Any], chosen: Mapping[str, str], frames: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """``(label, unit)`` of what stands under one name."""
+    match = _UNIT_NAME.fullmatch(plain(name))
+    subject = "" if match is None else (match[1] or match[2] or "").strip("_")
+    if isinstance(said, Mapping):
+        for inner, unit in said.items():
+            if isinstance(unit, str) and (label := _subject(plain(str(inner)), chosen, frames)):
+                yield label, unit
+    elif subject in ("", "system", "style", "all", "default"):
+        yield from _general(said, chosen, frames)
+    elif label := _subject(subject, chosen, frames):
+        yield label, said
+
+
+def _subject(subject: str, chosen: Mapping[str, str], frames: Sequence[Mapping[str, Any]]) -> str | None:
+    """The label, or ``pos``, that a unit is of; None if it is of something that is not read."""
+    for label, name in chosen.items():
+        if subject == plain(name):
+            return label
+    if subject in _OF_POSITIONS:
+        return fields.POSITIONS
+    if any(subject == plain(name) for frame in frames for name in frame):
+        return None  # of another value, which stands beside
+    meant = _SHORT.get(subject) or looks_like(subject)
+    if meant == fields.PER_ATOM_ENERGY and meant not in chosen:
+        return fields.TOTAL_ENERGY  # the unit of "energies"
+    return meant
+
+
+def _general(text: str, chosen: Mapping[str, str], frames: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """``(label, unit)`` of what is only called units: a system of units, one unit, or a list of them."""
+    if style := STYLES.get(plain(text).strip()):
+        energy, length = style
+        yield from ((fields.TOTAL_ENERGY, energy), (fields.FORCES, f"{energy}/{length}"), (fields.POSITIONS, length))
+        return
+    if _label_of_unit(text) is not None:
+        yield from _one_unit(text)
+        return
+    pieces = [piece.strip() for piece in re.split(r"[,;]|\band\b", text) if piece.strip()]
+    if len(pieces) == 1 and ":" not in text and "=" not in text:
+        pieces = text.split()
+    parts = [re.sub("=", ":", piece, count=1).rpartition(":") for piece in pieces]
+    if all(_label_of_unit(unit) is None for _, _, unit in parts):
+        # Of what it is cannot be told; one note says so, and names the first label.
+        yield next(iter(chosen), fields.POSITIONS), text
+        return
+    for subject, _, unit in parts:
+        if not subject:
+            yield from _one_unit(unit)
+        elif label := _subject(plain(subject.strip()), chosen, frames):
+            yield label, unit.strip()
+
+
+def _one_unit(unit: str) -> Iterator[tuple[str, str]]:
+    """What one unit is of by what it measures. Energies by a length are of forces, and tell of energies, too."""
+    label = _label_of_unit(unit)
+    if label is None:
+        return
+    energy, slash, _ = unit.rpartition("/")
+    if label == fields.FORCES and slash and _label_of_unit(energy) == fields.TOTAL_ENERGY:
+        yield fields.TOTAL_ENERGY, energy.strip()
+    yield label, unit
+
+
+def _label_of_unit(unit: str) -> str | None:
+    if unit_factor(unit) is None:
+        return None
+    parsed = unit_of(unit, "the file")
+    return _BY_POWERS.get((parsed.energy, parsed.length))
+
+
+def is_stated_unit(name: str, value: object) -> bool:
+    """Whether a value says in which units others are; it is no longer right where these were converted."""
+    return unit_text(name, value) is not None

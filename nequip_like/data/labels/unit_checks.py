@@ -1,0 +1,172 @@
+"""Units that a file states of its labels, compared with those they are read in, and units that are declared by halves.
+
+Where the declared units of a data set say something else than its file, one of both is wrong, and nothing is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from nequip_like.data import fields
+from nequip_like.data.labels.unit_expressions import tidied, unit_of
+from nequip_like.data.labels.units import STRESS_SIGNS, Units
+from nequip_like.errors import ConfigError, DataError
+
+_QUANTITIES = {
+    "eV": "energy",
+    "Angstrom": "length",
+    "eV/Angstrom": "energy by a length",
+    "eV/Angstrom^3": "pressure",
+}
+_KEYS = {fields.TOTAL_ENERGY: "energy", fields.POSITIONS: "length"}  # what ``data.units`` calls them
+_BY_ATOM = re.compile(r"(?:/|\bper)\s*atoms?\b|\batoms?\s*\^?-1", re.IGNORECASE)
+# Programs that write energies in these write forces and stress by Bohr, and positions in Angstrom as often as in Bohr.
+_OF_ATOMIC_UNITS = ("Hartree", "mHartree", "Ry", "mRy")
+
+
+@dataclass(frozen=True)
+class Stated:
+    """One unit that a file states.
+
+    Attributes:
+        label: What it is of: a label, or ``pos``.
+        name: What the file calls that.
+        unit: The unit, as the file writes it.
+        by: Who says so, as a message begins: ``its metadata say that``.
+    """
+
+    label: str
+    name: str
+    unit: str
+    by: str
+
+
+def unit_factor(text: str) -> float | None:
+    """What to multiply a value by to have it in eV and Angstrom; None for a unit that is not known.
+
+    Example:
+        >>> unit_factor("meV/Ang")
+        0.001
+    """
+    try:
+        return unit_of(text, "the file").factor
+    except ConfigError:
+        return None
+
+
+def compare(stated: Sequence[Stated], units: Units, file: str) -> list[str]:
+    """Compare the units that a file states with those that its labels are read in.
+
+    Args:
+        stated: What the file states.
+        units: The declared units of the data set.
+        file: Its name, for messages.
+
+    Returns:
+        Notes on units that are stated and not known here.
+
+    Raises:
+        DataError: If a label or the positions would be read in another unit than the file states.
+    """
+    notes = []
+    for one in stated:
+        what = f"{file}: {one.by} '{one.name}' is in"
+        factor = unit_factor(one.unit)
+        if factor is None and one.label == fields.TOTAL_ENERGY and _BY_ATOM.search(one.unit):
+            raise DataError(
+                f"{what} {one.unit}, but it is read as that of a structure",
+                "multiply it by the number of atoms in the file, and repair what the file says",
+            )
+        if factor is None:
+            notes.append(f"{what} {one.unit!r}, which is no unit that is known here")
+            continue
+        ratio = _size(units, one.label) / factor
+        agrees = abs(ratio - 1.0) <= 1e-4
+        if quantity := _other_quantity(one.unit, one.label):
+            if not agrees:
+                raise DataError(f"{what} {one.unit}, which is no {quantity}", "repair what the file says")
+            notes.append(f"{what} {one.unit}, which is no {quantity}; it is read in {units}")
+        elif not agrees:
+            raise DataError(
+                f"{what} {one.unit}, but it is read in {units}, which is {ratio:.6g} times as much",
+                _remedy(stated, units),
+            )
+    return notes
+
+
+def check_by_halves(
+    units: Units,
+    declared: Units | Mapping[str, str] | None,
+    labels: Collection[str],
+    stated: Collection[str],
+    file: str,
+) -> None:
+    """Refuse energies in atomic units whose forces or stress are in a unit that nobody said.
+
+    Positions in Angstrom beside energies in Hartree are usual, forces in Hartree/Angstrom are not: what programs
+    print is in Hartree/Bohr, and read as the other it is 1.9 times too small.
+
+    Args:
+        units: Units of a data set.
+        declared: What they were made from.
+        labels: The labels that were read.
+        stated: The labels whose units the file states itself, which are compared elsewhere.
+        file: Its name, for the message.
+
+    Raises:
+        DataError: With the units to choose from.
+    """
+    energy = units.unit(fields.TOTAL_ENERGY) if fields.TOTAL_ENERGY in labels else units.energy
+    with_length = units.length != Units().length or (isinstance(declared, Mapping) and "length" in declared)
+    if energy not in _OF_ATOMIC_UNITS or (with_length and units.energy == energy):
+        return
+    for label, power in ((fields.FORCES, ""), (fields.STRESS, "3")):
+        if label in labels and label not in units.labels and label not in stated:
+            usual = f"{energy}/Bohr{power}"
+            raise DataError(
+                f"{file}: energies are in {energy}, but the unit of '{label}' is declared nowhere; it would be read in "
+                f"{units.unit(label).replace('^', '')}",
+                f"declare it: {_line(_declared(units) | {label: usual})}, or {energy}/Angstrom{power} if it is that",
+            )
+
+
+def _size(units: Units, label: str) -> float:
+    """How much one of the units is that a label is read in, whatever a positive stress means."""
+    return units.factor(label) * (STRESS_SIGNS[units.stress_sign] if label == fields.STRESS else 1.0)
+
+
+def _other_quantity(unit: str, label: str) -> str:
+    """What a label is and its stated unit does not measure; empty if it does. A mole more or less is no matter."""
+    own = fields.field(label).unit
+    if not own:
+        return ""
+    said, right = unit_of(unit, label), unit_of(own, label)
+    return "" if (said.energy, said.length) == (right.energy, right.length) else _QUANTITIES[own]
+
+
+def _remedy(stated: Sequence[Stated], units: Units) -> str:
+    """What to declare so that the units of the data set are those of the file."""
+    wanted = _declared(units)
+    for one in stated:
+        key = _KEYS.get(one.label, one.label)
+        wanted.pop(key, None)
+        if unit_factor(one.unit) not in (None, 1.0):
+            wanted[key] = tidied(one.unit)
+    if not wanted:
+        return "leave out the units of this data set; without units: {...} a file is read in eV and Angstrom"
+    return f"declare it: {_line(wanted)}; or repair what the file says"
+
+
+def _declared(units: Units) -> dict[str, str]:
+    """Units as a configuration writes them, without those that need not be written."""
+    entries = {"energy": units.energy, "length": units.length, "stress_sign": units.stress_sign}
+    return {key: unit for key, unit in entries.items() if unit != getattr(Units(), key)} | dict(units.labels)
+
+
+def _line(entries: Mapping[str, str]) -> str:
+    """What to type to declare units, in quotes for the shell; Hydra takes no ``^`` and no brackets without quotes."""
+    plain = {key: re.sub(r"\^|\*\*", "", unit) for key, unit in entries.items()}
+    written = {key: unit if re.fullmatch(r"[\w/ -]+", unit) else f'"{unit}"' for key, unit in plain.items()}
+    return f"'data.units={{{', '.join(f'{key}: {unit}' for key, unit in written.items())}}}'"
