@@ -126,7 +126,8 @@ def _walk(key: str, target: str, packages: Sequence[str]) -> Any:
             name = ".".join(parts[: i + 1])
             found = _imported(key, name, target) if isinstance(owner, ModuleType) else None
             if found is None:
-                close = closest_hint(part, [n for n in dir(owner) if not n.startswith("_")], any_case=True)
+                names = vars(owner) if isinstance(owner, ModuleType) else dir(owner)  # not what is offered lazily
+                close = closest_hint(part, [name for name in names if not name.startswith("_")], any_case=True)
                 raise ConfigError(
                     f"{key} is '{target}', but {'.'.join(parts[:i])} has no '{part}'",
                     close.strip() or "see the documentation of the package",
