@@ -79,6 +79,25 @@ def output_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}", advice) from error
 
 
+def check_writable(folder: Path, advice: str) -> None:
+    """Refuse a folder that cannot be made or written; it is not made.
+
+    Args:
+        folder: An absolute path.
+        advice: What the user can do where the folder is the wrong one.
+
+    Raises:
+        OutputError: If its name is too long, a file is in its way, or there is no permission.
+    """
+    with output_errors(folder):
+        above = next(path for path in (folder, *folder.parents) if path.exists())
+        for name in folder.relative_to(above).parts:
+            (above / name).exists()  # refuses a name that no folder can have, whatever it is to be in
+    reason = "Permission denied" if above.is_dir() else f"{above} is a file"
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {folder}: {reason}", advice)
+
+
 def put_aside(path: Path) -> None:
     """Give a file or folder of an earlier run a number, ``metrics.1.csv``, if it is there."""
     if path.exists():

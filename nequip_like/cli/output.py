@@ -13,6 +13,7 @@ from types import FrameType
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from nequip_like.whole_files import check_writable
 from nequip_like.workflow.run_folder import processes
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.new_folders import make_new
@@ -33,11 +34,13 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
         section: ``run``, or ``sweep`` for several runs.
 
     Raises:
-        OutputError: If another run that goes on holds the folder.
+        OutputError: If another run that goes on holds the folder, or it cannot be made or written.
     """
     written = OmegaConf.to_container(config.hydra[section], resolve=False)
     folder = Path(str(config.hydra[section].dir))
     by_time = isinstance(written, dict) and _NAMED_BY_TIME in str(written["dir"])
+    way_out = f"hydra.{section}.dir=FOLDER"
+    check_writable(folder.absolute(), f"give another folder: {way_out}")
     follower = processes.rank()
     if by_time:
         # A further process that torchrun or srun started cannot know the first one's folder. All that is shared goes
@@ -48,7 +51,7 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
         if by_time and follower:
             config.hydra.output_subdir = None
             config.hydra.job_logging.root = None
-    with _released_on_signals(), claimed(folder.absolute(), f"hydra.{section}.dir=FOLDER"):
+    with _released_on_signals(), claimed(folder.absolute(), way_out):
         yield folder
     if by_time and follower:
         with suppress(OSError):  # something was written there

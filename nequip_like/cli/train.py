@@ -271,16 +271,14 @@ def _train_one_of_several(config: DictConfig, told: set[str]) -> TrainingResult:
 
 
 def _trained(config: DictConfig, checked: CheckedConfig | None, told: set[str] | None = None) -> TrainingResult:
-    from hydra.core.hydra_config import HydraConfig
-
     from nequip_like.cli.quick_start import quick_start
 
     # Imported here, behind Hydra's own options, because torch takes its time.
     with quick_start():
+        from nequip_like.workflow.commands import typed_overrides
         from nequip_like.workflow.train import train
 
-    overrides = list(HydraConfig.get().overrides.task)
-    return train(_own_form(config, True), overrides, checked=checked, told=told)
+    return train(_own_form(config, True), typed_overrides(), checked=checked, told=told)
 
 
 def _own_form(config: DictConfig, show: bool) -> DictConfig:
