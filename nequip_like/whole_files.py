@@ -61,6 +61,14 @@ def written_whole(path: str | Path) -> Iterator[Path]:
                 partial.unlink()
 
 
+_ADVICE = {
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EEXIST: "a file is where a folder is needed: give another folder",
+    errno.ENOTDIR: "a file is where a folder is needed: give another folder",
+    errno.EISDIR: "a folder has this name: give another name",
+}
+
+
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
     """Turn what the system says while a file is written into an :class:`OutputError` that names the file.
@@ -73,9 +81,7 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "look at the folder and its free space"
-        if error.errno == errno.ENAMETOOLONG:
-            advice = "give a shorter name"
+        advice = _ADVICE.get(error.errno or 0, "look at the folder and its free space")
         raise OutputError(f"cannot write {path}: {error.strerror or error}", advice) from error
 
 

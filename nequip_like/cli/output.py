@@ -13,7 +13,6 @@ from types import FrameType
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from nequip_like.whole_files import check_writable
 from nequip_like.workflow.run_folder import processes
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.new_folders import make_new
@@ -39,8 +38,6 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
     written = OmegaConf.to_container(config.hydra[section], resolve=False)
     folder = Path(str(config.hydra[section].dir))
     by_time = isinstance(written, dict) and _NAMED_BY_TIME in str(written["dir"])
-    way_out = f"hydra.{section}.dir=FOLDER"
-    check_writable(folder.absolute(), f"give another folder: {way_out}")
     follower = processes.rank()
     if by_time:
         # A further process that torchrun or srun started cannot know the first one's folder. All that is shared goes
@@ -51,7 +48,7 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
         if by_time and follower:
             config.hydra.output_subdir = None
             config.hydra.job_logging.root = None
-    with _released_on_signals(), claimed(folder.absolute(), way_out):
+    with _released_on_signals(), claimed(folder.absolute(), f"hydra.{section}.dir=FOLDER"):
         yield folder
     if by_time and follower:
         with suppress(OSError):  # something was written there
