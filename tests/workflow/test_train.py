@@ -71,7 +71,7 @@ def test_a_second_run_keeps_what_the_first_left(compose, tmp_path, capsys):
     """The files of each earlier run are in a run folder of its own; one can go on from there, in the same folder."""
     folder = tmp_path / "run"
     runs = []
-    for name in ("earlier-run", "earlier-run-2", ""):
+    for _ in range(3):
         capsys.readouterr()
         train(compose("run=[train,test]", "trainer.max_epochs=1", f"seed={len(runs)}"))
         runs.append({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})

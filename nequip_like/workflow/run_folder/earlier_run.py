@@ -64,7 +64,7 @@ def check_source_stays(folder: Path, source: str | Path) -> None:
 
 
 def move_earlier(folder: Path) -> Path | None:
-    """Move what an earlier run left in a folder to ``earlier-run`` in it, or ``earlier-run-2``, ...; that is a run folder.
+    """Move what an earlier run left in a folder to a run folder in it: ``earlier-run``, ``earlier-run-2``, ...
 
     Other files stay where they are.
 
