@@ -25,7 +25,7 @@ from nequip_like.cli.config_files import load, register_user_folder
 from nequip_like.cli.hydra_errors import CONFIG_ERRORS, failed_key, translated
 from nequip_like.cli.overrides import check_choices, check_kinds, parsed, replacing
 from nequip_like.errors import ConfigError, closest_hint, first_line
-from nequip_like.whole_files import output_errors, path_of
+from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.key_places import place_hint
 from nequip_like.workflow.config.resolvers import register_resolvers
 from nequip_like.workflow.config.trust import check_hydra, user_packages
@@ -72,6 +72,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         meant = place_hint(option.lstrip("-").replace("-", "_"), _packaged())
         hint = f"{meant}write it without dashes, KEY=VALUE; " if meant else closest_hint(option, options)
         raise ConfigError(f"there is no option {wrong[0]}", f"{hint}see --help")
+    for override in known.overrides:
+        if override and not _key_of(override).strip():
+            raise ConfigError(f"'{override}' names no key", "write key=value, +key=value or ~key")
+    for option, needs in (("--resolve", known.resolve), ("--package KEY", known.package)):
+        if needs and not known.cfg:
+            raise ConfigError(f"{option.split()[0]} goes with --cfg only", f"write --cfg job {option}, or leave it out")
     if known.experimental_rerun is not None:
         raise ConfigError(
             "--experimental-rerun reads a pickle, which can run code", "run the config.yaml of that folder instead"
@@ -250,13 +256,8 @@ def _resolve_hydra(config: DictConfig, trusted: Sequence[str], several: bool) ->
             for section in (config.hydra.run, config.hydra.sweep):
                 if str(section.dir).startswith("~"):
                     section.dir = str(path_of(str(section.dir)))  # Hydra itself would make a folder called ~
-            place = Path(str(config.hydra.run.dir))
-            if several:
-                place = Path(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))
-            folder = place.absolute()
-            config.hydra.runtime.output_dir = str(folder)
-        with output_errors(folder):
-            folder.exists()  # refuses a name that no folder can have
+            sweep = (str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir)) if several else ()
+            config.hydra.runtime.output_dir = str(Path(*(sweep or [str(config.hydra.run.dir)])).absolute())
         HydraConfig.instance().set_config(config)
         for section in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
             check_hydra({section: _plain(config.hydra.get(section))}, trusted)

@@ -145,6 +145,8 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
 
     from nequip_like.cli.hydra_compose import check_primary, compose, is_single_run, parse
     from nequip_like.cli.quick_start import quick_start
+    from nequip_like.workflow.config.resolvers import leave_statistics
+    from nequip_like.workflow.config.values import values_before_data
 
     known = parse(arguments)
     if known.hydra_help or known.shell_completion:
@@ -159,7 +161,10 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     # Hydra reads these, if it is to compose again.
     sys.argv[1:] = [argument for argument in arguments if argument not in typed] + known.overrides
     stays = only_check or image is not None
-    if not stays and (known.cfg or known.info or known.resolve):
+    if not stays and (known.cfg or known.info):
+        if known.resolve:
+            values_before_data(_without_hydra(composed))  # says it in our words if a value cannot be had
+            leave_statistics()
         return None
     if known.multirun or composed.hydra.mode == RunMode.MULTIRUN:
         if image is not None:

@@ -81,12 +81,18 @@ class Predictor(Summarized):
 
         Returns:
             For each structure, in order, its ``potential.predicted_fields`` and ``num_atoms``, on the CPU. Shapes and
-            units are those of :mod:`nequip_like.data.fields`; stress and virial are NaN without a cell.
+            units are those of :mod:`nequip_like.data.fields`. All predictions have the same fields: stress and virial
+            of a structure without a cell, a molecule, are there and NaN. :meth:`predict_atoms` leaves them out.
 
         Raises:
             ConfigError: If the structures are no such thing, or of several kinds.
             DataError: If a structure cannot be right, has a species that the model does not know, or cannot be read.
             ModelError: If a ``GraphDataset`` was made for other species or a smaller cutoff.
+
+        Example::
+
+            >>> bool(predictor.predict(ase.build.molecule("H2O"))["stress"].isnan().all())
+            True
         """
         if isinstance(structures, GraphDataset):
             check_fits(self.potential, structures)
@@ -111,8 +117,8 @@ class Predictor(Summarized):
 
         Returns:
             Copies, whose ``info`` and ``arrays`` are those of the structures. Their calculator holds the predicted
-            energy, energies of atoms, forces and stress, in ASE's units and signs: ``get_forces()`` gives them, and
-            ``ase.io.write`` writes them. One for one structure, a list for anything else.
+            energy, energies of atoms, forces and (with a cell) stress, in ASE's units and signs: ``get_forces()`` gives
+            them, ``ase.io.write`` writes them. One for one structure, a list for anything else.
 
         Raises:
             ConfigError: As :meth:`predict`.

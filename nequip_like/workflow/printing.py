@@ -141,6 +141,7 @@ def _untrained(dataset: GraphDataset, module: NequIPLightningModule) -> str:
     return ", ".join(sorted(set(dataset.labels) - used)) or "none"
 
 
+_NOT_CHECKED = "Not checked: structures and labels in the files of data; they are read when the run starts."
 _MODEL_SIZES = ("preset", "num_layers", "l_max", "parity", "num_features", "model_dtype", "pair_potential", "seed")
 
 
@@ -151,7 +152,8 @@ def print_plan(checked: CheckedConfig, console: Console | None = None) -> None:
         checked: A config that was checked.
         console: Where to print; the terminal by default.
     """
-    _print_line(console or Console(), "\n".join(["The config is sound. It would run", *_table(plan(checked))]))
+    text = ["The config is sound. It would run", *_table(plan(checked)), _NOT_CHECKED]
+    _print_line(console or Console(), "\n".join(text))
 
 
 def print_plans(checked: Mapping[str, CheckedConfig], console: Console | None = None) -> None:
@@ -166,6 +168,7 @@ def print_plans(checked: Mapping[str, CheckedConfig], console: Console | None = 
     for title, lines in others:
         text += [title, *_table({name: said for name, said in lines.items() if said != first.get(name)})]
         text += [f"  no {name}" for name in first if name not in lines]
+    text.append(_NOT_CHECKED)
     _print_line(console or Console(), "\n".join(text))
 
 

@@ -82,5 +82,6 @@ def test_what_several_runs_would_do(folder):  # noqa: F811
     assert lines[lines.index("run 1: cutoff_radius=3.5") + 1 :] == [
         "  cutoff  3.5 Angstrom",
         f"  output  {folder}/many/1",
+        "Not checked: structures and labels in the files of data; they are read when the run starts.",
     ]
     assert not (folder / "many").exists()
