@@ -52,13 +52,13 @@ def check_machine(checked: CheckedConfig) -> None:
     values = checked.values
     _check_devices(values["trainer"])
     _check_packages(values)
+    folder = Path(str(values["output_dir"])).absolute()
+    check_writable(folder, "give another folder: hydra.run.dir=FOLDER")
+    check_config_is_ours(folder)
     if checked.parts.sets is not None:  # otherwise the data are described in a way of their own
         _check_data(values["data"])
     if (path := values.get("ckpt_path")) is not None and not path_of(path).is_file():
         raise ModelFileError(f"there is no checkpoint {path_of(path).absolute()}", "give a file ending in .ckpt")
-    folder = Path(str(values["output_dir"])).absolute()
-    check_writable(folder, "give another folder: hydra.run.dir=FOLDER")
-    check_config_is_ours(folder)
 
 
 # --- devices
