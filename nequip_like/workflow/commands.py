@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -35,7 +36,8 @@ def typed_overrides() -> list[str]:
 
     Reading them one by one would fill in ``${...}``, which may stand for what is not known yet.
     """
-    return [str(entry) for entry in OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)]
+    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(typed)
 
 
 def _config() -> list[str]:

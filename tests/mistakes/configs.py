@@ -747,6 +747,12 @@ CONFIG_MISTAKES: list[Mistake] = [
         "write it as one word, without spaces around the =: key=3",
     ),
     _typed(
+        "A word for going on that there is not",
+        "resume=true",
+        "resume is True",
+        "write resume=auto, or give ckpt_path: the path of a checkpoint",
+    ),
+    _typed(
         "A key with a colon on the command line",
         "model:num_layers=3",
         "cannot read 'model:num_layers=3': the key has a ':'",
