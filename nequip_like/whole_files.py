@@ -71,6 +71,14 @@ def written_whole(path: str | Path) -> Iterator[Path]:
                 partial.unlink()
 
 
+_ADVICE = {
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EEXIST: "a file is where a folder is needed: give another folder",
+    errno.ENOTDIR: "a file is where a folder is needed: give another folder",
+    errno.EISDIR: "a folder has this name: give another name",
+}
+
+
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
     """Turn what the system says while a file is written into an :class:`OutputError` that names the file.
@@ -83,10 +91,27 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "look at the folder and its free space"
-        if error.errno == errno.ENAMETOOLONG:
-            advice = "give a shorter name"
+        advice = _ADVICE.get(error.errno or 0, "look at the folder and its free space")
         raise OutputError(f"cannot write {path}: {error.strerror or error}", advice) from error
+
+
+def check_writable(folder: Path, advice: str) -> None:
+    """Refuse a folder that cannot be made or written; it is not made.
+
+    Args:
+        folder: An absolute path.
+        advice: What the user can do where the folder is the wrong one.
+
+    Raises:
+        OutputError: If its name is too long, a file is in its way, or there is no permission.
+    """
+    with output_errors(folder):
+        above = next(path for path in (folder, *folder.parents) if path.exists())
+        for name in folder.relative_to(above).parts:
+            (above / name).exists()  # refuses a name that no folder can have, whatever it is to be in
+    reason = "Permission denied" if above.is_dir() else f"{above} is a file"
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {folder}: {reason}", advice)
 
 
 def put_aside(path: Path) -> None:

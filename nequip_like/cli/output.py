@@ -32,7 +32,7 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
         section: ``run``, or ``sweep`` for several runs.
 
     Raises:
-        OutputError: If another run that goes on holds the folder.
+        OutputError: If another run that goes on holds the folder, or it cannot be made or written.
     """
     written = str(OmegaConf.to_container(config.hydra[section], resolve=False)["dir"])  # type: ignore[index,call-overload]
     folder = name_folder(written, Path(str(config.hydra[section].dir)))

@@ -52,10 +52,11 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool) -> 
 
     from nequip_like.errors import NequipLikeError
     from nequip_like.report.runs import Run, note_run
+    from nequip_like.workflow.commands import typed_overrides
     from nequip_like.workflow.run_folder import processes
 
     job = HydraConfig.get()
-    run = Run(int(job.job.num), str(job.runtime.output_dir), [str(entry) for entry in job.overrides.task])
+    run = Run(int(job.job.num), str(job.runtime.output_dir), typed_overrides())
     status, result = "failed", None
 
     def attempt() -> None:

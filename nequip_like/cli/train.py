@@ -155,16 +155,28 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     # Hydra reads these, if it is to compose again.
     sys.argv[1:] = [argument for argument in arguments if argument not in typed] + known.overrides
     stays = only_check or image is not None
-    if not stays and (known.cfg or known.info or known.resolve):
+    if not stays and (known.cfg or known.info):
+        if known.resolve:
+            from nequip_like.composition.compose import run_config
+            from nequip_like.workflow.config.resolvers import leave_statistics
+            from nequip_like.workflow.config.values import values_before_data
+
+            values_before_data(run_config(composed, show=False))  # says it in our words if a value cannot be had
+            leave_statistics()
         return None
-    several = known.multirun or composed.hydra.mode == RunMode.MULTIRUN
-    if not stays and several:
-        return _Job(known, composed, None, several)
+    if known.multirun or composed.hydra.mode == RunMode.MULTIRUN:
+        if image is not None:
+            raise ConfigError(
+                "--plot-schedule draws a single run", "leave out --multirun, and give one value of each key"
+            )
+        with quick_start():
+            _check_each(known, composed, only_check)
+        return _Job(known, composed, None, several=True)
     with quick_start():
         checked = _check_job(composed, only_check, runs=image is None)
         if image is not None:
             _draw_schedule(composed, image)
-    return _Job(known, composed, checked if is_single_run(known, composed) else None, several)
+    return _Job(known, composed, checked if is_single_run(known, composed) else None, several=False)
 
 
 def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
@@ -181,6 +193,29 @@ def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
     if show:
         print_plan(checked)
     return checked
+
+
+def _check_each(known: argparse.Namespace, composed: DictConfig, show: bool) -> None:
+    """Check each of several runs before the first begins: hours later it would be too late."""
+    from nequip_like.cli.jobs import compose_job, jobs_of, naming_job
+    from nequip_like.workflow.preflight import check_single_process
+    from nequip_like.workflow.printing import print_plans
+
+    jobs = jobs_of(known, composed, str(Path.cwd()))
+    if jobs is None:
+        checked = _check_job(composed, show, runs=True)
+        check_single_process(checked.values["trainer"])
+        if show:
+            print("not checked: values that the sweeper chooses while the runs go on")
+        return
+    plans = {}
+    for job in jobs:
+        with naming_job(job):
+            checked = _check_job(compose_job(known, composed, str(Path.cwd()), job), False, runs=True)
+            check_single_process(checked.values["trainer"])
+            plans[job.describe()] = checked
+    if show:
+        print_plans(plans)
 
 
 def _draw_schedule(composed: DictConfig, image: Path) -> None:
@@ -259,17 +294,15 @@ def _train_one_of_several(config: DictConfig, told: set[str]) -> TrainingResult:
 
 
 def _trained(config: DictConfig, checked: CheckedConfig | None, told: set[str] | None = None) -> TrainingResult:
-    from hydra.core.hydra_config import HydraConfig
-
     from nequip_like.cli.quick_start import quick_start
 
     # Imported here, behind Hydra's own options, because torch takes its time.
     with quick_start():
         from nequip_like.composition.compose import run_config
+        from nequip_like.workflow.commands import typed_overrides
         from nequip_like.workflow.train import train
 
-    overrides = list(HydraConfig.get().overrides.task)
-    return train(run_config(config), overrides, checked=checked, told=told)
+    return train(run_config(config), typed_overrides(), checked=checked, told=told)
 
 
 if __name__ == "__main__":

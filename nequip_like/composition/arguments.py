@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 
-from nequip_like.composition.hydra_compose import packaged
+from nequip_like.composition.hydra_compose import key_of, packaged
 from nequip_like.composition.quoting import quoted
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.whole_files import path_of
@@ -50,6 +50,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         meant = place_hint(option.lstrip("-").replace("-", "_"), packaged())
         hint = f"{meant}write it without dashes, KEY=VALUE; " if meant else closest_hint(option, options)
         raise ConfigError(f"there is no option {wrong[0]}", f"{hint}see --help")
+    for override in known.overrides:
+        if override and not key_of(override).strip():
+            raise ConfigError(f"'{override}' names no key", "write key=value, +key=value or ~key")
+    for option, needs in (("--resolve", known.resolve), ("--package KEY", known.package)):
+        if needs and not known.cfg:
+            raise ConfigError(f"{option.split()[0]} goes with --cfg only", f"write --cfg job {option}, or leave it out")
     if known.experimental_rerun is not None:
         raise ConfigError(
             "--experimental-rerun reads a pickle, which can run code", "run the config.yaml of that folder instead"

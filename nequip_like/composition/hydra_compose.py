@@ -23,10 +23,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from nequip_like.composition.config_files import check_config_file, load, register_user_folder
 from nequip_like.composition.hydra_errors import CONFIG_ERRORS, failed_key, translated
 from nequip_like.composition.overrides import check_choices, check_kinds, parsed, replacing
-from nequip_like.errors import ConfigError
-from nequip_like.whole_files import output_errors, path_of
+from nequip_like.errors import ConfigError, first_line
+from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.resolvers import register_resolvers
 from nequip_like.workflow.config.trust import check_hydra, user_packages
+from nequip_like.workflow.config.values import own_error
 
 PACKAGE = "pkg://nequip_like.conf"
 JOB_NAME = "train"  # ${hydra:job.name}; it names the log file
@@ -65,7 +66,7 @@ def check_files(known: argparse.Namespace, folder: str) -> None:
                 check_config_file(Path(parent) / f"{name.removesuffix('.yaml')}.yaml")
 
 
-def compose_arguments(known: argparse.Namespace, folder: str) -> DictConfig:
+def compose_arguments(known: argparse.Namespace, folder: str, number: int | None = None) -> DictConfig:
     """Compose the config as Hydra will, with its own section ``hydra``, which is checked.
 
     Of a ``--multirun`` it is the config without the values that vary.
@@ -74,6 +75,7 @@ def compose_arguments(known: argparse.Namespace, folder: str) -> DictConfig:
         known: The parsed command line. Where an override puts a list in place of a mapping, or the other way round,
             another is put before it that makes room.
         folder: Where configs are looked up if the command line names no other folder.
+        number: Its number if it is one of several runs, which are composed one by one.
 
     Raises:
         ConfigError: If it cannot be composed, or if it would make Hydra call something that is not trusted.
@@ -88,7 +90,10 @@ def compose_arguments(known: argparse.Namespace, folder: str) -> DictConfig:
         GlobalHydra.instance().clear()
     trusted = user_packages(_select(config, "trusted_packages"))
     check_hydra(OmegaConf.to_container(config.hydra, resolve=False), trusted)  # type: ignore[arg-type] # it is a mapping
-    _resolve_hydra(config, trusted)
+    if number is not None:
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.job.num, config.hydra.job.id = number, str(number)
+    _resolve_hydra(config, trusted, several=number is not None)
     return config
 
 
@@ -150,7 +155,7 @@ def _without_failing(
     """The config without the overrides that cannot be applied; None if there is another mistake."""
     rest: DictConfig | None = None
     while rest is None and (key := failed_key(error)) is not None:
-        fewer = [text for text in overrides if _key_of(text) != key]
+        fewer = [text for text in overrides if key_of(text) != key]
         if len(fewer) == len(overrides):
             return None
         overrides = fewer
@@ -163,11 +168,12 @@ def _without_failing(
 
 def _value_of(overrides: list[str], key: str | None) -> Any:
     """What the last override of a key gives."""
-    given = [override.value() for override in parsed([text for text in overrides if _key_of(text) == key])]
+    given = [override.value() for override in parsed([text for text in overrides if key_of(text) == key])]
     return given[-1] if given else None
 
 
-def _key_of(override: str) -> str:
+def key_of(override: str) -> str:
+    """The key of an override, without what stands before it: ``++a.b=1`` has ``a.b``."""
     return override.partition("=")[0].lstrip("+~")
 
 
@@ -199,23 +205,23 @@ def _select(config: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-def _resolve_hydra(config: DictConfig, trusted: Sequence[str]) -> None:
+def _resolve_hydra(config: DictConfig, trusted: Sequence[str], several: bool) -> None:
     """Let ``${hydra:...}`` stand for what it will, and check what Hydra's section says with its values filled in."""
     HydraConfig.instance().set_config(config)
     try:
-        written = str(config.hydra.run.dir)
-        folder = path_of(written).absolute()
         with read_write(config.hydra), open_dict(config.hydra):
-            if written.startswith("~"):
-                config.hydra.run.dir = str(folder)  # Hydra itself would make a folder called ~
-            config.hydra.runtime.output_dir = str(folder)
-        with output_errors(folder):
-            folder.exists()  # refuses a name that no folder can have
+            for section in (config.hydra.run, config.hydra.sweep):
+                if str(section.dir).startswith("~"):
+                    section.dir = str(path_of(str(section.dir)))  # Hydra itself would make a folder called ~
+            sweep = (str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir)) if several else ()
+            config.hydra.runtime.output_dir = str(Path(*(sweep or [str(config.hydra.run.dir)])).absolute())
         HydraConfig.instance().set_config(config)
         for section in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
             check_hydra({section: _plain(config.hydra.get(section))}, trusted)
     except CONFIG_ERRORS as error:
-        raise ConfigError(f"hydra: {str(error).splitlines()[0]}", "see the section hydra of the config") from error
+        own = own_error(error)
+        reason = first_line(error) if own is None else own.message
+        raise ConfigError(f"hydra: {reason}", "see the section hydra of the config") from error
 
 
 def _plain(node: Any) -> Any:

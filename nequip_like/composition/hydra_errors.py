@@ -90,6 +90,15 @@ def _unreadable(error: OverrideParseException) -> ConfigError:
                 f"cannot read '{override}': its '{closed}' closes nothing",
                 f"the shell splits at spaces: put quotes around the whole, 'key={opened}... {override}'",
             )
+    key, equals, _ = override.partition("=")
+    if not equals or key.endswith(" ") or value.startswith(" "):
+        name, given = (key.strip(), value.strip()) if key.strip()[:1].isalpha() else ("key", key)
+        return ConfigError(
+            f"cannot read '{override}': it is not of the form key=value",
+            f"write it as one word, without spaces around the =: {name}={given or 'value'}",
+        )
+    if re.fullmatch(r"[+~]*\w+([:/.]\w+)+", key) and ":" in key:
+        return ConfigError(f"cannot read '{override}': the key has a ':'", f"write {override.replace(':', '.', 1)}")
     return ConfigError(
         f"cannot read '{override}': {_reason(error)}",
         "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
@@ -134,10 +143,8 @@ def _composition(
             f"'{match[1]}={match[2]}' may be a list or several values",
             f"write {match[1]}=[{match[2]}] for a list{decimal}, or add --multirun for one run with each",
         )
-    if match := re.search(r"Multiple values for (\S+)\. To override a value use '(.*)'", text):
-        return ConfigError(f"the defaults give {match[1]} twice", f"write '{match[2]}'")
-    if match := re.search(r"(\S+) appears more than once", text):
-        return ConfigError(f"the defaults give {match[1]} twice", "take it out once, or write 'override' before it")
+    if (wrong := _choice_twice(text)) is not None:
+        return wrong
     if match := re.search(r"primary config '([^']+)' must be a DictConfig", text):
         return ConfigError(f"the config {match[1]} is no mapping", "begin it with defaults: [train, _self_]")
     if match := re.search(r"Key '([^']+)' (?:is )?not in (?:struct|'\w+')", text):
@@ -150,6 +157,19 @@ def _composition(
             "what is a mapping there has to be a mapping here: see nequip-train -cn train --cfg job",
         )
     return ConfigError(_plain(first_line(error)), _DEFAULTS if "defaults" in text else "see the config")
+
+
+def _choice_twice(text: str) -> ConfigError | None:
+    """The error for an option of a group that is added to the one that is chosen; None if it is something else."""
+    if match := re.search(r"Multiple values for (\S+)\. To override a value use '(.*)'", text):
+        return ConfigError(
+            f"the defaults give {match[1]} twice", f"write '{match[2]}'; on the command line {match[1]}=NAME"
+        )
+    if match := re.search(r"force-add of config groups is not supported: '\++([^']+)'", text):
+        return ConfigError(f"++{match[1]} chooses a config, which is not added", f"write {match[1]}")
+    if match := re.search(r"(\S+) appears more than once", text):
+        return ConfigError(f"the defaults give {match[1]} twice", "take it out once, or write 'override' before it")
+    return None
 
 
 def _cannot_apply(key: str, error: BaseException, whole: DictConfig | None, groups: list[str]) -> ConfigError:

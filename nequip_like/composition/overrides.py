@@ -140,6 +140,8 @@ def no_such_key(key: str, config: DictConfig | None, groups: Collection[str], va
     """
     if config is None:
         return ConfigError(f"there is no '{key}' to change", "see --cfg job")
+    if "/" in key and _is_there(config, dotted := key.replace("/", ".")):
+        return ConfigError(f"there is no '{key}' to change", f"write {dotted}=...")
     key = ".".join([key, *_unknown_within(value, node_at(config, key))])
     message = f"there is no '{key}' to change"
     own = own_key(key, config)

@@ -81,7 +81,8 @@ class Predictor(Summarized):
 
         Returns:
             For each structure, in order, its ``potential.predicted_fields`` and ``num_atoms``, on the CPU. Shapes and
-            units are those of :mod:`nequip_like.data.fields`; stress and virial are NaN without a cell.
+            units are those of :mod:`nequip_like.data.fields`. All predictions have the same fields: stress and virial
+            of a structure without a cell, a molecule, are there and NaN. :meth:`predict_atoms` leaves them out.
 
         Raises:
             ConfigError: If the structures are no such thing, or of several kinds.
@@ -96,6 +97,8 @@ class Predictor(Summarized):
             >>> {name: tuple(value.shape) for name, value in predictor.predict(water).items()}
             {'num_atoms': (1,), 'total_energy': (1, 1), 'atomic_energy': (3, 1),
              'forces': (3, 3), 'stress': (1, 3, 3), 'virial': (1, 3, 3)}
+            >>> bool(predictor.predict(water)["stress"].isnan().all())  # there is no cell
+            True
             >>> predictor.predict(Atoms("CO", [[0, 0, 0], [0, 0, 1.13]]))
             Traceback (most recent call last):
             ...
@@ -125,8 +128,8 @@ class Predictor(Summarized):
 
         Returns:
             Copies, whose ``info`` and ``arrays`` are those of the structures. Their calculator holds the predicted
-            energy, energies of atoms, forces and stress, in ASE's units and signs: ``get_forces()`` gives them, and
-            ``ase.io.write`` writes them. One for one structure, a list for anything else.
+            energy, energies of atoms, forces and (with a cell) stress, in ASE's units and signs: ``get_forces()`` gives
+            them, ``ase.io.write`` writes them. One for one structure, a list for anything else.
 
         Raises:
             ConfigError: As :meth:`predict`.

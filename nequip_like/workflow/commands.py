@@ -1,4 +1,4 @@
-"""Commands that messages tell the user to type."""
+"""The command line of this command, and those that messages tell the user to type."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 _OF_THE_OLD_RUN = ("ckpt_path", "resume", "output_dir", "finetune.source")
 
@@ -27,6 +29,15 @@ def new_run_command(source: Path, overrides: Sequence[str]) -> str:
     if not HydraConfig.initialized():
         return given
     return " ".join(["nequip-train", *_config(), *map(shlex.quote, kept), given])
+
+
+def typed_overrides() -> list[str]:
+    """The overrides of this command, as they were typed.
+
+    Reading them one by one would fill in ``${...}``, which may stand for what is not known yet.
+    """
+    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(typed)
 
 
 def _config() -> list[str]:

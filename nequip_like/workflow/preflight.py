@@ -13,6 +13,7 @@ from nequip_like.data.fields import FORCES, LABELS, STRESS, TOTAL_ENERGY
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.training.module import NequIPLightningModule
+from nequip_like.workflow import slurm
 from nequip_like.workflow.config.sections import check_tasks
 from nequip_like.workflow.run_folder import processes
 
@@ -55,6 +56,25 @@ def check_processes(trainer: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"a launcher started several processes, this is number {rank} (from 0), but the config asks for one",
             "give trainer.devices=N with the number of processes on a machine, or start the command once",
+        )
+
+
+def check_single_process(trainer: Mapping[str, Any]) -> None:
+    """Refuse several processes for the runs of a ``--multirun``: each process would begin all the runs again.
+
+    Args:
+        trainer: The values of the section.
+
+    Raises:
+        ConfigError: If a run has several, or a launcher started this one beside others.
+    """
+    check_processes(trainer)
+    number = slurm.num_processes(trainer)
+    if number is not None and number > 1:
+        raise ConfigError(
+            f"--multirun goes with runs of one process, and trainer asks for {number}",
+            "write trainer.devices=1, or start the runs one by one, as for seed in 1 2; do nequip-train config.yaml "
+            "seed=$seed; done",
         )
 
 

@@ -105,6 +105,7 @@ def print_worse_than_zero(console: Console, trainer: lightning.Trainer, values: 
 
 
 def _print_line(console: Console, line: str) -> None:
+    """Print without wrapping: paths stay whole."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -140,6 +141,7 @@ def _untrained(dataset: GraphDataset, module: NequIPLightningModule) -> str:
     return ", ".join(sorted(set(dataset.labels) - used)) or "none"
 
 
+_NOT_CHECKED = "Not checked: structures and labels in the files of data; they are read when the run starts."
 _MODEL_SIZES = ("preset", "num_layers", "l_max", "parity", "num_features", "model_dtype", "pair_potential", "seed")
 
 
@@ -150,13 +152,29 @@ def print_plan(checked: CheckedConfig, console: Console | None = None) -> None:
         checked: A config that was checked.
         console: Where to print; the terminal by default.
     """
-    lines = plan(checked)
-    width = max(map(len, lines))
-    text = "\n".join(
-        ["The config is sound. It would run", *(f"  {name:{width}}  {said}" for name, said in lines.items())]
-    )
-    # Not wrapped: paths stay whole.
-    (console or Console()).print(text, markup=False, highlight=False, soft_wrap=True)
+    text = ["The config is sound. It would run", *_table(plan(checked)), _NOT_CHECKED]
+    _print_line(console or Console(), "\n".join(text))
+
+
+def print_plans(checked: Mapping[str, CheckedConfig], console: Console | None = None) -> None:
+    """Print what several runs would do: the first as a whole, and of each other what differs from the first.
+
+    Args:
+        checked: Their configs, which were checked, by what tells the runs apart.
+        console: Where to print; the terminal by default.
+    """
+    (title, first), *others = ((title, plan(each)) for title, each in checked.items())
+    text = [f"The configs are sound. There would be {len(checked)} runs", title, *_table(first)]
+    for title, lines in others:
+        text += [title, *_table({name: said for name, said in lines.items() if said != first.get(name)})]
+        text += [f"  no {name}" for name in first if name not in lines]
+    text.append(_NOT_CHECKED)
+    _print_line(console or Console(), "\n".join(text))
+
+
+def _table(lines: Mapping[str, str]) -> list[str]:
+    width = max(map(len, lines), default=0)
+    return [f"  {name:{width}}  {said}" for name, said in lines.items()]
 
 
 def plan(checked: CheckedConfig) -> dict[str, str]:

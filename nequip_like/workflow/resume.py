@@ -99,6 +99,22 @@ class Resumption(Summarized):
         return f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done{failed}"
 
 
+def check_choice(config: Mapping[Any, Any]) -> None:
+    """Refuse a config that does not say clearly whether, and from where, a run goes on.
+
+    Args:
+        config: The config, or its values.
+
+    Raises:
+        ConfigError: If ``resume`` is no word for it, or ``ckpt_path`` is given, too.
+    """
+    path, resume = config.get("ckpt_path"), config.get("resume")
+    if resume not in (None, "auto"):
+        raise ConfigError(f"resume is {resume!r}", "write resume=auto, or give ckpt_path: the path of a checkpoint")
+    if path is not None and resume is not None:
+        raise ConfigError("ckpt_path and resume are both given", "leave one of them out")
+
+
 def find(config: DictConfig, folder: Path) -> Resumption | None:
     """The checkpoint that the config asks for: ``ckpt_path``, or with ``resume: auto`` the newest in the output folder.
 
@@ -110,14 +126,11 @@ def find(config: DictConfig, folder: Path) -> Resumption | None:
         None if the run begins anew.
 
     Raises:
-        ConfigError: If both are given, or ``resume`` is something else.
+        ConfigError: As :func:`check_choice`.
         ModelFileError: If the checkpoint cannot be read.
     """
+    check_choice(config)
     path, resume = config.get("ckpt_path"), config.get("resume")
-    if resume not in (None, "auto"):
-        raise ConfigError(f"resume is {resume!r}", "write resume=auto, or give ckpt_path: the path of a checkpoint")
-    if path is not None and resume is not None:
-        raise ConfigError("ckpt_path and resume are both given", "leave one of them out")
     if path is not None:
         return Resumption(path_of(path), read_checkpoint(path))
     return _newest(folder / CHECKPOINT_FOLDER) if resume == "auto" else None

@@ -40,7 +40,7 @@ def cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment:
     if TorchElasticEnvironment.detect():  # torchrun also works within a job
         return TorchElasticEnvironment()
     tasks = _number("SLURM_NTASKS") if _is_task() else None
-    if tasks is not None and (tasks > 1 or _processes(trainer) == 1):
+    if tasks is not None and (tasks > 1 or num_processes(trainer) == 1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # by the job's name it may take this for a shell, and advise srun
             # Lightning would answer the signal before the time limit in its own way, and later go on from a file that
@@ -83,7 +83,7 @@ def check_tasks(trainer: Mapping[str, Any]) -> None:
             f"trainer.devices makes {devices} processes on each node, but this SLURM job has {on_node} tasks there",
             f"write trainer.devices={on_node}, or --ntasks-per-node={devices}",
         )
-    if (processes := _processes(trainer)) not in (None, tasks):
+    if (processes := num_processes(trainer)) not in (None, tasks):
         raise ConfigError(
             f"trainer.devices and trainer.num_nodes make {processes} processes, but srun started {tasks}",
             "make both the same: trainer.devices tasks on each of trainer.num_nodes nodes",
@@ -129,7 +129,12 @@ def _names_environment(trainer: Mapping[str, Any]) -> bool:
     )
 
 
-def _processes(trainer: Mapping[str, Any]) -> int | None:
+def num_processes(trainer: Mapping[str, Any]) -> int | None:
+    """Number of processes of a run, None if only Lightning can tell.
+
+    Args:
+        trainer: Arguments of the trainer.
+    """
     devices, nodes = _devices(trainer), trainer.get("num_nodes", 1)
     return devices * nodes if devices is not None and isinstance(nodes, int) else None
 

@@ -23,7 +23,7 @@ from nequip_like.summaries import Summarized
 from nequip_like.training.csv_logger import carry_over
 from nequip_like.training.graceful_stop import GracefulStop
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.whole_files import put_aside, written_whole
+from nequip_like.whole_files import written_whole
 from nequip_like.workflow import finetune, preflight, printing, resume, setup, slurm
 from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.check import CheckedConfig, check_config
@@ -36,6 +36,7 @@ from nequip_like.workflow.finetune_report import print_start, validate_source
 from nequip_like.workflow.interrupts import interruptible
 from nequip_like.workflow.loggers import log_config
 from nequip_like.workflow.quiet import quiet_lightning
+from nequip_like.workflow.run_folder import earlier_run
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.held_folder import HeldFolder
 from nequip_like.workflow.run_folder.new_folders import name_folder
@@ -130,6 +131,8 @@ def _train(
     resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)
     tuning = finetune.begin(config, resumption)
+    if tuning is not None and resumption is None:
+        earlier_run.check_source_stays(folder, tuning.settings.source)
     if "train" in run:
         resume.check_early(resumption, folder, checked.values, overrides)
     data, model = _read(config, tuning, console, told)
@@ -144,7 +147,7 @@ def _train(
     trainer = setup.build_trainer(config)
     trainer.callbacks.append(HeldFolder(folder))  # type: ignore[attr-defined] # set by Lightning's callback connector
     preflight.check_run(run, data, module, trainer)
-    _begin_records(folder, resumption)
+    _begin_records(console, folder, resumption, "train" in run)
     if resumption is not None:
         console.print(resumption.describe(), markup=False, highlight=False, soft_wrap=True)
         if run[0] != "train":
@@ -337,13 +340,14 @@ def _finish_training(
 
 
 @rank_zero_only
-def _begin_records(folder: Path, resumption: resume.Resumption | None) -> None:
-    """Go on with the metrics of the resumed run; put those of another run in this folder aside, and its checkpoints."""
-    earlier = None if resumption is None else resumption.path.absolute().parent.parent
-    if earlier != folder:
-        put_aside(folder / HISTORY_FILE)
-        put_aside(folder / resume.CHECKPOINT_FOLDER)
-    if resumption is not None and earlier is not None and (earlier / HISTORY_FILE).is_file():
+def _begin_records(console: Console, folder: Path, resumption: resume.Resumption | None, trains: bool) -> None:
+    """Go on with the metrics of the resumed run; move what another run has left in this folder out of the way."""
+    earlier = None if resumption is None else resumption.folder
+    if earlier != folder and (place := earlier_run.move_earlier(folder)) is not None:
+        told = f"note: {folder} had the files of an earlier run; they are in {place} now"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+    goes_on = trains or earlier != folder  # tests of a checkpoint take nothing away of its own run's metrics
+    if resumption is not None and earlier is not None and goes_on and (earlier / HISTORY_FILE).is_file():
         carry_over(earlier / HISTORY_FILE, folder / HISTORY_FILE, resumption.step)
 
 
@@ -351,8 +355,8 @@ def _begin_records(folder: Path, resumption: resume.Resumption | None) -> None:
 def _save_config(folder: Path, info: Mapping[str, Any]) -> None:
     """Keep the resolved config beside the results, with the versions and the overrides above it."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
-    head = f"# {versions}\n# overrides: {' '.join(info['overrides']) or 'none'}\n"
-    with written_whole(folder / "config.yaml") as partial:
+    head = earlier_run.config_head(versions, " ".join(info["overrides"]) or "none")
+    with written_whole(folder / earlier_run.CONFIG_FILE) as partial:
         partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
 
 

@@ -104,6 +104,16 @@ def test_output_has_a_folder_of_its_own(type_in, folder):
     assert list(folder.glob("outputs/*/*/metrics.csv"))
 
 
+def test_a_statistic_as_an_override(type_in, folder):
+    """What is typed is noted as it was typed: nothing in it is looked up before the data are read."""
+    override = "model.avg_num_neighbors=${training_data_stats:num_neighbors_mean}"
+    done = type_in("config.yaml", override, "run=[val]", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    text = (folder / "run" / "config.yaml").read_text()
+    assert text.splitlines()[1] == f"# overrides: {override} run=[val]"
+    assert yaml.safe_load(text)["model"]["avg_num_neighbors"] == 3.0
+
+
 def test_multirun(type_in, folder):
     done = type_in("config.yaml", "--multirun", "seed=1,2", "run=[val]", "hydra.sweep.dir=many")
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.constraints import FixAtoms
 
 from nequip_like.data.dataset import load_dataset
@@ -78,6 +79,19 @@ def test_atoms_one_and_many(images, make_potential, tmp_path):
     assert predictor.predict(graphs[0])["total_energy"].item() == pytest.approx(
         many[0]["total_energy"].item(), rel=1e-12
     )
+
+
+def test_a_molecule_has_no_stress(make_potential):
+    """NaN of the same shape as that of a crystal, so that predictions can be put together; as Atoms it has none."""
+    molecule = ase.Atoms("CO", [[0, 0, 0], [0, 0, 1.2]])
+    predictor = Predictor(make_potential())
+    alone, together = predictor.predict(molecule), predictor.predict([molecule, molecule])[1]
+    for prediction in (alone, together):
+        for name in ("stress", "virial"):
+            assert prediction[name].shape == (1, 3, 3)
+            assert bool(prediction[name].isnan().all())
+    with pytest.raises(PropertyNotImplementedError):
+        predictor.predict_atoms(molecule).get_stress()
 
 
 def test_labels_do_not_matter(images, make_potential):

@@ -67,17 +67,44 @@ def test_val_train_test(compose, tmp_path):
     assert "torch" in own["versions"]
 
 
-def test_a_second_run_keeps_metrics_and_checkpoints_of_the_first(compose, tmp_path):
+def test_a_second_run_keeps_what_the_first_left(compose, tmp_path, capsys):
+    """The files of each earlier run are in a run folder of its own; one can go on from there, in the same folder."""
     folder = tmp_path / "run"
-    train(compose("run=train", "trainer.max_epochs=1"))
-    first = (folder / "metrics.csv").read_text()
-    for number in (1, 2):
-        before = (folder / "metrics.csv").read_text()
-        weights = (folder / "checkpoints" / "last.ckpt").read_bytes()
-        train(compose("run=train", "trainer.max_epochs=1"))
-        assert (folder / f"metrics.{number}.csv").read_text() == before
-        assert (folder / f"checkpoints.{number}" / "last.ckpt").read_bytes() == weights
-    assert (folder / "metrics.1.csv").read_text() == first
+    runs = []
+    for _ in range(3):
+        capsys.readouterr()
+        train(compose("run=[train,test]", "trainer.max_epochs=1", f"seed={len(runs)}"))
+        runs.append({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
+        runs[-1] |= {path.name: path.read_bytes() for path in (folder / "checkpoints").iterdir()}
+        told = f"note: {folder} had the files of an earlier run; they are in {folder}/earlier-run"
+        assert (told in capsys.readouterr().out) == (len(runs) > 1)
+    for name, run in zip(("earlier-run", "earlier-run-2", "."), runs, strict=True):
+        assert {"model.safetensors", "metrics.csv", "config.yaml", "training.png", "parity.png", "last.ckpt"} <= set(
+            run
+        )
+        for file, content in run.items():
+            place = folder / name / ("checkpoints" if file.endswith(".ckpt") else ".")
+            assert (place / file).read_bytes() == content, (name, file)
+
+    first = folder / "earlier-run"
+    with pytest.warns(UserWarning, match="the best is sought from here on"):
+        train(compose("run=train", "trainer.max_epochs=2", f"ckpt_path={first}/checkpoints/last.ckpt"))
+    assert (folder / "earlier-run-3" / "model.safetensors").read_bytes() == runs[2]["model.safetensors"]
+    before, after = columns(first), columns(folder)
+    assert after["train_loss_epoch/weighted_sum"][0] == before["train_loss_epoch/weighted_sum"][0]
+    assert len(after["train_loss_epoch/weighted_sum"]) == 2
+
+
+def test_a_test_of_a_checkpoint_leaves_the_metrics_of_its_run(compose, tmp_path):
+    """Also those after the checkpoint; in its own folder nothing is moved."""
+    folder = tmp_path / "run"
+    periodic = ("callbacks=[default,periodic_checkpoint]", "callbacks.periodic_checkpoint.every_n_updates=2")
+    train(compose("run=train", "trainer.max_epochs=2", *periodic))
+    before = columns(folder)["train_loss_epoch/weighted_sum"]
+    assert len(before) == 2
+    train(compose("run=test", f"ckpt_path={folder / 'checkpoints' / 'step2.ckpt'}"))
+    assert columns(folder)["train_loss_epoch/weighted_sum"] == before
+    assert not (folder / "earlier-run").exists()
 
 
 def test_exported_is_the_best_checkpoint(compose, tmp_path):

@@ -148,7 +148,7 @@ def format_of(path: Path) -> Format:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path.absolute()} is empty", "give a file with structures")
-        name = _BY_SUFFIX.get(suffix) or filetype(str(path.absolute()))
+        name = _BY_SUFFIX.get(suffix) or _of_vasp(path) or filetype(str(path.absolute()))
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise _unreadable(path, error) from error
     except (UnknownFileTypeError, ImportError) as error:
@@ -158,6 +158,15 @@ def format_of(path: Path) -> Format:
     if name not in FORMATS:
         raise _no_format(path, suffix)
     return FORMATS[name]
+
+
+def _of_vasp(path: Path) -> str | None:
+    """The format of an output of VASP, by its first lines: ASE knows it by the names OUTCAR and vasprun.xml only."""
+    with open_with_compression(str(path), "rb") as file:
+        head = file.read(200)
+    if re.match(rb" *vasp\.\d", head):
+        return "vasp-out"
+    return "vasp-xml" if re.match(rb"<\?xml[^>]*>\s*<modeling>", head) else None
 
 
 def _no_format(path: Path, suffix: str) -> DataError:

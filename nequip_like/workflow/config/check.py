@@ -24,7 +24,7 @@ from nequip_like.optim.build import GROUP_KEYS
 from nequip_like.summaries import Summarized
 from nequip_like.training.checkpointing.callback import RunName
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.workflow import slurm
+from nequip_like.workflow import resume, slurm
 from nequip_like.workflow.config import sections, trust
 from nequip_like.workflow.config.dry_build import Parts, check_parts
 from nequip_like.workflow.config.finetune_settings import read_settings
@@ -112,6 +112,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     for key, annotation in _TOP_LEVEL.items():
         if key in values:
             check(key, values[key], annotation)
+    resume.check_choice(values)
     picture_formats(values.get("report"))
     for key in _NEEDED:
         _check_present(values, key)

@@ -17,9 +17,10 @@ from nequip_like.data.published import cache_folder
 from nequip_like.data.reference_energies import check_reference_file, is_rule
 from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, below, file_source, held_out_sources
-from nequip_like.errors import ConfigError, DataError, ModelFileError, OutputError
-from nequip_like.whole_files import output_errors, path_of
+from nequip_like.errors import ConfigError, DataError, ModelFileError
+from nequip_like.whole_files import check_writable, path_of
 from nequip_like.workflow.config.check import CheckedConfig
+from nequip_like.workflow.run_folder.earlier_run import check_config_is_ours
 
 # Class of a logger -> what it imports, one of them, and how to install it.
 _OF_LOGGER = {
@@ -46,16 +47,18 @@ def check_machine(checked: CheckedConfig) -> None:
         ConfigError: For a device or a package that is not there.
         DataError: For a file of data that is not there, or may not be read.
         ModelFileError: For a checkpoint that is not there.
-        OutputError: If the output folder cannot be made or written.
+        OutputError: If the output folder cannot be made or written, or a config of the user's would be written over.
     """
     values = checked.values
     _check_devices(values["trainer"])
     _check_packages(values)
+    folder = Path(str(values["output_dir"])).absolute()
+    check_writable(folder, "give another folder: hydra.run.dir=FOLDER")
+    check_config_is_ours(folder)
     if checked.parts.sets is not None:  # otherwise the data are described in a way of their own
         _check_data(values["data"])
     if (path := values.get("ckpt_path")) is not None and not path_of(path).is_file():
         raise ModelFileError(f"there is no checkpoint {path_of(path).absolute()}", "give a file ending in .ckpt")
-    _check_output(Path(str(values["output_dir"])).absolute())
 
 
 # --- devices
@@ -146,12 +149,3 @@ def _check_data(data: Mapping[str, Any]) -> None:
     for path in [path for files in entries for path in expand(files)]:
         if not os.access(path, os.R_OK):
             raise DataError(f"cannot read {path}: Permission denied", "check the path and its permissions")
-
-
-def _check_output(folder: Path) -> None:
-    """The folder can be made and written; it is not made."""
-    with output_errors(folder):  # of a name that is too long
-        above = next(path for path in (folder, *folder.parents) if path.exists())
-    reason = "Permission denied" if above.is_dir() else f"{above} is a file"
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write to {folder}: {reason}", "give another folder: hydra.run.dir=FOLDER")

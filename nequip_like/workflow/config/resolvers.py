@@ -118,6 +118,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("training_data_stats", _too_early, replace=True)
 
 
+def leave_statistics() -> None:
+    """Let ``${training_data_stats:NAME}`` stand for itself, for a config that is only printed."""
+    OmegaConf.register_new_resolver(
+        "training_data_stats", lambda name: f"${{training_data_stats:{name}}}", replace=True
+    )
+
+
 class NotYetKnownError(ConfigError):
     """A value was asked for that only the training data will give.
 

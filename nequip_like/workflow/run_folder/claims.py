@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nequip_like.errors import OutputError
-from nequip_like.whole_files import output_errors, written_whole
+from nequip_like.whole_files import check_writable, output_errors, written_whole
 from nequip_like.workflow.run_folder import processes
 from nequip_like.workflow.run_folder.processes import Process
 
@@ -128,6 +128,7 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
         OutputError: If another run holds it, or if it cannot be written.
     """
     way_out = f"give another folder: {option}"
+    check_writable(folder.absolute(), way_out)
     with output_errors(folder):
         made = not folder.exists()
         if processes.rank() > 0:

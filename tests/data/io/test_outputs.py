@@ -1,5 +1,7 @@
 """Outputs of programs: several in one file, and unfinished ones."""
 
+import gzip
+
 import pytest
 
 from nequip_like.data.io.file_formats import FORMATS
@@ -25,6 +27,16 @@ def test_parts_and_their_lines():
     assert [part.line for part in parts] == [1, WATER.count("\n") + 1]
     assert parts[1].content.decode() == FLUORIDE
     assert len(parts_of(b"nothing", FORMATS["vasp-out"])) == 1
+
+
+@pytest.mark.parametrize("name", ["OUTCAR_all", "all.OUTCAR", "joined", "joined.out", "all.outcar", "all.dat.gz"])
+def test_outputs_of_vasp_under_any_name(name, tmp_path):
+    """ASE goes by the name: it reads joined.out as one of Quantum ESPRESSO's, and others not at all."""
+    xml = vasprun(("O", "H", "H"), [(-14.5, FORCES)])
+    for text, expected in ((WATER + FLUORIDE, [-14.25, -9.75]), (xml, [-14.5])):
+        content = text.encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        assert energies(read(tmp_path / name)) == expected
 
 
 def test_a_last_line_without_an_end():

@@ -34,6 +34,7 @@ model: {{num_layers: 1, num_features: 2, radial_mlp_depth: 1, radial_mlp_width: 
 trainer: {{max_epochs: 1, accelerator: cpu, log_every_n_steps: 1}}
 """
 SEEDS = (1, 2)
+EARLIER = "earlier-run"
 AFTER = "one after the other"
 Start = Callable[..., Any]  # of a command: folder, seed, overrides
 
@@ -94,8 +95,9 @@ def pair(folder: Path, alone: dict[int, str], start: Start, *overrides: str) -> 
         if status != 0 and not refused:
             return f"status {status}: {error}"
     ended = [seed for seed, status in zip(SEEDS, statuses, strict=True) if status == 0]
-    found = sorted(path.parent for path in folder.rglob("model.safetensors"))
-    if len(ended) == 2 and len(found) == 1 and (found[0] / "metrics.1.csv").is_file():
+    models = sorted(path.parent for path in folder.rglob("model.safetensors"))
+    found = [path for path in models if path.name != EARLIER]
+    if len(ended) == 2 and len(found) == 1 and (found[0] / EARLIER).is_dir():
         # On a busy machine one may have ended before the other began; then the folder is the second one's.
         return AFTER if whole(found[0], alone) in SEEDS else f"{whole(found[0], alone)}"
     if len(found) != len(ended):
@@ -119,7 +121,7 @@ def whole(run: Path, alone: dict[int, str]) -> Any:
     seed = seeds["model"]
     if alone and (run / "metrics.csv").read_text() != alone[seed]:
         return f"metrics.csv of seed {seed} differs"
-    names = {path.name for path in run.iterdir()} - {"metrics.1.csv", "checkpoints.1"}
+    names = {path.name for path in run.iterdir()} - {EARLIER}
     expected = {"model.safetensors", "metrics.csv", "training.png", "config.yaml", "hparams.yaml", "train.log"}
     expected |= {".hydra", "checkpoints"}
     return seed if names == expected else f"files {sorted(names)}"

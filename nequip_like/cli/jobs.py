@@ -1,0 +1,103 @@
+"""The runs of a ``--multirun``, composed as Hydra will, so that each can be checked before the first begins."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from nequip_like.cli.output import override
+from nequip_like.composition.hydra_compose import compose_arguments, search_path
+from nequip_like.errors import ConfigError, NequipLikeError
+from nequip_like.whole_files import path_of
+
+_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One of several runs.
+
+    Attributes:
+        number: Its number, from 0.
+        overrides: Everything that it is given on the command line.
+        varied: Those that not all runs have.
+    """
+
+    number: int
+    overrides: list[str]
+    varied: list[str]
+
+    def describe(self) -> str:
+        """``run 1: seed=2``."""
+        return f"run {self.number}: {' '.join(self.varied)}" if self.varied else f"run {self.number}"
+
+
+def jobs_of(known: argparse.Namespace, config: DictConfig, folder: str) -> list[Job] | None:
+    """The runs of a ``--multirun``, in their order.
+
+    Args:
+        known: The parsed command line.
+        config: The config without the values that vary, with Hydra's section.
+        folder: Where configs are looked up if the command line names no other folder.
+
+    Returns:
+        None if they are chosen while the runs go on, by a sweeper other than Hydra's own.
+
+    Raises:
+        ConfigError: If Hydra's sweeper does not know how to vary a value.
+    """
+    sweeper = config.hydra.sweeper
+    if sweeper.get("_target_") != _SWEEPER:
+        return None
+    loader = ConfigLoaderImpl(search_path(known, folder))
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *known.overrides])
+    own = [override for override in overrides if not override.is_hydra_override()]
+    for each in own:
+        if each.is_sweep_override() and not each.is_discrete_sweep():
+            raise ConfigError(
+                f"'{each.input_line}' does not say which values",
+                f"list them, {each.key_or_group}=a,b,c, or write {each.key_or_group}=range(1,4)",
+            )
+    (jobs,) = BasicSweeper.split_arguments(own, None)
+    common = set.intersection(*map(set, jobs))
+    return [Job(number, job, [entry for entry in job if entry not in common]) for number, job in enumerate(jobs)]
+
+
+def compose_job(known: argparse.Namespace, config: DictConfig, folder: str, job: Job) -> DictConfig:
+    """Compose the config of one run.
+
+    Args:
+        known: The parsed command line.
+        config: The config without the values that vary, with Hydra's section.
+        folder: Where configs are looked up if the command line names no other folder.
+        job: The run.
+
+    Raises:
+        ConfigError: As :func:`~nequip_like.composition.hydra_compose.compose_arguments`.
+    """
+    of_hydra = [
+        each.input_line
+        for each in OverridesParser.create().parse_overrides(known.overrides)
+        if each.is_hydra_override() and each.key_or_group != "hydra.mode"
+    ]
+    place = override("sweep", path_of(str(config.hydra.sweep.dir)))  # of all runs the same, also if it names the time
+    arguments = {"multirun": False, "overrides": [*of_hydra, place, *job.overrides]}
+    return compose_arguments(argparse.Namespace(**{**vars(known), **arguments}), folder, job.number)
+
+
+@contextmanager
+def naming_job(job: Job) -> Iterator[None]:
+    """Put the run into the message of what is wrong with it."""
+    try:
+        yield
+    except NequipLikeError as error:
+        error.message = f"{error.message} ({job.describe()})"
+        raise
