@@ -11,7 +11,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ModelError, OutputError
 from nequip_like.model.potential import Differentiated
-from nequip_like.nn.native.compiler import compiler
+from nequip_like.nn.native.compiler import find_compiler
 from nequip_like.nn.native.network import NativeNetwork
 from nequip_like.nn.native.program import Constants
 from nequip_like.nn.native.spec import NetworkPlan, layer_plan
@@ -71,7 +71,7 @@ class CompiledEnergy:
 
     def _could_be_made(self) -> bool:
         """Compile, if not tried yet; what goes wrong is told once, and torch does it then."""
-        if self._failure is None and compiler() is not None:
+        if self._failure is None and find_compiler() is not None:
             try:
                 return self.network.program is not None
             except (ModelError, OutputError) as error:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nequip_like.errors import ModelError
-from nequip_like.nn.native.compiler import compiled
-from nequip_like.nn.native.layout import Slots, Weights, feature_slots, slot
-from nequip_like.nn.native.network_source import network_sources
+from nequip_like.nn.native.compiler import compile_library
+from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
+from nequip_like.nn.native.network_source import write_network
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
 
 _MOST_CHUNKS = 16
@@ -33,7 +33,7 @@ class _Net(ctypes.Structure):
                 *("basis", "harmonics", "harmonics_tangent", "length_tangent"),
                 *("sent_basis", "sent_harmonics", "sent_harmonics_tangent", "sent_length_tangent"),
                 *("harmonics_gradient", "length_gradient"),
-                *("parameters", "gradients", "prepared", "features", "scratch", "slots"),
+                *("parameters", "gradients", "prepared", "features", "scratch", "feature_offsets"),
             )
         ),
     ]
@@ -101,17 +101,19 @@ class Program:
         self.plan = plan
         self.weights = Weights(plan)
         self.dtype = torch.float64 if plan.double else torch.float32
-        sources, self.block = network_sources(plan)
-        self.library = compiled(sources)
+        sources = write_network(plan)
+        self.block = sources.block
+        self.library = compile_library(sources.units, sources.headers)
         #: Whether the compiler could make it use several threads.
         self.parallel = bool(self.library.is_parallel())
         self.library.topology.restype = ctypes.c_int64
-        self._slots = {keep: feature_slots(plan, keep) for keep in (False, True)}
-        self._offsets = {keep: torch.tensor(slots.offsets) for keep, slots in self._slots.items()}
+        self._offsets = {keep: assign_offsets(plan, keep) for keep in (False, True)}
+        #: The offsets for C, which gets an address: they live as long as the program.
+        self.offset_tables = {keep: torch.tensor(each.offsets) for keep, each in self._offsets.items()}
 
-    def slots(self, keep: bool) -> Slots:
+    def offsets(self, keep: bool) -> FeatureOffsets:
         """Where features lie, in training (``keep``) or for predictions."""
-        return self._slots[keep]
+        return self._offsets[keep]
 
 
 class Constants:
@@ -153,7 +155,7 @@ class Run:
             )
         harmonics = (plan.l_max + 1) ** 2
         self._tensors: dict[str, Tensor] = {
-            "features": self._reals(program.slots(keep).total * topology.atoms),
+            "features": self._reals(program.offsets(keep).total * topology.atoms),
             "prepared": self._reals(program.weights.prepared),
             "interval": torch.empty(edges, dtype=torch.int32),
             "sent_interval": torch.empty(edges, dtype=torch.int32),
@@ -172,7 +174,7 @@ class Run:
             keep=int(keep),
             inverse_cutoff=constants.inverse_cutoff.data_ptr(),
             norm=constants.norm.data_ptr(),
-            slots=program._offsets[keep].data_ptr(),
+            feature_offsets=program.offset_tables[keep].data_ptr(),
             **{name: pointer for name, pointer in topology.pointers.items() if name != "new_of_old"},
             **{name: tensor.data_ptr() for name, tensor in self._tensors.items()},
         )
@@ -198,7 +200,7 @@ class Run:
 
     def _last(self, name: str, layer: int) -> list[Tensor]:
         """Views of scalars at the end of the network, one (atoms, channels) for each kind."""
-        place = self.program.slots(self.keep).offsets[slot(layer, name)] * self.topology.atoms
+        place = self.program.offsets(self.keep).offsets[index_features(layer, name)] * self.topology.atoms
         views = []
         for kind in self.program.plan.layers[-1].outputs:
             size = self.topology.atoms * kind.size

@@ -31,6 +31,7 @@ typedef V VectorInMemory __attribute__((aligned(sizeof(REAL)), may_alias));
 #define GET(pointer) ((V)(*(const VectorInMemory *)(pointer)))
 #define EACH(u, n) for (int u = 0; u < (n); u += LANES)
 #define ALIGNED __attribute__((aligned(64)))
+#define UNUSED __attribute__((unused)) /* for what only some networks need */
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -64,8 +65,9 @@ typedef struct {
     const REAL *const *parameters;
     REAL *const *gradients;
     REAL *prepared, *features, *scratch;
-    /* Where the features of a layer begin, in features: see LAYER_SLOTS in the generated code. */
-    const int64_t *slots;
+    /* Where the features of a layer begin, in features: see FEATURES in the generated code,
+       and index_features in layout.py. */
+    const int64_t *feature_offsets;
 } Net;
 
 /* --- matrix products: O = X W (+ O), X by rows and columns of any stride, W and O with contiguous rows */
