@@ -52,10 +52,10 @@ def largest_difference(one, two):
 def test_auto_is_fused_here():
     model = model_of("auto")
     assert model.kernel_in_use.startswith("auto: fused, C code compiled")
-    assert model.takes_skin_edges
+    assert model.accepts_skin_edges
     assert model_of("fused").kernel_in_use.startswith("fused, ")
     assert model_of("batched").kernel_in_use == "batched: torch"
-    assert not model_of("batched").takes_skin_edges
+    assert not model_of("batched").accepts_skin_edges
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-10), ("float32", 1e-5)])
@@ -250,7 +250,7 @@ def test_a_parameter_changed_before_the_gradient_is_noticed():
 def test_held_parameters_follow_changes():
     model, fresh = model_of("fused").eval(), model_of("fused", seed=4).eval()
     graph = graph_of(crystal(), model)
-    model.hold_parameters()
+    model.cache_parameters()
     before = model(graph)[fields.FORCES]
     assert torch.equal(model(graph)[fields.FORCES], before)
     moved = {**graph, fields.POSITIONS: graph[fields.POSITIONS] + 0.01 * torch.rand(4, 3, dtype=torch.float64)}
@@ -283,11 +283,11 @@ def test_copies():
     graph = graph_of(molecule(), model)
     expected = model(graph)
     twin = copy.deepcopy(model)
-    network, copied = model.energy_model.compiled.network, twin.energy_model.compiled.network
+    network, copied = model.energy_model.native.network, twin.energy_model.native.network
     assert copied.program is network.program
     assert torch.equal(twin(graph)[fields.FORCES], expected[fields.FORCES])
-    twin.energy_model.compiled.network = pickle.loads(pickle.dumps(network))
-    assert twin.energy_model.compiled.network._program is None
+    twin.energy_model.native.network = pickle.loads(pickle.dumps(network))
+    assert twin.energy_model.native.network._program is None
     assert torch.equal(twin(graph)[fields.FORCES], expected[fields.FORCES])
 
 
@@ -325,10 +325,10 @@ def test_other_types_of_numbers():
 def test_other_devices():
     model = model_of("fused")
     with pytest.raises(ModelError, match=r"runs on CPUs only\n.*model\.kernel=auto"):
-        model.energy_model.compiled.serves(torch.device("meta"))
+        model.energy_model.native.supports(torch.device("meta"))
     auto = model_of("auto").to("meta")
     assert auto.kernel_in_use == "auto: batched, torch operations (compiled C code runs on CPUs only)"
-    assert not auto.takes_skin_edges
+    assert not auto.accepts_skin_edges
 
 
 def test_a_vector_that_is_not_finite_is_seen():

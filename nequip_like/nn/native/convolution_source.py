@@ -95,9 +95,9 @@ class ConvolutionWriter:
     def declare(self) -> Iterator[str]:
         """Their prototypes."""
         for function in ("forward", "reverse", "tangent", "dual"):
-            yield f"{self._sign(function)};"
+            yield f"{self._declare(function)};"
 
-    def _sign(self, function: str) -> str:
+    def _declare(self, function: str) -> str:
         arguments = {
             "forward": "const REAL *table, REAL *const *o",
             "reverse": "const REAL *const *g, const REAL *table, REAL *const *xb",
@@ -220,7 +220,7 @@ class ConvolutionWriter:
 
     def _open_received_edges(self, function: str) -> Iterator[str]:
         """Loops over atoms and the edges that they receive; outputs begin at the first atom."""
-        yield f"{self._sign(function)} {{"
+        yield f"{self._declare(function)} {{"
         yield f"enum {{ WIDTH = {self.weight_count} }};"
         yield "for (int64_t a = start; a < stop; a++) {"
         yield from _clear_outputs("O", "o", self.message_sizes)
@@ -237,7 +237,7 @@ class ConvolutionWriter:
         Edges are sorted by sender for this: what comes back to an atom is then added by the one thread that has the
         atom, in an order that does not depend on the number of threads.
         """
-        yield f"{self._sign(function)} {{"
+        yield f"{self._declare(function)} {{"
         yield f"enum {{ WIDTH = {self.weight_count} }};"
         yield "for (int64_t a = start; a < stop; a++) {"
         yield from _declare_pointers("X", "s", "a", self.source_sizes)
@@ -354,8 +354,8 @@ def _sum_row(group: _PathGroup, matrix: str, vector: str, k: int) -> str:
     return " + ".join(f"{matrix}_{k}_{i} * {vector}_{i}" for row, i in group.list_entries() if row == k)
 
 
-def _contract(components: list[int], left: str, right: str) -> str:
-    return " + ".join(f"{left}_{i} * {right}_{i}" for i in components)
+def _contract(components: list[int], vector: str, covector: str) -> str:
+    return " + ".join(f"{vector}_{i} * {covector}_{i}" for i in components)
 
 
 def _place(path: PlacedPath, k: int) -> int:

@@ -37,17 +37,17 @@ def format_lines(lines: Iterable[str]) -> str:
         x[i] = 0;
     }
     """
-    depth, result, previous = 0, [], "{"
+    depth, result, line_before = 0, [], "{"
     for line in lines:
         if line.startswith("}"):
             depth -= 1
         # A comment begins a piece, which an empty line sets apart.
-        if line.startswith("/*") and not previous.endswith("{") and not previous.startswith("/*"):
+        if line.startswith("/*") and not line_before.endswith("{") and not line_before.startswith("/*"):
             result.append("\n")
         result.append(_break_line(_INDENT * depth, line))
         if line.endswith("{"):
             depth += 1
-        previous = line
+        line_before = line
     return "".join(result)
 
 

@@ -97,10 +97,10 @@ class LayerWriter:
         for k, kind in enumerate(self.layer.hidden):
             # The first product sets, the next ones add: nothing has to be cleared before.
             target, add = self._locate(hidden, k), 0
-            for block in (one for one in self.weights.linear_out if one.target == k):
+            for block in (each for each in self.weights.linear_out if each.target == k):
                 yield self._multiply(block, kind.dim, f"{messages}[{block.source}]", target, add)
                 add = 1
-            for block in (one for one in self.weights.self_connection if one.target == k and features is not None):
+            for block in (each for each in self.weights.self_connection if each.target == k and features is not None):
                 yield self._multiply(block, kind.dim, self._locate(str(features), block.source), target, add)
                 add = 1
             if not add:
@@ -122,7 +122,7 @@ class LayerWriter:
         for i, kind in enumerate(self.layer.inputs):
             target = self._locate(features, i, self.index - 1)
             yield _clear(target, kind)
-            for block in (one for one in self.weights.self_connection if one.source == i):
+            for block in (each for each in self.weights.self_connection if each.source == i):
                 yield self._multiply(block, kind.dim, self._locate(hidden, block.target), target, 1, transposed=True)
             if self.layer.resnet:
                 yield call("add_to", f"n * {kind.size}", self._locate(features, i), target)

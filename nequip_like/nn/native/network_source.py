@@ -102,7 +102,7 @@ class _NetworkWriter:
     def write_convolutions(self) -> Iterator[list[str]]:
         """Lines of the different convolutions."""
         for writer in self.convolutions.values():
-            layers = [str(index) for index, used in enumerate(self.convolution_of) if used is writer]
+            layers = [str(index) for index, convolution in enumerate(self.convolution_of) if convolution is writer]
             title = comment(f"convolution of layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}")
             yield [title, "#define ONLY_CONVOLUTION", *self._define(), *writer.write()]
 
