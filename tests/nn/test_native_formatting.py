@@ -1,14 +1,14 @@
 """Generated C for readers: indented by braces, empty lines before pieces, long lines broken."""
 
-from nequip_like.nn.native.formatting import comment, format_lines, parallel_for
+from nequip_like.nn.native.formatting import format_lines, open_parallel_for, write_comment
 
 
 def test_blocks_and_pieces():
     lines = [
         "void clear(double *x) {",
         "x[0] = 0;",
-        comment("the rest"),
-        *parallel_for("int i = 1; i < 3; i++", "dynamic, 1", wait=False),
+        write_comment("the rest"),
+        *open_parallel_for("int i = 1; i < 3; i++", "dynamic, 1", wait=False),
         "x[i] = (V){0};",
         "}",
         "}",

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nequip_like.nn.kernels.paths import PathTable, PlacedPath
-from nequip_like.nn.native.formatting import comment
+from nequip_like.nn.native.formatting import write_comment
 
 _TINY = 1e-12  # Clebsch-Gordan coefficients below it are zeros with a rounding error
 
@@ -65,7 +65,7 @@ class _PathGroup:
     def describe(self) -> str:
         """The product in words."""
         source, harmonic, result = self.degrees
-        return comment(f"paths l={source} (x) Y_{harmonic} -> l={result}: coefficients times harmonics")
+        return write_comment(f"paths l={source} (x) Y_{harmonic} -> l={result}: coefficients times harmonics")
 
 
 class ConvolutionWriter:
@@ -109,7 +109,7 @@ class ConvolutionWriter:
         return f"void {self.name}_{function}({common}, {arguments})"
 
     def _write_forward(self) -> Iterator[str]:
-        yield comment("messages o that the atoms start .. stop receive, of the features s of their neighbours")
+        yield write_comment("messages o that the atoms start .. stop receive, of the features s of their neighbours")
         yield from self._open_received_edges("forward")
         yield "weights_at(basis, interval, table, WIDTH, w);"
         yield from _declare_pointers("X", "s", "sender", self.source_sizes)
@@ -130,11 +130,13 @@ class ConvolutionWriter:
         yield from ("}", "}", "}")
 
     def _write_reverse(self) -> Iterator[str]:
-        yield comment("adjoints: xb of what the atoms start .. stop send, and of lengths and harmonics of these edges")
+        yield write_comment(
+            "adjoints: xb of what the atoms start .. stop send, of lengths and harmonics of these edges"
+        )
         yield from self._open_sent_edges("reverse")
         yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
         yield from _declare_pointers("G", "g", "centre", self.message_sizes)
-        yield comment("sums over the channels: along (the length's) and turn (the harmonics')")
+        yield write_comment("sums over the channels: along (the length's) and turn (the harmonics')")
         yield "V along = {0}, turn[HARMONICS];"
         yield "for (int j = 0; j < HARMONICS; j++) turn[j] = (V){0};"
         for group in self.groups:
@@ -158,7 +160,7 @@ class ConvolutionWriter:
         yield from ("}", "}", "}")
 
     def _write_tangent(self) -> Iterator[str]:
-        yield comment("tangents o of the messages, along the tangents st of the features and those of the edges")
+        yield write_comment("tangents o of the messages, along the tangents st of the features and those of the edges")
         yield from self._open_received_edges("tangent")
         yield "const REAL *Yt = net->harmonics_tangent + e * HARMONICS, dr = net->length_tangent[e];"
         yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
@@ -185,7 +187,9 @@ class ConvolutionWriter:
         yield from ("}", "}", "}")
 
     def _write_dual(self) -> Iterator[str]:
-        yield comment("adjoints, of messages (g2) and of their tangents (g) together: xb of features, and of the table")
+        yield write_comment(
+            "adjoints, from messages (g2) and their tangents (g) together: xb of features, and of the table"
+        )
         # The first layer's features need an adjoint here, too: the embedding is trained.
         yield from self._open_sent_edges("dual", always=True)
         yield "ALIGNED REAL wb[WIDTH], wtb[WIDTH];"
@@ -224,7 +228,7 @@ class ConvolutionWriter:
         yield f"enum {{ WIDTH = {self.weight_count} }};"
         yield "for (int64_t a = start; a < stop; a++) {"
         yield from _clear_outputs("O", "o", self.message_sizes)
-        yield comment("edges that atom a receives")
+        yield write_comment("edges that atom a receives")
         yield "for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) {"
         yield "const int64_t interval = net->interval[e], sender = net->neighbour[e];"
         yield _skip_beyond_cutoff()
@@ -245,7 +249,7 @@ class ConvolutionWriter:
             yield from _declare_pointers("Xt", "st", "a", self.source_sizes)
         if self.moving or always:
             yield from _clear_outputs("D", "xb", self.source_sizes)
-        yield comment("edges that atom a sends")
+        yield write_comment("edges that atom a sends")
         yield "for (int64_t i = net->sent_row[a]; i < net->sent_row[a + 1]; i++) {"
         yield "const int64_t interval = net->sent_interval[i], centre = net->sent_centre[i];"
         yield _skip_beyond_cutoff()
@@ -255,7 +259,7 @@ class ConvolutionWriter:
     @staticmethod
     def _open_channels(path: PlacedPath, slope: bool = True) -> Iterator[str]:
         """A loop over a path's channels, a vector of them at a time, with their weights."""
-        yield comment(f"path {path.number}")
+        yield write_comment(f"path {path.number}")
         yield f"EACH(u, {path.width}) {{"
         yield f"const V w_u = GET(w + {path.weight} + u);"
         if slope:

@@ -8,12 +8,12 @@ _INDENT = "    "
 _WIDTH = 120
 
 
-def comment(text: str) -> str:
+def write_comment(text: str) -> str:
     """A line that says in words what the next ones do."""
     return f"/* {text} */"
 
 
-def parallel_for(loop: str, schedule: str = "static", wait: bool = True) -> Iterator[str]:
+def open_parallel_for(loop: str, schedule: str = "static", wait: bool = True) -> Iterator[str]:
     """Beginning of a loop that OpenMP shares among the threads; the caller writes the body and the closing brace.
 
     Args:

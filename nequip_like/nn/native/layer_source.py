@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nequip_like.nn.native.formatting import comment, parallel_for
+from nequip_like.nn.native.formatting import open_parallel_for, write_comment
 from nequip_like.nn.native.layout import WeightBlock, Weights, find_kinds, index_features, list_starts
 from nequip_like.nn.native.spec import Activation, Gated, Kind, NetworkPlan
 
@@ -48,7 +48,7 @@ class LayerWriter:
 
     def describe(self, text: str) -> str:
         """A comment that names the layer."""
-        return comment(f"layer {self.index}, {text}")
+        return write_comment(f"layer {self.index}, {text}")
 
     # --- linear maps
 
@@ -97,12 +97,14 @@ class LayerWriter:
         for k, kind in enumerate(self.layer.hidden):
             # The first product sets, the next ones add: nothing has to be cleared before.
             target, add = self._locate(hidden, k), 0
-            for block in (each for each in self.weights.linear_out if each.target == k):
-                yield self._multiply(block, kind.dim, f"{messages}[{block.source}]", target, add)
-                add = 1
-            for block in (each for each in self.weights.self_connection if each.target == k and features is not None):
-                yield self._multiply(block, kind.dim, self._locate(str(features), block.source), target, add)
-                add = 1
+            for block in self.weights.linear_out:
+                if block.target == k:
+                    yield self._multiply(block, kind.dim, f"{messages}[{block.source}]", target, add)
+                    add = 1
+            for block in self.weights.self_connection if features is not None else ():
+                if block.target == k:
+                    yield self._multiply(block, kind.dim, self._locate(str(features), block.source), target, add)
+                    add = 1
             if not add:
                 yield _clear(target, kind)
 
@@ -122,7 +124,7 @@ class LayerWriter:
         for i, kind in enumerate(self.layer.inputs):
             target = self._locate(features, i, self.index - 1)
             yield _clear(target, kind)
-            for block in (each for each in self.weights.self_connection if each.source == i):
+            for block in (block for block in self.weights.self_connection if block.source == i):
                 yield self._multiply(block, kind.dim, self._locate(hidden, block.target), target, 1, transposed=True)
             if self.layer.resnet:
                 yield call("add_to", f"n * {kind.size}", self._locate(features, i), target)
@@ -270,7 +272,7 @@ class LayerWriter:
         self, block: WeightBlock, kind: Kind, pairs: list[tuple[str, str]], target: int
     ) -> Iterator[str]:
         gradient = f"net->gradients[{block.parameter}]"
-        yield from parallel_for(f"int64_t r = 0; r < {block.inner}; r += OUTER_ROWS", "dynamic, 1", wait=False)
+        yield from open_parallel_for(f"int64_t r = 0; r < {block.inner}; r += OUTER_ROWS", "dynamic, 1", wait=False)
         for add, (x, y) in enumerate(pairs):
             ends = (f"{name_array(x, self.index)}[{block.source}]", f"{name_array(y, self.index)}[{target}]")
             yield call("outer", "r", f"net->atoms * {kind.dim}", block.inner, block.columns, *ends, gradient, add)
@@ -281,7 +283,7 @@ class LayerWriter:
         source = self.layer.inputs[block.source]
         # Atoms are sorted by species, so those of species t are the n atoms from a on.
         pieces = f"(({block.inner} + OUTER_ROWS - 1) / OUTER_ROWS)"
-        yield from parallel_for(f"int64_t i = 0; i < TYPES * {pieces}; i++", "dynamic, 1", wait=False)
+        yield from open_parallel_for(f"int64_t i = 0; i < TYPES * {pieces}; i++", "dynamic, 1", wait=False)
         yield f"const int64_t t = i / {pieces}, r = i % {pieces} * OUTER_ROWS;"
         yield "const int64_t a = net->type_start[t], n = net->type_start[t + 1] - a;"
         yield f"REAL *const o = net->scratch + {block.sums} + t * {block.inner * block.columns};"
@@ -304,7 +306,7 @@ class LayerWriter:
         for block in self.weights.self_connection:
             # Each channel i has its own sums for the embedding: threads add to nothing in common.
             sums = f"net->scratch + {block.embedding_sums} + i * {types * embedding}"
-            yield from parallel_for(f"int64_t i = 0; i < {block.inner}; i++", wait=False)
+            yield from open_parallel_for(f"int64_t i = 0; i < {block.inner}; i++", wait=False)
             yield call("memset", sums, 0, f"sizeof(REAL) * {types * embedding}")
             yield call(
                 "per_type_gradient", "i", block.inner, embedding, block.columns, "net->parameters[0]",

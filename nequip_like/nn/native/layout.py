@@ -172,14 +172,14 @@ class Weights:
             self.count += 1
         self.layers = tuple(layers)
 
-    def _add_block(self, source: int, target: int, left: Kind, right: Kind, per_type: bool) -> WeightBlock:
+    def _add_block(self, source: int, target: int, inner: Kind, outer: Kind, per_type: bool) -> WeightBlock:
         copies = self._plan.types if per_type else 1
-        shape = (left.width, right.width)
+        shape = (inner.width, outer.width)
         block = WeightBlock(source, target, self.count, *shape, self.prepared, copies, per_type, self.sums)
         self.count += 1
-        self.prepared += 2 * copies * left.width * right.width
+        self.prepared += 2 * copies * inner.width * outer.width
         if per_type:
             # Gradients of the species' matrices, and for each channel one of the embedding: threads that share the
             # channels among them then add to nothing in common.
-            self.sums += self._plan.types * left.width * (right.width + self._plan.embedding)
+            self.sums += self._plan.types * inner.width * (outer.width + self._plan.embedding)
         return block

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,18 +16,17 @@ Head = Callable[[Tensor, Tensor], Tensor]  # last features and atom types to ene
 SumEdges = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class Edges:
+class Edges(NamedTuple):
     """What the network is a function of, beside its parameters.
 
     Attributes:
         atom_types: Type of each atom, shape (atoms,).
-        index: Receiving and sending atom of each edge, shape (2, edges).
+        edge_index: Receiving and sending atom of each edge, shape (2, edges).
         vectors: Edge vectors, shape (edges, 3), Angstrom, float64.
     """
 
     atom_types: Tensor
-    index: Tensor
+    edge_index: Tensor
     vectors: Tensor
 
 
@@ -157,8 +155,7 @@ def _identify(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
     return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
 
 
-@dataclass(frozen=True)
-class _CachedCalculation:
+class _CachedCalculation(NamedTuple):
     """A calculation whose memory and prepared parameters serve the next one."""
 
     key: tuple[tuple[int, int], ...]
@@ -170,14 +167,14 @@ class _CachedTopology:
 
     def __init__(self, program: Program, edges: Edges) -> None:
         # They are held: the address of a tensor that is gone could become that of another one.
-        self._tensors = (edges.atom_types, edges.index)
-        self._versions = (edges.atom_types._version, edges.index._version)
-        self.topology = Topology(program, edges.atom_types, edges.index)
+        self._tensors = (edges.atom_types, edges.edge_index)
+        self._versions = (edges.atom_types._version, edges.edge_index._version)
+        self.topology = Topology(program, edges.atom_types, edges.edge_index)
 
     def matches(self, edges: Edges) -> bool:
         """Whether the edges' tensors are these, unchanged."""
-        identical = self._tensors[0] is edges.atom_types and self._tensors[1] is edges.index
-        return identical and self._versions == (edges.atom_types._version, edges.index._version)
+        identical = self._tensors[0] is edges.atom_types and self._tensors[1] is edges.edge_index
+        return identical and self._versions == (edges.atom_types._version, edges.edge_index._version)
 
 
 def _differentiate_head(head: Head, last: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from importlib.resources import files
 
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.native.convolution_source import ConvolutionWriter
-from nequip_like.nn.native.formatting import comment, format_lines, parallel_for
+from nequip_like.nn.native.formatting import format_lines, open_parallel_for, write_comment
 from nequip_like.nn.native.harmonics_source import write_harmonics
 from nequip_like.nn.native.layer_source import C_NAMES, LayerWriter, call, declare_arrays, locate_block, name_array
 from nequip_like.nn.native.layout import Weights, index_features, list_starts, sum_sizes
@@ -103,7 +103,7 @@ class _NetworkWriter:
         """Lines of the different convolutions."""
         for writer in self.convolutions.values():
             layers = [str(index) for index, convolution in enumerate(self.convolution_of) if convolution is writer]
-            title = comment(f"convolution of layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}")
+            title = write_comment(f"convolution of layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}")
             yield [title, "#define ONLY_CONVOLUTION", *self._define(), *writer.write()]
 
     def write_passes(self) -> list[str]:
@@ -111,8 +111,8 @@ class _NetworkWriter:
         activations = {part.activation.name for layer in self.plan.layers for part in layer.scalars}
         activations |= {layer.gate.name for layer in self.plan.layers if layer.gate is not None}
         return [
-            comment(f"A network of {len(self.layers)} layers, numbered from 0: its four passes."),
-            *map(comment, _LEGEND),
+            write_comment(f"A network of {len(self.layers)} layers, numbered from 0: its four passes."),
+            *map(write_comment, _LEGEND),
             *self._define(),
             *(f"DEFINE_GATE({C_NAMES[name]})" for name in sorted(activations)),
             *write_harmonics(self.plan.l_max),
@@ -141,7 +141,7 @@ class _NetworkWriter:
         yield call(f"{self.convolution_of[index].name}_{function}", "net", "a", "stop", inputs, *arguments)
 
     def _write_prepare(self) -> Iterator[str]:
-        yield comment("scaled and transposed copies of the weights, once for unchanged parameters")
+        yield write_comment("scaled and transposed copies of the weights, once for unchanged parameters")
         yield "void network_prepare(const Net *net) {"
         yield from _open_threads()
         yield "#pragma omp single"
@@ -152,7 +152,7 @@ class _NetworkWriter:
 
     def _write_forward(self) -> Iterator[str]:
         count, embedding = len(self.layers), self.plan.embedding
-        yield comment("forward pass: from edge vectors to the features of the last layer")
+        yield write_comment("forward pass: from edge vectors to the features of the last layer")
         yield "void network_forward(const Net *net) {"
         yield from self._declare_arrays("f", "s", "h")
         yield from declare_arrays(self.plan, (count, "f"))
@@ -187,11 +187,11 @@ class _NetworkWriter:
         yield from ("}", "}")
 
     def _write_reverse(self) -> Iterator[str]:
-        yield comment("pass back: from the adjoint of the last features to the gradient by the edge vectors")
+        yield write_comment("pass back: from the adjoint of the last features to the gradient by the edge vectors")
         yield "void network_reverse(const Net *net) {"
         yield from self._declare_arrays("s", "h", "yb", "hb", "mb", "sb")
         yield from _open_threads()
-        yield from _for_each_edge("copies of what belongs to the edges, by sending atom", "edge_sent(net, e);")
+        yield from _write_edge_loop("copies of what belongs to the edges, by sending atom", "edge_sent(net, e);")
         for index, layer in reversed(list(enumerate(self.layers))):
             yield from _open_blocks(f"layer {index}: from its outputs to its messages")
             yield from layer.write_gate_reverse()
@@ -209,17 +209,17 @@ class _NetworkWriter:
             if index > 0:
                 yield from layer.send_reverse("sb", "yb")
             yield "}"
-        yield from _for_each_edge("gradient by the edge vectors", "edge_reverse(net, e);")
+        yield from _write_edge_loop("gradient by the edge vectors", "edge_reverse(net, e);")
         yield from ("}", "}")
 
     def _write_tangent(self) -> Iterator[str]:
         count = len(self.layers)
-        yield comment("tangent pass: the change of all features along a change of the edge vectors")
+        yield write_comment("tangent pass: the change of all features along a change of the edge vectors")
         yield "void network_tangent(const Net *net) {"
         yield from self._declare_arrays("s", "h", "ft", "st", "mt", "ht")
         yield from declare_arrays(self.plan, (count, "ft"))
         yield from _open_threads()
-        yield from _for_each_edge("tangents of lengths and harmonics", "edge_tangent(net, e);")
+        yield from _write_edge_loop("tangents of lengths and harmonics", "edge_tangent(net, e);")
         for index, layer in enumerate(self.layers):
             yield from _open_blocks(f"layer {index}: tangent")
             yield _declare_from_block("mt", index, layer.layer.messages, "messages")
@@ -233,15 +233,15 @@ class _NetworkWriter:
         yield from ("}", "}")
 
     def _write_dual(self) -> Iterator[str]:
-        yield comment("second pass back, through values and tangents together: gradients of all parameters")
+        yield write_comment("second pass back, through values and tangents together: gradients of all parameters")
         yield "void network_dual(const Net *net) {"
         yield from self._declare_arrays("f", "s", "m", "h", "ft", "st", "mt", "ht", "yb", "hb", "mb", "sb")
         yield from self._declare_arrays("yb2", "hb2", "mb2", "sb2")
         yield from declare_arrays(self.plan, (-1, "yb2"))
-        yield comment("gradients of the radial tables, chunk by chunk")
+        yield write_comment("gradients of the radial tables, chunk by chunk")
         yield f"REAL *const tables = net->scratch + {self.weights.sums};"
         yield from _open_threads()
-        yield from _for_each_edge("copies of the edges' tangents, by sending atom", "edge_sent_tangent(net, e);")
+        yield from _write_edge_loop("copies of the edges' tangents, by sending atom", "edge_sent_tangent(net, e);")
         for index, layer in reversed(list(enumerate(self.layers))):
             yield from _open_blocks(f"layer {index}: second pass, from its outputs to its messages")
             yield from layer.write_gate_dual()
@@ -258,8 +258,8 @@ class _NetworkWriter:
         size = self.plan.table_rows * width
         # All edges add to one radial table. Each chunk of atoms has one of its own, so no thread writes where another
         # does; there are as many chunks as the edges ask for, whatever the number of threads.
-        yield comment(f"layer {index}: second pass, from its messages to its inputs and the radial table")
-        yield from parallel_for("int64_t c = 0; c < net->chunks; c++", "dynamic, 1")
+        yield write_comment(f"layer {index}: second pass, from its messages to its inputs and the radial table")
+        yield from open_parallel_for("int64_t c = 0; c < net->chunks; c++", "dynamic, 1")
         yield f"REAL *const sums = tables + c * {size};"
         yield f"memset(sums, 0, sizeof(REAL) * {size});"
         yield "for (int64_t b = net->chunk_block[c]; b < net->chunk_block[c + 1]; b++) {"
@@ -271,7 +271,7 @@ class _NetworkWriter:
         yield from ("}", "}")
         # Chunks are added in order: the result does not depend on the number of threads.
         yield layer.describe("radial table: sum of the chunks")
-        yield from parallel_for(f"int64_t r = 0; r < {self.plan.table_rows}; r++", wait=False)
+        yield from open_parallel_for(f"int64_t r = 0; r < {self.plan.table_rows}; r++", wait=False)
         yield f"REAL *const o = net->gradients[{layer.weights.table}] + r * {width};"
         yield call("memcpy", "o", f"tables + r * {width}", f"sizeof(REAL) * {width}")
         add = call("add_to", width, f"tables + c * {size} + r * {width}", "o")
@@ -280,10 +280,10 @@ class _NetworkWriter:
 
     def _write_embedding_gradient(self) -> Iterator[str]:
         embedding = self.plan.embedding
-        yield comment("gradient of the embedding: as features of the first layer, and in the self-connections")
+        yield write_comment("gradient of the embedding: as features of the first layer, and in the self-connections")
         # The self-connections' sums were made in loops without a barrier.
         yield "#pragma omp barrier"
-        yield from parallel_for("int64_t t = 0; t < TYPES; t++")
+        yield from open_parallel_for("int64_t t = 0; t < TYPES; t++")
         yield f"REAL *const o = net->gradients[0] + t * {embedding};"
         yield f"memset(o, 0, sizeof(REAL) * {embedding});"
         add = call("add_to", embedding, f"{name_array('yb2', -1)}[0] + a * {embedding}", "o")
@@ -304,14 +304,14 @@ def _open_blocks(title: str) -> Iterator[str]:
 
     A block's atoms belong to one thread, and what an atom receives, sends or holds is written by that thread only.
     """
-    yield comment(title)
-    yield from parallel_for("int64_t b = 0; b < net->blocks; b++", "dynamic, 1")
+    yield write_comment(title)
+    yield from open_parallel_for("int64_t b = 0; b < net->blocks; b++", "dynamic, 1")
     yield from _BLOCK_RANGE
 
 
-def _for_each_edge(title: str, statement: str) -> Iterator[str]:
-    yield comment(title)
-    yield from parallel_for("int64_t e = 0; e < net->edges; e++")
+def _write_edge_loop(title: str, statement: str) -> Iterator[str]:
+    yield write_comment(title)
+    yield from open_parallel_for("int64_t e = 0; e < net->edges; e++")
     yield statement
     yield "}"
 
