@@ -91,7 +91,7 @@ class NativeBackend:
         threads = "" if self.network.program.parallel else ", one thread: the compiler has no OpenMP"
         return f"{prefix}fused, C code compiled for this model and processor{threads}"
 
-    def train(
+    def predict_with_graph(
         self,
         edges: Edges,
         constants: Constants,
@@ -109,7 +109,7 @@ class NativeBackend:
             head_parameters: Tensors that the head uses.
         """
         trained = [parameter for parameter in head_parameters if parameter.requires_grad]
-        return Differentiated(*self.network.train(edges, constants, parameters, head, trained))
+        return Differentiated(*self.network.predict_with_graph(edges, constants, parameters, head, trained))
 
     def predict(
         self,
@@ -126,7 +126,7 @@ class NativeBackend:
             constants: Cutoffs and normalisation.
             make_parameters: Makes the network's parameters; not asked where earlier ones still hold.
             modules: All modules that hold what parameters and constants are made of.
-            head: As in :meth:`train`.
+            head: As in :meth:`predict_with_graph`.
         """
         origins = self._list_tensors(modules) if self.caches_parameters else None
         return Differentiated(*self.network.predict(edges, constants, make_parameters, origins, head))

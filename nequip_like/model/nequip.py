@@ -156,8 +156,11 @@ class NequIPEnergy(nn.Module):
         constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
         if self.training:
             head_parameters = [*self.readout.parameters(), *self.scale_shift.parameters()]
-            return native.train(edges, constants, self._list_native_parameters(native), self.head, head_parameters)
-        return native.predict(edges, constants, partial(self._list_native_parameters, native), self.modules, self.head)
+            parameters = self._list_native_parameters(native)
+            return native.predict_with_graph(edges, constants, parameters, self.head, head_parameters)
+        # Predictions may have parameters from the step before: they are made only if they are asked for.
+        make_parameters = partial(self._list_native_parameters, native)
+        return native.predict(edges, constants, make_parameters, self.modules, self.head)
 
     def _list_native_parameters(self, native: NativeBackend) -> list[Tensor]:
         """In the order of :class:`~nequip_like.nn.native.layout.Weights`."""

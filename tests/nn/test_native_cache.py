@@ -133,6 +133,16 @@ def test_empty_one_is_compiled_again(places):
     assert [found.stat().st_size for found in (places / "cache" / "kernels").glob("*.so")] == [size]
 
 
+def test_what_is_included_is_part_of_the_key(places):
+    """And what lies beside the library is the code without it."""
+    source = '#include "answer.h"\nint answer(void) { return ANSWER; }'
+    for answer in (1, 2):
+        assert compile_library([source], {"answer.h": f"#define ANSWER {answer}\n"}).answer() == answer
+    folder = places / "cache" / "kernels"
+    assert [path.read_text() for path in folder.glob("*.c")] == [source] * 2
+    assert len(list(folder.iterdir())) == 4
+
+
 def test_one_for_another_processor(places):
     """Whole, and refused by the system: a new one lies beside it, since it may serve other machines."""
     foreign = bytearray(good_library())

@@ -1,5 +1,8 @@
 """Generated C for readers: indented by braces, empty lines before pieces, long lines broken."""
 
+import doctest
+
+from nequip_like.nn.native import formatting
 from nequip_like.nn.native.formatting import format_lines, open_parallel_for, write_comment
 
 
@@ -38,3 +41,7 @@ def test_long_lines():
         assert " ".join([first, *(each.strip() for each in rest)]) == line
     assert format_lines([f"#define {'A, ' * 50}"]) == f"#define {'A, ' * 50}\n"
     assert format_lines(["x" * 200]) == "x" * 200 + "\n"
+
+
+def test_example():
+    assert doctest.testmod(formatting) == (0, 1)

@@ -71,7 +71,7 @@ class NativeNetwork:
             self._program = Program(self.plan)
         return self._program
 
-    def train(
+    def predict_with_graph(
         self,
         edges: Edges,
         constants: Constants,
@@ -111,7 +111,7 @@ class NativeNetwork:
             make_parameters: Makes the network's parameters.
             origins: All that these and the constants are made of, if they need not be made anew while these tensors
                 are unchanged; None makes them each time.
-            head: As in :meth:`train`.
+            head: As in :meth:`predict_with_graph`.
         """
         topology = self._sort_edges(edges)
         calculation = self._reuse_calculation(topology, constants, make_parameters, origins)
