@@ -29,7 +29,7 @@ from nequip_like.nn.native.spec import Kind, NetworkPlan
 
 _RUNTIME = "runtime.c"
 _LEGEND = (
-    "runtime.c lies in the folder nn/native of the package nequip_like, with a README.",
+    "runtime.c lies in the folder nn/native of the package nequip_like.",
     "Of layer 0: f_0 features, s_0 what atoms send, m_0 messages, h_0 input of the gate, y_0 output of the layer.",
     "With t their tangents (ft_0), with b their adjoints (hb_0), with b2 adjoints of the second pass (hb2_0).",
 )
@@ -70,7 +70,7 @@ class _NetworkWriter:
     def __init__(self, plan: NetworkPlan) -> None:
         self.plan, self.weights = plan, Weights(plan)
         self.layers = [LayerWriter(plan, self.weights, index) for index in range(len(plan.layers))]
-        # Layers with the same paths share one convolution: the compiler takes most of its time for these.
+        # Layers with the same paths share one convolution, which is compiled once.
         self.convolutions: dict[tuple[object, ...], ConvolutionWriter] = {}
         self.convolution_of: list[ConvolutionWriter] = []
         for index, layer in enumerate(plan.layers):
