@@ -79,7 +79,7 @@ class NequIPCalculator(Calculator):
             raise ModelError(f"skin is {skin}", "give a length in Angstrom of 0 or more")
         potential = model if isinstance(model, Potential) else load_any(model)[0]
         self.potential = potential
-        potential.hold_parameters()
+        potential.cache_parameters()
         keep_memory()
         self.neighbor_list = SkinNeighborList(potential.cutoff, skin)
         self._predictor = Predictor(potential, device)
@@ -138,7 +138,7 @@ class NequIPCalculator(Calculator):
             if graph is None:
                 graph = self._typed(graph_from_atoms(atoms))
             self._structure = graph
-            return self._checked_images(self.neighbor_list.add_edges(graph, whole=self.potential.takes_skin_edges))
+            return self._checked_images(self.neighbor_list.add_edges(graph, whole=self.potential.accepts_skin_edges))
         except DataError as error:
             raise ModelError(error.message, error.advice) from error
 

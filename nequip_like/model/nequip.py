@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor, nn
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError
-from nequip_like.model.native_energy import CompiledEnergy
+from nequip_like.model.native_energy import NativeBackend
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.mlp import ScalarMLP
+from nequip_like.nn.native.network import Edges
+from nequip_like.nn.native.program import Constants
+from nequip_like.nn.native.spec import plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table
+from nequip_like.nn.radial_table import radial_tables
 from nequip_like.nn.scale_shift import PerType, PerTypeScaleShift, per_type_values
 from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 
@@ -102,7 +107,11 @@ class NequIPEnergy(nn.Module):
         self.scale_shift = PerTypeScaleShift(type_names, scales, shifts, scales_trainable, shifts_trainable)
         self.pair_potential = build_pair_potential(pair_potential, type_names)
         self.kernel = kernel
-        self.compiled = CompiledEnergy(self, kernel) if kernel in ("auto", "fused") else None
+        self.native: NativeBackend | None = None
+        if kernel in ("auto", "fused"):
+            layers = [plan_layer(layer) for layer in self.interactions]
+            embedding = (len(type_names), type_embed_num_features)
+            self.native = NativeBackend(kernel, layers, embedding, l_max, num_bessels, dtype)
 
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of the atoms, shape (atoms,), eV, float64; see :class:`~nequip_like.model.potential.EnergyModel`."""
@@ -129,17 +138,39 @@ class NequIPEnergy(nn.Module):
         return self.scale_shift(self.readout(scalars).squeeze(1), atom_types)
 
     def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
-        """Energies and the gradient of their sum at once, by compiled code; None where that cannot be had.
+        """Energies and the gradient of their sum at once, by compiled code; None where that is not available.
 
         Arguments are those of :meth:`forward`. In training mode a loss of both can be differentiated.
         """
-        if self.compiled is None or not self.compiled.serves(vectors.device):
+        if self.native is None or not self.native.supports(vectors.device):
             return None
-        found = self.compiled(self, graph, vectors)
+        result = self._run_native(self.native, graph, vectors)
         if self.pair_potential is None:
-            return found
-        energies, gradient = self._pair_energies_and_gradient(graph, vectors)
-        return Differentiated(found.energies + energies, found.gradient + gradient, found.edge_sums)
+            return result
+        energies, gradient = self._differentiate_pair_potential(graph, vectors)
+        return Differentiated(result.energies + energies, result.gradient + gradient, result.edge_sums)
+
+    def _run_native(self, native: NativeBackend, graph: Graph, vectors: Tensor) -> Differentiated:
+        """Hand the compiled network its tensors. What follows the layers (the head) stays torch code."""
+        edges = Edges(graph[fields.ATOM_TYPES], graph[fields.EDGE_INDEX], vectors)
+        constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
+        if self.training:
+            head_parameters = [*self.readout.parameters(), *self.scale_shift.parameters()]
+            parameters = self._list_native_parameters(native)
+            return native.predict_with_graph(edges, constants, parameters, self.head, head_parameters)
+        # Predictions may have parameters from the step before: they are made only if they are asked for.
+        make_parameters = partial(self._list_native_parameters, native)
+        return native.predict(edges, constants, make_parameters, self.modules, self.head)
+
+    def _list_native_parameters(self, native: NativeBackend) -> list[Tensor]:
+        """In the order of :class:`~nequip_like.nn.native.layout.Weights`."""
+        basis = self.radial.continued(native.table.places)
+        tables = radial_tables(native.table, basis, self.dtype, [layer.radial_mlp for layer in self.interactions])
+        parameters: list[Tensor] = [self.type_embedding]
+        for layer, table in zip(self.interactions, tables, strict=True):
+            connection = () if layer.self_connection is None else layer.self_connection.weights
+            parameters += [*layer.linear_in.weights, *layer.linear_out.weights, *connection, table]
+        return parameters
 
     @property
     def interactions(self) -> list[InteractionLayer]:
@@ -149,21 +180,21 @@ class NequIPEnergy(nn.Module):
     @property
     def kernel_in_use(self) -> str:
         """How the network is evaluated where the weights are now, in words."""
-        if self.compiled is None:
+        if self.native is None:
             return f"{self.kernel}: torch"
-        return self.compiled.describe(self.type_embedding.device)
+        return self.native.describe(self.type_embedding.device)
 
     @property
-    def takes_skin_edges(self) -> bool:
+    def accepts_skin_edges(self) -> bool:
         """Whether edges beyond the cutoff are skipped before they cost anything."""
-        return self.compiled is not None and self.compiled.serves(self.type_embedding.device)
+        return self.native is not None and self.native.supports(self.type_embedding.device)
 
-    def hold_parameters(self) -> None:
+    def cache_parameters(self) -> None:
         """Keep in predictions what was made of the parameters while they are unchanged."""
-        if self.compiled is not None:
-            self.compiled.hold_parameters = True
+        if self.native is not None:
+            self.native.caches_parameters = True
 
-    def _pair_energies_and_gradient(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def _differentiate_pair_potential(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the pair potential, which has nothing to train."""
         centre, neighbour = graph[fields.EDGE_INDEX]
         types = graph[fields.ATOM_TYPES]

@@ -59,14 +59,14 @@ class DifferentiatedModel(Protocol):
     """What a model family may supply beside, where it has something faster than autograd."""
 
     def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
-        """Energies, and the gradient of their sum with respect to the vectors; None where that cannot be had.
+        """Energies, and the gradient of their sum with respect to the vectors; None where that is not available.
 
         Arguments are those of :class:`EnergyModel`. In training mode a loss of both can be differentiated once; else
         there is no graph.
         """
         ...
 
-    def hold_parameters(self) -> None:
+    def cache_parameters(self) -> None:
         """Keep in predictions what was made of the parameters while they are unchanged."""
         ...
 
@@ -142,17 +142,17 @@ class Potential(Summarized, nn.Module):
         return getattr(self.energy_model, "kernel_in_use", "torch")
 
     @property
-    def takes_skin_edges(self) -> bool:
+    def accepts_skin_edges(self) -> bool:
         """Whether edges beyond the cutoff cost next to nothing: a neighbour list with skin may be given whole."""
-        return self.do_derivatives and bool(getattr(self.energy_model, "takes_skin_edges", False))
+        return self.do_derivatives and bool(getattr(self.energy_model, "accepts_skin_edges", False))
 
-    def hold_parameters(self) -> None:
+    def cache_parameters(self) -> None:
         """From now on predictions keep what they make of the parameters, as long as no tensor of them is changed.
 
         For potentials that serve and are not trained. A change through ``tensor.data`` would not be seen.
         """
         if isinstance(self.energy_model, DifferentiatedModel):
-            self.energy_model.hold_parameters()
+            self.energy_model.cache_parameters()
 
     def forward(self, graph: Graph) -> Graph:
         """Predict.

@@ -101,8 +101,8 @@ def test_many_calculations_at_once(make_potential, pool):
 def test_compiler_of_the_other_process_is_asked(make_potential, monkeypatch):
     """A model that had to do without compiled code takes it where there is some."""
     potential = make_potential()
-    potential.energy_model.compiled._failure = "no space"
-    assert pickle.loads(pickle.dumps(potential)).energy_model.compiled._failure is None
+    potential.energy_model.native._failure = "no space"
+    assert pickle.loads(pickle.dumps(potential)).energy_model.native._failure is None
 
 
 def shared(graphs):

@@ -224,8 +224,8 @@ class Recording:
 
 
 @pytest.mark.parametrize("structure", [molecule, crystal])
-@pytest.mark.parametrize("takes_skin_edges", [False, True])
-def test_what_is_kept_between_steps(potential, structure, takes_skin_edges, monkeypatch):
+@pytest.mark.parametrize("accepts_skin_edges", [False, True])
+def test_what_is_kept_between_steps(potential, structure, accepts_skin_edges, monkeypatch):
     """All tensors but the positions, and the edges where the potential takes those in the skin; no number changes."""
     fresh = NequIPCalculator(potential, skin=0.0)
     atoms, results = structure(), []
@@ -234,7 +234,7 @@ def test_what_is_kept_between_steps(potential, structure, takes_skin_edges, monk
         atoms.positions = positions
         fresh.calculate(atoms)
         results.append(fresh.results)
-    monkeypatch.setattr(Potential, "takes_skin_edges", takes_skin_edges)
+    monkeypatch.setattr(Potential, "accepts_skin_edges", accepts_skin_edges)
     recording, calculator = Recording(potential), NequIPCalculator(potential, skin=0.5)
     for positions, expected in zip(trajectory, results, strict=True):
         atoms.positions = positions
@@ -245,12 +245,12 @@ def test_what_is_kept_between_steps(potential, structure, takes_skin_edges, monk
     assert calculator.neighbor_list.builds == 1
     first, *others = recording.graphs
     constant = {"cell", "pbc", "atomic_numbers", "num_atoms", "frame_index", "atom_types", "batch"}
-    constant |= {"edge_index", "edge_cell_shift"} if takes_skin_edges else set()
+    constant |= {"edge_index", "edge_cell_shift"} if accepts_skin_edges else set()
     for graph in others:
         assert {key for key in graph if graph[key] is first[key]} == constant
         assert graph["pos"].data_ptr() != first["pos"].data_ptr()
     lengths = torch.linalg.vector_norm(edge_vectors(first), dim=1)
-    assert (float(lengths.max()) > 3.5) == takes_skin_edges
+    assert (float(lengths.max()) > 3.5) == accepts_skin_edges
 
 
 def test_every_change_of_the_structure_counts(potential):
@@ -330,7 +330,7 @@ def test_cell_that_shrinks_too_far(potential):
 
 def test_only_what_changed_goes_to_the_device(potential, monkeypatch):
     """torch's device without memory stands for a GPU; no computation is made."""
-    monkeypatch.setattr(Potential, "takes_skin_edges", False)
+    monkeypatch.setattr(Potential, "accepts_skin_edges", False)
     calculator = NequIPCalculator(potential)
     calculator._predictor.device = torch.device("meta")
     atoms = crystal()

@@ -11,11 +11,11 @@ from nequip_like.errors import ModelFileError
 from nequip_like.model import NequIPGNNModel
 from nequip_like.model.finetuning import train_only
 from nequip_like.nn.lora import AdaptedWeights, adapt, merged_state
-from nequip_like.nn.native.compiler import compiler
+from nequip_like.nn.native.compiler import find_compiler
 from nequip_like.testing.structures import batch_of, crystal, molecule
 
 EXACT = 1e-12
-KERNELS = ["batched", pytest.param("fused", marks=pytest.mark.skipif(compiler() is None, reason="no C compiler"))]
+KERNELS = ["batched", pytest.param("fused", marks=pytest.mark.skipif(find_compiler() is None, reason="no C compiler"))]
 
 
 def small(kernel="batched", **changes):

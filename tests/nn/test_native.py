@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,10 @@ from nequip_like.data.graph import collate
 from nequip_like.errors import ModelError
 from nequip_like.model import NequIPGNNModel
 from nequip_like.nn.native import compiler, network_source, program
-from nequip_like.nn.native.compiler import compiled
+from nequip_like.nn.native.compiler import compile_library
 from nequip_like.testing.structures import batch_of, crystal, far_apart, graph_of, molecule, pair
 
-pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="there is no C compiler")
+pytestmark = pytest.mark.skipif(compiler.find_compiler() is None, reason="there is no C compiler")
 CHANNELS = (6, 4, 3, 2, 1)
 ARGUMENTS = {
     "seed": 3, "model_dtype": "float64", "type_names": ["H", "C", "O"], "r_max": 3.5, "num_layers": 3, "l_max": 1,
@@ -51,10 +52,10 @@ def largest_difference(one, two):
 def test_auto_is_fused_here():
     model = model_of("auto")
     assert model.kernel_in_use.startswith("auto: fused, C code compiled")
-    assert model.takes_skin_edges
+    assert model.accepts_skin_edges
     assert model_of("fused").kernel_in_use.startswith("fused, ")
     assert model_of("batched").kernel_in_use == "batched: torch"
-    assert not model_of("batched").takes_skin_edges
+    assert not model_of("batched").accepts_skin_edges
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-10), ("float32", 1e-5)])
@@ -187,17 +188,18 @@ def test_isolated_atoms_and_no_edges():
 @pytest.mark.parametrize("l_max", [1, 2])
 def test_a_wrong_sign_is_noticed(l_max, monkeypatch):
     """Of one Clebsch-Gordan coefficient of 1 x 1 -> 0, in one place of the code of one convolution."""
-    right = network_source.network_sources
+    write_network = network_source.write_network
 
-    def wrong(plan):
-        sources, block = right(plan)
-        coefficient = next(part.split(" *")[0] for part in sources[2].split("(REAL)") if part.startswith("0.57735"))
-        planted = sources[2].replace(f"(REAL){coefficient}", f"(REAL)-{coefficient}", 1)  # the second layer's
-        return [*sources[:2], planted, *sources[3:]], block
+    def write_wrong_network(plan):
+        sources = write_network(plan)
+        second = sources.units[2]  # the second layer's
+        coefficient = next(part.split(" *")[0] for part in second.split("(REAL)") if part.startswith("0.57735"))
+        planted = second.replace(f"(REAL){coefficient}", f"(REAL)-{coefficient}", 1)
+        return replace(sources, units=[*sources.units[:2], planted, *sources.units[3:]])
 
     batch = batch_of([molecule(), crystal()], model_of("batched", l_max=l_max))
     expected = numbers(model_of("batched", l_max=l_max), batch)
-    monkeypatch.setattr(program, "network_sources", wrong)
+    monkeypatch.setattr(program, "write_network", write_wrong_network)
     difference, _ = largest_difference(numbers(model_of("fused", l_max=l_max), batch), expected)
     assert difference > 1e-3
 
@@ -248,7 +250,7 @@ def test_a_parameter_changed_before_the_gradient_is_noticed():
 def test_held_parameters_follow_changes():
     model, fresh = model_of("fused").eval(), model_of("fused", seed=4).eval()
     graph = graph_of(crystal(), model)
-    model.hold_parameters()
+    model.cache_parameters()
     before = model(graph)[fields.FORCES]
     assert torch.equal(model(graph)[fields.FORCES], before)
     moved = {**graph, fields.POSITIONS: graph[fields.POSITIONS] + 0.01 * torch.rand(4, 3, dtype=torch.float64)}
@@ -281,11 +283,11 @@ def test_copies():
     graph = graph_of(molecule(), model)
     expected = model(graph)
     twin = copy.deepcopy(model)
-    network, copied = model.energy_model.compiled.network, twin.energy_model.compiled.network
+    network, copied = model.energy_model.native.network, twin.energy_model.native.network
     assert copied.program is network.program
     assert torch.equal(twin(graph)[fields.FORCES], expected[fields.FORCES])
-    twin.energy_model.compiled.network = pickle.loads(pickle.dumps(network))
-    assert twin.energy_model.compiled.network._program is None
+    twin.energy_model.native.network = pickle.loads(pickle.dumps(network))
+    assert twin.energy_model.native.network._program is None
     assert torch.equal(twin(graph)[fields.FORCES], expected[fields.FORCES])
 
 
@@ -323,10 +325,10 @@ def test_other_types_of_numbers():
 def test_other_devices():
     model = model_of("fused")
     with pytest.raises(ModelError, match=r"runs on CPUs only\n.*model\.kernel=auto"):
-        model.energy_model.compiled.serves(torch.device("meta"))
+        model.energy_model.native.supports(torch.device("meta"))
     auto = model_of("auto").to("meta")
     assert auto.kernel_in_use == "auto: batched, torch operations (compiled C code runs on CPUs only)"
-    assert not auto.takes_skin_edges
+    assert not auto.accepts_skin_edges
 
 
 def test_a_vector_that_is_not_finite_is_seen():
@@ -352,9 +354,9 @@ def test_many_chunks():
 
 def test_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setenv("NEQUIP_LIKE_CACHE", str(tmp_path))
-    compiled(["int one(void) { return 1; }", "int two(void) { return 2; }"])
+    compile_library(["int one(void) { return 1; }", "int two(void) { return 2; }"])
     monkeypatch.setattr(compiler, "_compile", lambda *_: pytest.fail("compiled again"))
-    library = compiled(["int one(void) { return 1; }", "int two(void) { return 2; }"])
+    library = compile_library(["int one(void) { return 1; }", "int two(void) { return 2; }"])
     assert (library.one(), library.two()) == (1, 2)
 
 
@@ -362,7 +364,7 @@ def test_no_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(ModelError, match=r"needs a C compiler, and there is none\n.*model\.kernel=batched"):
-        compiled(["int x;"])
+        compile_library(["int x;"])
     model = model_of("auto")
     assert model.kernel_in_use.startswith("auto: batched, torch operations (a C compiler, gcc or $CC")
     assert model(graph_of(molecule(), model))[fields.FORCES].shape == (5, 3)
@@ -372,7 +374,7 @@ def compiler_without(option, folder):
     """A compiler that knows all options but one."""
     script = folder / "cc"
     refusal = f'echo "error: unsupported option {option}" >&2; exit 1'
-    script.write_text(f'#!/bin/sh\ncase "$*" in *{option}*) {refusal};; esac\nexec {compiler.compiler()} "$@"\n')
+    script.write_text(f'#!/bin/sh\ncase "$*" in *{option}*) {refusal};; esac\nexec {compiler.find_compiler()} "$@"\n')
     script.chmod(0o755)
     return str(script)
 
@@ -407,5 +409,5 @@ def test_auto_goes_on_without_a_compiler_that_works(monkeypatch, tmp_path):
 def test_compiler_that_refuses(monkeypatch, tmp_path):
     monkeypatch.setenv("NEQUIP_LIKE_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"cannot compile the fused kernel: .*error"):
-        compiled(["this is not C"])
+        compile_library(["this is not C"])
     assert list((tmp_path / "kernels").iterdir()) == []

@@ -14,11 +14,11 @@ import pytest
 
 from nequip_like.errors import OutputError
 from nequip_like.nn.native import cache, compiler
-from nequip_like.nn.native.cache import kept_library
-from nequip_like.nn.native.compiler import compiled
+from nequip_like.nn.native.cache import load_or_build
+from nequip_like.nn.native.compiler import compile_library
 from nequip_like.process_settings import warn_once
 
-pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="there is no C compiler")
+pytestmark = pytest.mark.skipif(compiler.find_compiler() is None, reason="there is no C compiler")
 SOURCE = "int answer(void) { return 42; }"
 NOWHERE = "/proc/nequip_like"  # where nobody, root neither, can make a folder
 
@@ -27,7 +27,7 @@ NOWHERE = "/proc/nequip_like"  # where nobody, root neither, can make a folder
 def good_library() -> bytes:
     """A small library, about 15 kB."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [compiler.compiler(), "-shared", "-fPIC", "-x", "c", "-", "-o", f"{folder}/good.so"]
+        command = [compiler.find_compiler(), "-shared", "-fPIC", "-x", "c", "-", "-o", f"{folder}/good.so"]
         subprocess.run(command, input=SOURCE, text=True, check=True)
         return Path(folder, "good.so").read_bytes()
 
@@ -49,7 +49,7 @@ def places(tmp_path, monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     warn_once.cache_clear()
-    cache._folder_of_process.cache_clear()
+    cache._make_process_folder.cache_clear()
     return tmp_path
 
 
@@ -58,25 +58,43 @@ def kept(folder: Path) -> list[str]:
 
 
 def test_made_once(places):
-    assert kept_library("a" * 32, make).answer() == 42
-    assert kept_library("a" * 32, never).answer() == 42
+    assert load_or_build("a" * 32, make).answer() == 42
+    assert load_or_build("a" * 32, never).answer() == 42
     (name,) = kept(places / "cache" / "kernels")
     assert name.startswith("a" * 32 + "-")
     assert name.endswith(".so")
     assert kept(places / "temporary") == []
 
 
+def test_code_beside_the_library(places):
+    """For people: what it holds or whether it is there makes no difference, and a broken library takes it away."""
+    folder = places / "cache" / "kernels"
+    assert load_or_build("b" * 32, make, SOURCE).answer() == 42
+    code, library = sorted(folder.iterdir())
+    assert (code.suffix, library.suffix, code.stem) == (".c", ".so", library.stem)
+    assert code.read_text() == SOURCE
+    code.write_text("int answer(void) { return 0; }")
+    assert load_or_build("b" * 32, never, SOURCE).answer() == 42
+    code.unlink()
+    assert load_or_build("b" * 32, never, SOURCE).answer() == 42
+    code.write_text(SOURCE)
+    library.unlink()
+    library.write_bytes(b"")
+    assert cache._load(library) is None
+    assert list(folder.iterdir()) == []
+
+
 # Cut short, a range cut out, a range of zeros, each at 50 places; in a process that a bus error may kill.
 DAMAGES = """
 import os, sys
 from pathlib import Path
-from nequip_like.nn.native.cache import kept_library
+from nequip_like.nn.native.cache import load_or_build
 good = Path(sys.argv[1]).read_bytes()
 made = []
 def make(target, folder):
     made.append(target)
     target.write_bytes(good)
-kept_library("k" * 32, make)
+load_or_build("k" * 32, make)
 (path,) = Path(os.environ["NEQUIP_LIKE_CACHE"], "kernels").iterdir()
 size, whole = len(good), good
 part = size // 50
@@ -88,10 +106,10 @@ for i in range(50):
         before = len(made)
         path.unlink()  # what is mapped stays as it is: another process wrote this
         path.write_bytes(damaged)
-        assert kept_library("k" * 32, make).answer() == 42
+        assert load_or_build("k" * 32, make).answer() == 42
         assert len(made) == before + 1, (i, len(damaged))
         assert path.read_bytes() == good
-        assert kept_library("k" * 32, None).answer() == 42
+        assert load_or_build("k" * 32, None).answer() == 42
 print(len(made))
 """
 
@@ -106,13 +124,23 @@ def test_damaged_ones_are_made_again(places):
 
 def test_empty_one_is_compiled_again(places):
     """With the compiler itself."""
-    assert compiled([SOURCE]).answer() == 42
-    (path,) = (places / "cache" / "kernels").iterdir()
+    assert compile_library([SOURCE]).answer() == 42
+    (path,) = (places / "cache" / "kernels").glob("*.so")
     size = path.stat().st_size
     path.unlink()
     path.write_bytes(b"")
-    assert compiled([SOURCE]).answer() == 42
-    assert [found.stat().st_size for found in (places / "cache" / "kernels").iterdir()] == [size]
+    assert compile_library([SOURCE]).answer() == 42
+    assert [found.stat().st_size for found in (places / "cache" / "kernels").glob("*.so")] == [size]
+
+
+def test_what_is_included_is_part_of_the_key(places):
+    """And what lies beside the library is the code without it."""
+    source = '#include "answer.h"\nint answer(void) { return ANSWER; }'
+    for answer in (1, 2):
+        assert compile_library([source], {"answer.h": f"#define ANSWER {answer}\n"}).answer() == answer
+    folder = places / "cache" / "kernels"
+    assert [path.read_text() for path in folder.glob("*.c")] == [source] * 2
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_one_for_another_processor(places):
@@ -120,9 +148,9 @@ def test_one_for_another_processor(places):
     foreign = bytearray(good_library())
     foreign[18] ^= 0xFF  # the machine in an ELF header
     with pytest.raises(OutputError, match="cannot be loaded"):
-        cache._made(cache._folder_of_cache(), "f" * 32, lambda target, folder: target.write_bytes(foreign))
-    assert kept_library("f" * 32, make).answer() == 42
-    assert kept_library("f" * 32, never).answer() == 42
+        cache._build_library(cache._make_cache_folder(), "f" * 32, lambda target, folder: target.write_bytes(foreign))
+    assert load_or_build("f" * 32, make).answer() == 42
+    assert load_or_build("f" * 32, never).answer() == 42
     assert len(kept(places / "cache" / "kernels")) == 2
 
 
@@ -131,12 +159,12 @@ def own_folder(places: Path) -> Path:
 
 
 def test_folder_in_its_place(places):
-    kept_library("d" * 32, make)
+    load_or_build("d" * 32, make)
     (path,) = (places / "cache" / "kernels").iterdir()
     path.unlink()
     path.mkdir()
     with pytest.warns(UserWarning, match=rf"cannot write {path}: Is a directory; compiled kernels are kept in /.*"):
-        assert kept_library("d" * 32, make).answer() == 42
+        assert load_or_build("d" * 32, make).answer() == 42
     assert kept(own_folder(places)) == [path.name]
 
 
@@ -147,7 +175,7 @@ def test_cache_that_cannot_be_written(places, monkeypatch, kind):
     (places / "file").write_text("")
     monkeypatch.setenv("NEQUIP_LIKE_CACHE", str(folder))
     with pytest.warns(UserWarning, match="cannot write") as told:
-        assert kept_library("c" * 32, make).answer() == 42
+        assert load_or_build("c" * 32, make).answer() == 42
     reason = "No such file or directory" if kind == "nowhere" else "Not a directory"
     assert [str(each.message) for each in told] == [
         f"cannot write {folder}/kernels: {reason}; compiled kernels are kept in {own_folder(places)}"
@@ -155,7 +183,7 @@ def test_cache_that_cannot_be_written(places, monkeypatch, kind):
     assert own_folder(places).stat().st_mode & 0o777 == 0o700
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert kept_library("c" * 32, never).answer() == 42
+        assert load_or_build("c" * 32, never).answer() == 42
 
 
 def test_other_processes_of_a_run_are_silent(places, monkeypatch):
@@ -163,7 +191,7 @@ def test_other_processes_of_a_run_are_silent(places, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert kept_library("c" * 32, make).answer() == 42
+        assert load_or_build("c" * 32, make).answer() == 42
 
 
 @pytest.mark.parametrize("kind", ["open to all", "link"])
@@ -171,14 +199,14 @@ def test_other_processes_of_a_run_are_silent(places, monkeypatch):
 def test_folder_that_somebody_else_may_write_to(places, monkeypatch, kind):
     """What lies there is not loaded; the process takes a new folder."""
     monkeypatch.setenv("NEQUIP_LIKE_CACHE", NOWHERE)
-    kept_library("e" * 32, make)
+    load_or_build("e" * 32, make)
     if kind == "link":
         own_folder(places).rename(places / "elsewhere")
         own_folder(places).symlink_to(places / "elsewhere")
     else:
         own_folder(places).chmod(0o777)
     made = []
-    library = kept_library("e" * 32, lambda target, folder: (made.append(target), make(target, folder)))
+    library = load_or_build("e" * 32, lambda target, folder: (made.append(target), make(target, folder)))
     assert library.answer() == 42
     (target,) = made
     assert target.is_relative_to(places / "temporary")
@@ -189,7 +217,7 @@ def test_nowhere_at_all(places, monkeypatch):
     monkeypatch.setenv("NEQUIP_LIKE_CACHE", NOWHERE)
     monkeypatch.setattr(tempfile, "tempdir", NOWHERE)
     with pytest.raises(OutputError, match=rf"cannot write {NOWHERE}/kernels: No such file or directory"):
-        kept_library("n" * 32, make)
+        load_or_build("n" * 32, make)
 
 
 def test_no_home(places, monkeypatch):
@@ -198,7 +226,7 @@ def test_no_home(places, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     with pytest.warns(UserWarning, match="this user has no home folder; compiled kernels are kept in"):
-        assert kept_library("h" * 32, make).answer() == 42
+        assert load_or_build("h" * 32, make).answer() == 42
 
 
 def test_disk_that_is_full_in_the_middle(places):
@@ -213,7 +241,7 @@ def test_disk_that_is_full_in_the_middle(places):
         make(target, folder)
 
     with pytest.warns(UserWarning, match="No space left on device; compiled kernels are kept in"):
-        assert kept_library("p" * 32, full_at_first).answer() == 42
+        assert load_or_build("p" * 32, full_at_first).answer() == 42
     assert list((places / "cache" / "kernels").iterdir()) == []
 
 
@@ -224,26 +252,29 @@ def test_compiler_without_room(places, monkeypatch):
     script.chmod(0o755)
     monkeypatch.setenv("CC", str(script))
     with pytest.raises(OutputError, match=r"cc cannot write its files: No space left on device"):
-        compiled([SOURCE])
+        compile_library([SOURCE])
 
 
 def test_processes_at_once(places):
-    program = "import sys; from nequip_like.nn.native.compiler import compiled; print(compiled([sys.argv[1]]).answer())"
+    program = (
+        "import sys; from nequip_like.nn.native.compiler import compile_library as compiled; "
+        "print(compiled([sys.argv[1]]).answer())"
+    )
     command = [sys.executable, "-c", program, SOURCE]
     jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert [job.communicate()[0] for job in jobs] == ["42\n"] * 3
-    assert len(kept(places / "cache" / "kernels")) == 1
+    assert [Path(name).suffix for name in kept(places / "cache" / "kernels")] == [".c", ".so"]
 
 
 def test_other_files_of_kernels(places, monkeypatch):
     """The source of Triton's programs lies beside the libraries: written again where it is not what it should be."""
     from nequip_like.nn.kernels.triton_convolution import _written
 
-    file = cache.in_usable_folder(lambda folder: _written(folder / "a.py", b"x = 1\n"))
+    file = cache.use_cache_folder(lambda folder: _written(folder / "a.py", b"x = 1\n"))
     assert file == places / "cache" / "kernels" / "a.py"
     file.write_bytes(b"x =")
-    assert cache.in_usable_folder(lambda folder: _written(folder / "a.py", b"x = 1\n")).read_bytes() == b"x = 1\n"
+    assert cache.use_cache_folder(lambda folder: _written(folder / "a.py", b"x = 1\n")).read_bytes() == b"x = 1\n"
     monkeypatch.setenv("NEQUIP_LIKE_CACHE", NOWHERE)
     with pytest.warns(UserWarning, match="cannot write"):
-        file = cache.in_usable_folder(lambda folder: _written(folder / "a.py", b"x = 1\n"))
+        file = cache.use_cache_folder(lambda folder: _written(folder / "a.py", b"x = 1\n"))
     assert file == own_folder(places) / "a.py"

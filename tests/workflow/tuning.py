@@ -16,13 +16,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from nequip_like.data.datamodule import DataModule
 from nequip_like.integrations.ase import NequIPCalculator
 from nequip_like.model import NequIPGNNModel, Potential
-from nequip_like.nn.native.compiler import compiler
+from nequip_like.nn.native.compiler import find_compiler
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import finetune, setup
 from nequip_like.workflow.finetune import FineTuning
 
 EXACT = 1e-12
-KERNELS = ["batched", pytest.param("fused", marks=pytest.mark.skipif(compiler() is None, reason="no C compiler"))]
+KERNELS = ["batched", pytest.param("fused", marks=pytest.mark.skipif(find_compiler() is None, reason="no C compiler"))]
 READOUT = "energy_model.readout.weights.0"
 REFERENCES = "data.reference_energies={H:-1.0,C:-2.0,O:-3.0,S:-8.0}"
 MOVED = {"H": 0.5, "C": -20.0, "O": 3.0}

@@ -26,7 +26,7 @@ from nequip_like.nn.features import Features
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.kernels.triton_paths import Tile, groups_of_paths, groups_of_sources
 from nequip_like.nn.kernels.triton_source import source_code
-from nequip_like.nn.native.cache import in_usable_folder
+from nequip_like.nn.native.cache import use_cache_folder
 from nequip_like.whole_files import output_errors, written_whole
 
 # How Triton builds a program: one warp; products and sums in one instruction (its default until version 3.9).
@@ -116,7 +116,7 @@ def _interpreted() -> bool:
 def _module_of(source: str) -> ModuleType:
     """Import code from a file: Triton reads the source of its functions."""
     key = hashlib.sha256(source.encode()).hexdigest()[:32]
-    file = in_usable_folder(lambda folder: _written(folder / f"triton_{key}.py", source.encode()))
+    file = use_cache_folder(lambda folder: _written(folder / f"triton_{key}.py", source.encode()))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise ModelError(f"cannot import {file}", "write model.kernel=batched")

@@ -1,7 +1,8 @@
-"""Compiled libraries that are kept: whole ones only, found again by what they were made of and checked by content.
+"""Compiled libraries in the cache: whole ones only, identified by what they were made of, and checked by content.
 
 A library is called ``KEY-SHA256.so``, so that one name says what it was made of and what is in it. One that was cut
 short, overwritten or damaged is never loaded: the system maps it into memory, where a missing page kills the process.
+Beside it lies its C code, ``KEY-SHA256.c``: for people, and never read by this package.
 """
 
 from __future__ import annotations
@@ -21,73 +22,80 @@ from nequip_like.errors import OutputError
 from nequip_like.process_settings import warn_once
 from nequip_like.whole_files import output_errors, temporary_folder, temporary_folder_of_user, written_whole
 
-Kept = TypeVar("Kept")
-Make = Callable[[Path, Path], None]  # writes a library to a path; a folder takes what is needed only meanwhile
+Result = TypeVar("Result")
+Build = Callable[[Path, Path], None]  # writes a library to a path; a folder takes what is needed only meanwhile
 
 
-def kept_library(key: str, make: Make) -> ctypes.CDLL:
-    """The library of a key: one that was kept and is whole, or a new one.
+def load_or_build(key: str, build: Build, source: str | None = None) -> ctypes.CDLL:
+    """The library of a key: one from the cache that is whole, or a new one.
 
     Args:
         key: Names what the library is made of.
-        make: Makes it; may raise an :class:`OutputError`, and then is asked again with another folder.
+        build: Makes it; may raise an :class:`OutputError`, and then is asked again with another folder.
+        source: The code that it is made of, put beside it for people to read.
 
     Raises:
-        OutputError: If it can be kept nowhere.
+        OutputError: If it can be stored nowhere.
     """
-    return in_usable_folder(lambda folder: _found(folder, key) or _made(folder, key, make))
+    return use_cache_folder(lambda folder: _find_library(folder, key) or _build_library(folder, key, build, source))
 
 
-def in_usable_folder(use: Callable[[Path], Kept]) -> Kept:
+def use_cache_folder(use: Callable[[Path], Result]) -> Result:
     """Use the folder of compiled kernels: ``kernels`` of the package's cache folder.
 
     Where nothing can be written there, or nothing be loaded from there, as on compute nodes with a home folder that is
-    read only, a temporary folder takes its place, which is said once.
+    read only, a temporary folder takes its place, and a warning says so once.
 
     Args:
-        use: Gets the folder; an :class:`OutputError` means that it does not serve.
+        use: Gets the folder; an :class:`OutputError` means that the folder cannot be used.
 
     Raises:
-        OutputError: The first, if no folder serves.
+        OutputError: The first, if no folder can be used.
     """
     failures: list[OutputError] = []
-    for place in (_folder_of_cache, temporary_folder_of_user, _folder_of_process):
+    for choose_folder in (_make_cache_folder, temporary_folder_of_user, _make_process_folder):
         try:
-            folder = place()
-            kept = use(folder)
+            folder = choose_folder()
+            result = use(folder)
         except OutputError as error:
             failures.append(error)
             continue
         if failures:
             warn_once(f"{failures[0].message}; compiled kernels are kept in {folder}")
-        return kept
+        return result
     raise failures[0]
 
 
-def _found(folder: Path, key: str) -> ctypes.CDLL | None:
+def _find_library(folder: Path, key: str) -> ctypes.CDLL | None:
+    # Several may have one key: a compiler need not write the same bytes twice, and a folder may serve several systems.
     with output_errors(folder):
         paths = sorted(folder.glob(f"{key}-*.so"))
     return next((library for path in paths if (library := _load(path)) is not None), None)
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
-    """The library, if it is whole and fits this machine; what is left of a broken one is removed."""
+    """The library, if it is whole and fits this machine; a broken one is removed, with its code."""
     try:
         if hashlib.sha256(path.read_bytes()).hexdigest() == path.stem.rpartition("-")[2]:
             return ctypes.CDLL(str(path))
         path.unlink()
+        path.with_suffix(".c").unlink(missing_ok=True)
     except OSError:  # it may not be read, its folder forbids programs, or another system made it
         return None
     return None
 
 
-def _made(folder: Path, key: str, make: Make) -> ctypes.CDLL:
+def _build_library(folder: Path, key: str, build: Build, source: str | None = None) -> ctypes.CDLL:
     # It is made in the same folder: that for temporary files may be missing or full.
     with output_errors(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
         target = Path(work, "library.so")
-        make(target, Path(work))
+        build(target, Path(work))
         content = target.read_bytes()
     path = folder / f"{key}-{hashlib.sha256(content).hexdigest()}.so"
+    # The code first: a library that lies there then has its code beside it, even if the process is killed in between.
+    if source is not None:
+        with written_whole(path.with_suffix(".c")) as partial:
+            partial.write_text(source, encoding="utf-8")
     with written_whole(path) as partial:
         partial.write_bytes(content)
     library = _load(path)
@@ -96,7 +104,7 @@ def _made(folder: Path, key: str, make: Make) -> ctypes.CDLL:
     return library
 
 
-def _folder_of_cache() -> Path:
+def _make_cache_folder() -> Path:
     folder = cache_folder() / "kernels"
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +112,7 @@ def _folder_of_cache() -> Path:
 
 
 @functools.cache
-def _folder_of_process() -> Path:
+def _make_process_folder() -> Path:
     """A new temporary folder, which goes with the process."""
     temporary = temporary_folder()
     with output_errors(temporary):

@@ -1,4 +1,4 @@
-"""C code to a shared library, compiled once and kept."""
+"""C code to a shared library, compiled once and stored in the cache."""
 
 from __future__ import annotations
 
@@ -9,53 +9,59 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nequip_like.errors import ModelError, OutputError, first_line
-from nequip_like.nn.native.cache import kept_library
+from nequip_like.nn.native.cache import load_or_build
 
-# Products and sums may be contracted, but not reordered; NaN and infinity keep their meaning.
+# Products and sums may be contracted, but not reordered: a sum gives the same bits however many threads there are. NaN
+# and infinity keep their meaning (no -ffast-math): the guard against them looks at the results.
 _FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _THREADS = "-fopenmp"
 _TEXT: Any = {"encoding": "utf-8", "errors": "replace"}  # whatever the locale: paths may have any letters
 
 
-def compiler() -> str | None:
+def find_compiler() -> str | None:
     """The C compiler: ``$CC``, gcc, or cc; None if there is none."""
     return shutil.which(os.environ.get("CC") or "gcc") or shutil.which("cc")
 
 
-def compiled(sources: Sequence[str]) -> ctypes.CDLL:
+def compile_library(units: Sequence[str], headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
     """Compile C code, or load what was compiled before.
 
     A compiler without OpenMP, such as Apple's, makes a library that uses one thread.
 
-    Libraries are kept by code, compiler and processor (:mod:`nequip_like.nn.native.cache`): on a cluster the folder may
-    be shared by machines of different kinds.
+    Libraries are stored by code, compiler and processor (:mod:`nequip_like.nn.native.cache`): on a cluster the folder
+    may be shared by machines of different kinds. The units lie beside them, for people to read.
 
     Args:
-        sources: Translation units; they are compiled side by side.
+        units: Translation units; they are compiled side by side.
+        headers: Text by name of the files that they include.
 
     Raises:
         ModelError: If there is no compiler, or it refuses the code.
-        OutputError: If the library cannot be kept.
+        OutputError: If the library cannot be stored.
     """
-    program = compiler()
+    program = find_compiler()
     if program is None:
         raise ModelError(
             "model.kernel is fused, which needs a C compiler, and there is none",
             "install gcc, name a compiler in the environment variable CC, or write model.kernel=batched",
         )
-    parts = (*sources, *_FLAGS, _version(program), _processor())
+    headers = headers or {}
+    # -march=native means another set of instructions on another processor, so its name and flags are in the key.
+    parts = (*units, *headers, *headers.values(), *_FLAGS, _read_version(program), _identify_processor())
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
-    def make(target: Path, folder: Path) -> None:
+    def build(target: Path, folder: Path) -> None:
         flags = (*_FLAGS, _THREADS) if _has_threads(program) else _FLAGS
-        _compile(program, flags, sources, target, folder)
+        for name, text in headers.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        _compile(program, flags, units, target, folder)
 
-    return kept_library(key, make)
+    return load_or_build(key, build, "\n".join(units))
 
 
 def _has_threads(program: str) -> bool:
@@ -64,44 +70,45 @@ def _has_threads(program: str) -> bool:
     return subprocess.run(command, input=test, capture_output=True, **_TEXT, check=False).returncode == 0
 
 
-def _compile(program: str, flags: Sequence[str], sources: Sequence[str], target: Path, folder: Path) -> None:
+def _compile(program: str, flags: Sequence[str], units: Sequence[str], target: Path, folder: Path) -> None:
     # Where the compiler puts what passes between its steps; its messages in English.
     environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"}
     jobs = []
-    for i, source in enumerate(sources):
-        unit = folder / f"{i}.c"
-        unit.write_text(source, encoding="utf-8")
-        command = [program, *flags, "-c", str(unit), "-o", str(unit.with_suffix(".o"))]
+    for i, unit in enumerate(units):
+        file = folder / f"{i}.c"
+        file.write_text(unit, encoding="utf-8")
+        command = [program, *flags, "-c", str(file), "-o", str(file.with_suffix(".o"))]
         jobs.append(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **_TEXT, env=environment)
         )
-    # All are waited for before one's failure is told.
+    # Wait for all before one's failure is raised: the folder that they write to is removed then.
     results = [(job.communicate()[1], job.returncode) for job in jobs]
-    objects = [str(folder / f"{i}.o") for i in range(len(sources))]
+    objects = [str(folder / f"{i}.o") for i in range(len(units))]
     for errors, status in results:
-        _expect_success(program, errors, status)
+        _require_success(program, errors, status)
     link = [program, *flags, "-shared", *objects, "-lm", "-o", str(target)]
-    done = subprocess.run(link, capture_output=True, **_TEXT, check=False, env=environment)
-    _expect_success(program, done.stderr, done.returncode)
+    linking = subprocess.run(link, capture_output=True, **_TEXT, check=False, env=environment)
+    _require_success(program, linking.stderr, linking.returncode)
 
 
-def _expect_success(program: str, errors: str, status: int) -> None:
+def _require_success(program: str, errors: str, status: int) -> None:
     if status == 0:
         return
+    # No fault of the code: another folder may have room.
     if (full := os.strerror(errno.ENOSPC)) in errors:
         raise OutputError(f"{program} cannot write its files: {full}", "make room, or write model.kernel=batched")
     reason = next((line for line in errors.splitlines() if "error" in line), f"exit status {status}")
     raise ModelError(f"{program} cannot compile the fused kernel: {reason}", "write model.kernel=batched")
 
 
-def _version(program: str) -> str:
+def _read_version(program: str) -> str:
     try:
         return subprocess.run([program, "--version"], capture_output=True, **_TEXT, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise ModelError(f"{program} does not run: {first_line(error)}", "write model.kernel=batched") from error
 
 
-def _processor() -> str:
+def _identify_processor() -> str:
     """What ``-march=native`` depends on."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():

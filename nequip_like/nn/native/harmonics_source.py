@@ -8,44 +8,50 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from nequip_like.nn.native.formatting import write_comment
 from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 
 _ROOT = repr(math.sqrt(3.0))
+_CLEAR = "for (int j = 0; j < HARMONICS; j++) {array}[j] = 0;"
 
 
-def harmonics_code(l_max: int) -> str:
-    """Functions ``evaluate_harmonics``, ``harmonics_along`` and ``harmonics_adjoint``, all in double."""
-    terms = list(_terms(l_max))
-    first = l_max >= 1
-    forward = [f"y[{1 + i}] = {_ROOT} * unit[{i}];" for i in range(3) if first]
-    forward += [f"y[{at}] += {c!r} * y[{left}] * y[{right}];" for at, left, right, c in terms]
-    along = [f"yt[{1 + i}] = {_ROOT} * turn[{i}];" for i in range(3) if first]
-    along += [
-        f"yt[{at}] += {c!r} * (yt[{left}] * y[{right}] + y[{left}] * yt[{right}]);" for at, left, right, c in terms
-    ]
-    adjoint = [
-        f"yb[{left}] += {c!r} * yb[{at}] * y[{right}]; yb[{right}] += {c!r} * yb[{at}] * y[{left}];"
-        for at, left, right, c in reversed(terms)
-    ]
-    adjoint += [f"turn[{i}] = {f'{_ROOT} * yb[{1 + i}]' if first else '0'};" for i in range(3)]
-    clear = "for (int j = 0; j < HARMONICS; j++)"
-    return "\n".join(
-        [
-            f"static void evaluate_harmonics(const double *unit, double *y) {{ {clear} y[j] = 0; y[0] = 1;",
-            *forward,
-            "}",
-            f"static void harmonics_along(const double *y, const double *turn, double *yt) {{ {clear} yt[j] = 0;",
-            *along,
-            "}",
-            "static void harmonics_adjoint(const double *y, double *yb, double *turn) {",
-            *adjoint,
-            "}",
-        ]
-    )
+def write_harmonics(l_max: int) -> Iterator[str]:
+    """Functions ``evaluate_harmonics``, ``harmonics_along`` and ``harmonics_adjoint``, all in double.
+
+    In double also where the network is float32: they cost little beside the channels, and in a force the contributions
+    of the neighbours nearly cancel.
+    """
+    terms = list(_list_terms(l_max))
+    axes = range(3 if l_max >= 1 else 0)
+
+    yield write_comment("spherical harmonics y of a unit vector, degree by degree")
+    yield "static void evaluate_harmonics(const double *unit, double *y) {"
+    yield _CLEAR.format(array="y")
+    yield "y[0] = 1;"
+    yield from (f"y[{1 + i}] = {_ROOT} * unit[{i}];" for i in axes)
+    yield from (f"y[{result}] += {c!r} * y[{lower}] * y[{axis}];" for result, lower, axis, c in terms)
+    yield "}"
+
+    yield write_comment("their tangent yt along a change of the unit vector")
+    yield "static void harmonics_along(const double *y, const double *turn, double *yt) {"
+    yield _CLEAR.format(array="yt")
+    yield from (f"yt[{1 + i}] = {_ROOT} * turn[{i}];" for i in axes)
+    for result, lower, axis, c in terms:
+        yield f"yt[{result}] += {c!r} * (yt[{lower}] * y[{axis}] + y[{lower}] * yt[{axis}]);"
+    yield "}"
+
+    yield write_comment("from their adjoint yb to that of the unit vector; yb is used up")
+    yield "static void harmonics_adjoint(const double *y, double *yb, double *turn) {"
+    # From the highest degree down: an adjoint is passed on only when all that was made of its harmonic has added to it.
+    for result, lower, axis, c in reversed(terms):
+        yield f"yb[{lower}] += {c!r} * yb[{result}] * y[{axis}];"
+        yield f"yb[{axis}] += {c!r} * yb[{result}] * y[{lower}];"
+    yield from (f"turn[{i}] = {f'{_ROOT} * yb[{1 + i}]' if l_max >= 1 else '0'};" for i in range(3))
+    yield "}"
 
 
-def _terms(l_max: int) -> Iterator[tuple[int, int, int, float]]:
-    """``y[at] += c * y[left] * y[right]``, degree by degree."""
+def _list_terms(l_max: int) -> Iterator[tuple[int, int, int, float]]:
+    """``y[result] += c * y[lower] * y[axis]``, degree by degree."""
     tables = SphericalHarmonics(l_max)
     for degree in range(2, l_max + 1):
         coupling = getattr(tables, f"coupling_{degree}").view(2 * degree - 1, 3, 2 * degree + 1)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nequip_like.nn.native.program import Constants, Program, Run, Topology
+from nequip_like.nn.native.program import Calculation, Constants, Program, Topology
 from nequip_like.nn.native.spec import NetworkPlan
 
 Head = Callable[[Tensor, Tensor], Tensor]  # last features and atom types to energies, atom by atom
+SumEdges = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Edges(NamedTuple):
+    """What the network is a function of, beside its parameters.
+
+    Attributes:
+        atom_types: Type of each atom, shape (atoms,).
+        edge_index: Receiving and sending atom of each edge, shape (2, edges).
+        vectors: Edge vectors, shape (edges, 3), Angstrom, float64.
+    """
+
+    atom_types: Tensor
+    edge_index: Tensor
+    vectors: Tensor
 
 
 class NativeNetwork:
@@ -27,11 +42,12 @@ class NativeNetwork:
     def __init__(self, plan: NetworkPlan) -> None:
         self.plan = plan
         self._program: Program | None = None
-        self._edges: _KnownEdges | None = None
-        self._kept: _Kept | None = None
+        self._topology: _CachedTopology | None = None
+        self._calculation: _CachedCalculation | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"plan": self.plan, "_program": None, "_edges": None, "_kept": None}
+        # Addresses mean nothing to another process, and its processor may need other code.
+        return {"plan": self.plan, "_program": None, "_topology": None, "_calculation": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NativeNetwork:
         """A copy shares the code."""
@@ -55,102 +71,113 @@ class NativeNetwork:
             self._program = Program(self.plan)
         return self._program
 
-    def topology(self, atom_types: Tensor, edge_index: Tensor) -> Topology:
-        """The edges in the program's order; remembered while the same tensors come."""
-        known = self._edges
-        if known is None or not known.are(atom_types, edge_index):
-            known = self._edges = _KnownEdges(self.program, atom_types, edge_index)
-        return known.topology
-
-    def trained(
+    def predict_with_graph(
         self,
+        edges: Edges,
+        constants: Constants,
+        parameters: Sequence[Tensor],
         head: Head,
         head_parameters: Sequence[Tensor],
-        parameters: Sequence[Tensor],
-        constants: Constants,
-        topology: Topology,
-        atom_types: Tensor,
-        vectors: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Energies (atoms,) and gradient (edges, 3) that a loss can be differentiated through, once.
 
         Args:
+            edges: Atoms and edges.
+            constants: Cutoffs and normalisation.
+            parameters: Those of the network, in the order of :class:`~nequip_like.nn.native.layout.Weights`.
             head: Energies (atoms,) from last features (atoms, channels) and types (atoms,).
             head_parameters: Tensors that the head uses and that are to be trained.
-            parameters: Those of the network, in the order of :class:`~nequip_like.nn.native.layout.Weights`.
-            constants: Cutoffs and normalisation.
-            topology: The edges.
-            atom_types: Type of each atom, shape (atoms,).
-            vectors: Edge vectors, shape (edges, 3), Angstrom, float64.
         """
-        run = Run(self.program, parameters, topology, constants, keep=True)
-        call = _Call(run, head, atom_types, list(head_parameters))
-        return _Differentiated.apply(call, vectors, len(parameters), *parameters, *head_parameters)
+        topology = self._sort_edges(edges)
+        calculation = Calculation(self.program, parameters, topology, constants, keep=True)
+        call = _TrainingCall(calculation, head, edges.atom_types, list(head_parameters))
+        return _DifferentiatedNetwork.apply(call, edges.vectors, len(parameters), *parameters, *head_parameters)
 
-    def predicted(
+    def predict(
         self,
-        head: Head,
-        make_parameters: Callable[[], Sequence[Tensor]],
-        same_parameters: Sequence[Tensor] | None,
+        edges: Edges,
         constants: Constants,
-        topology: Topology,
-        atom_types: Tensor,
-        vectors: Tensor,
-    ) -> tuple[Tensor, Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-        """Energies (atoms,), gradient (edges, 3), and sums over the atoms' edges (:meth:`Run.edge_sums`); no graph.
+        make_parameters: Callable[[], Sequence[Tensor]],
+        origins: Sequence[Tensor] | None,
+        head: Head,
+    ) -> tuple[Tensor, Tensor, SumEdges]:
+        """Energies (atoms,), gradient (edges, 3), and sums over the atoms' edges (:meth:`Calculation.sum_edges`).
+
+        No graph is left.
 
         Args:
-            head: As in :meth:`trained`.
-            make_parameters: Makes the network's parameters.
-            same_parameters: All that they and the constants are made of, if they need not be made anew while these
-                tensors are unchanged; None makes them each time.
+            edges: Atoms and edges.
             constants: Cutoffs and normalisation.
-            topology: The edges.
-            atom_types: Type of each atom, shape (atoms,).
-            vectors: Edge vectors, shape (edges, 3), Angstrom, float64.
+            make_parameters: Makes the network's parameters.
+            origins: All that these and the constants are made of, if they need not be made anew while these tensors
+                are unchanged; None makes them each time.
+            head: As in :meth:`predict_with_graph`.
         """
-        key = None if same_parameters is None else _state(same_parameters)
-        kept = self._kept if key is not None and self._kept is not None and self._kept.key == key else None
-        if kept is None:
-            run = Run(self.program, make_parameters(), topology, constants, keep=False)
-        elif kept.run.topology is not topology:
-            run = Run(self.program, kept.run.parameters, topology, constants, keep=False)
-            run.take_prepared(kept.run)
+        topology = self._sort_edges(edges)
+        calculation = self._reuse_calculation(topology, constants, make_parameters, origins)
+        last = calculation.run_forward(edges.vectors)
+        energies, adjoint = _differentiate_head(head, last, edges.atom_types[topology.atom_order])
+        return energies[topology.new_of_old], calculation.run_reverse(adjoint), calculation.sum_edges
+
+    def _sort_edges(self, edges: Edges) -> Topology:
+        """The edges in the program's order; the last ones are remembered while the same tensors come."""
+        cached = self._topology
+        if cached is None or not cached.matches(edges):
+            cached = self._topology = _CachedTopology(self.program, edges)
+        return cached.topology
+
+    def _reuse_calculation(
+        self,
+        topology: Topology,
+        constants: Constants,
+        make_parameters: Callable[[], Sequence[Tensor]],
+        origins: Sequence[Tensor] | None,
+    ) -> Calculation:
+        """The last calculation, or as much of it as still holds: molecular dynamics asks for step after step."""
+        key = None if origins is None else _identify(origins)
+        cached = self._calculation
+        if key is None or cached is None or cached.key != key:
+            with torch.no_grad():
+                parameters = make_parameters()
+            calculation = Calculation(self.program, parameters, topology, constants, keep=False)
+        elif cached.calculation.topology is not topology:
+            # Only the neighbour list is new: the parameters, scaled and transposed, serve again.
+            calculation = Calculation(self.program, cached.calculation.parameters, topology, constants, keep=False)
+            calculation.reuse_prepared(cached.calculation)
         else:
-            run = kept.run
-        self._kept = _Kept(key, run) if key is not None else None
-        last = run.forward(vectors)
-        energies, adjoint = _energies_and_adjoint(head, last, atom_types[topology.atom_order])
-        return energies[topology.new_of_old], run.reverse(adjoint), run.edge_sums
+            calculation = cached.calculation
+        self._calculation = _CachedCalculation(key, calculation) if key is not None else None
+        return calculation
 
 
-def _state(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
+def _identify(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
     """Which tensors these are, and how often they were changed."""
     return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
 
 
-class _Kept:
+class _CachedCalculation(NamedTuple):
     """A calculation whose memory and prepared parameters serve the next one."""
 
-    def __init__(self, key: Any, run: Run) -> None:
-        self.key, self.run = key, run
+    key: tuple[tuple[int, int], ...]
+    calculation: Calculation
 
 
-class _KnownEdges:
+class _CachedTopology:
     """A topology and the tensors that it was made of."""
 
-    def __init__(self, program: Program, atom_types: Tensor, edge_index: Tensor) -> None:
-        self.tensors = (atom_types, edge_index)
-        self.versions = (atom_types._version, edge_index._version)
-        self.topology = Topology(program, atom_types, edge_index)
+    def __init__(self, program: Program, edges: Edges) -> None:
+        # They are held: the address of a tensor that is gone could become that of another one.
+        self._tensors = (edges.atom_types, edges.edge_index)
+        self._versions = (edges.atom_types._version, edges.edge_index._version)
+        self.topology = Topology(program, edges.atom_types, edges.edge_index)
 
-    def are(self, atom_types: Tensor, edge_index: Tensor) -> bool:
-        """Whether these are the same tensors, unchanged."""
-        same = self.tensors[0] is atom_types and self.tensors[1] is edge_index
-        return same and self.versions == (atom_types._version, edge_index._version)
+    def matches(self, edges: Edges) -> bool:
+        """Whether the edges' tensors are these, unchanged."""
+        identical = self._tensors[0] is edges.atom_types and self._tensors[1] is edges.edge_index
+        return identical and self._versions == (edges.atom_types._version, edges.edge_index._version)
 
 
-def _energies_and_adjoint(head: Head, last: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
+def _differentiate_head(head: Head, last: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
     """Energies, and the gradient of their sum with respect to the last features; no graph is left."""
     with torch.enable_grad():
         last = last.detach().requires_grad_(True)
@@ -159,47 +186,50 @@ def _energies_and_adjoint(head: Head, last: Tensor, types: Tensor) -> tuple[Tens
     return energies.detach(), adjoint
 
 
-class _Call:
+class _TrainingCall:
     """What one differentiated call holds beside tensors."""
 
-    def __init__(self, run: Run, head: Head, atom_types: Tensor, head_parameters: list[Tensor]) -> None:
-        self.run, self.head, self.head_parameters = run, head, head_parameters
-        self.types = atom_types[run.topology.atom_order]
+    def __init__(self, calculation: Calculation, head: Head, atom_types: Tensor, head_parameters: list[Tensor]) -> None:
+        self.calculation, self.head, self.head_parameters = calculation, head, head_parameters
+        self.types = atom_types[calculation.topology.atom_order]
         self.last: Tensor | None = None
 
 
-class _Differentiated(torch.autograd.Function):
+class _DifferentiatedNetwork(torch.autograd.Function):
+    """Both results in one function: the gradients of a loss of both then come of one pass back, not of two."""
+
     @staticmethod
-    def forward(ctx: Any, call: _Call, vectors: Tensor, count: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, call: _TrainingCall, vectors: Tensor, count: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         # Saved so that autograd notices a parameter that is changed before the gradient is asked for.
         ctx.save_for_backward(*tensors)
         ctx.call, ctx.count = call, count
-        call.last = call.run.forward(vectors)
-        energies, adjoint = _energies_and_adjoint(call.head, call.last, call.types)
-        return energies[call.run.topology.new_of_old], call.run.reverse(adjoint)
+        call.last = call.calculation.run_forward(vectors)
+        energies, adjoint = _differentiate_head(call.head, call.last, call.types)
+        return energies[call.calculation.topology.new_of_old], call.calculation.run_reverse(adjoint)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, energies_gradient: Tensor, directions: Tensor) -> tuple[Tensor | None, ...]:
-        call: _Call = ctx.call
+        call: _TrainingCall = ctx.call
         if len(ctx.saved_tensors) != ctx.count + len(call.head_parameters):  # reading them makes autograd's check
             raise RuntimeError("the parameters of this calculation are gone")
-        weights = energies_gradient[call.run.topology.atom_order]
-        change = call.run.tangent(directions)
-        adjoint, head_gradients = _head_gradients(call, weights, change)
+        weights = energies_gradient[call.calculation.topology.atom_order]
+        # The loss's gradient by dE/dr is a direction of the edge vectors; along it the last features change like this.
+        change = call.calculation.run_tangent(directions)
+        adjoint, head_gradients = _differentiate_head_twice(call, weights, change)
         # With a frozen network only the head is trained.
         frozen = not any(ctx.needs_input_grad[3 : 3 + ctx.count])
-        gradients = [None] * ctx.count if frozen else call.run.dual(adjoint)
+        gradients = [None] * ctx.count if frozen else call.calculation.run_dual(adjoint)
         return (None, None, None, *gradients, *head_gradients)
 
 
-def _head_gradients(call: _Call, weights: Tensor, change: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _differentiate_head_twice(call: _TrainingCall, weights: Tensor, change: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Gradients of ``sum_a weights_a E_a + d(sum_a E_a)/d(last) . change``: of the last features, and the head's."""
     with torch.enable_grad():
         last = call.last.detach().requires_grad_(True)  # type: ignore[union-attr]
         energies = call.head(last, call.types)
         (adjoint,) = torch.autograd.grad(energies.sum(), last, create_graph=True, materialize_grads=True)
         total = (weights * energies).sum() + (adjoint * change).sum()
-        needed = [last, *(tensor for tensor in call.head_parameters if tensor.requires_grad)]
-        first, *rest = torch.autograd.grad(total, needed, materialize_grads=True)
-    return first, rest
+        trained = [last, *(tensor for tensor in call.head_parameters if tensor.requires_grad)]
+        last_gradient, *head_gradients = torch.autograd.grad(total, trained, materialize_grads=True)
+    return last_gradient, head_gradients

@@ -8,228 +8,324 @@
 A force loss needs the derivative, with respect to the parameters p, of the energy's derivative with respect to the
 positions r: ``d/dp (v . dE/dr)`` for the loss's own ``v = dL/d(dE/dr)``. ``v . dE/dr`` is the tangent of E along v; so
 one pass forward along v, and one backward through values and tangents together, give it, and in the same pass the
-gradient of an energy loss. The adjoints of the tangents are those that ``network_reverse`` found for the values; they
-are kept.
+gradient of an energy loss. The adjoints of the tangents are those that ``network_reverse`` computed for the values;
+they are stored until then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.native.convolution_source import ConvolutionWriter
-from nequip_like.nn.native.harmonics_source import harmonics_code
-from nequip_like.nn.native.layer_source import C_NAMES, LayerWriter, array, arrays, block_of, call
-from nequip_like.nn.native.layout import Weights, size_of, slot, starts_of
+from nequip_like.nn.native.formatting import format_lines, open_parallel_for, write_comment
+from nequip_like.nn.native.harmonics_source import write_harmonics
+from nequip_like.nn.native.layer_source import C_NAMES, LayerWriter, call, declare_arrays, locate_block, name_array
+from nequip_like.nn.native.layout import Weights, index_features, list_starts, sum_sizes
 from nequip_like.nn.native.spec import Kind, NetworkPlan
 
+_RUNTIME = "runtime.c"
+_LEGEND = (
+    "runtime.c lies in the folder nn/native of the package nequip_like.",
+    "Of layer 0: f_0 features, s_0 what atoms send, m_0 messages, h_0 input of the gate, y_0 output of the layer.",
+    "With t their tangents (ft_0), with b their adjoints (hb_0), with b2 adjoints of the second pass (hb2_0).",
+)
 _BLOCK_BYTES = 1 << 17  # messages of a block of atoms stay in the second cache
 _MOST_ATOMS = 16  # of a block
-# A loop over the blocks of atoms: a .. stop are n atoms of species t.
-_BLOCKS = (
-    '_Pragma("omp for schedule(dynamic, 1)") for (int64_t b = 0; b < net->blocks; b++) {'
-    "const int64_t a = net->block_start[b], stop = net->block_stop[b], n = stop - a, t = net->block_type[b];"
-    "(void)n; (void)t;"
+_FEATURES = "#define FEATURES(index, before) (net->features + net->atoms * (net->feature_offsets[index] + (before)))"
+# Atoms a .. stop: n of species t.
+_BLOCK_RANGE = (
+    "const int64_t a = net->block_start[b], stop = net->block_stop[b];",
+    "const int64_t n UNUSED = stop - a, t UNUSED = net->block_type[b];",
 )
-_EDGES = '_Pragma("omp for schedule(static)") for (int64_t e = 0; e < net->edges; e++) '
-_PARALLEL = '_Pragma("omp parallel num_threads(net->threads)") {'
-_FEATURES = "#define FEATURES(slot, before) (net->features + net->atoms * (net->slots[slot] + (before)))"
 
 
-def network_sources(plan: NetworkPlan) -> tuple[list[str], int]:
-    """Translation units (the network, and one for each different convolution), and the number of atoms in a block."""
+@dataclass(frozen=True)
+class NetworkSources:
+    """C code of a network.
+
+    Attributes:
+        units: Translation units: the network, and one for each different convolution.
+        headers: Text by name of the files that they include.
+        block: Most atoms of a block.
+    """
+
+    units: list[str]
+    headers: dict[str, str]
+    block: int
+
+
+def write_network(plan: NetworkPlan) -> NetworkSources:
+    """C code of a network."""
     writer = _NetworkWriter(plan)
-    return [writer.network(), *writer.convolutions()], writer.block
+    runtime = files("nequip_like.nn.native").joinpath(_RUNTIME).read_text(encoding="utf-8")
+    units = [writer.write_passes(), *writer.write_convolutions()]
+    return NetworkSources([format_lines(unit) for unit in units], {_RUNTIME: runtime}, writer.block)
 
 
 class _NetworkWriter:
     def __init__(self, plan: NetworkPlan) -> None:
         self.plan, self.weights = plan, Weights(plan)
         self.layers = [LayerWriter(plan, self.weights, index) for index in range(len(plan.layers))]
-        self.different: dict[tuple[object, ...], ConvolutionWriter] = {}
+        # Layers with the same paths share one convolution, which is compiled once.
+        self.convolutions: dict[tuple[object, ...], ConvolutionWriter] = {}
         self.convolution_of: list[ConvolutionWriter] = []
         for index, layer in enumerate(plan.layers):
-            key = (index > 0, *_table_key(layer.table))
-            if key not in self.different:
-                name = f"convolution_{len(self.different)}"
-                self.different[key] = ConvolutionWriter(layer.table, name, moving=index > 0)
-            self.convolution_of.append(self.different[key])
+            key = (index > 0, *_identify_table(layer.table))
+            if key not in self.convolutions:
+                name = f"convolution_{len(self.convolutions)}"
+                self.convolutions[key] = ConvolutionWriter(layer.table, name, moving=index > 0)
+            self.convolution_of.append(self.convolutions[key])
 
-    @cached_property
-    def head(self) -> str:
+    def _define(self) -> Iterator[str]:
         """Definitions, and what all networks share."""
         plan = self.plan
-        element = "#define REAL double\n#define REAL_IS_DOUBLE" if plan.double else "#define REAL float"
-        sizes = f"#define WIDEST {plan.widest}\n#define KNOTS {plan.knots}\n#define L_MAX {plan.l_max}"
-        counts = f"#define TYPES {plan.types}\n#define BLOCK {self.block}"
-        runtime = files("nequip_like.nn.native").joinpath("runtime.c").read_text(encoding="utf-8")
-        return "\n".join([element, sizes, counts, runtime])
+        yield f"#define REAL {'double' if plan.double else 'float'}"
+        if plan.double:
+            yield "#define REAL_IS_DOUBLE"
+        yield f"#define WIDEST {plan.widest}"
+        yield f"#define KNOTS {plan.knots}"
+        yield f"#define L_MAX {plan.l_max}"
+        yield f"#define TYPES {plan.types}"
+        yield f"#define BLOCK {self.block}"
+        yield f'#include "{_RUNTIME}"'
 
     @cached_property
     def block(self) -> int:
         """Atoms of a block."""
-        largest = max(size_of(layer.messages) for layer in self.plan.layers) * (8 if self.plan.double else 4)
+        largest = max(sum_sizes(layer.messages) for layer in self.plan.layers) * (8 if self.plan.double else 4)
         return max(1, min(_MOST_ATOMS, _BLOCK_BYTES // largest))
 
-    def convolutions(self) -> list[str]:
-        """Code of the different convolutions."""
-        return [f"#define ONLY_CONVOLUTION\n{self.head}\n{writer.code()}\n" for writer in self.different.values()]
+    def write_convolutions(self) -> Iterator[list[str]]:
+        """Lines of the different convolutions."""
+        for writer in self.convolutions.values():
+            layers = [str(index) for index, convolution in enumerate(self.convolution_of) if convolution is writer]
+            title = write_comment(f"convolution of layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}")
+            yield [title, "#define ONLY_CONVOLUTION", *self._define(), *writer.write()]
 
-    def network(self) -> str:
-        """Code of the rest."""
-        used = {part.activation.name for layer in self.plan.layers for part in layer.scalars}
-        used |= {layer.gate.name for layer in self.plan.layers if layer.gate is not None}
-        parts = [
-            self.head,
-            *(f"DEFINE_GATE({C_NAMES[name]})" for name in sorted(used)),
-            harmonics_code(self.plan.l_max),
-            *(writer.declarations() for writer in self.different.values()),
+    def write_passes(self) -> list[str]:
+        """Lines of the rest."""
+        activations = {part.activation.name for layer in self.plan.layers for part in layer.scalars}
+        activations |= {layer.gate.name for layer in self.plan.layers if layer.gate is not None}
+        return [
+            write_comment(f"A network of {len(self.layers)} layers, numbered from 0: its four passes."),
+            *map(write_comment, _LEGEND),
+            *self._define(),
+            *(f"DEFINE_GATE({C_NAMES[name]})" for name in sorted(activations)),
+            *write_harmonics(self.plan.l_max),
+            *(line for writer in self.convolutions.values() for line in writer.declare()),
             _FEATURES,
-            *self._prepare(),
-            *self._forward(),
-            *self._reverse(),
-            *self._tangent(),
-            *self._dual(),
+            *self._write_prepare(),
+            *self._write_forward(),
+            *self._write_reverse(),
+            *self._write_tangent(),
+            *self._write_dual(),
         ]
-        return "\n".join(parts) + "\n"
 
-    def _arrays(self, *names: str) -> Iterator[str]:
+    def _declare_arrays(self, *names: str) -> Iterator[str]:
         """Of all layers."""
-        yield from arrays(self.plan, *((index, name) for index in range(len(self.layers)) for name in names))
+        yield from declare_arrays(self.plan, *((index, name) for index in range(len(self.layers)) for name in names))
 
-    def _convolve(self, index: int, function: str, *arguments: str) -> str:
-        inputs = _read(array("s", index))
-        return call(f"{self.convolution_of[index].name}_{function}", "net", "a", "stop", inputs, *arguments)
+    def _convolve(self, index: int, function: str, *arguments: str) -> Iterator[str]:
+        inputs = _cast_to_read(name_array("s", index))
+        title = {
+            "forward": "messages",
+            "reverse": "adjoints of what was sent, of lengths and harmonics",
+            "tangent": "tangent of the messages",
+            "dual": "adjoints in the second pass, of what was sent and of the radial table",
+        }[function]
+        yield self.layers[index].describe(f"convolution: {title}")
+        yield call(f"{self.convolution_of[index].name}_{function}", "net", "a", "stop", inputs, *arguments)
 
-    def _prepare(self) -> Iterator[str]:
-        yield "void network_prepare(const Net *net) {" + _PARALLEL + '_Pragma("omp single") {'
+    def _write_prepare(self) -> Iterator[str]:
+        yield write_comment("scaled and transposed copies of the weights, once for unchanged parameters")
+        yield "void network_prepare(const Net *net) {"
+        yield from _open_threads()
+        yield "#pragma omp single"
+        yield "{"
         for layer in self.layers:
             yield from layer.prepare()
-        yield "}}}"
+        yield from ("}", "}", "}")
 
-    def _forward(self) -> Iterator[str]:
+    def _write_forward(self) -> Iterator[str]:
         count, embedding = len(self.layers), self.plan.embedding
+        yield write_comment("forward pass: from edge vectors to the features of the last layer")
         yield "void network_forward(const Net *net) {"
-        yield from self._arrays("f", "s", "h")
-        yield from arrays(self.plan, (count, "f"))
-        yield _PARALLEL + _BLOCKS
+        yield from self._declare_arrays("f", "s", "h")
+        yield from declare_arrays(self.plan, (count, "f"))
+        yield from _open_threads()
+        # Whoever has a block of atoms also evaluates the edges that it receives: they are in its cache for layer 0.
+        yield from _open_blocks("edges: radial basis and harmonics; atoms: embedding of the species")
         yield "for (int64_t e = net->row[a]; e < net->row[stop]; e++) edge_forward(net, e, t);"
         row = f"net->parameters[0] + t * {embedding}"
-        yield "for (int64_t i = a; i < stop; i++)"
-        yield call("memcpy", f"{array('f', 0)}[0] + i * {embedding}", row, f"sizeof(REAL) * {embedding}")
+        copy = call("memcpy", f"{name_array('f', 0)}[0] + i * {embedding}", row, f"sizeof(REAL) * {embedding}")
+        yield f"for (int64_t i = a; i < stop; i++) {copy}"
         yield from self.layers[0].send("f", "s")
         yield "}"
         for index, layer in enumerate(self.layers):
             kinds = layer.layer.messages
-            yield _BLOCKS + f"ALIGNED REAL own[{self.block * size_of(kinds)}];"
-            # Predictions need the messages of a block only until they are mapped.
+            # The loop before has ended with a barrier: all atoms have sent when the first message is summed. Within a
+            # layer none is needed, since an atom's update reads its own messages only.
+            yield from _open_blocks(f"layer {index}")
+            yield f"ALIGNED REAL local_messages[{self.block * sum_sizes(kinds)}];"
+            # Predictions need the messages of a block only until they are mapped: they stay in the thread's cache.
             places = ", ".join(
-                f"net->keep ? FEATURES({slot(index, 'm')}, {start}) + a * {kind.size} : own + {self.block * start}"
-                for start, kind in zip(starts_of(kinds), kinds, strict=True)
+                f"net->keep ? FEATURES({index_features(index, 'm')}, {start}) + a * {kind.size}"
+                f" : local_messages + {self.block * start}"
+                for start, kind in zip(list_starts(kinds), kinds, strict=True)
             )
             yield f"REAL *const messages[] = {{{places}}};"
-            yield self._convolve(index, "forward", layer.table, "messages")
+            yield from self._convolve(index, "forward", layer.table, "messages")
             yield from layer.update("messages", "f", "h")
-            yield from layer.gate_forward()
+            yield from layer.write_gate_forward()
             if index + 1 < count:
                 yield from self.layers[index + 1].send("f", "s")
             yield "}"
-        yield "}}"
+        yield from ("}", "}")
 
-    def _reverse(self) -> Iterator[str]:
+    def _write_reverse(self) -> Iterator[str]:
+        yield write_comment("pass back: from the adjoint of the last features to the gradient by the edge vectors")
         yield "void network_reverse(const Net *net) {"
-        yield from self._arrays("s", "h", "yb", "hb", "mb", "sb")
-        yield _PARALLEL
-        yield _EDGES + "edge_sent(net, e);"
+        yield from self._declare_arrays("s", "h", "yb", "hb", "mb", "sb")
+        yield from _open_threads()
+        yield from _write_edge_loop("copies of what belongs to the edges, by sending atom", "edge_sent(net, e);")
         for index, layer in reversed(list(enumerate(self.layers))):
-            yield _BLOCKS
-            yield from layer.gate_reverse()
+            yield from _open_blocks(f"layer {index}: from its outputs to its messages")
+            yield from layer.write_gate_reverse()
             yield from layer.update_reverse("hb", "mb", "yb" if index > 0 else None)
-            yield "}" + _BLOCKS
-            yield _from_block("sb", index, layer.layer.inputs, "sent") if index > 0 else "REAL *const *sent = 0;"
-            yield self._convolve(index, "reverse", _read(array("mb", index)), layer.table, "sent")
+            yield "}"
+            # A new loop, hence a barrier: an edge's sender reads the adjoint of the messages of the edge's receiver.
+            yield from _open_blocks(f"layer {index}: from its messages to its inputs")
+            # Nothing before the first layer depends on positions, so its inputs need no adjoint.
+            if index > 0:
+                yield _declare_from_block("sb", index, layer.layer.inputs, "sent")
+            else:
+                yield "REAL *const *sent = 0;"
+            messages = _cast_to_read(name_array("mb", index))
+            yield from self._convolve(index, "reverse", messages, layer.table, "sent")
             if index > 0:
                 yield from layer.send_reverse("sb", "yb")
             yield "}"
-        yield _EDGES + "edge_reverse(net, e);"
-        yield "}}"
+        yield from _write_edge_loop("gradient by the edge vectors", "edge_reverse(net, e);")
+        yield from ("}", "}")
 
-    def _tangent(self) -> Iterator[str]:
+    def _write_tangent(self) -> Iterator[str]:
         count = len(self.layers)
+        yield write_comment("tangent pass: the change of all features along a change of the edge vectors")
         yield "void network_tangent(const Net *net) {"
-        yield from self._arrays("s", "h", "ft", "st", "mt", "ht")
-        yield from arrays(self.plan, (count, "ft"))
-        yield _PARALLEL
-        yield _EDGES + "edge_tangent(net, e);"
+        yield from self._declare_arrays("s", "h", "ft", "st", "mt", "ht")
+        yield from declare_arrays(self.plan, (count, "ft"))
+        yield from _open_threads()
+        yield from _write_edge_loop("tangents of lengths and harmonics", "edge_tangent(net, e);")
         for index, layer in enumerate(self.layers):
-            yield _BLOCKS + _from_block("mt", index, layer.layer.messages, "messages")
-            yield self._convolve(index, "tangent", _read(array("st", index)), layer.table, "messages")
+            yield from _open_blocks(f"layer {index}: tangent")
+            yield _declare_from_block("mt", index, layer.layer.messages, "messages")
+            tangents = _cast_to_read(name_array("st", index))
+            yield from self._convolve(index, "tangent", tangents, layer.table, "messages")
             yield from layer.update("messages", "ft" if index > 0 else None, "ht")
-            yield from layer.gate_tangent()
+            yield from layer.write_gate_tangent()
             if index + 1 < count:
                 yield from self.layers[index + 1].send("ft", "st")
             yield "}"
-        yield "}}"
+        yield from ("}", "}")
 
-    def _dual(self) -> Iterator[str]:
+    def _write_dual(self) -> Iterator[str]:
+        yield write_comment("second pass back, through values and tangents together: gradients of all parameters")
         yield "void network_dual(const Net *net) {"
-        yield from self._arrays("f", "s", "m", "h", "ft", "st", "mt", "ht", "yb", "hb", "mb", "sb")
-        yield from self._arrays("yb2", "hb2", "mb2", "sb2")
-        yield from arrays(self.plan, (-1, "yb2"))
+        yield from self._declare_arrays("f", "s", "m", "h", "ft", "st", "mt", "ht", "yb", "hb", "mb", "sb")
+        yield from self._declare_arrays("yb2", "hb2", "mb2", "sb2")
+        yield from declare_arrays(self.plan, (-1, "yb2"))
+        yield write_comment("gradients of the radial tables, chunk by chunk")
         yield f"REAL *const tables = net->scratch + {self.weights.sums};"
-        yield _PARALLEL + _EDGES + "edge_sent_tangent(net, e);"
+        yield from _open_threads()
+        yield from _write_edge_loop("copies of the edges' tangents, by sending atom", "edge_sent_tangent(net, e);")
         for index, layer in reversed(list(enumerate(self.layers))):
-            yield _BLOCKS
-            yield from layer.gate_dual()
+            yield from _open_blocks(f"layer {index}: second pass, from its outputs to its messages")
+            yield from layer.write_gate_dual()
             yield from layer.update_reverse("hb2", "mb2", "yb2")
             yield "}"
-            yield from self._convolution_dual(index)
-            yield from layer.weight_gradients()
-            yield from layer.own_gradients()
-        yield from self._embedding_gradient()
-        yield "}}"
+            yield from self._write_convolution_dual(index)
+            yield from layer.write_weight_gradients()
+            yield from layer.write_self_connection_gradients()
+        yield from self._write_embedding_gradient()
+        yield from ("}", "}")
 
-    def _convolution_dual(self, index: int) -> Iterator[str]:
+    def _write_convolution_dual(self, index: int) -> Iterator[str]:
         layer, width = self.layers[index], self.plan.layers[index].table.weight_numel
         size = self.plan.table_rows * width
-        yield '_Pragma("omp for schedule(dynamic, 1)") for (int64_t c = 0; c < net->chunks; c++) {'
-        yield f"REAL *const sums = tables + c * {size}; memset(sums, 0, sizeof(REAL) * {size});"
+        # All edges add to one radial table. Each chunk of atoms has one of its own, so no thread writes where another
+        # does; there are as many chunks as the edges ask for, whatever the number of threads.
+        yield write_comment(f"layer {index}: second pass, from its messages to its inputs and the radial table")
+        yield from open_parallel_for("int64_t c = 0; c < net->chunks; c++", "dynamic, 1")
+        yield f"REAL *const sums = tables + c * {size};"
+        yield f"memset(sums, 0, sizeof(REAL) * {size});"
         yield "for (int64_t b = net->chunk_block[c]; b < net->chunk_block[c + 1]; b++) {"
-        yield "const int64_t a = net->block_start[b], stop = net->block_stop[b], n = stop - a, t = net->block_type[b];"
-        yield _from_block("sb2", index, layer.layer.inputs, "sent")
-        others = [_read(array(name, index)) for name in ("st", "mb", "mb2")]
-        yield self._convolve(index, "dual", *others, layer.table, "sent", "sums")
+        yield from _BLOCK_RANGE
+        yield _declare_from_block("sb2", index, layer.layer.inputs, "sent")
+        arguments = [_cast_to_read(name_array(name, index)) for name in ("st", "mb", "mb2")]
+        yield from self._convolve(index, "dual", *arguments, layer.table, "sent", "sums")
         yield from layer.send_reverse("sb2", "yb2")
-        yield "}}"
+        yield from ("}", "}")
         # Chunks are added in order: the result does not depend on the number of threads.
-        yield f'_Pragma("omp for schedule(static) nowait") for (int64_t r = 0; r < {self.plan.table_rows}; r++) {{'
+        yield layer.describe("radial table: sum of the chunks")
+        yield from open_parallel_for(f"int64_t r = 0; r < {self.plan.table_rows}; r++", wait=False)
         yield f"REAL *const o = net->gradients[{layer.weights.table}] + r * {width};"
         yield call("memcpy", "o", f"tables + r * {width}", f"sizeof(REAL) * {width}")
-        added = call("add_to", width, f"tables + c * {size} + r * {width}", "o")
-        yield f"for (int64_t c = 1; c < net->chunks; c++) {added} }}"
+        add = call("add_to", width, f"tables + c * {size} + r * {width}", "o")
+        yield f"for (int64_t c = 1; c < net->chunks; c++) {add}"
+        yield "}"
 
-    def _embedding_gradient(self) -> Iterator[str]:
+    def _write_embedding_gradient(self) -> Iterator[str]:
         embedding = self.plan.embedding
-        yield '_Pragma("omp barrier") _Pragma("omp for schedule(static)") for (int64_t t = 0; t < TYPES; t++) {'
-        yield f"REAL *const o = net->gradients[0] + t * {embedding}; memset(o, 0, sizeof(REAL) * {embedding});"
-        yield "for (int64_t a = net->type_start[t]; a < net->type_start[t + 1]; a++)"
-        yield call("add_to", embedding, f"{array('yb2', -1)}[0] + a * {embedding}", "o")
+        yield write_comment("gradient of the embedding: as features of the first layer, and in the self-connections")
+        # The self-connections' sums were made in loops without a barrier.
+        yield "#pragma omp barrier"
+        yield from open_parallel_for("int64_t t = 0; t < TYPES; t++")
+        yield f"REAL *const o = net->gradients[0] + t * {embedding};"
+        yield f"memset(o, 0, sizeof(REAL) * {embedding});"
+        add = call("add_to", embedding, f"{name_array('yb2', -1)}[0] + a * {embedding}", "o")
+        yield f"for (int64_t a = net->type_start[t]; a < net->type_start[t + 1]; a++) {add}"
         for layer in self.layers:
-            yield from layer.embedding_gradient()
+            yield from layer.add_embedding_gradient()
         yield "}"
 
 
-def _read(pointers: str) -> str:
+def _open_threads() -> Iterator[str]:
+    """A block that all threads run, from the first loop to the last: they are started once for a pass."""
+    yield "#pragma omp parallel num_threads(net->threads)"
+    yield "{"
+
+
+def _open_blocks(title: str) -> Iterator[str]:
+    """A loop over the blocks of atoms.
+
+    A block's atoms belong to one thread, and what an atom receives, sends or holds is written by that thread only.
+    """
+    yield write_comment(title)
+    yield from open_parallel_for("int64_t b = 0; b < net->blocks; b++", "dynamic, 1")
+    yield from _BLOCK_RANGE
+
+
+def _write_edge_loop(title: str, statement: str) -> Iterator[str]:
+    yield write_comment(title)
+    yield from open_parallel_for("int64_t e = 0; e < net->edges; e++")
+    yield statement
+    yield "}"
+
+
+def _cast_to_read(pointers: str) -> str:
+    # C converts a pointer to const by itself, but not a pointer to pointers.
     return f"(const REAL *const *){pointers}"
 
 
-def _from_block(name: str, index: int, kinds: tuple[Kind, ...], called: str) -> str:
+def _declare_from_block(name: str, index: int, kinds: tuple[Kind, ...], variable: str) -> str:
     """An array of pointers to features from the block's first atom on."""
-    pointers = ", ".join(block_of(array(name, index), i, kind) for i, kind in enumerate(kinds))
-    return f"REAL *const {called}[] = {{{pointers}}};"
+    pointers = ", ".join(locate_block(name_array(name, index), i, kind) for i, kind in enumerate(kinds))
+    return f"REAL *const {variable}[] = {{{pointers}}};"
 
 
-def _table_key(table: PathTable) -> tuple[str, int, str]:
+def _identify_table(table: PathTable) -> tuple[str, int, str]:
     return str(table.features), table.l_max, str([(path.source, path.degree, str(path.kind)) for path in table.paths])

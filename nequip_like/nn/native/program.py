@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from nequip_like.errors import ModelError
-from nequip_like.nn.native.compiler import compiled
-from nequip_like.nn.native.layout import Slots, Weights, feature_slots, slot
-from nequip_like.nn.native.network_source import network_sources
+from nequip_like.nn.native.compiler import compile_library
+from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
+from nequip_like.nn.native.network_source import write_network
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
 
+# A chunk of atoms has its own gradients of the radial tables: more chunks serve more threads, and take more memory.
+# Their number depends on the edges, never on the threads, so that sums are the same whatever the number of threads.
 _MOST_CHUNKS = 16
 _EDGES_OF_CHUNK = 1024
 
 
 class _Net(ctypes.Structure):
-    """The structure ``Net`` of runtime.c, field by field."""
+    """The structure ``Net`` of runtime.c, field by field: nothing but this order ties the two together."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("atoms", "edges", "blocks", "chunks", "threads", "keep")),
@@ -33,7 +35,7 @@ class _Net(ctypes.Structure):
                 *("basis", "harmonics", "harmonics_tangent", "length_tangent"),
                 *("sent_basis", "sent_harmonics", "sent_harmonics_tangent", "sent_length_tangent"),
                 *("harmonics_gradient", "length_gradient"),
-                *("parameters", "gradients", "prepared", "features", "scratch", "slots"),
+                *("parameters", "gradients", "prepared", "features", "scratch", "feature_offsets"),
             )
         ),
     ]
@@ -67,13 +69,14 @@ class Topology:
             **{"block_type": most_blocks},
         }
         # One allocation, and one after the other in the order of the C function's arguments.
-        whole = torch.empty(sum(sizes.values()) + self.chunks + 1, dtype=torch.int32)
-        self._whole, place, address = whole, 0, whole.data_ptr()
+        memory = torch.empty(sum(sizes.values()) + self.chunks + 1, dtype=torch.int32)
+        # C gets addresses only: this reference holds the memory as long as the topology lives.
+        self._memory, place, address = memory, 0, memory.data_ptr()
         self.pointers: dict[str, int] = {}
         for name, size in (*sizes.items(), ("chunk_block", self.chunks + 1)):
             self.pointers[name] = address + 4 * place
             place += size
-        self.atom_order, self.new_of_old = whole[: self.atoms], whole[self.atoms : 2 * self.atoms]
+        self.atom_order, self.new_of_old = memory[: self.atoms], memory[self.atoms : 2 * self.atoms]
         # The C code takes addresses, so types have to be right here.
         centre, neighbour = (index.to(torch.int64).contiguous() for index in edge_index)
         atom_types = atom_types.to(torch.int64).contiguous()
@@ -101,17 +104,19 @@ class Program:
         self.plan = plan
         self.weights = Weights(plan)
         self.dtype = torch.float64 if plan.double else torch.float32
-        sources, self.block = network_sources(plan)
-        self.library = compiled(sources)
+        sources = write_network(plan)
+        self.block = sources.block
+        self.library = compile_library(sources.units, sources.headers)
         #: Whether the compiler could make it use several threads.
         self.parallel = bool(self.library.is_parallel())
         self.library.topology.restype = ctypes.c_int64
-        self._slots = {keep: feature_slots(plan, keep) for keep in (False, True)}
-        self._offsets = {keep: torch.tensor(slots.offsets) for keep, slots in self._slots.items()}
+        self._offsets = {keep: assign_offsets(plan, keep) for keep in (False, True)}
+        #: The offsets for C, which gets an address: they live as long as the program.
+        self.offset_tables = {keep: torch.tensor(features.offsets) for keep, features in self._offsets.items()}
 
-    def slots(self, keep: bool) -> Slots:
+    def get_offsets(self, keep: bool) -> FeatureOffsets:
         """Where features lie, in training (``keep``) or for predictions."""
-        return self._slots[keep]
+        return self._offsets[keep]
 
 
 class Constants:
@@ -127,7 +132,7 @@ class Constants:
         self.norm = norm.detach().expand(types).contiguous()
 
 
-class Run:
+class Calculation:
     """One calculation: what the passes leave for each other.
 
     Args:
@@ -146,23 +151,25 @@ class Run:
     ) -> None:
         plan, edges = program.plan, topology.edges
         self.program, self.topology, self.constants, self.keep = program, topology, constants, keep
+        # The C code gets addresses: what is no longer contiguous is copied, and this list holds the copies.
         self.parameters = [parameter.detach().contiguous() for parameter in parameters]
         if any(parameter.dtype != program.dtype for parameter in self.parameters):
             raise ModelError(
                 f"the weights are no longer {program.dtype}", "build the model with model_dtype, and do not convert it"
             )
         harmonics = (plan.l_max + 1) ** 2
+        # Not cleared: every pass sets what the next ones read.
         self._tensors: dict[str, Tensor] = {
-            "features": self._reals(program.slots(keep).total * topology.atoms),
-            "prepared": self._reals(program.weights.prepared),
+            "features": self._allocate(program.get_offsets(keep).total * topology.atoms),
+            "prepared": self._allocate(program.weights.prepared),
             "interval": torch.empty(edges, dtype=torch.int32),
             "sent_interval": torch.empty(edges, dtype=torch.int32),
-            "basis": self._reals(edges * 2 * TAPS),
-            "sent_basis": self._reals(edges * 2 * TAPS),
-            "harmonics": self._reals(edges * harmonics),
-            "sent_harmonics": self._reals(edges * harmonics),
-            "harmonics_gradient": self._reals(edges * harmonics),
-            "length_gradient": self._reals(edges),
+            "basis": self._allocate(edges * 2 * TAPS),
+            "sent_basis": self._allocate(edges * 2 * TAPS),
+            "harmonics": self._allocate(edges * harmonics),
+            "sent_harmonics": self._allocate(edges * harmonics),
+            "harmonics_gradient": self._allocate(edges * harmonics),
+            "length_gradient": self._allocate(edges),
         }
         self._net = _Net(
             atoms=topology.atoms,
@@ -172,15 +179,15 @@ class Run:
             keep=int(keep),
             inverse_cutoff=constants.inverse_cutoff.data_ptr(),
             norm=constants.norm.data_ptr(),
-            slots=program._offsets[keep].data_ptr(),
+            feature_offsets=program.offset_tables[keep].data_ptr(),
             **{name: pointer for name, pointer in topology.pointers.items() if name != "new_of_old"},
             **{name: tensor.data_ptr() for name, tensor in self._tensors.items()},
         )
         self._prepared = False
-        self._pointers = _pointers(self.parameters)
-        self._net.parameters = ctypes.addressof(self._pointers)
+        self._parameter_addresses = _list_addresses(self.parameters)
+        self._net.parameters = ctypes.addressof(self._parameter_addresses)
 
-    def _reals(self, size: int) -> Tensor:
+    def _allocate(self, size: int) -> Tensor:
         return torch.empty(size, dtype=self.program.dtype)
 
     def _call(self, function: Any) -> None:
@@ -191,14 +198,14 @@ class Run:
         for name, tensor in tensors.items():
             setattr(self._net, name, tensor.data_ptr())
 
-    def take_prepared(self, other: Run) -> None:
+    def reuse_prepared(self, calculation: Calculation) -> None:
         """Take over what another calculation with the same parameters has made of them."""
-        self._set(prepared=other._tensors["prepared"])
-        self._prepared = other._prepared
+        self._set(prepared=calculation._tensors["prepared"])
+        self._prepared = calculation._prepared
 
-    def _last(self, name: str, layer: int) -> list[Tensor]:
+    def _view_scalars(self, name: str, layer: int) -> list[Tensor]:
         """Views of scalars at the end of the network, one (atoms, channels) for each kind."""
-        place = self.program.slots(self.keep).offsets[slot(layer, name)] * self.topology.atoms
+        place = self.program.get_offsets(self.keep).offsets[index_features(layer, name)] * self.topology.atoms
         views = []
         for kind in self.program.plan.layers[-1].outputs:
             size = self.topology.atoms * kind.size
@@ -206,43 +213,45 @@ class Run:
             place += size
         return views
 
-    def forward(self, vectors: Tensor) -> Tensor:
+    def run_forward(self, vectors: Tensor) -> Tensor:
         """Features of the last layer, shape (atoms, channels), atoms in the topology's order.
 
         Args:
-            vectors: Edge vectors, shape (edges, 3), Angstrom, float64, in the order of the edges given.
+            vectors: Edge vectors, shape (edges, 3), Angstrom, float64, in the order of the topology's ``edge_index``.
         """
         self._set(vectors=vectors.detach().to(torch.float64).contiguous())
+        # Asked at each step: the user may change it in between.
         self._net.threads = torch.get_num_threads()
         library = self.program.library
         if not self._prepared:
             self._call(library.network_prepare)
             self._prepared = True
         self._call(library.network_forward)
-        return torch.cat(self._last("f", len(self.program.plan.layers)), dim=1)
+        return torch.cat(self._view_scalars("f", len(self.program.plan.layers)), dim=1)
 
-    def _seed(self, name: str, adjoint: Tensor) -> None:
-        parts = self._last(name, len(self.program.plan.layers) - 1)
+    def _write_adjoint(self, name: str, adjoint: Tensor) -> None:
+        parts = self._view_scalars(name, len(self.program.plan.layers) - 1)
         for view, part in zip(parts, adjoint.split([view.shape[1] for view in parts], dim=1), strict=True):
             view.copy_(part)
 
-    def reverse(self, adjoint: Tensor) -> Tensor:
-        """Gradient with respect to the edge vectors, shape (edges, 3), float64; after :meth:`forward`.
+    def run_reverse(self, adjoint: Tensor) -> Tensor:
+        """Gradient with respect to the edge vectors, shape (edges, 3), float64; after :meth:`run_forward`.
 
         Args:
             adjoint: Of the last features, shape (atoms, channels).
         """
-        self._seed("yb", adjoint)
+        self._write_adjoint("yb", adjoint)
+        # Float64 whatever the weights are: an atom's force is a sum over its edges whose terms nearly cancel.
         gradient = torch.empty(self.topology.edges, 3, dtype=torch.float64)
         self._set(gradient=gradient)
         self._call(self.program.library.network_reverse)
         return gradient
 
-    def edge_sums(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def sum_edges(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Of each atom's edges: gradients received minus sent (atoms, 3), and products with vectors (atoms, 3, 3).
 
         Args:
-            gradient: With respect to the edge vectors of :meth:`forward`, shape (edges, 3), float64.
+            gradient: With respect to the edge vectors of :meth:`run_forward`, shape (edges, 3), float64.
         """
         gradient = gradient.contiguous()
         differences = torch.empty(self.topology.atoms, 3, dtype=torch.float64)
@@ -251,8 +260,10 @@ class Run:
         self.program.library.edge_sums(ctypes.byref(self._net), *places)
         return differences, products
 
-    def tangent(self, directions: Tensor) -> Tensor:
-        """Change of the last features along a change of the edge vectors, shape (atoms, channels); after forward.
+    def run_tangent(self, directions: Tensor) -> Tensor:
+        """Change of the last features along a change of the edge vectors, shape (atoms, channels).
+
+        After :meth:`run_forward`.
 
         Args:
             directions: The change, shape (edges, 3), float64.
@@ -260,30 +271,33 @@ class Run:
         edges, harmonics = self.topology.edges, (self.program.plan.l_max + 1) ** 2
         self._set(
             directions=directions.detach().to(torch.float64).contiguous(),
-            harmonics_tangent=self._reals(edges * harmonics),
-            sent_harmonics_tangent=self._reals(edges * harmonics),
-            length_tangent=self._reals(edges),
-            sent_length_tangent=self._reals(edges),
+            harmonics_tangent=self._allocate(edges * harmonics),
+            sent_harmonics_tangent=self._allocate(edges * harmonics),
+            length_tangent=self._allocate(edges),
+            sent_length_tangent=self._allocate(edges),
         )
         self._call(self.program.library.network_tangent)
-        return torch.cat(self._last("ft", len(self.program.plan.layers)), dim=1)
+        return torch.cat(self._view_scalars("ft", len(self.program.plan.layers)), dim=1)
 
-    def dual(self, adjoint: Tensor) -> list[Tensor]:
-        """Gradients of the parameters; after :meth:`reverse`, whose adjoint is the tangent's, and :meth:`tangent`.
+    def run_dual(self, adjoint: Tensor) -> list[Tensor]:
+        """Gradients of the parameters; after :meth:`run_tangent`.
+
+        The adjoint of the tangent is the one that :meth:`run_reverse` began with.
 
         Args:
             adjoint: Of the last features, shape (atoms, channels).
         """
-        self._seed("yb2", adjoint)
+        self._write_adjoint("yb2", adjoint)
         program = self.program
         largest = max(layer.table.weight_numel for layer in program.plan.layers) * program.plan.table_rows
         gradients = [torch.empty_like(parameter) for parameter in self.parameters]
-        pointers = _pointers(gradients)
-        self._set(scratch=self._reals(program.weights.sums + self.topology.chunks * largest))
-        self._net.gradients = ctypes.addressof(pointers)
+        addresses = _list_addresses(gradients)
+        # Only for this call: it is as large as the radial tables of all chunks.
+        self._set(scratch=self._allocate(program.weights.sums + self.topology.chunks * largest))
+        self._net.gradients = ctypes.addressof(addresses)
         self._call(program.library.network_dual)
         return gradients
 
 
-def _pointers(tensors: Sequence[Tensor]) -> Any:
+def _list_addresses(tensors: Sequence[Tensor]) -> Any:
     return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))

@@ -31,6 +31,7 @@ typedef V VectorInMemory __attribute__((aligned(sizeof(REAL)), may_alias));
 #define GET(pointer) ((V)(*(const VectorInMemory *)(pointer)))
 #define EACH(u, n) for (int u = 0; u < (n); u += LANES)
 #define ALIGNED __attribute__((aligned(64)))
+#define UNUSED __attribute__((unused)) /* for what only some networks need */
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -64,8 +65,9 @@ typedef struct {
     const REAL *const *parameters;
     REAL *const *gradients;
     REAL *prepared, *features, *scratch;
-    /* Where the features of a layer begin, in features: see LAYER_SLOTS in the generated code. */
-    const int64_t *slots;
+    /* Where the features of a layer begin, in features: see FEATURES in the generated code,
+       and index_features in layout.py. */
+    const int64_t *feature_offsets;
 } Net;
 
 /* --- matrix products: O = X W (+ O), X by rows and columns of any stride, W and O with contiguous rows */
@@ -133,20 +135,20 @@ static void add_to(int64_t n, const REAL *x, REAL *o) {
 
 /* --- parameters made ready: scaled, and transposed for the adjoint */
 
-static void prepare_linear(int inner, int columns, double factor, const REAL *w, REAL *o, REAL *turned) {
+static void prepare_linear(int inner, int columns, double factor, const REAL *w, REAL *o, REAL *transposed) {
     for (int i = 0; i < inner; i++)
         for (int c = 0; c < columns; c++)
-            o[i * columns + c] = turned[c * inner + i] = (REAL)factor * w[i * columns + c];
+            o[i * columns + c] = transposed[c * inner + i] = (REAL)factor * w[i * columns + c];
 }
 
 /* For each species t the matrix sum_a embedding[t][a] w[i][a][c], and its transpose. */
 static void prepare_per_type(int inner, int width, int columns, double factor, const REAL *embedding, const REAL *w,
-                             REAL *o, REAL *turned) {
+                             REAL *o, REAL *transposed) {
     for (int i = 0; i < inner; i++)
         product(TYPES, width, columns, embedding, width, 1, w + (int64_t)i * width * columns, columns, o + (int64_t)i * columns,
                 (int64_t)inner * columns, 0);
     for (int64_t t = 0; t < TYPES; t++)
-        prepare_linear(inner, columns, factor, o + t * inner * columns, o + t * inner * columns, turned + t * inner * columns);
+        prepare_linear(inner, columns, factor, o + t * inner * columns, o + t * inner * columns, transposed + t * inner * columns);
 }
 
 /* Gradients of w and of the embedding, given those of the species' matrices (already scaled). */
@@ -156,13 +158,13 @@ static void per_type_gradient(int i, int inner, int width, int columns, const RE
     REAL *gi = w_gradient + (int64_t)i * width * columns;
     memset(gi, 0, sizeof(REAL) * width * columns);
     for (int t = 0; t < TYPES; t++) {
-        const REAL *given = g + ((int64_t)t * inner + i) * columns;
+        const REAL *type_gradient = g + ((int64_t)t * inner + i) * columns;
         for (int a = 0; a < width; a++) {
             const REAL e = embedding[t * width + a];
             V sum = {0};
             EACH(c, columns) {
-                AT(gi + a * columns + c) += e * GET(given + c);
-                sum += GET(given + c) * GET(wi + a * columns + c);
+                AT(gi + a * columns + c) += e * GET(type_gradient + c);
+                sum += GET(type_gradient + c) * GET(wi + a * columns + c);
             }
             embedding_gradient[t * width + a] += sum_lanes(sum);
         }

@@ -107,6 +107,7 @@ class NetworkPlan:
     knots: int
     double: bool
 
+    # Vectors never reach over the end of a kind's channels, so no loop needs a remainder.
     @property
     def widest(self) -> int:
         """The largest power of two that divides all numbers of channels: the most channels that fit into a vector."""
@@ -121,38 +122,39 @@ class NetworkPlan:
         return self.knots + TAPS - 1
 
 
-def layer_plan(layer: InteractionLayer) -> LayerPlan:
+def plan_layer(layer: InteractionLayer) -> LayerPlan:
     """The plan of a layer."""
     gate, connection = layer.gate, layer.self_connection
     table = cast(PathTable, layer.convolution.table)
     return LayerPlan(
-        inputs=_kinds(layer.irreps_in),
-        messages=_kinds(table.irreps_out),
-        hidden=_kinds(gate.irreps_in),
-        outputs=_kinds(gate.irreps_out),
+        inputs=_list_kinds(layer.irreps_in),
+        messages=_list_kinds(table.irreps_out),
+        hidden=_list_kinds(gate.irreps_in),
+        outputs=_list_kinds(gate.irreps_out),
         table=table,
-        out_sources=_sources(layer.linear_out),
-        self_sources=None if connection is None else _sources(connection),
+        out_sources=_list_sources(layer.linear_out),
+        self_sources=None if connection is None else _list_sources(connection),
         scalars=tuple(
             Scalars(kind, width, Activation(name, moment_scale(name)))
             for kind, width, name in zip(gate.scalar_kinds, gate.scalar_widths, gate.scalar_names, strict=True)
         ),
-        gated=_gated(gate),
+        gated=_list_gated(gate),
         gate_kind=gate.gate_kind if gate.gated_kinds else 0,
         gate=Activation(gate.gate_name, moment_scale(gate.gate_name)) if gate.gated_kinds else None,
         resnet=layer.resnet,
     )
 
 
-def _kinds(irreps: Irreps) -> tuple[Kind, ...]:
+def _list_kinds(irreps: Irreps) -> tuple[Kind, ...]:
     return tuple(Kind(entry.ir.dim, entry.mul) for entry in irreps)
 
 
-def _sources(linear: Linear | SelfConnection) -> tuple[int | None, ...]:
+def _list_sources(linear: Linear | SelfConnection) -> tuple[int | None, ...]:
     return tuple(linear.sources)
 
 
-def _gated(gate: Gate) -> tuple[Gated, ...]:
+def _list_gated(gate: Gate) -> tuple[Gated, ...]:
+    # The gates of all gated kinds lie behind each other in one kind of the gate's input.
     result, start = [], gate.gate_start if gate.gated_kinds else 0
     for kind, width in zip(gate.gated_kinds, gate.gated_widths, strict=True):
         result.append(Gated(kind, start))
