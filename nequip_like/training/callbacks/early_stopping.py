@@ -66,5 +66,5 @@ def stop_line(trainer: lightning.Trainer, why: str) -> str:
 
 def stop_reasons(trainer: lightning.Trainer) -> list[str]:
     """Lines of all callbacks that ended this training early."""
-    found = [getattr(callback, "reason", None) for callback in trainer.callbacks]  # type: ignore[attr-defined] # set by Lightning's callback connector
-    return [reason for reason in found if isinstance(reason, str)]
+    reasons = [getattr(callback, "reason", None) for callback in trainer.callbacks]  # type: ignore[attr-defined] # set by Lightning's callback connector
+    return [reason for reason in reasons if isinstance(reason, str)]
