@@ -8,7 +8,7 @@ from nequip_like.errors import ConfigError
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device of a name.
+    """Turn the name of a device into a torch device.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU if there is one.

@@ -1,4 +1,4 @@
-"""A potential against labelled data: metrics, predictions, and the frames that it predicts worst."""
+"""Compares a potential with labelled data: metrics, predictions, and the frames that it predicts worst."""
 
 from __future__ import annotations
 

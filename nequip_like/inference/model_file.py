@@ -152,7 +152,7 @@ class _reading:  # noqa: N801 (reads as a statement)
 
 
 def _convert_to_json_values(value: Any, key: str, path: Path) -> Any:
-    """The same value out of what JSON has."""
+    """Turn a value into what JSON has: dicts, lists, and null for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(name): _convert_to_json_values(entry, f"{key}.{name}", path) for name, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""From a config and tensors, as files hold them, to a potential that is ready to predict."""
+"""Builds a potential that is ready to predict from the config and the tensors of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of any kind as extended XYZ takes them, so that ASE reads back what was there."""
+"""Formats values of any kind for extended XYZ, such that ASE reads the same values back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LARGEST_INTEGER_OF_INFO = 2**63
 def format_annotations(
     annotations: Annotations, reserved: Container[str], atoms: int
 ) -> tuple[dict[str, str], dict[str, np.ndarray], list[str]]:
-    """What a frame holds beside its structure, ready to be written.
+    """Format what a frame holds beside its structure, its ``info`` and ``arrays``.
 
     Args:
         annotations: What it holds.
@@ -60,7 +60,7 @@ def format_annotations(
 
 
 def format_value(value: Any) -> str | None:
-    """A value of the comment line; None for what it cannot hold.
+    """Format a value for the comment line; None for a value that it cannot hold.
 
     Words and numbers are written as they are. What would be read as something else (``"300"`` is read as a number,
     ``"T"`` as a truth), and arrays, lists and mappings, become JSON, which ASE's reader knows by ``_JSON``.
@@ -105,7 +105,7 @@ def format_column(column: np.ndarray) -> list[list[str]]:
 
 
 def _convert_for_json(value: Any) -> Any:
-    """What JSON does not know, as what it knows."""
+    """Turn numpy's arrays and numbers, which JSON does not have, into lists and numbers."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError
@@ -134,7 +134,7 @@ def _convert_to_column(array: np.ndarray, atoms: int) -> np.ndarray | None:
 
 
 def _choose_name(name: str, reserved: Container[str], used_names: Mapping[str, Any], value: Any) -> str:
-    """The name, with ``input_`` before it where it would be mistaken."""
+    """The name, with ``input_`` before it where a reader would take it for a value of the file or of ASE."""
     mistaken = name in _RESERVED or (name in all_properties and not _is_numeric(value))
     while mistaken or name in reserved or name in used_names:
         name, mistaken = _INPUT + name, False

@@ -1,4 +1,4 @@
-"""One table of several runs: what each was given, and how good it became."""
+"""One table of several runs: their overrides, their best values, and how they ended."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Result(Protocol):
 
 
 def forget_runs(folder: Path) -> None:
-    """Take away what was noted of earlier runs in a folder."""
+    """Delete the notes of earlier runs in a folder."""
     for note in _list_notes(folder):
         note.unlink()
 
@@ -117,7 +117,7 @@ def report_runs(folder: Path, console: Console | None = None) -> list[Run]:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """What was noted in a folder: the best first, then what has no value."""
+    """Read the runs that were noted in a folder: the best first, those without a value last."""
     return sorted((Run(**json.loads(path.read_text())) for path in _list_notes(folder)), key=_order)
 
 

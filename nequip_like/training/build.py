@@ -65,7 +65,13 @@ def build_manager(
 def build_managers(
     name: str, metrics: MetricsManager | Buildable | None, type_names: list[str], count: int
 ) -> nn.ModuleList:
-    """Build the metrics managers of several data sets, each of which has its own; arguments as above.
+    """Build the metrics managers of several data sets, one for each.
+
+    Args:
+        name: As for :func:`build_manager`.
+        metrics: As for :func:`build_manager`.
+        type_names: As for :func:`build_manager`.
+        count: Number of data sets.
 
     Returns:
         ``count`` managers, or none without a config.

@@ -75,7 +75,7 @@ class GuardedModule(lightning.LightningModule):
         self._parameters_judged = list(model.named_parameters())
 
     def _begin_batch(self, managers: Sequence[MetricsManager]) -> None:
-        """Before the first batch of a step: its epoch values go back to here if the step is left out."""
+        """Keep the epoch values from before a step: they are restored if the step is left out."""
         if self.guard.policy == "skip" and not self.guard.batches:
             self._before_step = [manager.running_state() for manager in managers]
 
@@ -120,7 +120,7 @@ class GuardedModule(lightning.LightningModule):
                 evaluation.manager.update(prediction, batch)
 
     def _end_evaluation(self, stage: str, evaluation: Evaluation) -> dict[str, Tensor]:
-        """Values of a data set, judged."""
+        """Compute the values of a data set, and judge them."""
         prefix, manager = evaluation.prefix, evaluation.manager
         values = manager.compute()
         moment = f"{self._describe_moment()}, {prefix}"
@@ -143,7 +143,7 @@ class GuardedModule(lightning.LightningModule):
         return f"epoch {self.current_epoch}, step {self.global_step}"
 
     def _make_origin(self, stage: str, position: int = 0) -> Callable[[int], str]:
-        """Tells file and frame of a ``frame_index`` of a data set."""
+        """Make the function that tells file and frame of a ``frame_index`` of a data set."""
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, DataModule):
             return lambda index: f"frame {index} of {stage} set {position}"

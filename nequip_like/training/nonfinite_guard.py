@@ -207,7 +207,7 @@ class FiniteGuard:
         return False
 
     def check_weights(self, parameters: NamedParameters, origin: Origin, moment: str) -> None:
-        """Before weights are evaluated or saved.
+        """Check the weights before they are evaluated or saved.
 
         Raises:
             TrainingError: If some are not finite; nothing should be written then.

@@ -53,7 +53,7 @@ class WorseThanZero:
 
 
 def describe_shares(worse_sets: Sequence[WorseThanZero]) -> str:
-    """What is said at the end of an epoch's line."""
+    """Name these sets in a few words, for the end of an epoch's line."""
     shares = ", ".join(f"{worse_set.name} {worse_set.share}" for worse_set in worse_sets)
     return f"forces worse than zero: {shares} of the RMS force"
 

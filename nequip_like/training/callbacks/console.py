@@ -112,7 +112,7 @@ def describe_validation(module: lightning.LightningModule, metrics: Mapping[str,
 
 
 def describe_worse_than_zero(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> list[str]:
-    """That forces are worse than zero, if they are."""
+    """A remark on forces that are worse than zero; an empty list if none are."""
     worse = worse_than_zero(trainer, metrics)
     return [describe_shares(worse)] if worse else []
 

@@ -180,7 +180,7 @@ class CriteriaStopping(lightning.Callback):
 
     @property
     def state_key(self) -> str:
-        """Other values have another state."""
+        """The key of the state in checkpoints; callbacks that follow other values have a state of their own."""
         return self._generate_state_key(monitored=sorted(self.monitored))
 
     def state_dict(self) -> dict[str, Any]:

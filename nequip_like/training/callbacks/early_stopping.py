@@ -43,7 +43,7 @@ class ResumableEarlyStopping(EarlyStopping):
         super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look at what is new."""
+        """Judge the value of this epoch, or of a validation that took place in it."""
         if self._validated or not self.monitor.startswith("val"):
             super().on_train_epoch_end(trainer, pl_module)
         self._validated = False

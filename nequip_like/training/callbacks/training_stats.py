@@ -115,7 +115,7 @@ class TrainingStats(lightning.Callback):
             pl_module.gradient_observers.append(self._see_gradients)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look away."""
+        """Stop looking at gradients."""
         if isinstance(pl_module, NequIPLightningModule):
             pl_module.gradient_observers.remove(self._see_gradients)
 

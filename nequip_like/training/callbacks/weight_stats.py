@@ -76,7 +76,7 @@ class TrainingStatsMonitor(lightning.Callback):
             observers.append(self._observe)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look away."""
+        """Stop looking at steps."""
         _check_module(pl_module, type(self).__name__).gradient_observers.remove(self._observe)
 
     def _observe(self, trainer: lightning.Trainer) -> None:
@@ -155,7 +155,7 @@ class WandbWatch(lightning.Callback):
             logger.watch(model, log=self.log, log_freq=self.log_freq, log_graph=self.log_graph)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """End it."""
+        """Stop watching."""
         for logger in _find_wandb_loggers(trainer):
             logger.experiment.unwatch(_check_module(pl_module, type(self).__name__).model)
 

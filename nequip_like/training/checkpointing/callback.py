@@ -106,7 +106,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         return key if self.keep_newest is None else f"{key}[{self.filename}]"
 
     def state_dict(self) -> dict[str, Any]:
-        """Also which files there are."""
+        """The state of Lightning's callback, and the names of the files that this one keeps."""
         best_state = {"saved_at": self.saved_at} if self.monitor else {}
         return {**super().state_dict(), **best_state, **({} if self.keep_newest is None else {"newest": self.newest})}
 

@@ -83,7 +83,7 @@ class SoftAdapt(CoefficientCallback):
             raise ConfigError("SoftAdapt needs a loss of two or more terms with coefficients above 0", "leave it out")
 
     def coefficients_at(self, epoch: int, step: int, loss: MetricsManager) -> None:
-        """Nobody knows beforehand."""
+        """None: coefficients that follow the loss cannot be known before the run."""
         return
 
     # --- the run
