@@ -18,6 +18,7 @@ from nequip_like.data.graph import Graphs, collate, split, to_device
 from nequip_like.data.io.given import Source, entries, is_structure
 from nequip_like.data.io.readers import read_structures
 from nequip_like.data.io.structures import ase_results, check_extent, graph_from_atoms
+from nequip_like.data.labels.frame_units import is_stated_unit
 from nequip_like.errors import ModelError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.loading import load_any
@@ -127,7 +128,8 @@ class Predictor(Summarized):
             structures: As for :meth:`predict`.
 
         Returns:
-            Copies, whose ``info`` and ``arrays`` are those of the structures. Their calculator holds the predicted
+            Copies, whose ``info`` and ``arrays`` are those of the structures, without units that they state
+            (``energy_unit=Hartree``), which are not those of the prediction. Their calculator holds the predicted
             energy, energies of atoms, forces and (with a cell) stress, in ASE's units and signs: ``get_forces()`` gives
             them, ``ase.io.write`` writes them. One for one structure, a list for anything else.
 
@@ -142,6 +144,8 @@ class Predictor(Summarized):
         predicted = []
         for atoms, prediction in zip(originals, self._run_on_atoms(originals, origins), strict=True):
             copy = atoms.copy()
+            for name in [name for name, value in atoms.info.items() if is_stated_unit(name, value)]:
+                del copy.info[name]
             copy.calc = SinglePointCalculator(copy, **ase_results(prediction))
             predicted.append(copy)
         return predicted[0] if is_structure(structures) else predicted
