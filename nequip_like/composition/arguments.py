@@ -117,7 +117,7 @@ def _resolve_config_path(arguments: list[str]) -> list[str]:
 
 
 def _expand_home(argument: str) -> str:
-    """``key=~/file`` with the home folder, of which Hydra's grammar knows nothing."""
+    """Put the home folder in the place of ``~`` in ``key=~/file``: Hydra's grammar has no ``~``."""
     return (
         re.sub(r"(?<=[=,\[{:\s])~(?=/)", str(Path.home()), argument)
         if "=~" in argument or "~/" in argument

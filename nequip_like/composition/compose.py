@@ -61,7 +61,7 @@ def compose(config: str | Path = "train", overrides: Sequence[str] = ()) -> Dict
 
 @contextmanager
 def _separate_from_hydra() -> Iterator[None]:
-    """Compose without a trace: a Hydra application that this is called in has its own config and search path."""
+    """Hide the config and search path of a Hydra application that composes a second config, and restore them."""
     section, hydra = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -92,7 +92,7 @@ def run_config(composed: DictConfig, show: bool = True) -> DictConfig:
 
 
 def _fill_hydra_values(config: DictConfig, composed: DictConfig) -> DictConfig:
-    """The config with what Hydra would tell a command; it keeps references to its own keys."""
+    """Fill in what Hydra would tell a command, such as the output folder; references to other keys stay."""
     # The time stays open: each training is to have a folder of its own.
     folder = str(OmegaConf.to_container(composed.hydra.run, resolve=False)["dir"])  # type: ignore[index,call-overload]
     if NAMED_BY_TIME not in folder or _OF_HYDRA in folder:

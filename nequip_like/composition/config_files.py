@@ -41,7 +41,7 @@ class UserFolder(FileConfigSource):
         return not config_path or (_has_yaml(Path(self.path) / config_path) and config_path not in _read_value_names())
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """A file of the folder."""
+        """Read a config file of the folder."""
         file = Path(self.path, self._normalize_file_name(config_path)).resolve()
         if not file.exists():
             raise ConfigLoadError(f"Config not found : {file}")
@@ -101,7 +101,7 @@ def _has_yaml(folder: Path) -> bool:
 
 @functools.cache
 def _read_value_names() -> frozenset[str]:
-    """What the package's root config gives a value, such as ``run``."""
+    """Names in the package's root config that are values and no groups, such as ``run``."""
     root = files("nequip_like.conf").joinpath("train.yaml").read_text(encoding="utf-8")
     return frozenset(yaml.safe_load(root)) - {"defaults"}
 
@@ -158,7 +158,7 @@ def _convert_to_plain(config: Any) -> Any:
 
 
 def _check_search_path(file: Path, content: dict[Any, Any]) -> None:
-    """``pkg://`` imports a package."""
+    """Refuse to search a package that is not trusted for configs: ``pkg://`` imports it."""
     hydra = content.get("hydra")
     entries = hydra.get("searchpath") if isinstance(hydra, dict) else None
     packages = (OWN, *HYDRA, *user_packages(content.get("trusted_packages")))

@@ -131,11 +131,11 @@ def _compose(hydra: Hydra, command_line: argparse.Namespace, folder: str) -> Dic
             check_choices(command_line.overrides, hydra.config_loader.get_group_options)
         # What was meant is found in the config without the overrides that fail.
         applicable = _compose_without_failing(compose_with, command_line.overrides, error)
-        better = (
+        revised = (
             command_line.overrides if applicable is None else insert_nulls(command_line.overrides, applicable, is_group)
         )
-        if better != command_line.overrides:
-            command_line.overrides = better
+        if revised != command_line.overrides:
+            command_line.overrides = revised
             return _compose(hydra, command_line, folder)
         if "while composing config" in str(error):
             _check_kinds(
@@ -157,19 +157,19 @@ def _compose_without_failing(
     """The config without the overrides that cannot be applied; None if there is another mistake."""
     config: DictConfig | None = None
     while config is None and (key := find_failed_key(error)) is not None:
-        fewer = [text for text in overrides if _extract_key(text) != key]
-        if len(fewer) == len(overrides):
+        remaining = [text for text in overrides if _extract_key(text) != key]
+        if len(remaining) == len(overrides):
             return None
-        overrides = fewer
+        overrides = remaining
         try:
             config = compose_with(overrides)
-        except CONFIG_ERRORS as another:
-            error = another
+        except CONFIG_ERRORS as next_error:
+            error = next_error
     return config
 
 
 def _find_value(overrides: list[str], key: str | None) -> Any:
-    """What the last override of a key gives."""
+    """Value that the last override of a key gives; None without any."""
     values = [
         override.value() for override in parse_overrides([text for text in overrides if _extract_key(text) == key])
     ]

@@ -1,4 +1,4 @@
-"""What Hydra, OmegaConf and YAML have to say about a config, as one line and an advice."""
+"""Errors of Hydra, OmegaConf and YAML about a config, translated into one line and an advice."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def translate_yaml_error(error: YAMLError, file: str | Path | None = None) -> Co
 
 
 def _explain_unreadable(error: OverrideParseException) -> ConfigError:
-    """An override that is none: often the shell has split it at a space."""
+    """The error for an override that cannot be parsed: often the shell has split it at a space."""
     override = str(error.override)
     value = override.partition("=")[2]
     for opened, closed in ("{}", "[]", "()"):
@@ -97,7 +97,7 @@ def _explain_unreadable(error: OverrideParseException) -> ConfigError:
 
 
 def _explain_missing_config(error: MissingConfigException, configs: list[str]) -> ConfigError:
-    """A config, or an option of a group, that does not exist."""
+    """The error for a config, or an option of a group, that does not exist."""
     name = str(error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, option = name.rpartition("/")
     if group and error.options:
@@ -153,7 +153,7 @@ def _explain_composition(
 
 
 def _explain_not_applied(key: str, error: BaseException, config: DictConfig | None, groups: list[str]) -> ConfigError:
-    """An entry ``override`` of the defaults, or what is to be taken out, is not there; or a value does not fit."""
+    """The error for an override whose key or group is not there, or is there already, or whose value does not fit."""
     text = str(error)
     if "defaults list" in text:
         return ConfigError(f"there is no '{key}' to change", f"{closest_hint(key, groups)}{_DEFAULTS}")

@@ -127,7 +127,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         return {**self.__dict__, "trainer": None}
 
     def summary(self) -> dict[str, Any]:
-        """What was asked for, and once it is read what there is."""
+        """What the config asks for; once the data are read, their sizes, species and reference energies."""
         if "data" in self.__dict__:
             return self.data.summary() | {"cutoff_radius": self.cutoff_radius}
         asked = {kind: getattr(self.request, kind) for kind in ("train", "val", "test")}

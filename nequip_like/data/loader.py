@@ -15,7 +15,7 @@ from nequip_like.errors import ConfigError
 
 
 def make_worker_generator() -> torch.Generator:
-    """What a loader draws the seeds of its workers from.
+    """Make the generator that a loader draws the seeds of its workers from.
 
     Without one it takes a number of torch's global generator for each pass: then a resumed run, which begins its passes
     at other times, would draw other numbers than the uninterrupted one.

@@ -184,7 +184,7 @@ def _build_dataset(
     name: str,
     annotated: bool = False,
 ) -> GraphDataset:
-    """A part of a reading; only what is tested hands on its annotations."""
+    """Make a data set of some frames of a reading, or of all; only test sets keep their annotations."""
     selection = range(len(reading.frames)) if indices is None else indices
     return GraphDataset(
         [reading.frames[i] for i in selection],

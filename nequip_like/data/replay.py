@@ -24,7 +24,7 @@ _LIMITS = {"fraction": Annotated[float, Range(low=0, high=1, low_open=True, high
 
 @dataclass(frozen=True)
 class Replay:
-    """What ``data.replay`` says.
+    """The section ``data.replay`` of a config.
 
     Attributes:
         source: The files.
@@ -40,7 +40,7 @@ class Replay:
     def read(
         cls, entry: Any, key_mapping: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
     ) -> Replay | None:
-        """Understand the section.
+        """Read the section ``data.replay`` of a config.
 
         Args:
             entry: ``{file, fraction, weight}`` and whatever else a data set may say (``index``, ``key_mapping``,

@@ -1,4 +1,4 @@
-"""What a configuration may write for a data set, brought to one form."""
+"""Entries of a config that name a data set: paths, lists, mappings and parts of train, brought to one form."""
 
 from __future__ import annotations
 
