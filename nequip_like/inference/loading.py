@@ -74,6 +74,10 @@ def find_model(path: str | Path) -> Path:
         >>> find_model("run").as_posix()
         'run/model.safetensors'
     """
+    if not isinstance(path, str | Path):
+        raise ModelFileError(
+            f"a {type(path).__name__} is no path of a model", "give a model file, a checkpoint or a run folder"
+        )
     path = path_of(path)
     if path.is_file():
         return path
