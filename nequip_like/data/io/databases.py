@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from nequip_like.data.labels.names import WELL_KNOWN, plain
+from nequip_like.data.labels.names import WELL_KNOWN, normalise_name
 from nequip_like.errors import DataError
 
 NESTED = ("key_value_pairs", "data")  # where a database keeps what is neither structure nor result of a calculator
@@ -83,7 +83,7 @@ def as_array(value: Any) -> Any:
 
 def is_read(name: str, mapping: Mapping[str, str]) -> bool:
     """Whether a label or weight is read under a name: a declared one, or a usual one of what is declared nowhere."""
-    label = WELL_KNOWN.get(plain(name))
+    label = WELL_KNOWN.get(normalise_name(name))
     return name in mapping or (label is not None and label not in mapping.values())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from nequip_like.data.labels.components import lone_components
+from nequip_like.data.labels.components import find_lone_components
 from nequip_like.errors import DataError
 
 # Others, such as BOX BOUNDS, TIME and UNITS, end what stands before them.
@@ -56,7 +56,7 @@ def check_dump(content: bytes, path: Path) -> list[str]:
                 raise _cut(path, frame, atoms, whole)
             _check_elements(columns, rows, f"{path} frame {frame}", notes)
             if len(there := sorted({"fx", "fy", "fz"} & set(columns))) < 3:
-                notes |= dict.fromkeys(lone_components(there))  # ASE's reader drops them
+                notes |= dict.fromkeys(find_lone_components(there))  # ASE's reader drops them
             opened = False
     if opened:
         raise _cut(path, frame, atoms, 0)

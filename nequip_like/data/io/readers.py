@@ -21,15 +21,15 @@ from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.databases import NESTED, as_array, check_places, is_read
 from nequip_like.data.io.given import Source, atoms_of, check_results, entries
 from nequip_like.data.io.structures import check_extent, graph_from_atoms
-from nequip_like.data.labels.components import lone_components, with_inner, with_vectors
-from nequip_like.data.labels.frame_units import stated_in_frames
-from nequip_like.data.labels.free_energies import free_energy_gap, with_gap
+from nequip_like.data.labels.components import add_inner_labels, add_vectors, find_lone_components
+from nequip_like.data.labels.frame_units import collect_units_of_frames
+from nequip_like.data.labels.free_energies import append_gap, measure_free_energy_gap
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
 from nequip_like.data.labels.unit_checks import Stated, check_by_halves, compare
-from nequip_like.data.labels.units import Units, unit_notes
-from nequip_like.data.labels.unread_names import Kind, add_kinds, unread_names
+from nequip_like.data.labels.units import Units, list_unused_units
+from nequip_like.data.labels.unread_names import Kind, add_kinds, find_unread_names
 from nequip_like.data.labels.values import read_labels
-from nequip_like.data.labels.weights import LeftOut, equal_weights
+from nequip_like.data.labels.weights import LeftOut, find_equal_weights
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
@@ -74,7 +74,7 @@ class Reading(Summarized):
         """``{label: names in the files}``, as tables show them."""
         shown = {label: ", ".join(self.label_names[label]) for label in fields.LABELS if label in self.label_names}
         if fields.TOTAL_ENERGY in shown:
-            shown[fields.TOTAL_ENERGY] = with_gap(shown[fields.TOTAL_ENERGY], self.free_energy_gap)
+            shown[fields.TOTAL_ENERGY] = append_gap(shown[fields.TOTAL_ENERGY], self.free_energy_gap)
         return shown
 
     @cached_property
@@ -173,7 +173,7 @@ def read(
             labels, without = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
             left_out.update(without)
             add_kinds(kinds, graph_values, node_values)
-            gap = free_energy_gap(graph_values, chosen.get(fields.TOTAL_ENERGY), len(atoms))
+            gap = measure_free_energy_gap(graph_values, chosen.get(fields.TOTAL_ENERGY), len(atoms))
             reading.free_energy_gap = max(reading.free_energy_gap, gap * reading.units.factor(fields.TOTAL_ENERGY))
             reading.frames.append(graph | labels)
             reading.origins.append(where)
@@ -184,13 +184,13 @@ def read(
     source_name = ", ".join(map(str, given)) if reading.files else path
     check_declared_names(source_name, names, mapping)
     check_by_halves(reading.units, units, reading.label_names, said, source_name)
-    notes = unread_names(names, reading.label_names, kinds) + unit_notes(reading.units, reading.label_names)
+    notes = find_unread_names(names, reading.label_names, kinds) + list_unused_units(reading.units, reading.label_names)
     if fields.FORCES not in reading.label_names:
-        notes += lone_components(sorted(frozenset().union(*(frame.node for frame in names))))
+        notes += find_lone_components(sorted(frozenset().union(*(frame.node for frame in names))))
     reading.notes.extend(f"{source_name}: {note}" for note in notes)
     reading.frames = fill_missing_labels(reading.frames)
     check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
-    reading.notes.extend(f"{source_name}: {note}" for note in equal_weights(reading.frames, reading.label_names))
+    reading.notes.extend(f"{source_name}: {note}" for note in find_equal_weights(reading.frames, reading.label_names))
     return reading
 
 
@@ -252,7 +252,7 @@ def _stated(
     if block.title == _GRAPH:
         return []
     if block.file is None:
-        return stated_in_frames(frames, chosen, block.title)
+        return collect_units_of_frames(frames, chosen, block.title)
     # Imported here, since a simulation reads no files, and ASE's readers take their time.
     from nequip_like.data.io.stated_units import stated_units
 
@@ -339,7 +339,7 @@ def _beside(atoms: Atoms) -> dict[str, Any]:
 def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything a frame holds beside its structure: by name, per structure and per atom."""
     check_places(atoms, mapping, where)
-    graph = with_inner(_beside(atoms))
+    graph = add_inner_labels(_beside(atoms))
     for name in [name for name in graph if name not in atoms.info and (name in mapping or label_of(name))]:
         graph[name] = as_array(graph[name])
     node: dict[str, Any] = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE_ARRAYS}
@@ -352,7 +352,7 @@ def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[
     for name in [name for name, value in graph.items() if _is_per_atom(name, value, len(atoms), mapping)]:
         value = graph.pop(name)
         node.setdefault(name, value[0] if value.ndim == 3 and len(value) == 1 else value)
-    return graph, with_vectors(node)
+    return graph, add_vectors(node)
 
 
 def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str]) -> bool:

@@ -16,7 +16,7 @@ from ase.io.formats import open_with_compression
 from nequip_like.data import fields
 from nequip_like.data.io.databases import read_metadata, units_by_name
 from nequip_like.data.io.formats import format_of
-from nequip_like.data.labels.frame_units import STYLES, stated_in_frames
+from nequip_like.data.labels.frame_units import STYLES, collect_units_of_frames
 from nequip_like.data.labels.unit_checks import Stated
 from nequip_like.data.labels.units import Units
 from nequip_like.errors import DataError
@@ -43,7 +43,7 @@ def stated_units(
     """
     form = format_of(path)
     if form.name in _NAMED_BY_USER:
-        stated = stated_in_frames(frames, chosen, str(path))
+        stated = collect_units_of_frames(frames, chosen, str(path))
         return _of_metadata(path, chosen) + stated if form.name == "db" else stated
     energy, length = "eV", "Angstrom"
     by = f"in {form.title},"
@@ -64,7 +64,7 @@ def _of_metadata(path: Path, chosen: Mapping[str, str]) -> list[Stated]:
     metadata = read_metadata(path)
     said = units_by_name(metadata)
     stated = [Stated(label, name, said[name], by) for label, name in chosen.items() if name in said]
-    return list(dict.fromkeys(stated + stated_in_frames([metadata], chosen, str(path), by)))
+    return list(dict.fromkeys(stated + collect_units_of_frames([metadata], chosen, str(path), by)))
 
 
 def _style_of(path: Path) -> str:
