@@ -108,7 +108,7 @@ def _find_energy_mismatch(factor: Factor) -> str | None:
 
 
 def _find_unrelated_forces(work: Work) -> str | None:
-    """Forces that leave of the energies' changes as much as there is without them: those of other atoms or axes.
+    """One sentence if forces explain hardly any of the energies' changes: those of other atoms or axes.
 
     A stress may be wrong as it likes: any factor, any pressure and either order of its components is allowed it.
     """

@@ -1,4 +1,4 @@
-"""What can be measured on the frames of a data set: one number per frame or atom, all frames at once."""
+"""Measurements on the frames of a data set: one number per frame or atom, all frames at once."""
 
 from __future__ import annotations
 

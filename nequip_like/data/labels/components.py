@@ -57,7 +57,7 @@ def add_inner_labels(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_made(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a name is one that :func:`add_vectors` or :func:`add_inner_labels` gave to pieces."""
+    """Whether a name is in no file, but was made by :func:`add_vectors` or :func:`add_inner_labels`."""
     columns = name.split(" ")
     if len(columns) == 3 and all(column in values for column in columns):
         return True

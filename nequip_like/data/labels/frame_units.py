@@ -160,7 +160,7 @@ def _assign_general_units(
 
 
 def _assign_single_unit(unit: str) -> Iterator[tuple[str, str]]:
-    """What one unit is of by what it measures. Energies by a length are of forces, and tell of energies, too."""
+    """``(label, unit)`` of one unit, by what it measures. Energies by a length are of forces, and of energies, too."""
     label = _label_of_unit(unit)
     if label is None:
         return

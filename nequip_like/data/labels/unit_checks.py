@@ -134,12 +134,12 @@ def check_by_halves(
 
 
 def _compute_size(units: Units, label: str) -> float:
-    """How much one of the units is that a label is read in, whatever a positive stress means."""
+    """Size of the unit that a label is read in, in the package's own; without the sign of a stress."""
     return units.factor(label) * (STRESS_SIGNS[units.stress_sign] if label == fields.STRESS else 1.0)
 
 
 def _find_missed_quantity(unit: str, label: str) -> str:
-    """What a label is and its stated unit does not measure; empty if it does. A mole more or less is no matter."""
+    """The quantity that a label is, where its stated unit measures another one; else empty. Moles are ignored."""
     field_unit = fields.field(label).unit
     if not field_unit:
         return ""

@@ -57,4 +57,4 @@ def test_frames_that_say_different_things():
 
 def test_units_are_not_handed_on_with_values_that_were_converted():
     info = {"energy_unit": "Hartree", "config_type": "bulk", "unit": 3}
-    assert Annotations.beside((), info, {}, Atoms("H")).info == {"config_type": "bulk", "unit": 3}
+    assert Annotations.collect((), info, {}, Atoms("H")).info == {"config_type": "bulk", "unit": 3}
