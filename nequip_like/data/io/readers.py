@@ -233,18 +233,18 @@ class _Block:
         return f"{self.title} {number}" if self.file is None else f"{self.file} frame {number}"
 
 
-def _read_blocks(entries: Sequence[Any]) -> Iterator[_Block]:
+def _read_blocks(members: Sequence[Any]) -> Iterator[_Block]:
     """Files one by one, each read when it is its turn; structures in memory all at once."""
-    if not entries or isinstance(entries[0], str | Path):
+    if not members or isinstance(members[0], str | Path):
         # Imported here: a simulation predicts structures in memory, and ase.io takes its time.
         from nequip_like.data.io.formats import read_atoms
 
-        for path in expand(entries):
+        for path in expand(members):
             frames, notes = read_atoms(path)
             yield _Block(str(path), path, frames, notes)
     else:
-        title = "Atoms" if isinstance(entries[0], Atoms) else _GRAPH
-        yield _Block(title, None, [convert_to_atoms(entry, f"{title} {i}") for i, entry in enumerate(entries)], [])
+        title = "Atoms" if isinstance(members[0], Atoms) else _GRAPH
+        yield _Block(title, None, [convert_to_atoms(entry, f"{title} {i}") for i, entry in enumerate(members)], [])
 
 
 def _read_units_of_block(
