@@ -57,6 +57,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         'all of it'
     """
     path = path_of(path)
+    if not path.name or path.is_dir():
+        raise OutputError(f"{path.absolute()} is a folder", "give the name of a file")
     # Processes on several machines, or in several containers, may have one number.
     partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     with output_errors(path):

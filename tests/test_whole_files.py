@@ -60,3 +60,10 @@ def test_names_that_are_given_meanwhile_are_known(tmp_path):
         assert not is_partial(name)
     assert is_partial(".last.4711.ckpt")  # as earlier versions called them
     assert not is_partial(".hidden.ckpt")
+
+
+def test_a_folder_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (".", tmp_path):
+        with pytest.raises(OutputError, match=f"{tmp_path} is a folder"), written_whole(path):
+            pass

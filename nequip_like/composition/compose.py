@@ -32,7 +32,8 @@ def compose(config: str | Path = "train", overrides: Sequence[str] = ()) -> Dict
 
     Returns:
         The config for :func:`nequip_like.train`; its values can be read and set: ``config.trainer.max_epochs = 50``.
-        Without an output folder of its own, each training makes a new one, ``outputs/DATE/TIME``.
+        The override ``output_dir=FOLDER`` names its output folder; without it each training makes a new one,
+        ``outputs/DATE/TIME``.
 
     Raises:
         ConfigError: If there is no such config, or if it cannot be composed.
@@ -48,6 +49,8 @@ def compose(config: str | Path = "train", overrides: Sequence[str] = ()) -> Dict
         nequip_like.errors.ConfigError: there is no 'cutof_radius' to change
           -> did you mean 'cutoff_radius'?
     """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides are the text '{overrides}'", f"give a list: [{overrides!r}]")
     if options := [text for text in overrides if str(text).startswith("-")]:
         raise ConfigError(f"'{options[0]}' is an option of the command line", "give overrides only: ['key=value']")
     with _separate_from_hydra():

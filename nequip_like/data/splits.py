@@ -108,7 +108,8 @@ def check_disjoint(groups: Mapping[str, Sequence[GraphDataset]]) -> None:
                     raise DataError(
                         f"the same structure is in {earlier_group} ({earlier_frame}) "
                         f"and in {group} ({dataset.origin(i)})",
-                        "remove it from one of them, or write data.allow_overlap: true if this is meant",
+                        "remove it from one of them, or, if this is meant, write allow_overlap: true below data, "
+                        "+data.allow_overlap=true behind the command",
                     )
                 group_frames.setdefault(key, (group, dataset.origin(i)))
         frames_by_key |= group_frames

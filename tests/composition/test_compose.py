@@ -78,6 +78,7 @@ def test_a_config_of_nequip_is_translated(tmp_path, capsys):
     ("name", "overrides", "message"),
     [
         ("train", ["--multirun"], "'--multirun' is an option of the command line"),
+        ("train", "data.train=a.xyz", "overrides are the text 'data.train=a.xyz'"),
         ("train", ["seed=1,2"], "'seed=1,2' may be a list or several values"),
         ("train", ["cutof_radius=4"], "there is no 'cutof_radius' to change"),
         ("nowhere.yaml", [], "there is no config file "),

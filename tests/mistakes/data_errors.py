@@ -500,7 +500,7 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="A structure is in training and validation",
         example="data: {train: train.xyz, val: val.xyz}",
         error="the same structure is in train (train.xyz frame 5) and in val (val.xyz frame 0)",
-        advice="remove it from one of them, or write data.allow_overlap: true if this is meant",
+        advice="remove it from one of them, or, if this is meant, write allow_overlap: true below data, +data.allow_overlap=true behind the command",
         command="nequip-train",
         files=file(water(), val_xyz=water(2, first=5)),
         overrides=("data.train=train.xyz", "data.val=val.xyz"),

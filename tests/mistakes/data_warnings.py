@@ -78,7 +78,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="Lengths are in Bohr",
         example="positions and cell in Bohr",
-        error="nearest neighbours are 1.65 times as far apart as bonds are long; is the length unit Bohr?",
+        error="nearest neighbours are 1.65 times as far apart as bonds are long; is the length unit Bohr? Declare it: 'data.units={length: Bohr}', with the unit of the forces",
         kind="warning",
         remedy="Declare it: `data: {units: {length: Bohr}}`; the units of forces and stress follow.",
         command="DataModule",
@@ -115,7 +115,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="An energy is in another unit than electrons allow",
         example="energy=-47000.0 (in kcal/mol)",
-        error="an energy of -1.567e+04 eV/atom is more than all electrons of the atoms bind with; is it in eV? train.xyz frame 3",
+        error="an energy of -1.567e+04 eV/atom is more than all electrons of the atoms bind with; is it in kcal/mol or kJ/mol? Declare it, 'data.units={energy: kcal/mol, forces: kcal/mol/Angstrom}': train.xyz frame 3",
         kind="warning",
         remedy="Repair the frame, or declare the unit of the file: `data: {units: {energy: kcal/mol}}`.",
         command="DataModule",

@@ -56,7 +56,10 @@ def _find_implausible_distances(facts: FrameFacts, origin: Origin) -> Iterator[s
     if typical < _BOND_RATIOS[0]:
         yield f"nearest neighbours are {typical:.2f} times as far apart as bonds are long; is the length unit right?"
     if quarter > _BOND_RATIOS[1]:
-        yield f"nearest neighbours are {quarter:.2f} times as far apart as bonds are long; is the length unit Bohr?"
+        yield (
+            f"nearest neighbours are {quarter:.2f} times as far apart as bonds are long; is the length unit Bohr? "
+            "Declare it: 'data.units={length: Bohr}', with the unit of the forces"
+        )
 
 
 def _find_implausible_energies(facts: FrameFacts, origin: Origin) -> Iterator[str]:
@@ -68,8 +71,8 @@ def _find_implausible_energies(facts: FrameFacts, origin: Origin) -> Iterator[st
         frame = int(excess.argmax())
         energy = float(facts.energy[frame] / facts.atoms[frame])
         yield (
-            f"an energy of {energy:.4g} eV/atom is more than all electrons of the atoms bind with; is it in eV? "
-            f"{origin(frame)}"
+            f"an energy of {energy:.4g} eV/atom is more than all electrons of the atoms bind with; is it in kcal/mol "
+            f"or kJ/mol? Declare it, 'data.units={{energy: kcal/mol, forces: kcal/mol/Angstrom}}': {origin(frame)}"
         )
     energies = facts.energy[has_energy]
     if len(energies) >= _EQUAL_ENERGIES and bool((energies == energies[0]).all()):

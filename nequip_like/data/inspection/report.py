@@ -13,6 +13,7 @@ from rich.table import Table
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import has_label
+from nequip_like.data.inspection.energy_unit import find_energies_in_hartree
 from nequip_like.data.inspection.label_check import label_contradiction
 from nequip_like.data.inspection.lonely_atoms import describe_lonely_atoms
 from nequip_like.data.inspection.measure import measure
@@ -147,6 +148,7 @@ def inspect(dataset: GraphDataset) -> Inspection:
     )
     result.warnings += _find_label_problems(dataset, repeated)
     result.warnings += find_implausible_values(facts, dataset.origin)
+    result.warnings += find_energies_in_hartree(facts)
     if lonely := describe_lonely_atoms(dataset):
         result.warnings.append(lonely)
     if contradiction := label_contradiction(dataset):

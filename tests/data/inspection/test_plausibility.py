@@ -91,7 +91,8 @@ def test_units_of_length(make_graph):
 
     assert warnings(oxygen(1.21), ["O"]) == []
     assert warnings(oxygen(1.21 / 0.529177), ["O"]) == [
-        "nearest neighbours are 1.73 times as far apart as bonds are long; is the length unit Bohr?"
+        "nearest neighbours are 1.73 times as far apart as bonds are long; is the length unit Bohr? "
+        "Declare it: 'data.units={length: Bohr}', with the unit of the forces"
     ]
     assert warnings(oxygen(1.21 * 0.529177), ["O"]) == [
         "nearest neighbours are 0.49 times as far apart as bonds are long; is the length unit right?"
