@@ -18,7 +18,7 @@ def prepare_process() -> None:
     """Settle what decides speed, what is printed to, and where matplotlib keeps its list of fonts."""
     keep_memory()
     shorten_waiting()
-    sys.stdout, sys.stderr = _lasting(sys.stdout, "output"), _lasting(sys.stderr, "")
+    sys.stdout, sys.stderr = _wrap_stream(sys.stdout, "output"), _wrap_stream(sys.stderr, "")
     _give_matplotlib_a_folder()
 
 
@@ -78,7 +78,7 @@ class LastingStream(io.TextIOWrapper):
             print(f"warning: {self._name} cannot be written: {error.strerror}; the run goes on", file=sys.stderr)
 
 
-def _lasting(stream: TextIO | None, name: str) -> TextIO:
+def _wrap_stream(stream: TextIO | None, name: str) -> TextIO:
     """The stream, made to last if it is the process's own; where it is closed, one that leads nowhere."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
@@ -92,10 +92,10 @@ def _give_matplotlib_a_folder() -> None:
     if "MPLCONFIGDIR" in os.environ:
         return
     configs = os.environ.get("XDG_CONFIG_HOME")
-    own = (Path(configs) if configs else path_of("~") / ".config") / "matplotlib"
+    config_folder = (Path(configs) if configs else path_of("~") / ".config") / "matplotlib"
     with suppress(OSError):
-        own.mkdir(parents=True, exist_ok=True)
-        if os.access(own, os.W_OK):
+        config_folder.mkdir(parents=True, exist_ok=True)
+        if os.access(config_folder, os.W_OK):
             return
     with suppress(OutputError):  # then it does what it can itself
         os.environ["MPLCONFIGDIR"] = str(temporary_folder_of_user() / "matplotlib")

@@ -281,7 +281,7 @@ def test_everything_follows_the_same_series(compose):
 def test_provenance(compose):
     config = compose()
     setup.build_data(config)
-    found = setup.provenance(config, ["a=b"])
+    found = setup.collect_provenance(config, ["a=b"])
     assert found["config"]["cutoff_radius"] == 4.0
     assert found["config"]["model"]["avg_num_neighbors"] == 3.0
     assert found["overrides"] == ["a=b"]
@@ -289,7 +289,7 @@ def test_provenance(compose):
 
 
 def test_output_folder_is_made(compose, tmp_path):
-    folder = setup.output_folder(compose(f"output_dir={tmp_path / 'a' / 'b'}"))
+    folder = setup.make_output_folder(compose(f"output_dir={tmp_path / 'a' / 'b'}"))
     assert folder == tmp_path / "a" / "b"
     assert folder.is_dir()
 
@@ -309,4 +309,4 @@ def test_slurm_is_left_to_our_own_signals(compose, monkeypatch):
 def test_output_folder_that_cannot_be_made(compose, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write .*/file/run: Not a directory"):
-        setup.output_folder(compose(f"output_dir={tmp_path / 'file' / 'run'}"))
+        setup.make_output_folder(compose(f"output_dir={tmp_path / 'file' / 'run'}"))
