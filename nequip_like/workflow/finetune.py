@@ -31,7 +31,7 @@ from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import adapt
 from nequip_like.summaries import Summarized
 from nequip_like.workflow.config.finetune_settings import Settings, read_settings
-from nequip_like.workflow.config.finetune_source import FLAGS, check_model, model_section, read_source
+from nequip_like.workflow.config.finetune_source import FLAGS, check_model, find_model_section, read_source
 from nequip_like.workflow.resume import Resumption
 
 _TARGET = "nequip_like.model.FullNequIPGNNModel"
@@ -78,7 +78,7 @@ class FineTuning(Summarized):
                 f"{self.source.cutoff} Angstrom far",
                 "leave it out, or give cutoff_radius once at the top level",
             )
-        section, node = model_section(config)
+        section, node = find_model_section(config)
         changes = {"kernel": node.kernel} if "kernel" in node else {}
         if self.resumed:
             _check_no_new(data, self.source, self.source_path)

@@ -25,7 +25,7 @@ from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import CheckedConfig
 from nequip_like.workflow.config.dry_build import METRICS
 from nequip_like.workflow.config.finetune_settings import read_settings
-from nequip_like.workflow.config.sections import left_out
+from nequip_like.workflow.config.sections import describe_left_out
 
 
 def print_data(console: Console, data: DataModule) -> None:
@@ -166,9 +166,9 @@ def print_plans(checked: Mapping[str, CheckedConfig], console: Console | None = 
         checked: Their configs, which were checked, by what tells the runs apart.
         console: Where to print; the terminal by default.
     """
-    (title, first), *further = ((title, plan(config)) for title, config in checked.items())
+    (title, first), *later = ((title, plan(config)) for title, config in checked.items())
     text = [f"The configs are sound. There would be {len(checked)} runs", title, *_format_table(first)]
-    for title, lines in further:
+    for title, lines in later:
         differences = {name: description for name, description in lines.items() if description != first.get(name)}
         text += [title, *_format_table(differences)]
         text += [f"  no {name}" for name in first if name not in lines]
@@ -184,7 +184,7 @@ def _format_table(lines: Mapping[str, str]) -> list[str]:
 def plan(checked: CheckedConfig) -> dict[str, str]:
     """The same as lines of text by name."""
     values = checked.values
-    note = left_out(values)
+    note = describe_left_out(values)
     lines = {"tasks": ", ".join(checked.tasks) + (f" ({note})" if note else "")}
     for stage in ("train", "val", "test"):
         lines[f"{stage} data"] = _format_value(values["data"].get(stage))

@@ -28,7 +28,7 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
-from nequip_like.workflow.config.sections import check_named_nodes, check_trainer, resolved
+from nequip_like.workflow.config.sections import check_named_nodes, check_trainer, resolve_section
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:
@@ -44,7 +44,7 @@ def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataMod
         ConfigError: If the section does not describe data.
         DataError: If the data cannot be used.
     """
-    data: DataModule = instantiate("data", resolved("data", config.data), kind=DataModule, recursive=False)
+    data: DataModule = instantiate("data", resolve_section("data", config.data), kind=DataModule, recursive=False)
     data.know_species(known_species)
     data.prepare()
     if config.get("chemical_species") == "auto":
@@ -102,7 +102,7 @@ def build_module(
     Raises:
         ConfigError: If the section does not describe a training module.
     """
-    arguments = resolved("training_module", config.training_module)
+    arguments = resolve_section("training_module", config.training_module)
     arguments["num_datasets"] = {"val": max(1, len(data.val_sets)), "test": max(1, len(data.test_sets))}
     replacements = {}
     if model is not None:
@@ -121,7 +121,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     Raises:
         ConfigError: If a part cannot be built.
     """
-    arguments = resolved("trainer", config.trainer)
+    arguments = resolve_section("trainer", config.trainer)
     check_trainer(arguments)
     callbacks = _build_nodes("callbacks", config.get("callbacks"), Callback)
     if sys.stdout is None or not sys.stdout.isatty():  # None: it is closed
@@ -176,7 +176,7 @@ def _wants_ddp(arguments: Mapping[str, Any]) -> bool:
 def _build_nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
     if config is None:
         return []
-    nodes = resolved(section, config)
+    nodes = resolve_section(section, config)
     check_named_nodes(section, nodes)
     instances = []
     for name, node in nodes.items():
@@ -190,7 +190,7 @@ def collect_provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dic
     """What is kept in each checkpoint and model file to tell where it comes from: the resolved config and versions."""
     names = ("nequip-like", "torch", "lightning", "e3nn", "hydra-core", "ase", "vesin", "numpy")
     return {
-        "config": resolved("config", config),
+        "config": resolve_section("config", config),
         "overrides": list(overrides),
         "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in names}},
     }

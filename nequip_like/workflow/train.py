@@ -28,7 +28,7 @@ from nequip_like.workflow import finetune, preflight, printing, resume, setup, s
 from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
-from nequip_like.workflow.config.report_settings import picture_formats
+from nequip_like.workflow.config.report_settings import read_picture_formats
 from nequip_like.workflow.config.resolvers import register_resolvers
 from nequip_like.workflow.ends import list_ends
 from nequip_like.workflow.evaluate import report_test_sets
@@ -158,7 +158,7 @@ def _train(
     log_config(trainer, info["config"])
 
     result = TrainingResult(folder, monitored=str(config.get("monitored_metric") or ""))
-    formats = picture_formats(info["config"].get("report"))
+    formats = read_picture_formats(info["config"].get("report"))
     for task in run:
         if task == "train":
             path = None if resumption is None else resumption.path
@@ -244,7 +244,7 @@ def _read(
     config: DictConfig, tuning: finetune.FineTuning | None, console: Console, printed_data: set[str] | None
 ) -> tuple[DataModule, Potential | None]:
     """The data, and the model of a fine-tuning, which has seen them; other models are built of the config."""
-    if note := sections.left_out(config):
+    if note := sections.describe_left_out(config):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
     if printed_data is None:
@@ -355,7 +355,7 @@ def _begin_records(console: Console, folder: Path, resumption: resume.Resumption
 def _save_config(folder: Path, info: Mapping[str, Any]) -> None:
     """Keep the resolved config beside the results, with the versions and the overrides above it."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
-    head = earlier_run.config_head(versions, " ".join(info["overrides"]) or "none")
+    head = earlier_run.format_config_head(versions, " ".join(info["overrides"]) or "none")
     with written_whole(folder / earlier_run.CONFIG_FILE) as partial:
         partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
 

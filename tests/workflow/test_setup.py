@@ -51,7 +51,7 @@ def test_whole_default_config_is_known(compose):
     ],
 )
 def test_tasks(run, expected, compose):
-    assert sections.tasks(compose(f"run={run}")) == expected
+    assert sections.read_tasks(compose(f"run={run}")) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_tasks(run, expected, compose):
 def test_by_default_all_tasks_that_there_are_data_for(data, expected, note, compose):
     config = compose(*data)
     assert config.run == "auto"
-    assert (sections.tasks(config), sections.left_out(config)) == (expected, note)
+    assert (sections.read_tasks(config), sections.describe_left_out(config)) == (expected, note)
 
 
 def test_what_is_asked_for_is_not_left_out(compose):
     config = compose("run=[train,test]", "data.test=null")
-    assert (sections.tasks(config), sections.left_out(config)) == (["train", "test"], "")
+    assert (sections.read_tasks(config), sections.describe_left_out(config)) == (["train", "test"], "")
 
 
 @pytest.mark.parametrize("run", ["[tain]", "[]", "null", "[train,train]", "predict", "[val,Test]"])
 def test_tasks_that_make_no_sense(run, compose):
     with pytest.raises(ConfigError, match=r"run is .*\n.*train, val, test"):
-        sections.tasks(compose(f"run={run}"))
+        sections.read_tasks(compose(f"run={run}"))
 
 
 # --- data and statistics

@@ -12,7 +12,7 @@ from nequip_like.report.pictures import read_formats
 KEYS = ("format",)
 
 
-def picture_formats(section: Any) -> list[str]:
+def read_picture_formats(section: Any) -> list[str]:
     """Formats of the pictures of a run; PNG if nothing is said.
 
     Args:
