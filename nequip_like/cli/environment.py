@@ -1,4 +1,4 @@
-"""What the commands make of the environment that they are started in, before anything heavy is loaded."""
+"""Prepare the process of a command: memory, output streams, current folder, before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def prepare_process() -> None:
 
 
 def check_current_folder() -> None:
-    """Relative paths begin in the current folder.
+    """Refuse to begin in a folder that was deleted: relative paths begin there.
 
     Raises:
         ConfigError: If it was deleted.
@@ -79,7 +79,7 @@ class LastingStream(io.TextIOWrapper):
 
 
 def _wrap_stream(stream: TextIO | None, name: str) -> TextIO:
-    """The stream, made to last if it is the process's own; where it is closed, one that leads nowhere."""
+    """Wrap a stream of the process in a :class:`LastingStream`; in place of a closed one open the null device."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     if stream in (sys.__stdout__, sys.__stderr__) and isinstance(stream, io.TextIOWrapper):
@@ -88,7 +88,7 @@ def _wrap_stream(stream: TextIO | None, name: str) -> TextIO:
 
 
 def _give_matplotlib_a_folder() -> None:
-    """Where its own cannot be written it makes a new one at each start, with two lines of advice."""
+    """Name a writable folder: without one matplotlib makes a new one at each start, with two lines of advice."""
     if "MPLCONFIGDIR" in os.environ:
         return
     configs = os.environ.get("XDG_CONFIG_HOME")

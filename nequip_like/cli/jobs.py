@@ -40,7 +40,7 @@ class Job:
 
 
 def list_jobs(command_line: argparse.Namespace, config: DictConfig, folder: str) -> list[Job] | None:
-    """The runs of a ``--multirun``, in their order.
+    """List the runs of a ``--multirun``, in their order.
 
     Args:
         command_line: The parsed command line.
@@ -95,7 +95,7 @@ def compose_job(command_line: argparse.Namespace, config: DictConfig, folder: st
 
 @contextmanager
 def naming_job(job: Job) -> Iterator[None]:
-    """Put the run into the message of what is wrong with it."""
+    """Add the number and the overrides of a run to the message of its error."""
     try:
         yield
     except NequipLikeError as error:

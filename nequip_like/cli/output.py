@@ -50,7 +50,7 @@ def hold_output_folder(config: DictConfig, section: str) -> Iterator[Path]:
 
 
 def override(section: str, folder: Path) -> str:
-    """The override that gives Hydra a folder, whatever characters its name has."""
+    """Write the override that gives Hydra a folder, whatever characters its name has."""
     # A backslash stands for itself, unless a quote follows.
     text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(folder)).replace("'", "\\'")
     return f"hydra.{section}.dir='{text}'"

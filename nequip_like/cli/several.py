@@ -1,4 +1,4 @@
-"""``--multirun``: each run is noted when it ends, one that fails does not keep the others from running."""
+"""Run the jobs of a ``--multirun``: each is noted when it ends, and one that fails does not stop the others."""
 
 from __future__ import annotations
 

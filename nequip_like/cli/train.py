@@ -90,7 +90,7 @@ def _run_command(arguments: list[str]) -> None:
 
 
 def _plot_option(arguments: list[str]) -> tuple[list[str], Path | None]:
-    """The other arguments, and the file that ``--plot-schedule`` names, if it is there."""
+    """Split ``--plot-schedule`` off: the arguments without it, and the file that it names, None without it."""
     for i, argument in enumerate(arguments):
         option, _, file = argument.partition("=")
         if option == "--plot-schedule":
@@ -113,7 +113,7 @@ def _migrate(files: list[str]) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be run, composed.
+    """A composed config with the command line that asks for it.
 
     Attributes:
         command_line: The parsed command line.
@@ -231,7 +231,7 @@ def _draw_schedule(composed: DictConfig, image: Path) -> None:
 
 
 def _run(job: _Job | None, debug: bool) -> None:
-    """Run what was checked; what else is asked of Hydra goes its own way."""
+    """Run the checked job; without one, let Hydra answer what it was asked for, such as ``--hydra-help``."""
     from nequip_like.cli.errors import run_cli
 
     if job is None:
@@ -281,7 +281,7 @@ def _run_by_hydra(task: Callable[[DictConfig], None]) -> None:
 
 
 def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> None:
-    """What Hydra calls for a single run."""
+    """Train for a single run; Hydra calls this."""
     from nequip_like.cli.errors import run_cli
 
     def run() -> None:
@@ -294,7 +294,7 @@ def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> No
 
 
 def _train_one_of_several(config: DictConfig, printed_data: set[str]) -> TrainingResult:
-    """What is done for each of several runs."""
+    """Train for one run of a ``--multirun``."""
     return _train_config(config, None, printed_data)
 
 

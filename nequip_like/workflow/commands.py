@@ -1,4 +1,4 @@
-"""The command line of this command, and those that messages tell the user to type."""
+"""Read the command line of this process, and write commands for the user to type."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_typed_overrides() -> list[str]:
 
 
 def _name_config() -> list[str]:
-    """The arguments that name the config of this command."""
+    """Name the config of this command as its arguments do: the path of a file, or ``-cn NAME``."""
     hydra = HydraConfig.get()
     name = str(hydra.job.config_name).removesuffix(".yaml")
     folders = [Path(entry.path) for entry in hydra.runtime.config_sources if entry.schema == "file"]
@@ -51,6 +51,6 @@ def _name_config() -> list[str]:
 
 
 def _shorten_path(path: Path) -> str:
-    """A path as seen from the current folder, if it is in there."""
+    """Make a path relative to the current folder, if it is in there."""
     path = path.absolute()
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""Why training ended before its last epoch, and what to change so that it goes on."""
+"""List why training ended before its last epoch, and what to change so that it goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nequip_like.training.graceful_stop import GracefulStop
 
 
 def list_ends(trainer: lightning.Trainer) -> list[tuple[str, str]]:
-    """Each cause, and what has to be changed to go on; empty if training went to its end.
+    """List each cause with what has to be changed to go on; empty if training went to its end.
 
     Args:
         trainer: The trainer, after training.

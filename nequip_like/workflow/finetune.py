@@ -61,7 +61,7 @@ class FineTuning(Summarized):
     adapted: int = field(default=0)
 
     def build(self, config: DictConfig, data: DataModule) -> Potential:
-        """The model before the first step, with what is not trained frozen.
+        """Build the model before the first step, with what is not trained frozen.
 
         The config then describes it, and replayed labels have moved with its shifts.
 
@@ -103,7 +103,7 @@ class FineTuning(Summarized):
         return model
 
     def _choose_trained(self, model: Potential, seed: int) -> None:
-        """Freeze what the settings do not name; what they do name has to exist."""
+        """Freeze the parameters that the settings do not name; a name that no parameter has is an error."""
         settings = self.settings
         names = [name for name, _ in model.named_parameters()]
         trained = names if settings.lora is None else []
@@ -166,7 +166,7 @@ def _compute_digest(path: Path) -> str:
 
 
 def _describe(config: DictConfig, section: str, model: Potential) -> None:
-    """Let the config say what the model is, so that its files and checkpoints tell."""
+    """Write the model's arguments into the config, which is stored in checkpoints and model files."""
     node = {"_target_": _TARGET, **model.config["arguments"]}
     OmegaConf.update(config, section, node, merge=False)
     if config.get("chemical_species") is not None:
@@ -177,7 +177,7 @@ def _describe(config: DictConfig, section: str, model: Potential) -> None:
 
 
 def _choose_starts(rule: str | Mapping[str, str], new_types: list[str], tuning: FineTuning) -> dict[str, str | None]:
-    """For each new species the one that it begins as."""
+    """Choose for each new species the one that it begins as."""
     source_types, source_path = tuning.source.type_names, tuning.source_path
     if isinstance(rule, Mapping):
         _check_rule(rule, new_types, source_types, source_path)
@@ -218,7 +218,7 @@ def _check_no_new(data: DataModule, source: Potential, source_path: str) -> None
 
 
 def _look_up_new_shifts(new_types: list[str], reference: ReferenceEnergies | None, refit: bool) -> dict[str, float]:
-    """Energy shift of each new species: its reference energy in the new data."""
+    """Look up the energy shift of each new species: its reference energy in the new data."""
     energies = {} if reference is None else reference.energies
     missing = [name for name in new_types if name not in energies]
     if missing and not refit:
@@ -230,7 +230,7 @@ def _look_up_new_shifts(new_types: list[str], reference: ReferenceEnergies | Non
 
 
 def _fit_shift_changes(model: Potential, data: DataModule) -> ReferenceEnergies:
-    """What to add to the shifts, so that labels and model agree best: least squares of energies per atom.
+    """Fit what is added to the shifts, so that labels and model agree: least squares of energies per atom.
 
     Species that the data lack keep their shift. Where compositions do not tell species apart, all change by the mean.
     """

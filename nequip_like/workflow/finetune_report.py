@@ -1,4 +1,4 @@
-"""What a fine-tuning begins with, told before its first step; and the proof that it is its source."""
+"""Print what a fine-tuning begins with, and check before its first step that it equals its source."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MANY = 12
 
 @dataclass(frozen=True)
 class Agreement:
-    """A model beside its source, and the source beside the labels, on a few frames.
+    """Differences between a model and its source, and between the source and the labels, on a few frames.
 
     Attributes:
         frames: Number of frames; with species that the source knows.

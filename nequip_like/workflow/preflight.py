@@ -1,4 +1,4 @@
-"""What must hold before the first step: each task has data, metrics and labels, and what is followed is logged."""
+"""Check before the first step that each task has data, metrics and labels, and that monitored values are logged."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningM
 
 
 def _find_fitting_targets(dataset: GraphDataset) -> str:
-    """The choices of ``targets`` that a data set has all labels for, as the begin of an advice; empty if none."""
+    """Name the choices of ``targets`` that a data set has all labels for, as the begin of an advice; empty if none."""
     needed = {"energy": {TOTAL_ENERGY}, "force": {FORCES}, "energy_force": {TOTAL_ENERGY, FORCES}}
     needed["energy_force_stress"] = {TOTAL_ENERGY, FORCES, STRESS}
     fitting = [name for name, labels in needed.items() if labels <= set(dataset.labels)]
@@ -111,7 +111,7 @@ def _find_fitting_targets(dataset: GraphDataset) -> str:
 
 
 def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, data: DataModule) -> None:
-    """Whatever is followed has to be logged; a typing mistake is found now and not after the first epoch."""
+    """Check that monitored values are logged: a typing mistake is found now and not after the first epoch."""
     names = module.validation_names() if data.val_sets else []
     followed = [
         (type(callback).__name__, name)

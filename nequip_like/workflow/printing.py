@@ -1,4 +1,4 @@
-"""What a run is about to do: printed before its first step, or alone by ``--check``."""
+"""Print what a run is about to do: before its first step, or alone by ``--check``."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def print_best(console: Console, trainer: lightning.Trainer, module: NequIPLight
 
 
 def print_worse_than_zero(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
-    """Say it if the forces of the exported weights are further from the labels than zero is.
+    """Warn if the forces of the exported weights are further from the labels than zero is.
 
     Args:
         console: Where to print.
@@ -126,7 +126,7 @@ def _format_terms(manager: MetricsManager) -> str:
 
 
 def _describe_average(module: NequIPLightningModule) -> str:
-    """What is averaged, and whether it is the average that is evaluated and exported."""
+    """Describe the average of the weights, and whether it is what is evaluated and exported."""
     if module.averaging is None:
         return ""
     kind = {"ema": "an exponential moving average", "swa": "a mean (SWA)"}.get(module.averaging, module.averaging)
@@ -182,7 +182,7 @@ def _format_table(lines: Mapping[str, str]) -> list[str]:
 
 
 def plan(checked: CheckedConfig) -> dict[str, str]:
-    """The same as lines of text by name."""
+    """Plan a run: lines of text by name, as :func:`print_plan` prints them."""
     values = checked.values
     note = describe_left_out(values)
     lines = {"tasks": ", ".join(checked.tasks) + (f" ({note})" if note else "")}
@@ -239,7 +239,7 @@ def _describe_model(model: Mapping[str, Any]) -> str:
 
 
 def _describe_node(node: Mapping[str, Any]) -> str:
-    """Class of a node and its plain arguments."""
+    """Describe a node: its class and its arguments without further nodes."""
     arguments = [
         f"{name} {_format_value(value)}" for name, value in node.items() if name != "_target_" and not _is_node(value)
     ]

@@ -1,4 +1,4 @@
-"""Going on with a run: from which checkpoint, and whether the config is still the same where it has to be."""
+"""Resume a run: find its checkpoint, and check that the config is still the same where it has to be."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Resumption(Summarized):
 
     @property
     def checkpoint_entry(self) -> Mapping[str, Any]:
-        """The entry of this package."""
+        """The entry of this package in the checkpoint."""
         entry: Mapping[str, Any] = self.content[CHECKPOINT_KEY]
         return entry
 
@@ -93,7 +93,7 @@ class Resumption(Summarized):
         return int(self.content["global_step"])
 
     def describe(self) -> str:
-        """Where the run goes on."""
+        """Describe where the run goes on: file, epochs and steps."""
         inexact = "; it was written within a batch that failed, so this is not exactly the run without the failure"
         failed = inexact if _is_of_failure(self.path) else ""
         return f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done{failed}"
@@ -116,7 +116,7 @@ def check_choice(config: Mapping[Any, Any]) -> None:
 
 
 def find(config: DictConfig, folder: Path) -> Resumption | None:
-    """The checkpoint that the config asks for: ``ckpt_path``, or with ``resume: auto`` the newest in the output folder.
+    """Find the checkpoint of the config: ``ckpt_path``, or with ``resume: auto`` the newest in the output folder.
 
     Args:
         config: The composed config.
@@ -137,7 +137,7 @@ def find(config: DictConfig, folder: Path) -> Resumption | None:
 
 
 def _find_newest(folder: Path) -> Resumption | None:
-    """Of the whole checkpoints in a folder, the one with the most steps, and of these the last that was written."""
+    """Find the undamaged checkpoint with the most steps, and of several with as many the last that was written."""
     candidates: list[tuple[int, int, Resumption]] = []
     broken: list[ModelFileError] = []
     # A name that begins with a dot is passing: a process that was killed while it wrote left the file.
@@ -157,7 +157,7 @@ def _find_newest(folder: Path) -> Resumption | None:
 
 
 def _is_of_failure(path: Path) -> bool:
-    """Whether a checkpoint is what a run that failed left behind."""
+    """Whether a checkpoint was written when a run failed."""
     return path.stem == EXCEPTION or path.stem.endswith(f"_{EXCEPTION}")
 
 
@@ -257,7 +257,7 @@ def check_same_run(
 
 
 def _describe_new_run(key: str, resumption: Resumption, overrides: Sequence[str]) -> str:
-    """How to begin a new run with the weights of the old one, where they can be used with the change."""
+    """Describe how to begin a new run, with the weights of the old one where they can be used with the change."""
     if key.startswith(("training_module.model.", "finetune.")):
         return "start a new run"
     source = resumption.folder if (resumption.folder / MODEL_FILE).is_file() else resumption.path
@@ -310,7 +310,7 @@ def _is_above(key: str, values: Mapping[str, Any]) -> bool:
 
 
 def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``; what is null is left out, like what is not there."""
+    """Flatten ``{"a": {"b": 1}}`` to ``{"a.b": 1}``; a null is left out, like a key that is not there."""
     if not isinstance(config, Mapping):
         return {} if config is None else {prefix: config}
     flat: dict[str, Any] = {}

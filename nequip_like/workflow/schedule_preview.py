@@ -60,7 +60,7 @@ def draw_schedule(config: DictConfig, png: str | Path) -> SchedulePreview:
 
 
 def preview(config: DictConfig) -> SchedulePreview:
-    """Learning rates and loss weights of a run, at its steps or at some thousand of them.
+    """Compute the learning rates and loss weights of a run, at its steps or at some thousand of them.
 
     Args:
         config: The composed config, checked.

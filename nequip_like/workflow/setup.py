@@ -187,7 +187,7 @@ def _build_nodes(section: str, config: DictConfig | None, kind: type) -> list[An
 
 
 def collect_provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What is kept in each checkpoint and model file to tell where it comes from: the resolved config and versions."""
+    """Collect what each checkpoint and model file holds of its origin: the resolved config and versions."""
     names = ("nequip-like", "torch", "lightning", "e3nn", "hydra-core", "ase", "vesin", "numpy")
     return {
         "config": resolve_section("config", config),
@@ -197,7 +197,7 @@ def collect_provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dic
 
 
 def make_output_folder(config: DictConfig) -> Path:
-    """The folder that the run writes to, made if need be.
+    """Make the folder that the run writes to, if it is not there.
 
     Raises:
         OutputError: If it cannot be made.

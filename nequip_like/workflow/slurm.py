@@ -25,7 +25,7 @@ _FIRST_SPECIAL_STEP = 2**32 - 16  # the batch script, an interactive shell and o
 
 
 def choose_cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment:
-    """How the processes of a run find each other.
+    """Choose how the processes of a run find each other.
 
     Lightning would choose by itself, but takes a shell or script with several tasks for one of several processes, and
     waits for the others for ever; and where ``srun`` is installed and not used, it warns in each process.
@@ -107,7 +107,7 @@ def _is_of_srun() -> bool:
 
 
 def _read_number(name: str) -> int | None:
-    """A number from the environment; None if there is none.
+    """Read a number from the environment; None if there is none.
 
     Raises:
         ConfigError: If it is no number.
@@ -121,7 +121,7 @@ def _read_number(name: str) -> int | None:
 
 
 def _has_named_environment(trainer: Mapping[str, Any]) -> bool:
-    """Whether the user says how processes find each other."""
+    """Whether the user's plugins say how processes find each other."""
     plugins = trainer.get("plugins") or []
     return any(
         str(plugin.get("_target_")).endswith("Environment")
@@ -131,7 +131,7 @@ def _has_named_environment(trainer: Mapping[str, Any]) -> bool:
 
 
 def count_processes(trainer: Mapping[str, Any]) -> int | None:
-    """Number of processes of a run, None if only Lightning can tell.
+    """Count the processes of a run; None if only Lightning can tell.
 
     Args:
         trainer: Arguments of the trainer.
@@ -141,7 +141,7 @@ def count_processes(trainer: Mapping[str, Any]) -> int | None:
 
 
 def _count_devices(trainer: Mapping[str, Any]) -> int | None:
-    """Number of processes on a node, None if only Lightning can tell."""
+    """Count the processes on a node; None if only Lightning can tell."""
     devices = trainer.get("devices", "auto")
     if isinstance(devices, list | tuple):
         return len(devices)
@@ -173,6 +173,6 @@ def requeue(console: Console) -> None:
 
 
 def read_job_id() -> str | None:
-    """This job as ``scontrol`` knows it, None outside of SLURM."""
+    """Read the number of this job as ``scontrol`` takes it; None outside of SLURM."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")

@@ -1,4 +1,4 @@
-"""The main job: train, validate and test a potential as a config says, and write what came of it."""
+"""Run the tasks of a config: train, validate and test a potential, and write the results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ HISTORY_FILE = "metrics.csv"
 
 @dataclass(repr=False)
 class TrainingResult(Summarized):
-    """What a run left behind.
+    """The results of a run.
 
     Attributes:
         folder: The output folder.
@@ -175,7 +175,7 @@ def _train(
 
 
 def _name_folder(config: DictConfig) -> Path:
-    """The output folder, which is a new one if its name has the time in it; the config is told."""
+    """Name the output folder, a new one if its name has the time in it, and write it into the config."""
     if OmegaConf.is_interpolation(config, "output_dir"):
         pattern = str(OmegaConf.to_container(config, resolve=False)["output_dir"])  # type: ignore[index,call-overload]
         config.output_dir = str(name_folder(pattern, Path(str(config.output_dir))).absolute())
@@ -196,7 +196,7 @@ def _end_training(
     result: TrainingResult,
     formats: Sequence[str],
 ) -> None:
-    """Take the best weights, export them, and ask for the rest of the time if a signal ended training."""
+    """Take the best weights, export them, and queue the job again if the signal of its time limit ended training."""
     result.stopped_by = _find_signal(trainer)
     result.metrics.update(_convert_metrics(trainer.callback_metrics))
     result.best_checkpoint = _find_best_checkpoint(trainer)
@@ -243,7 +243,7 @@ def _tell_end(console: Console, trainer: lightning.Trainer, run: Sequence[str], 
 def _read(
     config: DictConfig, tuning: finetune.FineTuning | None, console: Console, printed_data: set[str] | None
 ) -> tuple[DataModule, Potential | None]:
-    """The data, and the model of a fine-tuning, which has seen them; other models are built of the config."""
+    """Read the data and build the model of a fine-tuning; None for other models, which the config describes."""
     if note := sections.describe_left_out(config):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
@@ -260,7 +260,7 @@ def _rank() -> int:
 
 
 def _find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:
-    """The best checkpoint of the first checkpoint callback that follows a metric."""
+    """Find the best checkpoint of the first checkpoint callback that follows a metric."""
     callback = _find_follower(trainer)
     return None if callback is None else Path(callback.best_model_path)
 
@@ -287,7 +287,7 @@ def _keep_best(result: TrainingResult, trainer: lightning.Trainer, card: Mapping
 def _load_best(
     trainer: lightning.Trainer, module: NequIPLightningModule, info: Mapping[str, Any], best: Path | None
 ) -> dict[str, Any]:
-    """Put the best weights into the module, if there are any but the last; gives the card of what it then holds."""
+    """Load the best weights, if there are any but the last; returns the card of what the module then holds."""
     epoch, step, metrics = trainer.current_epoch, trainer.global_step, _convert_metrics(trainer.callback_metrics)
     if best is not None:
         saved = read_checkpoint(best)
@@ -298,7 +298,7 @@ def _load_best(
 
 
 def _name_weights(module: NequIPLightningModule) -> str:
-    """Which weights are exported, as a checkpoint's card says it."""
+    """Name the weights that are exported, as a model file's card does."""
     return str(module.averaging) if module.evaluated == "averaged" else "raw"
 
 
@@ -310,7 +310,7 @@ def _load(checkpoint: Mapping[str, Any], module: NequIPLightningModule) -> None:
 
 
 def _find_signal(trainer: lightning.Trainer) -> signal.Signals | None:
-    """The signal that ended training, if one did."""
+    """Find the signal that ended training, if one did."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(callback, GracefulStop):
             return callback.signal

@@ -73,7 +73,7 @@ _NEEDED = ("data", "training_module", "training_module.model", "trainer")
 
 @dataclass(repr=False)
 class CheckedConfig(Summarized):
-    """What a check found, and what a plan tells.
+    """A config that was checked: what a run and the print of its plan need of it.
 
     Attributes:
         values: The values of the config; what the data will tell is NOT_KNOWN_YET.
@@ -133,7 +133,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
 
 
 def _check_cycle(values: Mapping[str, Any]) -> None:
-    """Validation goes by updates, or as the trainer says."""
+    """Refuse a validation by updates beside the trainer's own keys for it."""
     trainer = values["trainer"]
     usual = {"val_check_interval": (None, 1.0), "check_val_every_n_epoch": (None, 1)}
     for name, defaults in usual.items():
@@ -170,7 +170,7 @@ def _has_target(section: Mapping[str, Any], name: str) -> bool:
 
 
 def _check_named(name: str, section: Any) -> None:
-    """Callbacks and loggers are mappings of named nodes."""
+    """Refuse callbacks and loggers that are no mappings of named nodes."""
     if section is None:
         return
     sections.check_named_nodes(name, section)
@@ -180,7 +180,7 @@ def _check_named(name: str, section: Any) -> None:
 
 
 def _look_up_section(key: str) -> _Section:
-    """What a node has to be, by its key."""
+    """Look up what a node has to be, by its key."""
     if key in _SECTIONS:
         return _SECTIONS[key]
     parent = key.rpartition(".")[0]

@@ -64,7 +64,7 @@ class Parts:
 def check_parts(
     values: Mapping[str, Any], tasks: Sequence[str], targets: Mapping[str, Any], trusted: bool, unsure: Unsure
 ) -> Parts:
-    """Check what is between the parts of a config.
+    """Check that the parts of a config fit together.
 
     Args:
         values: The values of the config.
@@ -126,7 +126,7 @@ def _list_data_sets(data: Mapping[str, Any], target: Any) -> dict[str, list[str]
 
 
 def _read_species(data: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] | None:
-    """The model's species; None if the data will tell them."""
+    """Read the model's species; None if the data will tell them."""
     of_data, of_model = data.get("species", "auto"), model.get("type_names")
     if is_known(of_data) and of_data != "auto":
         with naming("data"):
@@ -162,7 +162,7 @@ def _check_cutoffs(data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
 
 
 def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None:
-    """Arguments that must fit to each other."""
+    """Check arguments of the model that must fit to each other."""
     if isinstance(model.get("l_max"), int) and is_known(model.get("num_features", NOT_KNOWN_YET)):
         feature_channels(model["num_features"], model["l_max"])
     build_pair_potential(model.get("pair_potential"), type_names or ["H"])
@@ -194,7 +194,7 @@ def _build_manager(key: str, node: Any, type_names: list[str] | None, unsure: Un
 
 
 def _find_named_types(node: Any) -> list[str]:
-    """Species that coefficients name, where the model's are not known yet."""
+    """Find the species that coefficients name, where the model's are not known yet."""
     species: dict[str, None] = {}
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -209,7 +209,7 @@ def _find_named_types(node: Any) -> list[str]:
 
 
 def _build_part(key: str, unsure: Unsure, node: Mapping[str, Any], **options: Any) -> Any:
-    """Build a part; if its class refuses an argument that nobody could tell, say that."""
+    """Build a part; if its class refuses an argument that could not be judged before, raise the error for that one."""
     try:
         with naming(key):
             return instantiate(key, node, **options)
@@ -236,14 +236,14 @@ def _check_optimizer(module: Mapping[str, Any], averaging: str | None, trainer: 
 
 
 def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: Parts) -> None:
-    """What is done with gradients before a step."""
+    """Check clipping and accumulation of gradients."""
     GradientClip.of(module.get("gradient_clip"), trainer.get("gradient_clip_val"))
     if "loss" in parts.managers and trainer.get("accumulate_grad_batches", 1) > 1:
         check_can_accumulate(parts.managers["loss"])
 
 
 def _check_averaging(module: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
-    """Options of an average that exclude each other, or that never take effect."""
+    """Refuse options of an average that exclude each other, or that never take effect."""
     if module.get("ema_bias_correction") is True and module.get("ema_warmup", True) is True:
         averaged_copy(torch.nn.Linear(1, 1), 0.0, bias_correction=True)
     start, epochs = module.get("swa_start"), trainer.get("max_epochs")

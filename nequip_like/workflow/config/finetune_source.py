@@ -1,4 +1,4 @@
-"""What a config says of the model beside a source, which decides it: the same, or an error."""
+"""Compare what a config says of the model with the source of a fine-tuning, which decides it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _SAME = 1e-9
 
 
 def find_model_section(config: DictConfig) -> tuple[str, DictConfig]:
-    """Key and node of what describes the model."""
+    """Find the section that describes the model: its key and its node."""
     key = "model" if config.get("model") is not None else "training_module.model"
     return key, OmegaConf.select(config, key)
 
 
 def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
-    """The model that a run begins with, and its card.
+    """Read the model that a run begins with, and its card.
 
     Args:
         path: ``finetune.source``: a model file, a checkpoint or a run folder.
@@ -93,7 +93,7 @@ def check_model(
 
 
 def read_default_cutoff() -> float:
-    """What a config that says nothing has."""
+    """Read the cutoff radius of the packaged config, Angstrom."""
     return float(_read_packaged("train.yaml")["cutoff_radius"])
 
 
@@ -105,7 +105,7 @@ def _describe_contradiction(key: str, value: Any, expected: Any, source_path: st
 
 
 def _list_changed_keys(node: DictConfig) -> list[str]:
-    """Keys of the section that are not as in the packaged one of the same model."""
+    """List the keys of the section whose values are not those of the packaged config of the same model."""
     unresolved = _read_unresolved(node)
     packaged = _read_packaged("model/nequip_M.yaml" if "preset" in unresolved else "model/nequip.yaml")
     return [key for key, value in unresolved.items() if key not in packaged or packaged[key] != value]
@@ -117,12 +117,12 @@ def _read_packaged(name: str) -> dict[str, Any]:
 
 
 def _read_unresolved(node: Any) -> dict[str, Any]:
-    """Plain values, with interpolations as they are written."""
+    """Convert a node to plain values, with interpolations as they are written."""
     return dict(OmegaConf.to_container(node, resolve=False))  # type: ignore[arg-type] # a mapping
 
 
 def _describe_arguments(source: Potential) -> dict[str, Any]:
-    """What built the source, also in the words of the shorter builders."""
+    """Describe the arguments that built the source, also in the words of the shorter builders."""
     arguments = source.config["arguments"]
     described = {**arguments, "r_max": source.cutoff}
     degree = arguments["irreps_edge_sh"]
@@ -147,7 +147,7 @@ def _is_equivalent(key: str, value: Any, expected: Any, type_names: Sequence[str
 
 
 def _shorten_list(value: Any) -> Any:
-    """A list of equal values as this value: one number may stand for all layers or degrees."""
+    """Shorten a list of equal values to this value: one number may stand for all layers or degrees."""
     equal = isinstance(value, list) and value and all(entry == value[0] for entry in value)
     return value[0] if equal else value
 

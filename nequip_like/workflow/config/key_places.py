@@ -1,4 +1,4 @@
-"""Where in a config a key is that was written elsewhere, or that has another name in another package."""
+"""Suggest the place of a key that was written elsewhere in a config, or that has another name in another package."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def place_hint(name: str, config: Mapping[str, Any], written_key: str = "", *, e
 
 
 def _find_places(name: str, config: Mapping[str, Any], exactly: bool) -> list[str]:
-    """What a name of another package is here; else all keys that end with it, or with what is much like it."""
+    """Find our key for a name of another package; else all keys that end with it, or with a similar name."""
     if name in OTHER_NAMES:
         return [OTHER_NAMES[name]]
     keys_by_name: dict[str, list[str]] = {}

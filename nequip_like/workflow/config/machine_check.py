@@ -87,7 +87,7 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
 
 
 def _check_count(devices: Any, gpus: int) -> None:
-    """As many GPUs as are asked for, or those of the numbers that are asked for."""
+    """Check that there are as many GPUs as the config asks for, or those of the numbers that it lists."""
     words = [word for word in devices.split(",") if word.strip()] if isinstance(devices, str) else []
     requested = [int(word) for word in words] if "," in str(devices) and words else devices
     if isinstance(requested, list):

@@ -13,7 +13,7 @@ KEYS = ("format",)
 
 
 def read_picture_formats(section: Any) -> list[str]:
-    """Formats of the pictures of a run; PNG if nothing is said.
+    """Read the formats of the pictures of a run; PNG if the config names none.
 
     Args:
         section: The section as plain values; None if the config has none.

@@ -152,7 +152,7 @@ def before_data() -> Iterator[None]:
 
 
 def _find_cached_folder(name: str) -> str:
-    """Where a published set is, or will be once it is downloaded."""
+    """Find the folder where a published set is, or will be once it is downloaded."""
     return str(cache_folder() / name if name in CATALOG else folder_of(name))
 
 

@@ -82,7 +82,7 @@ def _read_unresolved(config: DictConfig, key: str) -> Any:
 
 
 def read_tasks(config: Mapping[str, Any]) -> list[str]:
-    """The tasks of ``run``, checked; ``auto`` is all that there are data for.
+    """Read and check the tasks of ``run``; ``auto`` is all that there are data for.
 
     Args:
         config: The config, or its values.
@@ -105,7 +105,7 @@ def read_tasks(config: Mapping[str, Any]) -> list[str]:
 
 
 def describe_left_out(config: Mapping[str, Any]) -> str:
-    """Which tasks ``run: auto`` leaves out, in words; empty if none."""
+    """Describe which tasks ``run: auto`` leaves out, in words; empty if none."""
     without = [task for task in TASKS if task not in read_tasks(config)] if config["run"] == AUTO else []
     return "; ".join(f"no {task}, for data.{task} is not given" for task in without)
 
@@ -137,7 +137,7 @@ def check_named_nodes(section: str, nodes: Any) -> None:
 
 
 def resolve_section(section: str, config: DictConfig) -> Any:
-    """The section as plain values.
+    """Resolve a section to plain values.
 
     Raises:
         ConfigError: If a value is missing, or an interpolation cannot be resolved.
@@ -152,7 +152,7 @@ def resolve_section(section: str, config: DictConfig) -> Any:
 
 
 def check_tasks(run: Sequence[str], metrics: Collection[str], has_data: Mapping[str, bool]) -> None:
-    """Each task needs its data and its metrics.
+    """Check that each task has its data and its metrics.
 
     Args:
         run: The tasks, in order.

@@ -102,7 +102,7 @@ def _follow_annotation(
 
 
 def _add(result: Arguments, forwarded: Arguments | None) -> None:
-    """Take in the arguments that are handed on; a function's own win."""
+    """Add the arguments that a function hands on; its own come first."""
     if forwarded is None:
         result.open = True
         return

@@ -70,7 +70,7 @@ def user_packages(value: Any) -> tuple[str, ...]:
 
 
 def look_up(node_key: str, target: Any, trusted: Sequence[str] = ()) -> Any:
-    """The class or function that a ``_target_`` names.
+    """Look up the class or function that a ``_target_`` names.
 
     Args:
         node_key: Key of the node, for messages.
@@ -141,7 +141,7 @@ def _walk(key: str, target: str, packages: Sequence[str]) -> Any:
 
 
 def _import_module(key: str, name: str, target: str) -> ModuleType | None:
-    """A module by its name; None if there is none."""
+    """Import a module by its name; None if there is none."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -153,7 +153,7 @@ def _import_module(key: str, name: str, target: str) -> ModuleType | None:
 
 
 def _find_home(definition: Any) -> str:
-    """Name of the module in which an object was defined."""
+    """Find the name of the module in which an object was defined."""
     inner = inspect.unwrap(getattr(definition, "__func__", definition))
     if not (inspect.isclass(inner) or inspect.isroutine(inner)):
         inner = type(inner)

@@ -81,7 +81,7 @@ def _describe_unresolved(root: DictConfig, full_key: str, error: OmegaConfBaseEx
 
 
 def _find_closest_key(root: DictConfig, key: str) -> str:
-    """Advice for a dotted key that does not exist: the nearest one beside it."""
+    """Find the key nearest to a dotted one that does not exist, and write the advice."""
     parent, _, name = key.strip(".").rpartition(".")
     node = OmegaConf.select(root, parent, throw_on_resolution_failure=False) if parent else root
     siblings = [str(entry) for entry in node] if isinstance(node, DictConfig) else []

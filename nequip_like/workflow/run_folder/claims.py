@@ -43,7 +43,7 @@ _HELD: ContextVar[tuple[str, ...]] = ContextVar("held", default=())
 
 @dataclass(frozen=True)
 class Claim:
-    """What the file says.
+    """A claim on a folder, as the file says it.
 
     Attributes:
         token: A name for this claim that no other has.
@@ -63,7 +63,7 @@ class Claim:
 
     @classmethod
     def make(cls) -> Claim:
-        """A claim of this process, now."""
+        """Make a claim of this process, now."""
         process, environment = Process.current(), os.environ
         host = re.sub(r"[^\w-]", "_", process.host)
         restarts = environment.get("SLURM_RESTART_COUNT", "")
@@ -78,7 +78,7 @@ class Claim:
 
     @classmethod
     def read(cls, path: Path) -> Claim | None:
-        """The claim of a file; None if it is gone.
+        """Read the claim of a file; None if it is gone.
 
         Raises:
             OutputError: If it is there and cannot be read.
@@ -108,7 +108,7 @@ class Claim:
         return self.token in os.environ.get(_VARIABLE, "").split()
 
     def refusal(self, folder: Path, way_out: str) -> OutputError:
-        """What another command is told."""
+        """The error for another command that asks for the folder."""
         process = self.process
         return OutputError(
             f"{folder} belongs to a run that is going on: process {process.pid} on {process.host}, since {self.since}",
@@ -220,7 +220,7 @@ def _locate_file(folder: Path, claim: Claim) -> Path:
 
 
 def _read_claims(folder: Path) -> list[tuple[Path, Claim]]:
-    """All claims on a folder."""
+    """Read all claims on a folder."""
     claims = ((path, Claim.read(path)) for path in sorted(folder.glob(f"{_PREFIX}*")))
     return [(path, claim) for path, claim in claims if claim is not None]
 
@@ -265,7 +265,7 @@ def _wait_for_sign(folder: Path, path: Path, claim: Claim) -> bool:
 
 
 def _read_touch_time(path: Path) -> float | None:
-    """When a file was touched; opened first, since network file systems answer from memory otherwise."""
+    """Read when a file was touched; it is opened first, since network file systems answer from memory otherwise."""
     try:
         with path.open() as file:
             return os.fstat(file.fileno()).st_mtime
@@ -274,7 +274,7 @@ def _read_touch_time(path: Path) -> float | None:
 
 
 def _read_clock(folder: Path) -> float:
-    """The time as the file system has it, whose clock may differ from ours."""
+    """Read the time of the file system, whose clock may differ from ours."""
     probe = folder / f".clock-{secrets.token_hex(4)}"
     try:
         probe.touch()
@@ -287,7 +287,7 @@ def _read_clock(folder: Path) -> float:
 
 
 def _keep_alive(path: Path, end: threading.Event) -> None:
-    """Touch a file until the end."""
+    """Touch a file again and again until the end: signs of life of this process."""
     while not end.wait(BEAT):
         try:
             os.utime(path)

@@ -22,7 +22,7 @@ _FILES = (
 
 
 def format_config_head(versions: str, overrides: str) -> str:
-    """What stands above the config of a run: the versions, Python's first, and what the command line changed."""
+    """Format the comment above the config of a run: the versions, Python's first, and what the command line changed."""
     return f"# {versions}\n# overrides: {overrides}\n"
 
 

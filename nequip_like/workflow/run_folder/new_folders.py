@@ -11,7 +11,7 @@ NAMED_BY_TIME = "${now:"
 
 
 def name_folder(pattern: str, folder: Path) -> Path:
-    """The folder of a run: a new one where its name has the time in it, else the one that is named.
+    """Name the folder of a run: a new one where its name has the time in it, else the one that is named.
 
     Args:
         pattern: The name as the config has it, such as Hydra's ``outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}``.

@@ -37,7 +37,7 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        """The process that asks."""
+        """This process."""
         pid = os.getpid()
         return cls(platform.node(), _identify_machine(), pid, _read_start_time(pid) or "")
 
@@ -95,7 +95,7 @@ def _identify_machine() -> str:
 
 
 def _read_start_time(pid: int) -> str | None:
-    """When a process began; empty if it is gone, None if the system does not tell."""
+    """Read when a process began; empty if it is gone, None if the system does not tell."""
     if not (_PROC / "self/stat").exists():
         return _ask_ps_for_start_time(pid)
     try:
