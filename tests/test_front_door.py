@@ -92,5 +92,16 @@ def test_interrupting_anything_else_leaves_the_process(config, monkeypatch):
     assert nl.train(config).stopped_by is None
 
 
+@pytest.mark.parametrize("config", ["c.yaml", {"data": {"train": "a.xyz"}}, None])
+def test_train_takes_composed_configs_only(config):
+    with pytest.raises(nl.ConfigError, match=r"(?s)which is no composed config.*compose it: train\(compose\("):
+        nl.train(config)
+
+
+def test_load_takes_paths_only():
+    with pytest.raises(nl.ModelFileError, match="a NoneType is no path of a model"):
+        nl.load(None)
+
+
 def interrupt(*_):
     signal.raise_signal(signal.SIGINT)

@@ -34,6 +34,21 @@ def check_current_folder() -> None:
         raise ConfigError("the current folder is not there any more", "change to another one: cd") from error
 
 
+def check_launcher() -> None:
+    """Libraries read the place of this process from the environment while they are imported.
+
+    Raises:
+        ConfigError: If it is no number there.
+    """
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
+        value = os.environ.get(name)
+        if value is not None and not (value.isascii() and value.isdigit()):
+            raise ConfigError(
+                f"{name} is '{value}' in the environment, which is no whole number",
+                f"take it out: unset {name}; launchers such as torchrun set it for each process",
+            )
+
+
 class LastingStream(io.TextIOWrapper):
     """A stream that prints what it can, and never ends a run: letters that the terminal lacks become a question mark.
 

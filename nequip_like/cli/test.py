@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nequip_like.cli.environment import check_current_folder, prepare_process
+from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.quick_start import quick_start
 from nequip_like.errors import ConfigError
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         key_mapping = _parse_pairs("--key-mapping", arguments.key_mapping)
         units = _parse_pairs("--units", arguments.units)
         check_current_folder()
+        check_launcher()
         prepare_process()
         # Imported here: torch takes seconds to import, and --help should not.
         with quick_start():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nequip_like.cli.environment import check_current_folder, prepare_process
+from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.errors import ConfigError
 from nequip_like.whole_files import path_of
 
@@ -80,6 +80,7 @@ def _run_command(arguments: list[str]) -> None:
         from nequip_like.composition.arguments import translate_arguments
 
         check_current_folder()
+        check_launcher()
         sys.argv[1:] = translate_arguments(hydra_arguments)
         job = _check_first(sys.argv[1:], check, image)
 

@@ -8,12 +8,14 @@ The card stands under one key of the header's metadata, :data:`CARD_KEY`:
 - ``format``, ``format_version``: what the file is;
 - ``config``: what builds the model, ``{"family": name, "arguments": {...}}``;
 - ``type_names``, ``cutoff`` (Angstrom), ``units``: what it takes and gives;
+- ``checksum``: SHA-256 of the weights;
 - ``versions``, ``created``: what wrote it, and when (UTC);
 - whatever else the writer gave: ``metrics``, ``licence``, ``provenance``, ...
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -24,6 +26,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 import nequip_like
 from nequip_like.data import fields
@@ -39,7 +42,7 @@ from nequip_like.whole_files import path_of, written_whole
 CARD_KEY = "nequip_like"
 FORMAT = "nequip_like/potential"
 FORMAT_VERSION = 1
-_FIXED = ("format", "format_version", "config", "type_names", "cutoff")
+_FIXED = ("format", "format_version", "config", "type_names", "cutoff", "checksum")
 
 
 def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
@@ -65,22 +68,23 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         (['H', 'O'], 'CC-BY-4.0')
     """
     path = path_of(path)
-    if taken := [key for key in _FIXED if key in (card or {})]:
-        raise ModelFileError(f"the card of {path} has the entry '{taken[0]}'", "leave it out, the file fills it in")
-    whole = {
+    state = merged_state(potential.state_dict())
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    if reserved := [key for key in _FIXED if key in (card or {})]:
+        raise ModelFileError(f"the card of {path} has the entry '{reserved[0]}'", "leave it out, the file fills it in")
+    content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "config": potential.config,
         "type_names": potential.type_names,
         "cutoff": potential.cutoff,
+        "checksum": hash_weights(tensors),
         "units": {name: fields.field(name).unit for name in (fields.POSITIONS, *potential.predicted_fields)},
         "versions": {"nequip_like": nequip_like.__version__, "torch": str(torch.__version__)},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **(card or {}),
     }
-    header = {CARD_KEY: json.dumps(_plain(whole, "card", path), allow_nan=False), "format": "pt"}
-    state = merged_state(potential.state_dict())
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    header = {CARD_KEY: json.dumps(_convert_to_json_values(content, "card", path), allow_nan=False), "format": "pt"}
     with written_whole(path) as partial:
         # Not save_file, which maps the file to memory: on a full disk that ends the process.
         partial.write_bytes(safetensors.torch.save(tensors, metadata=header))
@@ -110,7 +114,25 @@ def load(path: str | Path, device: str | torch.device = "cpu", families: Familie
     potential = restore(card.get("config"), tensors, str(path), families)
     if card.get("type_names") != potential.type_names or card.get("cutoff") != potential.cutoff:
         raise ModelFileError(f"{path}: species or cutoff of its card are not those of its model", "export it again")
+    # A copy that broke off may have the right length, and zeros in place of weights. Early files have no checksum.
+    if card.get("checksum", checksum := hash_weights(tensors)) != checksum:
+        raise ModelFileError(f"{path}: its weights are not those that were written, it is damaged", "copy it again")
     return potential.to(target)
+
+
+def hash_weights(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors on the CPU: names, types, shapes and values.
+
+    Example:
+        >>> hash_weights({"a": torch.zeros(2)})[:8], hash_weights({"a": torch.tensor([0.0, 1e-30])})[:8]
+        ('da53f451', '5a5bb3e6')
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -154,12 +176,12 @@ class _reading:  # noqa: N801 (reads as a statement)
             ) from error
 
 
-def _plain(value: Any, key: str, path: Path) -> Any:
-    """The same value out of what JSON has."""
+def _convert_to_json_values(value: Any, key: str, path: Path) -> Any:
+    """Turn a value into what JSON has: dicts, lists, and null for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(entry, f"{key}.{name}", path) for name, entry in value.items()}
+        return {str(name): _convert_to_json_values(entry, f"{key}.{name}", path) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry, f"{key}[{i}]", path) for i, entry in enumerate(value)]
+        return [_convert_to_json_values(entry, f"{key}[{i}]", path) for i, entry in enumerate(value)]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):

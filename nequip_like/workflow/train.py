@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from nequip_like.data.datamodule import DataModule
+from nequip_like.errors import ConfigError
 from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
@@ -110,6 +111,11 @@ def train(
     Raises:
         NequipLikeError: If the config or the data cannot be used, or another run that goes on holds the output folder.
     """
+    if not isinstance(config, DictConfig):
+        raise ConfigError(
+            f"train was given a {type(config).__name__}, which is no composed config",
+            "compose it: train(compose('config.yaml', ['trainer.max_epochs=100']))",
+        )
     try:
         register_resolvers()
         config = config.copy()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nequip_like.cli import environment
-from nequip_like.cli.environment import LastingStream, check_current_folder
+from nequip_like.cli.environment import LastingStream, check_current_folder, check_launcher
 from nequip_like.errors import ConfigError
 
 
@@ -72,6 +72,15 @@ def test_current_folder(tmp_path, monkeypatch):
     (tmp_path / "gone").rmdir()
     with pytest.raises(ConfigError, match="the current folder is not there any more\n  -> change to another one: cd"):
         check_current_folder()
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "RANK", "WORLD_SIZE"])
+def test_ranks_that_are_no_numbers(name, monkeypatch):
+    monkeypatch.setenv(name, "1")
+    check_launcher()
+    monkeypatch.setenv(name, "foo")
+    with pytest.raises(ConfigError, match=f"{name} is 'foo' in the environment.*\n.*unset {name}"):
+        check_launcher()
 
 
 def test_fonts_of_matplotlib(tmp_path, monkeypatch):

@@ -1,1 +1,1 @@
-"""What is told of the data before a run: sizes, neighbours, and what looks wrong."""
+"""Facts and warnings about the data before a run: sizes, neighbours, and values that look wrong."""

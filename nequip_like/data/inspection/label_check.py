@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection.near_frames import Work, work_between
+from nequip_like.data.inspection.near_frames import Work, compute_work
 from nequip_like.data.inspection.pair_potential_fit import StressFit, fit_stress
 
 _GPA = 160.21766208  # 1 eV/Angstrom^3
@@ -28,8 +28,8 @@ _NEEDED = 1.3  # times; forces without any relation to the energies are not a ma
 _STRESS_BETTER = 3.0  # with a pressure that is 2.4 GPa off: 6 times; right sets come to 1.9
 _FEWEST_UNRELATED = 8  # pairs, to say that forces explain nothing
 _MORE_THAN_ERRORS = 1.5  # expected errors that are left; right labels leave 0.1 to 0.7
-_LEFT = 0.5  # of the energies' changes; right labels leave 0.01 to 0.3
-_KNOWN = 0.3  # a factor with a smaller standard error decides about the stress
+_UNEXPLAINED = 0.5  # of the energies' changes; right labels leave 0.01 to 0.3
+_PRECISE = 0.3  # a factor with a smaller standard error decides about the stress
 _LARGEST_OFFSET = 1.5  # GPa; less may be Pulay stress
 _ORDER_BETTER = 3.0
 _ORDER_MISFIT = 0.3  # of the expected error; below it, shear does no work that could be told from nothing
@@ -65,7 +65,7 @@ class Factor:
     @property
     def is_right(self) -> bool:
         """Whether the label is known to need no factor."""
-        return self.error < _KNOWN and 1 / _FACTOR < self.value < _FACTOR
+        return self.error < _PRECISE and 1 / _FACTOR < self.value < _FACTOR
 
     def is_wrong(self, better: float) -> bool:
         """Whether the label certainly needs a factor that no inaccuracy explains, and the misfit shrinks as asked."""
@@ -75,29 +75,29 @@ class Factor:
 
 def label_contradiction(dataset: GraphDataset) -> str | None:
     """One sentence on how labels contradict each other; None if they do not, or the frames cannot tell."""
-    work = work_between(dataset.frames)
+    work = compute_work(dataset.frames)
     scale_is_known = False
     if len(work) >= _FEWEST_PAIRS:
-        of_forces, of_stress = factors(work)
-        if sentence := _energy_sentence(of_forces) or _unrelated_sentence(work):
+        of_forces, of_stress = fit_factors(work)
+        if sentence := _find_energy_mismatch(of_forces) or _find_unrelated_forces(work):
             return sentence
         if int((work.dilation != 0).sum()) >= _FEWEST_STRAINED:
-            if sentence := _stress_sentence(work, of_stress, of_forces):
+            if sentence := _find_stress_mismatch(work, of_stress, of_forces):
                 return sentence
             scale_is_known = of_stress.is_right
     fit = fit_stress(dataset)
     if fit is None or fit.explained < _EXPLAINED or fit.certainty < _DETERMINED:
         return None
-    return (None if scale_is_known else _fit_sentence(fit)) or _order_sentence(fit)
+    return (None if scale_is_known else _find_mismatch_with_fit(fit)) or _find_shear_order(fit)
 
 
-def factors(work: Work) -> tuple[Factor, Factor]:
+def fit_factors(work: Work) -> tuple[Factor, Factor]:
     """By what the works of the forces and of the stress have to be multiplied to make up the differences in energy."""
-    of_forces, of_stress = _fitted(work.energy, torch.stack([work.forces, work.stress], dim=1), work.error)
+    of_forces, of_stress = _estimate_factors(work.energy, torch.stack([work.forces, work.stress], dim=1), work.error)
     return of_forces, of_stress
 
 
-def _energy_sentence(factor: Factor) -> str | None:
+def _find_energy_mismatch(factor: Factor) -> str | None:
     if not factor.is_wrong(_ENERGY_BETTER) or factor.needed < _NEEDED:
         return None
     if factor.value < 0:
@@ -107,8 +107,8 @@ def _energy_sentence(factor: Factor) -> str | None:
     return f"energies change {factor.value:.2g} times as much between close frames as the forces say; {reason}"
 
 
-def _unrelated_sentence(work: Work) -> str | None:
-    """Forces that leave of the energies' changes as much as there is without them: those of other atoms or axes.
+def _find_unrelated_forces(work: Work) -> str | None:
+    """One sentence if forces explain hardly any of the energies' changes: those of other atoms or axes.
 
     A stress may be wrong as it likes: any factor, any pressure and either order of its components is allowed it.
     """
@@ -117,23 +117,23 @@ def _unrelated_sentence(work: Work) -> str | None:
         return None
     swapped = (from_vasp_order(work.virial) * work.strain).sum(dim=(1, 2))
     columns = (torch.stack([work.stress, swapped, work.dilation], dim=1) / work.error[:, None])[felt]
-    without = _rest((work.energy / work.error)[felt], columns)
-    left = _rest(((work.energy - work.forces) / work.error)[felt], columns)
-    part = min(float(left.mean() / without.mean()), float(left.median() / without.median()))
-    if not (left.median() > _MORE_THAN_ERRORS and part > _LEFT):
+    without = _compute_deviations((work.energy / work.error)[felt], columns)
+    remaining = _compute_deviations(((work.energy - work.forces) / work.error)[felt], columns)
+    part = min(float(remaining.mean() / without.mean()), float(remaining.median() / without.median()))
+    if not (remaining.median() > _MORE_THAN_ERRORS and part > _UNEXPLAINED):
         return None
     return (
-        f"forces do not explain how the energies change between close frames ({len(left)} pairs): {part:.0%} of it is "
-        "left; are the atoms or the axes of the forces in another order than those of the positions, or the energies "
-        "those of another calculation?"
+        f"forces do not explain how the energies change between close frames ({len(remaining)} pairs): {part:.0%} of "
+        "it is left; are the atoms or the axes of the forces in another order than those of the positions, or the "
+        "energies those of another calculation?"
     )
 
 
-def _stress_sentence(work: Work, of_stress: Factor, of_forces: Factor) -> str | None:
+def _find_stress_mismatch(work: Work, of_stress: Factor, of_forces: Factor) -> str | None:
     """A stress with another factor, another order of its components, or a pressure added: what agrees best."""
-    rest = work.energy - work.forces
+    residual = work.energy - work.forces
     # With an offset of 1 eV/Angstrom^3 added, the factor of that offset is 1 for a right label.
-    (of_pressure,) = _fitted(rest - work.stress + work.dilation, work.dilation[:, None], work.error)
+    (of_pressure,) = _estimate_factors(residual - work.stress + work.dilation, work.dilation[:, None], work.error)
     offset = (of_pressure.value - 1) * _GPA
     certain = abs(offset) > max(_LARGEST_OFFSET, _CERTAIN * of_pressure.error * _GPA)
     shifted = certain and of_pressure.better > _STRESS_BETTER
@@ -144,8 +144,8 @@ def _stress_sentence(work: Work, of_stress: Factor, of_forces: Factor) -> str | 
             f"stress contradicts the energies: they change {of_stress.value:.3g} times as much as it says; "
             f"{whose} {'sign' if flipped else 'unit or sign'} looks wrong"
         )
-    swapped = ((from_vasp_order(work.virial) * work.strain).sum(dim=(1, 2)) - rest) / work.error
-    misfit = float(((work.stress - rest) / work.error).abs().median())
+    swapped = ((from_vasp_order(work.virial) * work.strain).sum(dim=(1, 2)) - residual) / work.error
+    misfit = float(((work.stress - residual) / work.error).abs().median())
     if misfit > _ORDER_MISFIT and misfit > _ORDER_BETTER * float(swapped.abs().median()):
         return f"shear stress agrees better with the energies in {_VASP}"
     if shifted:
@@ -158,8 +158,8 @@ def _stress_sentence(work: Work, of_stress: Factor, of_forces: Factor) -> str | 
     return None
 
 
-def _fit_sentence(fit: StressFit) -> str | None:
-    correlation, ratio = _agreement(fit.label, fit.fit)
+def _find_mismatch_with_fit(fit: StressFit) -> str | None:
+    correlation, ratio = _measure_agreement(fit.label, fit.fit)
     if correlation < -_CORRELATED:
         return (
             f"stress and forces contradict: correlation {correlation:.2f} with a pair potential fitted to the forces; "
@@ -173,10 +173,10 @@ def _fit_sentence(fit: StressFit) -> str | None:
     return None
 
 
-def _order_sentence(fit: StressFit) -> str | None:
-    wanted = _shear(fit.fit)
-    as_read = _agreement(_shear(fit.label), wanted)[0]
-    swapped = _agreement(_shear(from_vasp_order(fit.label)), wanted)[0]
+def _find_shear_order(fit: StressFit) -> str | None:
+    fit_shear = _shear(fit.fit)
+    as_read = _measure_agreement(_shear(fit.label), fit_shear)[0]
+    swapped = _measure_agreement(_shear(from_vasp_order(fit.label)), fit_shear)[0]
     if swapped > _CORRELATED and _SWAPPED * (1 - swapped) < 1 - as_read:
         agreement = f"correlation {swapped:.2f} instead of {as_read:.2f}"
         return f"shear stress agrees better with the forces ({agreement}) in {_VASP}"
@@ -185,17 +185,17 @@ def _order_sentence(fit: StressFit) -> str | None:
 
 def from_vasp_order(tensors: torch.Tensor) -> torch.Tensor:
     """Symmetric tensors (..., 3, 3) whose components xx yy zz xy yz zx were read as xx yy zz yz xz xy, put right."""
-    right = tensors.clone()
+    reordered = tensors.clone()
     for to, source in (((1, 2), (0, 2)), ((0, 2), (0, 1)), ((0, 1), (1, 2))):
-        right[..., to[0], to[1]] = right[..., to[1], to[0]] = tensors[..., source[0], source[1]]
-    return right
+        reordered[..., to[0], to[1]] = reordered[..., to[1], to[0]] = tensors[..., source[0], source[1]]
+    return reordered
 
 
 def _shear(tensors: torch.Tensor) -> torch.Tensor:
     return tensors[:, [1, 0, 0], [2, 2, 1]]
 
 
-def _agreement(label: torch.Tensor, fit: torch.Tensor) -> tuple[float, float]:
+def _measure_agreement(label: torch.Tensor, fit: torch.Tensor) -> tuple[float, float]:
     """Correlation of two sets of deviations, and how large the first is beside the second; zeros if one is zero."""
     sizes = float(label.norm()), float(fit.norm())
     if not (sizes[0] > 0 and sizes[1] > 0):
@@ -203,43 +203,45 @@ def _agreement(label: torch.Tensor, fit: torch.Tensor) -> tuple[float, float]:
     return float((label * fit).sum()) / (sizes[0] * sizes[1]), sizes[0] / sizes[1]
 
 
-def _fitted(target: torch.Tensor, columns: torch.Tensor, error: torch.Tensor) -> list[Factor]:
+def _estimate_factors(target: torch.Tensor, columns: torch.Tensor, error: torch.Tensor) -> list[Factor]:
     """Factors of the columns (rows, columns) that make up the target (rows,) best, each row with its typical error."""
     rows, goal = columns / error[:, None], target / error
-    best = _least_deviations(rows, goal)
+    best = _fit_least_deviations(rows, goal)
     spared = len(goal) / (len(goal) - rows.shape[1])  # the best factors fit as many rows exactly as there are factors
-    rest = (goal - rows @ best).abs()
-    misfit = max(float(rest.median()) * spared, _SMALLEST_MISFIT)
+    residuals = (goal - rows @ best).abs()
+    misfit = max(float(residuals.median()) * spared, _SMALLEST_MISFIT)
     gram = rows.mT @ rows + _PRIOR * torch.eye(rows.shape[1], dtype=rows.dtype)
     errors = 1.48 * misfit * torch.linalg.inv(gram).diagonal().sqrt()  # of a normal distribution, by its median
     result = []
     for i in range(rows.shape[1]):
-        others = [k for k in range(rows.shape[1]) if k != i]
-        with_one, without = (_rest(goal - value * rows[:, i], rows[:, others]) for value in (1.0, 0.0))
-        needed = float(without.mean()) / max(float(rest.mean()), 1e-9)
+        other_columns = [k for k in range(rows.shape[1]) if k != i]
+        with_one, without = (
+            _compute_deviations(goal - value * rows[:, i], rows[:, other_columns]) for value in (1.0, 0.0)
+        )
+        needed = float(without.mean()) / max(float(residuals.mean()), 1e-9)
         felt = rows[:, i].abs() >= _FELT * rows[:, i].abs().max()
-        better = float(with_one[felt].median()) / max(float(rest[felt].median()) * spared, _SMALLEST_MISFIT)
+        better = float(with_one[felt].median()) / max(float(residuals[felt].median()) * spared, _SMALLEST_MISFIT)
         result.append(Factor(float(best[i]), float(errors[i]), better, needed))
     return result
 
 
-def _rest(goal: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _compute_deviations(goal: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Deviations that the best factors leave of the goal."""
-    return (goal - rows @ _least_deviations(rows, goal)).abs()
+    return (goal - rows @ _fit_least_deviations(rows, goal)).abs()
 
 
-def _least_deviations(rows: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+def _fit_least_deviations(rows: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
     """Factors with the smallest sum of absolute deviations, which a few wrong rows do not change.
 
     Least squares with weights that are renewed from the deviations (Schlossmacher, J. Am. Stat. Assoc. 68, 857, 1973).
     """
     prior = _PRIOR * torch.eye(rows.shape[1], dtype=rows.dtype)
     weights = torch.ones_like(goal)
-    factors = torch.ones(rows.shape[1], dtype=rows.dtype)
+    result = torch.ones(rows.shape[1], dtype=rows.dtype)
     for _ in range(_STEPS if rows.shape[1] else 0):
         weighted = rows.mT * weights
-        factors = torch.linalg.solve(weighted @ rows + prior, weighted @ goal + prior.sum(dim=1))
-        rest = (goal - rows @ factors).abs()
-        weights = 1 / rest.clamp(min=0.1 * float(rest.median()) + 1e-12)
+        result = torch.linalg.solve(weighted @ rows + prior, weighted @ goal + prior.sum(dim=1))
+        residuals = (goal - rows @ result).abs()
+        weights = 1 / residuals.clamp(min=0.1 * float(residuals.median()) + 1e-12)
         weights = weights / weights.mean()
-    return factors
+    return result

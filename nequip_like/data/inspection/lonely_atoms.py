@@ -19,14 +19,14 @@ _REACH = 6.0  # Angstrom; as far as cutoff radii of good models go, so that no o
 _MOST_FRAMES = 200  # whose distances are measured
 
 
-def lonely_warning(dataset: GraphDataset) -> str | None:
+def describe_lonely_atoms(dataset: GraphDataset) -> str | None:
     """One sentence on atoms that a longer cutoff radius would show to each other; None without any.
 
     Frames that are isolated atoms are none of these, nor are atoms more than 6 Angstrom away from the next one.
     """
     frames = [i for i, frame in enumerate(dataset.frames) if bool((neighbors_per_atom(frame) == 0).any())]
     frames = [i for i in frames if not is_isolated_atom(dataset.frames[i])]
-    distances = _beyond_cutoff([dataset.frames[i] for i in frames[:_MOST_FRAMES]])
+    distances = _measure_beyond_cutoff([dataset.frames[i] for i in frames[:_MOST_FRAMES]])
     if len(distances) == 0:
         return None
     lonely = sum(int((neighbors_per_atom(dataset.frames[i]) == 0).sum()) for i in frames)
@@ -46,7 +46,7 @@ def check_neighbors(train: GraphDataset) -> None:
     """
     if any(frame[fields.EDGE_INDEX].shape[1] > 0 for frame in train.frames):
         return
-    distances = _beyond_cutoff(train.frames[:_MOST_FRAMES])
+    distances = _measure_beyond_cutoff(train.frames[:_MOST_FRAMES])
     if len(distances):
         advice = f"raise cutoff_radius; the shortest distance is {float(distances.min()):.2f} Angstrom"
     elif all(is_isolated_atom(frame) for frame in train.frames):
@@ -56,7 +56,7 @@ def check_neighbors(train: GraphDataset) -> None:
     raise DataError(f"no atom of the training set has a neighbour within {train.cutoff:g} Angstrom", advice)
 
 
-def _beyond_cutoff(frames: Sequence[Graph]) -> torch.Tensor:
+def _measure_beyond_cutoff(frames: Sequence[Graph]) -> torch.Tensor:
     """Distances from atoms that have no neighbour to the nearest atom, up to ``_REACH``, in any order, Angstrom."""
     distances = [torch.zeros(0, dtype=torch.float64)]
     for frame in frames:

@@ -1,4 +1,4 @@
-"""What can be measured on the frames of a data set: one number per frame or atom, all frames at once."""
+"""Measurements on the frames of a data set: one number per frame or atom, all frames at once."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def measure(frames: Sequence[Graph]) -> FrameFacts:
     """Measure frames that have neighbour lists."""
     parts = []
     first = 0
-    for batch in _batches(frames):
+    for batch in _collate_batches(frames):
         parts.append(_measure(batch, first))
         first += num_graphs(batch)
     return FrameFacts(*(torch.cat([getattr(part, f.name) for part in parts]) for f in dataclass_fields(FrameFacts)))
 
 
-def _batches(frames: Sequence[Graph]) -> Iterator[Graph]:
+def _collate_batches(frames: Sequence[Graph]) -> Iterator[Graph]:
     for start in range(0, len(frames), _CHUNK):
         yield collate(frames[start : start + _CHUNK])
 
@@ -83,15 +83,18 @@ def _measure(batch: Graph, first: int) -> FrameFacts:
     numbers = batch[fields.ATOMIC_NUMBERS]
     centre, neighbor = batch[fields.EDGE_INDEX]
     lengths = edge_vectors(batch).norm(dim=1)
-    nearest = _smallest(lengths, centre, len(frame_of))
+    nearest = _take_smallest(lengths, centre, len(frame_of))
     ratio = lengths / (_RADII[numbers[centre]] + _RADII[numbers[neighbor]])
     forces = batch.get(fields.FORCES)
     if forces is None:
         forces = torch.full_like(batch[fields.POSITIONS], torch.nan)
-    known = ~torch.isnan(forces)
+    is_labelled = ~torch.isnan(forces)
     length = forces.norm(dim=1)
-    filled = torch.where(known, forces, 0.0)
-    sums = [_per_frame(value, frame_of, count) for value in (filled.square().sum(dim=1), known.sum(dim=1).double())]
+    forces_or_zero = torch.where(is_labelled, forces, 0.0)
+    sums = [
+        _sum_per_frame(value, frame_of, count)
+        for value in (forces_or_zero.square().sum(dim=1), is_labelled.sum(dim=1).double())
+    ]
     atoms = batch[fields.NUM_ATOMS]
     determinant = torch.linalg.det(batch[fields.CELL])
     stress = batch.get(fields.STRESS)
@@ -100,12 +103,12 @@ def _measure(batch: Graph, first: int) -> FrameFacts:
     return FrameFacts(
         atoms=atoms,
         neighbors=torch.bincount(centre, minlength=len(frame_of)),
-        shortest=_smallest(nearest, frame_of, count),
-        bond_ratio=_smallest(ratio, centre, len(frame_of)),
+        shortest=_take_smallest(nearest, frame_of, count),
+        bond_ratio=_take_smallest(ratio, centre, len(frame_of)),
         numbers=numbers,
         frame_of=frame_of + first,
         energy=missing if energy is None else energy.flatten(),
-        charges=_per_frame(numbers.double() ** (7 / 3), frame_of, count),
+        charges=_sum_per_frame(numbers.double() ** (7 / 3), frame_of, count),
         force=length,
         largest_force=torch.zeros(count, dtype=torch.float64).scatter_reduce(
             0, frame_of, torch.where(torch.isnan(length), 0.0, length), "amax"
@@ -121,10 +124,10 @@ def _measure(batch: Graph, first: int) -> FrameFacts:
     )
 
 
-def _smallest(values: torch.Tensor, owner: torch.Tensor, owners: int) -> torch.Tensor:
+def _take_smallest(values: torch.Tensor, owner: torch.Tensor, owners: int) -> torch.Tensor:
     start = torch.full((owners,), torch.inf, dtype=torch.float64)
     return start.scatter_reduce(0, owner, values, "amin")
 
 
-def _per_frame(values: torch.Tensor, frame_of: torch.Tensor, count: int) -> torch.Tensor:
+def _sum_per_frame(values: torch.Tensor, frame_of: torch.Tensor, count: int) -> torch.Tensor:
     return torch.zeros(count, dtype=torch.float64).index_add(0, frame_of, values)

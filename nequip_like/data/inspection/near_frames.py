@@ -71,7 +71,7 @@ class Work:
         return self.volume * self.strain.diagonal(dim1=1, dim2=2).sum(dim=1)
 
 
-def work_between(frames: Sequence[Graph]) -> Work:
+def compute_work(frames: Sequence[Graph]) -> Work:
     """Find close frames of the same atoms, and the work that their labels say is done between them.
 
     Args:
@@ -85,68 +85,68 @@ def work_between(frames: Sequence[Graph]) -> Work:
             key = (frame[fields.ATOMIC_NUMBERS].numpy().tobytes(), tuple(frame[fields.PBC][0].tolist()))
             groups.setdefault(key, []).append(frame)
     largest = sorted((group for group in groups.values() if len(group) > 1), key=len, reverse=True)[:_MOST_GROUPS]
-    parts = [_of_group(group) for group in largest]
+    parts = [_compute_work_in_group(group) for group in largest]
     if not parts:
         none = torch.zeros(0, dtype=torch.float64)
         return Work(none, none, none.reshape(0, 3, 3), none.reshape(0, 3, 3), none, none)
     return Work(*(torch.cat([getattr(part, f.name) for part in parts]) for f in dataclass_fields(Work)))
 
 
-def _of_group(frames: list[Graph]) -> Work:
+def _compute_work_in_group(frames: list[Graph]) -> Work:
     """Close pairs among frames of the same atoms, those with the shortest way first."""
     products = 3 * len(frames[0][fields.POSITIONS])
     frames = frames[: max(2, min(_MOST_FRAMES, int((_MOST_PRODUCTS / products) ** 0.5)))]
     periodic = frames[0][fields.PBC][0]
-    cells = _spanning(torch.cat([frame[fields.CELL] for frame in frames]), periodic)
+    cells = _complete_cells(torch.cat([frame[fields.CELL] for frame in frames]), periodic)
     fractional = torch.linalg.solve(cells, torch.stack([frame[fields.POSITIONS] for frame in frames]), left=False)
-    first, second, closest = _close_pairs(fractional, cells, periodic)
-    moved = fractional[second] - fractional[first]
-    moved = moved - moved.round() * periodic
+    starts, ends, closest = _find_close_pairs(fractional, cells, periodic)
+    displacements = fractional[ends] - fractional[starts]
+    displacements = displacements - displacements.round() * periodic
 
     forces = torch.stack([frame[fields.FORCES] for frame in frames])
     energies = torch.cat([frame[fields.TOTAL_ENERGY].flatten() for frame in frames])
-    virials = torch.cat([_virial(frame) for frame in frames])
+    virials = torch.cat([_compute_virial(frame) for frame in frames])
     volume = torch.linalg.det(cells).abs()
-    paths = [moved @ cells[end] for end in (first, second)]
+    paths = [displacements @ cells[end] for end in (starts, ends)]
     way = torch.maximum(*(path.norm(dim=2).amax(dim=1) for path in paths))
-    of_forces = [-(forces[end] * path).sum(dim=(1, 2)) for end, path in zip((first, second), paths, strict=True)]
-    deformed = [torch.linalg.solve(cells[end], cells[second] - cells[first]) for end in (first, second)]
-    size = torch.maximum(*(deformation.abs().amax(dim=(1, 2)) for deformation in deformed))
+    of_forces = [-(forces[end] * path).sum(dim=(1, 2)) for end, path in zip((starts, ends), paths, strict=True)]
+    deformations = [torch.linalg.solve(cells[end], cells[ends] - cells[starts]) for end in (starts, ends)]
+    size = torch.maximum(*(deformation.abs().amax(dim=(1, 2)) for deformation in deformations))
     rigid = (size < _SAME_CELL)[:, None, None]
-    strain = torch.where(rigid, 0.0, (deformed[0] + deformed[0].mT + deformed[1] + deformed[1].mT) / 4)
-    virial = torch.where(rigid, 0.0, (virials[first] + virials[second]) / 2)
-    change = torch.where(rigid, 0.0, (virials[second] - virials[first]) * strain).sum(dim=(1, 2))
+    strain = torch.where(rigid, 0.0, (deformations[0] + deformations[0].mT + deformations[1] + deformations[1].mT) / 4)
+    virial = torch.where(rigid, 0.0, (virials[starts] + virials[ends]) / 2)
+    change = torch.where(rigid, 0.0, (virials[ends] - virials[starts]) * strain).sum(dim=(1, 2))
     curved = (of_forces[1] - of_forces[0]).abs() + change.abs()
     error = (_ERROR_PER_ANGSTROM * way + _ERROR_PER_STRAIN * size) * curved + _NOISE * len(frames[0][fields.POSITIONS])
     usable = (way < _LONGEST_WAY) & (size < _LARGEST_STRAIN) & ~virial.isnan().any(dim=2).any(dim=1)
     still = usable & (way < _STILL) & (size >= _SAME_CELL)
     moving = torch.nonzero(usable & closest & ~still & (way > 0)).flatten()
     moving = moving[way[moving].argsort(stable=True)[:_MOST_PAIRS]]
-    chosen = torch.cat([torch.nonzero(still).flatten(), moving])
+    selected = torch.cat([torch.nonzero(still).flatten(), moving])
     return Work(
-        (energies[second] - energies[first])[chosen],
-        (sum(of_forces) / 2)[chosen],
-        virial[chosen],
-        strain[chosen],
-        ((volume[first] + volume[second]) / 2)[chosen],
-        error[chosen],
+        (energies[ends] - energies[starts])[selected],
+        (sum(of_forces) / 2)[selected],
+        virial[selected],
+        strain[selected],
+        ((volume[starts] + volume[ends]) / 2)[selected],
+        error[selected],
     )
 
 
-def _spanning(cells: torch.Tensor, periodic: torch.Tensor) -> torch.Tensor:
+def _complete_cells(cells: torch.Tensor, periodic: torch.Tensor) -> torch.Tensor:
     """The cells, or unit vectors where they are not periodic or do not span space (nothing repeats along these)."""
     spanning = bool((torch.linalg.det(cells).abs() > 1e-6).all())
     return cells if bool(periodic.any()) and spanning else torch.eye(3, dtype=cells.dtype).expand_as(cells)
 
 
-def _virial(frame: Graph) -> torch.Tensor:
+def _compute_virial(frame: Graph) -> torch.Tensor:
     """Stress times volume (1, 3, 3); NaN without, and where the cell has directions that do not repeat."""
     if fields.STRESS in frame and bool(frame[fields.PBC].all()):
         return frame[fields.STRESS] * volumes(frame)[:, None, None]
     return torch.full((1, 3, 3), torch.nan, dtype=torch.float64)
 
 
-def _close_pairs(
+def _find_close_pairs(
     fractional: torch.Tensor, cells: torch.Tensor, periodic: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Every frame with its neighbours: indices of both (pairs,), and whether they are the closest ones (pairs,).
@@ -164,11 +164,11 @@ def _close_pairs(
     distance.fill_diagonal_(torch.inf)
     affordable = int(_MOST_COORDINATES / (3 * frames * atoms))
     partners = min(frames - 1, max(_PARTNERS, min(_STRAINED_PARTNERS, affordable)))
-    other = distance.topk(partners, largest=False).indices
-    here = torch.arange(frames)[:, None].expand_as(other)
-    closest = (torch.arange(partners) < _PARTNERS).expand_as(other)
+    nearest = distance.topk(partners, largest=False).indices
+    indices = torch.arange(frames)[:, None].expand_as(nearest)
+    closest = (torch.arange(partners) < _PARTNERS).expand_as(nearest)
     # A pair that both frames name stands once, and is close if either says so.
-    numbers = torch.minimum(here, other) * frames + torch.maximum(here, other)
+    numbers = torch.minimum(indices, nearest) * frames + torch.maximum(indices, nearest)
     unique, place_of = numbers.flatten().unique(return_inverse=True)
     close = torch.zeros(len(unique), dtype=torch.bool).index_put_((place_of[closest.flatten()],), torch.tensor(True))
     return unique // frames, unique % frames, close

@@ -50,10 +50,10 @@ def fit_stress(dataset: GraphDataset) -> StressFit | None:
     Returns:
         None if there are too few frames with both, too many species, or hardly a force.
     """
-    frames = _chosen(dataset)
+    frames = _select_frames(dataset)
     if len(frames) < _FEWEST_FRAMES or len(dataset.type_names) > _MOST_SPECIES:
         return None
-    rows = [_design(frame, len(dataset.type_names)) for frame in frames]
+    rows = [_build_design(frame, len(dataset.type_names)) for frame in frames]
     design = torch.cat([row[0] for row in rows])
     forces = torch.cat([frame[fields.FORCES].flatten() for frame in frames])
     if float(forces.square().mean()) ** 0.5 < _SMALLEST_FORCES:
@@ -61,7 +61,7 @@ def fit_stress(dataset: GraphDataset) -> StressFit | None:
     gram = design.mT @ design
     gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-300)  # functions that no pair reaches stay at zero
     weights = torch.linalg.solve(gram, design.mT @ forces)
-    rest = (forces - design @ weights).square()
+    residuals = (forces - design @ weights).square()
 
     label = torch.cat([frame[fields.STRESS] * volumes(frame)[:, None, None] for frame in frames])
     functions = torch.stack([row[1] for row in rows]).permute(0, 2, 3, 1)
@@ -70,12 +70,12 @@ def fit_stress(dataset: GraphDataset) -> StressFit | None:
     functions = functions - torch.einsum("fkkb,xy->fxyb", functions, unit) / 3
     fit = functions @ weights
     flat = functions.reshape(-1, len(weights))
-    variance = float(rest.mean() * (flat * torch.linalg.solve(gram, flat.mT).mT).sum())
+    variance = float(residuals.mean() * (flat * torch.linalg.solve(gram, flat.mT).mT).sum())
     certainty = (float(fit.square().sum()) / variance) ** 0.5 if variance > 0 else 0.0
-    return StressFit(label, fit, 1.0 - float(rest.sum() / forces.square().sum()), certainty)
+    return StressFit(label, fit, 1.0 - float(residuals.sum() / forces.square().sum()), certainty)
 
 
-def _chosen(dataset: GraphDataset) -> list[Graph]:
+def _select_frames(dataset: GraphDataset) -> list[Graph]:
     """Frames that are looked at: spread over the set, with stress and all forces, together not too large."""
     complete = [
         frame
@@ -86,18 +86,18 @@ def _chosen(dataset: GraphDataset) -> list[Graph]:
         and not bool(torch.isnan(frame[fields.FORCES]).any())
     ]
     step = max(1.0, len(complete) / _MOST_FRAMES)
-    chosen: list[Graph] = []
+    frames: list[Graph] = []
     edges = 0
     for i in range(min(len(complete), _MOST_FRAMES)):
         frame = complete[int(i * step)]
         edges += frame[fields.EDGE_INDEX].shape[1]
-        if edges > _MOST_EDGES and len(chosen) >= _FEWEST_FRAMES:
+        if edges > _MOST_EDGES and len(frames) >= _FEWEST_FRAMES:
             break
-        chosen.append(frame)
-    return chosen
+        frames.append(frame)
+    return frames
 
 
-def _design(frame: Graph, types: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _build_design(frame: Graph, types: int) -> tuple[torch.Tensor, torch.Tensor]:
     """What each basis function adds to the forces (3 atoms, functions) and to stress times volume (functions, 3, 3)."""
     vectors = edge_vectors(frame)
     lengths = vectors.norm(dim=1)
@@ -107,7 +107,7 @@ def _design(frame: Graph, types: int) -> tuple[torch.Tensor, torch.Tensor]:
     species = frame[fields.ATOM_TYPES]
     a, b = species[centre], species[neighbor]
     pair = torch.minimum(a, b) * types + torch.maximum(a, b)
-    pull = _slopes(lengths)[:, :, None] * (vectors / lengths[:, None])[:, None, :]
+    pull = _compute_slopes(lengths)[:, :, None] * (vectors / lengths[:, None])[:, None, :]
     atoms, pairs = len(species), types * types
     forces = pull.new_zeros(atoms * pairs, _FUNCTIONS, 3).index_add(0, centre * pairs + pair, pull)
     forces = forces.reshape(atoms, pairs * _FUNCTIONS, 3).mT.reshape(3 * atoms, pairs * _FUNCTIONS)
@@ -116,10 +116,10 @@ def _design(frame: Graph, types: int) -> tuple[torch.Tensor, torch.Tensor]:
     return forces, virial
 
 
-def _slopes(lengths: torch.Tensor) -> torch.Tensor:
+def _compute_slopes(lengths: torch.Tensor) -> torch.Tensor:
     """Derivatives of the basis functions, which are Gaussians times a smooth cutoff (edges, functions)."""
     centres = torch.linspace(_FIRST, _RADIUS, _FUNCTIONS, dtype=lengths.dtype)
     width = 1.2 * (_RADIUS - _FIRST) / _FUNCTIONS
     gaussian = torch.exp(-(((lengths[:, None] - centres) / width) ** 2) / 2)
-    left = (1 - lengths / _RADIUS)[:, None]
-    return -(lengths[:, None] - centres) / width**2 * gaussian * left**2 - 2 * left / _RADIUS * gaussian
+    decay = (1 - lengths / _RADIUS)[:, None]
+    return -(lengths[:, None] - centres) / width**2 * gaussian * decay**2 - 2 * decay / _RADIUS * gaussian

@@ -29,7 +29,7 @@ _EQUAL_ENERGIES = 3  # frames; two may be the same by symmetry
 Origin = Callable[[int], str]
 
 
-def implausible(facts: FrameFacts, origin: Origin) -> list[str]:
+def find_implausible_values(facts: FrameFacts, origin: Origin) -> list[str]:
     """One sentence, with file and frame, for each kind of value that looks wrong.
 
     Args:
@@ -37,14 +37,14 @@ def implausible(facts: FrameFacts, origin: Origin) -> list[str]:
         origin: File and frame of a frame's index.
     """
     return [
-        *_distances(facts, origin),
-        *_energies(facts, origin),
-        *_forces(facts, origin),
-        *_cells(facts, origin),
+        *_find_implausible_distances(facts, origin),
+        *_find_implausible_energies(facts, origin),
+        *_find_implausible_forces(facts, origin),
+        *_find_implausible_cells(facts, origin),
     ]
 
 
-def _distances(facts: FrameFacts, origin: Origin) -> Iterator[str]:
+def _find_implausible_distances(facts: FrameFacts, origin: Origin) -> Iterator[str]:
     shortest = int(facts.shortest.argmin())
     if facts.shortest[shortest] < _SHORT:
         yield f"two atoms are only {float(facts.shortest[shortest]):.3f} Angstrom apart: {origin(shortest)}"
@@ -59,11 +59,11 @@ def _distances(facts: FrameFacts, origin: Origin) -> Iterator[str]:
         yield f"nearest neighbours are {quarter:.2f} times as far apart as bonds are long; is the length unit Bohr?"
 
 
-def _energies(facts: FrameFacts, origin: Origin) -> Iterator[str]:
-    known = ~torch.isnan(facts.energy)
-    if not bool(known.any()):
+def _find_implausible_energies(facts: FrameFacts, origin: Origin) -> Iterator[str]:
+    has_energy = ~torch.isnan(facts.energy)
+    if not bool(has_energy.any()):
         return
-    excess = torch.where(known, facts.energy.abs() / (_ELECTRON_BINDING * facts.charges), 0.0)
+    excess = torch.where(has_energy, facts.energy.abs() / (_ELECTRON_BINDING * facts.charges), 0.0)
     if float(excess.max()) > 1:
         frame = int(excess.argmax())
         energy = float(facts.energy[frame] / facts.atoms[frame])
@@ -71,28 +71,28 @@ def _energies(facts: FrameFacts, origin: Origin) -> Iterator[str]:
             f"an energy of {energy:.4g} eV/atom is more than all electrons of the atoms bind with; is it in eV? "
             f"{origin(frame)}"
         )
-    energies = facts.energy[known]
+    energies = facts.energy[has_energy]
     if len(energies) >= _EQUAL_ENERGIES and bool((energies == energies[0]).all()):
         yield f"all {len(energies)} energies are equal, {float(energies[0]):g} eV"
-    yield from _spread(facts, known, origin)
+    yield from _find_implausible_spread(facts, has_energy, origin)
 
 
-def _spread(facts: FrameFacts, known: torch.Tensor, origin: Origin) -> Iterator[str]:
+def _find_implausible_spread(facts: FrameFacts, has_energy: torch.Tensor, origin: Origin) -> Iterator[str]:
     """Frames of one composition (told by the sum of Z^(7/3), which no two small ones share) lie close together."""
     per_atom = facts.energy / facts.atoms
     _, group = torch.stack([facts.charges.round(decimals=3), facts.atoms.double()]).unique(dim=1, return_inverse=True)
     worst, frame = 0.0, -1
     for member in range(int(group.max()) + 1):
-        chosen = torch.nonzero((group == member) & known).flatten()
-        if len(chosen) > 1:
-            distance = (per_atom[chosen] - per_atom[chosen].median()).abs()
+        alike_frames = torch.nonzero((group == member) & has_energy).flatten()
+        if len(alike_frames) > 1:
+            distance = (per_atom[alike_frames] - per_atom[alike_frames].median()).abs()
             if float(distance.max()) > worst:
-                worst, frame = float(distance.max()), int(chosen[distance.argmax()])
+                worst, frame = float(distance.max()), int(alike_frames[distance.argmax()])
     if worst > _LARGEST_SPREAD:
         yield f"an energy lies {worst:.4g} eV/atom from those of the same composition: {origin(frame)}"
 
 
-def _forces(facts: FrameFacts, origin: Origin) -> Iterator[str]:
+def _find_implausible_forces(facts: FrameFacts, origin: Origin) -> Iterator[str]:
     total = float(facts.force_counts.sum())
     if total == 0:
         return
@@ -109,25 +109,25 @@ def _forces(facts: FrameFacts, origin: Origin) -> Iterator[str]:
         frame = int(torch.nonzero(alone)[0])
         yield f"a force of {float(facts.net_force[frame]):.3g} eV/Angstrom on an atom that is alone: {origin(frame)}"
     net = torch.where(alone | torch.isnan(facts.net_force), 0.0, facts.net_force)
-    wrong = net > max(_NET_FORCE, _NET_FORCE_SHARE * rms)
-    if bool(wrong.any()):
+    unbalanced = net > max(_NET_FORCE, _NET_FORCE_SHARE * rms)
+    if bool(unbalanced.any()):
         frame = int(net.argmax())
         yield (
-            f"forces do not add up to zero in {int(wrong.sum())} frames, at most by {float(net[frame]):.3g} "
+            f"forces do not add up to zero in {int(unbalanced.sum())} frames, at most by {float(net[frame]):.3g} "
             f"eV/Angstrom per atom: {origin(frame)}"
         )
 
 
-def _cells(facts: FrameFacts, origin: Origin) -> Iterator[str]:
+def _find_implausible_cells(facts: FrameFacts, origin: Origin) -> Iterator[str]:
     leftover = facts.has_cell & (facts.periodic == 0)
     mixed = (facts.periodic > 0) & (facts.periodic < 3) & ~torch.isnan(facts.stress)
     left_handed = facts.left_handed & (facts.periodic == 3)
     stressed = facts.stress.nan_to_num(0.0) > _LARGE_STRESS
-    for found, text in (
+    for mask, text in (
         (leftover, "have a cell but are not periodic (pbc F F F), so the cell is not used"),
         (mixed, "have a stress but are periodic in one or two directions only; it refers to the whole cell"),
         (left_handed, "have left-handed cell vectors"),
         (stressed, f"have a stress above {_LARGE_STRESS:g} eV/Angstrom^3; is it in GPa or kbar, or a virial?"),
     ):
-        if bool(found.any()):
-            yield f"{int(found.sum())} frames {text}; first: {origin(int(torch.nonzero(found)[0]))}"
+        if bool(mask.any()):
+            yield f"{int(mask.sum())} frames {text}; first: {origin(int(torch.nonzero(mask)[0]))}"

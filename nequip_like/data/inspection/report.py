@@ -14,9 +14,9 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import has_label
 from nequip_like.data.inspection.label_check import label_contradiction
-from nequip_like.data.inspection.lonely_atoms import lonely_warning
+from nequip_like.data.inspection.lonely_atoms import describe_lonely_atoms
 from nequip_like.data.inspection.measure import measure
-from nequip_like.data.inspection.plausibility import implausible
+from nequip_like.data.inspection.plausibility import find_implausible_values
 from nequip_like.data.species import species_counts
 from nequip_like.data.splits import duplicates
 from nequip_like.summaries import Summarized
@@ -73,18 +73,18 @@ class Inspection(Summarized):
         low, mean, high = self.neighbors
         return [
             ("frames", str(self.frames)),
-            ("atoms per frame", _range(self.atoms, "d")),
+            ("atoms per frame", _format_range(self.atoms, "d")),
             ("species (atoms)", ", ".join(f"{symbol} {count}" for symbol, count in self.species.items())),
             ("labels", labels_text(self.labels, self.frames)),
             ("read from", self.read_from or "-"),
             ("units as read", self.units),
-            ("energy, eV/atom", _range(self.energy_per_atom, ".4f")),
+            ("energy, eV/atom", _format_range(self.energy_per_atom, ".4f")),
             ("largest force, eV/Å", "-" if self.largest_force is None else f"{self.largest_force:.3f}"),
             ("forces rms, eV/Å", "-" if self.forces_rms is None else f"{self.forces_rms:.4f}"),
             ("neighbours per atom", f"{low} to {high}, mean {mean:.1f}"),
             ("shortest distance, Å", "-" if self.shortest_distance is None else f"{self.shortest_distance:.3f}"),
             ("periodic", {0: "no", self.frames: "yes"}.get(self.periodic, f"{self.periodic} of {self.frames}")),
-            ("volume, Å³", _range(self.volume, ".1f")),
+            ("volume, Å³", _format_range(self.volume, ".1f")),
             ("duplicates", str(self.duplicates)),
             ("weights", "yes" if self.weights else "no"),
         ]
@@ -101,8 +101,8 @@ def labels_text(labels: Mapping[str, int], frames: int) -> str:
         >>> labels_text({"total_energy": 10, "forces": 7}, 10)
         'total_energy, forces (7 of 10)'
     """
-    found = [label if count == frames else f"{label} ({count} of {frames})" for label, count in labels.items()]
-    return ", ".join(found) or "none"
+    entries = [label if count == frames else f"{label} ({count} of {frames})" for label, count in labels.items()]
+    return ", ".join(entries) or "none"
 
 
 def inspection_table(inspections: Sequence[Inspection]) -> Table:
@@ -134,49 +134,49 @@ def inspect(dataset: GraphDataset) -> Inspection:
         labels=dict(dataset.labels),
         read_from=", ".join(dataset.read_from.values()),
         units="\n".join(dataset.units.lines(dataset.read_from or dataset.labels)),
-        energy_per_atom=_limits(per_atom),
+        energy_per_atom=_find_limits(per_atom),
         largest_force=float(facts.largest_force.max()) if with_forces else None,
         forces_rms=float(facts.force_squares.sum() / facts.force_counts.sum()) ** 0.5 if with_forces else None,
         neighbors=(int(facts.neighbors.min()), float(facts.neighbors.double().mean()), int(facts.neighbors.max())),
         shortest_distance=shortest if shortest < torch.inf else None,
         periodic=int(periodic.sum()),
-        volume=_limits(facts.volume[periodic]),
+        volume=_find_limits(facts.volume[periodic]),
         duplicates=len(repeated),
         weights=any(name in frames[0] for name in fields.WEIGHTS),
         warnings=list(dataset.notes),
     )
-    result.warnings += _of_labels(dataset, repeated)
-    result.warnings += implausible(facts, dataset.origin)
-    if lonely := lonely_warning(dataset):
+    result.warnings += _find_label_problems(dataset, repeated)
+    result.warnings += find_implausible_values(facts, dataset.origin)
+    if lonely := describe_lonely_atoms(dataset):
         result.warnings.append(lonely)
     if contradiction := label_contradiction(dataset):
         result.warnings.append(contradiction)
     return result
 
 
-def _of_labels(dataset: GraphDataset, repeated: dict[int, int]) -> list[str]:
-    """What is missing, twice there, or there in a part."""
+def _find_label_problems(dataset: GraphDataset, repeated: dict[int, int]) -> list[str]:
+    """Sentences on frames that repeat, and on labels that are missing, wholly or in a part."""
     warnings = []
     origin = dataset.origin
     if repeated:
         last, first = next(iter(repeated.items()))
-        same = all(_same_labels(dataset.frames[a], dataset.frames[b]) for a, b in repeated.items())
-        other = "" if same else ", some with other labels"
+        labels_agree = all(_has_same_labels(dataset.frames[a], dataset.frames[b]) for a, b in repeated.items())
+        difference = "" if labels_agree else ", some with other labels"
         warnings.append(
-            f"{len(repeated)} frames repeat an earlier one{other}; first: {origin(last)} is {origin(first)}"
+            f"{len(repeated)} frames repeat an earlier one{difference}; first: {origin(last)} is {origin(first)}"
         )
     for label in dataset.labels:
-        partial = [i for i, frame in enumerate(dataset.frames) if _partly_nan(frame, label)]
+        partial = [i for i, frame in enumerate(dataset.frames) if _is_partly_nan(frame, label)]
         if partial:
             warnings.append(f"'{label}' is NaN for a part of {len(partial)} frames, first: {origin(partial[0])}")
-        if warning := _missing(dataset, label):
+        if warning := _describe_missing_label(dataset, label):
             warnings.append(warning)
     if fields.TOTAL_ENERGY not in dataset.labels:
         warnings.append("no frame has an energy")
     return warnings
 
 
-def _missing(dataset: GraphDataset, label: str) -> str | None:
+def _describe_missing_label(dataset: GraphDataset, label: str) -> str | None:
     """Frames without a label that others have. Single atoms commonly have an energy only."""
     if dataset.labels[label] == len(dataset):
         return None
@@ -193,21 +193,21 @@ def _missing(dataset: GraphDataset, label: str) -> str | None:
     return f"'{label}' is missing in {len(lacking)} of {len(dataset)} frames, first: {dataset.origin(lacking[0])}"
 
 
-def _partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
+def _is_partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
     missing = torch.isnan(frame[label])
     return bool(missing.any()) and not bool(missing.all())
 
 
-def _same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+def _has_same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     shared = [label for label in fields.LABELS if label in a]
     return all(torch.allclose(a[label], b[label], rtol=0.0, atol=1e-4, equal_nan=True) for label in shared)
 
 
-def _limits(values: torch.Tensor) -> tuple[float, float] | None:
+def _find_limits(values: torch.Tensor) -> tuple[float, float] | None:
     return (float(values.min()), float(values.max())) if len(values) else None
 
 
-def _range(limits: tuple[float, float] | None, form: str) -> str:
+def _format_range(limits: tuple[float, float] | None, form: str) -> str:
     if limits is None:
         return "-"
     low, high = (format(limit, form) for limit in limits)

@@ -35,7 +35,7 @@ class Annotations:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def beside(
+    def collect(
         cls, labels: Collection[str], info: Mapping[str, Any], arrays: Mapping[str, np.ndarray], atoms: Atoms
     ) -> Annotations:
         """All values but the labels that were read under ASE's own names, and units, which are no longer those.
@@ -47,12 +47,12 @@ class Annotations:
             atoms: The frame that they are of, which tells where each stood.
         """
         read = set(labels) & set(ASE_LABELS)
-        moved = {name for name in arrays if name in atoms.info and name not in atoms.arrays}
-        info = {**info, **{name: arrays[name] for name in moved}}
-        made = {name for values in (info, arrays) for name in values if is_made(name, values)}
+        from_info = {name for name in arrays if name in atoms.info and name not in atoms.arrays}
+        info = {**info, **{name: arrays[name] for name in from_info}}
+        assembled = {name for values in (info, arrays) for name in values if is_made(name, values)}
         return cls(
-            {name: v for name, v in info.items() if name not in read | made and not is_stated_unit(name, v)},
-            {name: value for name, value in arrays.items() if name not in read | moved | made},
+            {name: v for name, v in info.items() if name not in read | assembled and not is_stated_unit(name, v)},
+            {name: value for name, value in arrays.items() if name not in read | from_info | assembled},
         )
 
 
@@ -96,10 +96,11 @@ def check_group_key(annotations: Sequence[Annotations], key: str) -> None:
     Raises:
         ConfigError: With the keys that there are.
     """
-    known = Counter(name for frame in annotations for name, value in frame.info.items() if _is_name(value))
+    key_counts = Counter(name for frame in annotations for name, value in frame.info.items() if _is_name(value))
     if not any(key in frame.info for frame in annotations):
-        there = f"frames have {', '.join(sorted(known))}" if known else "frames have no words or numbers of their own"
-        raise ConfigError(f"no frame has '{key}' to group by", f"{closest_hint(key, list(known))}{there}")
+        keys = ", ".join(sorted(key_counts))
+        available = f"frames have {keys}" if keys else "frames have no words or numbers of their own"
+        raise ConfigError(f"no frame has '{key}' to group by", f"{closest_hint(key, list(key_counts))}{available}")
 
 
 def _is_name(value: object) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from nequip_like.data.labels.names import WELL_KNOWN, plain
+from nequip_like.data.labels.names import WELL_KNOWN, normalise_name
 from nequip_like.errors import DataError
 
 NESTED = ("key_value_pairs", "data")  # where a database keeps what is neither structure nor result of a calculator
@@ -41,18 +41,18 @@ def read_database(path: Path) -> Iterator[Atoms]:
     """
     _check_single(path)
     check_arrays(path)
-    with _connected(path) as database:
+    with _open_database(path) as database:
         for row in database.select():
             yield row.toatoms(add_additional_information=True)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a database, which are of all its rows."""
-    with _connected(path) as database:
+    with _open_database(path) as database:
         return dict(database.metadata)
 
 
-def units_by_name(metadata: Mapping[str, Any]) -> dict[str, str]:
+def collect_units(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Units that metadata declare for names of the rows: ``{name: unit}``.
 
     ASE's own place for them is ``key_descriptions: {name: [short, long, unit]}``; SchNetPack writes
@@ -70,7 +70,7 @@ def units_by_name(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {name: unit for name, unit in units.items() if unit}
 
 
-def as_array(value: Any) -> Any:
+def convert_to_array(value: Any) -> Any:
     """Nested lists of numbers as an array; anything else as it is."""
     if not isinstance(value, list | tuple):
         return value
@@ -83,17 +83,17 @@ def as_array(value: Any) -> Any:
 
 def is_read(name: str, mapping: Mapping[str, str]) -> bool:
     """Whether a label or weight is read under a name: a declared one, or a usual one of what is declared nowhere."""
-    label = WELL_KNOWN.get(plain(name))
+    label = WELL_KNOWN.get(normalise_name(name))
     return name in mapping or (label is not None and label not in mapping.values())
 
 
-def check_places(atoms: Atoms, mapping: Mapping[str, str], where: str) -> None:
+def check_places(atoms: Atoms, mapping: Mapping[str, str], origin: str) -> None:
     """Refuse a structure that has one label in two places, with two values.
 
     Args:
         atoms: What :func:`read_database` gives, or any structure with results of a calculator beside values of its own.
         mapping: ``{name in the file: label}`` as declared.
-        where: File and frame, for messages.
+        origin: File and frame, for messages.
 
     Raises:
         DataError: Naming both places and values.
@@ -106,36 +106,36 @@ def check_places(atoms: Atoms, mapping: Mapping[str, str], where: str) -> None:
         "arrays": {name: value for name, value in atoms.arrays.items() if name in results},
         **{place: value for place in NESTED if isinstance(value := atoms.info.get(place), Mapping)},
     }
-    seen: dict[str, tuple[str, Any]] = {}
+    first_by_name: dict[str, tuple[str, Any]] = {}
     for place, values in places.items():
         for name, value in values.items():
             if value is None or not is_read(name, mapping):
                 continue
-            first, other = seen.setdefault(name, (place, value))
-            if other is not value and not _is_same(other, value):
+            first_place, first_value = first_by_name.setdefault(name, (place, value))
+            if first_value is not value and not _is_same(first_value, value):
                 raise DataError(
-                    f"{where}: '{name}' stands there twice: it is {_shown(other)} in '{first}', and {_shown(value)} in "
-                    f"'{place}'",
+                    f"{origin}: '{name}' stands there twice: it is {_format_value(first_value)} in "
+                    f"'{first_place}', and {_format_value(value)} in '{place}'",
                     "keep one of both, or rename one and declare the other with key_mapping",
                 )
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(a: Any, b: Any) -> bool:
     """Whether two values are equal but for rounding, be they (3, 3) or Voigt's six, in a list or an array."""
     try:
-        first, second = (np.asarray(value, dtype=np.float64).ravel() for value in (one, other))
+        flat_a, flat_b = (np.asarray(value, dtype=np.float64).ravel() for value in (a, b))
     except (TypeError, ValueError):
         return True  # what is no number is refused where it is read
-    if {first.size, second.size} == {6, 9}:
-        first, second = (value[[0, 4, 8, 5, 2, 1]] if value.size == 9 else value for value in (first, second))
-    return first.size == second.size and np.allclose(first, second, rtol=1e-6, atol=1e-9, equal_nan=True)
+    if {flat_a.size, flat_b.size} == {6, 9}:
+        flat_a, flat_b = (value[[0, 4, 8, 5, 2, 1]] if value.size == 9 else value for value in (flat_a, flat_b))
+    return flat_a.size == flat_b.size and np.allclose(flat_a, flat_b, rtol=1e-6, atol=1e-9, equal_nan=True)
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return reprlib.repr(np.asarray(value).tolist())
 
 
-def _connected(path: Path) -> Any:
+def _open_database(path: Path) -> Any:
     # Imported here: structures in memory are checked by this module, too, and ase.db takes its time.
     import ase.db
 
@@ -148,8 +148,8 @@ def _check_single(path: Path) -> None:
         # Of SQLite's file format, section 1.3: size of a page in bytes (1 stands for 65536), and number of pages.
         size = int.from_bytes(header[16:18], "big")
         file.seek((65536 if size == 1 else size) * int.from_bytes(header[28:32], "big"))
-        second = file.tell() > 0 and file.read(len(_MAGIC)) == _MAGIC
-    if second:
+        is_joined = file.tell() > 0 and file.read(len(_MAGIC)) == _MAGIC
+    if is_joined:
         raise DataError(f"{path} holds two databases, of which only the first can be read", "give each as its own file")
 
 
@@ -164,7 +164,7 @@ def check_arrays(path: Path) -> None:
     try:
         for number, row in enumerate(connection.execute("SELECT * FROM systems")):
             for text in row:
-                if isinstance(text, str) and (match := _overfull(text)):
+                if isinstance(text, str) and (match := _find_overfull_array(text)):
                     raise DataError(
                         f"{path} row {number}: an array is declared as [{match[1].strip()}], but its text is shorter",
                         "write the database again",
@@ -173,7 +173,7 @@ def check_arrays(path: Path) -> None:
         connection.close()
 
 
-def _overfull(text: str) -> re.Match[str] | None:
+def _find_overfull_array(text: str) -> re.Match[str] | None:
     """The first array of a JSON text that declares more numbers than the text has characters."""
     for match in _ARRAY.finditer(text):
         if math.prod(int(length[:18]) for length in match[1].split(",") if length.strip()) > len(text):

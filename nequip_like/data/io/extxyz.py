@@ -28,8 +28,8 @@ _CLOSES = {"'": "'", '"': '"', "{": "}", "[": "]"}
 _DEFAULT_COLUMNS = "species:S:1:pos:R:3"
 # One word, or one for each lattice vector. ASE takes any other text for periodic along all three.
 _PBC = tuple(
-    re.compile(rf"{before}\s*{word}(?:[\s,]+{word}[\s,]+{word})?\s*{after}")
-    for before, word, after in (
+    re.compile(rf"{opening}\s*{word}(?:[\s,]+{word}[\s,]+{word})?\s*{closing}")
+    for opening, word, closing in (
         ("", "(?:T|F|[Tt]rue|TRUE|[Ff]alse|FALSE)", ""),
         ("", r"[01](?:\.0*)?", ""),
         (r"_JSON \[", "(?:true|false|0|1)", r"\]"),
@@ -57,15 +57,15 @@ def check_text(text: str, path: Path) -> list[str]:
     notes: dict[str, tuple[int, int]] = {}
     line = frame = 0
     while line < len(lines):
-        atoms = _number_of_atoms(lines, line, frame, path)
-        where = f"{path} frame {frame}"
+        atoms = _read_number_of_atoms(lines, line, frame, path)
+        origin = f"{path} frame {frame}"
         if line + 2 + atoms > len(lines):
             raise DataError(
-                f"{where} is cut off: it says {atoms} atoms (line {line + 1}), but the file ends after "
+                f"{origin} is cut off: it says {atoms} atoms (line {line + 1}), but the file ends after "
                 f"{max(len(lines) - line - 2, 0)} of them",
                 "remove the last frame, or copy the file again",
             )
-        for note in _check_frame(lines[line + 1], lines[line + 2 : line + 2 + atoms], where, line + 2):
+        for note in _check_frame(lines[line + 1], lines[line + 2 : line + 2 + atoms], origin, line + 2):
             first, count = notes.get(note, (frame, 0))
             notes[note] = (first, count + 1)
         line += 2 + atoms
@@ -76,7 +76,7 @@ def check_text(text: str, path: Path) -> list[str]:
     return [f"{path}: {note} ({count} frames, first: frame {first})" for note, (first, count) in notes.items()]
 
 
-def _number_of_atoms(lines: list[str], line: int, frame: int, path: Path) -> int:
+def _read_number_of_atoms(lines: list[str], line: int, frame: int, path: Path) -> int:
     text = lines[line].strip()
     if not text:
         raise DataError(
@@ -84,80 +84,80 @@ def _number_of_atoms(lines: list[str], line: int, frame: int, path: Path) -> int
             f"remove the line; frame {frame} must begin there with its number of atoms",
         )
     if not (text.isascii() and text.isdigit()) or int(text[:19]) == 0:
-        shown = text if len(text) <= 40 else text[:40] + "..."
+        excerpt = text if len(text) <= 40 else text[:40] + "..."
         raise DataError(
-            f"{path}: line {line + 1} is {shown!r}, where frame {frame} must begin with its number of atoms",
+            f"{path}: line {line + 1} is {excerpt!r}, where frame {frame} must begin with its number of atoms",
             "give an extended XYZ file; if it is one, the number of atoms of the frame before is wrong",
         )
     return int(text[:19])
 
 
-def _check_frame(comment: str, rows: list[str], where: str, line: int) -> list[str]:
+def _check_frame(comment: str, rows: list[str], origin: str, line: int) -> list[str]:
     """Check one frame; gives what is not read."""
     pairs = _KEY.findall(comment)
     names = [name for name, _ in pairs]
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
-        raise DataError(f"{where}: the key '{repeated}' stands twice in line {line}", "keep one of them")
+        raise DataError(f"{origin}: the key '{repeated}' stands twice in line {line}", "keep one of them")
     for name in names:
         for exact in _SPELT_EXACTLY:
             if name.lower() == exact.lower() and name != exact:
-                raise DataError(f"{where}: '{name}' in line {line} would not be read", f"write {exact}=...")
+                raise DataError(f"{origin}: '{name}' in line {line} would not be read", f"write {exact}=...")
     values = dict(pairs)
-    _check_quotes(comment, where, line)
-    _check_pbc(values, where, line)
-    _check_stress(values, where)
+    _check_quotes(comment, origin, line)
+    _check_pbc(values, origin, line)
+    _check_stress(values, origin)
     properties = values.get("Properties", _DEFAULT_COLUMNS).strip("\"'{}[]")
-    declared = count_columns(properties, where)
+    declared = count_columns(properties, origin)
     notes = []
     if "Lattice" not in values and (cell := next((name for name in _NO_CELL_KEYS if name in values), None)):
         notes.append(f"'{cell}' is not read as a cell, which has to be called Lattice")
     extra = False
     for i, row in enumerate(rows):
-        found = len(row.split())
-        if found < declared:
+        columns = len(row.split())
+        if columns < declared:
             raise DataError(
-                f"{where}: the row of atom {i} (line {line + 1 + i}) has {found} columns, but Properties names "
+                f"{origin}: the row of atom {i} (line {line + 1 + i}) has {columns} columns, but Properties names "
                 f"{declared}",
                 "repair the row, or the columns in Properties=...",
             )
-        extra = extra or found > declared
-    check_doubles(properties, rows, where)
+        extra = extra or columns > declared
+    check_doubles(properties, rows, origin)
     if extra:
         notes.append("its rows have more columns than Properties names; the rest is not read")
     return notes
 
 
-def _check_pbc(values: dict[str, str], where: str, line: int) -> None:
+def _check_pbc(values: dict[str, str], origin: str, line: int) -> None:
     """Refuse a spelling that ASE would take for ``T T T``."""
     text = values.get("pbc")
-    if text is None or any(pattern.fullmatch(_unquoted(text)) for pattern in _PBC):
+    if text is None or any(pattern.fullmatch(_strip_quotes(text)) for pattern in _PBC):
         return
     raise DataError(
-        f"{where}: pbc={text} in line {line} cannot be understood",
+        f"{origin}: pbc={text} in line {line} cannot be understood",
         'write pbc="T T T", or F for a lattice vector along which it is not periodic, such as pbc="T F F"',
     )
 
 
-def _check_stress(values: dict[str, str], where: str) -> None:
+def _check_stress(values: dict[str, str], origin: str) -> None:
     """Refuse a stress of which ASE would take one triangle, and lose what the other says."""
     if "stress" not in values:
         return
     try:
-        numbers = [float(word) for word in re.findall(r"[^\s,]+", _unquoted(values["stress"]))]
+        numbers = [float(word) for word in re.findall(r"[^\s,]+", _strip_quotes(values["stress"]))]
     except ValueError:
         return  # ASE refuses what are not nine numbers
     if len(numbers) != 9:
         return
-    check_symmetric(np.array(numbers).reshape(3, 3), f"{where}: 'stress'")
+    check_symmetric(np.array(numbers).reshape(3, 3), f"{origin}: 'stress'")
 
 
-def _unquoted(value: str) -> str:
+def _strip_quotes(value: str) -> str:
     """A value without the quotes or brackets around it."""
     return value[1:-1] if len(value) > 1 and _CLOSES.get(value[0]) == value[-1] else value
 
 
-def _check_quotes(comment: str, where: str, line: int) -> None:
+def _check_quotes(comment: str, origin: str, line: int) -> None:
     """Refuse a quotation that begins within a value, or never ends, and hides the keys after it.
 
     ASE begins one at each quote or bracket, wherever it stands: ``name=5'-GMP energy=-1`` has no energy.
@@ -178,7 +178,7 @@ def _check_quotes(comment: str, where: str, line: int) -> None:
             quoted = f"'{value}'" if '"' in value else f'"{value}"'
             hidden = [name for name, _ in _KEY.findall(comment[begin:])]
             raise DataError(
-                f"{where}: the {text[0]} in {word} (line {line}) joins it with what follows, so that "
+                f"{origin}: the {text[0]} in {word} (line {line}) joins it with what follows, so that "
                 f"{', '.join(hidden) or 'that'} would not be read",
                 f"write {name}{equals}{quoted}",
             )

@@ -29,17 +29,17 @@ _STRUCTURE: dict[str, tuple[str, tuple[int, ...], str]] = {
     "initial_charges": ("RI", (1,), "initial_charges:R:1"),
     "move_mask": ("LIRS", (1, 3), "move_mask:L:1"),
 }
-_SAME = (("species", ("species", "symbols", "Z", "numbers")), ("pos", ("pos", "positions")))
+_SYNONYMS = (("species", ("species", "symbols", "Z", "numbers")), ("pos", ("pos", "positions")))
 _ROUNDING = 1e-3  # Angstrom, or what the file's unit is; some programs write three digits
 _TYPES = {"S": "text", "R": "real numbers", "I": "integers", "L": "T or F"}
 
 
-def count_columns(properties: str, where: str) -> int:
+def count_columns(properties: str, origin: str) -> int:
     """Number of columns that a frame declares.
 
     Args:
         properties: The value of ``Properties``.
-        where: File and frame, for messages.
+        origin: File and frame, for messages.
 
     Raises:
         DataError: If it cannot be understood, names a column twice, gives a column another type than its name
@@ -49,43 +49,43 @@ def count_columns(properties: str, where: str) -> int:
     names, types, counts = parts[::3], parts[1::3], parts[2::3]
     if len(parts) % 3 or not all(count.isascii() and count.isdigit() for count in counts):
         raise DataError(
-            f"{where}: Properties={properties} cannot be understood",
+            f"{origin}: Properties={properties} cannot be understood",
             "write name:type:columns for each, for example species:S:1:pos:R:3:forces:R:3",
         )
     if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise DataError(f"{where}: Properties names the column '{repeated}' twice", "keep one of them")
+        raise DataError(f"{origin}: Properties names the column '{repeated}' twice", "keep one of them")
     total = sum(min(int(count[:6]), _MOST_COLUMNS + 1) for count in counts)
     if not 0 < total <= _MOST_COLUMNS or any(int(count[:6]) == 0 for count in counts):
-        raise DataError(f"{where}: Properties={properties} cannot be right", "check its numbers of columns")
+        raise DataError(f"{origin}: Properties={properties} cannot be right", "check its numbers of columns")
     for name, kind, count in zip(names, types, counts, strict=True):
-        _check_type(name, kind, int(count), where)
-    for needed, alike in _SAME:
-        if not set(names) & set(alike):
+        _check_type(name, kind, int(count), origin)
+    for needed, synonyms in _SYNONYMS:
+        if not set(names) & set(synonyms):
             raise DataError(
-                f"{where}: Properties={properties} does not name the column '{needed}'",
+                f"{origin}: Properties={properties} does not name the column '{needed}'",
                 "write species:S:1:pos:R:3 and what else there is",
             )
     return total
 
 
-def _check_type(name: str, kind: str, count: int, where: str) -> None:
+def _check_type(name: str, kind: str, count: int, origin: str) -> None:
     if kind not in _TYPES:
         raise DataError(
-            f"{where}: Properties gives the column '{name}' the type '{kind}'",
+            f"{origin}: Properties gives the column '{name}' the type '{kind}'",
             f"write one of {', '.join(f'{letter} ({meaning})' for letter, meaning in _TYPES.items())}",
         )
-    types, counts, right = _STRUCTURE.get(name, (kind, (), ""))
+    types, counts, advice = _STRUCTURE.get(name, (kind, (), ""))
     if kind not in types or (counts and count not in counts):
-        raise DataError(f"{where}: Properties says {name}:{kind}:{count}, which '{name}' cannot be", f"write {right}")
+        raise DataError(f"{origin}: Properties says {name}:{kind}:{count}, which '{name}' cannot be", f"write {advice}")
 
 
-def check_doubles(properties: str, rows: Sequence[str], where: str) -> None:
+def check_doubles(properties: str, rows: Sequence[str], origin: str) -> None:
     """Refuse species or positions that stand there twice and differ: ASE's reader takes one of them.
 
     Args:
         properties: The value of ``Properties``, which :func:`count_columns` accepts.
         rows: The lines of the atoms, with all columns.
-        where: File and frame, for messages.
+        origin: File and frame, for messages.
 
     Raises:
         DataError: Naming both columns and the first atom.
@@ -96,31 +96,32 @@ def check_doubles(properties: str, rows: Sequence[str], where: str) -> None:
     for name, count in zip(parts[::3], parts[2::3], strict=True):
         columns[name] = slice(start, start + int(count))
         start += int(count)
-    for what, alike in _SAME:
-        first, *others = [name for name in alike if name in columns]
-        same = _same_element if what == "species" else _same_place
-        for other in others:
+    for quantity, synonyms in _SYNONYMS:
+        first, *repeats = [name for name in synonyms if name in columns]
+        agree = _is_same_element if quantity == "species" else _is_same_place
+        for repeat in repeats:
             for atom, row in enumerate(rows):
-                words = row.split()
-                here, there = words[columns[first]], words[columns[other]]
-                if not same(here, there):
+                row_words = row.split()
+                words_of_first, words_of_repeat = row_words[columns[first]], row_words[columns[repeat]]
+                if not agree(words_of_first, words_of_repeat):
                     raise DataError(
-                        f"{where}: '{first}' of atom {atom} is {' '.join(here)}, but '{other}' is {' '.join(there)}",
+                        f"{origin}: '{first}' of atom {atom} is {' '.join(words_of_first)}, but '{repeat}' is "
+                        f"{' '.join(words_of_repeat)}",
                         "keep the column that is right",
                     )
 
 
-def _same_element(first: list[str], second: list[str]) -> bool:
-    return _number(first[0]) == _number(second[0])
+def _is_same_element(first: list[str], repeat: list[str]) -> bool:
+    return _parse_element(first[0]) == _parse_element(repeat[0])
 
 
-def _number(word: str) -> int | str:
+def _parse_element(word: str) -> int | str:
     """Atomic number of a symbol or number; what is neither as it is, which is refused where it is read."""
     return int(word) if word.isascii() and word.isdigit() else atomic_numbers.get(word.capitalize(), word)
 
 
-def _same_place(first: list[str], second: list[str]) -> bool:
+def _is_same_place(first: list[str], repeat: list[str]) -> bool:
     try:
-        return all(abs(float(a) - float(b)) <= _ROUNDING for a, b in zip(first, second, strict=True))
+        return all(abs(float(a) - float(b)) <= _ROUNDING for a, b in zip(first, repeat, strict=True))
     except ValueError:
         return True  # what is no number is refused where it is read

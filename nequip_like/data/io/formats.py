@@ -26,14 +26,14 @@ from nequip_like.data.io.outputs import (
     NamedBytes,
     Part,
     check_part,
+    drop_filled_in_results,
+    drop_unfinished_line,
+    find_last_structure,
+    find_unfinished,
     has_labels,
-    keep_what_stands_there,
-    last_begun,
-    parts_of,
-    unfinished,
-    whole_lines,
+    split_parts,
 )
-from nequip_like.data.io.structure_files import check_species_line, correct
+from nequip_like.data.io.structure_files import check_species_line, fix_structure
 from nequip_like.errors import DataError, closest_hint, first_line
 
 _BY_SUFFIX = {
@@ -67,7 +67,7 @@ def read_atoms(path: Path) -> tuple[list[Atoms], list[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ASE and numpy, about values that are checked afterwards
-            for atoms in read_database(path) if form.name == "db" else _frames(path, form, notes):
+            for atoms in read_database(path) if form.name == "db" else _read_frames(path, form, notes):
                 frames.append(atoms)
     except DataError:
         raise
@@ -75,16 +75,16 @@ def read_atoms(path: Path) -> tuple[list[Atoms], list[str]]:
         message, advice = _explain(error, form.name)
         raise DataError(f"cannot read {path.absolute()}, frame {len(frames)}: {message}", advice) from error
     if not frames:
-        what = f"no finished calculation; it was read as {form.title}" if form.output else "no frames"
-        raise DataError(f"{path.absolute()} holds {what}", "give a file with structures")
+        contents = f"no finished calculation; it was read as {form.title}" if form.output else "no frames"
+        raise DataError(f"{path.absolute()} holds {contents}", "give a file with structures")
     return frames, notes
 
 
-def _frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
+def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
     """The frames of each of the outputs that the file holds; notes are added to ``notes``."""
-    content = _content(path)
+    content = _read_content(path)
     if form.name == "traj":
-        for part in parts_of(content, form):
+        for part in split_parts(content, form):
             yield from _read(part.content, form, path)
         return
     content = content.removeprefix(codecs.BOM_UTF8)
@@ -100,28 +100,28 @@ def _frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
         notes.extend(check_dump(content, path))
     if form.name == "vasp":
         check_species_line(content, path)
-    for part in parts_of(content, form):
-        yield from _part_frames(part, form, path, notes)
+    for part in split_parts(content, form):
+        yield from _read_part(part, form, path, notes)
 
 
-def _part_frames(part: Part, form: Format, path: Path, notes: list[str]) -> list[Atoms]:
+def _read_part(part: Part, form: Format, path: Path, notes: list[str]) -> list[Atoms]:
     """The frames of one output."""
     check_part(part, form, path)
-    content = whole_lines(part.content) if form.output and form.name != "vasp-xml" else part.content
+    content = drop_unfinished_line(part.content) if form.output and form.name != "vasp-xml" else part.content
     try:
         images = list(_read(content, form, path))
     except Exception:  # as above; a program that was stopped leaves a structure that no reader can read
-        begun = last_begun(content, form)
+        begun = find_last_structure(content, form)
         if begun is None:
             raise
         images = list(_read(content[:begun], form, path))
     frames = []
     for atoms in images:
-        correct(atoms, content, form.name, f"{path}: the structure that begins in line {part.line}")
-        keep_what_stands_there(atoms, form)
+        fix_structure(atoms, content, form.name, f"{path}: the structure that begins in line {part.line}")
+        drop_filled_in_results(atoms, form)
         if not form.output or has_labels(atoms, form):
             frames.append(atoms)
-    if note := unfinished(part, form, len(frames), path):
+    if note := find_unfinished(part, form, len(frames), path):
         notes.append(note)
     elif bare := len(images) - len(frames):
         notes.append(
@@ -131,7 +131,7 @@ def _part_frames(part: Part, form: Format, path: Path, notes: list[str]) -> list
 
 
 def _read(content: bytes, form: Format, path: Path) -> Iterator[Atoms]:
-    """What ASE's reader makes of one output."""
+    """Read one output with ASE's reader."""
     reader = ioformats[form.name]
     source = NamedBytes(content, path)
     file = source if reader.isbinary else io.TextIOWrapper(source, encoding="utf-8", errors="replace")
@@ -148,19 +148,19 @@ def format_of(path: Path) -> Format:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path.absolute()} is empty", "give a file with structures")
-        name = _BY_SUFFIX.get(suffix) or _of_vasp(path) or filetype(str(path.absolute()))
+        name = _BY_SUFFIX.get(suffix) or _detect_vasp(path) or filetype(str(path.absolute()))
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+        raise _build_reading_error(path, error) from error
     except (UnknownFileTypeError, ImportError) as error:
-        raise _no_format(path, suffix) from error
+        raise _build_format_error(path, suffix) from error
     if name == "xyz":
         name = "extxyz"
     if name not in FORMATS:
-        raise _no_format(path, suffix)
+        raise _build_format_error(path, suffix)
     return FORMATS[name]
 
 
-def _of_vasp(path: Path) -> str | None:
+def _detect_vasp(path: Path) -> str | None:
     """The format of an output of VASP, by its first lines: ASE knows it by the names OUTCAR and vasprun.xml only."""
     with open_with_compression(str(path), "rb") as file:
         head = file.read(200)
@@ -169,7 +169,7 @@ def _of_vasp(path: Path) -> str | None:
     return "vasp-xml" if re.match(rb"<\?xml[^>]*>\s*<modeling>", head) else None
 
 
-def _no_format(path: Path, suffix: str) -> DataError:
+def _build_format_error(path: Path, suffix: str) -> DataError:
     hint = closest_hint(suffix, _BY_SUFFIX) if suffix else ""
     return DataError(
         f"{path.absolute()} is of no format that is read ({suffix or 'no suffix'})",
@@ -177,16 +177,16 @@ def _no_format(path: Path, suffix: str) -> DataError:
     )
 
 
-def _content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     try:
         with open_with_compression(str(path), "rb") as file:
             content: bytes = file.read()
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+        raise _build_reading_error(path, error) from error
     return content
 
 
-def _unreadable(path: Path, error: BaseException) -> DataError:
+def _build_reading_error(path: Path, error: BaseException) -> DataError:
     reason = getattr(error, "strerror", None) or first_line(error)
     return DataError(f"cannot read {path.absolute()}: {reason}", "check its permissions, and that it is complete")
 

@@ -1,4 +1,4 @@
-"""What may be given as structures, told apart at one border: files, ``Atoms`` of ASE, graphs; one or many."""
+"""Sources of structures, told apart in one place: files, ``Atoms`` of ASE, graphs; one or many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nequip_like.errors import ConfigError, DataError
 Source = str | Path | Atoms | Graph | Iterable[str | Path] | Iterable[Atoms] | Iterable[Graph]
 
 _STRUCTURE = (fields.POSITIONS, fields.CELL, fields.PBC, fields.ATOMIC_NUMBERS)
-_KEPT = (*fields.LABELS, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
+_LABELS_AND_WEIGHTS = (*fields.LABELS, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
 _ADVICE = "give file names, or ASE's Atoms, or graphs such as those of read_frames; one, or a list of one kind"
 _DECIDES = ("positions", "numbers", "cell", "pbc")  # what energies and forces depend on
 
@@ -32,35 +32,35 @@ def is_structure(value: object) -> bool:
     return isinstance(value, Atoms) or is_graph(value)
 
 
-def entries(source: Any, where: str = "") -> list[Any]:
+def entries(source: Any, key: str = "") -> list[Any]:
     """The entries of a source as a list, all of one kind: file names, ``Atoms`` or graphs.
 
     Args:
         source: One entry, or anything that can be iterated over: a list, an ASE ``Trajectory``, a ``GraphDataset``.
-        where: The key that it stands under, for messages.
+        key: The key that it stands under, for messages.
 
     Raises:
         ConfigError: If an entry is something else, or two are of different kinds.
     """
-    at = f"{where}: " if where else ""
+    at = f"{key}: " if key else ""
     if isinstance(source, str | Path | Mapping | Atoms):
-        listed = [source]
+        members = [source]
     else:
         try:
-            listed = list(source)
+            members = list(source)
         except TypeError:
             raise ConfigError(f"{at}{reprlib.repr(source)} is no file and no structure", _ADVICE) from None
-    kinds = [_kind(entry) for entry in listed]
-    for i, (entry, kind) in enumerate(zip(listed, kinds, strict=True)):
+    kinds = [_name_kind(entry) for entry in members]
+    for i, (entry, kind) in enumerate(zip(members, kinds, strict=True)):
         if kind is None:
-            what = f"{type(entry).__name__} {reprlib.repr(entry)}"
-            raise ConfigError(f"{at}entry {i}, {what}, is no file and no structure", _ADVICE)
+            description = f"{type(entry).__name__} {reprlib.repr(entry)}"
+            raise ConfigError(f"{at}entry {i}, {description}, is no file and no structure", _ADVICE)
         if kind != kinds[0]:
             raise ConfigError(f"{at}entry 0 is {kinds[0]} and entry {i} is {kind}", _ADVICE)
-    return listed
+    return members
 
 
-def _kind(entry: object) -> str | None:
+def _name_kind(entry: object) -> str | None:
     if isinstance(entry, str | Path):
         return "a file name"
     if isinstance(entry, Atoms):
@@ -68,7 +68,7 @@ def _kind(entry: object) -> str | None:
     return "a graph" if is_graph(entry) else None
 
 
-def atoms_of(structure: Atoms | Graph, where: str) -> Atoms:
+def convert_to_atoms(structure: Atoms | Graph, origin: str) -> Atoms:
     """A structure in memory as ``Atoms``: these themselves, or those of a graph, with its labels and weights.
 
     What the labels of a graph are called is well known to the reader; a label that is missing (NaN) is left out.
@@ -79,20 +79,24 @@ def atoms_of(structure: Atoms | Graph, where: str) -> Atoms:
     if isinstance(structure, Atoms):
         return structure
     if absent := [name for name in _STRUCTURE if name not in structure]:
-        raise DataError(f"{where} has no '{absent[0]}'", f"a graph of a structure has {', '.join(_STRUCTURE)}")
+        raise DataError(f"{origin} has no '{absent[0]}'", f"a graph of a structure has {', '.join(_STRUCTURE)}")
     if len(structure[fields.CELL]) != 1:
         raise DataError(
-            f"{where} is a batch of {len(structure[fields.CELL])} structures",
+            f"{origin} is a batch of {len(structure[fields.CELL])} structures",
             "take it apart: nequip_like.data.graph.split(batch)",
         )
-    arrays = {name: structure[name].detach().cpu().numpy() for name in (*_STRUCTURE, *_KEPT) if name in structure}
+    arrays = {
+        name: structure[name].detach().cpu().numpy()
+        for name in (*_STRUCTURE, *_LABELS_AND_WEIGHTS)
+        if name in structure
+    }
     atoms = Atoms(
         numbers=arrays[fields.ATOMIC_NUMBERS],
         positions=arrays[fields.POSITIONS],
         cell=arrays[fields.CELL][0],
         pbc=arrays[fields.PBC][0],
     )
-    for name in _KEPT:
+    for name in _LABELS_AND_WEIGHTS:
         if name in arrays and not bool(structure[name].isnan().all()):
             if fields.field(name).owner == "node":
                 atoms.arrays[name] = arrays[name]
@@ -101,7 +105,7 @@ def atoms_of(structure: Atoms | Graph, where: str) -> Atoms:
     return atoms
 
 
-def check_results(atoms: Atoms, where: str) -> None:
+def check_results(atoms: Atoms, origin: str) -> None:
     """Refuse results of a calculator that belong to another structure than the one that carries them.
 
     Several ``Atoms`` that share a calculator all show the results of the one that was computed last.
@@ -115,7 +119,7 @@ def check_results(atoms: Atoms, where: str) -> None:
     changed = [name for name in calculator.check_state(atoms) if name in _DECIDES]
     if changed:
         raise DataError(
-            f"{where}: the results of its {type(calculator).__name__} belong to another structure, of other "
+            f"{origin}: the results of its {type(calculator).__name__} belong to another structure, of other "
             f"{' and '.join(changed)}",
             "keep its own labels with each: atoms.calc = SinglePointCalculator(atoms, energy=..., forces=...)",
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from nequip_like.data.labels.components import lone_components
+from nequip_like.data.labels.components import find_lone_components
 from nequip_like.errors import DataError
 
 # Others, such as BOX BOUNDS, TIME and UNITS, end what stands before them.
@@ -51,31 +51,31 @@ def check_dump(content: bytes, path: Path) -> list[str]:
         elif item[1] == b"ATOMS":
             rows = body.rstrip().splitlines()  # empty lines may follow the last row
             columns = item[0].decode("ascii", "replace").split()[2:]
-            whole = sum(len(row.split()) >= len(columns) for row in rows)
-            if not whole == len(rows) == atoms:
-                raise _cut(path, frame, atoms, whole)
+            complete_rows = sum(len(row.split()) >= len(columns) for row in rows)
+            if not complete_rows == len(rows) == atoms:
+                raise _cut(path, frame, atoms, complete_rows)
             _check_elements(columns, rows, f"{path} frame {frame}", notes)
-            if len(there := sorted({"fx", "fy", "fz"} & set(columns))) < 3:
-                notes |= dict.fromkeys(lone_components(there))  # ASE's reader drops them
+            if len(force_columns := sorted({"fx", "fy", "fz"} & set(columns))) < 3:
+                notes |= dict.fromkeys(find_lone_components(force_columns))  # ASE's reader drops them
             opened = False
     if opened:
         raise _cut(path, frame, atoms, 0)
     return [f"{path}: {note}" for note in notes]
 
 
-def _check_elements(columns: list[str], rows: list[bytes], where: str, notes: dict[str, None]) -> None:
+def _check_elements(columns: list[str], rows: list[bytes], origin: str, notes: dict[str, None]) -> None:
     if "element" not in columns:
-        held = "type" if "type" in columns else "mass" if "mass" in columns else None
+        substitute = "type" if "type" in columns else "mass" if "mass" in columns else None
         raise DataError(
-            f"{where} does not name its elements: it has the columns {' '.join(columns)}"
-            + (f", and no {held} says which element it is" if held else ""),
+            f"{origin} does not name its elements: it has the columns {' '.join(columns)}"
+            + (f", and no {substitute} says which element it is" if substitute else ""),
             _ADVICE,
         )
     element = columns.index("element")
     for symbol in {row.split()[element].decode("ascii", "replace") for row in rows}:
         if symbol not in atomic_numbers:
             raise DataError(
-                f"{where}: '{symbol}' in its column 'element' is no chemical symbol",
+                f"{origin}: '{symbol}' in its column 'element' is no chemical symbol",
                 f"write {symbol.capitalize() if symbol.capitalize() in atomic_numbers else 'symbols such as Cu'}, as "
                 "'dump_modify 1 element Cu O' lets LAMMPS do, with one symbol for each type",
             )
@@ -87,8 +87,8 @@ def _check_elements(columns: list[str], rows: list[bytes], where: str, notes: di
         notes["all its types are carbon (C), which LAMMPS writes where 'dump_modify ... element' was not given"] = None
 
 
-def _cut(path: Path, frame: int, atoms: int, found: int) -> DataError:
+def _cut(path: Path, frame: int, atoms: int, complete_rows: int) -> DataError:
     return DataError(
-        f"{path} frame {frame} is cut off or joined: it says {atoms} atoms, but has {found} whole rows",
+        f"{path} frame {frame} is cut off or joined: it says {atoms} atoms, but has {complete_rows} whole rows",
         "remove the frame, or copy the file again",
     )

@@ -40,7 +40,7 @@ class Part:
     line: int
 
 
-def parts_of(content: bytes, form: Format) -> list[Part]:
+def split_parts(content: bytes, form: Format) -> list[Part]:
     """The outputs that a file holds, one after the other.
 
     Args:
@@ -71,12 +71,12 @@ def check_part(part: Part, form: Format, path: Path) -> None:
         )
 
 
-def whole_lines(content: bytes) -> bytes:
+def drop_unfinished_line(content: bytes) -> bytes:
     """The content without a last line that has no end: a number in it may have lost its digits."""
     return content[: content.rfind(b"\n") + 1]
 
 
-def keep_what_stands_there(atoms: Atoms, form: Format) -> None:
+def drop_filled_in_results(atoms: Atoms, form: Format) -> None:
     """Drop what ASE's reader filled in: results that the format cannot hold."""
     if form.labels is None or atoms.calc is None:
         return
@@ -90,7 +90,7 @@ def has_labels(atoms: Atoms, form: Format) -> bool:
     return any(results.get(name) is not None for name in form.labels or ())
 
 
-def last_begun(content: bytes, form: Format) -> int | None:
+def find_last_structure(content: bytes, form: Format) -> int | None:
     """Where the last structure of an output that was stopped begins, if others stand before it."""
     if not form.output or form.structure is None or (form.end is not None and form.end.search(content)):
         return None
@@ -98,7 +98,7 @@ def last_begun(content: bytes, form: Format) -> int | None:
     return begins[-1] if len(begins) > 1 else None
 
 
-def unfinished(part: Part, form: Format, read: int, path: Path) -> str | None:
+def find_unfinished(part: Part, form: Format, read: int, path: Path) -> str | None:
     """Compare the structures that were read with those that begin in the text.
 
     Args:
@@ -117,8 +117,8 @@ def unfinished(part: Part, form: Format, read: int, path: Path) -> str | None:
         return None
     if form.structure is None:
         cut = form.end is not None and read > 0
-        where = f"{path}: the output that begins in line {part.line}"
-        return f"{where} has no end; its last structure may lack labels" if cut else None
+        part_name = f"{path}: the output that begins in line {part.line}"
+        return f"{part_name} has no end; its last structure may lack labels" if cut else None
     begins = [match.start() for match in form.structure.finditer(part.content)]
     missing = len(begins) - read
     if missing <= 0:

@@ -18,18 +18,18 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import Graphs, fill_missing_labels, frame_key
 from nequip_like.data.inspection.stress_size import check_stress_size
 from nequip_like.data.io.annotations import Annotations
-from nequip_like.data.io.databases import NESTED, as_array, check_places, is_read
-from nequip_like.data.io.given import Source, atoms_of, check_results, entries
+from nequip_like.data.io.databases import NESTED, check_places, convert_to_array, is_read
+from nequip_like.data.io.given import Source, check_results, convert_to_atoms, entries
 from nequip_like.data.io.structures import check_extent, graph_from_atoms
-from nequip_like.data.labels.components import lone_components, with_inner, with_vectors
-from nequip_like.data.labels.frame_units import stated_in_frames
-from nequip_like.data.labels.free_energies import free_energy_gap, with_gap
+from nequip_like.data.labels.components import add_inner_labels, add_vectors, find_lone_components
+from nequip_like.data.labels.frame_units import collect_units_of_frames
+from nequip_like.data.labels.free_energies import append_gap, measure_free_energy_gap
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
 from nequip_like.data.labels.unit_checks import Stated, check_by_halves, compare
-from nequip_like.data.labels.units import Units, unit_notes
-from nequip_like.data.labels.unread_names import Kind, add_kinds, unread_names
+from nequip_like.data.labels.units import Units, list_unused_units
+from nequip_like.data.labels.unread_names import Kind, add_kinds, find_unread_names
 from nequip_like.data.labels.values import read_labels
-from nequip_like.data.labels.weights import LeftOut, equal_weights
+from nequip_like.data.labels.weights import LeftOut, find_equal_weights
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
@@ -72,10 +72,10 @@ class Reading(Summarized):
     @property
     def read_from(self) -> dict[str, str]:
         """``{label: names in the files}``, as tables show them."""
-        shown = {label: ", ".join(self.label_names[label]) for label in fields.LABELS if label in self.label_names}
-        if fields.TOTAL_ENERGY in shown:
-            shown[fields.TOTAL_ENERGY] = with_gap(shown[fields.TOTAL_ENERGY], self.free_energy_gap)
-        return shown
+        names = {label: ", ".join(self.label_names[label]) for label in fields.LABELS if label in self.label_names}
+        if fields.TOTAL_ENERGY in names:
+            names[fields.TOTAL_ENERGY] = append_gap(names[fields.TOTAL_ENERGY], self.free_energy_gap)
+        return names
 
     @cached_property
     def keys(self) -> list[str]:
@@ -142,55 +142,55 @@ def read(
     reading = Reading(units=Units.declared(units))
     names: list[FrameNames] = []
     kinds: dict[str, Kind] = {}
-    said: set[str] = set()
-    given = entries(source)
-    for block in _blocks(given):
+    stated_labels: set[str] = set()
+    members = entries(source)
+    for block in _read_blocks(members):
         path = block.title
         if block.file is not None:
             reading.files.append(block.file.absolute())
         frames, notes = block.frames, block.notes
         reading.notes.extend(notes)
-        numbered = _chosen(path, frames, index)
+        numbered = _select_frames(path, frames, index)
         if block.file is None:
-            _check_given(block, numbered, reading.units)
-        values = [_values(atoms, mapping, block.origin(number)) for number, atoms in numbered]
+            _check_in_memory(block, numbered, reading.units)
+        values = [_collect_values(atoms, mapping, block.origin(number)) for number, atoms in numbered]
         names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
         names.extend(names_here)
-        chosen = resolve(str(path), names_here, mapping)
-        stated = _stated(block, chosen, reading.units, [graph for graph, _ in values])
+        names_by_label = resolve(str(path), names_here, mapping)
+        stated = _read_units_of_block(block, names_by_label, reading.units, [graph for graph, _ in values])
         reading.notes.extend(compare(stated, reading.units, str(path)))
-        said.update(one.label for one in stated)
-        for label, name in chosen.items():
-            if name not in (known := reading.label_names.setdefault(label, [])):
-                known.append(name)
+        stated_labels.update(statement.label for statement in stated)
+        for label, name in names_by_label.items():
+            if name not in (names_of_label := reading.label_names.setdefault(label, [])):
+                names_of_label.append(name)
         left_out: Counter[LeftOut] = Counter()
         for (number, atoms), (graph_values, node_values) in zip(numbered, values, strict=True):
-            where = block.origin(number)
+            origin = block.origin(number)
             graph = graph_from_atoms(
-                atoms, frame_index=len(reading.frames), where=where, length=reading.units.factor("pos")
+                atoms, frame_index=len(reading.frames), where=origin, length=reading.units.factor("pos")
             )
-            check_extent(graph, where)
-            labels, without = read_labels(graph, chosen, graph_values, node_values, reading.units, where)
+            check_extent(graph, origin)
+            labels, without = read_labels(graph, names_by_label, graph_values, node_values, reading.units, origin)
             left_out.update(without)
             add_kinds(kinds, graph_values, node_values)
-            gap = free_energy_gap(graph_values, chosen.get(fields.TOTAL_ENERGY), len(atoms))
+            gap = measure_free_energy_gap(graph_values, names_by_label.get(fields.TOTAL_ENERGY), len(atoms))
             reading.free_energy_gap = max(reading.free_energy_gap, gap * reading.units.factor(fields.TOTAL_ENERGY))
             reading.frames.append(graph | labels)
-            reading.origins.append(where)
-            beside = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
-            reading.annotations.append(Annotations.beside(chosen.values(), *beside, atoms))
+            reading.origins.append(origin)
+            remarks = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
+            reading.annotations.append(Annotations.collect(names_by_label.values(), *remarks, atoms))
         for (label, reason), count in left_out.items():
             reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
-    source_name = ", ".join(map(str, given)) if reading.files else path
+    source_name = ", ".join(map(str, members)) if reading.files else path
     check_declared_names(source_name, names, mapping)
-    check_by_halves(reading.units, units, reading.label_names, said, source_name)
-    notes = unread_names(names, reading.label_names, kinds) + unit_notes(reading.units, reading.label_names)
+    check_by_halves(reading.units, units, reading.label_names, stated_labels, source_name)
+    notes = find_unread_names(names, reading.label_names, kinds) + list_unused_units(reading.units, reading.label_names)
     if fields.FORCES not in reading.label_names:
-        notes += lone_components(sorted(frozenset().union(*(frame.node for frame in names))))
+        notes += find_lone_components(sorted(frozenset().union(*(frame.node for frame in names))))
     reading.notes.extend(f"{source_name}: {note}" for note in notes)
     reading.frames = fill_missing_labels(reading.frames)
     check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
-    reading.notes.extend(f"{source_name}: {note}" for note in equal_weights(reading.frames, reading.label_names))
+    reading.notes.extend(f"{source_name}: {note}" for note in find_equal_weights(reading.frames, reading.label_names))
     return reading
 
 
@@ -209,10 +209,11 @@ def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms],
         DataError: If a file is missing or unreadable, holds no frames, or states another unit of its positions.
     """
     structures, origins = [], []
-    for block in _blocks(entries(source)):
-        numbered = _chosen(block.title, block.frames, index)
+    for block in _read_blocks(entries(source)):
+        numbered = _select_frames(block.title, block.frames, index)
         if block.file is not None:
-            compare(_stated(block, {}, Units(), [_beside(atoms) for _, atoms in numbered]), Units(), block.title)
+            stated = _read_units_of_block(block, {}, Units(), [_flatten_info(atoms) for _, atoms in numbered])
+            compare(stated, Units(), block.title)
         for number, atoms in numbered:
             structures.append(atoms)
             origins.append(block.origin(number))
@@ -232,34 +233,34 @@ class _Block:
         return f"{self.title} {number}" if self.file is None else f"{self.file} frame {number}"
 
 
-def _blocks(given: Sequence[Any]) -> Iterator[_Block]:
+def _read_blocks(members: Sequence[Any]) -> Iterator[_Block]:
     """Files one by one, each read when it is its turn; structures in memory all at once."""
-    if not given or isinstance(given[0], str | Path):
+    if not members or isinstance(members[0], str | Path):
         # Imported here: a simulation predicts structures in memory, and ase.io takes its time.
         from nequip_like.data.io.formats import read_atoms
 
-        for path in expand(given):
+        for path in expand(members):
             frames, notes = read_atoms(path)
             yield _Block(str(path), path, frames, notes)
     else:
-        title = "Atoms" if isinstance(given[0], Atoms) else _GRAPH
-        yield _Block(title, None, [atoms_of(entry, f"{title} {i}") for i, entry in enumerate(given)], [])
+        title = "Atoms" if isinstance(members[0], Atoms) else _GRAPH
+        yield _Block(title, None, [convert_to_atoms(entry, f"{title} {i}") for i, entry in enumerate(members)], [])
 
 
-def _stated(
-    block: _Block, chosen: Mapping[str, str], units: Units, frames: Sequence[Mapping[str, Any]]
+def _read_units_of_block(
+    block: _Block, names_by_label: Mapping[str, str], units: Units, frames: Sequence[Mapping[str, Any]]
 ) -> list[Stated]:
     if block.title == _GRAPH:
         return []
     if block.file is None:
-        return stated_in_frames(frames, chosen, block.title)
+        return collect_units_of_frames(frames, names_by_label, block.title)
     # Imported here, since a simulation reads no files, and ASE's readers take their time.
-    from nequip_like.data.io.stated_units import stated_units
+    from nequip_like.data.io.stated_units import read_stated_units
 
-    return stated_units(block.file, chosen, units, frames)
+    return read_stated_units(block.file, names_by_label, units, frames)
 
 
-def _check_given(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
+def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
     """Refuse labels that are not those of the structure, and units of graphs, which have the package's own."""
     if block.title == _GRAPH and units != Units():
         raise ConfigError(f"units are {units}, but graphs are in eV and Angstrom", "leave units out")
@@ -276,18 +277,18 @@ def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
     files: list[Path] = []
     for entry in [source] if isinstance(source, str | Path) else list(source):
         try:
-            files.extend(_files_of(entry))
+            files.extend(_list_files(entry))
         except OSError as error:  # a name that is too long, a folder that is closed
             reason = getattr(error, "strerror", None) or error
-            shown = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
-            raise DataError(f"cannot read {shown}: {reason}", "check the path and its permissions") from error
+            excerpt = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
+            raise DataError(f"cannot read {excerpt}: {reason}", "check the path and its permissions") from error
     if not files:
         names = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
         raise DataError(f"no files match {names or 'an empty list'}", "give at least one file")
     return files
 
 
-def _files_of(entry: str | Path) -> list[Path]:
+def _list_files(entry: str | Path) -> list[Path]:
     path = path_of(entry)
     if path.is_file():
         return [path]
@@ -301,17 +302,17 @@ def _files_of(entry: str | Path) -> list[Path]:
     return [Path(match) for match in matches if Path(match).is_file()]
 
 
-def _chosen(path: str, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
+def _select_frames(path: str, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
     """The chosen frames of a file with their position in it."""
     numbered = list(enumerate(frames))
-    chosen = _slice(index)
+    selection = _slice(index)
     try:
-        kept = numbered[chosen] if isinstance(chosen, slice) else [numbered[chosen]]
+        selected = numbered[selection] if isinstance(selection, slice) else [numbered[selection]]
     except (IndexError, ValueError):  # ValueError: a step of zero
-        kept = []
-    if not kept:
+        selected = []
+    if not selected:
         raise DataError(f"{path}: index '{index}' chooses none of its {len(numbered)} frames", "change the index")
-    return kept
+    return selected
 
 
 def _slice(index: Index) -> slice | int:
@@ -328,20 +329,20 @@ def _slice(index: Index) -> slice | int:
     return slice(*parts)
 
 
-def _beside(atoms: Atoms) -> dict[str, Any]:
-    """What a structure has beside it by name, that of a row of a database in one with the rest."""
+def _flatten_info(atoms: Atoms) -> dict[str, Any]:
+    """Values of a structure by name; those that a row of a database nests are merged with the others."""
     result: dict[str, Any] = {}
     for name, value in atoms.info.items():
         result |= value if name in NESTED and isinstance(value, Mapping) else {name: value}
     return result
 
 
-def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _collect_values(atoms: Atoms, mapping: Mapping[str, str], origin: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything a frame holds beside its structure: by name, per structure and per atom."""
-    check_places(atoms, mapping, where)
-    graph = with_inner(_beside(atoms))
+    check_places(atoms, mapping, origin)
+    graph = add_inner_labels(_flatten_info(atoms))
     for name in [name for name in graph if name not in atoms.info and (name in mapping or label_of(name))]:
-        graph[name] = as_array(graph[name])
+        graph[name] = convert_to_array(graph[name])
     node: dict[str, Any] = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE_ARRAYS}
     results = {} if atoms.calc is None else dict(getattr(atoms.calc, "results", {}))
     for name, value in results.items():
@@ -352,7 +353,7 @@ def _values(atoms: Atoms, mapping: Mapping[str, str], where: str) -> tuple[dict[
     for name in [name for name, value in graph.items() if _is_per_atom(name, value, len(atoms), mapping)]:
         value = graph.pop(name)
         node.setdefault(name, value[0] if value.ndim == 3 and len(value) == 1 else value)
-    return graph, with_vectors(node)
+    return graph, add_vectors(node)
 
 
 def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str]) -> bool:
@@ -367,8 +368,8 @@ def _is_per_atom(name: str, value: object, atoms: int, mapping: Mapping[str, str
     if label is not None:
         if fields.field(label).owner != "node":
             return False
-        whole = value.size == atoms * int(np.prod(fields.field(label).shape))
+        has_all_components = value.size == atoms * int(np.prod(fields.field(label).shape))
         if is_read(name, mapping):  # of another shape, as (1, atoms, 3) or flat, too: it is checked where it is read
-            return whole or value.ndim > 1
-        return whole and (value.shape[0] == atoms or (value.ndim == 3 and len(value) == 1))
+            return has_all_components or value.ndim > 1
+        return has_all_components and (value.shape[0] == atoms or (value.ndim == 3 and len(value) == 1))
     return value.shape == (atoms, 3) and atoms != 3

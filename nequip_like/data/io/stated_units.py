@@ -14,9 +14,9 @@ from typing import Any
 from ase.io.formats import open_with_compression
 
 from nequip_like.data import fields
-from nequip_like.data.io.databases import read_metadata, units_by_name
+from nequip_like.data.io.databases import collect_units, read_metadata
 from nequip_like.data.io.formats import format_of
-from nequip_like.data.labels.frame_units import STYLES, stated_in_frames
+from nequip_like.data.labels.frame_units import STYLES, collect_units_of_frames
 from nequip_like.data.labels.unit_checks import Stated
 from nequip_like.data.labels.units import Units
 from nequip_like.errors import DataError
@@ -27,14 +27,14 @@ _ITEM_UNITS = re.compile(rb"^ITEM: UNITS\s*\n\s*(\S+)", re.MULTILINE)
 _NAMED_BY_USER = ("extxyz", "traj", "db")
 
 
-def stated_units(
-    path: Path, chosen: Mapping[str, str], units: Units, frames: Sequence[Mapping[str, Any]]
+def read_stated_units(
+    path: Path, names_by_label: Mapping[str, str], units: Units, frames: Sequence[Mapping[str, Any]]
 ) -> list[Stated]:
     """Units that a file states of its labels and positions.
 
     Args:
         path: The file.
-        chosen: ``{label: name in the file}`` of what is read.
+        names_by_label: ``{label: name in the file}`` of what is read.
         units: The declared units of the data set.
         frames: What each frame holds per structure.
 
@@ -43,31 +43,33 @@ def stated_units(
     """
     form = format_of(path)
     if form.name in _NAMED_BY_USER:
-        stated = stated_in_frames(frames, chosen, str(path))
-        return _of_metadata(path, chosen) + stated if form.name == "db" else stated
+        stated = collect_units_of_frames(frames, names_by_label, str(path))
+        return _read_units_of_metadata(path, names_by_label) + stated if form.name == "db" else stated
     energy, length = "eV", "Angstrom"
     by = f"in {form.title},"
     if form.name == "lammps-dump-text":
-        style = _style_of(path)
+        style = _read_style(path)
         if style not in _OF_LAMMPS:
             _check_style(style, path, units)
             return []
         (energy, length), by = STYLES[style], f"its 'ITEM: UNITS {style}' says that"
     of_unit = {"eV": energy, "eV/Angstrom": f"{energy}/{length}", "eV/Angstrom^3": f"{energy}/{length}^3"}
-    labels = {label: of_unit[fields.field(label).unit] for label in chosen if fields.field(label).unit in of_unit}
+    labels = {
+        label: of_unit[fields.field(label).unit] for label in names_by_label if fields.field(label).unit in of_unit
+    }
     labels[fields.POSITIONS] = length
-    return [Stated(label, chosen.get(label, "positions"), unit, by) for label, unit in labels.items()]
+    return [Stated(label, names_by_label.get(label, "positions"), unit, by) for label, unit in labels.items()]
 
 
-def _of_metadata(path: Path, chosen: Mapping[str, str]) -> list[Stated]:
+def _read_units_of_metadata(path: Path, names_by_label: Mapping[str, str]) -> list[Stated]:
     by = "its metadata say that"
     metadata = read_metadata(path)
-    said = units_by_name(metadata)
-    stated = [Stated(label, name, said[name], by) for label, name in chosen.items() if name in said]
-    return list(dict.fromkeys(stated + stated_in_frames([metadata], chosen, str(path), by)))
+    declared = collect_units(metadata)
+    stated = [Stated(label, name, declared[name], by) for label, name in names_by_label.items() if name in declared]
+    return list(dict.fromkeys(stated + collect_units_of_frames([metadata], names_by_label, str(path), by)))
 
 
-def _style_of(path: Path) -> str:
+def _read_style(path: Path) -> str:
     """The style of units that a dump states, at its begin or where another dump was appended; empty if it does not."""
     with open_with_compression(str(path), "rb") as file:
         content = file.read().replace(b"\r\n", b"\n")
@@ -81,10 +83,10 @@ def _check_style(style: str, path: Path, units: Units) -> None:
     """Refuse units whose energy and length cannot be told, unless others than eV and Angstrom are declared."""
     if not style:
         return
-    what = f"{path}: its 'ITEM: UNITS {style}' is not eV and Angstrom"
+    problem = f"{path}: its 'ITEM: UNITS {style}' is not eV and Angstrom"
     if style in _NOT_DECLARABLE:
-        raise DataError(what, "convert the dump to the units metal, real or electron of LAMMPS")
+        raise DataError(problem, "convert the dump to the units metal, real or electron of LAMMPS")
     if (units.energy, units.length) == (Units().energy, Units().length):
         raise DataError(
-            what, "declare what energies and lengths are in, units: {energy: ..., length: ...}, or convert the dump"
+            problem, "declare what energies and lengths are in, units: {energy: ..., length: ...}, or convert the dump"
         )

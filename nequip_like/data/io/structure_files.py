@@ -1,4 +1,4 @@
-"""What ASE's readers pass over in some files, or take otherwise than it is meant.
+"""Corrections where ASE's readers pass something over, or take it otherwise than it is meant.
 
 POSCAR without its species, gen files that are cut off, CIF with sites that are occupied in part, XSF of aenet, CASTEP
 with a dispersion correction, Gaussian's axes.
@@ -37,33 +37,33 @@ def check_species_line(content: bytes, path: Path) -> None:
         )
 
 
-def correct(atoms: Atoms, content: bytes, name: str, where: str) -> None:
+def fix_structure(atoms: Atoms, content: bytes, name: str, origin: str) -> None:
     """Check one structure against the text that it was read from, and put right what was read otherwise than meant.
 
     Args:
         atoms: The structure; its labels may change.
         content: The text.
         name: ASE's name of the format.
-        where: File and frame, for messages.
+        origin: File and frame, for messages.
 
     Raises:
         DataError: If the text says something else, naming the frame.
     """
     if check := _CHECKS.get(name):
-        check(atoms, content, where)
+        check(atoms, content, origin)
 
 
-def _check_count(atoms: Atoms, content: bytes, where: str) -> None:
+def _check_count(atoms: Atoms, content: bytes, origin: str) -> None:
     declared = int(content.split(maxsplit=1)[0])
     if declared != len(atoms):
-        raise DataError(f"{where} is cut off: it says {declared} atoms, but has {len(atoms)}", "copy the file again")
+        raise DataError(f"{origin} is cut off: it says {declared} atoms, but has {len(atoms)}", "copy the file again")
 
 
-def _check_crystal(atoms: Atoms, content: bytes, where: str) -> None:
+def _check_crystal(atoms: Atoms, content: bytes, origin: str) -> None:
     for site in atoms.info.get("occupancy", {}).values():
         if any(abs(part - 1.0) > 1e-6 for part in site.values()):
             raise DataError(
-                f"{where}: a site is occupied in part ({', '.join(f'{key}: {part:g}' for key, part in site.items())})",
+                f"{origin}: a site is occupied in part ({', '.join(f'{key}: {part:g}' for key, part in site.items())})",
                 "give a structure of whole atoms",
             )
     sums = _FORMULA_SUM.findall(content)
@@ -71,31 +71,31 @@ def _check_crystal(atoms: Atoms, content: bytes, where: str) -> None:
         return
     text = b"".join(sums[0]).decode("ascii", "replace").replace(" ", "")
     try:
-        said = Formula(text).reduce()[0]
+        declared = Formula(text).reduce()[0]
     except ValueError:  # deuterium, fractions, a question mark
         return
-    found = atoms.symbols.formula.reduce()[0]
-    if said.count() != found.count():
+    composition = atoms.symbols.formula.reduce()[0]
+    if declared.count() != composition.count():
         raise DataError(
-            f"{where}: its _chemical_formula_sum is {text}, but its atoms are {found:hill}",
+            f"{origin}: its _chemical_formula_sum is {text}, but its atoms are {composition:hill}",
             "complete the file: atoms are missing, such as hydrogen, or it is cut off",
         )
 
 
-def _as_aenet_means(atoms: Atoms, content: bytes, where: str) -> None:
+def _convert_from_aenet(atoms: Atoms, content: bytes, origin: str) -> None:
     energies = _AENET.findall(content)
     if len(energies) != 1:
         return
     try:
         results = {"energy": float(energies[0])}
     except ValueError:
-        raise DataError(f"{where}: its total energy is no number", "repair the comment") from None
+        raise DataError(f"{origin}: its total energy is no number", "repair the comment") from None
     if atoms.calc is not None:
         results["forces"] = atoms.calc.results["forces"] / Hartree
     atoms.calc = SinglePointCalculator(atoms, **results)
 
 
-def _with_dispersion(atoms: Atoms, content: bytes, where: str) -> None:
+def _take_energies_with_dispersion(atoms: Atoms, content: bytes, origin: str) -> None:
     """Take the energies with the dispersion correction, as forces and stress have it.
 
     ASE's reader (3.29) keeps them under a name (correlation) that is none of those it looks for (correction).
@@ -108,12 +108,12 @@ def _with_dispersion(atoms: Atoms, content: bytes, where: str) -> None:
         results.update(energy=zero, free_energy=free)
 
 
-def _check_axes(atoms: Atoms, content: bytes, where: str) -> None:
+def _check_axes(atoms: Atoms, content: bytes, origin: str) -> None:
     if atoms.calc is None or "forces" not in atoms.calc.results:
         return
     if b"Standard orientation:" in content and not re.search(rb"(?:Input|Z-Matrix) orientation:", content):
         raise DataError(
-            f"{where}: its forces are along the axes of the input, but its positions stand in Gaussian's standard "
+            f"{origin}: its forces are along the axes of the input, but its positions stand in Gaussian's standard "
             "orientation only",
             "run Gaussian with 'nosymm', or with '#p', which prints the input orientation, too",
         )
@@ -123,6 +123,6 @@ _CHECKS: dict[str, Callable[[Atoms, bytes, str], None]] = {
     "gen": _check_count,
     "cif": _check_crystal,
     "gaussian-out": _check_axes,
-    "castep-castep": _with_dispersion,
-    "xsf": _as_aenet_means,
+    "castep-castep": _take_energies_with_dispersion,
+    "xsf": _convert_from_aenet,
 }

@@ -87,13 +87,13 @@ def moved_to(graph: Graph, atoms: Atoms) -> Graph | None:
         A new graph, or None where species, cell or periodicity differ or a position is not sound:
         :func:`graph_from_atoms` takes or refuses such a structure.
     """
-    same = (
+    unchanged = (
         np.array_equal(graph[fields.ATOMIC_NUMBERS].numpy(), atoms.numbers)
         and np.array_equal(graph[fields.CELL].numpy()[0], atoms.cell.array)
         and np.array_equal(graph[fields.PBC].numpy()[0], atoms.pbc)
     )
     # The comparison is false for NaN too.
-    if not (same and np.abs(atoms.positions).max() <= _LARGEST_LENGTH):
+    if not (unchanged and np.abs(atoms.positions).max() <= _LARGEST_LENGTH):
         return None
     return {**graph, fields.POSITIONS: torch.from_numpy(np.array(atoms.positions, dtype=np.float64))}
 

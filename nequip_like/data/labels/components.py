@@ -11,73 +11,74 @@ from typing import Any
 
 import numpy as np
 
-from nequip_like.data.labels.frame_units import unit_text
-from nequip_like.data.labels.names import label_of, plain
+from nequip_like.data.labels.frame_units import read_unit_text
+from nequip_like.data.labels.names import label_of, normalise_name
 
 _OF_FORCE = re.compile(r"((?:.*_)?f(?:orces?)?_?)([xyz])")
 _OF_LAMMPS = re.compile(r"([fc]_.+)\[(\d+)\]")  # of a fix or compute, numbered from 1
 _DEEPEST = 3
 
 
-def with_vectors(node: Mapping[str, Any]) -> dict[str, Any]:
+def add_vectors(node: Mapping[str, Any]) -> dict[str, Any]:
     """Values per atom, and beside those in three columns the vectors that they make.
 
     Example:
         >>> columns = {"fx": np.array([1.0]), "fy": np.array([2.0]), "fz": np.array([3.0])}
-        >>> with_vectors(columns)["fx fy fz"]
+        >>> add_vectors(columns)["fx fy fz"]
         array([[1., 2., 3.]])
     """
     result = dict(node)
-    for names in _groups(name for name, value in node.items() if np.ndim(value) == 1 and _is_numeric(value)).values():
+    columns = (name for name, value in node.items() if np.ndim(value) == 1 and _is_numeric(value))
+    for names in _group_components(columns).values():
         if len(names) == 3:
             ordered = [names[axis] for axis in sorted(names)]
             result[" ".join(ordered)] = np.stack([np.asarray(node[name]) for name in ordered], axis=1)
     return result
 
 
-def lone_components(names: Collection[str]) -> list[str]:
+def find_lone_components(names: Collection[str]) -> list[str]:
     """Notes on columns that are components of forces, where the others are missing."""
     notes = []
-    for group in _groups(name for name in names if _OF_FORCE.fullmatch(plain(name))).values():
+    for group in _group_components(name for name in names if _OF_FORCE.fullmatch(normalise_name(name))).values():
         if len(group) < 3:
-            listed = " and ".join(f"'{group[axis]}'" for axis in sorted(group))
+            columns = " and ".join(f"'{group[axis]}'" for axis in sorted(group))
             missing = " and ".join(axis for axis in "xyz" if axis not in group)
-            notes.append(f"{listed} not read: forces have three components, and there is none along {missing}")
+            notes.append(f"{columns} not read: forces have three components, and there is none along {missing}")
     return notes
 
 
-def with_inner(values: Mapping[str, Any]) -> dict[str, Any]:
+def add_inner_labels(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values per structure, and beside those that are mappings the labels that stand in them: ``labels.energy``."""
     result = dict(values)
     for name, value in values.items():
-        if isinstance(value, Mapping) and unit_text(name, value) is None:
-            result |= {inner: held for inner, held in _inner(name, value, 1) if inner not in values}
+        if isinstance(value, Mapping) and read_unit_text(name, value) is None:
+            result |= {path: label for path, label in _find_inner_labels(name, value, 1) if path not in values}
     return result
 
 
 def is_made(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a name is one that :func:`with_vectors` or :func:`with_inner` gave to what stands there in pieces."""
+    """Whether a name is in no file, but was made by :func:`add_vectors` or :func:`add_inner_labels`."""
     columns = name.split(" ")
     if len(columns) == 3 and all(column in values for column in columns):
         return True
     return any(isinstance(values.get(name[: dot.start()]), Mapping) for dot in re.finditer(r"\.", name))
 
 
-def _inner(path: str, values: Mapping[Any, Any], depth: int) -> list[tuple[str, Any]]:
-    found = []
+def _find_inner_labels(path: str, values: Mapping[Any, Any], depth: int) -> list[tuple[str, Any]]:
+    labels = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found += _inner(f"{path}.{name}", value, depth + 1) if depth < _DEEPEST else []
+            labels += _find_inner_labels(f"{path}.{name}", value, depth + 1) if depth < _DEEPEST else []
         elif label_of(str(name)) and _is_numeric(value):
-            found.append((f"{path}.{name}", value))
-    return found
+            labels.append((f"{path}.{name}", value))
+    return labels
 
 
-def _groups(names: Iterable[str]) -> dict[str, dict[str, str]]:
+def _group_components(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """``{what names of components have in common: {axis: name}}``."""
     groups: dict[str, dict[str, str]] = {}
     for name in names:
-        if match := _OF_FORCE.fullmatch(plain(name)) or _OF_LAMMPS.fullmatch(name):
+        if match := _OF_FORCE.fullmatch(normalise_name(name)) or _OF_LAMMPS.fullmatch(name):
             groups.setdefault(match[1], {})[match[2]] = name
     return groups
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from nequip_like.data import fields
-from nequip_like.data.labels.names import looks_like, plain
-from nequip_like.data.labels.unit_checks import Stated, unit_factor
-from nequip_like.data.labels.unit_expressions import unit_of
+from nequip_like.data.labels.names import guess_label, normalise_name
+from nequip_like.data.labels.unit_checks import Stated, parse_unit_factor
+from nequip_like.data.labels.unit_expressions import parse_unit
 from nequip_like.errors import DataError
 
 _UNIT_NAME = re.compile(r"(.*?)_?units?|units?_?(?:of_|for_)?(?!_*cell)(.+)")  # a unit cell is no unit
@@ -43,10 +43,10 @@ _BY_POWERS = {
 @lru_cache(maxsize=256)  # asked for each name of each frame
 def is_unit_name(name: str) -> bool:
     """Whether a value is called a unit."""
-    return bool(_UNIT_NAME.fullmatch(plain(name)))
+    return bool(_UNIT_NAME.fullmatch(normalise_name(name)))
 
 
-def unit_text(name: str, value: object) -> str | Mapping[str, Any] | None:
+def read_unit_text(name: str, value: object) -> str | Mapping[str, Any] | None:
     """The value of a frame as a unit, or as units by name, if it is called one; None otherwise."""
     if not is_unit_name(name):
         return None
@@ -57,14 +57,14 @@ def unit_text(name: str, value: object) -> str | Mapping[str, Any] | None:
     return None
 
 
-def stated_in_frames(
-    frames: Sequence[Mapping[str, Any]], chosen: Mapping[str, str], file: str, by: str = ""
+def collect_units_of_frames(
+    frames: Sequence[Mapping[str, Any]], names_by_label: Mapping[str, str], file: str, by: str = ""
 ) -> list[Stated]:
     """Units that frames state of the labels that are read.
 
     Args:
         frames: What each frame holds per structure; or one entry, the metadata of a database.
-        chosen: ``{label: name in the file}`` of what is read.
+        names_by_label: ``{label: name in the file}`` of what is read.
         file: Its name, for messages.
         by: Who says so, ``its metadata say that``; by default the key of the frames.
 
@@ -72,75 +72,77 @@ def stated_in_frames(
         DataError: If frames state different units, or some do and the others do not say theirs.
     """
     stated = []
-    for name, said in _said(frames, file).items():
-        for label, unit in _units_of(name, said, chosen, frames):
-            if label != fields.POSITIONS and label not in chosen:
+    for name, text in _collect_unit_texts(frames, file).items():
+        for label, unit in _assign_units(name, text, names_by_label, frames):
+            if label != fields.POSITIONS and label not in names_by_label:
                 continue
-            one = Stated(label, chosen.get(label, "positions"), unit, by or f"its '{name}' says that")
+            statement = Stated(label, names_by_label.get(label, "positions"), unit, by or f"its '{name}' says that")
             having = sum(name in frame for frame in frames)
-            if having < len(frames) and unit_factor(unit) not in (None, 1.0):
+            if having < len(frames) and parse_unit_factor(unit) not in (None, 1.0):
                 raise DataError(
-                    f"{file}: {having} of its {len(frames)} frames say with '{name}' that '{one.name}' is in {unit}, "
-                    "the others do not say theirs",
+                    f"{file}: {having} of its {len(frames)} frames say with '{name}' that '{statement.name}' is in "
+                    f"{unit}, the others do not say theirs",
                     "give the frames of each unit as one file, and declare the units of each",
                 )
-            stated.append(one)
+            stated.append(statement)
     return list(dict.fromkeys(stated))
 
 
-def _said(frames: Sequence[Mapping[str, Any]], file: str) -> dict[str, str | Mapping[str, Any]]:
+def _collect_unit_texts(frames: Sequence[Mapping[str, Any]], file: str) -> dict[str, str | Mapping[str, Any]]:
     """The units by the name that they stand under."""
-    found: dict[str, str | Mapping[str, Any]] = {}
+    texts: dict[str, str | Mapping[str, Any]] = {}
     for frame in frames:
         for name, value in frame.items():
-            text = unit_text(name, value)
-            if text is not None and found.setdefault(name, text) != text:
+            text = read_unit_text(name, value)
+            if text is not None and texts.setdefault(name, text) != text:
                 raise DataError(
-                    f"{file}: '{name}' is {found[name]} in one frame and {text} in another",
+                    f"{file}: '{name}' is {texts[name]} in one frame and {text} in another",
                     "give the frames of each unit as one file, and declare the units of each",
                 )
-    return found
+    return texts
 
 
-def _units_of(
-    name: str, said: str | Mapping[str, Any], chosen: Mapping[str, str], frames: Sequence[Mapping[str, Any]]
+def _assign_units(
+    name: str, text: str | Mapping[str, Any], names_by_label: Mapping[str, str], frames: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, str]]:
     """``(label, unit)`` of what stands under one name."""
-    match = _UNIT_NAME.fullmatch(plain(name))
+    match = _UNIT_NAME.fullmatch(normalise_name(name))
     subject = "" if match is None else (match[1] or match[2] or "").strip("_")
-    if isinstance(said, Mapping):
-        for inner, unit in said.items():
-            if isinstance(unit, str) and (label := _subject(plain(str(inner)), chosen, frames)):
+    if isinstance(text, Mapping):
+        for inner, unit in text.items():
+            if isinstance(unit, str) and (label := _find_subject(normalise_name(str(inner)), names_by_label, frames)):
                 yield label, unit
     elif subject in ("", "system", "style", "all", "default"):
-        yield from _general(said, chosen, frames)
-    elif label := _subject(subject, chosen, frames):
-        yield label, said
+        yield from _assign_general_units(text, names_by_label, frames)
+    elif label := _find_subject(subject, names_by_label, frames):
+        yield label, text
 
 
-def _subject(subject: str, chosen: Mapping[str, str], frames: Sequence[Mapping[str, Any]]) -> str | None:
+def _find_subject(subject: str, names_by_label: Mapping[str, str], frames: Sequence[Mapping[str, Any]]) -> str | None:
     """The label, or ``pos``, that a unit is of; None if it is of something that is not read."""
-    for label, name in chosen.items():
-        if subject == plain(name):
+    for label, name in names_by_label.items():
+        if subject == normalise_name(name):
             return label
     if subject in _OF_POSITIONS:
         return fields.POSITIONS
-    if any(subject == plain(name) for frame in frames for name in frame):
+    if any(subject == normalise_name(name) for frame in frames for name in frame):
         return None  # of another value, which stands beside
-    meant = _SHORT.get(subject) or looks_like(subject)
-    if meant == fields.PER_ATOM_ENERGY and meant not in chosen:
+    guess = _SHORT.get(subject) or guess_label(subject)
+    if guess == fields.PER_ATOM_ENERGY and guess not in names_by_label:
         return fields.TOTAL_ENERGY  # the unit of "energies"
-    return meant
+    return guess
 
 
-def _general(text: str, chosen: Mapping[str, str], frames: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+def _assign_general_units(
+    text: str, names_by_label: Mapping[str, str], frames: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
     """``(label, unit)`` of what is only called units: a system of units, one unit, or a list of them."""
-    if style := STYLES.get(plain(text).strip()):
+    if style := STYLES.get(normalise_name(text).strip()):
         energy, length = style
         yield from ((fields.TOTAL_ENERGY, energy), (fields.FORCES, f"{energy}/{length}"), (fields.POSITIONS, length))
         return
     if _label_of_unit(text) is not None:
-        yield from _one_unit(text)
+        yield from _assign_single_unit(text)
         return
     pieces = [piece.strip() for piece in re.split(r"[,;]|\band\b", text) if piece.strip()]
     if len(pieces) == 1 and ":" not in text and "=" not in text:
@@ -148,17 +150,17 @@ def _general(text: str, chosen: Mapping[str, str], frames: Sequence[Mapping[str,
     parts = [re.sub("=", ":", piece, count=1).rpartition(":") for piece in pieces]
     if all(_label_of_unit(unit) is None for _, _, unit in parts):
         # Of what it is cannot be told; one note says so, and names the first label.
-        yield next(iter(chosen), fields.POSITIONS), text
+        yield next(iter(names_by_label), fields.POSITIONS), text
         return
     for subject, _, unit in parts:
         if not subject:
-            yield from _one_unit(unit)
-        elif label := _subject(plain(subject.strip()), chosen, frames):
+            yield from _assign_single_unit(unit)
+        elif label := _find_subject(normalise_name(subject.strip()), names_by_label, frames):
             yield label, unit.strip()
 
 
-def _one_unit(unit: str) -> Iterator[tuple[str, str]]:
-    """What one unit is of by what it measures. Energies by a length are of forces, and tell of energies, too."""
+def _assign_single_unit(unit: str) -> Iterator[tuple[str, str]]:
+    """``(label, unit)`` of one unit, by what it measures. Energies by a length are of forces, and of energies, too."""
     label = _label_of_unit(unit)
     if label is None:
         return
@@ -169,12 +171,12 @@ def _one_unit(unit: str) -> Iterator[tuple[str, str]]:
 
 
 def _label_of_unit(unit: str) -> str | None:
-    if unit_factor(unit) is None:
+    if parse_unit_factor(unit) is None:
         return None
-    parsed = unit_of(unit, "the file")
+    parsed = parse_unit(unit, "the file")
     return _BY_POWERS.get((parsed.energy, parsed.length))
 
 
 def is_stated_unit(name: str, value: object) -> bool:
     """Whether a value says in which units others are; it is no longer right where these were converted."""
-    return unit_text(name, value) is not None
+    return read_unit_text(name, value) is not None

@@ -19,7 +19,7 @@ from nequip_like.data.labels.names import FREE_ENERGY
 _SMALLEST = 1e-6  # eV/atom; less is rounding
 
 
-def free_energy_gap(values: Mapping[str, Any], name: str | None, atoms: int) -> float:
+def measure_free_energy_gap(values: Mapping[str, Any], name: str | None, atoms: int) -> float:
     """How far the free energy of a frame lies from the energy that is read, per atom, in the unit of the file.
 
     Args:
@@ -39,7 +39,7 @@ def free_energy_gap(values: Mapping[str, Any], name: str | None, atoms: int) -> 
     return distance if np.isfinite(distance) else 0.0
 
 
-def with_gap(name: str, gap: float) -> str:
+def append_gap(name: str, gap: float) -> str:
     """The name of an energy, for tables, with how far the free energy lies from it.
 
     Args:

@@ -139,26 +139,26 @@ def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, st
     settled = set(declared)
     if settled & {fields.STRESS, fields.VIRIAL}:
         settled |= {fields.STRESS, fields.VIRIAL}
-    found: dict[str, list[str]] = {}
+    candidates_by_label: dict[str, list[str]] = {}
     for available, table in ((graph, WELL_KNOWN), (node, WELL_KNOWN_PER_ATOM)):
         for name in sorted(available):
-            label = table.get(plain(name))
+            label = table.get(normalise_name(name))
             per_atom = label is not None and fields.field(label).owner == "node"
             if label is not None and label not in settled and per_atom == (available is node):
-                found.setdefault(label, []).append(name)
-    if fields.TOTAL_ENERGY not in found and fields.TOTAL_ENERGY not in settled and FREE_ENERGY in graph:
-        found[fields.TOTAL_ENERGY] = [FREE_ENERGY]
-    for label, candidates in found.items():
+                candidates_by_label.setdefault(label, []).append(name)
+    if fields.TOTAL_ENERGY not in candidates_by_label and fields.TOTAL_ENERGY not in settled and FREE_ENERGY in graph:
+        candidates_by_label[fields.TOTAL_ENERGY] = [FREE_ENERGY]
+    for label, candidates in candidates_by_label.items():
         if len(candidates) > 1:
             raise DataError(
                 f"{file}: {len(candidates)} names could be the label '{label}': {', '.join(candidates)}",
-                f"declare which one: {mapping_line({candidates[0]: label})}",
+                f"declare which one: {format_mapping_line({candidates[0]: label})}",
             )
-    chosen = {label: candidates[0] for label, candidates in found.items()}
+    names_by_label = {label: candidates[0] for label, candidates in candidates_by_label.items()}
     for label, name in declared.items():
         if name in (node if fields.field(label).owner == "node" else graph):
-            chosen[label] = name
-    return chosen
+            names_by_label[label] = name
+    return names_by_label
 
 
 def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: Mapping[str, str]) -> None:
@@ -174,9 +174,9 @@ def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: 
         if name in available:
             continue
         if name in graph or name in node:
-            other = "per structure" if kind == "per atom" else "per atom"
+            actual_kind = "per structure" if kind == "per atom" else "per atom"
             raise DataError(
-                f"{source}: key_mapping declares '{name}' as '{label}', but '{name}' is a value {other}",
+                f"{source}: key_mapping declares '{name}' as '{label}', but '{name}' is a value {actual_kind}",
                 f"'{label}' is a value {kind}; the file has {kind}: {', '.join(available) or 'nothing'}",
             )
         hint = closest_hint(name, available, any_case=True)
@@ -187,11 +187,11 @@ def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: 
         )
 
 
-def mapping_line(key_mapping: Mapping[str, str]) -> str:
+def format_mapping_line(key_mapping: Mapping[str, str]) -> str:
     """What to type to declare names, in quotes for the shell: ``'data.key_mapping={dft_energy: total_energy}'``.
 
     Example:
-        >>> print(mapping_line({"E0": "total_energy"}))
+        >>> print(format_mapping_line({"E0": "total_energy"}))
         'data.key_mapping={E0: total_energy}'
     """
     escaped = {re.sub(r"([\\()\[\]{}:=,])", r"\\\1", name): label for name, label in key_mapping.items()}
@@ -206,23 +206,23 @@ def label_of(name: str) -> str | None:
         >>> label_of("REF_forces"), label_of("dft-energy"), label_of("gradient"), label_of("temperature")
         ('forces', 'total_energy', 'forces', None)
     """
-    return WELL_KNOWN.get(plain(name)) or looks_like(name)
+    return WELL_KNOWN.get(normalise_name(name)) or guess_label(name)
 
 
-def plain(name: str) -> str:
+def normalise_name(name: str) -> str:
     """A name as it is compared: in small letters, with ``_`` for ``-``."""
     return name.lower().replace("-", "_")
 
 
 def is_weight(name: str) -> bool:
     """Whether a name is that of a weight, a sigma or a mask."""
-    return bool(WEIGHT.search(plain(name)) or _UNCERTAINTY.search(plain(name)))
+    return bool(WEIGHT.search(normalise_name(name)) or _UNCERTAINTY.search(normalise_name(name)))
 
 
 @lru_cache(maxsize=1024)  # asked for each name of each frame
-def looks_like(name: str) -> str | None:
+def guess_label(name: str) -> str | None:
     """The label that a name is most likely meant for."""
-    simple = plain(name)
+    simple = normalise_name(name)
     if simple == FREE_ENERGY or (is_weight(name) and simple not in WELL_KNOWN):
         return None
     if simple in WELL_KNOWN:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from nequip_like.data import fields
-from nequip_like.data.labels.unit_expressions import tidied, unit_of
+from nequip_like.data.labels.unit_expressions import normalise_unit, parse_unit
 from nequip_like.data.labels.units import STRESS_SIGNS, Units
 from nequip_like.errors import ConfigError, DataError
 
@@ -43,15 +43,15 @@ class Stated:
     by: str
 
 
-def unit_factor(text: str) -> float | None:
+def parse_unit_factor(text: str) -> float | None:
     """What to multiply a value by to have it in eV and Angstrom; None for a unit that is not known.
 
     Example:
-        >>> unit_factor("meV/Ang")
+        >>> parse_unit_factor("meV/Ang")
         0.001
     """
     try:
-        return unit_of(text, "the file").factor
+        return parse_unit(text, "the file").factor
     except ConfigError:
         return None
 
@@ -71,27 +71,27 @@ def compare(stated: Sequence[Stated], units: Units, file: str) -> list[str]:
         DataError: If a label or the positions would be read in another unit than the file states.
     """
     notes = []
-    for one in stated:
-        what = f"{file}: {one.by} '{one.name}' is in"
-        factor = unit_factor(one.unit)
-        if factor is None and one.label == fields.TOTAL_ENERGY and _BY_ATOM.search(one.unit):
+    for statement in stated:
+        subject = f"{file}: {statement.by} '{statement.name}' is in"
+        factor = parse_unit_factor(statement.unit)
+        if factor is None and statement.label == fields.TOTAL_ENERGY and _BY_ATOM.search(statement.unit):
             raise DataError(
-                f"{what} {one.unit}, but it is read as that of a structure",
+                f"{subject} {statement.unit}, but it is read as that of a structure",
                 "multiply it by the number of atoms in the file, and repair what the file says",
             )
         if factor is None:
-            notes.append(f"{what} {one.unit!r}, which is no unit that is known here")
+            notes.append(f"{subject} {statement.unit!r}, which is no unit that is known here")
             continue
-        ratio = _size(units, one.label) / factor
+        ratio = _compute_size(units, statement.label) / factor
         agrees = abs(ratio - 1.0) <= 1e-4
-        if quantity := _other_quantity(one.unit, one.label):
+        if quantity := _find_missed_quantity(statement.unit, statement.label):
             if not agrees:
-                raise DataError(f"{what} {one.unit}, which is no {quantity}", "repair what the file says")
-            notes.append(f"{what} {one.unit}, which is no {quantity}; it is read in {units}")
+                raise DataError(f"{subject} {statement.unit}, which is no {quantity}", "repair what the file says")
+            notes.append(f"{subject} {statement.unit}, which is no {quantity}; it is read in {units}")
         elif not agrees:
             raise DataError(
-                f"{what} {one.unit}, but it is read in {units}, which is {ratio:.6g} times as much",
-                _remedy(stated, units),
+                f"{subject} {statement.unit}, but it is read in {units}, which is {ratio:.6g} times as much",
+                _explain_remedy(stated, units),
             )
     return notes
 
@@ -125,48 +125,50 @@ def check_by_halves(
     for label, power in ((fields.FORCES, ""), (fields.STRESS, "3")):
         if label in labels and label not in units.labels and label not in stated:
             usual = f"{energy}/Bohr{power}"
+            line = _format_declaration(_list_declared(units) | {label: usual})
             raise DataError(
                 f"{file}: energies are in {energy}, but the unit of '{label}' is declared nowhere; it would be read in "
                 f"{units.unit(label).replace('^', '')}",
-                f"declare it: {_line(_declared(units) | {label: usual})}, or {energy}/Angstrom{power} if it is that",
+                f"declare it: {line}, or {energy}/Angstrom{power} if it is that",
             )
 
 
-def _size(units: Units, label: str) -> float:
-    """How much one of the units is that a label is read in, whatever a positive stress means."""
+def _compute_size(units: Units, label: str) -> float:
+    """Size of the unit that a label is read in, in the package's own; without the sign of a stress."""
     return units.factor(label) * (STRESS_SIGNS[units.stress_sign] if label == fields.STRESS else 1.0)
 
 
-def _other_quantity(unit: str, label: str) -> str:
-    """What a label is and its stated unit does not measure; empty if it does. A mole more or less is no matter."""
-    own = fields.field(label).unit
-    if not own:
+def _find_missed_quantity(unit: str, label: str) -> str:
+    """The quantity that a label is, where its stated unit measures another one; else empty. Moles are ignored."""
+    field_unit = fields.field(label).unit
+    if not field_unit:
         return ""
-    said, right = unit_of(unit, label), unit_of(own, label)
-    return "" if (said.energy, said.length) == (right.energy, right.length) else _QUANTITIES[own]
+    stated_unit, expected_unit = parse_unit(unit, label), parse_unit(field_unit, label)
+    agrees = (stated_unit.energy, stated_unit.length) == (expected_unit.energy, expected_unit.length)
+    return "" if agrees else _QUANTITIES[field_unit]
 
 
-def _remedy(stated: Sequence[Stated], units: Units) -> str:
+def _explain_remedy(stated: Sequence[Stated], units: Units) -> str:
     """What to declare so that the units of the data set are those of the file."""
-    wanted = _declared(units)
-    for one in stated:
-        key = _KEYS.get(one.label, one.label)
-        wanted.pop(key, None)
-        if unit_factor(one.unit) not in (None, 1.0):
-            wanted[key] = tidied(one.unit)
-    if not wanted:
+    entries = _list_declared(units)
+    for statement in stated:
+        key = _KEYS.get(statement.label, statement.label)
+        entries.pop(key, None)
+        if parse_unit_factor(statement.unit) not in (None, 1.0):
+            entries[key] = normalise_unit(statement.unit)
+    if not entries:
         return "leave out the units of this data set; without units: {...} a file is read in eV and Angstrom"
-    return f"declare it: {_line(wanted)}; or repair what the file says"
+    return f"declare it: {_format_declaration(entries)}; or repair what the file says"
 
 
-def _declared(units: Units) -> dict[str, str]:
+def _list_declared(units: Units) -> dict[str, str]:
     """Units as a configuration writes them, without those that need not be written."""
     entries = {"energy": units.energy, "length": units.length, "stress_sign": units.stress_sign}
     return {key: unit for key, unit in entries.items() if unit != getattr(Units(), key)} | dict(units.labels)
 
 
-def _line(entries: Mapping[str, str]) -> str:
+def _format_declaration(entries: Mapping[str, str]) -> str:
     """What to type to declare units, in quotes for the shell; Hydra takes no ``^`` and no brackets without quotes."""
-    plain = {key: re.sub(r"\^|\*\*", "", unit) for key, unit in entries.items()}
-    written = {key: unit if re.fullmatch(r"[\w/ -]+", unit) else f'"{unit}"' for key, unit in plain.items()}
-    return f"'data.units={{{', '.join(f'{key}: {unit}' for key, unit in written.items())}}}'"
+    spellings = {key: re.sub(r"\^|\*\*", "", unit) for key, unit in entries.items()}
+    quoted = {key: unit if re.fullmatch(r"[\w/ -]+", unit) else f'"{unit}"' for key, unit in spellings.items()}
+    return f"'data.units={{{', '.join(f'{key}: {unit}' for key, unit in quoted.items())}}}'"

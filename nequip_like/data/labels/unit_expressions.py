@@ -90,7 +90,7 @@ KNOWN: dict[str, Unit] = {
     "Mbar": _pressure(1e11),
     "atm": _pressure(101325.0),
 }
-_ALSO = {
+_SYNONYMS = {
     "Ha": "Hartree",
     "Eh": "Hartree",
     "mHa": "mHartree",
@@ -107,22 +107,22 @@ _ALSO = {
     "a0": "Bohr",
     "kB": "kbar",  # as VASP writes it beside its pressure
 }
-_NAMES = {name: name for name in KNOWN} | _ALSO
+_NAMES = {name: name for name in KNOWN} | _SYNONYMS
 _BY_LOWER = {name.lower(): name for name in _NAMES}
 # Upper and lower case are the same, but not those of a prefix: a megaelectronvolt or a millibar is another unit.
 _PREFIXED = frozenset({"meV", "mHartree", "mHa", "mEh", "mRy", "mRydberg", "MPa", "Mbar", "nm", "pm"})
-_OTHERS = frozenset({"pA", "nM", "pM"})  # a picoampere, and what chemists call nanomolar
+_FOREIGN = frozenset({"pA", "nM", "pM"})  # a picoampere, and what chemists call nanomolar
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 _LINE = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 # What papers and word processors set for the signs of a keyboard: dots, a minus and an en dash, slashes.
-_ALIKE = str.maketrans("\u22c5\u2219\u2212\u2013\u2215\u2044", "··--//")
+_TYPOGRAPHY = str.maketrans("\u22c5\u2219\u2212\u2013\u2215\u2044", "··--//")
 _NAME = re.compile(r"a0(?!\w)|[^\W\d_]+", re.IGNORECASE)
 _TOKEN = re.compile(rf"\s*(?:({_NAME.pattern})|(\*\*|\^)?\s*([+-]?\d{{1,2}})(?!\w)|([*/·()]))", re.IGNORECASE)
 _MOST = 200  # characters; more is no unit
 
 
 @lru_cache(maxsize=256)  # asked for each label of each frame
-def unit_of(text: str, key: str) -> Unit:
+def parse_unit(text: str, key: str) -> Unit:
     """Read a unit.
 
     Args:
@@ -134,11 +134,11 @@ def unit_of(text: str, key: str) -> Unit:
         ConfigError: If a name is unknown, or the text is no product of units.
 
     Example:
-        >>> round(unit_of("Hartree/Bohr", "forces").factor, 4), round(unit_of("kcal/(mol A)", "forces").factor, 6)
+        >>> round(parse_unit("Hartree/Bohr", "forces").factor, 4), round(parse_unit("kcal/(mol A)", "forces").factor, 6)
         (51.4221, 0.043364)
-        >>> unit_of("eV/Å³", "stress") == unit_of("ev Ang^-3", "stress")
+        >>> parse_unit("eV/Å³", "stress") == parse_unit("ev Ang^-3", "stress")
         True
-        >>> unit_of("Mev", "energy")
+        >>> parse_unit("Mev", "energy")
         Traceback (most recent call last):
         ...
         nequip_like.errors.ConfigError: ...
@@ -146,55 +146,55 @@ def unit_of(text: str, key: str) -> Unit:
     """
     parser = _Parser(text, key)
     try:
-        result = parser.product()
+        result = parser.read_product()
     except ArithmeticError as error:  # a power that no number can hold, or one by what has become zero
-        raise parser.refusal() from error
+        raise parser.build_error() from error
     if parser.tokens or not 0 < result.factor < math.inf:
-        raise parser.refusal()
+        raise parser.build_error()
     return result
 
 
-def tidied(text: str) -> str:
+def normalise_unit(text: str) -> str:
     """A unit that can be read, with each name as :data:`KNOWN` spells it: ``HARTREE/a0`` becomes ``Hartree/Bohr``.
 
     Example:
-        >>> tidied("HARTREE/a0"), tidied("eV/Å³")
+        >>> normalise_unit("HARTREE/a0"), normalise_unit("eV/Å³")
         ('Hartree/Bohr', 'eV/Angstrom^3')
     """
-    return _NAME.sub(lambda match: _kept(match[0]), _on_line(text))
+    return _NAME.sub(lambda match: _find_spelling(match[0]), _on_line(text))
 
 
 def _on_line(text: str) -> str:
     """The text with raised digits as powers, and one of the characters that look alike: Å has three spellings."""
-    one_sign = unicodedata.normalize("NFC", text).translate(_ALIKE).strip()
+    one_sign = unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY).strip()
     return _SUPERSCRIPT.sub(lambda match: "^" + match[0].translate(_LINE), one_sign)
 
 
-def _kept(name: str) -> str:
+def _find_spelling(name: str) -> str:
     """A name as the table spells it; empty if it is in none of its spellings, or could be another unit."""
     if name in _NAMES:
         return _NAMES[name]
     spelling = _BY_LOWER.get(name.lower())
-    if spelling is None or name in _OTHERS or _other_prefix(name, spelling):
+    if spelling is None or name in _FOREIGN or _has_other_prefix(name, spelling):
         return ""
     return _NAMES[spelling]
 
 
-def _other_prefix(name: str, spelling: str) -> bool:
+def _has_other_prefix(name: str, spelling: str) -> bool:
     return spelling in _PREFIXED and name[0] != spelling[0]
 
 
-def _hint(name: str, key: str) -> str:
+def _guess_meaning(name: str, key: str) -> str:
     """What may have been meant by a name that is not known, for an advice."""
-    plain = name.lower()
-    if plain == "au":
+    lower_name = name.lower()
+    if lower_name == "au":
         return "for atomic units write Hartree and Bohr; "
-    if plain in ("atom", "atoms"):
+    if lower_name in ("atom", "atoms"):
         if key == "atomic_energy":
             return "leave the atom out, each is the energy of one atom; "
         return "energies are totals of a structure: multiply those by atom in the file by its number of atoms; "
-    spelling = _BY_LOWER.get(plain, "")
-    if spelling and _other_prefix(name, spelling):
+    spelling = _BY_LOWER.get(lower_name, "")
+    if spelling and _has_other_prefix(name, spelling):
         return f"did you mean '{spelling}'? '{name[0]}' and '{spelling[0]}' are different prefixes; "
     return closest_hint(name, filter(str.isascii, _NAMES), any_case=True)
 
@@ -205,54 +205,55 @@ class _Parser:
     def __init__(self, text: str, key: str) -> None:
         self.text, self.key = text, key
         self.tokens: list[tuple[str, str]] = []
-        rest = _on_line(text)
+        line = _on_line(text)
         position = 0
-        while position < len(rest):
-            match = _TOKEN.match(rest, position)
-            if match is None or len(rest) > _MOST:
-                raise self.refusal()
+        while position < len(line):
+            match = _TOKEN.match(line, position)
+            if match is None or len(line) > _MOST:
+                raise self.build_error()
             name, _, power, sign = match.groups()
             self.tokens.append(("name", name) if name else ("power", power) if power else ("sign", sign))
             position = match.end()
 
-    def refusal(self) -> ConfigError:
+    def build_error(self) -> ConfigError:
         """The error for a text that is no unit."""
-        shown = self.text if len(self.text) <= 40 else self.text[:40] + "..."
+        excerpt = self.text if len(self.text) <= 40 else self.text[:40] + "..."
         return ConfigError(
-            f"units: the unit '{shown}' of {self.key} cannot be read",
+            f"units: the unit '{excerpt}' of {self.key} cannot be read",
             "write names with *, / and powers between them, such as Hartree/Bohr or eV/Angstrom^3",
         )
 
-    def product(self) -> Unit:
+    def read_product(self) -> Unit:
         """A product up to the end, or to the bracket that closes it."""
-        result = self.factor()
+        result = self.read_factor()
         while self.tokens and self.tokens[0] != ("sign", ")"):
             divides = self.tokens[0] == ("sign", "/")
             if divides or self.tokens[0] in (("sign", "*"), ("sign", "·")):
                 self.tokens.pop(0)
-            result = result * self.factor() ** (-1 if divides else 1)
+            result = result * self.read_factor() ** (-1 if divides else 1)
         return result
 
-    def factor(self) -> Unit:
+    def read_factor(self) -> Unit:
         """A name or a bracket, with its power."""
         kind, value = self.tokens.pop(0) if self.tokens else ("", "")
         if kind == "name":
-            result = self.named(value)
+            result = self.look_up_unit(value)
         elif (kind, value) == ("sign", "("):
-            result = self.product()
+            result = self.read_product()
             if not self.tokens:
-                raise self.refusal()
+                raise self.build_error()
             self.tokens.pop(0)
         else:
-            raise self.refusal()
+            raise self.build_error()
         if self.tokens and self.tokens[0][0] == "power":
             result = result ** int(self.tokens.pop(0)[1])
         return result
 
-    def named(self, name: str) -> Unit:
+    def look_up_unit(self, name: str) -> Unit:
         """The unit of a name."""
-        if kept := _kept(name):
-            return KNOWN[kept]
+        if spelling := _find_spelling(name):
+            return KNOWN[spelling]
         raise ConfigError(
-            f"units: unknown unit '{name}' of {self.key}", f"{_hint(name, self.key)}known are: {', '.join(KNOWN)}"
+            f"units: unknown unit '{name}' of {self.key}",
+            f"{_guess_meaning(name, self.key)}known are: {', '.join(KNOWN)}",
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from nequip_like.arguments import shown
 from nequip_like.data import fields
-from nequip_like.data.labels.unit_expressions import Unit, tidied, unit_of
+from nequip_like.data.labels.unit_expressions import Unit, normalise_unit, parse_unit
 from nequip_like.errors import ConfigError, closest_hint
 
 STRESS_SIGNS: dict[str, float] = {"tension": 1.0, "compression": -1.0}
@@ -57,10 +57,10 @@ class Units:
 
     def __post_init__(self) -> None:
         """Refuse what is no unit of its quantity, and bring spelling to the table's."""
-        object.__setattr__(self, "energy", _checked("energy", self.energy, _ENERGY))
-        object.__setattr__(self, "length", _checked("length", self.length, _LENGTH))
-        own = {label: _checked(label, unit, fields.field(label).unit) for label, unit in self.labels.items()}
-        object.__setattr__(self, "labels", own)
+        object.__setattr__(self, "energy", _check_unit("energy", self.energy, _ENERGY))
+        object.__setattr__(self, "length", _check_unit("length", self.length, _LENGTH))
+        labels = {label: _check_unit(label, unit, fields.field(label).unit) for label, unit in self.labels.items()}
+        object.__setattr__(self, "labels", labels)
         if self.stress_sign not in STRESS_SIGNS:
             raise ConfigError(
                 f"units: stress_sign is '{self.stress_sign}'",
@@ -86,9 +86,9 @@ class Units:
                 f"{closest_hint(unknown[0], _KEYS)}{_FORM}, and "
                 f"{', '.join(fields.LABELS)} for labels whose units do not follow from the first two",
             )
-        given = {str(key): str(value) for key, value in units.items()}
-        own = {label: given.pop(label) for label in fields.LABELS if label in given}
-        return cls(**given, labels=own)
+        entries = {str(key): str(value) for key, value in units.items()}
+        labels = {label: entries.pop(label) for label in fields.LABELS if label in entries}
+        return cls(**entries, labels=labels)
 
     def unit(self, name: str) -> str:
         """In which unit the file has a field; empty for counts and weights."""
@@ -99,11 +99,11 @@ class Units:
         """What to multiply values of a field by, to have them in the package's own units and signs."""
         sign = STRESS_SIGNS[self.stress_sign] if name == fields.STRESS else 1.0
         if name in self.labels:
-            return sign * unit_of(self.labels[name], name).factor
-        own = unit_of(row, name) if (row := fields.field(name).unit) else Unit(1.0)
-        energy, length = unit_of(self.energy, "energy").factor, unit_of(self.length, "length").factor
-        scale = sign * energy**own.energy
-        return scale * length**own.length if own.length >= 0 else scale / length**-own.length
+            return sign * parse_unit(self.labels[name], name).factor
+        dimension = parse_unit(row, name) if (row := fields.field(name).unit) else Unit(1.0)
+        energy, length = parse_unit(self.energy, "energy").factor, parse_unit(self.length, "length").factor
+        scale = sign * energy**dimension.energy
+        return scale * length**dimension.length if dimension.length >= 0 else scale / length**-dimension.length
 
     def lines(self, labels: Iterable[str]) -> list[str]:
         """What was done to a file's labels, for tables: ``forces: Hartree/Bohr, x 51.4221``.
@@ -128,11 +128,11 @@ class Units:
     def __str__(self) -> str:
         """Short form: ``eV, Angstrom``, and labels with units of their own."""
         flipped = ", stress positive under compression" if self.stress_sign == "compression" else ""
-        own = "".join(f", {label} {unit}" for label, unit in self.labels.items())
-        return f"{self.energy}, {self.length}{own}{flipped}"
+        label_units = "".join(f", {label} {unit}" for label, unit in self.labels.items())
+        return f"{self.energy}, {self.length}{label_units}{flipped}"
 
 
-def unit_notes(units: Units, labels: Collection[str]) -> list[str]:
+def list_unused_units(units: Units, labels: Collection[str]) -> list[str]:
     """What a user should know about declared units that do nothing.
 
     Args:
@@ -148,28 +148,28 @@ def unit_notes(units: Units, labels: Collection[str]) -> list[str]:
     return notes
 
 
-def _checked(key: str, text: str, own: str) -> str:
-    """A unit in the table's spelling, if it measures what ``own`` does.
+def _check_unit(key: str, text: str, field_unit: str) -> str:
+    """A unit in the table's spelling, if it measures what ``field_unit`` does.
 
     Raises:
         ConfigError: If it does not, or cannot be read.
     """
-    unit = unit_of(str(text), key)
-    if unit.is_like(unit_of(own, key)):
-        return tidied(str(text))
-    quantity, examples = _MEASURES[own]
+    unit = parse_unit(str(text), key)
+    if unit.is_like(parse_unit(field_unit, key)):
+        return normalise_unit(str(text))
+    quantity, examples = _MEASURES[field_unit]
     hint = ""
-    if key == fields.STRESS and unit.is_like(unit_of(_ENERGY, key)):
+    if key == fields.STRESS and unit.is_like(parse_unit(_ENERGY, key)):
         hint = "if it is a virial, map its name to 'virial' with key_mapping; else "
     elif unit.amount == 1:
-        hint = f"did you mean '{tidied(str(text))}/mol'? "
+        hint = f"did you mean '{normalise_unit(str(text))}/mol'? "
     raise ConfigError(
-        f"units: '{text}' is {_described(unit)}, and no unit of {key}", f"{hint}write {quantity}: {examples}"
+        f"units: '{text}' is {_describe_quantity(unit)}, and no unit of {key}", f"{hint}write {quantity}: {examples}"
     )
 
 
-def _described(unit: Unit) -> str:
-    for own, (quantity, _) in _MEASURES.items():
-        if unit.is_like(unit_of(own, own)):
+def _describe_quantity(unit: Unit) -> str:
+    for field_unit, (quantity, _) in _MEASURES.items():
+        if unit.is_like(parse_unit(field_unit, field_unit)):
             return quantity
     return "an energy of moles" if (unit.energy, unit.length, unit.amount) == (1, 0, 1) else "another quantity"

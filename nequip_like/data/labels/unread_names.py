@@ -16,10 +16,10 @@ from nequip_like.data.labels.names import (
     WELL_KNOWN,
     WELL_KNOWN_PER_ATOM,
     FrameNames,
+    format_mapping_line,
+    guess_label,
     is_weight,
-    looks_like,
-    mapping_line,
-    plain,
+    normalise_name,
 )
 
 Kind = Literal["number", "vectors", "tensor", "row"]
@@ -69,7 +69,7 @@ def add_kinds(kinds: dict[str, Kind], graph: Mapping[str, Any], node: Mapping[st
             continue
         if np.ndim(value) == 0:
             kinds[name] = "number"
-        elif np.ndim(value) == 1 and np.size(value) % 3 == 0 and looks_like(name) == fields.FORCES:
+        elif np.ndim(value) == 1 and np.size(value) % 3 == 0 and guess_label(name) == fields.FORCES:
             kinds[name] = "row"
         elif np.shape(value) in ((6,), (9,), (3, 3)):
             kinds[name] = "tensor"
@@ -79,7 +79,7 @@ def _is_real(value: object) -> bool:
     return isinstance(value, float) or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f")
 
 
-def unread_names(
+def find_unread_names(
     names: Sequence[FrameNames], label_names: Mapping[str, Sequence[str]], kinds: Mapping[str, Kind] | None = None
 ) -> list[str]:
     """Notes on names that look like a label which was found under no name, or like a weight.
@@ -92,100 +92,113 @@ def unread_names(
         label_names: ``{label: names}`` that were read.
         kinds: Form of the values of each name, as :func:`add_kinds` finds it.
     """
-    found = set(label_names)
-    if found & {fields.STRESS, fields.VIRIAL}:
-        found |= {fields.STRESS, fields.VIRIAL}
+    named_labels = set(label_names)
+    if named_labels & {fields.STRESS, fields.VIRIAL}:
+        named_labels |= {fields.STRESS, fields.VIRIAL}
     available = {
         "graph": sorted(frozenset().union(*(frame.graph for frame in names))),
         "node": sorted(frozenset().union(*(frame.node for frame in names))),
     }
-    read = {name for listed in label_names.values() for name in listed}
-    meant: dict[str, str] = {}
+    read = {name for file_names in label_names.values() for name in file_names}
+    guesses: dict[str, str] = {}
     misplaced: list[str] = []
-    for owner, here, there in (("graph", "per structure", "per atom"), ("node", "per atom", "per structure")):
+    for owner, level, other_level in (("graph", "per structure", "per atom"), ("node", "per atom", "per structure")):
         for name in available[owner]:
-            label = looks_like(name)
-            if label is None or label in found or name in read or is_unit_name(name):
+            label = guess_label(name)
+            if label is None or label in named_labels or name in read or is_unit_name(name):
                 continue
             if fields.field(label).owner == owner:
-                meant[name] = label
+                guesses[name] = label
             elif kinds and kinds.get(name) == "row":
                 misplaced.append(f"'{name}' is not read: it is one row of numbers; write '{label}' of shape (atoms, 3)")
             else:
-                misplaced.append(f"'{name}' is not read: it is a value {here}, but the label '{label}' is one {there}")
-    if not {fields.TOTAL_ENERGY, fields.FORCES} <= found:
-        for name, label in _of_form(available, kinds or {}, found | set(meant.values()), read).items():
-            meant.setdefault(name, label)
-    gradients = [name for name, label in meant.items() if label == fields.FORCES and _GRADIENT.search(plain(name))]
+                misplaced.append(
+                    f"'{name}' is not read: it is a value {level}, but the label '{label}' is one {other_level}"
+                )
+    if not {fields.TOTAL_ENERGY, fields.FORCES} <= named_labels:
+        for name, label in _find_by_form(available, kinds or {}, named_labels | set(guesses.values()), read).items():
+            guesses.setdefault(name, label)
+    gradients = [
+        name for name, label in guesses.items() if label == fields.FORCES and _GRADIENT.search(normalise_name(name))
+    ]
     for name in gradients:
-        del meant[name]
-    return [*_sentence(meant), *_gradients(gradients, label_names), *misplaced, *_weights(available, label_names)]
+        del guesses[name]
+    return [
+        *_describe_guesses(guesses),
+        *_describe_gradients(gradients, label_names),
+        *misplaced,
+        *_describe_weights(available, label_names),
+    ]
 
 
-def _of_form(
-    available: Mapping[str, Sequence[str]], kinds: Mapping[str, Kind], found: set[str], read: set[str]
+def _find_by_form(
+    available: Mapping[str, Sequence[str]], kinds: Mapping[str, Kind], named_labels: set[str], read: set[str]
 ) -> dict[str, str]:
     """Names whose values have the form of a label that has no name so far."""
-    others = {"number": _OTHER_NUMBERS, "vectors": _OTHER_VECTORS, "tensor": _OTHER_TENSORS}
+    unrelated = {"number": _OTHER_NUMBERS, "vectors": _OTHER_VECTORS, "tensor": _OTHER_TENSORS}
     result: dict[str, str] = {}
     for label, (owner, kind) in _FORMS.items():
-        if label in found or (label == fields.STRESS and fields.VIRIAL in found):
+        if label in named_labels or (label == fields.STRESS and fields.VIRIAL in named_labels):
             continue
         candidates = [
             name
             for name in available[owner]
-            if kinds.get(name) == kind and name not in read and plain(name) not in others[kind] and not is_weight(name)
+            if kinds.get(name) == kind
+            and name not in read
+            and normalise_name(name) not in unrelated[kind]
+            and not is_weight(name)
         ]
         if label == fields.TOTAL_ENERGY:
             # Files hold many numbers; the one that is called e_something is enough.
-            candidates = [name for name in candidates if _ENERGY.search(plain(name))] or candidates
+            candidates = [name for name in candidates if _ENERGY.search(normalise_name(name))] or candidates
         result |= dict.fromkeys(candidates[:_MOST], label)
     return result
 
 
-def _sentence(meant: Mapping[str, str]) -> list[str]:
+def _describe_guesses(guesses: Mapping[str, str]) -> list[str]:
     """One note for all names, with the line that declares them."""
-    if not meant:
+    if not guesses:
         return []
     first: dict[str, str] = {}  # the first name for each label
-    for name, label in meant.items():
+    for name, label in guesses.items():
         first.setdefault(label, name)
     if fields.STRESS in first:
         first.pop(fields.VIRIAL, None)
-    line = mapping_line({name: label for label, name in first.items()})
-    if len(meant) == 1:
-        ((name, label),) = meant.items()
+    line = format_mapping_line({name: label for label, name in first.items()})
+    if len(guesses) == 1:
+        ((name, label),) = guesses.items()
         return [f"'{name}' is not read; if it is the label '{label}', write {line}"]
-    listed = ", ".join(f"'{name}' (as {label})" for name, label in meant.items())
-    return [f"not read, though they could be labels: {listed}; if they are, write {line}"]
+    names = ", ".join(f"'{name}' (as {label})" for name, label in guesses.items())
+    return [f"not read, though they could be labels: {names}; if they are, write {line}"]
 
 
-def _gradients(names: Sequence[str], label_names: Mapping[str, Sequence[str]]) -> list[str]:
+def _describe_gradients(names: Sequence[str], label_names: Mapping[str, Sequence[str]]) -> list[str]:
     """Notes on gradients of the energy, whose sign is the opposite of that of forces; no declaration turns it."""
     notes = [
         f"'{name}' is not read: if it is the gradient of the energy, write its negative into the file as 'forces'"
         for name in names
     ]
     for name in label_names.get(fields.FORCES, ()):
-        if _GRADIENT.search(plain(name)):
+        if _GRADIENT.search(normalise_name(name)):
             notes.append(f"'{name}' is read as forces, as declared; if it is a gradient, its sign is the opposite one")
     return notes
 
 
-def _weights(available: Mapping[str, Sequence[str]], label_names: Mapping[str, Sequence[str]]) -> list[str]:
+def _describe_weights(available: Mapping[str, Sequence[str]], label_names: Mapping[str, Sequence[str]]) -> list[str]:
     """Notes on weights, sigmas and masks of other programs, which are passed over."""
     notes = []
-    read = {name for listed in label_names.values() for name in listed}
+    read = {name for file_names in label_names.values() for name in file_names}
     for owner, names in available.items():
         usual = WELL_KNOWN_PER_ATOM if owner == "node" else WELL_KNOWN  # not read where another name is declared
         for name in names:
-            if name in read or plain(name) in usual or not is_weight(name) or _OF_MATTER.search(plain(name)):
+            simple = normalise_name(name)
+            if name in read or simple in usual or not is_weight(name) or _OF_MATTER.search(simple):
                 continue
-            field = _weighed(plain(name), owner)
-            if WEIGHT.search(plain(name)):
-                line = mapping_line({name: field})
+            field = _guess_weight(simple, owner)
+            if WEIGHT.search(simple):
+                line = format_mapping_line({name: field})
                 notes.append(f"'{name}' is not read: all frames count alike; if it is a weight, write {line}")
-            elif any(part in plain(name) for part in PARTS):
+            elif any(part in simple for part in PARTS):
                 notes.append(
                     f"'{name}' is not read: all frames count alike; to weigh them by it, write '{field}' into the file "
                     "(for a sigma its inverse square, 0 to leave a label out)"
@@ -193,7 +206,7 @@ def _weights(available: Mapping[str, Sequence[str]], label_names: Mapping[str, S
     return notes
 
 
-def _weighed(name: str, owner: str) -> str:
+def _guess_weight(name: str, owner: str) -> str:
     """The weight that a name is most likely meant for."""
     if owner == "node":
         return fields.ATOM_WEIGHT

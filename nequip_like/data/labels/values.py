@@ -12,7 +12,7 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import volumes
-from nequip_like.data.labels.names import mapping_line
+from nequip_like.data.labels.names import format_mapping_line
 from nequip_like.data.labels.units import Units
 from nequip_like.data.labels.weights import LeftOut, apply_label_weights
 from nequip_like.errors import DataError
@@ -23,21 +23,21 @@ _LARGEST_ASYMMETRY = 0.05  # of the largest component; more than rounding is a m
 
 def read_labels(
     graph: Graph,
-    chosen: Mapping[str, str],
+    names_by_label: Mapping[str, str],
     graph_values: Mapping[str, Any],
     node_values: Mapping[str, Any],
     units: Units,
-    where: str,
+    origin: str,
 ) -> tuple[Graph, list[LeftOut]]:
     """Labels and weights of one frame.
 
     Args:
         graph: The structure, in Angstrom.
-        chosen: ``{label: name in the file}``.
+        names_by_label: ``{label: name in the file}``.
         graph_values: What the frame holds per structure.
         node_values: What the frame holds per atom.
         units: The file's units.
-        where: File and frame, for messages.
+        origin: File and frame, for messages.
 
     Returns:
         The labels that the frame has, and each that was left out with the reason: its weight is zero, or the structure
@@ -47,21 +47,21 @@ def read_labels(
         DataError: If a value has a wrong shape, is no number, is not finite, or if stress and virial contradict.
     """
     labels: Graph = {}
-    for label, name in chosen.items():
+    for label, name in names_by_label.items():
         owned_by_atom = fields.field(label).owner == "node"
         values = node_values if owned_by_atom else graph_values
         if name not in values:
             continue
         rows = len(graph[fields.POSITIONS]) if owned_by_atom else 1
-        raw = _numbers(values[name], name, where)
-        shaped = _shaped(raw, label, rows, f"{where}: '{name}'")
-        _check_values(shaped, label, f"{where}: '{name}'")
+        raw = _convert_to_numbers(values[name], name, origin)
+        shaped = _bring_to_shape(raw, label, rows, f"{origin}: '{name}'")
+        _check_values(shaped, label, f"{origin}: '{name}'")
         labels[label] = torch.from_numpy(shaped * units.factor(label))
-    left_out = apply_label_weights(labels, chosen)
-    return labels, [*left_out, *_stress_from_virial(graph, labels, where)]
+    left_out = apply_label_weights(labels, names_by_label)
+    return labels, [*left_out, *_convert_virial(graph, labels, origin)]
 
 
-def _stress_from_virial(graph: Graph, labels: Graph, where: str) -> list[LeftOut]:
+def _convert_virial(graph: Graph, labels: Graph, origin: str) -> list[LeftOut]:
     stress, virial = labels.pop(fields.STRESS, None), labels.pop(fields.VIRIAL, None)
     if stress is None and virial is None:
         return []
@@ -73,35 +73,35 @@ def _stress_from_virial(graph: Graph, labels: Graph, where: str) -> list[LeftOut
         scale = float(torch.maximum(stress.abs().max(), from_virial.abs().max()))
         if not torch.allclose(stress, from_virial, rtol=0.0, atol=1e-2 * scale + 1e-6, equal_nan=True):
             raise DataError(
-                f"{where}: its stress and its virial contradict: stress is {_shown(stress)}, "
-                f"-virial / volume is {_shown(from_virial)}",
-                f"declare which one to read, for example {mapping_line({'stress': fields.STRESS})}",
+                f"{origin}: its stress and its virial contradict: stress is {_format_tensor(stress)}, "
+                f"-virial / volume is {_format_tensor(from_virial)}",
+                f"declare which one to read, for example {format_mapping_line({'stress': fields.STRESS})}",
             )
-    kept = stress if stress is not None else from_virial
-    if kept is not None:
-        labels[fields.STRESS] = kept
+    result = stress if stress is not None else from_virial
+    if result is not None:
+        labels[fields.STRESS] = result
     return []
 
 
-def _shown(tensor: torch.Tensor) -> str:
+def _format_tensor(tensor: torch.Tensor) -> str:
     """A tensor of rank 2 with four digits."""
     rows = [", ".join(f"{value + 0.0:.4g}" for value in row) for row in tensor[0].tolist()]
     return f"[[{'], ['.join(rows)}]]"
 
 
-def _numbers(value: object, name: str, where: str) -> np.ndarray:
+def _convert_to_numbers(value: object, name: str, origin: str) -> np.ndarray:
     try:
         if np.asarray(value).dtype.kind in "bc":  # a key without a value reads as True
             raise TypeError
         return np.array(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise DataError(
-            f"{where}: '{name}' is {reprlib.repr(value)}, which is no number",
+            f"{origin}: '{name}' is {reprlib.repr(value)}, which is no number",
             f"repair the file, or declare another name with key_mapping instead of '{name}'",
         ) from None
 
 
-def _shaped(value: np.ndarray, label: str, rows: int, what: str) -> np.ndarray:
+def _bring_to_shape(value: np.ndarray, label: str, rows: int, subject: str) -> np.ndarray:
     """Bring a value to (rows, *shape of the table)."""
     shape = fields.field(label).shape
     if shape == (3, 3):
@@ -109,42 +109,42 @@ def _shaped(value: np.ndarray, label: str, rows: int, what: str) -> np.ndarray:
             value = value[np.array(_VOIGT)]
         elif value.size == 9:
             value = value.reshape(3, 3)
-            check_symmetric(value, what)
+            check_symmetric(value, subject)
             value = (value + value.T) / 2
     expected = rows * int(np.prod(shape))
     if value.size != expected or (shape == (3,) and value.shape[-1] != 3):
-        wanted = "6 or 9 numbers" if shape == (3, 3) else f"shape {(rows, *shape)}"
+        required = "6 or 9 numbers" if shape == (3, 3) else f"shape {(rows, *shape)}"
         raise DataError(
-            f"{what} has shape {value.shape}, but '{label}' of this frame needs {wanted}",
+            f"{subject} has shape {value.shape}, but '{label}' of this frame needs {required}",
             "check the file, or declare another name with key_mapping",
         )
     return value.reshape(rows, *shape)
 
 
-def _check_values(value: np.ndarray, label: str, what: str) -> None:
+def _check_values(value: np.ndarray, label: str, subject: str) -> None:
     energy_or_weight = label in (fields.TOTAL_ENERGY, *fields.WEIGHTS)
     if np.isinf(value).any() or (energy_or_weight and np.isnan(value).any()):
         raise DataError(
-            f"{what} is not a finite number", "remove the frame, or leave the key out where the label is missing"
+            f"{subject} is not a finite number", "remove the frame, or leave the key out where the label is missing"
         )
     missing = np.isnan(value.reshape(len(value), -1))
     if label not in fields.WEIGHTS and (missing.any(axis=1) != missing.all(axis=1)).any():
         row = int(np.argmax(missing.any(axis=1) != missing.all(axis=1)))
         whose = f" of atom {row}" if fields.field(label).owner == "node" else ""
         raise DataError(
-            f"{what}{whose} is not a number (NaN) in a part of its components",
+            f"{subject}{whose} is not a number (NaN) in a part of its components",
             "write all components, or NaN in all of them where the label is missing",
         )
     if label in fields.WEIGHTS and (value < 0).any():
-        raise DataError(f"{what} is negative", "weights are zero or positive")
+        raise DataError(f"{subject} is negative", "weights are zero or positive")
 
 
-def check_symmetric(value: np.ndarray, what: str) -> None:
+def check_symmetric(value: np.ndarray, subject: str) -> None:
     """Refuse a stress or a virial that is not symmetric, but for rounding.
 
     Args:
         value: Shape (3, 3); where it is not finite, nothing is said of it here.
-        what: Its name and place, for the message.
+        subject: Its name and place, for the message.
 
     Raises:
         DataError: If two components that have to be the same are not.
@@ -152,4 +152,4 @@ def check_symmetric(value: np.ndarray, what: str) -> None:
     with np.errstate(invalid="ignore"):
         asymmetry = np.abs(value - value.T).max()
     if np.isfinite(asymmetry) and asymmetry > _LARGEST_ASYMMETRY * np.abs(value).max():
-        raise DataError(f"{what} is not symmetric: {value.tolist()}", "check the order of its components")
+        raise DataError(f"{subject} is not symmetric: {value.tolist()}", "check the order of its components")

@@ -17,13 +17,13 @@ LeftOut = tuple[str, str]
 """A label, and why it is left out."""
 
 
-def apply_label_weights(labels: Graph, chosen: Mapping[str, str]) -> list[LeftOut]:
+def apply_label_weights(labels: Graph, names_by_label: Mapping[str, str]) -> list[LeftOut]:
     """Take out labels whose weight is zero, and bring the weights of the others to the fields of the table.
 
     Args:
         labels: Labels and weights of one frame, as they stand in the file; changed in place. A weight of a virial
             becomes one of the stress.
-        chosen: ``{label: name in the file}``, for the reasons.
+        names_by_label: ``{label: name in the file}``, for the reasons.
 
     Returns:
         The labels that were taken out.
@@ -43,10 +43,10 @@ def apply_label_weights(labels: Graph, chosen: Mapping[str, str]) -> list[LeftOu
         ['forces', 'forces_weight']
     """
     names = {label: weight for label, weight in fields.LABEL_WEIGHTS.items() if weight in labels}
-    for label, other in ((fields.STRESS, fields.VIRIAL), (fields.VIRIAL, fields.STRESS)):
+    for label, partner in ((fields.STRESS, fields.VIRIAL), (fields.VIRIAL, fields.STRESS)):
         # A frame has one of the two, and whoever weighs it may call it by the other's name.
-        if label in labels and label not in names and other not in labels and other in names:
-            names[label] = names[other]
+        if label in labels and label not in names and partner not in labels and partner in names:
+            names[label] = names[partner]
     values = {weight: labels.pop(weight) for weight in set(names.values())}
     left_out: list[LeftOut] = []
     for label, weight in names.items():
@@ -55,14 +55,14 @@ def apply_label_weights(labels: Graph, chosen: Mapping[str, str]) -> list[LeftOu
         value = values[weight]
         if float(value) == 0:
             del labels[label]
-            left_out.append((label, f"their weight '{chosen[weight]}' is zero"))
+            left_out.append((label, f"their weight '{names_by_label[weight]}' is zero"))
         elif float(value) != 1:
             of_label = fields.STRESS if label == fields.VIRIAL else label
             labels.setdefault(fields.LABEL_WEIGHTS[of_label], value)
     return left_out
 
 
-def equal_weights(frames: Sequence[Graph], label_names: Mapping[str, Sequence[str]]) -> list[str]:
+def find_equal_weights(frames: Sequence[Graph], label_names: Mapping[str, Sequence[str]]) -> list[str]:
     """Notes on labels whose weights are all the same: means are divided by the sum of weights, so these do nothing.
 
     Args:

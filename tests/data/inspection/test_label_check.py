@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from nequip_like.data.graph import volumes
-from nequip_like.data.inspection.label_check import factors, from_vasp_order, label_contradiction
-from nequip_like.data.inspection.near_frames import work_between
+from nequip_like.data.inspection.label_check import fit_factors, from_vasp_order, label_contradiction
+from nequip_like.data.inspection.near_frames import compute_work
 from tests.data.labelled_sets import (
     ENERGY_MISTAKES,
     GPA,
@@ -90,7 +90,7 @@ def test_energies_that_drift_with_the_volume():
 def test_factors_are_what_was_done_to_the_labels():
     frames = frames_of("strained and shaken")
     changed = as_dataset(frames, total_energy=lambda e, _: 4 * e, stress=lambda s, _: 2 * s).frames
-    right, wrong = factors(work_between(frames)), factors(work_between(changed))
+    right, wrong = fit_factors(compute_work(frames)), fit_factors(compute_work(changed))
     assert right[0].value == pytest.approx(1.0, abs=0.1)
     assert right[1].value == pytest.approx(1.0, abs=0.2)
     assert wrong[0].value == pytest.approx(4 * right[0].value, rel=0.02)

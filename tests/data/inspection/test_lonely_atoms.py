@@ -6,7 +6,7 @@ from ase.build import bulk
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection.lonely_atoms import check_neighbors, lonely_warning
+from nequip_like.data.inspection.lonely_atoms import check_neighbors, describe_lonely_atoms
 from nequip_like.data.inspection.report import inspect
 from nequip_like.errors import DataError
 
@@ -25,25 +25,25 @@ def chain(make_graph):
 def test_atoms_and_distances_are_counted(chain):
     # Beyond 1 Angstrom: the third atom of the first frame (1.5 away), both of the second (2.5 away).
     dataset = GraphDataset([chain(0.7, 1.5), chain(2.5), chain(0.8)], 1.0, ["H"], name="train")
-    assert lonely_warning(dataset) == (
+    assert describe_lonely_atoms(dataset) == (
         "3 of 7 atoms have no neighbour within 1 Angstrom, in 2 frames; the nearest is 1.50 to 2.50 Angstrom away; "
         "raise cutoff_radius; first: train frame 0"
     )
-    assert lonely_warning(dataset) in inspect(dataset).warnings
+    assert describe_lonely_atoms(dataset) in inspect(dataset).warnings
     check_neighbors(dataset)
-    assert lonely_warning(GraphDataset(dataset.frames, 2.6, ["H"])) is None
+    assert describe_lonely_atoms(GraphDataset(dataset.frames, 2.6, ["H"])) is None
 
 
 def test_isolated_and_far_atoms_are_no_reason_to_warn(chain, make_graph):
     alone = make_graph("H", [[0, 0, 0]])
     in_a_box = make_graph("H", [[0, 0, 0]], cell=[12, 12, 12], pbc=True)
-    assert lonely_warning(GraphDataset([alone, in_a_box, chain(0.7), chain(0.7, 8.0)], 1.0, ["H"])) is None
+    assert describe_lonely_atoms(GraphDataset([alone, in_a_box, chain(0.7), chain(0.7, 8.0)], 1.0, ["H"])) is None
 
 
 def test_a_crystal_of_one_atom_sees_its_images(make_graph):
     copper = bulk("Cu", a=3.6)
     crystal = make_graph("Cu", [[0, 0, 0]], cell=copper.cell[:], pbc=True)
-    warning = lonely_warning(GraphDataset([crystal], 2.5, ["Cu"]))
+    warning = describe_lonely_atoms(GraphDataset([crystal], 2.5, ["Cu"]))
     assert warning.startswith("1 of 1 atoms have no neighbour within 2.5 Angstrom, in 1 frames; the nearest is 2.55")
 
 

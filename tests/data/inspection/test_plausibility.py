@@ -6,14 +6,14 @@ import pytest
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.measure import measure
-from nequip_like.data.inspection.plausibility import implausible
+from nequip_like.data.inspection.plausibility import find_implausible_values
 
 BOND = [[0, 0, 0], [0, 0, 0.74]]
 
 
 def warnings(frames, species=("H",), cutoff=3.0):
     dataset = GraphDataset(frames, cutoff, list(species))
-    return implausible(measure(dataset.frames), dataset.origin)
+    return find_implausible_values(measure(dataset.frames), dataset.origin)
 
 
 def test_facts_by_hand(make_graph):

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from nequip_like.data.io.file_formats import FORMATS
-from nequip_like.data.io.outputs import parts_of, whole_lines
+from nequip_like.data.io.outputs import drop_unfinished_line, split_parts
 from nequip_like.data.io.readers import read
 from nequip_like.errors import DataError
 from tests.data.format_samples import FORCES, HARTREE, MINUS, VASP_STRESS, gaussian, gpaw, orca, outcar, pwscf, vasprun
@@ -23,10 +23,10 @@ def species(reading):
 
 
 def test_parts_and_their_lines():
-    parts = parts_of((WATER + FLUORIDE).encode(), FORMATS["vasp-out"])
+    parts = split_parts((WATER + FLUORIDE).encode(), FORMATS["vasp-out"])
     assert [part.line for part in parts] == [1, WATER.count("\n") + 1]
     assert parts[1].content.decode() == FLUORIDE
-    assert len(parts_of(b"nothing", FORMATS["vasp-out"])) == 1
+    assert len(split_parts(b"nothing", FORMATS["vasp-out"])) == 1
 
 
 @pytest.mark.parametrize("name", ["OUTCAR_all", "all.OUTCAR", "joined", "joined.out", "all.outcar", "all.dat.gz"])
@@ -40,9 +40,9 @@ def test_outputs_of_vasp_under_any_name(name, tmp_path):
 
 
 def test_a_last_line_without_an_end():
-    assert whole_lines(b"a\nb\n-10.2") == b"a\nb\n"
-    assert whole_lines(b"a\n") == b"a\n"
-    assert whole_lines(b"a") == b""
+    assert drop_unfinished_line(b"a\nb\n-10.2") == b"a\nb\n"
+    assert drop_unfinished_line(b"a\n") == b"a\n"
+    assert drop_unfinished_line(b"a") == b""
 
 
 def test_a_second_header_without_its_first_line(write_text):

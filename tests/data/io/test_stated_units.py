@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from nequip_like.data.io.readers import read, read_structures
-from nequip_like.data.labels.unit_checks import unit_factor
+from nequip_like.data.labels.unit_checks import parse_unit_factor
 from nequip_like.errors import DataError
 
 
@@ -35,12 +35,12 @@ from nequip_like.errors import DataError
     ],
 )
 def test_units_in_many_spellings(text, factor):
-    assert unit_factor(text) == pytest.approx(factor, rel=1e-7)
+    assert parse_unit_factor(text) == pytest.approx(factor, rel=1e-7)
 
 
 @pytest.mark.parametrize("text", ["Debye", "", "eV/fortnight", "1", "?"])
 def test_what_is_no_unit_of_a_label(text):
-    assert unit_factor(text) is None
+    assert parse_unit_factor(text) is None
 
 
 @pytest.fixture

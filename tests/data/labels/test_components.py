@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nequip_like.data.io.readers import read
-from nequip_like.data.labels.components import lone_components, with_vectors
+from nequip_like.data.labels.components import add_vectors, find_lone_components
 
 X, Y, Z = np.array([1.0, 4.0]), np.array([2.0, 5.0]), np.array([3.0, 6.0])
 VECTORS = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
@@ -20,7 +20,7 @@ VECTORS = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
 )
 def test_three_columns_are_vectors(names):
     x, y, z = names
-    together = with_vectors({z: Z, x: X, "energies": X, y: Y})
+    together = add_vectors({z: Z, x: X, "energies": X, y: Y})
     assert together[f"{x} {y} {z}"].tolist() == VECTORS
     assert len(together) == 5
 
@@ -29,11 +29,11 @@ def test_three_columns_are_vectors(names):
     "names", [("vx", "vy", "vz"), ("fx", "fy"), ("c_s[1]", "c_s[2]", "c_s[3]", "c_s[4]"), ("x", "y", "z")]
 )
 def test_what_is_no_force(names):
-    assert list(with_vectors(dict.fromkeys(names, X))) == list(names)
+    assert list(add_vectors(dict.fromkeys(names, X))) == list(names)
 
 
 def test_components_that_stand_alone():
-    assert lone_components(["dft_fx", "fx", "fz", "prefix", "suffix", "forces_x", "forces_y", "forces_z"]) == [
+    assert find_lone_components(["dft_fx", "fx", "fz", "prefix", "suffix", "forces_x", "forces_y", "forces_z"]) == [
         "'dft_fx' not read: forces have three components, and there is none along y and z",
         "'fx' and 'fz' not read: forces have three components, and there is none along y",
     ]

@@ -3,14 +3,14 @@ import pytest
 from ase import Atoms
 
 from nequip_like.data.io.annotations import Annotations
-from nequip_like.data.labels.frame_units import stated_in_frames
+from nequip_like.data.labels.frame_units import collect_units_of_frames
 from nequip_like.errors import DataError
 
 READ = {"total_energy": "dft_energy", "forces": "forces", "stress": "stress"}
 
 
 def stated(frame, chosen=READ):
-    return [(one.label, one.unit) for one in stated_in_frames([frame], chosen, "a.xyz")]
+    return [(one.label, one.unit) for one in collect_units_of_frames([frame], chosen, "a.xyz")]
 
 
 @pytest.mark.parametrize("name", [
@@ -49,12 +49,12 @@ def test_what_frames_say(frame, expected):
 def test_frames_that_say_different_things():
     frames = [{"energy_unit": "eV"}, {"energy_unit": "Hartree"}]
     with pytest.raises(DataError, match=r"a\.xyz: 'energy_unit' is eV in one frame and Hartree in another"):
-        stated_in_frames(frames, READ, "a.xyz")
+        collect_units_of_frames(frames, READ, "a.xyz")
     with pytest.raises(DataError, match=r"1 of its 3 frames say with 'energy_unit' that 'dft_energy' is in"):
-        stated_in_frames([{}, {"energy_unit": "Hartree"}, {}], READ, "a.xyz")
-    assert len(stated_in_frames([{}, {"energy_unit": "eV"}], READ, "a.xyz")) == 1
+        collect_units_of_frames([{}, {"energy_unit": "Hartree"}, {}], READ, "a.xyz")
+    assert len(collect_units_of_frames([{}, {"energy_unit": "eV"}], READ, "a.xyz")) == 1
 
 
 def test_units_are_not_handed_on_with_values_that_were_converted():
     info = {"energy_unit": "Hartree", "config_type": "bulk", "unit": 3}
-    assert Annotations.beside((), info, {}, Atoms("H")).info == {"config_type": "bulk", "unit": 3}
+    assert Annotations.collect((), info, {}, Atoms("H")).info == {"config_type": "bulk", "unit": 3}

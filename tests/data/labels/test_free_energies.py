@@ -7,7 +7,7 @@ from ase.build import bulk
 from nequip_like.data.dataset import load_dataset
 from nequip_like.data.inspection.report import inspect
 from nequip_like.data.io.readers import read
-from nequip_like.data.labels.free_energies import free_energy_gap
+from nequip_like.data.labels.free_energies import measure_free_energy_gap
 
 SMEARED = (
     "energy (sigma->0; free_energy, which the forces belong to, is up to {gap} meV/atom away), forces"  # what is told
@@ -83,4 +83,4 @@ def test_equal_energies_need_no_words(tmp_path, labelled):
     ],
 )
 def test_gap(values, name, gap):
-    assert free_energy_gap(values, name, 2) == gap
+    assert measure_free_energy_gap(values, name, 2) == gap

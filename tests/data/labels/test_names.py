@@ -3,7 +3,13 @@ import shlex
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, mapping_line, resolve
+from nequip_like.data.labels.names import (
+    FrameNames,
+    check_declared_names,
+    checked_mapping,
+    format_mapping_line,
+    resolve,
+)
 from nequip_like.errors import ConfigError, DataError
 
 
@@ -83,11 +89,11 @@ def test_mappings_that_cannot_be_meant(mapping, expected):
     ],
 )
 def test_line_to_type(name, line):
-    assert mapping_line({name: "total_energy"}) == line
+    assert format_mapping_line({name: "total_energy"}) == line
 
 
 def test_line_to_type_is_understood():
-    (override,) = shlex.split(mapping_line({"E (pbe)": "total_energy", "f_pbe": "forces"}))
+    (override,) = shlex.split(format_mapping_line({"E (pbe)": "total_energy", "f_pbe": "forces"}))
     parsed = OverridesParser.create().parse_override(override)
     assert {str(key): value for key, value in parsed.value().items()} == {
         "E (pbe)": "total_energy",

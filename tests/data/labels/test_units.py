@@ -1,7 +1,7 @@
 import ase.units
 import pytest
 
-from nequip_like.data.labels.units import Units, unit_notes
+from nequip_like.data.labels.units import Units, list_unused_units
 from nequip_like.errors import ConfigError
 
 
@@ -300,4 +300,4 @@ def test_an_energy_by_atom(key, advice):
     ],
 )
 def test_notes_on_what_is_declared(declared, labels, notes):
-    assert unit_notes(Units.declared(declared), labels) == notes
+    assert list_unused_units(Units.declared(declared), labels) == notes

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nequip_like.data.labels.names import FrameNames
-from nequip_like.data.labels.unread_names import add_kinds, unread_names
+from nequip_like.data.labels.unread_names import add_kinds, find_unread_names
 
 
 def names(graph=(), node=()):
@@ -13,7 +13,7 @@ def notes(graph, node, read=None):
     """Notes on a frame with these values."""
     kinds = {}
     add_kinds(kinds, graph, node)
-    return unread_names(names(graph, node), read or {}, kinds)
+    return find_unread_names(names(graph, node), read or {}, kinds)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def notes(graph, node, read=None):
     ],
 )  # fmt: skip
 def test_names_that_look_like_a_label_are_told(graph, node, read, expected):
-    assert unread_names(names(graph, node), read) == expected
+    assert find_unread_names(names(graph, node), read) == expected
 
 
 VECTORS = np.zeros((2, 3))
@@ -124,10 +124,10 @@ def test_other_values_of_the_same_form_are_not_named():
 )  # fmt: skip
 def test_weights_that_are_not_read_are_told(graph, node, note):
     read = {"total_energy": ["energy"], "forces": ["forces"]}
-    assert unread_names(names(["energy", *graph], ["forces", *node]), read) == [note]
+    assert find_unread_names(names(["energy", *graph], ["forces", *node]), read) == [note]
 
 
 @pytest.mark.parametrize("name", ["molecular_weight", "atomic_weight", "mol_weight", "sigma", "mask", "wave"])
 def test_what_only_sounds_like_a_weight(name):
     read = {"total_energy": ["energy"], "forces": ["forces"]}
-    assert unread_names(names(["energy", name], ["forces", "move_mask"]), read) == []
+    assert find_unread_names(names(["energy", name], ["forces", "move_mask"]), read) == []
