@@ -1,4 +1,4 @@
-"""What the commands make of the environment that they are started in, before anything heavy is loaded."""
+"""Prepare the process of a command: memory, output streams, current folder, before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def prepare_process() -> None:
     """Settle what decides speed, what is printed to, and where matplotlib keeps its list of fonts."""
     keep_memory()
     shorten_waiting()
-    sys.stdout, sys.stderr = _lasting(sys.stdout, "output"), _lasting(sys.stderr, "")
+    sys.stdout, sys.stderr = _wrap_stream(sys.stdout, "output"), _wrap_stream(sys.stderr, "")
     _give_matplotlib_a_folder()
 
 
 def check_current_folder() -> None:
-    """Relative paths begin in the current folder.
+    """Refuse to begin in a folder that was deleted: relative paths begin there.
 
     Raises:
         ConfigError: If it was deleted.
@@ -93,8 +93,8 @@ class LastingStream(io.TextIOWrapper):
             print(f"warning: {self._name} cannot be written: {error.strerror}; the run goes on", file=sys.stderr)
 
 
-def _lasting(stream: TextIO | None, name: str) -> TextIO:
-    """The stream, made to last if it is the process's own; where it is closed, one that leads nowhere."""
+def _wrap_stream(stream: TextIO | None, name: str) -> TextIO:
+    """Wrap a stream of the process in a :class:`LastingStream`; in place of a closed one open the null device."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     if stream in (sys.__stdout__, sys.__stderr__) and isinstance(stream, io.TextIOWrapper):
@@ -103,14 +103,14 @@ def _lasting(stream: TextIO | None, name: str) -> TextIO:
 
 
 def _give_matplotlib_a_folder() -> None:
-    """Where its own cannot be written it makes a new one at each start, with two lines of advice."""
+    """Name a writable folder: without one matplotlib makes a new one at each start, with two lines of advice."""
     if "MPLCONFIGDIR" in os.environ:
         return
     configs = os.environ.get("XDG_CONFIG_HOME")
-    own = (Path(configs) if configs else path_of("~") / ".config") / "matplotlib"
+    config_folder = (Path(configs) if configs else path_of("~") / ".config") / "matplotlib"
     with suppress(OSError):
-        own.mkdir(parents=True, exist_ok=True)
-        if os.access(own, os.W_OK):
+        config_folder.mkdir(parents=True, exist_ok=True)
+        if os.access(config_folder, os.W_OK):
             return
     with suppress(OutputError):  # then it does what it can itself
         os.environ["MPLCONFIGDIR"] = str(temporary_folder_of_user() / "matplotlib")

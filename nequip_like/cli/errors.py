@@ -1,4 +1,4 @@
-"""How the commands end: errors of users as one line and advice, without a traceback."""
+"""Turn errors of users into one line and advice, without a traceback, and into an exit status."""
 
 from __future__ import annotations
 

@@ -15,38 +15,39 @@ from omegaconf import DictConfig, read_write
 from nequip_like.composition.hydra_compose import JOB_NAME, search_path
 
 
-def is_single_run(known: argparse.Namespace, config: DictConfig) -> bool:
+def is_single_run(command_line: argparse.Namespace, config: DictConfig) -> bool:
     """Whether a command line asks for one run, and for nothing that Hydra tells or tries out itself.
 
     Args:
-        known: The parsed command line.
+        command_line: The parsed command line.
         config: The composed config, with Hydra's section.
     """
-    asks = known.hydra_help or known.shell_completion or known.cfg or known.info or known.resolve
-    return not (asks or known.multirun or config.hydra.mode == RunMode.MULTIRUN or config.hydra.verbose)
+    options = ("hydra_help", "shell_completion", "cfg", "info", "resolve", "multirun")
+    asks = any(getattr(command_line, option) for option in options)
+    return not (asks or config.hydra.mode == RunMode.MULTIRUN or config.hydra.verbose)
 
 
-def run_composed(known: argparse.Namespace, config: DictConfig, folder: str, task: TaskFunction) -> None:
+def run_composed(command_line: argparse.Namespace, config: DictConfig, folder: str, task: TaskFunction) -> None:
     """Run a composed config.
 
     Args:
-        known: The parsed command line.
+        command_line: The parsed command line.
         config: The composed config, with Hydra's section. It is changed.
         folder: Where configs are looked up if the command line names no other folder.
         task: Gets the config without Hydra's section. Its errors end the process, with Hydra's form of a traceback.
     """
     with read_write(config.hydra):
         config.hydra.mode = RunMode.RUN
-    hydra = _Composed.create_main_hydra2(task_name=JOB_NAME, config_search_path=search_path(known, folder))
+    hydra = _Composed.create_main_hydra2(task_name=JOB_NAME, config_search_path=search_path(command_line, folder))
     try:
-        run_and_report(lambda: _run(hydra, known, config, task))
+        run_and_report(lambda: _run(hydra, command_line, config, task))
     finally:
         GlobalHydra.instance().clear()
 
 
-def _run(hydra: Hydra, known: argparse.Namespace, config: DictConfig, task: TaskFunction) -> None:
+def _run(hydra: Hydra, command_line: argparse.Namespace, config: DictConfig, task: TaskFunction) -> None:
     hydra.config = config  # type: ignore[attr-defined] # of _Composed, which Hydra's maker does not know
-    hydra.run(config_name=known.config_name or "train", task_function=task, overrides=known.overrides)
+    hydra.run(config_name=command_line.config_name or "train", task_function=task, overrides=command_line.overrides)
 
 
 class _Composed(Hydra):

@@ -39,11 +39,11 @@ class Job:
         return f"run {self.number}: {' '.join(self.varied)}" if self.varied else f"run {self.number}"
 
 
-def jobs_of(known: argparse.Namespace, config: DictConfig, folder: str) -> list[Job] | None:
-    """The runs of a ``--multirun``, in their order.
+def list_jobs(command_line: argparse.Namespace, config: DictConfig, folder: str) -> list[Job] | None:
+    """List the runs of a ``--multirun``, in their order.
 
     Args:
-        known: The parsed command line.
+        command_line: The parsed command line.
         config: The config without the values that vary, with Hydra's section.
         folder: Where configs are looked up if the command line names no other folder.
 
@@ -56,26 +56,26 @@ def jobs_of(known: argparse.Namespace, config: DictConfig, folder: str) -> list[
     sweeper = config.hydra.sweeper
     if sweeper.get("_target_") != _SWEEPER:
         return None
-    loader = ConfigLoaderImpl(search_path(known, folder))
+    loader = ConfigLoaderImpl(search_path(command_line, folder))
     params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *known.overrides])
-    own = [override for override in overrides if not override.is_hydra_override()]
-    for each in own:
-        if each.is_sweep_override() and not each.is_discrete_sweep():
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *command_line.overrides])
+    run_overrides = [override for override in overrides if not override.is_hydra_override()]
+    for parsed in run_overrides:
+        if parsed.is_sweep_override() and not parsed.is_discrete_sweep():
             raise ConfigError(
-                f"'{each.input_line}' does not say which values",
-                f"list them, {each.key_or_group}=a,b,c, or write {each.key_or_group}=range(1,4)",
+                f"'{parsed.input_line}' does not say which values",
+                f"list them, {parsed.key_or_group}=a,b,c, or write {parsed.key_or_group}=range(1,4)",
             )
-    (jobs,) = BasicSweeper.split_arguments(own, None)
+    (jobs,) = BasicSweeper.split_arguments(run_overrides, None)
     common = set.intersection(*map(set, jobs))
     return [Job(number, job, [entry for entry in job if entry not in common]) for number, job in enumerate(jobs)]
 
 
-def compose_job(known: argparse.Namespace, config: DictConfig, folder: str, job: Job) -> DictConfig:
+def compose_job(command_line: argparse.Namespace, config: DictConfig, folder: str, job: Job) -> DictConfig:
     """Compose the config of one run.
 
     Args:
-        known: The parsed command line.
+        command_line: The parsed command line.
         config: The config without the values that vary, with Hydra's section.
         folder: Where configs are looked up if the command line names no other folder.
         job: The run.
@@ -84,18 +84,18 @@ def compose_job(known: argparse.Namespace, config: DictConfig, folder: str, job:
         ConfigError: As :func:`~nequip_like.composition.hydra_compose.compose_arguments`.
     """
     of_hydra = [
-        each.input_line
-        for each in OverridesParser.create().parse_overrides(known.overrides)
-        if each.is_hydra_override() and each.key_or_group != "hydra.mode"
+        parsed.input_line
+        for parsed in OverridesParser.create().parse_overrides(command_line.overrides)
+        if parsed.is_hydra_override() and parsed.key_or_group != "hydra.mode"
     ]
     place = override("sweep", path_of(str(config.hydra.sweep.dir)))  # of all runs the same, also if it names the time
     arguments = {"multirun": False, "overrides": [*of_hydra, place, *job.overrides]}
-    return compose_arguments(argparse.Namespace(**{**vars(known), **arguments}), folder, job.number)
+    return compose_arguments(argparse.Namespace(**{**vars(command_line), **arguments}), folder, job.number)
 
 
 @contextmanager
 def naming_job(job: Job) -> Iterator[None]:
-    """Put the run into the message of what is wrong with it."""
+    """Add the number and the overrides of a run to the message of its error."""
     try:
         yield
     except NequipLikeError as error:

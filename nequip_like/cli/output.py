@@ -21,7 +21,7 @@ _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
+def hold_output_folder(config: DictConfig, section: str) -> Iterator[Path]:
     """Name the output folder, and hold it.
 
     A name with the time in it, such as Hydra's ``outputs/DATE/TIME``, stands for a new folder. Any other is the folder
@@ -34,15 +34,15 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
     Raises:
         OutputError: If another run that goes on holds the folder, or it cannot be made or written.
     """
-    written = str(OmegaConf.to_container(config.hydra[section], resolve=False)["dir"])  # type: ignore[index,call-overload]
-    folder = name_folder(written, Path(str(config.hydra[section].dir)))
-    follows = NAMED_BY_TIME in written and bool(processes.rank())
+    pattern = str(OmegaConf.to_container(config.hydra[section], resolve=False)["dir"])  # type: ignore[index,call-overload]
+    folder = name_folder(pattern, Path(str(config.hydra[section].dir)))
+    follows = NAMED_BY_TIME in pattern and bool(processes.rank())
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra[section].dir = str(folder)
         if follows:
             config.hydra.output_subdir = None
             config.hydra.job_logging.root = None
-    with _released_on_signals(), claimed(folder.absolute(), f"hydra.{section}.dir=FOLDER"):
+    with _release_on_signals(), claimed(folder.absolute(), f"hydra.{section}.dir=FOLDER"):
         yield folder
     if follows:
         with suppress(OSError):  # something was written there
@@ -50,26 +50,26 @@ def own_folder(config: DictConfig, section: str) -> Iterator[Path]:
 
 
 def override(section: str, folder: Path) -> str:
-    """The override that gives Hydra a folder, whatever characters its name has."""
+    """Write the override that gives Hydra a folder, whatever characters its name has."""
     # A backslash stands for itself, unless a quote follows.
     text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(folder)).replace("'", "\\'")
     return f"hydra.{section}.dir='{text}'"
 
 
 @contextmanager
-def _released_on_signals() -> Iterator[None]:
+def _release_on_signals() -> Iterator[None]:
     """Let signals that end a process at once end it as an exit does, so that what it holds is released."""
-    before = {}
+    handlers = {}
     if threading.current_thread() is threading.main_thread():
         numbers = [number for number in _ENDINGS if signal.getsignal(number) == signal.SIG_DFL]
-        before = {number: signal.signal(number, _exit) for number in numbers}
+        handlers = {number: signal.signal(number, _end_process) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+def _end_process(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
     sys.exit(128 + number)

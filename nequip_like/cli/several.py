@@ -1,4 +1,4 @@
-"""``--multirun``: each run is noted when it ends, one that fails does not keep the others from running."""
+"""Run the jobs of a ``--multirun``: each is noted when it ends, and one that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_several(
 
     Args:
         folder: The folder that theirs are in.
-        train: What is done for each: gets its config, and what was told of the data of those before.
+        train: What is done for each: gets its config, and what those before have printed of their data.
         launch: Calls a function for the config of each run.
         debug: Let the errors of users through.
 
@@ -34,10 +34,10 @@ def run_several(
     from nequip_like.report.runs import forget_runs, report_runs
 
     forget_runs(folder)
-    told: set[str] = set()
+    printed_data: set[str] = set()
 
     def task(config: DictConfig) -> None:
-        _run_one(folder, lambda: train(config, told), debug)
+        _run_one(folder, lambda: train(config, printed_data), debug)
 
     try:
         launch(task)
@@ -52,11 +52,11 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool) -> 
 
     from nequip_like.errors import NequipLikeError
     from nequip_like.report.runs import Run, note_run
-    from nequip_like.workflow.commands import typed_overrides
+    from nequip_like.workflow.commands import read_typed_overrides
     from nequip_like.workflow.run_folder import processes
 
     job = HydraConfig.get()
-    run = Run(int(job.job.num), str(job.runtime.output_dir), typed_overrides())
+    run = Run(int(job.job.num), str(job.runtime.output_dir), read_typed_overrides())
     status, result = "failed", None
 
     def attempt() -> None:

@@ -28,10 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 after an error of the user.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _build_parser().parse_args(argv)
 
     def command() -> None:
-        key_mapping, units = _pairs("--key-mapping", arguments.key_mapping), _pairs("--units", arguments.units)
+        key_mapping = _parse_pairs("--key-mapping", arguments.key_mapping)
+        units = _parse_pairs("--units", arguments.units)
         check_current_folder()
         check_launcher()
         prepare_process()
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_cli(command, debug=arguments.debug)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nequip-test",
         description="Test a trained model on labelled data. Prints a table of errors for each data set and the frames "
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pairs(option: str, entries: Sequence[str]) -> dict[str, str] | None:
+def _parse_pairs(option: str, entries: Sequence[str]) -> dict[str, str] | None:
     """``["a=b", ...]`` as a mapping, None if there are none.
 
     Raises:

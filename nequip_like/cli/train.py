@@ -51,24 +51,27 @@ Useful overrides:
 def main() -> None:
     """Entry point of ``nequip-train``; leaves nothing behind in a process that goes on after it."""
     try:
-        _command(sys.argv[1:])
+        _run_command(sys.argv[1:])
     finally:
         if (module := sys.modules.get("hydra.core.hydra_config")) is not None:
             module.HydraConfig.instance().cfg = None  # where it is set, a command is being run
 
 
-def _command(arguments: list[str]) -> None:
+def _run_command(arguments: list[str]) -> None:
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
         print(HELP)
         return
     debug, check = "--debug" in arguments, "--check" in arguments
-    rest, image = _plot_option([argument for argument in arguments if argument not in ("--debug", "--check")])
+    hydra_arguments, image = _plot_option(
+        [argument for argument in arguments if argument not in ("--debug", "--check")]
+    )
 
     prepare_process()
     from nequip_like.cli.errors import run_cli
 
     if "--migrate" in arguments:
-        sys.exit(run_cli(lambda: _migrate([argument for argument in rest if argument != "--migrate"]), debug=debug))
+        files = [argument for argument in hydra_arguments if argument != "--migrate"]
+        sys.exit(run_cli(lambda: _migrate(files), debug=debug))
 
     job = None
 
@@ -78,7 +81,7 @@ def _command(arguments: list[str]) -> None:
 
         check_current_folder()
         check_launcher()
-        sys.argv[1:] = translate_arguments(rest)
+        sys.argv[1:] = translate_arguments(hydra_arguments)
         job = _check_first(sys.argv[1:], check, image)
 
     if code := run_cli(prepare, debug=debug):
@@ -88,7 +91,7 @@ def _command(arguments: list[str]) -> None:
 
 
 def _plot_option(arguments: list[str]) -> tuple[list[str], Path | None]:
-    """The other arguments, and the file that ``--plot-schedule`` names, if it is there."""
+    """Split ``--plot-schedule`` off: the arguments without it, and the file that it names, None without it."""
     for i, argument in enumerate(arguments):
         option, _, file = argument.partition("=")
         if option == "--plot-schedule":
@@ -111,16 +114,16 @@ def _migrate(files: list[str]) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be run, composed.
+    """A composed config with the command line that asks for it.
 
     Attributes:
-        known: The parsed command line.
+        command_line: The parsed command line.
         config: The composed config with Hydra's section; of several runs, without the values that vary.
         checked: What the check of a single run found; None if it is left to Hydra to compose the config again.
         several: Whether it is a ``--multirun``.
     """
 
-    known: argparse.Namespace
+    command_line: argparse.Namespace
     config: DictConfig
     checked: CheckedConfig | None
     several: bool
@@ -147,17 +150,17 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     from nequip_like.composition.arguments import parse
     from nequip_like.composition.hydra_compose import check_files, compose_arguments
 
-    known = parse(arguments)
-    if known.hydra_help or known.shell_completion:
+    command_line = parse(arguments)
+    if command_line.hydra_help or command_line.shell_completion:
         return None
-    check_files(known, str(Path.cwd()))
-    typed = known.overrides
-    composed = compose_arguments(known, str(Path.cwd()))
+    check_files(command_line, str(Path.cwd()))
+    typed = command_line.overrides
+    composed = compose_arguments(command_line, str(Path.cwd()))
     # Hydra reads these, if it is to compose again.
-    sys.argv[1:] = [argument for argument in arguments if argument not in typed] + known.overrides
+    sys.argv[1:] = [argument for argument in arguments if argument not in typed] + command_line.overrides
     stays = only_check or image is not None
-    if not stays and (known.cfg or known.info):
-        if known.resolve:
+    if not stays and (command_line.cfg or command_line.info):
+        if command_line.resolve:
             from nequip_like.composition.compose import run_config
             from nequip_like.workflow.config.resolvers import leave_statistics
             from nequip_like.workflow.config.values import values_before_data
@@ -165,19 +168,19 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
             values_before_data(run_config(composed, show=False))  # says it in our words if a value cannot be had
             leave_statistics()
         return None
-    if known.multirun or composed.hydra.mode == RunMode.MULTIRUN:
+    if command_line.multirun or composed.hydra.mode == RunMode.MULTIRUN:
         if image is not None:
             raise ConfigError(
                 "--plot-schedule draws a single run", "leave out --multirun, and give one value of each key"
             )
         with quick_start():
-            _check_each(known, composed, only_check)
-        return _Job(known, composed, None, several=True)
+            _check_each(command_line, composed, only_check)
+        return _Job(command_line, composed, None, several=True)
     with quick_start():
         checked = _check_job(composed, only_check, runs=image is None)
         if image is not None:
             _draw_schedule(composed, image)
-    return _Job(known, composed, checked if is_single_run(known, composed) else None, several=False)
+    return _Job(command_line, composed, checked if is_single_run(command_line, composed) else None, several=False)
 
 
 def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
@@ -196,13 +199,13 @@ def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
     return checked
 
 
-def _check_each(known: argparse.Namespace, composed: DictConfig, show: bool) -> None:
+def _check_each(command_line: argparse.Namespace, composed: DictConfig, show: bool) -> None:
     """Check each of several runs before the first begins: hours later it would be too late."""
-    from nequip_like.cli.jobs import compose_job, jobs_of, naming_job
+    from nequip_like.cli.jobs import compose_job, list_jobs, naming_job
     from nequip_like.workflow.preflight import check_single_process
     from nequip_like.workflow.printing import print_plans
 
-    jobs = jobs_of(known, composed, str(Path.cwd()))
+    jobs = list_jobs(command_line, composed, str(Path.cwd()))
     if jobs is None:
         checked = _check_job(composed, show, runs=True)
         check_single_process(checked.values["trainer"])
@@ -212,7 +215,7 @@ def _check_each(known: argparse.Namespace, composed: DictConfig, show: bool) -> 
     plans = {}
     for job in jobs:
         with naming_job(job):
-            checked = _check_job(compose_job(known, composed, str(Path.cwd()), job), False, runs=True)
+            checked = _check_job(compose_job(command_line, composed, str(Path.cwd()), job), False, runs=True)
             check_single_process(checked.values["trainer"])
             plans[job.describe()] = checked
     if show:
@@ -229,7 +232,7 @@ def _draw_schedule(composed: DictConfig, image: Path) -> None:
 
 
 def _run(job: _Job | None, debug: bool) -> None:
-    """Run what was checked; what else is asked of Hydra goes its own way."""
+    """Run the checked job; without one, let Hydra answer what it was asked for, such as ``--hydra-help``."""
     from nequip_like.cli.errors import run_cli
 
     if job is None:
@@ -240,13 +243,15 @@ def _run(job: _Job | None, debug: bool) -> None:
 
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
     from nequip_like.cli.hydra_run import run_composed
-    from nequip_like.cli.output import override, own_folder
+    from nequip_like.cli.output import hold_output_folder, override
     from nequip_like.cli.several import run_several
 
     section = "sweep" if job.several else "run"
-    with own_folder(job.config, section) as folder:
+    with hold_output_folder(job.config, section) as folder:
         if job.checked is not None:
-            run_composed(job.known, job.config, str(Path.cwd()), lambda config: _train(config, job.checked, debug))
+            run_composed(
+                job.command_line, job.config, str(Path.cwd()), lambda config: _train(config, job.checked, debug)
+            )
             return
         sys.argv.append(override(section, folder))  # Hydra composes the config again
         if job.several:
@@ -277,11 +282,11 @@ def _run_by_hydra(task: Callable[[DictConfig], None]) -> None:
 
 
 def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> None:
-    """What Hydra calls for a single run."""
+    """Train for a single run; Hydra calls this."""
     from nequip_like.cli.errors import run_cli
 
     def run() -> None:
-        result = _trained(config, checked)
+        result = _train_config(config, checked)
         if result.stopped_by is not None:
             sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
 
@@ -289,21 +294,23 @@ def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> No
         sys.exit(code)
 
 
-def _train_one_of_several(config: DictConfig, told: set[str]) -> TrainingResult:
-    """What is done for each of several runs."""
-    return _trained(config, None, told)
+def _train_one_of_several(config: DictConfig, printed_data: set[str]) -> TrainingResult:
+    """Train for one run of a ``--multirun``."""
+    return _train_config(config, None, printed_data)
 
 
-def _trained(config: DictConfig, checked: CheckedConfig | None, told: set[str] | None = None) -> TrainingResult:
+def _train_config(
+    config: DictConfig, checked: CheckedConfig | None, printed_data: set[str] | None = None
+) -> TrainingResult:
     from nequip_like.cli.quick_start import quick_start
 
     # Imported here, behind Hydra's own options, because torch takes its time.
     with quick_start():
         from nequip_like.composition.compose import run_config
-        from nequip_like.workflow.commands import typed_overrides
+        from nequip_like.workflow.commands import read_typed_overrides
         from nequip_like.workflow.train import train
 
-    return train(run_config(config), typed_overrides(), checked=checked, told=told)
+    return train(run_config(config), read_typed_overrides(), checked=checked, printed_data=printed_data)
 
 
 if __name__ == "__main__":

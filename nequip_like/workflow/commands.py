@@ -1,4 +1,4 @@
-"""The command line of this command, and those that messages tell the user to type."""
+"""Read the command line of this process, and write commands for the user to type."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def new_run_command(source: Path, overrides: Sequence[str]) -> str:
     Returns:
         The command, or only ``finetune.source=...`` where no command line was used.
     """
-    kept = [entry for entry in overrides if entry.partition("=")[0].lstrip("+") not in _OF_THE_OLD_RUN]
-    given = shlex.quote(f"finetune.source={_short(source)}")
+    repeated = [entry for entry in overrides if entry.partition("=")[0].lstrip("+") not in _OF_THE_OLD_RUN]
+    source_override = shlex.quote(f"finetune.source={_shorten_path(source)}")
     if not HydraConfig.initialized():
-        return given
-    return " ".join(["nequip-train", *_config(), *map(shlex.quote, kept), given])
+        return source_override
+    return " ".join(["nequip-train", *_name_config(), *map(shlex.quote, repeated), source_override])
 
 
-def typed_overrides() -> list[str]:
+def read_typed_overrides() -> list[str]:
     """The overrides of this command, as they were typed.
 
     Reading them one by one would fill in ``${...}``, which may stand for what is not known yet.
@@ -40,17 +40,17 @@ def typed_overrides() -> list[str]:
     return list(typed)
 
 
-def _config() -> list[str]:
-    """The arguments that name the config of this command."""
+def _name_config() -> list[str]:
+    """Name the config of this command as its arguments do: the path of a file, or ``-cn NAME``."""
     hydra = HydraConfig.get()
     name = str(hydra.job.config_name).removesuffix(".yaml")
     folders = [Path(entry.path) for entry in hydra.runtime.config_sources if entry.schema == "file"]
     files = [folder / f"{name}.yaml" for folder in folders]
-    found = next((file for file in files if file.is_file()), None)
-    return ["-cn", name] if found is None else [shlex.quote(_short(found))]
+    config_file = next((file for file in files if file.is_file()), None)
+    return ["-cn", name] if config_file is None else [shlex.quote(_shorten_path(config_file))]
 
 
-def _short(path: Path) -> str:
-    """A path as seen from the current folder, if it is in there."""
+def _shorten_path(path: Path) -> str:
+    """Make a path relative to the current folder, if it is in there."""
     path = path.absolute()
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""Why training ended before its last epoch, and what to change so that it goes on."""
+"""List why training ended before its last epoch, and what to change so that it goes on."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from nequip_like.training.callbacks.early_stopping import stop_reasons
 from nequip_like.training.graceful_stop import GracefulStop
 
 
-def ends(trainer: lightning.Trainer) -> list[tuple[str, str]]:
-    """Each cause, and what has to be changed to go on; empty if training went to its end.
+def list_ends(trainer: lightning.Trainer) -> list[tuple[str, str]]:
+    """List each cause with what has to be changed to go on; empty if training went to its end.
 
     Args:
         trainer: The trainer, after training.
     """
-    done = f"{trainer.global_step} steps done"
-    found = []
+    progress = f"{trainer.global_step} steps done"
+    causes = []
     if not -1 < (trainer.max_epochs or -1) <= trainer.current_epoch:
-        found += [(reason, "nevertheless give it more patience, or leave it out") for reason in stop_reasons(trainer)]
+        causes += [(reason, "nevertheless give it more patience, or leave it out") for reason in stop_reasons(trainer)]
     for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(callback, GracefulStop) and callback.reached == "max_time":
-            found.append((f"the time of trainer.max_time is up ({done})", ""))
+            causes.append((f"the time of trainer.max_time is up ({progress})", ""))
         if isinstance(callback, GracefulStop) and callback.reached == "max_steps":
-            found.append((f"trainer.max_steps={callback.max_steps} is reached ({done})", "raise it"))
-    return found
+            causes.append((f"trainer.max_steps={callback.max_steps} is reached ({progress})", "raise it"))
+    return causes

@@ -79,7 +79,7 @@ def test_model(
         ConfigError: If there is no such device, unit, label or format, or no frame has what is to be grouped by.
         OutputError: If another command that goes on writes into the folder, or if it cannot be written.
     """
-    sources = _sources(data, key_mapping, units)
+    sources = _read_sources(data, key_mapping, units)
     console = console or Console()
     formats = read_formats(formats, "formats")
     if output is None:
@@ -188,11 +188,11 @@ def _write_files(evaluations: Mapping[str, Evaluation], output: Path, formats: S
         soft_wrap=True,
     )
     if left_out:
-        told = f"not in {PREDICTIONS_FILE}, for it cannot hold them: {', '.join(left_out)}"
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        note = f"not in {PREDICTIONS_FILE}, for it cannot hold them: {', '.join(left_out)}"
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _sources(
+def _read_sources(
     data: Data, key_mapping: Mapping[str, str] | None, units: Mapping[str, str] | None
 ) -> dict[str, FileSource]:
     sources: dict[str, FileSource] = {}

@@ -31,7 +31,7 @@ from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import adapt
 from nequip_like.summaries import Summarized
 from nequip_like.workflow.config.finetune_settings import Settings, read_settings
-from nequip_like.workflow.config.finetune_source import FLAGS, check_model, model_section, read_source
+from nequip_like.workflow.config.finetune_source import FLAGS, check_model, find_model_section, read_source
 from nequip_like.workflow.resume import Resumption
 
 _TARGET = "nequip_like.model.FullNequIPGNNModel"
@@ -44,7 +44,7 @@ class FineTuning(Summarized):
     Attributes:
         settings: What the config says.
         source: The model that it begins with; of a run that goes on, that of its checkpoint.
-        where: The file that it is from.
+        source_path: The file that it is from.
         info: Plain values that are kept in checkpoints and in the model file: ``source`` and its ``sha256``, what
             ``new_species`` begin as, and ``shift_changes``, what was added to energy shifts, eV.
         resumed: Whether the run goes on from a checkpoint of its own.
@@ -54,14 +54,14 @@ class FineTuning(Summarized):
 
     settings: Settings
     source: Potential
-    where: str
+    source_path: str
     info: dict[str, Any]
     resumed: bool = False
     refit: ReferenceEnergies | None = None
     adapted: int = field(default=0)
 
     def build(self, config: DictConfig, data: DataModule) -> Potential:
-        """The model before the first step, with what is not trained frozen.
+        """Build the model before the first step, with what is not trained frozen.
 
         The config then describes it, and replayed labels have moved with its shifts.
 
@@ -74,14 +74,14 @@ class FineTuning(Summarized):
         """
         if data.cutoff_radius < self.source.cutoff:
             raise ConfigError(
-                f"data.cutoff_radius is {data.cutoff_radius}, but the model of {self.where} sees "
+                f"data.cutoff_radius is {data.cutoff_radius}, but the model of {self.source_path} sees "
                 f"{self.source.cutoff} Angstrom far",
                 "leave it out, or give cutoff_radius once at the top level",
             )
-        section, node = model_section(config)
+        section, node = find_model_section(config)
         changes = {"kernel": node.kernel} if "kernel" in node else {}
         if self.resumed:
-            _check_no_new(data, self.source, self.where)
+            _check_no_new(data, self.source, self.source_path)
             model = rebuilt(self.source, changes)
         else:
             changes |= {flag: True for flag in FLAGS if node.get(flag)}
@@ -92,32 +92,32 @@ class FineTuning(Summarized):
         return model
 
     def _begin(self, data: DataModule, changes: Mapping[str, Any]) -> Potential:
-        starts = _starts(self.settings.new_species, data.type_names[len(self.source.type_names) :], self)
+        starts = _choose_starts(self.settings.new_species, data.type_names[len(self.source.type_names) :], self)
         refit = self.settings.shifts == "refit"
-        model = rebuilt(self.source, changes, starts, _new_shifts(list(starts), data.reference, refit))
+        model = rebuilt(self.source, changes, starts, _look_up_new_shifts(list(starts), data.reference, refit))
         self.info["new_species"] = {name: start or "mean" for name, start in starts.items()}
         if refit:
-            self.refit = _shift_changes(model, data)
+            self.refit = _fit_shift_changes(model, data)
             self.info["shift_changes"] = dict(self.refit.energies)
             change_shifts(model, self.refit.energies)
         return model
 
     def _choose_trained(self, model: Potential, seed: int) -> None:
-        """Freeze what the settings do not name; what they do name has to exist."""
+        """Freeze the parameters that the settings do not name; a name that no parameter has is an error."""
         settings = self.settings
         names = [name for name, _ in model.named_parameters()]
-        chosen = names if settings.lora is None else []
+        trained = names if settings.lora is None else []
         if settings.modules is not None:
-            chosen = chosen_parameters(model, settings.modules, "finetune.modules")
+            trained = chosen_parameters(model, settings.modules, "finetune.modules")
         elif settings.freeze is not None:
-            chosen = [name for name in names if any(f".{part}." in name for part in HEAD)]
+            trained = [name for name in names if any(f".{part}." in name for part in HEAD)]
         if settings.lora is not None:
-            adapted = adapt(model, settings.lora.rank, settings.lora.alpha, seed, but=chosen)
+            adapted = adapt(model, settings.lora.rank, settings.lora.alpha, seed, but=trained)
             if not adapted:
                 raise ConfigError("finetune.modules names all linear layers, and finetune.lora none", "leave one out")
             self.adapted = len(adapted)
-            chosen = [*chosen, *(name for name, _ in model.named_parameters() if ".lora_" in name)]
-        train_only(model, chosen)
+            trained = [*trained, *(name for name, _ in model.named_parameters() if ".lora_" in name)]
+        train_only(model, trained)
 
 
 def begin(config: DictConfig, resumption: Resumption | None) -> FineTuning | None:
@@ -142,31 +142,31 @@ def begin(config: DictConfig, resumption: Resumption | None) -> FineTuning | Non
         return None
     if resumption is None:
         source, card = read_source(settings.source)
-        where = Path(card["path"])
-        info = {"source": str(where.absolute()), "sha256": _digest(where), "new_species": {}, "shift_changes": {}}
-        tuning = FineTuning(settings, source, str(where), info)
+        path = Path(card["path"])
+        info = {"source": str(path.absolute()), "sha256": _compute_digest(path), "new_species": {}, "shift_changes": {}}
+        tuning = FineTuning(settings, source, str(path), info)
     else:
-        if "finetune" not in resumption.own:
+        if "finetune" not in resumption.checkpoint_entry:
             raise ConfigError(
                 f"finetune.source is given, but {resumption.path} is no checkpoint of a fine-tuning run",
                 f"to begin with its weights write finetune.source={resumption.path}, and neither ckpt_path nor resume",
             )
-        source, where = load_checkpoint(resumption.path)[0], resumption.path
-        tuning = FineTuning(settings, source, str(where), dict(resumption.own["finetune"]), resumed=True)
+        source, path = load_checkpoint(resumption.path)[0], resumption.path
+        tuning = FineTuning(settings, source, str(path), dict(resumption.checkpoint_entry["finetune"]), resumed=True)
     refit = settings.shifts == "refit"
-    check_model(config, source, tuning.where, any_shifts=refit, any_flags=not tuning.resumed)
+    check_model(config, source, tuning.source_path, any_shifts=refit, any_flags=not tuning.resumed)
     if config.get("cutoff_radius") is not None:
         config.cutoff_radius = source.cutoff
     return tuning
 
 
-def _digest(path: Path) -> str:
+def _compute_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _describe(config: DictConfig, section: str, model: Potential) -> None:
-    """Let the config say what the model is, so that its files and checkpoints tell."""
+    """Write the model's arguments into the config, which is stored in checkpoints and model files."""
     node = {"_target_": _TARGET, **model.config["arguments"]}
     OmegaConf.update(config, section, node, merge=False)
     if config.get("chemical_species") is not None:
@@ -176,40 +176,40 @@ def _describe(config: DictConfig, section: str, model: Potential) -> None:
 # --- species
 
 
-def _starts(rule: str | Mapping[str, str], new: list[str], tuning: FineTuning) -> dict[str, str | None]:
-    """For each new species the one that it begins as."""
-    known, where = tuning.source.type_names, tuning.where
+def _choose_starts(rule: str | Mapping[str, str], new_types: list[str], tuning: FineTuning) -> dict[str, str | None]:
+    """Choose for each new species the one that it begins as."""
+    source_types, source_path = tuning.source.type_names, tuning.source_path
     if isinstance(rule, Mapping):
-        _check_rule(rule, new, known, where)
-        starts: dict[str, str | None] = {name: rule[name] for name in new if name in rule}
+        _check_rule(rule, new_types, source_types, source_path)
+        starts: dict[str, str | None] = {name: rule[name] for name in new_types if name in rule}
     else:
-        starts = dict.fromkeys(new, MEAN) if rule == "mean" else {}
-    if missing := [name for name in new if name not in starts]:
+        starts = dict.fromkeys(new_types, MEAN) if rule == "mean" else {}
+    if missing := [name for name in new_types if name not in starts]:
         raise ConfigError(
-            f"the training data have {', '.join(missing)}, which the model of {where} does not know",
-            f"say what it begins as: finetune.new_species={{{missing[0]}: X}} with X one of {', '.join(known)}, or "
-            "finetune.new_species=mean",
+            f"the training data have {', '.join(missing)}, which the model of {source_path} does not know",
+            f"say what it begins as: finetune.new_species={{{missing[0]}: X}} with X one of "
+            f"{', '.join(source_types)}, or finetune.new_species=mean",
         )
     return starts
 
 
-def _check_rule(rule: Mapping[str, str], new: list[str], known: list[str], where: str) -> None:
+def _check_rule(rule: Mapping[str, str], new_types: list[str], source_types: list[str], source_path: str) -> None:
     for name, start in rule.items():
-        if name in known:
-            raise ConfigError(f"finetune.new_species names {name}, which {where} has already", "leave it out")
-        if start not in known:
+        if name in source_types:
+            raise ConfigError(f"finetune.new_species names {name}, which {source_path} has already", "leave it out")
+        if start not in source_types:
             raise ConfigError(
-                f"finetune.new_species.{name} is '{start}', which is no species of {where}",
-                f"{closest_hint(start, known)}its species are {', '.join(known)}",
+                f"finetune.new_species.{name} is '{start}', which is no species of {source_path}",
+                f"{closest_hint(start, source_types)}its species are {', '.join(source_types)}",
             )
-        if name not in new:
+        if name not in new_types:
             raise ConfigError(f"finetune.new_species names {name}, which no training frame has", "leave it out")
 
 
-def _check_no_new(data: DataModule, source: Potential, where: str) -> None:
-    if new := data.type_names[len(source.type_names) :]:
+def _check_no_new(data: DataModule, source: Potential, source_path: str) -> None:
+    if new_types := data.type_names[len(source.type_names) :]:
         raise ConfigError(
-            f"the training data have {', '.join(new)}, which {where} does not know",
+            f"the training data have {', '.join(new_types)}, which {source_path} does not know",
             "go on with the data of the run, or begin another: finetune.source without ckpt_path and resume",
         )
 
@@ -217,31 +217,32 @@ def _check_no_new(data: DataModule, source: Potential, where: str) -> None:
 # --- shifts
 
 
-def _new_shifts(new: list[str], reference: ReferenceEnergies | None, refit: bool) -> dict[str, float]:
-    """Energy shift of each new species: its reference energy in the new data."""
+def _look_up_new_shifts(new_types: list[str], reference: ReferenceEnergies | None, refit: bool) -> dict[str, float]:
+    """Look up the energy shift of each new species: its reference energy in the new data."""
     energies = {} if reference is None else reference.energies
-    missing = [name for name in new if name not in energies]
+    missing = [name for name in new_types if name not in energies]
     if missing and not refit:
         raise ConfigError(
             f"there is no reference energy of {', '.join(missing)}, which is to be its energy shift",
             "give data.reference_energies, or write finetune.shifts=refit",
         )
-    return {name: energies.get(name, 0.0) for name in new}
+    return {name: energies.get(name, 0.0) for name in new_types}
 
 
-def _shift_changes(model: Potential, data: DataModule) -> ReferenceEnergies:
-    """What to add to the shifts, so that labels and model agree best: least squares of energies per atom.
+def _fit_shift_changes(model: Potential, data: DataModule) -> ReferenceEnergies:
+    """Fit what is added to the shifts, so that labels and model agree: least squares of energies per atom.
 
     Species that the data lack keep their shift. Where compositions do not tell species apart, all change by the mean.
     """
     frames = [frame for frame in data.train_set.frames if has_label(frame, fields.TOTAL_ENERGY)]
     if not frames:
         raise ConfigError("finetune.shifts is refit, but no training frame has an energy", "write finetune.shifts=keep")
-    rest = []
+    residuals = []
     for frame, prediction in zip(frames, Predictor(model).predict(frames), strict=True):
-        rest.append({**frame, fields.TOTAL_ENERGY: frame[fields.TOTAL_ENERGY] - prediction[fields.TOTAL_ENERGY]})
-    seen = species_of(frames)
+        residuals.append({**frame, fields.TOTAL_ENERGY: frame[fields.TOTAL_ENERGY] - prediction[fields.TOTAL_ENERGY]})
+    data_species = species_of(frames)
+    type_names = [name for name in model.type_names if name in data_species]
     try:
-        return rules.fit_least_squares(rest, [name for name in model.type_names if name in seen])
+        return rules.fit_least_squares(residuals, type_names)
     except DataError as error:
-        return rules.from_mean(rest, [name for name in model.type_names if name in seen], f"because {error.message}")
+        return rules.from_mean(residuals, type_names, f"because {error.message}")

@@ -1,4 +1,4 @@
-"""What a fine-tuning begins with, told before its first step; and the proof that it is its source."""
+"""Print what a fine-tuning begins with, and check before its first step that it equals its source."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MANY = 12
 
 @dataclass(frozen=True)
 class Agreement:
-    """A model beside its source, and the source beside the labels, on a few frames.
+    """Differences between a model and its source, and between the source and the labels, on a few frames.
 
     Attributes:
         frames: Number of frames; with species that the source knows.
@@ -51,7 +51,7 @@ class Agreement:
     forces_error: float
 
 
-def agreement(tuning: FineTuning, model: Potential, data: DataModule) -> Agreement | None:
+def compare_with_source(tuning: FineTuning, model: Potential, data: DataModule) -> Agreement | None:
     """Compare a model with its source.
 
     Args:
@@ -65,28 +65,28 @@ def agreement(tuning: FineTuning, model: Potential, data: DataModule) -> Agreeme
     Raises:
         ModelError: If they differ by more than rounding.
     """
-    known = len(tuning.source.type_names)
-    frames = [frame for frame in data.train_set.frames if int(frame[fields.ATOM_TYPES].max()) < known][:_FRAMES]
+    num_types = len(tuning.source.type_names)
+    frames = [frame for frame in data.train_set.frames if int(frame[fields.ATOM_TYPES].max()) < num_types][:_FRAMES]
     if not frames:
         return None
     changes = tuning.info["shift_changes"]
-    added = torch.tensor([changes.get(name, 0.0) for name in model.type_names], dtype=torch.float64)
-    before, after = Predictor(tuning.source).predict(frames), Predictor(model).predict(frames)
+    shift_changes = torch.tensor([changes.get(name, 0.0) for name in model.type_names], dtype=torch.float64)
+    source_predictions, predictions = Predictor(tuning.source).predict(frames), Predictor(model).predict(frames)
     energy = forces = 0.0
     largest = 1.0
     errors: list[Tensor] = []
     force_errors: list[Tensor] = []
-    for frame, one, two in zip(frames, before, after, strict=True):
+    for frame, original, prediction in zip(frames, source_predictions, predictions, strict=True):
         atoms = len(frame[fields.ATOM_TYPES])
-        moved = one[fields.TOTAL_ENERGY] + added[frame[fields.ATOM_TYPES]].sum()
-        energy = max(energy, _largest(two[fields.TOTAL_ENERGY] - moved) / atoms)
+        expected_energy = original[fields.TOTAL_ENERGY] + shift_changes[frame[fields.ATOM_TYPES]].sum()
+        energy = max(energy, _largest(prediction[fields.TOTAL_ENERGY] - expected_energy) / atoms)
         if fields.TOTAL_ENERGY in frame:
-            errors.append((frame[fields.TOTAL_ENERGY] - one[fields.TOTAL_ENERGY]).flatten() / atoms)
-        if fields.FORCES in one:
-            forces = max(forces, _largest(two[fields.FORCES] - one[fields.FORCES]))
-            largest = max(largest, _largest(one[fields.FORCES]))
+            errors.append((frame[fields.TOTAL_ENERGY] - original[fields.TOTAL_ENERGY]).flatten() / atoms)
+        if fields.FORCES in original:
+            forces = max(forces, _largest(prediction[fields.FORCES] - original[fields.FORCES]))
+            largest = max(largest, _largest(original[fields.FORCES]))
             if fields.FORCES in frame:
-                force_errors.append((frame[fields.FORCES] - one[fields.FORCES]).flatten())
+                force_errors.append((frame[fields.FORCES] - original[fields.FORCES]).flatten())
     if not max(energy, forces) <= largest * _EXACT[cast(NequIPEnergy, model.energy_model).dtype]:
         raise ModelError(
             f"the fine-tuned model does not begin as its source: energies differ by {energy:.1e} eV/atom, forces by "
@@ -121,9 +121,9 @@ def print_start(console: Console, tuning: FineTuning | None, module: NequIPLight
     if tuning is None:
         return
     table = Table(title="Fine-tuning", title_justify="left", show_header=False)
-    for row in _rows(tuning, module.model):
+    for row in _list_rows(tuning, module.model):
         table.add_row(*map(escape, row))
-    for row in [] if tuning.resumed else _first_step(tuning, module.evaluation_model, data):
+    for row in [] if tuning.resumed else _describe_first_step(tuning, module.evaluation_model, data):
         table.add_row(*map(escape, row))
     console.print(table)
 
@@ -134,7 +134,7 @@ def validate_source(
     trainer: lightning.Trainer,
     module: NequIPLightningModule,
     data: DataModule,
-    known: Mapping[str, float],
+    metrics: Mapping[str, float],
 ) -> dict[str, float]:
     """Validate a fine-tuned model on the new data before its first step, and print the line "before".
 
@@ -147,80 +147,84 @@ def validate_source(
         trainer: The trainer.
         module: Its weights before the first step.
         data: The data.
-        known: Values of a validation that was done just before, if one was.
+        metrics: Values of a validation that was done just before, if one was.
 
     Returns:
         Finite values by logged name; nothing for other runs and without validation data.
     """
     if tuning is None or not data.val_sets or not module.val_metrics:
         return {}
-    before: dict[str, float] = tuning.info.get("before", {})
+    start_metrics: dict[str, float] = tuning.info.get("before", {})
     if tuning.resumed:
-        return dict(before)
-    if not known:
+        return dict(start_metrics)
+    if not metrics:
         # Checkpoints hold both, and are to be those of a run without this.
         random, progress = random_state(), trainer.validate_loop.batch_progress
         count = progress.state_dict()
         trainer.validate(module, datamodule=data, verbose=False)
         set_random_state(random)
         progress.load_state_dict(count)
-        known = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    before = {name: value for name, value in known.items() if name.startswith("val") and math.isfinite(value)}
-    tuning.info["before"] = before
-    console.print(before_line(trainer, before), markup=False, highlight=False, soft_wrap=True)
-    return dict(before)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    start_metrics = {name: value for name, value in metrics.items() if name.startswith("val") and math.isfinite(value)}
+    tuning.info["before"] = start_metrics
+    console.print(before_line(trainer, start_metrics), markup=False, highlight=False, soft_wrap=True)
+    return dict(start_metrics)
 
 
-def _rows(tuning: FineTuning, model: Potential) -> list[tuple[str, str]]:
+def _list_rows(tuning: FineTuning, model: Potential) -> list[tuple[str, str]]:
     begun = "goes on from" if tuning.resumed else "source"
-    rows = [(begun, tuning.where), ("cutoff", f"{model.cutoff:g} Angstrom, as the source")]
-    new = tuning.info["new_species"]
-    starts = "".join(f"; new: {name}, begins as {start}" for name, start in new.items())
+    rows = [(begun, tuning.source_path), ("cutoff", f"{model.cutoff:g} Angstrom, as the source")]
+    new_species = tuning.info["new_species"]
+    starts = "".join(f"; new: {name}, begins as {start}" for name, start in new_species.items())
     rows.append(("species", " ".join(model.type_names) + starts))
-    rows += [("shifts", _shifts(tuning)), *_trained(tuning, model)]
-    if new and not any("type_embedding" in name and p.requires_grad for name, p in model.named_parameters()):
+    rows += [("shifts", _describe_shifts(tuning)), *_describe_trained(tuning, model)]
+    if new_species and not any("type_embedding" in name and p.requires_grad for name, p in model.named_parameters()):
         rows.append(
-            ("note", f"the embedding of {', '.join(new)} stays as it begins; name type_embedding in finetune.modules")
+            (
+                "note",
+                f"the embedding of {', '.join(new_species)} stays as it begins; "
+                "name type_embedding in finetune.modules",
+            )
         )
     return rows
 
 
-def _shifts(tuning: FineTuning) -> str:
+def _describe_shifts(tuning: FineTuning) -> str:
     changes = tuning.info["shift_changes"]
     if not changes:
         return "as the source"
-    listed = ", ".join(f"{name} {change:+.6f}" for name, change in changes.items())
-    found = tuning.refit
-    rule = "" if found is None else f", by rule '{found.rule}'" + (f", {found.note}" if found.note else "")
-    rest = "" if found is None else f"; labels differ then by {found.residual_rms:.4f} eV/atom rms from the source"
-    return f"changed by (eV) {listed}{rule}{rest}; energies of replayed frames move with them"
+    changes_text = ", ".join(f"{name} {change:+.6f}" for name, change in changes.items())
+    refit = tuning.refit
+    rule = "" if refit is None else f", by rule '{refit.rule}'" + (f", {refit.note}" if refit.note else "")
+    residual = "" if refit is None else f"; labels differ then by {refit.residual_rms:.4f} eV/atom rms from the source"
+    return f"changed by (eV) {changes_text}{rule}{residual}; energies of replayed frames move with them"
 
 
-def _trained(tuning: FineTuning, model: Potential) -> list[tuple[str, str]]:
+def _describe_trained(tuning: FineTuning, model: Potential) -> list[tuple[str, str]]:
     parameters = dict(model.named_parameters())
     trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     count, total = (sum(p.numel() for p in group.values()) for group in (trained, parameters))
     # The weights of one layer in one word.
     layers = list(dict.fromkeys(name.removeprefix("energy_model.").rpartition(".")[0] or name for name in trained))
-    shown = ", ".join(layers[:_MANY]) + (f" and {len(layers) - _MANY} more" if len(layers) > _MANY else "")
-    rows = [("trained", f"{count:,} of {total:,} parameters, in {shown}")]
+    layer_names = ", ".join(layers[:_MANY]) + (f" and {len(layers) - _MANY} more" if len(layers) > _MANY else "")
+    rows = [("trained", f"{count:,} of {total:,} parameters, in {layer_names}")]
     if (lora := tuning.settings.lora) is not None:
         rows.append(("LoRA", f"rank {lora.rank}, alpha {lora.alpha:g}, on {tuning.adapted} weights"))
     return rows
 
 
-def _first_step(tuning: FineTuning, model: Potential, data: DataModule) -> list[tuple[str, str]]:
-    found = agreement(tuning, model, data)
-    if found is None:
+def _describe_first_step(tuning: FineTuning, model: Potential, data: DataModule) -> list[tuple[str, str]]:
+    match = compare_with_source(tuning, model, data)
+    if match is None:
         return [("step 0", "not compared with the source: each training frame has a new species")]
-    moved = " beside the changed shifts" if tuning.info["shift_changes"] else ""
+    shift_note = " beside the changed shifts" if tuning.info["shift_changes"] else ""
     text = (
-        f"the source's, on {found.frames} frames: energies to {found.energy:.1e} eV/atom{moved}, forces to "
-        f"{found.forces:.1e} eV/Angstrom"
+        f"the source's, on {match.frames} frames: energies to {match.energy:.1e} eV/atom{shift_note}, forces to "
+        f"{match.forces:.1e} eV/Angstrom"
     )
-    errors = f"energies {found.energy_error:+.4f} eV/atom (mean), forces {found.forces_error:.4f} eV/Angstrom (rms)"
+    errors = f"energies {match.energy_error:+.4f} eV/atom (mean), forces {match.forces_error:.4f} eV/Angstrom (rms)"
     rows = [("step 0", text), ("labels - source", errors)]
-    if tuning.settings.shifts == "keep" and abs(found.energy_error) > _OFF:
+    if tuning.settings.shifts == "keep" and abs(match.energy_error) > _OFF:
         rows.append(
             ("note", "the labels have other reference energies than the source; finetune.shifts=refit takes this off")
         )

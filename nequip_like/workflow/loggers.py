@@ -1,4 +1,4 @@
-"""What loggers are told of a run beside its values."""
+"""Give the config of a run to its loggers."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def log_config(trainer: lightning.Trainer, config: Mapping[str, Any]) -> None:
 
 @rank_zero_only
 def _remove(hparams: Path) -> None:
-    """Remove the config of the run that is gone on with, which Lightning would not write over."""
+    """Remove the config of the resumed run, which Lightning would not write over."""
     hparams.unlink(missing_ok=True)

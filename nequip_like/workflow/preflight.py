@@ -1,4 +1,4 @@
-"""What must hold before the first step: each task has data, metrics and labels, and what is followed is logged."""
+"""Check before the first step that each task has data, metrics and labels, and that monitored values are logged."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ def check_processes(trainer: Mapping[str, Any]) -> None:
         ConfigError: If this process is not the first, and the config asks for one.
     """
     rank = processes.rank()
-    one = trainer.get("devices") == 1 and trainer.get("num_nodes", 1) == 1 and trainer.get("strategy") in (None, "auto")
-    if rank and one:
+    is_single = (
+        trainer.get("devices") == 1 and trainer.get("num_nodes", 1) == 1 and trainer.get("strategy") in (None, "auto")
+    )
+    if rank and is_single:
         raise ConfigError(
             f"a launcher started several processes, this is number {rank} (from 0), but the config asks for one",
             "give trainer.devices=N with the number of processes on a machine, or start the command once",
@@ -69,7 +71,7 @@ def check_single_process(trainer: Mapping[str, Any]) -> None:
         ConfigError: If a run has several, or a launcher started this one beside others.
     """
     check_processes(trainer)
-    number = slurm.num_processes(trainer)
+    number = slurm.count_processes(trainer)
     if number is not None and number > 1:
         raise ConfigError(
             f"--multirun goes with runs of one process, and trainer asks for {number}",
@@ -96,12 +98,12 @@ def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningM
         if missing := sorted(manager.required_fields() & set(LABELS) - set(dataset.labels)):
             raise DataError(
                 f"no frame of the data set '{name}' has {' or '.join(missing)}, which training_module.{part} needs",
-                f"{_fitting_targets(dataset)}declare the label's name in the file: data.key_mapping",
+                f"{_find_fitting_targets(dataset)}declare the label's name in the file: data.key_mapping",
             )
 
 
-def _fitting_targets(dataset: GraphDataset) -> str:
-    """The choices of ``targets`` that a data set has all labels for, as the begin of an advice; empty if none."""
+def _find_fitting_targets(dataset: GraphDataset) -> str:
+    """Name the choices of ``targets`` that a data set has all labels for, as the begin of an advice; empty if none."""
     needed = {"energy": {TOTAL_ENERGY}, "force": {FORCES}, "energy_force": {TOTAL_ENERGY, FORCES}}
     needed["energy_force_stress"] = {TOTAL_ENERGY, FORCES, STRESS}
     fitting = [name for name, labels in needed.items() if labels <= set(dataset.labels)]
@@ -109,7 +111,7 @@ def _fitting_targets(dataset: GraphDataset) -> str:
 
 
 def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, data: DataModule) -> None:
-    """Whatever is followed has to be logged; a typing mistake is found now and not after the first epoch."""
+    """Check that monitored values are logged: a typing mistake is found now and not after the first epoch."""
     names = module.validation_names() if data.val_sets else []
     followed = [
         (type(callback).__name__, name)
@@ -117,10 +119,10 @@ def _check_monitored(trainer: lightning.Trainer, module: NequIPLightningModule, 
         for name in (getattr(callback, "monitor", None), *getattr(callback, "monitored", ()))
     ]
     followed.append(("lr_scheduler", (module.lr_scheduler_config or {}).get("monitor")))
-    for who, name in followed:
+    for follower, name in followed:
         if isinstance(name, str) and name.startswith("val") and name not in names:
             hint = closest_hint(name, names)
             raise ConfigError(
-                f"{who} follows '{name}', which is not logged",
+                f"{follower} follows '{name}', which is not logged",
                 f"{hint}there are {', '.join(names)}" if names else "give data.val, or take these parts out",
             )

@@ -1,4 +1,4 @@
-"""What a run is about to do: printed before its first step, or alone by ``--check``."""
+"""Print what a run is about to do: before its first step, or alone by ``--check``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import CheckedConfig
 from nequip_like.workflow.config.dry_build import METRICS
 from nequip_like.workflow.config.finetune_settings import read_settings
-from nequip_like.workflow.config.sections import left_out
+from nequip_like.workflow.config.sections import describe_left_out
 
 
 def print_data(console: Console, data: DataModule) -> None:
@@ -38,21 +38,21 @@ def print_data(console: Console, data: DataModule) -> None:
         console.print(data.reference.describe())
 
 
-def print_data_once(console: Console, data: DataModule, told: set[str]) -> None:
+def print_data_once(console: Console, data: DataModule, printed: set[str]) -> None:
     """Print what was found in the data, or that it is what was printed before.
 
     Args:
         console: Where to print.
         data: The data.
-        told: What was printed before; what is printed now is added.
+        printed: What was printed before; what is printed now is added.
     """
     with console.capture() as capture:
         print_data(console, data)
     text = capture.get()
-    if text in told:
+    if text in printed:
         _print_line(console, "data: the same as those of a run before")
     elif text:
-        told.add(text)
+        printed.add(text)
         console.file.write(text)
         console.file.flush()
 
@@ -63,17 +63,19 @@ def print_training(
     """Print what is trained and monitored, the size of the model, and where output goes."""
     table = Table(title="Training", title_justify="left", show_header=False)
     if module.loss is not None:
-        table.add_row("loss", _terms(module.loss))
+        table.add_row("loss", _format_terms(module.loss))
     if module.val_metrics:
-        table.add_row("monitored", f"{monitor} (weighted_sum: {_terms(cast(MetricsManager, module.val_metrics[0]))})")
+        table.add_row(
+            "monitored", f"{monitor} (weighted_sum: {_format_terms(cast(MetricsManager, module.val_metrics[0]))})"
+        )
     for stage, sets in (("train", {"train": data.train_set}), ("val", data.val_sets), ("test", data.test_sets)):
-        table.add_row(f"labels, {stage}", _labels(sets))
-    table.add_row("untrained labels", _untrained(data.train_set, module))
+        table.add_row(f"labels, {stage}", _describe_labels(sets))
+    table.add_row("untrained labels", _list_untrained(data.train_set, module))
     if data.replay_set is not None:
-        table.add_row("replay", _replayed(data))
+        table.add_row("replay", _describe_replay(data))
     trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     species = " ".join(module.model.type_names)
-    table.add_row("model", f"{trained:,} trained parameters, species {species}{_average(module)}")
+    table.add_row("model", f"{trained:,} trained parameters, species {species}{_describe_average(module)}")
     table.add_row("kernel", module.model.kernel_in_use)
     table.add_row("output", escape(str(folder)))
     console.print(table)
@@ -93,15 +95,15 @@ def print_best(console: Console, trainer: lightning.Trainer, module: NequIPLight
 
 
 def print_worse_than_zero(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
-    """Say it if the forces of the exported weights are further from the labels than zero is.
+    """Warn if the forces of the exported weights are further from the labels than zero is.
 
     Args:
         console: Where to print.
         trainer: The trainer, after training.
         values: Errors of the exported weights, by logged name.
     """
-    for found in worse_than_zero(trainer, values):
-        _print_line(console, found.describe())
+    for comparison in worse_than_zero(trainer, values):
+        _print_line(console, comparison.describe())
 
 
 def _print_line(console: Console, line: str) -> None:
@@ -109,36 +111,37 @@ def _print_line(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _replayed(data: DataModule) -> str:
-    own, drawn, weight = len(data.train_set), data.num_replayed, data.replay_weight
-    share = drawn / (own + drawn)
-    known = len(data.trained_on) - own
-    return f"{drawn} of {known} frames in each epoch, beside {own} of train: {share:.2%} of it; weight {weight:g}"
+def _describe_replay(data: DataModule) -> str:
+    num_train, drawn, weight = len(data.train_set), data.num_replayed, data.replay_weight
+    share = drawn / (num_train + drawn)
+    num_available = len(data.trained_on) - num_train
+    frames = f"{drawn} of {num_available} frames in each epoch, beside {num_train} of train"
+    return f"{frames}: {share:.2%} of it; weight {weight:g}"
 
 
-def _terms(manager: MetricsManager) -> str:
+def _format_terms(manager: MetricsManager) -> str:
     return ", ".join(
         f"{shown_weight(coeff)} {name}" for name, _, _, coeff in manager.describe() if coeff is not None and coeff > 0
     )
 
 
-def _average(module: NequIPLightningModule) -> str:
-    """What is averaged, and whether it is the average that is evaluated and exported."""
+def _describe_average(module: NequIPLightningModule) -> str:
+    """Describe the average of the weights, and whether it is what is evaluated and exported."""
     if module.averaging is None:
         return ""
     kind = {"ema": "an exponential moving average", "swa": "a mean (SWA)"}.get(module.averaging, module.averaging)
     return f", with {kind} that is evaluated" if module.evaluated == "averaged" else f", with {kind}; raw weights count"
 
 
-def _labels(sets: Mapping[str, GraphDataset]) -> str:
+def _describe_labels(sets: Mapping[str, GraphDataset]) -> str:
     if not sets:
         return "no data"
     return "; ".join(f"{name}: {labels_text(dataset.labels, len(dataset))}" for name, dataset in sets.items())
 
 
-def _untrained(dataset: GraphDataset, module: NequIPLightningModule) -> str:
-    used = module.loss.required_fields() if module.loss is not None else set()
-    return ", ".join(sorted(set(dataset.labels) - used)) or "none"
+def _list_untrained(dataset: GraphDataset, module: NequIPLightningModule) -> str:
+    trained_labels = module.loss.required_fields() if module.loss is not None else set()
+    return ", ".join(sorted(set(dataset.labels) - trained_labels)) or "none"
 
 
 _NOT_CHECKED = "Not checked: structures and labels in the files of data; they are read when the run starts."
@@ -152,7 +155,7 @@ def print_plan(checked: CheckedConfig, console: Console | None = None) -> None:
         checked: A config that was checked.
         console: Where to print; the terminal by default.
     """
-    text = ["The config is sound. It would run", *_table(plan(checked)), _NOT_CHECKED]
+    text = ["The config is sound. It would run", *_format_table(plan(checked)), _NOT_CHECKED]
     _print_line(console or Console(), "\n".join(text))
 
 
@@ -163,30 +166,31 @@ def print_plans(checked: Mapping[str, CheckedConfig], console: Console | None = 
         checked: Their configs, which were checked, by what tells the runs apart.
         console: Where to print; the terminal by default.
     """
-    (title, first), *others = ((title, plan(each)) for title, each in checked.items())
-    text = [f"The configs are sound. There would be {len(checked)} runs", title, *_table(first)]
-    for title, lines in others:
-        text += [title, *_table({name: said for name, said in lines.items() if said != first.get(name)})]
+    (title, first), *later = ((title, plan(config)) for title, config in checked.items())
+    text = [f"The configs are sound. There would be {len(checked)} runs", title, *_format_table(first)]
+    for title, lines in later:
+        differences = {name: description for name, description in lines.items() if description != first.get(name)}
+        text += [title, *_format_table(differences)]
         text += [f"  no {name}" for name in first if name not in lines]
     text.append(_NOT_CHECKED)
     _print_line(console or Console(), "\n".join(text))
 
 
-def _table(lines: Mapping[str, str]) -> list[str]:
+def _format_table(lines: Mapping[str, str]) -> list[str]:
     width = max(map(len, lines), default=0)
-    return [f"  {name:{width}}  {said}" for name, said in lines.items()]
+    return [f"  {name:{width}}  {description}" for name, description in lines.items()]
 
 
 def plan(checked: CheckedConfig) -> dict[str, str]:
-    """The same as lines of text by name."""
+    """Plan a run: lines of text by name, as :func:`print_plan` prints them."""
     values = checked.values
-    note = left_out(values)
+    note = describe_left_out(values)
     lines = {"tasks": ", ".join(checked.tasks) + (f" ({note})" if note else "")}
     for stage in ("train", "val", "test"):
-        lines[f"{stage} data"] = _said(values["data"].get(stage))
-    lines["species"] = _said(values["training_module"]["model"].get("type_names"))
-    lines["cutoff"] = f"{_said(values['data'].get('cutoff_radius'))} Angstrom"
-    lines["model"] = _model(values["training_module"]["model"])
+        lines[f"{stage} data"] = _format_value(values["data"].get(stage))
+    lines["species"] = _format_value(values["training_module"]["model"].get("type_names"))
+    lines["cutoff"] = f"{_format_value(values['data'].get('cutoff_radius'))} Angstrom"
+    lines["model"] = _describe_model(values["training_module"]["model"])
     if (tuning := read_settings(values.get("finetune"))) is not None:
         lines |= {"species": "those of the model, and new ones", "cutoff": "the model's"}
         lines["model"] = f"that of {tuning.source}, fine-tuned"
@@ -194,8 +198,8 @@ def plan(checked: CheckedConfig) -> dict[str, str]:
         if name in checked.parts.managers:
             lines[name.replace("_", " ")] = _list_terms(checked.parts.managers[name])
     if "train" in checked.tasks:
-        lines |= _training(checked)
-    devices = _pairs(values["trainer"], ("accelerator", "devices", "num_nodes", "strategy"))
+        lines |= _plan_training(checked)
+    devices = _format_pairs(values["trainer"], ("accelerator", "devices", "num_nodes", "strategy"))
     lines["devices"] = ", ".join(devices) or "by default"
     if checked.trusted:
         lines["trusted packages"] = ", ".join(checked.trusted)
@@ -205,7 +209,7 @@ def plan(checked: CheckedConfig) -> dict[str, str]:
     return lines
 
 
-def _training(checked: CheckedConfig) -> dict[str, str]:
+def _plan_training(checked: CheckedConfig) -> dict[str, str]:
     module, trainer = checked.values["training_module"], checked.values["trainer"]
     followed: dict[str, list[str]] = {}
     for key, name in checked.parts.monitored.items():
@@ -213,10 +217,10 @@ def _training(checked: CheckedConfig) -> dict[str, str]:
     schedule = module.get("lr_scheduler")
     return {
         "monitored": "; ".join(f"{name} ({', '.join(by)})" for name, by in followed.items()) or "nothing",
-        "optimizer": _node(module["optimizer"]),
-        "learning rate": "constant" if schedule is None else _node(schedule.get("scheduler", schedule)),
-        "batch size": _said(checked.values["data"].get("batch_size", "by default")),
-        "length": ", ".join(_pairs(trainer, ("max_epochs", "max_steps", "max_time"), _is_limit)) or "no limit",
+        "optimizer": _describe_node(module["optimizer"]),
+        "learning rate": "constant" if schedule is None else _describe_node(schedule.get("scheduler", schedule)),
+        "batch size": _format_value(checked.values["data"].get("batch_size", "by default")),
+        "length": ", ".join(_format_pairs(trainer, ("max_epochs", "max_steps", "max_time"), _is_limit)) or "no limit",
         "class": module["_target_"].rpartition(".")[2],
     }
 
@@ -225,19 +229,21 @@ def _is_limit(value: Any) -> bool:
     return value not in (None, -1)
 
 
-def _pairs(node: Mapping[str, Any], names: Sequence[str], shown: Callable[[Any], bool] = bool) -> list[str]:
-    return [f"{name} {_said(node[name])}" for name in names if name in node and shown(node[name])]
+def _format_pairs(node: Mapping[str, Any], names: Sequence[str], is_shown: Callable[[Any], bool] = bool) -> list[str]:
+    return [f"{name} {_format_value(node[name])}" for name in names if name in node and is_shown(node[name])]
 
 
-def _model(model: Mapping[str, Any]) -> str:
-    sizes = [f"{name} {_said(model[name])}" for name in _MODEL_SIZES if model.get(name) is not None]
+def _describe_model(model: Mapping[str, Any]) -> str:
+    sizes = [f"{name} {_format_value(model[name])}" for name in _MODEL_SIZES if model.get(name) is not None]
     return f"{model['_target_'].rpartition('.')[2]}: {', '.join(sizes)}"
 
 
-def _node(node: Mapping[str, Any]) -> str:
-    """Class of a node and its plain arguments."""
-    plain = [f"{name} {_said(value)}" for name, value in node.items() if name != "_target_" and not _is_node(value)]
-    return " ".join([node["_target_"].rpartition(".")[2], *([f"({', '.join(plain)})"] if plain else [])])
+def _describe_node(node: Mapping[str, Any]) -> str:
+    """Describe a node: its class and its arguments without further nodes."""
+    arguments = [
+        f"{name} {_format_value(value)}" for name, value in node.items() if name != "_target_" and not _is_node(value)
+    ]
+    return " ".join([node["_target_"].rpartition(".")[2], *([f"({', '.join(arguments)})"] if arguments else [])])
 
 
 def _is_node(value: Any) -> bool:
@@ -252,13 +258,13 @@ def _list_terms(manager: MetricsManager) -> str:
     return ", ".join(summed or ["no weighted sum"]) + (f"; {observed} more observed" if observed else "")
 
 
-def _said(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is NOT_KNOWN_YET:
         return "from the data"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_said(entry)}" for name, entry in value.items())
+        return ", ".join(f"{name}: {_format_value(entry)}" for name, entry in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_said, value))
+        return ", ".join(map(_format_value, value))
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return str(value)

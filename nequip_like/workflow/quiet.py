@@ -31,7 +31,7 @@ def quiet_lightning() -> Iterator[None]:
     """
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     raised = [logger for logger in loggers if logger.level in (logging.NOTSET, logging.INFO)]
-    before = [logger.level for logger in raised]
+    levels = [logger.level for logger in raised]
     with warnings.catch_warnings():
         for message in _SAID:
             warnings.filterwarnings("ignore", message=message)
@@ -40,5 +40,5 @@ def quiet_lightning() -> Iterator[None]:
         try:
             yield
         finally:
-            for logger, level in zip(raised, before, strict=True):
+            for logger, level in zip(raised, levels, strict=True):
                 logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Going on with a run: from which checkpoint, and whether the config is still the same where it has to be."""
+"""Resume a run: find its checkpoint, and check that the config is still the same where it has to be."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Resumption(Summarized):
     content: Mapping[str, Any]
 
     @property
-    def own(self) -> Mapping[str, Any]:
-        """The entry of this package."""
+    def checkpoint_entry(self) -> Mapping[str, Any]:
+        """The entry of this package in the checkpoint."""
         entry: Mapping[str, Any] = self.content[CHECKPOINT_KEY]
         return entry
 
@@ -93,9 +93,9 @@ class Resumption(Summarized):
         return int(self.content["global_step"])
 
     def describe(self) -> str:
-        """Where the run goes on."""
+        """Describe where the run goes on: file, epochs and steps."""
         inexact = "; it was written within a batch that failed, so this is not exactly the run without the failure"
-        failed = inexact if _of_failure(self.path) else ""
+        failed = inexact if _is_of_failure(self.path) else ""
         return f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done{failed}"
 
 
@@ -116,7 +116,7 @@ def check_choice(config: Mapping[Any, Any]) -> None:
 
 
 def find(config: DictConfig, folder: Path) -> Resumption | None:
-    """The checkpoint that the config asks for: ``ckpt_path``, or with ``resume: auto`` the newest in the output folder.
+    """Find the checkpoint of the config: ``ckpt_path``, or with ``resume: auto`` the newest in the output folder.
 
     Args:
         config: The composed config.
@@ -133,31 +133,31 @@ def find(config: DictConfig, folder: Path) -> Resumption | None:
     path, resume = config.get("ckpt_path"), config.get("resume")
     if path is not None:
         return Resumption(path_of(path), read_checkpoint(path))
-    return _newest(folder / CHECKPOINT_FOLDER) if resume == "auto" else None
+    return _find_newest(folder / CHECKPOINT_FOLDER) if resume == "auto" else None
 
 
-def _newest(folder: Path) -> Resumption | None:
-    """Of the whole checkpoints in a folder, the one with the most steps, and of these the last that was written."""
-    found: list[tuple[int, int, Resumption]] = []
+def _find_newest(folder: Path) -> Resumption | None:
+    """Find the undamaged checkpoint with the most steps, and of several with as many the last that was written."""
+    candidates: list[tuple[int, int, Resumption]] = []
     broken: list[ModelFileError] = []
     # A name that begins with a dot is passing: a process that was killed while it wrote left the file.
     for path in sorted(folder.glob("[!.]*.ckpt")):
-        if _of_failure(path):
+        if _is_of_failure(path):
             continue
         try:
             resumption = Resumption(path, read_checkpoint(path))
         except ModelFileError as error:
             broken.append(error)
             continue
-        found.append((resumption.step, path.stat().st_mtime_ns, resumption))
+        candidates.append((resumption.step, path.stat().st_mtime_ns, resumption))
     # One broken file among whole ones is passed over; nothing but broken ones is no reason to begin anew in silence.
-    if broken and not found:
+    if broken and not candidates:
         raise broken[0]
-    return max(found, key=lambda entry: entry[:2])[2] if found else None
+    return max(candidates, key=lambda entry: entry[:2])[2] if candidates else None
 
 
-def _of_failure(path: Path) -> bool:
-    """Whether a checkpoint is what a run that failed left behind."""
+def _is_of_failure(path: Path) -> bool:
+    """Whether a checkpoint was written when a run failed."""
     return path.stem == EXCEPTION or path.stem.endswith(f"_{EXCEPTION}")
 
 
@@ -198,23 +198,24 @@ def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrid
         ConfigError: For such a difference, naming the key.
     """
     # A run from Python without a config wrote none: there is nothing to compare then.
-    earlier = resumption.own.get("config")
+    earlier = resumption.checkpoint_entry.get("config")
     if not isinstance(earlier, Mapping):
         return
-    before, now = _LATER | _flat(with_current_names(earlier)), _LATER | _flat(values)
+    earlier_values, current_values = _LATER | _flatten(with_current_names(earlier)), _LATER | _flatten(values)
     # The model of a fine-tuning is that of its source, whatever the config says; it is compared when it is there.
-    later = ("model.", "training_module.model.") if now.get("finetune.source") is not None else ()
-    for key in sorted(before.keys() | now.keys()):
-        if key.startswith(later) or not _is_known(now.get(key)) or _is_above(key, now):
+    later = ("model.", "training_module.model.") if current_values.get("finetune.source") is not None else ()
+    for key in sorted(earlier_values.keys() | current_values.keys()):
+        if key.startswith(later) or not _is_known(current_values.get(key)) or _is_above(key, current_values):
             continue
-        if _is_fixed(key) and not _same(before.get(key), now.get(key)):
+        if _is_fixed(key) and not _is_same(earlier_values.get(key), current_values.get(key)):
+            earlier_value, current_value = (_format_value(x.get(key)) for x in (earlier_values, current_values))
             raise ConfigError(
-                f"{key} was {_text(before.get(key))} in the run that {resumption.path} is of, and is "
-                f"{_text(now.get(key))} now; a resumed run goes on with what the checkpoint holds",
-                f"set it back, {key}={_text(before.get(key))}, or {_new_run(key, resumption, overrides)}",
+                f"{key} was {earlier_value} in the run that {resumption.path} is of, and is {current_value} now; "
+                "a resumed run goes on with what the checkpoint holds",
+                f"set it back, {key}={earlier_value}, or {_describe_new_run(key, resumption, overrides)}",
             )
     # Lightning refuses this, too, but only when the data are read and the model is built, and without the key.
-    max_epochs = now.get("trainer.max_epochs")
+    max_epochs = current_values.get("trainer.max_epochs")
     if isinstance(max_epochs, int) and -1 < max_epochs < resumption.epochs:
         raise ConfigError(
             f"trainer.max_epochs is {max_epochs}, but {resumption.path} has done {resumption.epochs} epochs",
@@ -241,18 +242,22 @@ def check_same_run(
     """
     # First the data: others change the statistics, and so energy shifts and scales of the model. Compared after them,
     # the user would read of shifts that nobody wrote, and not of the file that was changed.
-    known = resumption.own.get("train_set")
-    if isinstance(resumption.own.get("config"), Mapping) and known is not None and known != fingerprint(train_set):
+    earlier_fingerprint = resumption.checkpoint_entry.get("train_set")
+    if (
+        isinstance(resumption.checkpoint_entry.get("config"), Mapping)
+        and earlier_fingerprint is not None
+        and earlier_fingerprint != fingerprint(train_set)
+    ):
         raise ConfigError(
             f"the training data is not that of the run that {resumption.path} is of ({len(train_set)} frames now)",
             "give the same data with the same data.val, data.test and data.split_seed, or "
-            f"{_new_run('data', resumption, overrides)}",
+            f"{_describe_new_run('data', resumption, overrides)}",
         )
     check_same_config(resumption, config, overrides)
 
 
-def _new_run(key: str, resumption: Resumption, overrides: Sequence[str]) -> str:
-    """How to begin a new run with the weights of the old one, where they can be used with the change."""
+def _describe_new_run(key: str, resumption: Resumption, overrides: Sequence[str]) -> str:
+    """Describe how to begin a new run, with the weights of the old one where they can be used with the change."""
     if key.startswith(("training_module.model.", "finetune.")):
         return "start a new run"
     source = resumption.folder if (resumption.folder / MODEL_FILE).is_file() else resumption.path
@@ -269,9 +274,9 @@ def tell_how(console: Console, folder: Path, why: str, change: str = "") -> None
         change: What has to be changed to go on, ``raise trainer.max_steps``.
     """
     # A run with a run_name has NAME_last.ckpt; of several in one folder the last that was written is this run's.
-    found = sorted((folder / CHECKPOINT_FOLDER).glob("*last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    files = sorted((folder / CHECKPOINT_FOLDER).glob("*last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
     begin = f"to go on {change}, with" if change else "go on with"
-    how = f"{begin} ckpt_path={found[-1]}, or resume=auto in the same output folder" if found else "begin anew"
+    how = f"{begin} ckpt_path={files[-1]}, or resume=auto in the same output folder" if files else "begin anew"
     console.print(f"{why}; {how}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -304,23 +309,23 @@ def _is_above(key: str, values: Mapping[str, Any]) -> bool:
     return any(values.get(".".join(parts[:i])) is NOT_KNOWN_YET for i in range(1, len(parts)))
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``; what is null is left out, like what is not there."""
+def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten ``{"a": {"b": 1}}`` to ``{"a.b": 1}``; a null is left out, like a key that is not there."""
     if not isinstance(config, Mapping):
         return {} if config is None else {prefix: config}
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 
-def _same(a: Any, b: Any) -> bool:
+def _is_same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(_is_same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, int | float) and isinstance(b, int | float) and not isinstance(a, bool):
         return math.isclose(a, b, rel_tol=_SAME)
     return bool(a == b)
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "null" if value is None else str(value)

@@ -52,15 +52,15 @@ def draw_schedule(config: DictConfig, png: str | Path) -> SchedulePreview:
     """
     try:
         with quiet_lightning():
-            found = preview(config)
+            drawing = preview(config)
     finally:
         register_resolvers()  # forgets the statistics of this run
-    plot_schedule(found, png)
-    return found
+    plot_schedule(drawing, png)
+    return drawing
 
 
 def preview(config: DictConfig) -> SchedulePreview:
-    """Learning rates and loss weights of a run, at its steps or at some thousand of them.
+    """Compute the learning rates and loss weights of a run, at its steps or at some thousand of them.
 
     Args:
         config: The composed config, checked.
@@ -78,17 +78,17 @@ def preview(config: DictConfig) -> SchedulePreview:
     trainer = setup.build_trainer(config)
     _tell_processes(trainer)
     data.trainer = trainer
-    batches = _limited(len(data.train_dataloader()), trainer.limit_train_batches)
+    batches = _limit_batches(len(data.train_dataloader()), trainer.limit_train_batches)
     run = run_length(trainer, batches)
     if not run.total or run.steps_per_epoch is None:
         raise ConfigError(
             "the run has no end to draw to, no step, or epochs of different lengths",
             "give trainer.max_epochs, and trainer.accumulate_grad_batches without a callback that changes it",
         )
-    steps = _sampled(run.total)
-    rates, notes = _rates(module, run, batches, trainer.accumulate_grad_batches, steps)
-    weights, more = _weights(module, trainer, run, steps)
-    return SchedulePreview(steps, run.steps_per_epoch, rates, weights, [*notes, *more])
+    steps = _sample_steps(run.total)
+    rates, notes = _collect_rates(module, run, batches, trainer.accumulate_grad_batches, steps)
+    weights, weight_notes = _collect_weights(module, trainer, run, steps)
+    return SchedulePreview(steps, run.steps_per_epoch, rates, weights, [*notes, *weight_notes])
 
 
 def _tell_processes(trainer: lightning.Trainer) -> None:
@@ -98,12 +98,12 @@ def _tell_processes(trainer: lightning.Trainer) -> None:
         environment.set_world_size(trainer.num_devices * trainer.num_nodes)
 
 
-def _limited(batches: int, limit: float) -> int:
+def _limit_batches(batches: int, limit: float) -> int:
     """Batches of an epoch; a limit is a number of them, or a share."""
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
-def _sampled(total: int) -> list[int]:
+def _sample_steps(total: int) -> list[int]:
     if total <= _POINTS:
         return list(range(total))
     return sorted({round(i * (total - 1) / (_POINTS - 1)) for i in range(_POINTS)})
@@ -112,12 +112,12 @@ def _sampled(total: int) -> list[int]:
 # --- learning rates
 
 
-def _rates(
+def _collect_rates(
     module: NequIPLightningModule, run: RunLength, batches: int, accumulates: int, steps: Sequence[int]
 ) -> tuple[dict[str, list[float]], list[str]]:
-    found = module.configure_optimizers()
-    optimizer: Optimizer = found["optimizer"] if isinstance(found, Mapping) else found
-    entry: Mapping[str, Any] = found.get("lr_scheduler", {}) if isinstance(found, Mapping) else {}
+    configuration = module.configure_optimizers()
+    optimizer: Optimizer = configuration["optimizer"] if isinstance(configuration, Mapping) else configuration
+    entry: Mapping[str, Any] = configuration.get("lr_scheduler", {}) if isinstance(configuration, Mapping) else {}
     scheduler = entry.get("scheduler")
     notes = []
     if isinstance(scheduler, ReduceLROnPlateau) or (isinstance(scheduler, LearningRate) and scheduler.monitor):
@@ -127,19 +127,19 @@ def _rates(
         scheduler.begin(run)
         values = [scheduler.rates_at(n) for n in steps]
     elif scheduler is None or isinstance(scheduler, ReduceLROnPlateau):
-        values = [_present(optimizer) for _ in steps]
+        values = [_read_rates(optimizer) for _ in steps]
     else:
-        all_values = _stepped(scheduler, optimizer, entry, batches, accumulates)
-        wanted = set(steps)
-        values = [rates for n, rates in zip(range(steps[-1] + 1), all_values, strict=False) if n in wanted]
-    return _by_group(optimizer, list(zip(*values, strict=True))), notes
+        all_values = _simulate_rates(scheduler, optimizer, entry, batches, accumulates)
+        sampled = set(steps)
+        values = [rates for n, rates in zip(range(steps[-1] + 1), all_values, strict=False) if n in sampled]
+    return _group_curves(optimizer, list(zip(*values, strict=True))), notes
 
 
-def _present(optimizer: Optimizer) -> list[float]:
+def _read_rates(optimizer: Optimizer) -> list[float]:
     return [float(group["lr"]) for group in optimizer.param_groups]
 
 
-def _stepped(
+def _simulate_rates(
     scheduler: LRScheduler, optimizer: Optimizer, entry: Mapping[str, Any], batches: int, accumulates: int
 ) -> Iterator[list[float]]:
     """Learning rates of each step under a scheduler of torch, stepped when Lightning steps it."""
@@ -147,7 +147,7 @@ def _stepped(
     epoch = 0
     while True:
         for batch in [*range(accumulates, batches, accumulates), batches]:
-            yield _present(optimizer)
+            yield _read_rates(optimizer)
             number = batch if by_steps else epoch + 1
             if number % frequency == 0 and (by_steps or batch == batches):
                 with warnings.catch_warnings():
@@ -157,20 +157,20 @@ def _stepped(
         epoch += 1
 
 
-def _by_group(optimizer: Optimizer, columns: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+def _group_curves(optimizer: Optimizer, columns: Sequence[Sequence[float]]) -> dict[str, list[float]]:
     """Curves by the names of their groups; groups with the same curve share it."""
     names: dict[tuple[float, ...], list[str]] = {}
     for i, (group, column) in enumerate(zip(optimizer.param_groups, columns, strict=True)):
         names.setdefault(tuple(column), []).append(str(group.get("name", f"group {i + 1}")))
     if len(names) == 1:
         return {"": list(next(iter(names)))}
-    return {", ".join(named): list(column) for column, named in names.items()}
+    return {", ".join(group_names): list(column) for column, group_names in names.items()}
 
 
 # --- loss weights
 
 
-def _weights(
+def _collect_weights(
     module: NequIPLightningModule, trainer: lightning.Trainer, run: RunLength, steps: Sequence[int]
 ) -> tuple[dict[str, list[float]], list[str]]:
     loss = module.loss
@@ -184,13 +184,13 @@ def _weights(
     curves: dict[str, list[float]] = {name: [] for name, coeff in loss.coeffs.items() if coeff is not None}
     unknown = False
     for i, step in enumerate(steps):
-        present: Mapping[str, float | None] = loss.coeffs
+        coefficients: Mapping[str, float | None] = loss.coeffs
         for setter in setters:
-            told = setter.coefficients_at(step // run.steps_per_epoch, step, loss)
-            unknown = unknown or told is None
-            present = present if told is None else told
-        for name in curves.keys() | present.keys():
+            announced = setter.coefficients_at(step // run.steps_per_epoch, step, loss)
+            unknown = unknown or announced is None
+            coefficients = coefficients if announced is None else announced
+        for name in curves.keys() | coefficients.keys():
             curve = curves.setdefault(name, [0.0] * i)
-            curve.append(present.get(name) or 0.0)
+            curve.append(coefficients.get(name) or 0.0)
     drawn = {name: curve for name, curve in curves.items() if any(curve)}
     return drawn, [f"loss weights that {names} finds while it trains are not shown"] if unknown else []

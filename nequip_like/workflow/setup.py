@@ -28,7 +28,7 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
-from nequip_like.workflow.config.sections import check_named_nodes, check_trainer, resolved
+from nequip_like.workflow.config.sections import check_named_nodes, check_trainer, resolve_section
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:
@@ -44,7 +44,7 @@ def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataMod
         ConfigError: If the section does not describe data.
         DataError: If the data cannot be used.
     """
-    data: DataModule = instantiate("data", resolved("data", config.data), kind=DataModule, recursive=False)
+    data: DataModule = instantiate("data", resolve_section("data", config.data), kind=DataModule, recursive=False)
     data.know_species(known_species)
     data.prepare()
     if config.get("chemical_species") == "auto":
@@ -60,28 +60,28 @@ def register_statistics(statistics: Mapping[str, Any]) -> None:
 
     ``energy_scale`` is the RMS of the forces, or without forces the spread of the energy per atom.
     """
-    known = dict(statistics)
-    scale = known.get("forces_rms") or known.get("per_atom_energy_std")
-    known["energy_scale"] = scale if scale else 1.0
+    named_values = dict(statistics)
+    scale = named_values.get("forces_rms") or named_values.get("per_atom_energy_std")
+    named_values["energy_scale"] = scale if scale else 1.0
     # One value of a mapping has a name, too: per_type_forces_rms_H, my_edge_lengths_HC.
     single = {
         f"{name}_{key}": entry
-        for name, value in known.items()
+        for name, value in named_values.items()
         if isinstance(value, dict)
         for kind, entry in value.items()
         for key in (kind, kind.replace("_", ""))
     }
 
     def look_up(name: str) -> Any:
-        check_not_zero(name, known.get(name, single.get(name)))
-        if name in single and name not in known:
+        check_not_zero(name, named_values.get(name, single.get(name)))
+        if name in single and name not in named_values:
             return single[name]
-        if name not in known:
+        if name not in named_values:
             raise ConfigError(
                 f"the training data has no statistic '{name}'",
-                f"there are {', '.join(sorted(known))}; those of forces need force labels",
+                f"there are {', '.join(sorted(named_values))}; those of forces need force labels",
             )
-        value = known[name]
+        value = named_values[name]
         return OmegaConf.create(value) if isinstance(value, dict | list) else value
 
     # OmegaConf keeps its resolvers for the process; each run replaces this one by its own data's.
@@ -102,14 +102,14 @@ def build_module(
     Raises:
         ConfigError: If the section does not describe a training module.
     """
-    arguments = resolved("training_module", config.training_module)
+    arguments = resolve_section("training_module", config.training_module)
     arguments["num_datasets"] = {"val": max(1, len(data.val_sets)), "test": max(1, len(data.test_sets))}
-    given = {}
+    replacements = {}
     if model is not None:
         del arguments["model"]
-        given["model"] = model
+        replacements["model"] = model
     module: NequIPLightningModule = instantiate(
-        "training_module", arguments, kind=NequIPLightningModule, recursive=False, **given
+        "training_module", arguments, kind=NequIPLightningModule, recursive=False, **replacements
     )
     module.info = dict(info)
     return module
@@ -121,9 +121,9 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     Raises:
         ConfigError: If a part cannot be built.
     """
-    arguments = resolved("trainer", config.trainer)
+    arguments = resolve_section("trainer", config.trainer)
     check_trainer(arguments)
-    callbacks = _nodes("callbacks", config.get("callbacks"), Callback)
+    callbacks = _build_nodes("callbacks", config.get("callbacks"), Callback)
     if sys.stdout is None or not sys.stdout.isatty():  # None: it is closed
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     if not any(isinstance(callback, ProgressBar) for callback in callbacks):
@@ -138,7 +138,7 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         callbacks.append(ValidationCycle(every))  # before what asks whether a validation follows
         arguments |= {"check_val_every_n_epoch": 1, "val_check_interval": None}
     callbacks += [GracefulStop(**limits), StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
-    arguments["plugins"] = _plugins(arguments)
+    arguments["plugins"] = _collect_plugins(arguments)
     trainer: lightning.Trainer = instantiate(
         "trainer",
         {
@@ -151,16 +151,16 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
         kind=lightning.Trainer,
         recursive=False,
         callbacks=callbacks,
-        logger=_nodes("logger", config.get("logger"), Logger) or False,
+        logger=_build_nodes("logger", config.get("logger"), Logger) or False,
     )
     return trainer
 
 
-def _plugins(arguments: Mapping[str, Any]) -> list[Any]:
-    given = arguments.get("plugins") or []
-    plugins = [WholeFileCheckpointIO(), *(given if isinstance(given, list) else [given])]
+def _collect_plugins(arguments: Mapping[str, Any]) -> list[Any]:
+    user_plugins = arguments.get("plugins") or []
+    plugins = [WholeFileCheckpointIO(), *(user_plugins if isinstance(user_plugins, list) else [user_plugins])]
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-        plugins.append(slurm.cluster_environment(arguments))
+        plugins.append(slurm.choose_cluster_environment(arguments))
     return plugins
 
 
@@ -173,31 +173,31 @@ def _wants_ddp(arguments: Mapping[str, Any]) -> bool:
     return strategy == "ddp" or (strategy == "auto" and several)
 
 
-def _nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
+def _build_nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
     if config is None:
         return []
-    nodes = resolved(section, config)
+    nodes = resolve_section(section, config)
     check_named_nodes(section, nodes)
-    built = []
+    instances = []
     for name, node in nodes.items():
         if node is None:
             continue
-        built.append(instantiate(f"{section}.{name}", node, kind=kind, recursive=False))
-    return built
+        instances.append(instantiate(f"{section}.{name}", node, kind=kind, recursive=False))
+    return instances
 
 
-def provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What is kept in each checkpoint and model file to tell where it comes from: the resolved config and versions."""
+def collect_provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Collect what each checkpoint and model file holds of its origin: the resolved config and versions."""
     names = ("nequip-like", "torch", "lightning", "e3nn", "hydra-core", "ase", "vesin", "numpy")
     return {
-        "config": resolved("config", config),
+        "config": resolve_section("config", config),
         "overrides": list(overrides),
         "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in names}},
     }
 
 
-def output_folder(config: DictConfig) -> Path:
-    """The folder that the run writes to, made if need be.
+def make_output_folder(config: DictConfig) -> Path:
+    """Make the folder that the run writes to, if it is not there.
 
     Raises:
         OutputError: If it cannot be made.

@@ -24,8 +24,8 @@ _INTERACTIVE = ("bash", "interactive")  # names of jobs by which Lightning knows
 _FIRST_SPECIAL_STEP = 2**32 - 16  # the batch script, an interactive shell and others have the numbers from here on
 
 
-def cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment:
-    """How the processes of a run find each other.
+def choose_cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment:
+    """Choose how the processes of a run find each other.
 
     Lightning would choose by itself, but takes a shell or script with several tasks for one of several processes, and
     waits for the others for ever; and where ``srun`` is installed and not used, it warns in each process.
@@ -39,15 +39,15 @@ def cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment:
     check_tasks(trainer)
     if TorchElasticEnvironment.detect():  # torchrun also works within a job
         return TorchElasticEnvironment()
-    tasks = _number("SLURM_NTASKS") if _is_task() else None
-    if tasks is not None and (tasks > 1 or num_processes(trainer) == 1):
+    tasks = _read_number("SLURM_NTASKS") if _is_task() else None
+    if tasks is not None and (tasks > 1 or count_processes(trainer) == 1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # by the job's name it may take this for a shell, and advise srun
             # Lightning would answer the signal before the time limit in its own way, and later go on from a file that
             # happens to lie in the current folder.
             return SLURMEnvironment(auto_requeue=False)
-    others = (LSFEnvironment, MPIEnvironment)
-    return next((kind() for kind in others if kind.detect()), LightningEnvironment())
+    environments = (LSFEnvironment, MPIEnvironment)
+    return next((kind() for kind in environments if kind.detect()), LightningEnvironment())
 
 
 def check_tasks(trainer: Mapping[str, Any]) -> None:
@@ -59,31 +59,32 @@ def check_tasks(trainer: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: If a job with several tasks was not started by ``srun``, or devices and nodes are not its tasks.
     """
-    tasks = _number("SLURM_NTASKS") or 1
-    if tasks == 1 or not _is_task() or TorchElasticEnvironment.detect() or _names_environment(trainer):
+    tasks = _read_number("SLURM_NTASKS") or 1
+    if tasks == 1 or not _is_task() or TorchElasticEnvironment.detect() or _has_named_environment(trainer):
         return
     if not _is_of_srun():
         raise ConfigError(
             f"this SLURM job has {tasks} tasks, but the command was not started by srun",
             "write srun before the command, or ask for one task: --ntasks=1, with --cpus-per-task for its threads",
         )
-    on_node = _number("SLURM_NTASKS_PER_NODE")
+    on_node = _read_number("SLURM_NTASKS_PER_NODE")
     if on_node is None:
         raise ConfigError(
             f"this SLURM job has {tasks} tasks, but does not say how many run on each node",
             f"write --nodes and --ntasks-per-node in place of --ntasks={tasks}",
         )
-    nodes, devices = trainer.get("num_nodes", 1), _devices(trainer)
-    if (there := _number("SLURM_NNODES")) not in (None, nodes):
+    nodes, devices = trainer.get("num_nodes", 1), _count_devices(trainer)
+    if (job_nodes := _read_number("SLURM_NNODES")) not in (None, nodes):
         raise ConfigError(
-            f"trainer.num_nodes is {nodes}, but this SLURM job has {there} nodes", f"write trainer.num_nodes={there}"
+            f"trainer.num_nodes is {nodes}, but this SLURM job has {job_nodes} nodes",
+            f"write trainer.num_nodes={job_nodes}",
         )
     if devices not in (None, on_node):
         raise ConfigError(
             f"trainer.devices makes {devices} processes on each node, but this SLURM job has {on_node} tasks there",
             f"write trainer.devices={on_node}, or --ntasks-per-node={devices}",
         )
-    if (processes := num_processes(trainer)) not in (None, tasks):
+    if (processes := count_processes(trainer)) not in (None, tasks):
         raise ConfigError(
             f"trainer.devices and trainer.num_nodes make {processes} processes, but srun started {tasks}",
             "make both the same: trainer.devices tasks on each of trainer.num_nodes nodes",
@@ -92,21 +93,21 @@ def check_tasks(trainer: Mapping[str, Any]) -> None:
 
 def _is_task() -> bool:
     """Whether this process counts as a task of a job; a shell in an allocation does not."""
-    if any(_number(f"SLURM_{name}") is None for name in ("NTASKS", "PROCID", "LOCALID", "NODEID")):
+    if any(_read_number(f"SLURM_{name}") is None for name in ("NTASKS", "PROCID", "LOCALID", "NODEID")):
         return False
     if _is_of_srun():
         return not any(name.startswith("SLURM_PTY") for name in os.environ)  # srun --pty bash
-    return os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE and _number("SLURM_STEP_ID") is None
+    return os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE and _read_number("SLURM_STEP_ID") is None
 
 
 def _is_of_srun() -> bool:
     """Whether ``srun`` started this process: in a batch script the first task's number is set, but no step's."""
-    step = _number("SLURM_STEP_ID")
-    return bool(_number("SLURM_PROCID")) or (step is not None and step < _FIRST_SPECIAL_STEP)
+    step = _read_number("SLURM_STEP_ID")
+    return bool(_read_number("SLURM_PROCID")) or (step is not None and step < _FIRST_SPECIAL_STEP)
 
 
-def _number(name: str) -> int | None:
-    """A number from the environment; None if there is none.
+def _read_number(name: str) -> int | None:
+    """Read a number from the environment; None if there is none.
 
     Raises:
         ConfigError: If it is no number.
@@ -119,8 +120,8 @@ def _number(name: str) -> int | None:
     return int(text)
 
 
-def _names_environment(trainer: Mapping[str, Any]) -> bool:
-    """Whether the user says how processes find each other."""
+def _has_named_environment(trainer: Mapping[str, Any]) -> bool:
+    """Whether the user's plugins say how processes find each other."""
     plugins = trainer.get("plugins") or []
     return any(
         str(plugin.get("_target_")).endswith("Environment")
@@ -129,18 +130,18 @@ def _names_environment(trainer: Mapping[str, Any]) -> bool:
     )
 
 
-def num_processes(trainer: Mapping[str, Any]) -> int | None:
-    """Number of processes of a run, None if only Lightning can tell.
+def count_processes(trainer: Mapping[str, Any]) -> int | None:
+    """Count the processes of a run; None if only Lightning can tell.
 
     Args:
         trainer: Arguments of the trainer.
     """
-    devices, nodes = _devices(trainer), trainer.get("num_nodes", 1)
+    devices, nodes = _count_devices(trainer), trainer.get("num_nodes", 1)
     return devices * nodes if devices is not None and isinstance(nodes, int) else None
 
 
-def _devices(trainer: Mapping[str, Any]) -> int | None:
-    """Number of processes on a node, None if only Lightning can tell."""
+def _count_devices(trainer: Mapping[str, Any]) -> int | None:
+    """Count the processes on a node; None if only Lightning can tell."""
     devices = trainer.get("devices", "auto")
     if isinstance(devices, list | tuple):
         return len(devices)
@@ -159,19 +160,19 @@ def requeue(console: Console) -> None:
     SLURM sends the signal that leads here a while before the time limit, if the job script says so
     (``#SBATCH --signal=SIGUSR1@120``).
     """
-    job = job_id()
+    job = read_job_id()
     if job is None:
         return
     try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-        problem = done.stderr.strip() if done.returncode else ""
+        outcome = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        problem = outcome.stderr.strip() if outcome.returncode else ""
     except OSError as error:
         problem = str(error)
-    said = f"job {job} could not be queued again: {problem}" if problem else f"job {job} is queued again"
-    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    message = f"job {job} could not be queued again: {problem}" if problem else f"job {job} is queued again"
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def job_id() -> str | None:
-    """This job as ``scontrol`` knows it, None outside of SLURM."""
+def read_job_id() -> str | None:
+    """Read the number of this job as ``scontrol`` takes it; None outside of SLURM."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")

@@ -1,4 +1,4 @@
-"""The main job: train, validate and test a potential as a config says, and write what came of it."""
+"""Run the tasks of a config: train, validate and test a potential, and write the results."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from nequip_like.workflow import finetune, preflight, printing, resume, setup, s
 from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
-from nequip_like.workflow.config.report_settings import picture_formats
+from nequip_like.workflow.config.report_settings import read_picture_formats
 from nequip_like.workflow.config.resolvers import register_resolvers
-from nequip_like.workflow.ends import ends
+from nequip_like.workflow.ends import list_ends
 from nequip_like.workflow.evaluate import report_test_sets
 from nequip_like.workflow.finetune_report import print_start, validate_source
 from nequip_like.workflow.interrupts import interruptible
@@ -47,7 +47,7 @@ HISTORY_FILE = "metrics.csv"
 
 @dataclass(repr=False)
 class TrainingResult(Summarized):
-    """What a run left behind.
+    """The results of a run.
 
     Attributes:
         folder: The output folder.
@@ -88,7 +88,7 @@ def train(
     overrides: Sequence[str] = (),
     *,
     checked: CheckedConfig | None = None,
-    told: set[str] | None = None,
+    printed_data: set[str] | None = None,
 ) -> TrainingResult:
     """Run the tasks of a composed config.
 
@@ -102,8 +102,8 @@ def train(
         config: The composed config, with the sections run, data, training_module, trainer.
         overrides: What was changed on the command line; kept with the results.
         checked: What :func:`~nequip_like.workflow.config.check.check_config` found, if this config was checked already.
-        told: What runs before, of the same command, have printed of their data, and what this one adds; the same is
-            not printed twice.
+        printed_data: What runs before, of the same command, have printed of their data, and what this one adds; the
+            same is not printed twice.
 
     Returns:
         Where the results are, and the metrics.
@@ -120,20 +120,20 @@ def train(
         register_resolvers()
         config = config.copy()
         OmegaConf.set_struct(config, True)
-        checked = checked or _checked(config)
+        checked = checked or _check_config_and_machine(config)
         preflight.check_processes(checked.values["trainer"])
         folder = _name_folder(config)
         with quiet_lightning(), interruptible(), claimed(folder, "output_dir=FOLDER"):
-            return _train(config, overrides, checked, told)
+            return _train(config, overrides, checked, printed_data)
     finally:
         register_resolvers()  # forgets the statistics of this run
 
 
 def _train(
-    config: DictConfig, overrides: Sequence[str], checked: CheckedConfig, told: set[str] | None
+    config: DictConfig, overrides: Sequence[str], checked: CheckedConfig, printed_data: set[str] | None
 ) -> TrainingResult:
     run = checked.tasks
-    folder = setup.output_folder(config)
+    folder = setup.make_output_folder(config)
     resumption = resume.find(config, folder)
     console = Console(quiet=_rank() != 0)
     tuning = finetune.begin(config, resumption)
@@ -141,8 +141,8 @@ def _train(
         earlier_run.check_source_stays(folder, tuning.settings.source)
     if "train" in run:
         resume.check_early(resumption, folder, checked.values, overrides)
-    data, model = _read(config, tuning, console, told)
-    info = setup.provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})
+    data, model = _read(config, tuning, console, printed_data)
+    info = setup.collect_provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})
     if "train" in run:
         info["train_set"] = resume.fingerprint(data.trained_on)
     if resumption is not None and "train" in run:
@@ -164,7 +164,7 @@ def _train(
     log_config(trainer, info["config"])
 
     result = TrainingResult(folder, monitored=str(config.get("monitored_metric") or ""))
-    formats = picture_formats(info["config"].get("report"))
+    formats = read_picture_formats(info["config"].get("report"))
     for task in run:
         if task == "train":
             path = None if resumption is None else resumption.path
@@ -181,14 +181,14 @@ def _train(
 
 
 def _name_folder(config: DictConfig) -> Path:
-    """The output folder, which is a new one if its name has the time in it; the config is told."""
+    """Name the output folder, a new one if its name has the time in it, and write it into the config."""
     if OmegaConf.is_interpolation(config, "output_dir"):
-        written = str(OmegaConf.to_container(config, resolve=False)["output_dir"])  # type: ignore[index,call-overload]
-        config.output_dir = str(name_folder(written, Path(str(config.output_dir))).absolute())
+        pattern = str(OmegaConf.to_container(config, resolve=False)["output_dir"])  # type: ignore[index,call-overload]
+        config.output_dir = str(name_folder(pattern, Path(str(config.output_dir))).absolute())
     return Path(str(config.output_dir)).absolute()
 
 
-def _checked(config: DictConfig) -> CheckedConfig:
+def _check_config_and_machine(config: DictConfig) -> CheckedConfig:
     checked = check_config(config)
     check_machine(checked)
     return checked
@@ -202,10 +202,10 @@ def _end_training(
     result: TrainingResult,
     formats: Sequence[str],
 ) -> None:
-    """Take the best weights, export them, and ask for the rest of the time if a signal ended training."""
-    result.stopped_by = _signal(trainer)
-    result.metrics.update(_numbers(trainer.callback_metrics))
-    result.best_checkpoint = _best_checkpoint(trainer)
+    """Take the best weights, export them, and queue the job again if the signal of its time limit ended training."""
+    result.stopped_by = _find_signal(trainer)
+    result.metrics.update(_convert_metrics(trainer.callback_metrics))
+    result.best_checkpoint = _find_best_checkpoint(trainer)
     card = _load_best(trainer, module, info, result.best_checkpoint)
     _keep_best(result, trainer, card)
     printing.print_best(console, trainer, module)
@@ -229,7 +229,7 @@ def _evaluate(
     """Validate or test the weights that the module holds."""
     action = trainer.validate if task == "val" else trainer.test
     action(module, datamodule=data, verbose=False)
-    result.metrics.update(_numbers(trainer.callback_metrics))
+    result.metrics.update(_convert_metrics(trainer.callback_metrics))
     if task == "test" and trainer.is_global_zero:
         report_test_sets(
             module.evaluation_model, data.test_sets, result.folder, data.val_batch_size, console, formats=formats
@@ -242,21 +242,21 @@ def _tell_end(console: Console, trainer: lightning.Trainer, run: Sequence[str], 
         result.best, result.best_metrics = result.metrics.get(result.monitored), dict(result.metrics)
         return
     result.best_metrics |= {name: value for name, value in result.metrics.items() if name.startswith("test")}
-    for why, change in ends(trainer):
+    for why, change in list_ends(trainer):
         resume.tell_how(console, result.folder, why, change)
 
 
 def _read(
-    config: DictConfig, tuning: finetune.FineTuning | None, console: Console, told: set[str] | None
+    config: DictConfig, tuning: finetune.FineTuning | None, console: Console, printed_data: set[str] | None
 ) -> tuple[DataModule, Potential | None]:
-    """The data, and the model of a fine-tuning, which has seen them; other models are built of the config."""
-    if note := sections.left_out(config):
+    """Read the data and build the model of a fine-tuning; None for other models, which the config describes."""
+    if note := sections.describe_left_out(config):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
-    if told is None:
+    if printed_data is None:
         printing.print_data(console, data)
     else:
-        printing.print_data_once(console, data, told)
+        printing.print_data_once(console, data, printed_data)
     return data, None if tuning is None else tuning.build(config, data)
 
 
@@ -265,13 +265,13 @@ def _rank() -> int:
     return int(getattr(rank_zero_only, "rank", 0))
 
 
-def _best_checkpoint(trainer: lightning.Trainer) -> Path | None:
-    """The best checkpoint of the first checkpoint callback that follows a metric."""
-    callback = _follower(trainer)
+def _find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:
+    """Find the best checkpoint of the first checkpoint callback that follows a metric."""
+    callback = _find_follower(trainer)
     return None if callback is None else Path(callback.best_model_path)
 
 
-def _follower(trainer: lightning.Trainer) -> ModelCheckpoint | None:
+def _find_follower(trainer: lightning.Trainer) -> ModelCheckpoint | None:
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
             return callback
@@ -281,7 +281,7 @@ def _follower(trainer: lightning.Trainer) -> ModelCheckpoint | None:
 def _keep_best(result: TrainingResult, trainer: lightning.Trainer, card: Mapping[str, Any]) -> None:
     """Keep the best value of what is followed, and the errors of the weights that had it."""
     result.best_epoch, result.best_metrics = card["provenance"]["epoch"], dict(card["metrics"])
-    callback = _follower(trainer)
+    callback = _find_follower(trainer)
     if callback is not None and callback.best_model_score is not None:
         result.monitored = str(callback.monitor)
         result.best = float(callback.best_model_score)
@@ -293,18 +293,18 @@ def _keep_best(result: TrainingResult, trainer: lightning.Trainer, card: Mapping
 def _load_best(
     trainer: lightning.Trainer, module: NequIPLightningModule, info: Mapping[str, Any], best: Path | None
 ) -> dict[str, Any]:
-    """Put the best weights into the module, if there are any but the last; gives the card of what it then holds."""
-    epoch, step, metrics = trainer.current_epoch, trainer.global_step, _numbers(trainer.callback_metrics)
+    """Load the best weights, if there are any but the last; returns the card of what the module then holds."""
+    epoch, step, metrics = trainer.current_epoch, trainer.global_step, _convert_metrics(trainer.callback_metrics)
     if best is not None:
         saved = read_checkpoint(best)
         _load(saved, module)
-        epoch, step, metrics = saved["epoch"], saved["global_step"], _numbers(saved[CHECKPOINT_KEY]["metrics"])
-    provenance = {**info, "epoch": epoch, "step": step, "weights": _weights(module)}
+        epoch, step, metrics = saved["epoch"], saved["global_step"], _convert_metrics(saved[CHECKPOINT_KEY]["metrics"])
+    provenance = {**info, "epoch": epoch, "step": step, "weights": _name_weights(module)}
     return {"metrics": metrics, "provenance": provenance}
 
 
-def _weights(module: NequIPLightningModule) -> str:
-    """Which weights are exported, as a checkpoint's card says it."""
+def _name_weights(module: NequIPLightningModule) -> str:
+    """Name the weights that are exported, as a model file's card does."""
     return str(module.averaging) if module.evaluated == "averaged" else "raw"
 
 
@@ -315,8 +315,8 @@ def _load(checkpoint: Mapping[str, Any], module: NequIPLightningModule) -> None:
     module.load_state_dict(content["state_dict"])
 
 
-def _signal(trainer: lightning.Trainer) -> signal.Signals | None:
-    """The signal that ended training, if one did."""
+def _find_signal(trainer: lightning.Trainer) -> signal.Signals | None:
+    """Find the signal that ended training, if one did."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(callback, GracefulStop):
             return callback.signal
@@ -350,8 +350,8 @@ def _begin_records(console: Console, folder: Path, resumption: resume.Resumption
     """Go on with the metrics of the resumed run; move what another run has left in this folder out of the way."""
     earlier = None if resumption is None else resumption.folder
     if earlier != folder and (place := earlier_run.move_earlier(folder)) is not None:
-        told = f"note: {folder} had the files of an earlier run; they are in {place} now"
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        note = f"note: {folder} had the files of an earlier run; they are in {place} now"
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     goes_on = trains or earlier != folder  # tests of a checkpoint take nothing away of its own run's metrics
     if resumption is not None and earlier is not None and goes_on and (earlier / HISTORY_FILE).is_file():
         carry_over(earlier / HISTORY_FILE, folder / HISTORY_FILE, resumption.step)
@@ -361,10 +361,10 @@ def _begin_records(console: Console, folder: Path, resumption: resume.Resumption
 def _save_config(folder: Path, info: Mapping[str, Any]) -> None:
     """Keep the resolved config beside the results, with the versions and the overrides above it."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
-    head = earlier_run.config_head(versions, " ".join(info["overrides"]) or "none")
+    head = earlier_run.format_config_head(versions, " ".join(info["overrides"]) or "none")
     with written_whole(folder / earlier_run.CONFIG_FILE) as partial:
         partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+def _convert_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if name.startswith(("val", "test"))}

@@ -59,8 +59,8 @@ def test_it_is_like_the_stream_that_it_replaces(tmp_path):
 def test_streams_of_others_are_left(monkeypatch):
     """Those of a notebook, or of a program that collects what is printed."""
     own = io.StringIO()
-    assert environment._lasting(own, "output") is own
-    with environment._lasting(None, "output") as nowhere:  # where it is closed
+    assert environment._wrap_stream(own, "output") is own
+    with environment._wrap_stream(None, "output") as nowhere:  # where it is closed
         nowhere.write("a line\n")
 
 

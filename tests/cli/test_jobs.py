@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nequip_like.cli.jobs import compose_job, jobs_of
+from nequip_like.cli.jobs import compose_job, list_jobs
 from nequip_like.composition.arguments import parse
 from nequip_like.composition.hydra_compose import compose_arguments
 from nequip_like.errors import ConfigError
@@ -17,7 +17,7 @@ from tests.cli.test_output import end, folder, start  # noqa: F401 (a fixture)
 def jobs(*overrides: str):
     known = parse(["-cn", "config", "--multirun", *overrides])
     config = compose_arguments(known, str(Path.cwd()))
-    found = jobs_of(known, config, str(Path.cwd()))
+    found = list_jobs(known, config, str(Path.cwd()))
     return found, [compose_job(known, config, str(Path.cwd()), job) for job in found or ()]
 
 
@@ -55,7 +55,7 @@ def test_a_sweeper_that_chooses_as_it_goes(folder):  # noqa: F811
     config = compose_arguments(known, str(folder))
     OmegaConf.set_readonly(config.hydra, False)
     config.hydra.sweeper._target_ = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
-    assert jobs_of(known, config, str(folder)) is None
+    assert list_jobs(known, config, str(folder)) is None
 
 
 def test_values_that_cannot_be_listed_are_refused(folder):  # noqa: F811

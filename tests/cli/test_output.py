@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nequip_like.cli.output import override, own_folder
+from nequip_like.cli.output import hold_output_folder, override
 from nequip_like.composition.arguments import parse
 from nequip_like.composition.hydra_compose import compose_arguments
 
@@ -77,7 +77,7 @@ def hold():
 def named(section: str, *overrides: str) -> str:
     """The folder that a command line gets, made and claimed."""
     config = compose_arguments(parse(["-cn", "config", *overrides]), str(Path.cwd()))
-    with own_folder(config, section) as folder:
+    with hold_output_folder(config, section) as folder:
         assert config.hydra[section].dir == str(folder)
     return str(folder)
 
@@ -92,7 +92,7 @@ def test_names_of_the_same_second(section, folder):
     names = []
     for _ in range(3):
         config = compose_arguments(parse(["-cn", "config", f"hydra.{section}.dir=mine/${{now:%Y}}"]), str(folder))
-        with own_folder(config, section) as made:
+        with hold_output_folder(config, section) as made:
             names.append(made.name.partition("-")[2])
     assert names == ["", "2", "3"]
     assert all(path.is_dir() for path in (folder / "mine").iterdir())

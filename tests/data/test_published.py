@@ -85,7 +85,7 @@ def composed(*overrides: str):
 
 def test_config_of_3bpa_with_a_path_of_its_own(tmp_path):
     config = composed("data=3bpa", f"data.path={tmp_path}")
-    arguments = sections.resolved("data", config.data)
+    arguments = sections.resolve_section("data", config.data)
     assert arguments["path"] == str(tmp_path)
     data = instantiate("data", arguments, recursive=False)
     assert data.request.train == str(tmp_path / "train_300K.xyz")
@@ -98,7 +98,7 @@ def test_config_of_3bpa_is_downloaded_when_used(tiny_set, monkeypatch, tmp_path)
     """Composing costs nothing; only resolving ``data.path`` asks for the files."""
     config = composed("data=3bpa")
     with pytest.raises(ConfigError, match="unknown published data set '3bpa'"):
-        sections.resolved("data", config.data)
+        sections.resolve_section("data", config.data)
     monkeypatch.setattr(published, "CATALOG", {"3bpa": published.CATALOG["tiny"]})
     assert config.data.path == str(tmp_path / "cache" / "3bpa")
 

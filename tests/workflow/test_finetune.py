@@ -14,7 +14,7 @@ from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError, ModelError
 from nequip_like.inference import load_any
 from nequip_like.workflow import finetune, setup
-from nequip_like.workflow.finetune_report import agreement
+from nequip_like.workflow.finetune_report import compare_with_source
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import last
 from tests.workflow.tuning import (
@@ -69,11 +69,11 @@ def test_evaluation_alone(tune: Any) -> None:
 
 def test_a_model_that_is_not_its_source_stops_the_run(tune: Any) -> None:
     tuning, data, module = begun(tune())
-    assert agreement(tuning, module.model, data).forces == 0.0
+    assert compare_with_source(tuning, module.model, data).forces == 0.0
     with torch.no_grad():
         module.model.energy_model.readout.weights[0].add_(0.1)
     with pytest.raises(ModelError, match=r"does not begin as its source: energies differ by .* eV/atom"):
-        agreement(tuning, module.model, data)
+        compare_with_source(tuning, module.model, data)
 
 
 # --- the model is the source's

@@ -15,7 +15,7 @@ from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError
 from nequip_like.inference import read_card
 from nequip_like.integrations.ase import NequIPCalculator
-from nequip_like.workflow.finetune_report import agreement
+from nequip_like.workflow.finetune_report import compare_with_source
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import last
 from tests.workflow.tuning import (
@@ -60,7 +60,7 @@ def test_a_new_species(rule: str, tune: Any, with_sulphur: Path) -> None:
     tuning, data, module = begun(tune(*options))
     assert data.type_names == module.model.type_names == ["O", "H", "C", "N", "S"]
     assert module.model.energy_model.scale_shift.shifts.tolist() == [-3.0, -1.0, -2.0, -4.0, -8.0]
-    assert agreement(tuning, module.model, data).energy < EXACT
+    assert compare_with_source(tuning, module.model, data).energy < EXACT
     result = train(tune(*options))
     atoms = molecule("SH2")
     atoms.calc = NequIPCalculator(result.model_file)
@@ -94,7 +94,7 @@ def test_refitted_shifts(tune: Any, source: Path, tmp_path: Path) -> None:
     shifts = module.model.energy_model.scale_shift.shifts
     assert shifts.tolist() == pytest.approx([0.0, -0.5, -22.0, -4.0], abs=1e-9)
     assert tuning.refit.residual_rms < 1e-9
-    found = agreement(tuning, module.evaluation_model, data)
+    found = compare_with_source(tuning, module.evaluation_model, data)
     assert found.energy < 1e-9
     assert found.forces < EXACT
     batch = collate(list(data.train_set))

@@ -51,7 +51,7 @@ def test_whole_default_config_is_known(compose):
     ],
 )
 def test_tasks(run, expected, compose):
-    assert sections.tasks(compose(f"run={run}")) == expected
+    assert sections.read_tasks(compose(f"run={run}")) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_tasks(run, expected, compose):
 def test_by_default_all_tasks_that_there_are_data_for(data, expected, note, compose):
     config = compose(*data)
     assert config.run == "auto"
-    assert (sections.tasks(config), sections.left_out(config)) == (expected, note)
+    assert (sections.read_tasks(config), sections.describe_left_out(config)) == (expected, note)
 
 
 def test_what_is_asked_for_is_not_left_out(compose):
     config = compose("run=[train,test]", "data.test=null")
-    assert (sections.tasks(config), sections.left_out(config)) == (["train", "test"], "")
+    assert (sections.read_tasks(config), sections.describe_left_out(config)) == (["train", "test"], "")
 
 
 @pytest.mark.parametrize("run", ["[tain]", "[]", "null", "[train,train]", "predict", "[val,Test]"])
 def test_tasks_that_make_no_sense(run, compose):
     with pytest.raises(ConfigError, match=r"run is .*\n.*train, val, test"):
-        sections.tasks(compose(f"run={run}"))
+        sections.read_tasks(compose(f"run={run}"))
 
 
 # --- data and statistics
@@ -281,7 +281,7 @@ def test_everything_follows_the_same_series(compose):
 def test_provenance(compose):
     config = compose()
     setup.build_data(config)
-    found = setup.provenance(config, ["a=b"])
+    found = setup.collect_provenance(config, ["a=b"])
     assert found["config"]["cutoff_radius"] == 4.0
     assert found["config"]["model"]["avg_num_neighbors"] == 3.0
     assert found["overrides"] == ["a=b"]
@@ -289,7 +289,7 @@ def test_provenance(compose):
 
 
 def test_output_folder_is_made(compose, tmp_path):
-    folder = setup.output_folder(compose(f"output_dir={tmp_path / 'a' / 'b'}"))
+    folder = setup.make_output_folder(compose(f"output_dir={tmp_path / 'a' / 'b'}"))
     assert folder == tmp_path / "a" / "b"
     assert folder.is_dir()
 
@@ -309,4 +309,4 @@ def test_slurm_is_left_to_our_own_signals(compose, monkeypatch):
 def test_output_folder_that_cannot_be_made(compose, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write .*/file/run: Not a directory"):
-        setup.output_folder(compose(f"output_dir={tmp_path / 'file' / 'run'}"))
+        setup.make_output_folder(compose(f"output_dir={tmp_path / 'file' / 'run'}"))

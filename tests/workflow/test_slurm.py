@@ -147,14 +147,14 @@ ONE_PROCESS = [
 @pytest.mark.parametrize("variables", ONE_PROCESS)
 def test_one_process(job, variables):
     job(variables)
-    assert type(slurm.cluster_environment({"devices": 1})) is LightningEnvironment
+    assert type(slurm.choose_cluster_environment({"devices": 1})) is LightningEnvironment
 
 
 @pytest.mark.parametrize("name", ["mgo", "bash", "interactive"])
 def test_tasks_of_srun(job, name, recwarn):
     """Whatever the job is called: Lightning takes two names for shells, and each task would train alone."""
     job(STEP | {"NTASKS": "4", "NTASKS_PER_NODE": "2", "NNODES": "2", "JOB_NAME": name, "PROCID": "3", "LOCALID": "1"})
-    environment = slurm.cluster_environment({"devices": 2, "num_nodes": 2})
+    environment = slurm.choose_cluster_environment({"devices": 2, "num_nodes": 2})
     assert isinstance(environment, SLURMEnvironment)
     assert (environment.world_size(), environment.global_rank(), environment.local_rank()) == (4, 3, 1)
     assert environment.auto_requeue is False
@@ -164,8 +164,8 @@ def test_tasks_of_srun(job, name, recwarn):
 def test_one_task_with_several_devices_starts_its_own_processes(job):
     """Lightning's SLURM would make one process, which takes a quarter of the data."""
     job(STEP | {"NTASKS": "1"})
-    assert type(slurm.cluster_environment({"devices": 4})) is LightningEnvironment
-    assert isinstance(slurm.cluster_environment({"devices": 1}), SLURMEnvironment)
+    assert type(slurm.choose_cluster_environment({"devices": 4})) is LightningEnvironment
+    assert isinstance(slurm.choose_cluster_environment({"devices": 1}), SLURMEnvironment)
 
 
 def test_torchrun_within_a_job(job, monkeypatch):
@@ -173,7 +173,7 @@ def test_torchrun_within_a_job(job, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    assert isinstance(slurm.cluster_environment({"devices": 2}), TorchElasticEnvironment)
+    assert isinstance(slurm.choose_cluster_environment({"devices": 2}), TorchElasticEnvironment)
 
 
 def test_environment_that_the_user_names(job):

@@ -30,7 +30,7 @@ from nequip_like.workflow.config.dry_build import Parts, check_parts
 from nequip_like.workflow.config.finetune_settings import read_settings
 from nequip_like.workflow.config.finetune_source import check_model, read_source
 from nequip_like.workflow.config.key_places import place_hint
-from nequip_like.workflow.config.report_settings import picture_formats
+from nequip_like.workflow.config.report_settings import read_picture_formats
 from nequip_like.workflow.config.signatures import arguments_of, check_node, limits_of, unknown_argument
 from nequip_like.workflow.config.values import values_before_data
 
@@ -73,7 +73,7 @@ _NEEDED = ("data", "training_module", "training_module.model", "trainer")
 
 @dataclass(repr=False)
 class CheckedConfig(Summarized):
-    """What a check found, and what a plan tells.
+    """A config that was checked: what a run and the print of its plan need of it.
 
     Attributes:
         values: The values of the config; what the data will tell is NOT_KNOWN_YET.
@@ -106,14 +106,14 @@ def check_config(config: DictConfig) -> CheckedConfig:
     """
     sections.check_keys(config)
     values = values_before_data(config)
-    tasks = sections.tasks(values)
+    tasks = sections.read_tasks(values)
     values.pop("hydra", None)
     trusted = trust.user_packages(values.get("trusted_packages"))
     for key, annotation in _TOP_LEVEL.items():
         if key in values:
             check(key, values[key], annotation)
     resume.check_choice(values)
-    picture_formats(values.get("report"))
+    read_picture_formats(values.get("report"))
     for key in _NEEDED:
         _check_present(values, key)
     for name in ("callbacks", "logger"):
@@ -122,9 +122,9 @@ def check_config(config: DictConfig) -> CheckedConfig:
     # All are judged before the first is asked for its arguments.
     targets = {key: trust.look_up(key, node["_target_"], trusted) for key, node in nodes.items()}
     unsure: dict[str, Callable[[], ConfigError]] = {}
-    plain: Any = OmegaConf.to_container(config, resolve=False)
+    unresolved: Any = OmegaConf.to_container(config, resolve=False)
     for key, target in targets.items():
-        _check_target(key, nodes[key], target, trusted, unsure, plain)
+        _check_target(key, nodes[key], target, trusted, unsure, unresolved)
     sections.check_trainer(values["trainer"])
     slurm.check_tasks(values["trainer"])
     _check_cycle(values)
@@ -133,11 +133,11 @@ def check_config(config: DictConfig) -> CheckedConfig:
 
 
 def _check_cycle(values: Mapping[str, Any]) -> None:
-    """Validation goes by updates, or as the trainer says."""
+    """Refuse a validation by updates beside the trainer's own keys for it."""
     trainer = values["trainer"]
     usual = {"val_check_interval": (None, 1.0), "check_val_every_n_epoch": (None, 1)}
-    for name, kept in usual.items():
-        if values.get("validate_every_n_updates") is not None and trainer.get(name) not in kept:
+    for name, defaults in usual.items():
+        if values.get("validate_every_n_updates") is not None and trainer.get(name) not in defaults:
             raise ConfigError(
                 f"validate_every_n_updates and trainer.{name} are both given",
                 f"leave one of them out: trainer.{name}=null",
@@ -160,8 +160,8 @@ def _check_present(values: Mapping[str, Any], key: str) -> None:
         if key == "training_module.model" and isinstance(node, Mapping) and node and "model" in values:
             # Hydra puts `++training_module.model.l_max=2` in the place of the interpolation.
             raise ConfigError(f"{key} has no _target_: it stands for model", f"write model.{next(iter(node))}=...")
-        wrong = f"{key} has no _target_" if isinstance(node, Mapping) else f"{key} is {shown(node)}"
-        raise ConfigError(wrong, "give a mapping with a _target_, the class that it configures")
+        message = f"{key} has no _target_" if isinstance(node, Mapping) else f"{key} is {shown(node)}"
+        raise ConfigError(message, "give a mapping with a _target_, the class that it configures")
 
 
 def _has_target(section: Mapping[str, Any], name: str) -> bool:
@@ -170,7 +170,7 @@ def _has_target(section: Mapping[str, Any], name: str) -> bool:
 
 
 def _check_named(name: str, section: Any) -> None:
-    """Callbacks and loggers are mappings of named nodes."""
+    """Refuse callbacks and loggers that are no mappings of named nodes."""
     if section is None:
         return
     sections.check_named_nodes(name, section)
@@ -179,8 +179,8 @@ def _check_named(name: str, section: Any) -> None:
             raise ConfigError(f"{name}.{key} has no _target_", "give it one, or write null to leave it out")
 
 
-def _section(key: str) -> _Section:
-    """What a node has to be, by its key."""
+def _look_up_section(key: str) -> _Section:
+    """Look up what a node has to be, by its key."""
     if key in _SECTIONS:
         return _SECTIONS[key]
     parent = key.rpartition(".")[0]
@@ -203,9 +203,9 @@ def _check_target(
     target: Any,
     trusted: tuple[str, ...],
     unsure: dict[str, Callable[[], ConfigError]],
-    plain: Mapping[str, Any],
+    unresolved: Mapping[str, Any],
 ) -> None:
-    section = _section(key)
+    section = _look_up_section(key)
     _check_kind(key, node["_target_"], target, section.kind)
     arguments = arguments_of(target, lambda module: trust.within(module, (trust.OWN, *trusted)))
     names = check_node(
@@ -216,7 +216,7 @@ def _check_target(
         num_positional=section.num_positional,
         extra=section.extra,
         limits=limits_of(key),
-        elsewhere=lambda name: place_hint(name, plain, f"{key}.{name}"),
+        elsewhere=lambda name: place_hint(name, unresolved, f"{key}.{name}"),
     )
     if names:
         unsure[key] = lambda: unknown_argument(key, names[0], node["_target_"], arguments)

@@ -64,7 +64,7 @@ class Parts:
 def check_parts(
     values: Mapping[str, Any], tasks: Sequence[str], targets: Mapping[str, Any], trusted: bool, unsure: Unsure
 ) -> Parts:
-    """Check what is between the parts of a config.
+    """Check that the parts of a config fit together.
 
     Args:
         values: The values of the config.
@@ -77,20 +77,20 @@ def check_parts(
         ConfigError: For the first mistake, naming its key.
     """
     module = values["training_module"]
-    parts = Parts(sets=_data_sets(values["data"], targets["data"]))
-    type_names = _species(values["data"], module["model"])
+    parts = Parts(sets=_list_data_sets(values["data"], targets["data"]))
+    type_names = _read_species(values["data"], module["model"])
     with naming("training_module.model"):
         _check_model(module["model"], type_names)
     _check_cutoffs(values["data"], module["model"])
     for name in METRICS:
-        if (manager := _manager(f"training_module.{name}", module.get(name), type_names, unsure)) is not None:
+        if (manager := _build_manager(f"training_module.{name}", module.get(name), type_names, unsure)) is not None:
             parts.managers[name] = manager
     _check_tasks(tasks, module, parts)
     if "train" in tasks:
         _check_optimizer(module, getattr(targets["training_module"], "averaging", None), values["trainer"])
         _check_steps(module, values["trainer"], parts)
         _check_averaging(module, values["trainer"])
-        parts.monitored = _monitored(values)
+        parts.monitored = _collect_monitored(values)
         _check_monitored(values, parts, type_names is None, trusted)
     _build_callbacks(values, targets, unsure, parts.managers.get("loss"))
     return parts
@@ -108,7 +108,7 @@ def is_known(value: Any) -> bool:
 # --- data and model
 
 
-def _data_sets(data: Mapping[str, Any], target: Any) -> dict[str, list[str]] | None:
+def _list_data_sets(data: Mapping[str, Any], target: Any) -> dict[str, list[str]] | None:
     entries = {stage: data.get(stage) for stage in ("train", "val", "test")}
     if target is not DataModule or not is_known(entries):
         return None
@@ -125,8 +125,8 @@ def _data_sets(data: Mapping[str, Any], target: Any) -> dict[str, list[str]] | N
     return sets
 
 
-def _species(data: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] | None:
-    """The model's species; None if the data will tell them."""
+def _read_species(data: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] | None:
+    """Read the model's species; None if the data will tell them."""
     of_data, of_model = data.get("species", "auto"), model.get("type_names")
     if is_known(of_data) and of_data != "auto":
         with naming("data"):
@@ -162,7 +162,7 @@ def _check_cutoffs(data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
 
 
 def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None:
-    """Arguments that must fit to each other."""
+    """Check arguments of the model that must fit to each other."""
     if isinstance(model.get("l_max"), int) and is_known(model.get("num_features", NOT_KNOWN_YET)):
         feature_channels(model["num_features"], model["l_max"])
     build_pair_potential(model.get("pair_potential"), type_names or ["H"])
@@ -181,41 +181,41 @@ def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None
 # --- what is built for the check
 
 
-def _manager(where: str, node: Any, type_names: list[str] | None, unsure: Unsure) -> MetricsManager | None:
+def _build_manager(key: str, node: Any, type_names: list[str] | None, unsure: Unsure) -> MetricsManager | None:
     if node is None or not is_known(node):
         return None
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise ConfigError(f"{where} has no _target_", "for example _target_: nequip_like.metrics.EnergyForceLoss")
-    names = type_names or _named_types(node) or [_ANY_SPECIES]
-    manager: MetricsManager = _built(where, unsure, {"type_names": names, **node}, kind=MetricsManager)
-    if where.endswith(".loss"):
+        raise ConfigError(f"{key} has no _target_", "for example _target_: nequip_like.metrics.EnergyForceLoss")
+    names = type_names or _find_named_types(node) or [_ANY_SPECIES]
+    manager: MetricsManager = _build_part(key, unsure, {"type_names": names, **node}, kind=MetricsManager)
+    if key.endswith(".loss"):
         check_loss(manager)
     return manager
 
 
-def _named_types(node: Any) -> list[str]:
-    """Species that coefficients name, where the model's are not known yet."""
-    found: dict[str, None] = {}
+def _find_named_types(node: Any) -> list[str]:
+    """Find the species that coefficients name, where the model's are not known yet."""
+    species: dict[str, None] = {}
     if isinstance(node, Mapping):
         for key, value in node.items():
             if key in ("per_type_coeffs", "per_type_forces_coeffs") and isinstance(value, Mapping):
-                found |= dict.fromkeys(map(str, value))
+                species |= dict.fromkeys(map(str, value))
             else:
-                found |= dict.fromkeys(_named_types(value))
+                species |= dict.fromkeys(_find_named_types(value))
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for value in node:
-            found |= dict.fromkeys(_named_types(value))
-    return list(found)
+            species |= dict.fromkeys(_find_named_types(value))
+    return list(species)
 
 
-def _built(where: str, unsure: Unsure, node: Mapping[str, Any], **options: Any) -> Any:
-    """Build a part; if its class refuses an argument that nobody could tell, say that."""
+def _build_part(key: str, unsure: Unsure, node: Mapping[str, Any], **options: Any) -> Any:
+    """Build a part; if its class refuses an argument that could not be judged before, raise the error for that one."""
     try:
-        with naming(where):
-            return instantiate(where, node, **options)
+        with naming(key):
+            return instantiate(key, node, **options)
     except ConfigError:
-        for key, error in unsure.items():
-            if key == where or key.startswith((f"{where}.", f"{where}[")):
+        for unsure_key, error in unsure.items():
+            if unsure_key == key or unsure_key.startswith((f"{key}.", f"{key}[")):
                 raise error() from None
         raise
 
@@ -236,14 +236,14 @@ def _check_optimizer(module: Mapping[str, Any], averaging: str | None, trainer: 
 
 
 def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: Parts) -> None:
-    """What is done with gradients before a step."""
+    """Check clipping and accumulation of gradients."""
     GradientClip.of(module.get("gradient_clip"), trainer.get("gradient_clip_val"))
     if "loss" in parts.managers and trainer.get("accumulate_grad_batches", 1) > 1:
         check_can_accumulate(parts.managers["loss"])
 
 
 def _check_averaging(module: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
-    """Options of an average that exclude each other, or that never take effect."""
+    """Refuse options of an average that exclude each other, or that never take effect."""
     if module.get("ema_bias_correction") is True and module.get("ema_warmup", True) is True:
         averaged_copy(torch.nn.Linear(1, 1), 0.0, bias_correction=True)
     start, epochs = module.get("swa_start"), trainer.get("max_epochs")
@@ -264,7 +264,7 @@ def _build_callbacks(
         key = f"callbacks.{name}"
         ours = node is not None and targets[key].__module__.startswith(("nequip_like.", "lightning."))
         if ours and is_known(node):
-            callback = _built(key, unsure, node, kind=Callback, recursive=False)
+            callback = _build_part(key, unsure, node, kind=Callback, recursive=False)
             if isinstance(callback, LearningRateMonitor | TrainingStats) and not logs:
                 raise ConfigError(f"{key} has no logger to write to", f"take it out, ~{key}, or give logger=csv")
             if isinstance(callback, CoefficientCallback) and loss is not None:
@@ -282,8 +282,8 @@ def _check_tasks(tasks: Sequence[str], module: Mapping[str, Any], parts: Parts) 
     check_tasks(tasks, [name for name in METRICS if module.get(name) is not None], has_data)
 
 
-def _monitored(values: Mapping[str, Any]) -> dict[str, str]:
-    found = {
+def _collect_monitored(values: Mapping[str, Any]) -> dict[str, str]:
+    monitors = {
         f"callbacks.{name}.monitor": node.get("monitor")
         for name, node in (values.get("callbacks") or {}).items()
         if node is not None
@@ -292,17 +292,17 @@ def _monitored(values: Mapping[str, Any]) -> dict[str, str]:
         if node is not None and str(node["_target_"]).endswith(f".{CriteriaStopping.__name__}") and is_known(node):
             with naming(f"callbacks.{name}"):
                 criteria = read_criteria(node.get("criteria"), node.get("val_set", 0))
-            found |= {f"callbacks.{name}.criteria.{key}": each.logged for key, each in criteria.items()}
+            monitors |= {f"callbacks.{name}.criteria.{key}": criterion.logged for key, criterion in criteria.items()}
     schedule = values["training_module"].get("lr_scheduler")
     if isinstance(schedule, Mapping):
-        found["training_module.lr_scheduler.monitor"] = schedule.get("monitor")
-    return {key: name for key, name in found.items() if isinstance(name, str)}
+        monitors["training_module.lr_scheduler.monitor"] = schedule.get("monitor")
+    return {key: name for key, name in monitors.items() if isinstance(name, str)}
 
 
 def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool, trusted: bool) -> None:
     num_sets = 1 if parts.sets is None else len(parts.sets["val"])
     kinds = ("", RAW) if values["training_module"].get("evaluate") == "both" else ("",)
-    known = [
+    logged = [
         f"{prefix}/{name}"
         for section, prefixes in (
             ("val_metrics", [f"val{i}{kind}_epoch" for kind in kinds for i in range(num_sets)]),
@@ -313,20 +313,20 @@ def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool,
         for prefix in prefixes
         for name in parts.managers[section].log_names
     ]
-    patterns = [re.escape(name).replace(_ANY_SPECIES, _SYMBOL) if any_species else re.escape(name) for name in known]
+    patterns = [re.escape(name).replace(_ANY_SPECIES, _SYMBOL) if any_species else re.escape(name) for name in logged]
     for key, name in parts.monitored.items():
         if any(re.fullmatch(pattern, name) for pattern in patterns) or name.startswith(("lr-", learning_rate_log.NAME)):
             continue
         if name.startswith("val") and parts.sets is None and re.match(rf"val\d+({'|'.join(kinds)})_epoch/", name):
             continue  # only the data know how many sets there are
-        if (trusted and not name.startswith("val")) or not _all_known(name, values["training_module"]):
+        if (trusted and not name.startswith("val")) or not _are_all_known(name, values["training_module"]):
             continue
-        own = key if values.get("monitored_metric") != name else "monitored_metric"
-        shown = [name for name in known if name.startswith("val") and _ANY_SPECIES not in name]
-        advice = closest_hint(name, shown).strip() or f"there are {', '.join(shown)}"
-        raise ConfigError(f"{own} is '{name}', which is not logged", advice if num_sets else "give data.val")
+        config_key = key if values.get("monitored_metric") != name else "monitored_metric"
+        candidates = [name for name in logged if name.startswith("val") and _ANY_SPECIES not in name]
+        advice = closest_hint(name, candidates).strip() or f"there are {', '.join(candidates)}"
+        raise ConfigError(f"{config_key} is '{name}', which is not logged", advice if num_sets else "give data.val")
 
 
-def _all_known(name: str, module: Mapping[str, Any]) -> bool:
+def _are_all_known(name: str, module: Mapping[str, Any]) -> bool:
     """Whether the metrics that could log a name were built."""
     return all(is_known(module.get(section)) for section in METRICS)

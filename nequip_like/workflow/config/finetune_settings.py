@@ -80,10 +80,10 @@ def read_settings(section: Any) -> Settings | None:
                     "name the model to begin from: finetune.source=model.safetensors",
                 )
         return None
-    return _settings({**_DEFAULTS, **section})
+    return _build_settings({**_DEFAULTS, **section})
 
 
-def _settings(section: Mapping[str, Any]) -> Settings:
+def _build_settings(section: Mapping[str, Any]) -> Settings:
     if section["modules"] is not None and not section["modules"]:
         raise ConfigError("finetune.modules is empty", "name what is trained, or write null to train all")
     for key in ("modules", "lora"):
@@ -94,10 +94,10 @@ def _settings(section: Mapping[str, Any]) -> Settings:
             )
     if isinstance(section["new_species"], Mapping):
         checked_species(list(section["new_species"]))
-    return Settings(**{**section, "lora": _lora(section["lora"])})
+    return Settings(**{**section, "lora": _read_lora(section["lora"])})
 
 
-def _lora(section: Mapping[str, Any] | None) -> Lora | None:
+def _read_lora(section: Mapping[str, Any] | None) -> Lora | None:
     if section is None:
         return None
     for key, value in section.items():

@@ -1,4 +1,4 @@
-"""What a config says of the model beside a source, which decides it: the same, or an error."""
+"""Compare what a config says of the model with the source of a fine-tuning, which decides it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _FREE = ("_target_", "seed", "kernel", "type_names", "preset")
 _SAME = 1e-9
 
 
-def model_section(config: DictConfig) -> tuple[str, DictConfig]:
-    """Key and node of what describes the model."""
+def find_model_section(config: DictConfig) -> tuple[str, DictConfig]:
+    """Find the section that describes the model: its key and its node."""
     key = "model" if config.get("model") is not None else "training_module.model"
     return key, OmegaConf.select(config, key)
 
 
 def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
-    """The model that a run begins with, and its card.
+    """Read the model that a run begins with, and its card.
 
     Args:
         path: ``finetune.source``: a model file, a checkpoint or a run folder.
@@ -53,7 +53,9 @@ def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
     return source, card
 
 
-def check_model(config: DictConfig, source: Potential, where: str, *, any_shifts: bool, any_flags: bool = True) -> None:
+def check_model(
+    config: DictConfig, source: Potential, source_path: str, *, any_shifts: bool, any_flags: bool = True
+) -> None:
     """Refuse what a config says of the model and the source contradicts.
 
     What has the value of the packaged configs, or comes from the data, is not taken for something said.
@@ -61,69 +63,71 @@ def check_model(config: DictConfig, source: Potential, where: str, *, any_shifts
     Args:
         config: The composed config.
         source: The model.
-        where: Its file, for messages.
+        source_path: Its file, for messages.
         any_shifts: Energy shifts are found anew, so what is said of them is not compared.
         any_flags: :data:`FLAGS` may be turned on.
 
     Raises:
         ConfigError: Naming the key.
     """
-    section, node = model_section(config)
+    section, node = find_model_section(config)
     values = values_before_data(config)["training_module"]["model"]
-    expected = _described(source)
+    expected = _describe_arguments(source)
     free = {*_FREE, *(FLAGS if any_flags else ()), *(("per_type_energy_shifts",) if any_shifts else ())}
 
     def differs(key: str, value: Any) -> bool:
-        return key in expected and key not in free and not _agrees(key, value, expected[key], source.type_names)
+        return key in expected and key not in free and not _is_equivalent(key, value, expected[key], source.type_names)
 
-    for key in _said(node):
+    for key in _list_changed_keys(node):
         if is_known(values[key]) and differs(key, values[key]):
-            raise _contradiction(f"{section}.{key}", values[key], expected[key], where)
+            raise _describe_contradiction(f"{section}.{key}", values[key], expected[key], source_path)
     if "preset" in values:
         for key, value in preset_arguments(values["preset"]).items():
             if key not in values and differs(key, value):
-                raise _contradiction(f"{section}.preset", f"{values['preset']} ({key} {value})", expected[key], where)
+                raise _describe_contradiction(
+                    f"{section}.preset", f"{values['preset']} ({key} {value})", expected[key], source_path
+                )
     cutoff = config.get("cutoff_radius")
-    if cutoff not in (None, default_cutoff()) and not _same(cutoff, source.cutoff):
-        raise _contradiction("cutoff_radius", cutoff, source.cutoff, where)
+    if cutoff not in (None, read_default_cutoff()) and not _is_same(cutoff, source.cutoff):
+        raise _describe_contradiction("cutoff_radius", cutoff, source.cutoff, source_path)
 
 
-def default_cutoff() -> float:
-    """What a config that says nothing has."""
-    return float(_read("train.yaml")["cutoff_radius"])
+def read_default_cutoff() -> float:
+    """Read the cutoff radius of the packaged config, Angstrom."""
+    return float(_read_packaged("train.yaml")["cutoff_radius"])
 
 
-def _contradiction(key: str, value: Any, expected: Any, where: str) -> ConfigError:
+def _describe_contradiction(key: str, value: Any, expected: Any, source_path: str) -> ConfigError:
     return ConfigError(
-        f"{key} is {_text(value)}, but the model of {where} has {_text(expected)}",
+        f"{key} is {_format_value(value)}, but the model of {source_path} has {_format_value(expected)}",
         f"leave {key} out: a fine-tuned model is built as its source was",
     )
 
 
-def _said(node: DictConfig) -> list[str]:
-    """Keys of the section that are not as in the packaged one of the same model."""
-    written = _as_written(node)
-    packaged = _read("model/nequip_M.yaml" if "preset" in written else "model/nequip.yaml")
-    return [key for key, value in written.items() if key not in packaged or packaged[key] != value]
+def _list_changed_keys(node: DictConfig) -> list[str]:
+    """List the keys of the section whose values are not those of the packaged config of the same model."""
+    unresolved = _read_unresolved(node)
+    packaged = _read_packaged("model/nequip_M.yaml" if "preset" in unresolved else "model/nequip.yaml")
+    return [key for key, value in unresolved.items() if key not in packaged or packaged[key] != value]
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read_packaged(name: str) -> dict[str, Any]:
     text = files("nequip_like.conf").joinpath(*name.split("/")).read_text(encoding="utf-8")
-    return _as_written(OmegaConf.create(text))
+    return _read_unresolved(OmegaConf.create(text))
 
 
-def _as_written(node: Any) -> dict[str, Any]:
-    """Plain values, with interpolations as they are written."""
+def _read_unresolved(node: Any) -> dict[str, Any]:
+    """Convert a node to plain values, with interpolations as they are written."""
     return dict(OmegaConf.to_container(node, resolve=False))  # type: ignore[arg-type] # a mapping
 
 
-def _described(source: Potential) -> dict[str, Any]:
-    """What built the source, also in the words of the shorter builders."""
-    given = source.config["arguments"]
-    described = {**given, "r_max": source.cutoff}
-    degree = given["irreps_edge_sh"]
+def _describe_arguments(source: Potential) -> dict[str, Any]:
+    """Describe the arguments that built the source, also in the words of the shorter builders."""
+    arguments = source.config["arguments"]
+    described = {**arguments, "r_max": source.cutoff}
+    degree = arguments["irreps_edge_sh"]
     described["l_max"] = degree if isinstance(degree, int) else Irreps(degree).lmax
-    hidden = [Irreps(irreps) for irreps in given["feature_irreps_hidden"]]
+    hidden = [Irreps(irreps) for irreps in arguments["feature_irreps_hidden"]]
     described["num_layers"] = len(hidden)
     if len(hidden) > 1 and all(irreps == hidden[0] for irreps in hidden[:-1]):
         channels = {entry.ir.l: entry.mul for entry in hidden[0]}
@@ -133,23 +137,25 @@ def _described(source: Potential) -> dict[str, Any]:
     return described
 
 
-def _agrees(key: str, value: Any, expected: Any, type_names: Sequence[str]) -> bool:
+def _is_equivalent(key: str, value: Any, expected: Any, type_names: Sequence[str]) -> bool:
     if key in _PER_TYPE:
-        one, two = (x if isinstance(x, Mapping) else dict.fromkeys(type_names, x) for x in (value, expected))
-        return all(_same(one.get(name), two.get(name)) for name in type_names)
-    return _same(_brief(value), _brief(expected))
+        by_type, expected_by_type = (
+            x if isinstance(x, Mapping) else dict.fromkeys(type_names, x) for x in (value, expected)
+        )
+        return all(_is_same(by_type.get(name), expected_by_type.get(name)) for name in type_names)
+    return _is_same(_shorten_list(value), _shorten_list(expected))
 
 
-def _brief(value: Any) -> Any:
-    """A list of equal values as this value: one number may stand for all layers or degrees."""
+def _shorten_list(value: Any) -> Any:
+    """Shorten a list of equal values to this value: one number may stand for all layers or degrees."""
     equal = isinstance(value, list) and value and all(entry == value[0] for entry in value)
     return value[0] if equal else value
 
 
-def _same(one: Any, two: Any) -> bool:
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (one, two))
-    return math.isclose(one, two, rel_tol=_SAME) if numbers else bool(one == two)
+def _is_same(a: Any, b: Any) -> bool:
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
+    return math.isclose(a, b, rel_tol=_SAME) if numbers else bool(a == b)
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "null" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Where in a config a key is that was written elsewhere, or that has another name in another package."""
+"""Suggest the place of a key that was written elsewhere in a config, or that has another name in another package."""
 
 from __future__ import annotations
 
@@ -61,36 +61,36 @@ OTHER_NAMES: dict[str, str] = {
 }
 
 
-def place_hint(name: str, config: Mapping[str, Any], written: str = "", *, exactly: bool = True) -> str:
+def place_hint(name: str, config: Mapping[str, Any], written_key: str = "", *, exactly: bool = True) -> str:
     """Begin of an advice: ``did you mean 'trainer.max_epochs'? ``, empty if nothing could be meant.
 
     Args:
         name: The last part of the key that was written.
         config: The config as plain values, interpolations as they are written: what only repeats another key is none.
-        written: The key that was written, which is no place.
+        written_key: The key that was written, which is no place.
         exactly: Whether a name that is only much like a key's counts for nothing.
     """
-    places = [place for place in _places_of(name, config, exactly) if place != written]
+    places = [place for place in _find_places(name, config, exactly) if place != written_key]
     # `early_stopping.patience` lacks only what stands before it.
-    places = [place for place in places if place.endswith(f".{written}")] or places[:_MOST]
+    places = [place for place in places if place.endswith(f".{written_key}")] or places[:_MOST]
     return f"did you mean {' or '.join(repr(place) for place in places)}? " if places else ""
 
 
-def _places_of(name: str, config: Mapping[str, Any], exactly: bool) -> list[str]:
-    """What a name of another package is here; else all keys that end with it, or with what is much like it."""
+def _find_places(name: str, config: Mapping[str, Any], exactly: bool) -> list[str]:
+    """Find our key for a name of another package; else all keys that end with it, or with a similar name."""
     if name in OTHER_NAMES:
         return [OTHER_NAMES[name]]
-    found: dict[str, list[str]] = {}
-    for key in _keys(config):
-        found.setdefault(key.rpartition(".")[2], []).append(key)
-    close = [name] if exactly else difflib.get_close_matches(name, found, n=1, cutoff=_CLOSE)
-    return found.get(close[0], []) if close else []
+    keys_by_name: dict[str, list[str]] = {}
+    for key in _walk_keys(config):
+        keys_by_name.setdefault(key.rpartition(".")[2], []).append(key)
+    close = [name] if exactly else difflib.get_close_matches(name, keys_by_name, n=1, cutoff=_CLOSE)
+    return keys_by_name.get(close[0], []) if close else []
 
 
-def _keys(node: Mapping[str, Any], above: str = "") -> Iterator[str]:
+def _walk_keys(node: Mapping[str, Any], above: str = "") -> Iterator[str]:
     for key, value in node.items():
         if key == "hydra" or (isinstance(value, str) and value.startswith("${") and "training_data" not in value):
             continue
         yield f"{above}{key}"
         if isinstance(value, Mapping):
-            yield from _keys(value, f"{above}{key}.")
+            yield from _walk_keys(value, f"{above}{key}.")

@@ -68,14 +68,14 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     gpus = torch.cuda.device_count()
     has_mps = torch.backends.mps.is_available()
-    there = {"auto": True, "gpu": gpus > 0 or has_mps, "cuda": gpus > 0}.get(accelerator)
-    if there is None and accelerator in AcceleratorRegistry.available_accelerators():
-        there = AcceleratorRegistry[accelerator]["accelerator"].is_available()
-    if there is False:
-        what = {"mps": "Apple GPU", "tpu": "TPU"}.get(accelerator, "GPU")
-        built = "; this torch is built without CUDA" if accelerator in _ON_GPU and torch.version.cuda is None else ""
+    is_available = {"auto": True, "gpu": gpus > 0 or has_mps, "cuda": gpus > 0}.get(accelerator)
+    if is_available is None and accelerator in AcceleratorRegistry.available_accelerators():
+        is_available = AcceleratorRegistry[accelerator]["accelerator"].is_available()
+    if is_available is False:
+        device_name = {"mps": "Apple GPU", "tpu": "TPU"}.get(accelerator, "GPU")
+        cause = "; this torch is built without CUDA" if accelerator in _ON_GPU and torch.version.cuda is None else ""
         raise ConfigError(
-            f"trainer.accelerator is '{accelerator}', but there is no {what} here{built}",
+            f"trainer.accelerator is '{accelerator}', but there is no {device_name} here{cause}",
             "trainer.accelerator=auto takes what there is",
         )
     if gpus and accelerator in ("auto", *_ON_GPU):
@@ -87,19 +87,19 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
 
 
 def _check_count(devices: Any, gpus: int) -> None:
-    """As many GPUs as are asked for, or those of the numbers that are asked for."""
+    """Check that there are as many GPUs as the config asks for, or those of the numbers that it lists."""
     words = [word for word in devices.split(",") if word.strip()] if isinstance(devices, str) else []
-    listed = [int(word) for word in words] if "," in str(devices) and words else devices
-    if isinstance(listed, list):
-        lacking = [number for number in listed if number >= gpus]
+    requested = [int(word) for word in words] if "," in str(devices) and words else devices
+    if isinstance(requested, list):
+        lacking = [number for number in requested if number >= gpus]
     else:
-        wanted = int(listed) if str(listed).isdigit() else 0
-        lacking = [wanted] if wanted > gpus else []
+        count = int(requested) if str(requested).isdigit() else 0
+        lacking = [count] if count > gpus else []
     if lacking:
         have = "there is 1 GPU" if gpus == 1 else f"there are {gpus} GPUs"
         numbers = ", number 0" if gpus == 1 else f", numbers 0 to {gpus - 1}"
         raise ConfigError(
-            f"trainer.devices is {devices}, but {have} here{numbers if isinstance(listed, list) else ''}",
+            f"trainer.devices is {devices}, but {have} here{numbers if isinstance(requested, list) else ''}",
             f"trainer.devices={gpus}, or auto, takes all",
         )
 
@@ -138,8 +138,8 @@ def _check_data(data: Mapping[str, Any]) -> None:
         return  # it will be downloaded
     entries: list[Any] = []
     for stage in ("train", "val", "test"):
-        given = held_out_sources(below(folder, data.get(stage)), stage, None, None)
-        entries += [source.files for source in given.values() if not isinstance(source, HeldOut)]
+        sources = held_out_sources(below(folder, data.get(stage)), stage, None, None)
+        entries += [source.files for source in sources.values() if not isinstance(source, HeldOut)]
     if isinstance(references, Mapping) and {"file", "path"} & set(references):
         entries.append(file_source(below(folder, references), "reference_energies", None, None).files)
     elif not is_rule(references):

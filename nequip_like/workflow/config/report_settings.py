@@ -12,8 +12,8 @@ from nequip_like.report.pictures import read_formats
 KEYS = ("format",)
 
 
-def picture_formats(section: Any) -> list[str]:
-    """Formats of the pictures of a run; PNG if nothing is said.
+def read_picture_formats(section: Any) -> list[str]:
+    """Read the formats of the pictures of a run; PNG if the config names none.
 
     Args:
         section: The section as plain values; None if the config has none.

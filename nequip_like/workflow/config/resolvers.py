@@ -19,7 +19,7 @@ def int_mul(a: Any, b: Any) -> int:
     Raises:
         ConfigError: If one is something else.
     """
-    return _whole(a, "int_mul") * _whole(b, "int_mul")
+    return _check_whole_number(a, "int_mul") * _check_whole_number(b, "int_mul")
 
 
 def int_div(a: Any, b: Any) -> int:
@@ -28,19 +28,19 @@ def int_div(a: Any, b: Any) -> int:
     Raises:
         ConfigError: If one is something else, or there is a remainder.
     """
-    dividend, divisor = _whole(a, "int_div"), _whole(b, "int_div")
+    dividend, divisor = _check_whole_number(a, "int_div"), _check_whole_number(b, "int_div")
     if divisor == 0 or dividend % divisor:
         raise ConfigError(f"${{int_div:{dividend},{divisor}}} is no whole number", "change one of the two numbers")
     return dividend // divisor
 
 
-def concat_lists(first: Any, second: Any) -> list[Any]:
+def concat_lists(head: Any, tail: Any) -> list[Any]:
     """Both lists, one after the other.
 
     Raises:
         ConfigError: If one is no list.
     """
-    return [*_listed(first, "concat_lists"), *_listed(second, "concat_lists")]
+    return [*_check_list(head, "concat_lists"), *_check_list(tail, "concat_lists")]
 
 
 def list_to_identity_dict(entries: Any) -> dict[Any, Any]:
@@ -49,7 +49,7 @@ def list_to_identity_dict(entries: Any) -> dict[Any, Any]:
     Raises:
         ConfigError: If it is no list.
     """
-    return {entry: entry for entry in _listed(entries, "list_to_identity_dict")}
+    return {entry: entry for entry in _check_list(entries, "list_to_identity_dict")}
 
 
 def list_to_constant_dict(entries: Any, value: Any) -> dict[Any, Any]:
@@ -58,10 +58,10 @@ def list_to_constant_dict(entries: Any, value: Any) -> dict[Any, Any]:
     Raises:
         ConfigError: If the first is no list.
     """
-    return dict.fromkeys(_listed(entries, "list_to_constant_dict"), value)
+    return dict.fromkeys(_check_list(entries, "list_to_constant_dict"), value)
 
 
-def _whole(value: Any, name: str) -> int:
+def _check_whole_number(value: Any, name: str) -> int:
     if isinstance(value, str) and value.strip().isdigit():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -69,13 +69,13 @@ def _whole(value: Any, name: str) -> int:
     return value
 
 
-def _listed(value: Any, name: str) -> Sequence[Any]:
+def _check_list(value: Any, name: str) -> Sequence[Any]:
     if not isinstance(value, list | tuple | ListConfig):
         raise ConfigError(f"${{{name}:...}} got {value!r}", "it takes a list, or a reference to one")
     return list(value)
 
 
-def _refused(name: str, advice: str) -> Callable[..., NoReturn]:
+def _make_refusal(name: str, advice: str) -> Callable[..., NoReturn]:
     def refuse(*arguments: Any) -> NoReturn:
         raise ConfigError(f"${{{name}:{','.join(map(str, arguments))}}} cannot be had here", advice)
 
@@ -91,12 +91,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 # Functions of NequIP's that read files which are not here.
 REFUSED: dict[str, Callable[..., NoReturn]] = {
-    "big_dataset_stats": _refused(
+    "big_dataset_stats": _make_refusal(
         "big_dataset_stats",
         "use ${training_data_stats:NAME}, which is computed from your training data, or give numbers",
     ),
-    "type_names_from_package": _refused("type_names_from_package", "write the species: [H, C, O]"),
-    "cutoff_radius_from_package": _refused("cutoff_radius_from_package", "write the radius in Angstrom"),
+    "type_names_from_package": _make_refusal("type_names_from_package", "write the species: [H, C, O]"),
+    "cutoff_radius_from_package": _make_refusal("cutoff_radius_from_package", "write the radius in Angstrom"),
 }
 
 
@@ -115,7 +115,7 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, function, replace=True)
     OmegaConf.register_new_resolver("tutorial_data", tutorial_data, replace=True)
     OmegaConf.register_new_resolver("published_data", lambda name: str(folder_of(name)), replace=True)
-    OmegaConf.register_new_resolver("training_data_stats", _too_early, replace=True)
+    OmegaConf.register_new_resolver("training_data_stats", _refuse_statistic, replace=True)
 
 
 def leave_statistics() -> None:
@@ -144,15 +144,15 @@ class NotYetKnownError(ConfigError):
 def before_data() -> Iterator[None]:
     """Let resolvers neither read nor download anything; statistics raise :class:`NotYetKnownError`."""
     register_resolvers()
-    OmegaConf.register_new_resolver("published_data", _cached_folder, replace=True)
+    OmegaConf.register_new_resolver("published_data", _find_cached_folder, replace=True)
     try:
         yield
     finally:
         register_resolvers()
 
 
-def _cached_folder(name: str) -> str:
-    """Where a published set is, or will be once it is downloaded."""
+def _find_cached_folder(name: str) -> str:
+    """Find the folder where a published set is, or will be once it is downloaded."""
     return str(cache_folder() / name if name in CATALOG else folder_of(name))
 
 
@@ -170,5 +170,5 @@ def tutorial_data(name: str) -> str:
     return str(path)
 
 
-def _too_early(name: str) -> str:
+def _refuse_statistic(name: str) -> str:
     raise NotYetKnownError(name)

@@ -60,29 +60,29 @@ def check_keys(config: DictConfig) -> None:
         raise ConfigError(
             f"the config has no '{missing[0]}'", "begin it with a line that takes in the defaults: [train, _self_]"
         )
-    known = (*_REQUIRED, *_OPTIONAL)
+    allowed = (*_REQUIRED, *_OPTIONAL)
     for group in GROUPS:
-        if isinstance(chosen := _written(config, group), str) and re.fullmatch(r"[\w./-]+", chosen):
+        if isinstance(choice := _read_unresolved(config, group), str) and re.fullmatch(r"[\w./-]+", choice):
             raise ConfigError(
-                f"{group} is '{chosen}', a choice, which a config makes in its list defaults",
-                f"defaults: [train, {{override {group}: {chosen}}}, _self_], or on the command line {group}={chosen}",
+                f"{group} is '{choice}', a choice, which a config makes in its list defaults",
+                f"defaults: [train, {{override {group}: {choice}}}, _self_], or on the command line {group}={choice}",
             )
     text = OmegaConf.to_yaml(config)
     for key in map(str, config):
-        if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
-            plain: Any = OmegaConf.to_container(config, resolve=False)
-            hint = place_hint(key, plain, key) or closest_hint(key, known)
-            shown = ", ".join(name for name in known if name != "global_options")
-            raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {shown}")
+        if key not in allowed and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
+            unresolved: Any = OmegaConf.to_container(config, resolve=False)
+            hint = place_hint(key, unresolved, key) or closest_hint(key, allowed)
+            listing = ", ".join(name for name in allowed if name != "global_options")
+            raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {listing}")
 
 
-def _written(config: DictConfig, key: str) -> Any:
+def _read_unresolved(config: DictConfig, key: str) -> Any:
     node = config._get_node(key) if key in config else None
     return node._value() if isinstance(node, Node) else None
 
 
-def tasks(config: Mapping[str, Any]) -> list[str]:
-    """The tasks of ``run``, checked; ``auto`` is all that there are data for.
+def read_tasks(config: Mapping[str, Any]) -> list[str]:
+    """Read and check the tasks of ``run``; ``auto`` is all that there are data for.
 
     Args:
         config: The config, or its values.
@@ -90,12 +90,12 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
     Raises:
         ConfigError: For an unknown task, more than one ``train``, or nothing to do.
     """
-    written = config["run"]
-    if written == AUTO:
+    requested = config["run"]
+    if requested == AUTO:
         # A data module of another kind may have sets that no key tells of.
         data = config["data"] if isinstance(config["data"], Mapping | DictConfig) else {}
         return [task for task in TASKS if task == "train" or data.get(task, True)]
-    run = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
+    run = list(requested) if isinstance(requested, Sequence) and not isinstance(requested, str) else [requested]
     unknown = [task for task in run if task not in TASKS]
     if unknown or not run or run.count("train") > 1:
         raise ConfigError(
@@ -104,9 +104,9 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
     return run
 
 
-def left_out(config: Mapping[str, Any]) -> str:
-    """Which tasks ``run: auto`` leaves out, in words; empty if none."""
-    without = [task for task in TASKS if task not in tasks(config)] if config["run"] == AUTO else []
+def describe_left_out(config: Mapping[str, Any]) -> str:
+    """Describe which tasks ``run: auto`` leaves out, in words; empty if none."""
+    without = [task for task in TASKS if task not in read_tasks(config)] if config["run"] == AUTO else []
     return "; ".join(f"no {task}, for data.{task} is not given" for task in without)
 
 
@@ -136,8 +136,8 @@ def check_named_nodes(section: str, nodes: Any) -> None:
         )
 
 
-def resolved(section: str, config: DictConfig) -> Any:
-    """The section as plain values.
+def resolve_section(section: str, config: DictConfig) -> Any:
+    """Resolve a section to plain values.
 
     Raises:
         ConfigError: If a value is missing, or an interpolation cannot be resolved.
@@ -145,14 +145,14 @@ def resolved(section: str, config: DictConfig) -> Any:
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        if (own := own_error(error)) is not None:
-            raise own from None
+        if (package_error := own_error(error)) is not None:
+            raise package_error from None
         key = getattr(error, "full_key", None) or section
         raise ConfigError(f"{key}: {first_line(error)}", f"see the section {section} of the config") from error
 
 
 def check_tasks(run: Sequence[str], metrics: Collection[str], has_data: Mapping[str, bool]) -> None:
-    """Each task needs its data and its metrics.
+    """Check that each task has its data and its metrics.
 
     Args:
         run: The tasks, in order.

@@ -56,32 +56,32 @@ def arguments_of(target: Callable[..., Any], is_ours: Callable[[str], bool]) -> 
         is_ours: Whether classes of a module keep to this habit, by the module's name.
     """
     if not inspect.isclass(target):
-        return _of_function(target, lambda: None)
+        return _read_function_arguments(target, lambda: None)
     owners = [base for base in target.__mro__ if "__init__" in vars(base) and base is not object]
-    return _of_classes(owners, is_ours) if owners else Arguments()
+    return _read_class_arguments(owners, is_ours) if owners else Arguments()
 
 
-def _of_classes(owners: list[type], is_ours: Callable[[str], bool]) -> Arguments:
-    def rest() -> Arguments | None:
-        return _of_classes(owners[1:], is_ours) if len(owners) > 1 and is_ours(owners[0].__module__) else None
+def _read_class_arguments(owners: list[type], is_ours: Callable[[str], bool]) -> Arguments:
+    def read_bases() -> Arguments | None:
+        return _read_class_arguments(owners[1:], is_ours) if len(owners) > 1 and is_ours(owners[0].__module__) else None
 
-    result = _of_function(vars(owners[0])["__init__"], rest)
+    result = _read_function_arguments(vars(owners[0])["__init__"], read_bases)
     itself = result.positional.pop(0) if result.positional else ""
     result.annotations.pop(itself, None)
     return result
 
 
-def _of_function(function: Callable[..., Any], rest: Callable[[], Arguments | None]) -> Arguments:
+def _read_function_arguments(function: Callable[..., Any], read_bases: Callable[[], Arguments | None]) -> Arguments:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return Arguments(open=True)  # written in C
-    known, result = annotations_of(function), Arguments()
+    annotations, result = annotations_of(function), Arguments()
     for name, parameter in parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            _add(result, _followed(function, known.get(name, Any), rest))
+            _add(result, _follow_annotation(function, annotations.get(name, Any), read_bases))
         elif parameter.kind is not parameter.VAR_POSITIONAL:
-            result.annotations[name] = known.get(name, Any)
+            result.annotations[name] = annotations.get(name, Any)
             if parameter.default is not parameter.empty:
                 result.defaults[name] = parameter.default
             if parameter.kind is not parameter.KEYWORD_ONLY:
@@ -89,31 +89,33 @@ def _of_function(function: Callable[..., Any], rest: Callable[[], Arguments | No
     return result
 
 
-def _followed(function: Callable[..., Any], annotation: Any, rest: Callable[[], Arguments | None]) -> Arguments | None:
+def _follow_annotation(
+    function: Callable[..., Any], annotation: Any, read_bases: Callable[[], Arguments | None]
+) -> Arguments | None:
     marks = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
     for mark in marks:
         if isinstance(mark, ArgumentsOf):
-            further = _of_function(inspect.unwrap(function).__globals__[mark.name], lambda: None)
-            further.annotations = {name: kind for name, kind in further.annotations.items() if name not in mark.but}
-            return further
-    return rest()
+            forwarded = _read_function_arguments(inspect.unwrap(function).__globals__[mark.name], lambda: None)
+            forwarded.annotations = {name: kind for name, kind in forwarded.annotations.items() if name not in mark.but}
+            return forwarded
+    return read_bases()
 
 
-def _add(result: Arguments, further: Arguments | None) -> None:
-    """Take in the arguments that are handed on; a function's own win."""
-    if further is None:
+def _add(result: Arguments, forwarded: Arguments | None) -> None:
+    """Add the arguments that a function hands on; its own come first."""
+    if forwarded is None:
         result.open = True
         return
-    for name, annotation in further.annotations.items():
+    for name, annotation in forwarded.annotations.items():
         if name not in result.annotations:
             result.annotations[name] = annotation
-            if name in further.defaults:
-                result.defaults[name] = further.defaults[name]
-    result.open = further.open
+            if name in forwarded.defaults:
+                result.defaults[name] = forwarded.defaults[name]
+    result.open = forwarded.open
 
 
 def check_node(
-    where: str,
+    node_key: str,
     node: Mapping[str, Any],
     arguments: Arguments,
     *,
@@ -126,7 +128,7 @@ def check_node(
     """Check the arguments of a node: names, types and ranges, and that none is missing.
 
     Args:
-        where: Key of the node.
+        node_key: Key of the node.
         node: The node, with its ``_target_``.
         arguments: What its class or function takes.
         supplied: Arguments that the code supplies.
@@ -142,47 +144,51 @@ def check_node(
         ConfigError: Naming the key.
     """
     by_code = arguments.positional[:num_positional]
-    given = {key: value for key, value in node.items() if key not in (*_HOW_TO_BUILD, *extra)}
+    entries = {key: value for key, value in node.items() if key not in (*_HOW_TO_BUILD, *extra)}
     unsure = []
-    for name, value in given.items():
+    for name, value in entries.items():
         if name not in arguments.annotations:
             if not arguments.open:
-                raise unknown_argument(where, name, node["_target_"], arguments, (*supplied, *by_code), elsewhere(name))
+                raise unknown_argument(
+                    node_key, name, node["_target_"], arguments, (*supplied, *by_code), elsewhere(name)
+                )
             unsure.append(name)
         annotation = (limits or {}).get(name, arguments.annotations.get(name, Any))
         if not _is_default(value, arguments.defaults.get(name, NOT_KNOWN_YET)):
-            check(f"{where}.{name}", value, annotation)
+            check(f"{node_key}.{name}", value, annotation)
     num_positional += len(node.get("_args_") or ())
     missing = [
         name
         for name in arguments.annotations
         if name not in arguments.defaults
-        and name not in given
+        and name not in entries
         and name not in supplied
         and name not in arguments.positional[:num_positional]
     ]
     if missing and not node.get("_partial_"):
-        raise ConfigError(f"{where} has no '{missing[0]}', which {_short(node['_target_'])} needs", "give it")
+        raise ConfigError(
+            f"{node_key} has no '{missing[0]}', which {_shorten_target(node['_target_'])} needs", "give it"
+        )
     return unsure
 
 
 def unknown_argument(
-    where: str, name: str, target: str, arguments: Arguments, by_code: Collection[str] = (), elsewhere: str = ""
+    node_key: str, name: str, target: str, arguments: Arguments, by_code: Collection[str] = (), elsewhere: str = ""
 ) -> ConfigError:
     """The error for an argument that a class does not take.
 
     Args:
-        where: Key of the node.
+        node_key: Key of the node.
         name: The argument.
         target: The class.
         arguments: What the class takes.
         by_code: Arguments that are not the user's to give.
         elsewhere: Advice, if the name could be meant for another part.
     """
-    known = sorted(name for name in arguments.annotations if not name.startswith("_") and name not in by_code)
+    accepted = sorted(name for name in arguments.annotations if not name.startswith("_") and name not in by_code)
     return ConfigError(
-        f"{where}.{name}: {_short(target)} takes no '{name}'",
-        closest_hint(name, known).strip() or elsewhere.strip() or f"it takes {', '.join(known) or 'nothing'}",
+        f"{node_key}.{name}: {_shorten_target(target)} takes no '{name}'",
+        closest_hint(name, accepted).strip() or elsewhere.strip() or f"it takes {', '.join(accepted) or 'nothing'}",
     )
 
 
@@ -190,7 +196,7 @@ def _is_default(value: Any, default: Any) -> bool:
     return type(value) is type(default) and value == default
 
 
-def _short(target: str) -> str:
+def _shorten_target(target: str) -> str:
     return target.rpartition(".")[2]
 
 
@@ -209,13 +215,13 @@ def limits_of(key: str) -> dict[str, Any]:
         key: The section: ``trainer``, ``training_module.optimizer``, ``callbacks.NAME``, ...
     """
     if key == "trainer":
-        return _trainer()
+        return _list_trainer_limits()
     if key.startswith("callbacks."):
         return _CALLBACK
     return _OPTIMIZER if key == "training_module.optimizer" else {}
 
 
-def _trainer() -> dict[str, Any]:
+def _list_trainer_limits() -> dict[str, Any]:
     limits = {
         "max_epochs": _Endless,
         "min_epochs": NotNegative | None,

@@ -69,43 +69,43 @@ def user_packages(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def look_up(where: str, target: Any, trusted: Sequence[str] = ()) -> Any:
-    """The class or function that a ``_target_`` names.
+def look_up(node_key: str, target: Any, trusted: Sequence[str] = ()) -> Any:
+    """Look up the class or function that a ``_target_`` names.
 
     Args:
-        where: Key of the node, for messages.
+        node_key: Key of the node, for messages.
         target: The dotted name.
         trusted: The user's packages.
 
     Raises:
         ConfigError: If it is not trusted, does not exist, or is nothing that could be called.
     """
-    key = f"{where}._target_"
+    key = f"{node_key}._target_"
     if not isinstance(target, str) or "." not in target or not all(map(str.isidentifier, target.split("."))):
         raise ConfigError(f"{key} is {target!r}", "give the whole name of a class, such as torch.optim.Adam")
     target = current_name(target)
     packages = (OWN, *THIRD_PARTY, *trusted)
     _check_package(key, target, packages)
-    found = _walk(key, target, packages)
-    home = _home(found)
+    definition = _walk(key, target, packages)
+    home = _find_home(definition)
     if not within(home, packages):
         raise ConfigError(
             f"{key} is '{target}', which belongs to {home or 'no package'}, not to a trusted package",
             f"trusted are {', '.join(packages)}",
         )
-    if not callable(found):
-        raise ConfigError(f"{key} is '{target}', a {type(found).__name__}", "name a class or a function")
+    if not callable(definition):
+        raise ConfigError(f"{key} is '{target}', a {type(definition).__name__}", "name a class or a function")
     if not within(home, trusted):
-        _check_kind(key, target, found, home)
-    return found
+        _check_kind(key, target, definition, home)
+    return definition
 
 
 def _check_package(key: str, target: str, packages: Sequence[str]) -> None:
     if within(target, packages):
         return
-    root, _, rest = target.partition(".")
+    root, _, module_path = target.partition(".")
     if root in _MEANT:
-        advice = f"write {_MEANT[root]}.{rest}"
+        advice = f"write {_MEANT[root]}.{module_path}"
     elif root in sys.stdlib_module_names:
         advice = "a config may not name parts of Python itself"
     else:
@@ -117,31 +117,31 @@ def _check_package(key: str, target: str, packages: Sequence[str]) -> None:
 def _walk(key: str, target: str, packages: Sequence[str]) -> Any:
     """Look the name up part by part, and stop before anything that is not trusted is imported."""
     parts = target.split(".")
-    found: Any = _imported(key, parts[0], target)
+    member: Any = _import_module(key, parts[0], target)
     for i, part in enumerate(parts[1:], 1):
-        owner = found
+        owner = member
         try:
-            found = getattr(owner, part)
+            member = getattr(owner, part)
         except AttributeError:
             name = ".".join(parts[: i + 1])
-            found = _imported(key, name, target) if isinstance(owner, ModuleType) else None
-            if found is None:
+            member = _import_module(key, name, target) if isinstance(owner, ModuleType) else None
+            if member is None:
                 names = vars(owner) if isinstance(owner, ModuleType) else dir(owner)  # not what is offered lazily
                 close = closest_hint(part, [name for name in names if not name.startswith("_")], any_case=True)
                 raise ConfigError(
                     f"{key} is '{target}', but {'.'.join(parts[:i])} has no '{part}'",
                     close.strip() or "see the documentation of the package",
                 ) from None
-        if isinstance(found, ModuleType) and not within(found.__name__, packages):
+        if isinstance(member, ModuleType) and not within(member.__name__, packages):
             raise ConfigError(
-                f"{key} is '{target}', which leads to {found.__name__}, not to a trusted package",
+                f"{key} is '{target}', which leads to {member.__name__}, not to a trusted package",
                 f"trusted are {', '.join(packages)}",
             )
-    return found
+    return member
 
 
-def _imported(key: str, name: str, target: str) -> ModuleType | None:
-    """A module by its name; None if there is none."""
+def _import_module(key: str, name: str, target: str) -> ModuleType | None:
+    """Import a module by its name; None if there is none."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -152,20 +152,20 @@ def _imported(key: str, name: str, target: str) -> ModuleType | None:
         raise ConfigError(f"{key} is '{target}', which cannot be imported: {first_line(error)}") from error
 
 
-def _home(found: Any) -> str:
-    """Name of the module in which an object was defined."""
-    inner = inspect.unwrap(getattr(found, "__func__", found))
+def _find_home(definition: Any) -> str:
+    """Find the name of the module in which an object was defined."""
+    inner = inspect.unwrap(getattr(definition, "__func__", definition))
     if not (inspect.isclass(inner) or inspect.isroutine(inner)):
         inner = type(inner)
     return str(getattr(inner, "__module__", None) or "")
 
 
-def _check_kind(key: str, target: str, found: Any, home: str) -> None:
+def _check_kind(key: str, target: str, definition: Any, home: str) -> None:
     if within(home, (OWN,)):
         if within(home, _NOT_FOR_CONFIGS):
             raise ConfigError(f"{key} is '{target}', which is no part of a run", "name a part of a run")
         return
-    bases = [f"{base.__module__}.{base.__qualname__}" for base in getattr(found, "__mro__", ())]
+    bases = [f"{base.__module__}.{base.__qualname__}" for base in getattr(definition, "__mro__", ())]
     is_metric = _KINDS[2] in bases
     if not any(base in _KINDS for base in bases) or (is_metric and not within(home, _METRICS)):
         raise ConfigError(
@@ -195,8 +195,8 @@ def check_hydra(hydra: Mapping[str, Any], trusted: Sequence[str] = ()) -> None:
                 f"{key}._target_ is '{target}', which is in no trusted package",
                 "Hydra may be given its own callbacks and plugins only",
             )
-        found = _walk(f"{key}._target_", target, (*HYDRA, *trusted))
-        if not inspect.isclass(found) or not within(_home(found), (*HYDRA, *trusted)):
+        definition = _walk(f"{key}._target_", target, (*HYDRA, *trusted))
+        if not inspect.isclass(definition) or not within(_find_home(definition), (*HYDRA, *trusted)):
             raise ConfigError(f"{key}._target_ is '{target}', which a config may not call", "name a class of Hydra")
     for section in ("job_logging", "hydra_logging"):
         _check_logging(f"hydra.{section}", hydra.get(section))
@@ -220,9 +220,9 @@ def _check_logging(key: str, value: Any) -> None:
 
 def _check_handler(key: str, target: Any) -> None:
     if isinstance(target, str) and within(target, _LOGGING_PACKAGES):
-        found = _walk(key, target, _LOGGING_PACKAGES)
+        kind = _walk(key, target, _LOGGING_PACKAGES)
         # A QueueHandler calls what its further keys name.
-        if inspect.isclass(found) and issubclass(found, _LOGGING_KINDS) and found is not logging.handlers.QueueHandler:
+        if inspect.isclass(kind) and issubclass(kind, _LOGGING_KINDS) and kind is not logging.handlers.QueueHandler:
             return
     raise ConfigError(f"{key} is '{target}', which is no part of logging", "name a handler or a formatter of logging")
 

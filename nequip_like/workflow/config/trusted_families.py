@@ -13,14 +13,14 @@ from nequip_like.workflow.config.trust import NOT_INSTALLED, user_packages
 TABLE = "FAMILIES"
 
 
-def trusted_families(packages: Sequence[str], where: str) -> dict[str, Callable[..., Potential]]:
+def trusted_families(packages: Sequence[str], option: str) -> dict[str, Callable[..., Potential]]:
     """The families of some packages: each has a table ``FAMILIES = {name: builder}``.
 
     A package is imported because the user names it; what a model file says is only looked up in the table.
 
     Args:
         packages: Names of modules.
-        where: The option that names them, for messages.
+        option: The option that names them, for messages.
 
     Returns:
         Builders by the name of their family.
@@ -31,23 +31,25 @@ def trusted_families(packages: Sequence[str], where: str) -> dict[str, Callable[
     """
     families: dict[str, Callable[..., Potential]] = {}
     for package in user_packages(packages):
-        table = getattr(_imported(package, where), TABLE, None)
+        table = getattr(_import_package(package, option), TABLE, None)
         if not isinstance(table, Mapping) or not table:
             raise ConfigError(
-                f"{where}: {package} has no table of model families",
+                f"{option}: {package} has no table of model families",
                 f"write {TABLE} = {{'name': builder}} in {package}",
             )
         check_names(table, f"{TABLE} of {package}")
         if twice := sorted(families.keys() & table.keys()):
-            raise ConfigError(f"{where}: two of {', '.join(packages)} have the family '{twice[0]}'", "name one of them")
+            raise ConfigError(
+                f"{option}: two of {', '.join(packages)} have the family '{twice[0]}'", "name one of them"
+            )
         families |= table
     return families
 
 
-def _imported(package: str, where: str) -> object:
+def _import_package(package: str, option: str) -> object:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{where}: there is no package '{error.name}'", NOT_INSTALLED) from error
+        raise ConfigError(f"{option}: there is no package '{error.name}'", NOT_INSTALLED) from error
     except ImportError as error:
-        raise ConfigError(f"{where}: {package} cannot be imported: {first_line(error)}") from error
+        raise ConfigError(f"{option}: {package} cannot be imported: {first_line(error)}") from error

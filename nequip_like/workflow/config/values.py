@@ -32,7 +32,7 @@ def values_before_data(config: DictConfig) -> dict[str, Any]:
         config.chemical_species = f"${{training_data_stats:{_SPECIES}}}"
     try:
         with before_data():
-            values: dict[str, Any] = _plain(config, config, "")
+            values: dict[str, Any] = _resolve_node(config, config, "")
     except RecursionError:
         raise ConfigError(
             "a value of the config contains itself", "look for an interpolation that names its own section"
@@ -40,50 +40,52 @@ def values_before_data(config: DictConfig) -> dict[str, Any]:
     return values
 
 
-def _plain(root: DictConfig, node: Any, where: str) -> Any:
+def _resolve_node(root: DictConfig, node: Any, full_key: str) -> Any:
     if isinstance(node, DictConfig):
-        return {key: _value(root, node, key, f"{where}.{key!s}" if where else str(key)) for key in node}
+        return {key: _resolve_value(root, node, key, f"{full_key}.{key!s}" if full_key else str(key)) for key in node}
     entries = range(len(node)) if isinstance(node, ListConfig) else ()
-    return [_value(root, node, i, f"{where}[{i}]") for i in entries]
+    return [_resolve_value(root, node, i, f"{full_key}[{i}]") for i in entries]
 
 
-def _value(root: DictConfig, node: Container, key: Any, where: str) -> Any:
+def _resolve_value(root: DictConfig, node: Container, key: Any, full_key: str) -> Any:
     if OmegaConf.is_missing(node, key):
-        raise ConfigError(f"{where} is not given", "the config needs a value in place of ???")
+        raise ConfigError(f"{full_key} is not given", "the config needs a value in place of ???")
     try:
         value = node[key]
     except OmegaConfBaseException as error:
-        own = own_error(error)
-        early = re.split(r"[.\[]", where)[0] in _BEFORE_DATA
-        if isinstance(own, NotYetKnownError) and (own.name == _SPECIES or not early):
+        package_error = own_error(error)
+        early = re.split(r"[.\[]", full_key)[0] in _BEFORE_DATA
+        if isinstance(package_error, NotYetKnownError) and (package_error.name == _SPECIES or not early):
             return NOT_KNOWN_YET
-        if own is not None:
-            raise ConfigError(f"{where}: {own.message}", own.advice) from None
-        raise _unresolved(root, where, error) from error
-    return _plain(root, value, where) if isinstance(value, Container) else value
+        if package_error is not None:
+            raise ConfigError(f"{full_key}: {package_error.message}", package_error.advice) from None
+        raise _describe_unresolved(root, full_key, error) from error
+    return _resolve_node(root, value, full_key) if isinstance(value, Container) else value
 
 
-def _unresolved(root: DictConfig, where: str, error: OmegaConfBaseException) -> ConfigError:
+def _describe_unresolved(root: DictConfig, full_key: str, error: OmegaConfBaseException) -> ConfigError:
     message = first_line(error)
     if match := re.search(r"Interpolation key '(.+)' not found", message):
-        return ConfigError(f"{where} refers to '{match[1]}', which is not in the config", _closest_key(root, match[1]))
+        return ConfigError(
+            f"{full_key} refers to '{match[1]}', which is not in the config", _find_closest_key(root, match[1])
+        )
     if match := re.search(r"Unsupported interpolation type (\S+)", message):
         hint = closest_hint(match[1], _RESOLVERS)
         return ConfigError(
-            f"{where} asks for ${{{match[1]}:...}}, which does not exist",
+            f"{full_key} asks for ${{{match[1]}:...}}, which does not exist",
             hint.strip() or f"there are {', '.join(_RESOLVERS)}",
         )
     if "Recursive interpolation" in message or "Interpolation to parent node" in message:
-        return ConfigError(f"{where} refers to itself", "name another key")
-    return ConfigError(f"{where}: {message}", "see what stands between ${ and }")
+        return ConfigError(f"{full_key} refers to itself", "name another key")
+    return ConfigError(f"{full_key}: {message}", "see what stands between ${ and }")
 
 
-def _closest_key(root: DictConfig, key: str) -> str:
-    """Advice for a dotted key that does not exist: the nearest one beside it."""
+def _find_closest_key(root: DictConfig, key: str) -> str:
+    """Find the key nearest to a dotted one that does not exist, and write the advice."""
     parent, _, name = key.strip(".").rpartition(".")
     node = OmegaConf.select(root, parent, throw_on_resolution_failure=False) if parent else root
-    known = [str(entry) for entry in node] if isinstance(node, DictConfig) else []
-    hint = closest_hint(name, known)
+    siblings = [str(entry) for entry in node] if isinstance(node, DictConfig) else []
+    hint = closest_hint(name, siblings)
     return f"{hint}add the key, or name another" if hint else "add the key, or name another"
 
 

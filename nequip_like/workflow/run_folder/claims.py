@@ -43,7 +43,7 @@ _HELD: ContextVar[tuple[str, ...]] = ContextVar("held", default=())
 
 @dataclass(frozen=True)
 class Claim:
-    """What the file says.
+    """A claim on a folder, as the file says it.
 
     Attributes:
         token: A name for this claim that no other has.
@@ -62,9 +62,9 @@ class Claim:
     restarts: int
 
     @classmethod
-    def new(cls) -> Claim:
-        """A claim of this process, now."""
-        process, environment = Process.this(), os.environ
+    def make(cls) -> Claim:
+        """Make a claim of this process, now."""
+        process, environment = Process.current(), os.environ
         host = re.sub(r"[^\w-]", "_", process.host)
         restarts = environment.get("SLURM_RESTART_COUNT", "")
         return cls(
@@ -78,7 +78,7 @@ class Claim:
 
     @classmethod
     def read(cls, path: Path) -> Claim | None:
-        """The claim of a file; None if it is gone.
+        """Read the claim of a file; None if it is gone.
 
         Raises:
             OutputError: If it is there and cannot be read.
@@ -103,12 +103,12 @@ class Claim:
     @property
     def is_ours(self) -> bool:
         """Whether this process is part of the run that holds it."""
-        if self.process == Process.this():
+        if self.process == Process.current():
             return self.token in _HELD.get()
         return self.token in os.environ.get(_VARIABLE, "").split()
 
     def refusal(self, folder: Path, way_out: str) -> OutputError:
-        """What another command is told."""
+        """The error for another command that asks for the folder."""
         process = self.process
         return OutputError(
             f"{folder} belongs to a run that is going on: process {process.pid} on {process.host}, since {self.since}",
@@ -130,7 +130,7 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
     way_out = f"give another folder: {option}"
     check_writable(folder.absolute(), way_out)
     with output_errors(folder):
-        made = not folder.exists()
+        is_new_folder = not folder.exists()
         if processes.rank() > 0:
             _check_followed(folder, way_out)
             claim = None
@@ -139,25 +139,25 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
     if claim is None:
         yield
         return
-    path = _path(folder, claim)
+    path = _locate_file(folder, claim)
     end = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, end), name="claim", daemon=True)
+    beat = threading.Thread(target=_keep_alive, args=(path, end), name="claim", daemon=True)
     beat.start()
-    before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = f"{before or ''} {claim.token}".strip()
-    held = _HELD.set((*_HELD.get(), claim.token))
+    earlier_tokens = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = f"{earlier_tokens or ''} {claim.token}".strip()
+    context_token = _HELD.set((*_HELD.get(), claim.token))
     try:
         yield
     finally:
-        _HELD.reset(held)
-        if before is None:
+        _HELD.reset(context_token)
+        if earlier_tokens is None:
             del os.environ[_VARIABLE]
         else:
-            os.environ[_VARIABLE] = before
+            os.environ[_VARIABLE] = earlier_tokens
         end.set()
         beat.join()
         path.unlink(missing_ok=True)
-        if made:
+        if is_new_folder:
             with suppress(OSError):  # something was written
                 folder.rmdir()
 
@@ -173,7 +173,7 @@ def check_free(folder: Path, way_out: str) -> None:
         OutputError: Naming the run.
     """
     with output_errors(folder):
-        for path, claim in _others(folder):
+        for path, claim in _read_claims(folder):
             if not claim.is_ours and _is_live(folder, path, claim):
                 raise claim.refusal(folder, way_out)
 
@@ -184,8 +184,8 @@ def check_still_held(folder: Path) -> None:
     Raises:
         OutputError: If this process holds claims, but none on this folder any more.
     """
-    held = _HELD.get()
-    if held and not any((folder / f"{_PREFIX}{token}").exists() for token in held):
+    tokens = _HELD.get()
+    if tokens and not any((folder / f"{_PREFIX}{token}").exists() for token in tokens):
         raise OutputError(
             f"{folder} does not belong to this run any more: its file {_PREFIX}* is gone",
             f"it was deleted, or another run took this process for dead after {SILENCE:.0f} s without a sign of life",
@@ -197,7 +197,7 @@ def _take(folder: Path, way_out: str) -> Claim | None:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         stale = []
-        for path, claim in _others(folder):
+        for path, claim in _read_claims(folder):
             if claim.is_ours:
                 return None
             if _is_live(folder, path, claim):
@@ -205,55 +205,55 @@ def _take(folder: Path, way_out: str) -> Claim | None:
             stale.append(path)
         for path in stale:
             path.unlink(missing_ok=True)
-        mine = Claim.new()
-        path = _path(folder, mine)
+        mine = Claim.make()
+        path = _locate_file(folder, mine)
         with written_whole(path) as partial:
             partial.write_text(json.dumps(asdict(mine)) + "\n")
-        if all(other == path for other, _ in _others(folder)):
+        if all(claim_path == path for claim_path, _ in _read_claims(folder)):
             return mine
         path.unlink()
         time.sleep(_CHANCE.uniform(0, _LONGEST_STEP_BACK))
 
 
-def _path(folder: Path, claim: Claim) -> Path:
+def _locate_file(folder: Path, claim: Claim) -> Path:
     return folder / f"{_PREFIX}{claim.token}"
 
 
-def _others(folder: Path) -> list[tuple[Path, Claim]]:
-    """All claims on a folder."""
-    found = ((path, Claim.read(path)) for path in sorted(folder.glob(f"{_PREFIX}*")))
-    return [(path, claim) for path, claim in found if claim is not None]
+def _read_claims(folder: Path) -> list[tuple[Path, Claim]]:
+    """Read all claims on a folder."""
+    claims = ((path, Claim.read(path)) for path in sorted(folder.glob(f"{_PREFIX}*")))
+    return [(path, claim) for path, claim in claims if claim is not None]
 
 
 def _check_followed(folder: Path, way_out: str) -> None:
     """A further process of a run leaves if another run holds the folder: the first process is refused, too."""
-    for _, claim in _others(folder):
-        if claim.process.lives() and not claim.is_ours and claim.launch != processes.launch():
+    for _, claim in _read_claims(folder):
+        if claim.process.is_alive() and not claim.is_ours and claim.launch != processes.launch():
             raise claim.refusal(folder, way_out)
 
 
 def _is_live(folder: Path, path: Path, claim: Claim) -> bool:
     """Whether the holder of a claim still lives; for one of another machine it may take a while to see."""
     end = time.monotonic() + DYING
-    while (lives := claim.process.lives()) and path.exists() and time.monotonic() < end:
+    while (lives := claim.process.is_alive()) and path.exists() and time.monotonic() < end:
         time.sleep(DYING / 50)
     if lives is not None:
         return lives and path.exists()
-    mine = Claim.new()
+    mine = Claim.make()
     if claim.job and claim.job == mine.job and claim.restarts < mine.restarts:
         return False  # SLURM starts a job again when it has ended
-    return _gives_signs(folder, path, claim)
+    return _wait_for_sign(folder, path, claim)
 
 
-def _gives_signs(folder: Path, path: Path, claim: Claim) -> bool:
+def _wait_for_sign(folder: Path, path: Path, claim: Claim) -> bool:
     """Wait for the next sign of life, or until it is due for too long."""
-    first = _touched(path)
-    said = False
-    while (now := _touched(path)) is not None and now == first:
-        if _clock(folder) - now > SILENCE:
+    first = _read_touch_time(path)
+    is_announced = False
+    while (latest := _read_touch_time(path)) is not None and latest == first:
+        if _read_clock(folder) - latest > SILENCE:
             return False
-        if not said:
-            said = True
+        if not is_announced:
+            is_announced = True
             print(
                 f"{folder} was claimed by process {claim.process.pid} on {claim.process.host}; "
                 f"waiting for a sign of life, {SILENCE:.0f} s at most",
@@ -261,11 +261,11 @@ def _gives_signs(folder: Path, path: Path, claim: Claim) -> bool:
                 flush=True,
             )
         time.sleep(min(1.0, BEAT / 2))
-    return now is not None
+    return latest is not None
 
 
-def _touched(path: Path) -> float | None:
-    """When a file was touched; opened first, since network file systems answer from memory otherwise."""
+def _read_touch_time(path: Path) -> float | None:
+    """Read when a file was touched; it is opened first, since network file systems answer from memory otherwise."""
     try:
         with path.open() as file:
             return os.fstat(file.fileno()).st_mtime
@@ -273,8 +273,8 @@ def _touched(path: Path) -> float | None:
         return None
 
 
-def _clock(folder: Path) -> float:
-    """The time as the file system has it, whose clock may differ from ours."""
+def _read_clock(folder: Path) -> float:
+    """Read the time of the file system, whose clock may differ from ours."""
     probe = folder / f".clock-{secrets.token_hex(4)}"
     try:
         probe.touch()
@@ -286,8 +286,8 @@ def _clock(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _beat(path: Path, end: threading.Event) -> None:
-    """Touch a file until the end."""
+def _keep_alive(path: Path, end: threading.Event) -> None:
+    """Touch a file again and again until the end: signs of life of this process."""
     while not end.wait(BEAT):
         try:
             os.utime(path)

@@ -21,8 +21,8 @@ _FILES = (
 )
 
 
-def config_head(versions: str, overrides: str) -> str:
-    """What stands above the config of a run: the versions, Python's first, and what the command line changed."""
+def format_config_head(versions: str, overrides: str) -> str:
+    """Format the comment above the config of a run: the versions, Python's first, and what the command line changed."""
     return f"# {versions}\n# overrides: {overrides}\n"
 
 
@@ -37,8 +37,8 @@ def check_config_is_ours(folder: Path) -> None:
     """
     path = folder / CONFIG_FILE
     with output_errors(path):
-        written = path.is_file() and not path.read_bytes().startswith(_HEAD.encode())
-    if written:
+        is_of_user = path.is_file() and not path.read_bytes().startswith(_HEAD.encode())
+    if is_of_user:
         raise OutputError(
             f"{path} would be written over: a run writes its resolved config there",
             "give a folder of its own, hydra.run.dir=FOLDER, or rename the file",

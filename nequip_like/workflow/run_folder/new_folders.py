@@ -10,17 +10,17 @@ from nequip_like.workflow.run_folder import processes
 NAMED_BY_TIME = "${now:"
 
 
-def name_folder(written: str, folder: Path) -> Path:
-    """The folder of a run: a new one where its name has the time in it, else the one that is named.
+def name_folder(pattern: str, folder: Path) -> Path:
+    """Name the folder of a run: a new one where its name has the time in it, else the one that is named.
 
     Args:
-        written: The name as the config has it, such as Hydra's ``outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}``.
+        pattern: The name as the config has it, such as Hydra's ``outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}``.
         folder: What it stands for.
 
     Raises:
         OutputError: If a new one cannot be made.
     """
-    if NAMED_BY_TIME not in written:
+    if NAMED_BY_TIME not in pattern:
         return folder
     # A further process that torchrun or srun started cannot know the first one's folder. All that is shared goes
     # there by the first; what a part of the user's writes in each process stays apart.

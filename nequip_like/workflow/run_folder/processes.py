@@ -36,10 +36,10 @@ class Process:
     began: str
 
     @classmethod
-    def this(cls) -> Process:
-        """The process that asks."""
+    def current(cls) -> Process:
+        """This process."""
         pid = os.getpid()
-        return cls(platform.node(), _machine(), pid, _began(pid) or "")
+        return cls(platform.node(), _identify_machine(), pid, _read_start_time(pid) or "")
 
     def check_types(self) -> None:
         """Raise a TypeError if a value is not of its kind, as in a damaged file."""
@@ -50,9 +50,9 @@ class Process:
         if type(self.pid) is not int or not 0 < self.pid <= _LARGEST_PID:
             raise TypeError(f"no number of a process: {self.pid}")
 
-    def lives(self) -> bool | None:
+    def is_alive(self) -> bool | None:
         """Whether it is still there; None if that cannot be seen from here, because it is of another machine."""
-        if self.machine != _machine():
+        if self.machine != _identify_machine():
             return None
         try:
             os.kill(self.pid, 0)  # sends nothing
@@ -60,7 +60,7 @@ class Process:
             return False
         except PermissionError:
             pass  # it is somebody else's, but there
-        began = _began(self.pid)
+        began = _read_start_time(self.pid)
         if began is None:
             return None
         return began == self.began
@@ -86,7 +86,7 @@ def launch(environment: Mapping[str, str] = os.environ) -> str:
     return "/".join(environment[name] for name in names if environment.get(name))
 
 
-def _machine() -> str:
+def _identify_machine() -> str:
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink(_PROC / 'self/ns/pid')}"
@@ -94,10 +94,10 @@ def _machine() -> str:
         return platform.node()
 
 
-def _began(pid: int) -> str | None:
-    """When a process began; empty if it is gone, None if the system does not tell."""
+def _read_start_time(pid: int) -> str | None:
+    """Read when a process began; empty if it is gone, None if the system does not tell."""
     if not (_PROC / "self/stat").exists():
-        return _began_by_ps(pid)
+        return _ask_ps_for_start_time(pid)
     try:
         # The name of the program, in brackets, may hold anything.
         after_name = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -106,11 +106,11 @@ def _began(pid: int) -> str | None:
     return "" if after_name[0] in _GONE else after_name[19]
 
 
-def _began_by_ps(pid: int) -> str | None:
+def _ask_ps_for_start_time(pid: int) -> str | None:
     command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
     except OSError:
         return None
-    state, _, began = done.stdout.strip().partition(" ")
+    state, _, began = answer.stdout.strip().partition(" ")
     return "" if not state or state[0] in _GONE else began.strip()

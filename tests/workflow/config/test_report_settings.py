@@ -8,7 +8,7 @@ import pytest
 
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import check_config
-from nequip_like.workflow.config.report_settings import picture_formats
+from nequip_like.workflow.config.report_settings import read_picture_formats
 from nequip_like.workflow.train import train
 
 
@@ -22,9 +22,9 @@ def test_a_run_with_all_formats(compose: Any) -> None:
 
 
 def test_formats() -> None:
-    assert picture_formats(None) == ["png"]
-    assert picture_formats({"format": "pdf"}) == ["pdf"]
-    assert picture_formats({"format": ["svg", "png", "svg"]}) == ["svg", "png"]
+    assert read_picture_formats(None) == ["png"]
+    assert read_picture_formats({"format": "pdf"}) == ["pdf"]
+    assert read_picture_formats({"format": ["svg", "png", "svg"]}) == ["svg", "png"]
 
 
 @pytest.mark.parametrize(

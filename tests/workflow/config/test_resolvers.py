@@ -13,7 +13,7 @@ from nequip_like.workflow.train import train
 def cause(config):
     """What a resolver raised: OmegaConf wraps it, ``resolved`` takes it out."""
     with pytest.raises(ConfigError) as caught:
-        sections.resolved("section", config)
+        sections.resolve_section("section", config)
     return caught.value
 
 

@@ -57,8 +57,8 @@ def hold():
 def leave(folder: Path, **changes: object) -> Path:
     """A claim of a run on another machine, whatever became of it."""
     folder.mkdir(exist_ok=True)
-    elsewhere = replace(Process.this(), host="node7", machine="elsewhere", pid=1234)
-    claim = replace(Claim.new(), process=elsewhere, token="node7-1234-0", **changes)
+    elsewhere = replace(Process.current(), host="node7", machine="elsewhere", pid=1234)
+    claim = replace(Claim.make(), process=elsewhere, token="node7-1234-0", **changes)
     path = folder / f".running-{claim.token}"
     path.write_text(json.dumps(asdict(claim)))
     return path
@@ -106,14 +106,14 @@ def test_a_second_run_is_refused(folder: Path, hold) -> None:
     before = hidden(folder)
     with pytest.raises(OutputError) as caught, claimed(folder, OPTION):
         pass
-    host = re.escape(Process.this().host)
+    host = re.escape(Process.current().host)
     assert re.fullmatch(
         rf"{re.escape(str(folder))} belongs to a run that is going on: process {child.pid} on {host}, "
         r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
         caught.value.message,
     )
     assert caught.value.advice == (
-        f"wait until it has ended, stop it (kill {child.pid} on {Process.this().host}), "
+        f"wait until it has ended, stop it (kill {child.pid} on {Process.current().host}), "
         "or give another folder: output_dir=FOLDER"
     )
     assert hidden(folder) == before
@@ -206,7 +206,7 @@ def test_alive_on_another_machine(folder: Path, monkeypatch: pytest.MonkeyPatch)
     age(path, 100)
     monkeypatch.setattr(claims, "BEAT", 0.1)
     end = threading.Event()
-    beat = threading.Thread(target=claims._beat, args=(path, end))
+    beat = threading.Thread(target=claims._keep_alive, args=(path, end))
     beat.start()
     try:
         with pytest.raises(OutputError, match=r"process 1234 on node7, since "), claimed(folder, OPTION):
@@ -224,7 +224,7 @@ def test_requeued_by_slurm(job, restarts, waits, folder, monkeypatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", job)
     monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
     waited = []
-    monkeypatch.setattr(claims, "_gives_signs", lambda *_: bool(waited.append(1)))
+    monkeypatch.setattr(claims, "_wait_for_sign", lambda *_: bool(waited.append(1)))
     with claimed(folder, OPTION):
         assert not path.exists()
     assert bool(waited) is waits
@@ -263,7 +263,7 @@ DAMAGES = {
 def test_damaged_values(damage: str, folder: Path) -> None:
     folder.mkdir()
     path = folder / ".running-x"
-    path.write_text(json.dumps(DAMAGES[damage](asdict(Claim.new()))))
+    path.write_text(json.dumps(DAMAGES[damage](asdict(Claim.make()))))
     for way in (lambda: claimed(folder, OPTION).__enter__(), lambda: check_free(folder, OPTION)):
         with pytest.raises(OutputError) as caught:
             way()

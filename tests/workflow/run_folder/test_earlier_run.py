@@ -10,7 +10,7 @@ from nequip_like.errors import OutputError
 from nequip_like.workflow.run_folder.earlier_run import (
     check_config_is_ours,
     check_source_stays,
-    config_head,
+    format_config_head,
     move_earlier,
 )
 
@@ -44,7 +44,7 @@ def test_where_nothing_was_trained_nothing_is_moved(tmp_path):
 
 def test_a_config_of_the_user_is_refused(tmp_path):
     check_config_is_ours(tmp_path)
-    (tmp_path / "config.yaml").write_text(config_head("python 3.11.7, torch 2.13", "seed=1") + "seed: 1\n")
+    (tmp_path / "config.yaml").write_text(format_config_head("python 3.11.7, torch 2.13", "seed=1") + "seed: 1\n")
     check_config_is_ours(tmp_path)
     (tmp_path / "config.yaml").write_text("defaults: [train, _self_]\n")
     with pytest.raises(OutputError, match=f"^{tmp_path}/config.yaml would be written over"):

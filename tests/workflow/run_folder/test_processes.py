@@ -16,7 +16,7 @@ from nequip_like.workflow.run_folder.processes import Process
 
 TELL = (
     "import json, sys\nfrom dataclasses import asdict\nfrom nequip_like.workflow.run_folder.processes import Process\n"
-    "print(json.dumps(asdict(Process.this())), flush=True)\nsys.stdin.read()\n"
+    "print(json.dumps(asdict(Process.current())), flush=True)\nsys.stdin.read()\n"
 )
 
 
@@ -32,28 +32,28 @@ def other():
 
 
 def test_this_one():
-    assert Process.this() == Process.this()
-    assert Process.this().pid == os.getpid()
-    assert Process.this().lives() is True
+    assert Process.current() == Process.current()
+    assert Process.current().pid == os.getpid()
+    assert Process.current().is_alive() is True
 
 
 def test_until_its_end(other):
     child, process = other
-    assert process.machine == Process.this().machine
-    assert process.lives() is True
+    assert process.machine == Process.current().machine
+    assert process.is_alive() is True
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, but nobody has asked how: a zombie
-    assert process.lives() is False
+    assert process.is_alive() is False
     child.wait()
-    assert process.lives() is False
+    assert process.is_alive() is False
 
 
 def test_a_number_that_is_used_again(other):
-    assert replace(other[1], began="long ago").lives() is False
+    assert replace(other[1], began="long ago").is_alive() is False
 
 
 def test_of_another_machine():
-    assert replace(Process.this(), machine="elsewhere").lives() is None
+    assert replace(Process.current(), machine="elsewhere").is_alive() is None
 
 
 def test_a_container_is_a_machine_of_its_own(monkeypatch, tmp_path):
@@ -63,22 +63,22 @@ def test_a_container_is_a_machine_of_its_own(monkeypatch, tmp_path):
     (tmp_path / "sys/kernel/random/boot_id").write_text("one-start\n")
     (tmp_path / "self/ns/pid").symlink_to("pid:[1]")
     monkeypatch.setattr(processes, "_PROC", tmp_path)
-    assert processes._machine() == "one-start pid:[1]"
+    assert processes._identify_machine() == "one-start pid:[1]"
     (tmp_path / "self/ns/pid").unlink()
     (tmp_path / "self/ns/pid").symlink_to("pid:[2]")
-    assert processes._machine() == "one-start pid:[2]"
+    assert processes._identify_machine() == "one-start pid:[2]"
 
 
 def test_where_there_is_no_proc(monkeypatch, other):
     monkeypatch.setattr(processes, "_PROC", Path("/nonexistent"))
-    mine = Process.this()
+    mine = Process.current()
     assert mine.machine == processes.platform.node()
-    assert mine.lives() is (True if shutil.which("ps") else None)
+    assert mine.is_alive() is (True if shutil.which("ps") else None)
     if shutil.which("ps"):
-        assert processes._began(other[0].pid) != ""
+        assert processes._read_start_time(other[0].pid) != ""
         other[0].kill()
         os.waitid(os.P_PID, other[0].pid, os.WEXITED | os.WNOWAIT)
-        assert processes._began(other[0].pid) == ""
+        assert processes._read_start_time(other[0].pid) == ""
 
 
 @pytest.mark.parametrize(
