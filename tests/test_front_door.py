@@ -103,5 +103,13 @@ def test_load_takes_paths_only():
         nl.load(None)
 
 
+def test_a_finished_run_says_so(config, capsys):
+    result = nl.train(config)
+    config.output_dir, config.resume = str(result.folder), "auto"
+    nl.train(config)
+    expected = f"note: all {config.trainer.max_epochs} epochs are done; to train further, raise trainer.max_epochs\n"
+    assert capsys.readouterr().out.count(expected) == 1
+
+
 def interrupt(*_):
     signal.raise_signal(signal.SIGINT)

@@ -33,6 +33,12 @@ METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.extxyz"
 PARITY_FILE = "parity.png"
 
+# Warnings of data give overrides of a config.
+_TYPED_HERE = (
+    "note: data.key_mapping={NAME: LABEL} is --key-mapping NAME=LABEL of nequip-test, data.units={LABEL: UNIT} is "
+    "--units LABEL=UNIT; in Python they are the arguments key_mapping and units"
+)
+
 Data = Source | Mapping[str, Any]
 
 
@@ -124,9 +130,11 @@ def _test(
     }
     if origin:
         console.print(origin, markup=False, highlight=False, soft_wrap=True)
-    for dataset in datasets.values():
-        for warning in inspect(dataset).warnings:
-            console.print(f"warning: {dataset.name}: {warning}", markup=False, highlight=False, soft_wrap=True)
+    warnings = [f"{dataset.name}: {warning}" for dataset in datasets.values() for warning in inspect(dataset).warnings]
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    if any("data.key_mapping=" in warning or "data.units=" in warning for warning in warnings):
+        console.print(_TYPED_HERE, markup=False, highlight=False, soft_wrap=True)
     return report_test_sets(potential, datasets, output, batch_size, console, device, group_by, formats)
 
 

@@ -187,8 +187,8 @@ def _choose_starts(rule: str | Mapping[str, str], new_types: list[str], tuning: 
     if missing := [name for name in new_types if name not in starts]:
         raise ConfigError(
             f"the training data have {', '.join(missing)}, which the model of {source_path} does not know",
-            f"say what it begins as: finetune.new_species={{{missing[0]}: X}} with X one of "
-            f"{', '.join(source_types)}, or finetune.new_species=mean",
+            f"say what it begins as: finetune.new_species={{{missing[0]}: X}} with X one of {', '.join(source_types)}, "
+            "or finetune.new_species=mean; finetune.shifts=refit fits its energy to the data",
         )
     return starts
 

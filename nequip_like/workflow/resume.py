@@ -92,11 +92,19 @@ class Resumption(Summarized):
         """Number of optimizer steps that were done."""
         return int(self.content["global_step"])
 
-    def describe(self) -> str:
-        """Describe where the run goes on: file, epochs and steps."""
+    def describe(self, tasks: Sequence[str], max_epochs: int | None) -> str:
+        """Describe where the run goes on, file, epochs and steps, and whether there is anything left to train.
+
+        Args:
+            tasks: What is to be done.
+            max_epochs: Of the run that goes on.
+        """
         inexact = "; it was written within a batch that failed, so this is not exactly the run without the failure"
         failed = inexact if _is_of_failure(self.path) else ""
-        return f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done{failed}"
+        text = f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done{failed}"
+        if "train" in tasks and self.epochs == max_epochs:
+            text += f"\nnote: all {max_epochs} epochs are done; to train further, raise trainer.max_epochs"
+        return text
 
 
 def check_choice(config: Mapping[Any, Any]) -> None:

@@ -155,7 +155,7 @@ def _train(
     preflight.check_run(run, data, module, trainer)
     _begin_records(console, folder, resumption, "train" in run)
     if resumption is not None:
-        console.print(resumption.describe(), markup=False, highlight=False, soft_wrap=True)
+        console.print(resumption.describe(run, trainer.max_epochs), markup=False, highlight=False, soft_wrap=True)
         if run[0] != "train":
             _load(resumption.content, module)
     print_start(console, tuning, module, data)

@@ -112,6 +112,18 @@ def test_names_and_units_of_labels(tmp_path, model, data):
         assert value == pytest.approx(usual["one"].metrics[name], rel=1e-9)
 
 
+def test_what_warnings_say_is_translated_for_the_command(tmp_path, model, data, capsys):
+    images = ase.io.read(data[0], ":")
+    for atoms in images:
+        atoms.calc.results.pop("energy")
+        atoms.info["my_energy"] = -1.0
+    ase.io.write(tmp_path / "renamed.xyz", images, format="extxyz")
+    run_test(model, tmp_path / "renamed.xyz", tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "write 'data.key_mapping={my_energy: total_energy}'" in printed
+    assert "\nnote: data.key_mapping={NAME: LABEL} is --key-mapping NAME=LABEL of nequip-test, " in printed
+
+
 def test_what_cannot_be_tested(tmp_path, model, data):
     with pytest.raises(ConfigError, match="no data"):
         run_test(model, [], tmp_path / "out")

@@ -202,7 +202,7 @@ def test_a_new_run_puts_the_log_of_another_aside(run):
     first = run("run", "callbacks=[default,loss_log]")
     before = (first / "loss.log").read_text()
     run("run", "callbacks=[default,loss_log]", "trainer.max_epochs=1")
-    assert (first / "loss.1.log").read_text() == before
+    assert (first / "earlier-run" / "loss.log").read_text() == before
     assert len(loss_log(first)) == 2
 
 

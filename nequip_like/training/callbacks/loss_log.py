@@ -39,8 +39,8 @@ class LossLog(lightning.Callback):
     ``val1``) hold the metrics of the set. Columns have a fixed width; ``-`` is no value. Units are eV and Angstrom.
     At the end come lines that begin with ``#``: the best epoch, and why training ended early.
 
-    A resumed run goes on in its file: rows after the checkpoint are taken out, for their steps are done again. A new
-    run puts the file of another aside, as ``loss.1.log``.
+    A resumed run goes on in its file: rows after the checkpoint are taken out, for their steps are done again. The
+    file of another run is put aside: with the rest of that run, or, outside of the output folder, as ``loss.1.log``.
 
     Args:
         path: The file.
