@@ -17,7 +17,7 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.composition.hydra_errors import translate_yaml_error
-from nequip_like.composition.yaml_size import check_size
+from nequip_like.composition.yaml_size import check_yaml_size
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.trust import HYDRA, OWN, user_packages, within
 
@@ -48,7 +48,7 @@ class UserFolder(FileConfigSource):
         with file.open(encoding="utf-8") as stream:
             header = ConfigSource._get_header_dict(stream.read(512))
             stream.seek(0)
-            config = load(stream)
+            config = load_config(stream)
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
 
@@ -57,7 +57,7 @@ def register_user_folder() -> None:
     SourcesRegistry.instance().types[UserFolder.scheme()] = UserFolder
 
 
-def load(stream: IO[str]) -> DictConfig | ListConfig:
+def load_config(stream: IO[str]) -> DictConfig | ListConfig:
     """A config file as OmegaConf reads it, but with the names of mappings as they are spelt.
 
     YAML 1.1 reads ``NO``, ``No``, ``on`` and ``off`` as true or false, ``012`` as ten, ``1:30`` as ninety and ``1e5``
@@ -135,11 +135,11 @@ def check_config_file(file: Path) -> None:
 def _read(file: Path) -> Any:
     try:
         text = file.read_text(encoding="utf-8")
-        check_size(text, file)
+        check_yaml_size(text, file)
         if not text.strip():
             return None
         with file.open(encoding="utf-8") as stream:
-            return _convert_to_plain(load(stream))
+            return _convert_to_plain(load_config(stream))
     except UnicodeDecodeError as error:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise ConfigError(f"{file}, line {line}: not UTF-8 text", "save the file as UTF-8") from error

@@ -20,7 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from nequip_like.composition.config_files import check_config_file, load, register_user_folder
+from nequip_like.composition.config_files import check_config_file, load_config, register_user_folder
 from nequip_like.composition.hydra_errors import CONFIG_ERRORS, find_failed_key, translate_error
 from nequip_like.composition.overrides import check_choices, check_kinds, insert_nulls, parse_overrides
 from nequip_like.errors import ConfigError, first_line
@@ -189,7 +189,7 @@ def extract_key(override: str) -> str:
 def _check_kinds(file: Path) -> None:
     if file.is_file():
         with file.open(encoding="utf-8") as stream:
-            check_kinds(file, OmegaConf.to_container(load(stream), resolve=False), packaged())
+            check_kinds(file, OmegaConf.to_container(load_config(stream), resolve=False), packaged())
 
 
 def packaged() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from nequip_like.errors import ConfigError
 _MOST_VALUES = 100_000
 
 
-def check_size(text: str, file: Path) -> None:
+def check_yaml_size(text: str, file: Path) -> None:
     """Refuse a YAML text that is nested too deeply, or becomes too large.
 
     Args:

@@ -19,7 +19,7 @@ from nequip_like.data.reference_energies import (
 from nequip_like.data.replay import Replay
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species, species_of
-from nequip_like.data.splits import check_disjoint, duplicates, split
+from nequip_like.data.splits import check_disjoint, duplicates, split_frames
 from nequip_like.data.statistics import custom_statistics, training_statistics
 from nequip_like.summaries import Summarized
 
@@ -166,7 +166,7 @@ def _split(
     if not sizes and request.train_size is None:
         return {"train": pool}
     repeated = duplicates([reading.keys[i] for i in pool])
-    parts = split(
+    parts = split_frames(
         len(pool),
         sizes,
         request.split_seed,

@@ -10,7 +10,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.errors import ConfigError, DataError
 
 
-def split(
+def split_frames(
     num_frames: int,
     sizes: Mapping[str, int | float],
     seed: int,
@@ -36,7 +36,7 @@ def split(
         DataError: If nothing, or fewer than ``train_size`` frames, would be left to train on.
 
     Example:
-        >>> parts = split(10, {"val": 0.2, "test": 3}, seed=0)
+        >>> parts = split_frames(10, {"val": 0.2, "test": 3}, seed=0)
         >>> {name: len(frames) for name, frames in parts.items()}
         {'train': 5, 'val': 2, 'test': 3}
         >>> sorted(frame for frames in parts.values() for frame in frames) == list(range(10))

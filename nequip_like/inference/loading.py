@@ -26,7 +26,7 @@ def load_checkpoint(path: str | Path, families: Families | None = None) -> tuple
 
     Args:
         path: A ``.ckpt`` file that training wrote.
-        families: As for :func:`~nequip_like.inference.model_file.load`.
+        families: As for :func:`~nequip_like.inference.model_file.read_model`.
 
     Returns:
         The potential on the CPU, in evaluation mode, and a card: ``config``, ``type_names``, ``cutoff``, ``weights``
@@ -124,7 +124,7 @@ def load_any(
         path: The file or folder. In a folder, the exported model is preferred to the best checkpoint, and that to the
             last. Of a checkpoint with EMA the averaged weights are taken.
         device: Where to put it; ``auto`` takes a GPU if there is one.
-        families: As for :func:`~nequip_like.inference.model_file.load`.
+        families: As for :func:`~nequip_like.inference.model_file.read_model`.
 
     Returns:
         The potential, in evaluation mode, and its card: what the file tells about it, and ``path``, the file read.
@@ -139,7 +139,7 @@ def load_any(
         potential, card = load_checkpoint(file, families)
     else:
         card = model_file.read_card(file)
-        potential = model_file.load(file, families=families)
+        potential = model_file.read_model(file, families=families)
     return potential.to(target), {**card, "path": str(file)}
 
 

@@ -64,7 +64,7 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         >>> from nequip_like.model import NequIPGNNModel
         >>> tiny = {"r_max": 3.0, "num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
         >>> save(NequIPGNNModel(type_names=["H", "O"], **tiny), "model.safetensors", {"licence": "CC-BY-4.0"})
-        >>> load("model.safetensors").type_names, read_card("model.safetensors")["licence"]
+        >>> read_model("model.safetensors").type_names, read_card("model.safetensors")["licence"]
         (['H', 'O'], 'CC-BY-4.0')
     """
     path = path_of(path)
@@ -90,7 +90,7 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         partial.write_bytes(safetensors.torch.save(tensors, metadata=header))
 
 
-def load(path: str | Path, device: str | torch.device = "cpu", families: Families | None = None) -> Potential:
+def read_model(path: str | Path, device: str | torch.device = "cpu", families: Families | None = None) -> Potential:
     """Read a potential from a model file.
 
     Args:

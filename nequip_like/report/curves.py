@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from nequip_like.errors import DataError
-from nequip_like.report.pictures import COLOURS, GREY, draw_light_grid, save
+from nequip_like.report.pictures import COLOURS, GREY, draw_light_grid, save_figure
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, STRESS
 
 Curve = list[tuple[float, float]]
@@ -137,7 +137,7 @@ def plot_curves(
         axes.set_axis_off()
     _draw_legend(figure, grid[: len(drawn)], columns)
     figure.align_ylabels()
-    return save(figure, path, formats)
+    return save_figure(figure, path, formats)
 
 
 def _select_curves(curves: Mapping[str, Curve], panel: _Panel) -> dict[str, Curve]:

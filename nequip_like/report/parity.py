@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from nequip_like.data import fields
 from nequip_like.data.graph import volumes
 from nequip_like.inference.evaluation import Evaluation
-from nequip_like.report.pictures import COLOURS, GREY, draw_light_grid, save
+from nequip_like.report.pictures import COLOURS, GREY, draw_light_grid, save_figure
 from nequip_like.report.tables import format_number
 from nequip_like.report.units import FORCES, GPA, PER_ATOM_ENERGY, STRESS_GPA, Shown
 
@@ -66,7 +66,7 @@ def plot_parity(
         for axes in axes_row[len(panels) :]:
             axes.set_axis_off()
         axes_row[0].set_title(name, loc="left", fontweight="bold", fontsize=_TEXT, parse_math=False)
-    return save(figure, path, formats)
+    return save_figure(figure, path, formats)
 
 
 def _make_panels(evaluation: Evaluation) -> list[_Panel]:

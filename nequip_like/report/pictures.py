@@ -40,7 +40,7 @@ def read_formats(value: Any, key: str = "report.format") -> list[str]:
     return list(dict.fromkeys(formats))
 
 
-def save(figure: Figure, path: str | Path, formats: Sequence[str] | None = None) -> list[Path]:
+def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] | None = None) -> list[Path]:
     """Save a figure as one file for each format. Text of PDF files can be searched and edited.
 
     Args:

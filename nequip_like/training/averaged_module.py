@@ -13,7 +13,7 @@ from nequip_like.model.checkpoint_format import CHECKPOINT_KEY
 from nequip_like.model.potential import Potential
 from nequip_like.optim.averaging import averaged_copy, mean_copy
 from nequip_like.training.build import cast_managers
-from nequip_like.training.guarded_module import Evaluation, list_evaluations
+from nequip_like.training.guarded_module import EvaluationTask, list_evaluations
 from nequip_like.training.lightning_internals import epoch_ends_next
 from nequip_like.training.module import NequIPLightningModule
 
@@ -64,7 +64,7 @@ class AveragedLightningModule(NequIPLightningModule):
         """The averaged weights."""
         return cast(Potential, self.ema.module)
 
-    def _list_evaluations(self, stage: Literal["val", "test"]) -> list[Evaluation]:
+    def _list_evaluations(self, stage: Literal["val", "test"]) -> list[EvaluationTask]:
         if self.evaluate != "both":
             return super()._list_evaluations(stage)
         sets = {"val": (self.val_metrics, self.raw_val_metrics), "test": (self.test_metrics, self.raw_test_metrics)}

@@ -18,7 +18,7 @@ from nequip_like.training.nonfinite_guard import FiniteGuard, Policy, SeenBatch
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationTask:
     """One set of weights on one data set.
 
     Attributes:
@@ -36,7 +36,7 @@ class Evaluation:
 
 def list_evaluations(
     stage: str, managers: Sequence[MetricsManager], model: nn.Module, kind: str = ""
-) -> list[Evaluation]:
+) -> list[EvaluationTask]:
     """One set of weights on all data sets of a stage.
 
     Args:
@@ -45,7 +45,7 @@ def list_evaluations(
         model: The weights.
         kind: What tells these weights from others in the names of values: ``val0{kind}_epoch/NAME``.
     """
-    return [Evaluation(f"{stage}{i}{kind}_epoch", i, manager, model) for i, manager in enumerate(managers)]
+    return [EvaluationTask(f"{stage}{i}{kind}_epoch", i, manager, model) for i, manager in enumerate(managers)]
 
 
 class GuardedModule(lightning.LightningModule):
@@ -106,12 +106,12 @@ class GuardedModule(lightning.LightningModule):
 
     # --- evaluations
 
-    def _begin_evaluation(self, evaluations: Sequence[Evaluation]) -> None:
+    def _begin_evaluation(self, evaluations: Sequence[EvaluationTask]) -> None:
         self._batches_to_judge = {evaluation.prefix: [] for evaluation in evaluations}
         for evaluation in evaluations:
             evaluation.manager.reset()
 
-    def _evaluate(self, evaluations: Sequence[Evaluation], batch: Graph, position: int) -> None:
+    def _evaluate(self, evaluations: Sequence[EvaluationTask], batch: Graph, position: int) -> None:
         """Add a batch to the metrics of the data set at a position of its stage."""
         for evaluation in evaluations:
             if evaluation.position == position:
@@ -119,7 +119,7 @@ class GuardedModule(lightning.LightningModule):
                 self._batches_to_judge[evaluation.prefix].append(SeenBatch.of_evaluation(batch, prediction))
                 evaluation.manager.update(prediction, batch)
 
-    def _end_evaluation(self, stage: str, evaluation: Evaluation) -> dict[str, Tensor]:
+    def _end_evaluation(self, stage: str, evaluation: EvaluationTask) -> dict[str, Tensor]:
         """Compute the values of a data set, and judge them."""
         prefix, manager = evaluation.prefix, evaluation.manager
         values = manager.compute()

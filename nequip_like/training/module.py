@@ -39,7 +39,7 @@ from nequip_like.training.gradients import (
     compute_batch_sum,
     sum_gradients,
 )
-from nequip_like.training.guarded_module import Evaluation, GuardedModule, list_evaluations
+from nequip_like.training.guarded_module import EvaluationTask, GuardedModule, list_evaluations
 from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
 from nequip_like.training.nonfinite_guard import Policy
 from nequip_like.training.run_length import begin_schedules
@@ -226,13 +226,13 @@ class NequIPLightningModule(GuardedModule):
 
     # --- validation and test
 
-    def _list_evaluations(self, stage: Literal["val", "test"]) -> list[Evaluation]:
+    def _list_evaluations(self, stage: Literal["val", "test"]) -> list[EvaluationTask]:
         """What is evaluated, and under which names."""
         managers = self.val_metrics if stage == "val" else self.test_metrics
         return list_evaluations(stage, cast_managers(managers), self.evaluation_model)
 
     @property
-    def validations(self) -> list[Evaluation]:
+    def validations(self) -> list[EvaluationTask]:
         """What a validation evaluates: each set, with each kind of weights."""
         return self._list_evaluations("val")
 

@@ -123,7 +123,7 @@ def check_choice(config: Mapping[Any, Any]) -> None:
         raise ConfigError("ckpt_path and resume are both given", "leave one of them out")
 
 
-def find(config: DictConfig, folder: Path) -> Resumption | None:
+def find_resumption(config: DictConfig, folder: Path) -> Resumption | None:
     """Find the checkpoint of the config: ``ckpt_path``, or with ``resume: auto`` the newest in the output folder.
 
     Args:

@@ -36,7 +36,7 @@ def choose_cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment
     Raises:
         ConfigError: As :func:`check_tasks`.
     """
-    check_tasks(trainer)
+    check_slurm_tasks(trainer)
     if TorchElasticEnvironment.detect():  # torchrun also works within a job
         return TorchElasticEnvironment()
     tasks = _read_number("SLURM_NTASKS") if _is_task() else None
@@ -50,7 +50,7 @@ def choose_cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment
     return next((kind() for kind in environments if kind.detect()), LightningEnvironment())
 
 
-def check_tasks(trainer: Mapping[str, Any]) -> None:
+def check_slurm_tasks(trainer: Mapping[str, Any]) -> None:
     """Refuse a SLURM job whose processes would wait for each other for ever, or each train alone.
 
     Args:

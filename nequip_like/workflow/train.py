@@ -134,7 +134,7 @@ def _train(
 ) -> TrainingResult:
     run = checked.tasks
     folder = setup.make_output_folder(config)
-    resumption = resume.find(config, folder)
+    resumption = resume.find_resumption(config, folder)
     console = Console(quiet=_rank() != 0)
     tuning = finetune.begin(config, resumption)
     if tuning is not None and resumption is None:

@@ -113,7 +113,7 @@ def test_a_migrated_config_gives_the_same_run(name, write, tmp_path):
     first, second = results
     assert first.metrics == second.metrics
     assert len(first.metrics) > 5
-    states = [model_file.load(result.model_file).state_dict() for result in results]
+    states = [model_file.read_model(result.model_file).state_dict() for result in results]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     logged = [(tmp_path / folder / "logged" / "metrics.csv").read_text() for folder in ("flat", "short")]

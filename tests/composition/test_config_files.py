@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from nequip_like.composition.arguments import parse
-from nequip_like.composition.config_files import load
+from nequip_like.composition.config_files import load_config
 from nequip_like.composition.hydra_compose import compose_arguments
 
 CONFIG = "defaults: [train, _self_]\ndata: {train: molecules.xyz}\n"
@@ -18,7 +18,7 @@ CONFIG = "defaults: [train, _self_]\ndata: {train: molecules.xyz}\n"
 
 
 def content(text):
-    return OmegaConf.to_container(load(io.StringIO(text)))
+    return OmegaConf.to_container(load_config(io.StringIO(text)))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import frame_key
-from nequip_like.data.splits import check_disjoint, duplicates, split
+from nequip_like.data.splits import check_disjoint, duplicates, split_frames
 from nequip_like.errors import ConfigError, DataError
 
 
@@ -16,8 +16,8 @@ from nequip_like.errors import ConfigError, DataError
     seed=st.integers(0, 2**32),
 )
 def test_parts_are_disjoint_complete_and_repeatable(frames, val, test, seed):
-    parts = split(frames, {"val": val, "test": test}, seed)
-    assert parts == split(frames, {"val": val, "test": test}, seed)
+    parts = split_frames(frames, {"val": val, "test": test}, seed)
+    assert parts == split_frames(frames, {"val": val, "test": test}, seed)
     assert sorted(i for part in parts.values() for i in part) == list(range(frames))
     for part, size in (("val", val), ("test", test)):
         assert len(parts[part]) == (size if isinstance(size, int) else max(1, round(size * frames)))
@@ -25,25 +25,25 @@ def test_parts_are_disjoint_complete_and_repeatable(frames, val, test, seed):
 
 
 def test_other_seeds_give_other_parts():
-    assert len({tuple(split(100, {"val": 10}, seed)["val"]) for seed in range(20)}) == 20
+    assert len({tuple(split_frames(100, {"val": 10}, seed)["val"]) for seed in range(20)}) == 20
 
 
 def test_kept_frames_are_never_held_out():
     for seed in range(20):
-        assert {1, 2, 3} <= set(split(10, {"val": 5}, seed, keep_in_train={1, 2, 3})["train"])
+        assert {1, 2, 3} <= set(split_frames(10, {"val": 5}, seed, keep_in_train={1, 2, 3})["train"])
 
 
 @pytest.mark.parametrize("size", [0, -1, 0.0, 1.0, 1.5, -0.1, True])
 def test_sizes_that_make_no_sense(size):
     with pytest.raises(ConfigError, match="val"):
-        split(10, {"val": size}, 0)
+        split_frames(10, {"val": size}, 0)
 
 
 def test_something_must_be_left_to_train_on():
     with pytest.raises(DataError, match="val: 6, test: 4 of 10"):
-        split(10, {"val": 6, "test": 4}, 0)
+        split_frames(10, {"val": 6, "test": 4}, 0)
     with pytest.raises(DataError, match="more than once"):
-        split(10, {"val": 6}, 0, keep_in_train={1, 2, 3, 4, 5})
+        split_frames(10, {"val": 6}, 0, keep_in_train={1, 2, 3, 4, 5})
 
 
 def test_key_of_a_frame(make_graph):
@@ -93,17 +93,17 @@ def test_random_state_is_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    split(10, {"val": 2}, 0)
+    split_frames(10, {"val": 2}, 0)
     assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_some_of_what_is_left_is_trained_on(seed):
-    whole = split(20, {"val": 4}, seed, keep_in_train={3, 8})
-    some = split(20, {"val": 4}, seed, keep_in_train={3, 8}, train_size=6)
+    whole = split_frames(20, {"val": 4}, seed, keep_in_train={3, 8})
+    some = split_frames(20, {"val": 4}, seed, keep_in_train={3, 8}, train_size=6)
     assert some["val"] == whole["val"]
     assert len(some["train"]) == 6
     assert {3, 8} <= set(some["train"]) <= set(whole["train"])
-    assert split(20, {"val": 4}, seed, train_size=16) == split(20, {"val": 4}, seed)
+    assert split_frames(20, {"val": 4}, seed, train_size=16) == split_frames(20, {"val": 4}, seed)
     with pytest.raises(DataError, match="train_size is 17, but 16 of 20 frames"):
-        split(20, {"val": 4}, seed, train_size=17)
+        split_frames(20, {"val": 4}, seed, train_size=17)

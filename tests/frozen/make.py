@@ -54,7 +54,7 @@ def write_frames(path: Path) -> None:
 
 
 def predictions(model: Path, frames: Path) -> dict[str, list]:
-    potential = model_file.load(model)
+    potential = model_file.read_model(model)
     batch = collate(list(load_dataset(frames, potential.type_names, potential.cutoff))[-2:])
     found = potential(batch)
     return {name: found[name].tolist() for name in ("total_energy", "forces")}

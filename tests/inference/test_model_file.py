@@ -47,7 +47,7 @@ def test_predictions_survive(tmp_path, make_potential, write_labelled, dtype):
             parameter.mul_(1.1)
     dataset = load_dataset(write_labelled(tmp_path / "a.xyz"), potential.type_names, potential.cutoff)
     model_file.save(potential, tmp_path / "model.safetensors")
-    loaded = model_file.load(tmp_path / "model.safetensors")
+    loaded = model_file.read_model(tmp_path / "model.safetensors")
     for a, b in zip(Predictor(potential).predict(dataset), Predictor(loaded).predict(dataset), strict=True):
         assert a.keys() == b.keys()
         for key in a:
@@ -55,7 +55,7 @@ def test_predictions_survive(tmp_path, make_potential, write_labelled, dtype):
 
 
 def test_loaded_model_is_for_evaluation(saved):
-    loaded = model_file.load(saved)
+    loaded = model_file.read_model(saved)
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
@@ -88,8 +88,8 @@ def test_card_takes_json_only(tmp_path, make_potential):
 
 def test_loads_without_training_code(saved):
     code = (
-        "import sys; from nequip_like.inference.model_file import load; "
-        f"load({str(saved)!r}); print('lightning' in sys.modules, 'hydra' in sys.modules)"
+        "import sys; from nequip_like.inference.model_file import read_model; "
+        f"read_model({str(saved)!r}); print('lightning' in sys.modules, 'hydra' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "False"]
@@ -118,7 +118,7 @@ def test_writing_into_a_file_as_folder(saved, make_potential):
 
 def test_missing(tmp_path):
     with pytest.raises(ModelFileError, match="no such file"):
-        model_file.load(tmp_path / "nothing.safetensors")
+        model_file.read_model(tmp_path / "nothing.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 100, struct.pack("<Q", 2**60) + b"{}"])
@@ -126,7 +126,7 @@ def test_no_safetensors_file(tmp_path, content):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=SINGLE_LINE):
-        model_file.load(path)
+        model_file.read_model(path)
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.999])
@@ -134,7 +134,7 @@ def test_truncated(saved, keep):
     content = saved.read_bytes()
     saved.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(ModelFileError, match="cut off or damaged"):
-        model_file.load(saved)
+        model_file.read_model(saved)
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"nequip_like": "{"}, {"nequip_like": "[1]"}])
@@ -142,12 +142,12 @@ def test_foreign(tmp_path, metadata):
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(3)}, path, metadata=metadata)
     with pytest.raises(ModelFileError, match="not a model file of nequip_like"):
-        model_file.load(path)
+        model_file.read_model(path)
 
 
 def test_newer_format(saved):
     with pytest.raises(ModelFileError, match="format version 2") as error:
-        model_file.load(rewritten(saved, version=2))
+        model_file.read_model(rewritten(saved, version=2))
     assert "newer" in error.value.advice
 
 
@@ -170,7 +170,7 @@ def set_dtype(content):
 )
 def test_wrong_tensors(saved, change, message):
     with pytest.raises(ModelFileError, match=message):
-        model_file.load(rewritten(saved, tensors=change))
+        model_file.read_model(rewritten(saved, tensors=change))
 
 
 def test_damaged_weights(saved, tmp_path):
@@ -178,12 +178,12 @@ def test_damaged_weights(saved, tmp_path):
     content = saved.read_bytes()
     (tmp_path / "copy.safetensors").write_bytes(content[:-50] + bytes(50))
     with pytest.raises(ModelFileError, match="its weights are not those that were written, it is damaged"):
-        model_file.load(tmp_path / "copy.safetensors")
+        model_file.read_model(tmp_path / "copy.safetensors")
 
 
 def test_early_files_have_no_checksum(saved):
-    expected = model_file.load(saved).state_dict()
-    loaded = model_file.load(rewritten(saved, lambda card: card.pop("checksum"))).state_dict()
+    expected = model_file.read_model(saved).state_dict()
+    loaded = model_file.read_model(rewritten(saved, lambda card: card.pop("checksum"))).state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in expected.items())
 
 
@@ -201,7 +201,7 @@ def test_early_files_have_no_checksum(saved):
 )
 def test_wrong_card(saved, change, message):
     with pytest.raises(ModelFileError, match=message):
-        model_file.load(rewritten(saved, change))
+        model_file.read_model(rewritten(saved, change))
 
 
 class Malicious:
@@ -217,12 +217,12 @@ def test_pickles_are_not_opened(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(pickle.dumps(Malicious(touched)))
     with pytest.raises(ModelFileError):
-        model_file.load(path)
+        model_file.read_model(path)
     assert not touched.exists()
 
 
 def test_unknown_device(saved):
     with pytest.raises(ConfigError, match="unknown device"):
-        model_file.load(saved, device="tpu9")
+        model_file.read_model(saved, device="tpu9")
     with pytest.raises(ConfigError, match="not there"):
-        model_file.load(saved, device="cuda:99")
+        model_file.read_model(saved, device="cuda:99")

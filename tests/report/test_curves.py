@@ -66,7 +66,7 @@ def test_rates_belong_to_the_epoch_that_they_begin(tmp_path):
 def drawn(tmp_path, monkeypatch):
     """Panels of the long run, by the label of their vertical axis, and the names of the legend."""
     figures = []
-    monkeypatch.setattr(curves_module, "save", lambda figure, *_: figures.append(figure) or [])
+    monkeypatch.setattr(curves_module, "save_figure", lambda figure, *_: figures.append(figure) or [])
     (tmp_path / "metrics.csv").write_text(LONG)
     plot_curves(
         tmp_path / "metrics.csv", tmp_path / "training.png", best_epoch=3, before={"val0_epoch/forces_rmse": 0.9}

@@ -22,7 +22,7 @@ def test_one_row_for_each_data_set(tmp_path, evaluations):
 
 def test_both_axes_have_a_unit(tmp_path, evaluations, monkeypatch):
     figures = []
-    monkeypatch.setattr(parity, "save", lambda figure, *_: figures.append(figure) or [])
+    monkeypatch.setattr(parity, "save_figure", lambda figure, *_: figures.append(figure) or [])
     plot_parity({"mixed": evaluations["mixed [set]"]}, tmp_path / "parity.png")
     labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figures[0].axes]
     assert labels == [

@@ -33,7 +33,7 @@ from tests.workflow.tuning import (
 def test_checkpoints_and_folders_are_sources(module: str, compose: Any, tmp_path: Path) -> None:
     """Of a checkpoint with an average, that is what is taken; it is what was exported, too."""
     first = train(compose("run=[train]", f"training_module={module}", "trainer.max_epochs=1"))
-    exported = model_file.load(first.model_file)
+    exported = model_file.read_model(first.model_file)
     for path in (first.best_checkpoint, first.folder, first.model_file):
         tuning, _, training = begun(compose(f"finetune.source={path}", f"output_dir={tmp_path / 'next'}"))
         for name, tensor in exported.state_dict().items():
@@ -68,7 +68,7 @@ def test_goes_on_without_the_source(way: str, tune: Any, source: Path, with_sulp
     part = run("part", "trainer.max_epochs=3", "resume=auto")
     assert differences(last(whole), last(part)) == []
     assert history(whole) == history(part)
-    one, two = (model_file.load(folder / "model.safetensors").state_dict() for folder in (whole, part))
+    one, two = (model_file.read_model(folder / "model.safetensors").state_dict() for folder in (whole, part))
     assert differences(one, two) == []
 
 
@@ -83,7 +83,7 @@ def test_the_config_of_a_run_folder_is_whole(
     first = train(tune("run=[train]", "trainer.max_epochs=1", *options))
     written = OmegaConf.load(first.folder / "config.yaml")
     written.output_dir = str(tmp_path / "again")
-    one, two = (model_file.load(result.model_file).state_dict() for result in (first, train(written)))
+    one, two = (model_file.read_model(result.model_file).state_dict() for result in (first, train(written)))
     assert differences(one, two) == []
     written = OmegaConf.load(first.folder / "config.yaml")
     written.resume = "auto"
@@ -138,7 +138,7 @@ def test_two_processes_are_one(tune: Any, tiny: list[str], source: Path, molecul
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Fine-tuning") == 1
-    first, second = (model_file.load(path).state_dict() for path in (one, tmp_path / "two" / "model.safetensors"))
+    first, second = (model_file.read_model(path).state_dict() for path in (one, tmp_path / "two" / "model.safetensors"))
     for name, tensor in first.items():
         assert torch.allclose(second[name], tensor, rtol=0, atol=1e-9), name
 

@@ -17,7 +17,7 @@ from nequip_like.workflow.config import sections
 
 def test_config_without_the_defaults_is_refused():
     with pytest.raises(ConfigError, match=r"the config has no 'run'\n.*defaults: \[train, _self_\]"):
-        sections.check_keys(OmegaConf.create({"data": {"train": "a.xyz"}}))
+        sections.check_section_keys(OmegaConf.create({"data": {"train": "a.xyz"}}))
 
 
 @pytest.mark.parametrize(
@@ -25,18 +25,18 @@ def test_config_without_the_defaults_is_refused():
 )
 def test_key_that_nothing_uses_is_refused(key, advice, compose):
     with pytest.raises(ConfigError, match=rf"nothing uses '{key}' .*\n.*{advice}"):
-        sections.check_keys(compose(f"+{key}=5.0"))
+        sections.check_section_keys(compose(f"+{key}=5.0"))
 
 
 @pytest.mark.parametrize("value", ["${my_rate}", "${ my_rate }", "${oc.select:my_rate,0.1}"])
 def test_own_key_that_a_value_refers_to_is_welcome(value, compose):
     config = compose("+my_rate=0.1")
     config.training_module.optimizer.lr = value
-    sections.check_keys(config)
+    sections.check_section_keys(config)
 
 
 def test_whole_default_config_is_known(compose):
-    sections.check_keys(compose())
+    sections.check_section_keys(compose())
 
 
 # --- tasks

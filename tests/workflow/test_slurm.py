@@ -130,7 +130,7 @@ NOT_BY_SRUN = "this SLURM job has 4 tasks, but the command was not started by sr
 def test_jobs_that_cannot_work(job, variables, trainer, message, advice):
     job(variables)
     with pytest.raises(ConfigError) as error:
-        slurm.check_tasks(trainer)
+        slurm.check_slurm_tasks(trainer)
     assert error.value.message == message
     assert error.value.advice.startswith(advice)
 
@@ -179,8 +179,8 @@ def test_torchrun_within_a_job(job, monkeypatch):
 def test_environment_that_the_user_names(job):
     job(TASK | {"NTASKS": "4"})
     plugin = {"_target_": "lightning.fabric.plugins.environments.LightningEnvironment"}
-    slurm.check_tasks({"plugins": [plugin]})
-    slurm.check_tasks({"plugins": plugin})
+    slurm.check_slurm_tasks({"plugins": [plugin]})
+    slurm.check_slurm_tasks({"plugins": plugin})
 
 
 def test_srun_that_is_not_used(tmp_path, monkeypatch, job, compose):

@@ -120,7 +120,7 @@ def test_exported_is_the_best_checkpoint(compose, tmp_path):
     assert checkpoint["epoch"] == series.index(best)
     assert checkpoint["nequip_like"]["metrics"]["val0_epoch/weighted_sum"] == best
 
-    exported = model_file.load(result.model_file)
+    exported = model_file.read_model(result.model_file)
     from_checkpoint, card = load_checkpoint(result.best_checkpoint)
     assert card["weights"] == "ema"
     for name, tensor in from_checkpoint.state_dict().items():

@@ -28,7 +28,7 @@ _MIB = 2.0**20
 
 
 @dataclass
-class Work:
+class StepWork:
     """What was done since some moment on this process.
 
     Attributes:
@@ -98,7 +98,7 @@ class TrainingStats(lightning.Callback):
         self._norms: dict[str, Tensor] = {}
         self._weights_before: list[Tensor] = []
         self._mark = self._waited = 0.0
-        self._since_step, self._since_epoch = Work(), Work()
+        self._since_step, self._since_epoch = StepWork(), StepWork()
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Look at the gradients of each step that is logged.
@@ -123,12 +123,12 @@ class TrainingStats(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock, also within an epoch that is gone on with."""
-        self._since_step, self._since_epoch = Work(), Work()
+        self._since_step, self._since_epoch = StepWork(), StepWork()
         self._mark = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the epoch's clock."""
-        self._since_epoch = Work()
+        self._since_epoch = StepWork()
         self._mark = time.perf_counter()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -148,7 +148,7 @@ class TrainingStats(lightning.Callback):
         for work in (self._since_step, self._since_epoch):
             work.add(batch, self._waited, computing)
         if after_step(trainer, self.every_n_steps):
-            recent, self._since_step = self._since_step, Work()
+            recent, self._since_step = self._since_step, StepWork()
             values = {
                 **self._measure_norms(),
                 "learning_rate": learning_rate(trainer),

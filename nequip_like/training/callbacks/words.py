@@ -23,7 +23,7 @@ _MSE = re.compile(r"_mse(?=_|$)")
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownMetric:
     """How a logged value is shown.
 
     Attributes:
@@ -47,11 +47,11 @@ _QUANTITIES = {
 _KINDS = {"mae": "mae", "rmse": "rmse", "maxabserr": "max"}
 SHOWN = {
     **{
-        f"{quantity}_{metric}": Shown(f"{label} {kind}", unit, 1e3)
+        f"{quantity}_{metric}": ShownMetric(f"{label} {kind}", unit, 1e3)
         for quantity, (label, unit) in _QUANTITIES.items()
         for metric, kind in _KINDS.items()
     },
-    WEIGHTED_SUM: Shown("weighted sum", "", 1.0),
+    WEIGHTED_SUM: ShownMetric("weighted sum", "", 1.0),
 }
 
 

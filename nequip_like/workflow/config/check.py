@@ -104,7 +104,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     Raises:
         ConfigError: For the first mistake, naming its key.
     """
-    sections.check_keys(config)
+    sections.check_section_keys(config)
     values = values_before_data(config)
     tasks = sections.read_tasks(values)
     values.pop("hydra", None)
@@ -126,7 +126,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     for key, target in targets.items():
         _check_target(key, nodes[key], target, trusted, unsure, unresolved)
     sections.check_trainer(values["trainer"])
-    slurm.check_tasks(values["trainer"])
+    slurm.check_slurm_tasks(values["trainer"])
     _check_cycle(values)
     _check_finetune(config, values)
     return CheckedConfig(values, tasks, trusted, check_parts(values, tasks, targets, bool(trusted), unsure))

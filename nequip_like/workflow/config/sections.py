@@ -48,7 +48,7 @@ _OPTIONAL = (
 )
 
 
-def check_keys(config: DictConfig) -> None:
+def check_section_keys(config: DictConfig) -> None:
     """Refuse a config that lacks a section, or has one that nothing uses: most likely a typing mistake.
 
     Keys of the user's own are welcome if some value refers to them: ``${my_number}``.

@@ -86,5 +86,5 @@ def test_changed_shifts_are_in_files(source, tmp_path):
     assert source.config["arguments"]["per_type_energy_shifts"] == {"H": -12.5, "C": -38.0, "O": -75.0}
     assert (source(batch)[fields.TOTAL_ENERGY] - before).item() == pytest.approx(0.5 * count, rel=1e-12)
     model_file.save(source, tmp_path / "m.safetensors")
-    again = model_file.load(tmp_path / "m.safetensors")
+    again = model_file.read_model(tmp_path / "m.safetensors")
     assert torch.equal(again(batch)[fields.TOTAL_ENERGY], source(batch)[fields.TOTAL_ENERGY])

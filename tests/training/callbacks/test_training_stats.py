@@ -20,7 +20,7 @@ import torch
 from nequip_like.data import fields
 from nequip_like.errors import ConfigError
 from nequip_like.training.callbacks import TrainingStats
-from nequip_like.training.callbacks.training_stats import Work
+from nequip_like.training.callbacks.training_stats import StepWork
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import train
 
@@ -144,7 +144,7 @@ def test_a_step_that_is_left_out_has_no_norms(compose):
 def test_rates():
     sizes = torch.tensor([2, 3])
     batch = {fields.NUM_ATOMS: sizes, fields.POSITIONS: torch.zeros(5, 3), fields.EDGE_INDEX: torch.zeros(2, 14)}
-    work = Work()
+    work = StepWork()
     work.add(batch, 0.5, 1.5)
     work.add(batch, 0.5, 1.5)
     assert work.compute_rates(torch.device("cpu")) == {
