@@ -67,19 +67,19 @@ def read_weight_function(name: str, entry: Mapping[str, Any], interval: Interval
         return WeightFunction(interval, lambda elapsed, configured: value, False)
     if kind == "piecewise_constant":
         return _read_piecewise(name, entry, interval)
-    return _read_ramp(name, entry, interval, linear if kind == "linear" else cosine)
+    return _read_ramp(name, entry, interval, rise_linearly if kind == "linear" else rise_as_cosine)
 
 
-def linear(share: float) -> float:
+def rise_linearly(share: float) -> float:
     """From 0 to 1 along a line."""
     return share
 
 
-def cosine(share: float) -> float:
+def rise_as_cosine(share: float) -> float:
     """From 0 to 1 along half a period of a cosine: slow at both ends.
 
     Example:
-        >>> [round(cosine(share), 3) for share in (0.0, 0.25, 0.5, 1.0)]
+        >>> [round(rise_as_cosine(share), 3) for share in (0.0, 0.25, 0.5, 1.0)]
         [0.0, 0.146, 0.5, 1.0]
     """
     return 0.5 * (1.0 - math.cos(math.pi * share))
@@ -104,7 +104,7 @@ def ramp(first: float, last: float, start: int, end: int, curve: Callable[[float
     """``first`` until ``start``, ``last`` from ``end`` on, and a curve between.
 
     Example:
-        >>> [ramp(1.0, 11.0, start=10, end=20, curve=linear, elapsed=epoch) for epoch in (10, 15, 20, 99)]
+        >>> [ramp(1.0, 11.0, start=10, end=20, curve=rise_linearly, elapsed=epoch) for epoch in (10, 15, 20, 99)]
         [1.0, 6.0, 11.0, 11.0]
     """
     if elapsed <= start:
