@@ -123,12 +123,12 @@ def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
         function: A function, or the ``__init__`` of a class.
     """
     inner = inspect.unwrap(function)
-    written = dict(getattr(inner, "__annotations__", {}))
+    annotations = dict(getattr(inner, "__annotations__", {}))
     try:
         return typing.get_type_hints(inner, include_extras=True)
     except (NameError, TypeError, AttributeError):
         # Names that only a type checker imports: take the other annotations.
-        return {name: _evaluated(text, inner) for name, text in written.items()}
+        return {name: _evaluated(text, inner) for name, text in annotations.items()}
 
 
 def _evaluated(text: Any, function: Callable[..., Any]) -> Any:
@@ -208,8 +208,8 @@ def in_words(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         inner, *marks = typing.get_args(annotation)
-        said = [str(mark) for mark in marks if isinstance(mark, Range | Form)]
-        return ", ".join(said if inner is str and said else [in_words(inner), *said])
+        conditions = [str(mark) for mark in marks if isinstance(mark, Range | Form)]
+        return ", ".join(conditions if inner is str and conditions else [in_words(inner), *conditions])
     if origin in (Union, types.UnionType):
         words = [["true", "false"] if kind is bool else [in_words(kind)] for kind in typing.get_args(annotation)]
         return _alternatives([word for option in words for word in option])
@@ -286,19 +286,21 @@ def _with_words(value: Any, kinds: Any) -> Any:
     return str(value) if isinstance(value, kinds) else value
 
 
-def check_key(where: str, key: Any, known: Collection[str]) -> None:
+def check_key(section: str, key: Any, options: Collection[str]) -> None:
     """Refuse a key that a section does not have.
 
     Args:
-        where: Key of the section, for messages.
+        section: Key of the section, for messages.
         key: The key.
-        known: The keys that there are.
+        options: The keys that there are.
 
     Raises:
         ConfigError: If it is none of them.
     """
-    if key not in known:
-        raise ConfigError(f"{where}: unknown key '{key}'", f"{closest_hint(key, known)}known are {', '.join(known)}")
+    if key not in options:
+        raise ConfigError(
+            f"{section}: unknown key '{key}'", f"{closest_hint(key, options)}known are {', '.join(options)}"
+        )
 
 
 def shown(value: Any) -> str:
@@ -324,13 +326,13 @@ def checked(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def with_checks(*positional: Any, **keywords: Any) -> Any:
-        known = _cached_annotations(function)
-        given = signature.bind_partial(*positional, **keywords).arguments
-        for name, value in given.items():
+        annotations = _cached_annotations(function)
+        arguments = signature.bind_partial(*positional, **keywords).arguments
+        for name, value in arguments.items():
             parameter = signature.parameters[name]
             is_default = value is None and parameter.default is None
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and not is_default:
-                check(name, value, known.get(name, Any))
+                check(name, value, annotations.get(name, Any))
         return function(*positional, **keywords)
 
     return typing.cast(_Function, with_checks)

@@ -59,10 +59,10 @@ def short(value: Any) -> str:
     return reprlib.repr(value) if not isinstance(value, Summarized) else repr(value)
 
 
-def _listed(value: Collection[Any], entries: Sequence[str], brackets: str, what: str) -> str:
+def _listed(value: Collection[Any], entries: Sequence[str], brackets: str, unit: str) -> str:
     """The entries one by one, where all are plain and few; else their number."""
     if len(entries) < len(value) or len(entries) > _SHOWN:
-        return f"{len(value)} {what}"
+        return f"{len(value)} {unit}"
     return f"{brackets[0]}{', '.join(entries)}{brackets[1]}"
 
 

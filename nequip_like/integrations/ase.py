@@ -129,7 +129,7 @@ class NequIPCalculator(Calculator):
             "cell": (self.atoms.cell.array, atoms.cell.array),
             "pbc": (self.atoms.pbc, atoms.pbc),
         }
-        return [name for name, (old, new) in pairs.items() if not np.array_equal(old, new)]
+        return [name for name, (last, current) in pairs.items() if not np.array_equal(last, current)]
 
     def _graph(self, atoms: Atoms) -> Graph:
         """The structure with its types and neighbours."""
@@ -153,12 +153,12 @@ class NequIPCalculator(Calculator):
         """The graph on the model's device, where what did not change since the last call is already."""
         if self._predictor.device.type == "cpu":
             return graph
-        old = self._on_device
+        cached = self._on_device
         self._on_device = {
-            key: old[key] if key in old and old[key][0] is value else (value, value.to(self._predictor.device))
+            key: cached[key] if key in cached and cached[key][0] is value else (value, value.to(self._predictor.device))
             for key, value in graph.items()
         }
-        return {key: there for key, (_, there) in self._on_device.items()}
+        return {key: tensor for key, (_, tensor) in self._on_device.items()}
 
     def _refuse_species(self, graph: Graph, types: torch.Tensor) -> None:
         unknown = sorted(set(graph[fields.ATOMIC_NUMBERS][types < 0].tolist()))
@@ -175,9 +175,9 @@ class NequIPCalculator(Calculator):
         # Each atom sees its own images at the same distances, so those of atom 0 tell; edges are sorted by centre.
         centre, neighbor = graph[fields.EDGE_INDEX].numpy()
         first = neighbor[: centre.searchsorted(1)]
-        own = graph[fields.EDGE_CELL_SHIFT].numpy()[: len(first)][first == 0]
-        if len(own):
-            nearest = float(np.linalg.norm(own @ graph[fields.CELL].numpy()[0], axis=1).min())
+        image_shifts = graph[fields.EDGE_CELL_SHIFT].numpy()[: len(first)][first == 0]
+        if len(image_shifts):
+            nearest = float(np.linalg.norm(image_shifts @ graph[fields.CELL].numpy()[0], axis=1).min())
             if nearest < SMALLEST_IMAGE_DISTANCE:
                 raise ModelError(
                     f"the cell is too small: each atom is {nearest:.3g} Angstrom from its own periodic image",

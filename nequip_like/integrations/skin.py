@@ -86,12 +86,12 @@ class SkinNeighborList:
         Raises:
             DataError: If two atoms are at one place.
         """
-        kept = self._kept
-        if kept is None or not self._holds(kept, graph):
+        neighbors = self._kept
+        if neighbors is None or not self._holds(neighbors, graph):
             self._kept = None  # its memory is free before the next list takes as much
-            kept = self._kept = _built(graph, self.cutoff + self.skin)
+            neighbors = self._kept = _built(graph, self.cutoff + self.skin)
             self.builds += 1
-        edges, shifts = kept.edges, kept.shifts
+        edges, shifts = neighbors.edges, neighbors.shifts
         if not whole:
             # Edges in the skin would contribute nothing; it costs less to leave them out than to take them along.
             near = _within(graph, edges.numpy(), shifts.numpy(), self.cutoff)
@@ -99,22 +99,22 @@ class SkinNeighborList:
             shifts = torch.from_numpy(shifts.numpy().compress(near, axis=0))
         return {**graph, fields.EDGE_INDEX: edges, fields.EDGE_CELL_SHIFT: shifts}
 
-    def _holds(self, kept: _Built, graph: Graph) -> bool:
+    def _holds(self, neighbors: _Built, graph: Graph) -> bool:
         """Whether the kept list has every pair of this structure that is within the cutoff."""
         for key in (fields.ATOMIC_NUMBERS, fields.PBC):
-            if not np.array_equal(kept.array(key), graph[key].numpy()):
+            if not np.array_equal(neighbors.array(key), graph[key].numpy()):
                 return False
-        positions, stretch = kept.array(fields.POSITIONS), 1.0
+        positions, stretch = neighbors.array(fields.POSITIONS), 1.0
         cell = graph[fields.CELL].numpy()
-        if not np.array_equal(kept.array(fields.CELL), cell) and graph[fields.PBC].numpy().any():
-            if kept.inverse_cell is None:  # periodic in some directions only: the cell does not fix F
+        if not np.array_equal(neighbors.array(fields.CELL), cell) and graph[fields.PBC].numpy().any():
+            if neighbors.inverse_cell is None:  # periodic in some directions only: the cell does not fix F
                 return False
-            deformation = kept.inverse_cell @ cell[0]
+            deformation = neighbors.inverse_cell @ cell[0]
             stretch = float(np.linalg.svd(deformation, compute_uv=False)[-1])
             positions = positions @ deformation
         moves = graph[fields.POSITIONS].numpy() - positions
-        moved = float(np.einsum("ax,ax->a", moves, moves).max()) ** 0.5
-        return stretch * (self.cutoff + self.skin) - 2.0 * moved >= self.cutoff
+        largest_move = float(np.einsum("ax,ax->a", moves, moves).max()) ** 0.5
+        return stretch * (self.cutoff + self.skin) - 2.0 * largest_move >= self.cutoff
 
 
 def _built(graph: Graph, radius: float) -> _Built:

@@ -202,11 +202,11 @@ class CosineSimilarity(_RowMetric):
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Cosine of each row, shape (rows,); 0 for what is left out."""
-        known = residuals.labels.known()
-        predicted = (residuals.difference + known).reshape(len(known), -1)
-        scale = _norms(predicted) * _norms(known)
+        labels = residuals.labels.known()
+        predicted = (residuals.difference + labels).reshape(len(labels), -1)
+        scale = _norms(predicted) * _norms(labels)
         zero = (scale == 0) | (self.row_counts(residuals.labels) == 0)
-        cosine = (predicted * known.reshape(len(known), -1)).sum(1) / torch.where(zero, 1.0, scale)
+        cosine = (predicted * labels.reshape(len(labels), -1)).sum(1) / torch.where(zero, 1.0, scale)
         return torch.where(zero, 0.0, cosine)
 
     def row_counts(self, labels: Labels) -> Tensor:

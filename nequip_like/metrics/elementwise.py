@@ -236,13 +236,13 @@ class MaximumAbsoluteError(MeanAbsoluteError):
         return rows.new_zeros(size).scatter_reduce(0, index, rows, "amax")
 
 
-def _positive(value: float | str, what: str) -> float:
+def _positive(value: float | str, label: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{what} is {value!r}, which is no number") from None
+        raise ConfigError(f"{label} is {value!r}, which is no number") from None
     if not number > 0:
-        raise ConfigError(f"{what} is {value!r}", "it must be larger than 0")
+        raise ConfigError(f"{label} is {value!r}", "it must be larger than 0")
     return number
 
 

@@ -98,22 +98,22 @@ class LossFunctions:
         words = self._words(terms)
         self._check_used(words)
         deltas = self._deltas(list(terms))
-        found: dict[str, ErrorMetric] = {}
+        metrics: dict[str, ErrorMetric] = {}
         for name, word in words.items():
             if word == STRATIFIED:
                 strata = STRATA if self.strata is None else self.strata
-                found[name] = StratifiedHuberForceLoss(strata, edges=self.edges)
+                metrics[name] = StratifiedHuberForceLoss(strata, edges=self.edges)
             elif word == "huber":
-                found[name] = HuberLoss(delta=deltas[name])
+                metrics[name] = HuberLoss(delta=deltas[name])
             else:
-                found[name] = _PLAIN[word]()
-        return found
+                metrics[name] = _PLAIN[word]()
+        return metrics
 
     def _words(self, terms: Mapping[str, str]) -> dict[str, str]:
         if isinstance(self.function, str):
             word = function_word(self.function)
-            other = "huber" if word == STRATIFIED else word
-            return {name: word if _is_vector(field) else other for name, field in terms.items()}
+            scalar_word = "huber" if word == STRATIFIED else word
+            return {name: word if _is_vector(field) else scalar_word for name, field in terms.items()}
         check("function", self.function, Mapping[str, str])
         check_names(self.function, list(terms), "term in function:")
         words = {name: function_word(self.function.get(name, "mse")) for name in terms}
@@ -123,12 +123,12 @@ class LossFunctions:
         return words
 
     def _check_used(self, words: Mapping[str, str]) -> None:
-        used = {
+        uses = {
             "delta": self.delta is None or "huber" in words.values(),
             "strata": self.strata is None or STRATIFIED in words.values(),
             "edges": self.edges == "above" or STRATIFIED in words.values(),
         }
-        for key, is_used in used.items():
+        for key, is_used in uses.items():
             if not is_used:
                 function = "huber" if key == "delta" else STRATIFIED
                 raise ConfigError(f"{key} of a loss is given, but no term uses it", f"give function: {function}")

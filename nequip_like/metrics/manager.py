@@ -132,7 +132,7 @@ class MetricsManager(WeightedTerms):
 
     def missing_terms(self) -> list[str]:
         """Names of the terms that had no valid label in the last :meth:`compute`."""
-        return [t.name for t, present in zip(self.terms, self.in_epoch.tolist(), strict=False) if not present]
+        return [t.name for t, has_label in zip(self.terms, self.in_epoch.tolist(), strict=False) if not has_label]
 
     def not_finite(self, values: Mapping[str, Tensor], has_value: Tensor) -> list[str]:
         """Names of the terms whose value is infinite, or NaN although there were labels.
@@ -145,8 +145,8 @@ class MetricsManager(WeightedTerms):
         """
         return [
             term.name
-            for term, present in zip(self.terms, has_value.tolist(), strict=True)
-            if present and isinstance(term.metric, ErrorMetric) and not math.isfinite(float(values[term.name]))
+            for term, has_label in zip(self.terms, has_value.tolist(), strict=True)
+            if has_label and isinstance(term.metric, ErrorMetric) and not math.isfinite(float(values[term.name]))
         ]
 
     # --- batches
@@ -192,16 +192,16 @@ class MetricsManager(WeightedTerms):
         return all_sums, all_counts, bins
 
     def _bin_counts(self, batch: Comparison) -> dict[int, Tensor]:
-        found: dict[int, Tensor] = {}
+        bins: dict[int, Tensor] = {}
         for position, metric in self._slots.quantiles.items():
             term = self.terms[position]
             residuals = batch.residuals(term, self._slots.residual_key[position])
             types = batch.types(term) if term.type_names else None
-            found[position] = metric.bin_counts(residuals, types, self._slots.width(position))
-        return found
+            bins[position] = metric.bin_counts(residuals, types, self._slots.width(position))
+        return bins
 
-    def _named(self, values: Tensor, present: Tensor) -> dict[str, Tensor]:
-        result = self._slots.named(values, present)
+    def _named(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
+        result = self._slots.named(values, has_value)
         if self._active:
             result[WEIGHTED_SUM] = self._weighted_sum(values)
         return result
@@ -301,11 +301,11 @@ class MetricsManager(WeightedTerms):
         if (self.sync if sync is None else sync) and is_distributed():
             sums, own_counts = self._slots.globalise(sums, own_counts)
             bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
-        values, present = self._slots.values(sums, own_counts, bins)
-        result = self._named(values, present)
+        values, has_value = self._slots.values(sums, own_counts, bins)
+        result = self._named(values, has_value)
         if counts is not None and self._active:
             result[WEIGHTED_SUM] = self._share(sums, counts)
-        self.in_step = present[self._tensors["value_index"]]
+        self.in_step = has_value[self._tensors["value_index"]]
         self._last_values = values.detach()
         return result
 
@@ -336,12 +336,12 @@ class MetricsManager(WeightedTerms):
             slot = self._slots.first[position]
             if not isinstance(term.metric, ErrorMetric) and counts[slot] > 0:
                 sums[slot], counts[slot] = torchmetrics_adapter.compute(term), 1.0
-        values, present = self._slots.values(sums, counts, bins)
-        result = self._named(values, present)
-        self.in_epoch = present[self._tensors["value_index"]]
+        values, has_value = self._slots.values(sums, counts, bins)
+        result = self._named(values, has_value)
+        self.in_epoch = has_value[self._tensors["value_index"]]
         if self._active:
-            some = present[self._tensors["active"]].any()
-            result[WEIGHTED_SUM] = torch.where(some, result[WEIGHTED_SUM], torch.nan)
+            any_weighted = has_value[self._tensors["active"]].any()
+            result[WEIGHTED_SUM] = torch.where(any_weighted, result[WEIGHTED_SUM], torch.nan)
         return result
 
     def running_state(self) -> dict[str, Any]:
@@ -349,8 +349,8 @@ class MetricsManager(WeightedTerms):
 
         What is given does not change with later batches.
         """
-        own = {name: self._tensors[name] for name in self._states}  # replaced by each batch, not changed
-        return own | torchmetrics_adapter.running_state(self._foreign_metrics)
+        states = {name: self._tensors[name] for name in self._states}  # replaced by each batch, not changed
+        return states | torchmetrics_adapter.running_state(self._foreign_metrics)
 
     def set_running_state(self, state: Mapping[str, Any]) -> None:
         """Go back to what :meth:`running_state` gave.
@@ -358,11 +358,11 @@ class MetricsManager(WeightedTerms):
         Raises:
             ConfigError: If it is that of other metrics.
         """
-        own = self.running_state()
-        if own.keys() != state.keys() or own["sums"].shape != state["sums"].shape:
+        states = self.running_state()
+        if states.keys() != state.keys() or states["sums"].shape != state["sums"].shape:
             raise ConfigError("the sums kept for the metrics are those of other metrics", "give both the same metrics")
         for name in self._states:
-            self._tensors[name] = state[name].to(own[name].device)
+            self._tensors[name] = state[name].to(states[name].device)
         torchmetrics_adapter.set_running_state(self._foreign_metrics, state)
 
     def reset(self) -> None:

@@ -42,10 +42,10 @@ def _coefficients(labels: Sequence[str], coeffs: Coeffs | None, weights: Coeffs 
             "a loss has both coeffs (scaled to sum up to 1) and weights (taken as they are)",
             "give one of them; with weights, coeffs: null",
         )
-    given = dict.fromkeys(labels, 1.0) if coeffs is None else coeffs
-    given = given if weights is None else weights
-    check_names(given, labels, f"label in {'coeffs' if weights is None else 'weights'} of a loss:")
-    return given
+    coefficients = dict.fromkeys(labels, 1.0) if coeffs is None else coeffs
+    coefficients = coefficients if weights is None else weights
+    check_names(coefficients, labels, f"label in {'coeffs' if weights is None else 'weights'} of a loss:")
+    return coefficients
 
 
 def _loss(
@@ -65,13 +65,13 @@ def _loss(
     entries = [
         {
             "name": f"{name}_{metrics[label]}",
-            "field": what,
+            "field": modifier,
             "metric": metrics[label],
             "coeff": coeffs.get(label),
             "ignore_nan": skip[label],
             **extra.get(label, {}),
         }
-        for label, (name, _, what) in compared.items()
+        for label, (name, _, modifier) in compared.items()
     ]
     manager = MetricsManager([*entries, *(extra_metrics or ())], type_names=type_names, absolute=absolute)
     if not manager.has_weighted_sum:
@@ -103,8 +103,8 @@ def _usual_loss(
     extra = _averages(compared, average)
     if per_type_forces_coeffs is not None:
         extra[fields.FORCES] |= {"per_type": True, "per_type_coeffs": per_type_forces_coeffs}
-    given = _coefficients(labels, coeffs, weights)
-    return _loss(compared, given, weights is not None, functions, ignore_nan, extra, extra_metrics, type_names)
+    coefficients = _coefficients(labels, coeffs, weights)
+    return _loss(compared, coefficients, weights is not None, functions, ignore_nan, extra, extra_metrics, type_names)
 
 
 def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None = None) -> list[dict[str, Any]]:
@@ -114,11 +114,11 @@ def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None 
         labels: Labels of the table of fields.
         ignore_nan: For each label, whether targets that are NaN are left out; they are by default.
     """
-    shown: list[tuple[str, str | Modifier, str]] = []
+    quantities: list[tuple[str, str | Modifier, str]] = []
     for label in labels:
-        shown.append((label, label, label))
+        quantities.append((label, label, label))
         if label == fields.TOTAL_ENERGY:
-            shown.append((PER_ATOM_ENERGY, PerAtomModifier(label), label))
+            quantities.append((PER_ATOM_ENERGY, PerAtomModifier(label), label))
     return [
         {
             "name": f"{name}_{short}",
@@ -126,7 +126,7 @@ def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None 
             "metric": metric,
             "ignore_nan": True if ignore_nan is None else ignore_nan[label],
         }
-        for name, field, label in shown
+        for name, field, label in quantities
         for short, metric in METRICS.items()
     ]
 
@@ -153,12 +153,12 @@ def extended_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool]) -> l
     return [
         {
             "name": name,
-            "field": what,
+            "field": modifier,
             "metric": metric,
             "ignore_nan": ignore_nan[label],
             "per_type": name.startswith("per_type_"),
         }
-        for name, label, what, metric in rows
+        for name, label, modifier, metric in rows
         if label in labels
     ]
 
@@ -345,8 +345,8 @@ def FieldLoss(  # noqa: N802
 
 
 def _field_terms() -> list[str]:
-    others = set(LABELS) - {fields.TOTAL_ENERGY, fields.VIRIAL}  # data have the stress in place of the virial
-    of_graphs = [label for label in LABELS if FIELDS[label].owner == "graph" and label in others]
+    scalable = set(LABELS) - {fields.TOTAL_ENERGY, fields.VIRIAL}  # data have the stress in place of the virial
+    of_graphs = [label for label in LABELS if FIELDS[label].owner == "graph" and label in scalable]
     return [*LABELS, PER_ATOM_ENERGY, *(f"{_PER_ATOM}{label}" for label in of_graphs)]
 
 

@@ -43,35 +43,36 @@ def shown_weight(weight: float) -> str:
     return f"{weight:.3g}" if weight < 100 else f"{weight:g}"
 
 
-def term_name(key: str, terms: Sequence[Term], what: str) -> str:
+def term_name(key: str, terms: Sequence[Term], subject: str) -> str:
     """Name of the term that is meant by its name, by what it is of, or by its field.
 
     Args:
         key: ``per_atom_energy_mse``, ``per_atom_energy``, or ``total_energy`` if only one term of the energy has a
             coefficient.
         terms: All terms.
-        what: What names it, for messages.
+        subject: What names it, for messages.
 
     Raises:
         ConfigError: If there is no such term, or if several are meant.
     """
     weighted = [term for term in terms if term.coeff is not None]
-    for known in (_named(terms, _full), _named(weighted, _without_metric), _named(weighted, _field)):
-        if key in known:
-            if len(known[key]) > 1:
-                raise ConfigError(f"{what}: several terms are of '{key}'", f"name one: {', '.join(known[key])}")
-            return known[key][0]
+    for names_by_key in (_named(terms, _full), _named(weighted, _without_metric), _named(weighted, _field)):
+        if key in names_by_key:
+            names = names_by_key[key]
+            if len(names) > 1:
+                raise ConfigError(f"{subject}: several terms are of '{key}'", f"name one: {', '.join(names)}")
+            return names[0]
     names = [*_named(terms, _full), *_named(weighted, _without_metric), *_named(weighted, _field)]
-    raise ConfigError(f"{what}: there is no term '{key}'", did_you_mean(key, dict.fromkeys(names)))
+    raise ConfigError(f"{subject}: there is no term '{key}'", did_you_mean(key, dict.fromkeys(names)))
 
 
 def _named(terms: Sequence[Term], called: Callable[[Term], str]) -> dict[str, list[str]]:
     """Names of the terms by what they are called."""
-    found: dict[str, list[str]] = {}
+    names_by_key: dict[str, list[str]] = {}
     for term in terms:
         if key := called(term):
-            found.setdefault(key, []).append(term.name)
-    return found
+            names_by_key.setdefault(key, []).append(term.name)
+    return names_by_key
 
 
 def _full(term: Term) -> str:
@@ -121,11 +122,11 @@ class WeightedTerms(nn.Module):
         """
         return scaled(coeffs, self.terms, self.absolute)
 
-    def term_name(self, key: str, what: str) -> str:
+    def term_name(self, key: str, subject: str) -> str:
         """Name of the term with a name, or of the only weighted one of a quantity or field.
 
         Raises:
-            ConfigError: If there is none, or if several are meant; ``what`` begins the message.
+            ConfigError: If there is none, or if several are meant; ``subject`` begins the message.
 
         Example:
             A term may be meant by its name, by what it is of, or by its field:
@@ -135,7 +136,7 @@ class WeightedTerms(nn.Module):
             >>> [loss.term_name(key, "start") for key in ("per_atom_energy_mse", "per_atom_energy", "total_energy")]
             ['per_atom_energy_mse', 'per_atom_energy_mse', 'per_atom_energy_mse']
         """
-        return term_name(key, self.terms, what)
+        return term_name(key, self.terms, subject)
 
     @property
     def has_weighted_sum(self) -> bool:

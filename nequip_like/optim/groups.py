@@ -88,18 +88,20 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
     return [_rule(f"{_KEY}[{i}]", entry) for i, entry in enumerate(groups)]
 
 
-def _rule(where: str, entry: Any) -> Rule:
+def _rule(position: str, entry: Any) -> Rule:
     if not isinstance(entry, Mapping) or not entry.get("match"):
-        raise ConfigError(f"{where} has no 'match'", "give a part of the parameters' names: {match: readout, lr: 1e-4}")
+        raise ConfigError(
+            f"{position} has no 'match'", "give a part of the parameters' names: {match: readout, lr: 1e-4}"
+        )
     if unknown := [str(key) for key in entry if key not in _RULE]:
         hint = closest_hint(unknown[0], _RULE)
-        raise ConfigError(f"{where} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_RULE)}")
-    check(f"{where}.match", entry["match"], str | list[str])
+        raise ConfigError(f"{position} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_RULE)}")
+    check(f"{position}.match", entry["match"], str | list[str])
     options = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
     if not options:
-        raise ConfigError(f"{where} changes nothing", f"give {' or '.join(_OPTIONS)}")
+        raise ConfigError(f"{position} changes nothing", f"give {' or '.join(_OPTIONS)}")
     for key, value in options.items():
-        check(f"{where}.{key}", value, _OPTIONS[key])
+        check(f"{position}.{key}", value, _OPTIONS[key])
     patterns = (entry["match"],) if isinstance(entry["match"], str) else tuple(entry["match"])
     return Rule(patterns, {key: float(value) for key, value in options.items()})
 
@@ -141,11 +143,11 @@ def parameter_groups(
         raise ConfigError("the model has no trainable parameters", "leave 'train' out of run, or unfreeze parameters")
     if rules is None:
         return _of_function(groups, model)
-    chosen = _by_rules(model, rules, trainable)
+    rule_numbers = _by_rules(model, rules, trainable)
     decayed = _decayed(model, decay, trainable)
     parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
-        number = chosen.get(name, -1)
+        number = rule_numbers.get(name, -1)
         own_decay = number >= 0 and "weight_decay" in rules[number].options
         key = (number, not (own_decay or name in decayed), not (for_muon and is_hidden_matrix(name, parameter)))
         parts.setdefault(key, []).append(parameter)
@@ -158,19 +160,19 @@ def parameter_groups(
 
 def _by_rules(model: nn.Module, rules: Sequence[Rule], trainable: Mapping[str, nn.Parameter]) -> dict[str, int]:
     """For each parameter that a rule is for, the number of the first one."""
-    chosen: dict[str, int] = {}
+    rule_numbers: dict[str, int] = {}
     for i, rule in enumerate(rules):
-        where = f"{_KEY}[{i}].match"
-        found = [name for name in chosen_parameters(model, rule.patterns, where) if name in trainable]
-        if not found:
-            raise ConfigError(f"{where}: all that '{rule.label}' fits to is frozen", "leave it out, or train these")
-        free = [name for name in found if name not in chosen]
+        key = f"{_KEY}[{i}].match"
+        names = [name for name in chosen_parameters(model, rule.patterns, key) if name in trainable]
+        if not names:
+            raise ConfigError(f"{key}: all that '{rule.label}' fits to is frozen", "leave it out, or train these")
+        free = [name for name in names if name not in rule_numbers]
         if not free:
             raise ConfigError(
-                f"{where}: all that '{rule.label}' fits to belongs to rules before it", "put it before them"
+                f"{key}: all that '{rule.label}' fits to belongs to rules before it", "put it before them"
             )
-        chosen |= dict.fromkeys(free, i)
-    return chosen
+        rule_numbers |= dict.fromkeys(free, i)
+    return rule_numbers
 
 
 def _group(
@@ -189,16 +191,16 @@ def _group(
 
 def _of_function(config: Mapping[str, Any], model: nn.Module) -> list[dict[str, Any]]:
     """What a function of the user's gives: parameters or groups, without the frozen ones."""
-    made = list(instantiate(_KEY, config, model=model))
-    groups = made if made and isinstance(made[0], Mapping) else [{"params": made}]
-    kept = []
+    results = list(instantiate(_KEY, config, model=model))
+    groups = results if results and isinstance(results[0], Mapping) else [{"params": results}]
+    trainable_groups = []
     for group in groups:
         parameters = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         if trainable := [parameter for parameter in parameters if parameter.requires_grad]:
-            kept.append({**group, "params": trainable})
-    if not kept:
+            trainable_groups.append({**group, "params": trainable})
+    if not trainable_groups:
         raise ConfigError(f"{_KEY}: {config['_target_']} gives no trainable parameters", "give some")
-    return kept
+    return trainable_groups
 
 
 # --- weight decay
@@ -211,14 +213,14 @@ def _decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str, nn.Par
     if kind == "no_bias":
         return {name for name, parameter in trainable.items() if _is_weight(name, parameter, _owner(model, name))}
     parts = _OF_MACE if kind == "mace" else _OF_MLIP
-    found = {name for name in trainable if any(part in name for part in parts)}
-    if not found and kind == "mlip":
+    decayed = {name for name in trainable if any(part in name for part in parts)}
+    if not decayed and kind == "mlip":
         return set(trainable)  # as mlip does
-    if not found:
+    if not decayed:
         raise ConfigError(
             f"{_DECAY_KEY} is '{kind}', but this model has none of the parts that it is about", "take no_bias or all"
         )
-    return found
+    return decayed
 
 
 def _is_weight(name: str, parameter: Tensor, owner: nn.Module) -> bool:

@@ -107,8 +107,8 @@ class MuonAndAdamW(Optimizer):
 
 
 def _groups(params: Iterable[Any]) -> list[dict[str, Any]]:
-    listed = list(params)
-    return [dict(group) for group in listed] if isinstance(listed[0], Mapping) else [{"params": listed}]
+    entries = list(params)
+    return [dict(group) for group in entries] if isinstance(entries[0], Mapping) else [{"params": entries}]
 
 
 def _split(group: dict[str, Any]) -> list[dict[str, Any]]:
@@ -118,8 +118,8 @@ def _split(group: dict[str, Any]) -> list[dict[str, Any]]:
     parts: dict[bool, list[Tensor]] = {True: [], False: []}
     for parameter in group["params"]:
         parts[is_hidden_matrix("", parameter)].append(parameter)
-    found = [{**group, "params": part, IS_MATRIX: kind} for kind, part in parts.items() if part]
-    if len(found) > 1 and "name" in group:
-        for part, by in zip(found, ("muon", "adamw"), strict=True):
+    groups = [{**group, "params": part, IS_MATRIX: kind} for kind, part in parts.items() if part]
+    if len(groups) > 1 and "name" in group:
+        for part, by in zip(groups, ("muon", "adamw"), strict=True):
             part["name"] = f"{group['name']}-{by}"
-    return found
+    return groups

@@ -72,8 +72,8 @@ class ScheduleFreeWeights:
         self._optimizer = optimizer
         self._parameters: dict[str, nn.Parameter] = {}
         if optimizer is not None and model is not None:
-            own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-            self._parameters = {name: p for name, p in model.named_parameters() if id(p) in own}
+            scheduled_ids = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            self._parameters = {name: p for name, p in model.named_parameters() if id(p) in scheduled_ids}
         self._trained: dict[str, Tensor] | None = None  # put aside
         self._begun = False
 
@@ -137,11 +137,11 @@ class ScheduleFreeWeights:
         """
         if self._optimizer is None:
             return None
-        shown = self._trained is not None
+        has_average = self._trained is not None
         self.show_average()
         average = self._copies()
         trained = average if self._trained is None else self._trained  # not begun: there is no difference yet
-        if not shown:
+        if not has_average:
             self.show_trained()
         state |= {f"{prefix}{name}": weights for name, weights in average.items()}
         return trained

@@ -118,9 +118,9 @@ class PlateauSchedule:
                 "name the value that ReduceLROnPlateau follows: {scheduler: {...}, monitor: val0_epoch/weighted_sum}",
             )
         by_steps = entry.get("interval", "epoch") == "step"
-        own = cls(scheduler, str(entry["monitor"]), int(entry.get("frequency", 1)), by_steps=by_steps)
+        plateau = cls(scheduler, str(entry["monitor"]), int(entry.get("frequency", 1)), by_steps=by_steps)
         entry["frequency"] = sys.maxsize
-        return own
+        return plateau
 
     def note(self, name: str) -> None:
         """Take note that a value was logged."""
@@ -176,12 +176,12 @@ def _nested(config: Mapping[str, Any], optimizer: Optimizer) -> Any:
         with naming(SCHEDULER):
             return instantiate(SCHEDULER, arguments, optimizer)
     check(f"{SCHEDULER}.schedulers", children, Sequence[Mapping[str, Any]])
-    built = [_nested(child, optimizer) for child in children]
-    if any(isinstance(child, LearningRate) for child in built):
+    schedulers = [_nested(child, optimizer) for child in children]
+    if any(isinstance(child, LearningRate) for child in schedulers):
         raise ConfigError(
             f"{SCHEDULER}.schedulers has a LearningRate, which is a whole schedule",
             f"write its keys directly under {SCHEDULER}",
         )
     if "ChainedScheduler" in str(arguments.get("_target_")):
-        return torch.optim.lr_scheduler.ChainedScheduler(built, optimizer=optimizer)
-    return instantiate(SCHEDULER, arguments, optimizer, schedulers=built)
+        return torch.optim.lr_scheduler.ChainedScheduler(schedulers, optimizer=optimizer)
+    return instantiate(SCHEDULER, arguments, optimizer, schedulers=schedulers)

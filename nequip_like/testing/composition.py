@@ -58,12 +58,12 @@ def check_distant_parts(potential: Potential, left: Atoms, right: Atoms, toleran
         AssertionError: If they do not.
     """
     parts = [predict(potential, left), predict(potential, right)]
-    whole = predict(potential, far_apart(left, right, 2 * potential.cutoff))
+    combined = predict(potential, far_apart(left, right, 2 * potential.cutoff))
     energy = parts[0][fields.TOTAL_ENERGY] + parts[1][fields.TOTAL_ENERGY]
-    check_close(whole[fields.TOTAL_ENERGY], energy, tolerance, "energy of the whole")
-    for key in whole:
+    check_close(combined[fields.TOTAL_ENERGY], energy, tolerance, "energy of the whole")
+    for key in combined:
         if fields.field(key).owner == "node":
-            check_close(whole[key], torch.cat([part[key] for part in parts]), tolerance, f"{key} of the whole")
+            check_close(combined[key], torch.cat([part[key] for part in parts]), tolerance, f"{key} of the whole")
 
 
 def check_supercell(potential: Potential, atoms: Atoms, tolerance: float, repeat: Sequence[int] = (2, 1, 3)) -> None:
@@ -107,17 +107,17 @@ def check_pair_cutoff(
             float(prediction[fields.FORCES].abs().max()),
         )
 
-    what = f"{first}-{second} with cutoff {cutoff}"
+    subject = f"{first}-{second} with cutoff {cutoff}"
     inside = [interaction(fraction) for fraction in (0.4, 0.5, 0.6, 0.7)]
     energy, force = max(entry[0] for entry in inside), max(entry[1] for entry in inside)
     if not (energy > 1e-6 and force > 1e-6):
-        raise AssertionError(f"{what}: the atoms do not interact within the cutoff, so that nothing was tested")
+        raise AssertionError(f"{subject}: the atoms do not interact within the cutoff, so that nothing was tested")
     near_energy, near_force = interaction(1 - 1e-4)
     if not (near_energy <= 1e-6 * energy + 1e-15 * abs(alone) and near_force <= 1e-6 * force):
-        raise AssertionError(f"{what}: energy {near_energy:.2e}, force {near_force:.2e} just within the cutoff")
+        raise AssertionError(f"{subject}: energy {near_energy:.2e}, force {near_force:.2e} just within the cutoff")
     for fraction in (1 + 1e-12, 1 + 1e-4, 1.1, 2.0):
         if interaction(fraction) != (0.0, 0.0):
-            raise AssertionError(f"{what}: atoms at {fraction} cutoffs interact")
+            raise AssertionError(f"{subject}: atoms at {fraction} cutoffs interact")
 
 
 def check_crossing(potential: Potential, atoms: Atoms, probe: str, cutoffs: Mapping[str, float]) -> None:
@@ -142,7 +142,7 @@ def check_crossing(potential: Potential, atoms: Atoms, probe: str, cutoffs: Mapp
             sides.append(predict(potential, atoms + Atoms(probe, positions=[place])))
         force = torch.stack([side[fields.FORCES] for side in sides])
         work = float(force.mean(0)[-1] @ torch.tensor(direction)) * 2 * step
-        what = f"{probe} at the cutoff of atom {index} ({symbol})"
+        subject = f"{probe} at the cutoff of atom {index} ({symbol})"
         energy = [float(side[fields.TOTAL_ENERGY]) for side in sides]
-        check_close(torch.tensor(energy[1] - energy[0] + work), torch.tensor(0.0), 1e-10, f"energy of {what}")
-        check_close(force[0], force[1], 1e-4, f"forces with {what}")
+        check_close(torch.tensor(energy[1] - energy[0] + work), torch.tensor(0.0), 1e-10, f"energy of {subject}")
+        check_close(force[0], force[1], 1e-4, f"forces with {subject}")

@@ -24,9 +24,9 @@ def numerical_forces(potential: Potential, atoms: Atoms) -> Tensor:
     displaced = []
     for coordinate in range(3 * len(atoms)):
         for sign in (1, -1):
-            moved = atoms.copy()
-            moved.positions.reshape(-1)[coordinate] += sign * STEP
-            displaced.append(moved)
+            structure = atoms.copy()
+            structure.positions.reshape(-1)[coordinate] += sign * STEP
+            displaced.append(structure)
     return -_differences(potential, displaced).view(-1, 3)
 
 
@@ -39,9 +39,9 @@ def numerical_stress(potential: Potential, atoms: Atoms) -> Tensor:
                 deformation = np.eye(3)
                 deformation[row, column] += sign * STEP / 2
                 deformation[column, row] += sign * STEP / 2
-                moved = atoms.copy()
-                moved.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
-                strained.append(moved)
+                structure = atoms.copy()
+                structure.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
+                strained.append(structure)
     return _differences(potential, strained).view(1, 3, 3) / atoms.get_volume()
 
 
@@ -84,9 +84,9 @@ def check_stress(potential: Potential, atoms: Atoms, tolerance: float) -> None:
     check_close(prediction[fields.VIRIAL], -volume * prediction[fields.STRESS], 1e-13, "virial")
 
 
-def _not_all_zero(values: Tensor, what: str) -> None:
+def _not_all_zero(values: Tensor, quantity: str) -> None:
     if not float(values.abs().max()) > 1e-4:
-        raise AssertionError(f"{what} of the test structure are all zero, so that nothing was tested")
+        raise AssertionError(f"{quantity} of the test structure are all zero, so that nothing was tested")
 
 
 def check_no_gradient_across(potential: Potential, structures: Sequence[Atoms]) -> None:

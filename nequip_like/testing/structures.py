@@ -47,9 +47,9 @@ def pair(first: str, second: str, distance: float) -> Atoms:
 
 def far_apart(left: Atoms, right: Atoms, distance: float) -> Atoms:
     """Two structures without cells as one, ``distance`` apart along the first axis."""
-    moved = right.copy()
-    moved.positions[:, 0] += left.positions[:, 0].max() - right.positions[:, 0].min() + distance
-    return left + moved
+    shifted = right.copy()
+    shifted.positions[:, 0] += left.positions[:, 0].max() - right.positions[:, 0].min() + distance
+    return left + shifted
 
 
 def graph_of(atoms: Atoms, potential: Potential) -> Graph:

@@ -100,21 +100,21 @@ class LearningRate(LRScheduler):
         threshold: Decay | None = None,
         smoothing_factor: Decay | None = None,
     ) -> None:
-        given = {
+        settings = {
             name: value
             for name, value in locals().items()
             if value is not None and name not in ("self", "optimizer", "schedule", "warmup", "__class__")
         }
         self.schedule, self.warmup = schedule_name(schedule), warmup_name(warmup)
-        check_keys(self.schedule, self.warmup, given)
+        check_keys(self.schedule, self.warmup, settings)
         for name in LENGTHS:
-            if name in given:
-                check_length(name, given[name])
-        self._given = given
+            if name in settings:
+                check_length(name, settings[name])
+        self._given = settings
         self.lengths: dict[str, int] | None = None
         self._shape: Callable[[int], float] | None = None
         self._warmups: list[Callable[[int], float]] = []
-        self.plateau = Plateau(**{key: given[key] for key in _PLATEAU if key in given})
+        self.plateau = Plateau(**{key: settings[key] for key in _PLATEAU if key in settings})
         self.monitor = monitor
         self.monitor_by_steps = monitor_interval == "step"
         self.monitor_frequency = monitor_frequency or 1
@@ -162,14 +162,14 @@ class LearningRate(LRScheduler):
             >>> rate.lengths
             {'T_max': 790}
         """
-        found = self._in_steps(run)
+        lengths = self._in_steps(run)
         if self.lengths is None:
-            self.lengths = {name: steps for name, steps in found.items() if steps is not None}
+            self.lengths = {name: steps for name, steps in lengths.items() if steps is not None}
         for name, steps in self.lengths.items():
-            if found[name] != steps:
+            if lengths[name] != steps:
                 rank_zero_warn(
                     f"the learning rate goes on as it began: {name} is {steps} steps, where this run would make it "
-                    f"{'endless' if found[name] is None else found[name]}"
+                    f"{'endless' if lengths[name] is None else lengths[name]}"
                 )
         self._build()
         self._apply()
@@ -195,18 +195,18 @@ class LearningRate(LRScheduler):
 
     def _form(self, lengths: Mapping[str, int]) -> Callable[[int], float]:
         """The schedule as a function of the number of steps done."""
-        given, floor = self._given, self.min_lr / self.highest
+        settings, floor = self._given, self.min_lr / self.highest
         if self.schedule == "cosine":
             return partial(curves.cosine, period=lengths["T_max"], floor=floor)
         if self.schedule == "cosine_restarts":
-            return partial(curves.cosine_restarts, period=lengths["T_0"], growth=given.get("T_mult", 1), floor=floor)
+            return partial(curves.cosine_restarts, period=lengths["T_0"], growth=settings.get("T_mult", 1), floor=floor)
         if self.schedule == "linear":
             return partial(curves.linear, length=lengths["T_max"], end=floor)
         if self.schedule in ("exponential", "step"):
             form = curves.exponential if self.schedule == "exponential" else curves.step
-            return partial(form, length=lengths["step_size"], gamma=given["gamma"], floor=floor)
+            return partial(form, length=lengths["step_size"], gamma=settings["gamma"], floor=floor)
         if self.schedule == "peak":
-            ends = {"start": given["init_lr"] / self.highest, "end": given["final_lr"] / self.highest}
+            ends = {"start": settings["init_lr"] / self.highest, "end": settings["final_lr"] / self.highest}
             return partial(curves.peak, rise=lengths["warmup_length"], fall=lengths["transition_length"], **ends)
         if self.schedule == "plateau":
             return lambda n: self.plateau.share

@@ -73,8 +73,8 @@ class Plateau:
     def _smoothed(self, value: float) -> float:
         if not math.isfinite(value):
             return math.inf  # it would stay in the mean for ever
-        before = value if self.state.smoothed is None else self.state.smoothed
-        self.state.smoothed = self.smoothing_factor * before + (1.0 - self.smoothing_factor) * value
+        mean = value if self.state.smoothed is None else self.state.smoothed
+        self.state.smoothed = self.smoothing_factor * mean + (1.0 - self.smoothing_factor) * value
         return self.state.smoothed
 
     def state_dict(self) -> dict[str, Any]:
