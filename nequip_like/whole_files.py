@@ -65,9 +65,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
-            _to_disk(partial)
+            _sync_to_disk(partial)
             partial.replace(path)
-            _to_disk(path.parent)
+            _sync_to_disk(path.parent)
         finally:
             with suppress(OSError):
                 partial.unlink()
@@ -151,7 +151,7 @@ def temporary_folder_of_user() -> Path:
     return folder
 
 
-def _to_disk(path: Path) -> None:
+def _sync_to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk and not only in memory."""
     handle = os.open(path, os.O_RDONLY)
     try:

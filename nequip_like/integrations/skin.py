@@ -66,18 +66,18 @@ class SkinNeighborList:
         self.cutoff = cutoff
         self.skin = skin
         self.builds = 0
-        self._kept: _Built | None = None
+        self._list: _Built | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, in another process as well, builds its own list."""
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_list": None}
 
-    def add_edges(self, graph: Graph, *, whole: bool = False) -> Graph:
+    def add_edges(self, graph: Graph, *, with_skin: bool = False) -> Graph:
         """Add the neighbours within the cutoff, in the same order as :func:`~nequip_like.data.neighbors.add_neighbors`.
 
         Args:
             graph: One structure without edges, on the CPU.
-            whole: Give all edges of the kept list, those in the skin included, for models that leave out what lies
+            with_skin: Give all edges of the kept list, those in the skin included, for models that leave out what lies
                 beyond the cutoff themselves. The tensors are the same objects until the list is built anew.
 
         Returns:
@@ -86,15 +86,15 @@ class SkinNeighborList:
         Raises:
             DataError: If two atoms are at one place.
         """
-        neighbors = self._kept
+        neighbors = self._list
         if neighbors is None or not self._holds(neighbors, graph):
-            self._kept = None  # its memory is free before the next list takes as much
-            neighbors = self._kept = _built(graph, self.cutoff + self.skin)
+            self._list = None  # its memory is free before the next list takes as much
+            neighbors = self._list = _build_list(graph, self.cutoff + self.skin)
             self.builds += 1
         edges, shifts = neighbors.edges, neighbors.shifts
-        if not whole:
+        if not with_skin:
             # Edges in the skin would contribute nothing; it costs less to leave them out than to take them along.
-            near = _within(graph, edges.numpy(), shifts.numpy(), self.cutoff)
+            near = _select_near(graph, edges.numpy(), shifts.numpy(), self.cutoff)
             edges = torch.from_numpy(edges.numpy().compress(near, axis=1))
             shifts = torch.from_numpy(shifts.numpy().compress(near, axis=0))
         return {**graph, fields.EDGE_INDEX: edges, fields.EDGE_CELL_SHIFT: shifts}
@@ -117,7 +117,7 @@ class SkinNeighborList:
         return stretch * (self.cutoff + self.skin) - 2.0 * largest_move >= self.cutoff
 
 
-def _built(graph: Graph, radius: float) -> _Built:
+def _build_list(graph: Graph, radius: float) -> _Built:
     """A list for this structure, with pairs up to the radius."""
     edges = add_neighbors(graph, radius)
     structure = {key: graph[key].clone() for key in _STRUCTURE}  # whoever gave the graph may write to it later
@@ -125,7 +125,7 @@ def _built(graph: Graph, radius: float) -> _Built:
     return _Built(structure, inverse_cell, edges[fields.EDGE_INDEX], edges[fields.EDGE_CELL_SHIFT])
 
 
-def _within(graph: Graph, edges: np.ndarray, shifts: np.ndarray, cutoff: float) -> np.ndarray:
+def _select_near(graph: Graph, edges: np.ndarray, shifts: np.ndarray, cutoff: float) -> np.ndarray:
     """Whether each edge is not longer than the cutoff."""
     positions, cell = graph[fields.POSITIONS].numpy(), graph[fields.CELL].numpy()[0]
     periodic = bool(graph[fields.PBC].numpy().any())

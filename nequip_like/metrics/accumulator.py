@@ -43,7 +43,7 @@ class Slots:
         groups: dict[Finalizer, list[int]] = {}
         self.residual_key: list[int] = []
         for position, term in enumerate(terms):
-            groups.setdefault(_finalizer(term), []).append(position)
+            groups.setdefault(_choose_finalizer(term), []).append(position)
             key = (term.modifier, term.ignore_nan, term.average)
             if key not in keys:
                 keys.append(key)
@@ -143,7 +143,7 @@ class Slots:
         return slice(self.first[position], self.first[position] + self.width(position))
 
 
-def _finalizer(term: Term) -> Finalizer:
+def _choose_finalizer(term: Term) -> Finalizer:
     return term.metric.finalizer if isinstance(term.metric, ErrorMetric) else mean_of
 
 

@@ -102,7 +102,7 @@ class MetricsManager(WeightedTerms):
             "value_index": torch.tensor(self._slots.value_index),
         }
         for position in self._slots.quantiles:
-            self._tensors[_bins(position)] = torch.zeros(self._slots.width(position), BINS, dtype=torch.float64)
+            self._tensors[_name_bins(position)] = torch.zeros(self._slots.width(position), BINS, dtype=torch.float64)
         self._states = [name for name in self._tensors if name != "value_index"]
         self.in_step = self.in_epoch = torch.ones(0, dtype=torch.bool)
         self._last_values: Tensor | None = None
@@ -151,7 +151,7 @@ class MetricsManager(WeightedTerms):
 
     # --- batches
 
-    def _foreign(self, term: Term, batch: Comparison, step: bool) -> tuple[Tensor, Tensor]:
+    def _update_foreign(self, term: Term, batch: Comparison, step: bool) -> tuple[Tensor, Tensor]:
         """Update a metric that is not ours: its step value (or zero) and 1 or 0 for "had labels"."""
         if not self._warned and torchmetrics_adapter.uses_no_weights(term, batch):
             self._warned = True
@@ -160,7 +160,9 @@ class MetricsManager(WeightedTerms):
         value = torchmetrics_adapter.update(term, batch, step)
         return (zero, zero) if value is None else (value.to(zero.device), zero + 1)
 
-    def _partials(self, prediction: Graph, target: Graph, step: bool) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+    def _accumulate_batch(
+        self, prediction: Graph, target: Graph, step: bool
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
         """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins; adds them to the states."""
         batch = Comparison(prediction, target)
         sums: list[Tensor] = []
@@ -169,7 +171,7 @@ class MetricsManager(WeightedTerms):
             term, key = self.terms[position], self._slots.residual_key[position]
             metric = term.metric
             if not isinstance(metric, ErrorMetric):
-                total, count = self._foreign(term, batch, step)
+                total, count = self._update_foreign(term, batch, step)
                 sums.append(total)
                 counts.append(count)
                 continue
@@ -184,14 +186,14 @@ class MetricsManager(WeightedTerms):
             sums = [total if keep else total.detach() for total, keep in zip(sums, self._active_slots, strict=True)]
         all_sums, all_counts = torch.stack(sums), torch.stack(counts)
         with torch.no_grad():
-            bins = self._bin_counts(batch)
+            bins = self._count_in_bins(batch)
             self._tensors["sums"] = self._slots.merge(self._tensors["sums"], all_sums.detach())
             self._tensors["counts"] = self._tensors["counts"] + all_counts
             for position, counted in bins.items():
-                self._tensors[_bins(position)] = self._tensors[_bins(position)] + counted
+                self._tensors[_name_bins(position)] = self._tensors[_name_bins(position)] + counted
         return all_sums, all_counts, bins
 
-    def _bin_counts(self, batch: Comparison) -> dict[int, Tensor]:
+    def _count_in_bins(self, batch: Comparison) -> dict[int, Tensor]:
         bins: dict[int, Tensor] = {}
         for position, metric in self._slots.quantiles.items():
             term = self.terms[position]
@@ -200,13 +202,13 @@ class MetricsManager(WeightedTerms):
             bins[position] = metric.bin_counts(residuals, types, self._slots.width(position))
         return bins
 
-    def _named(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
+    def _name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
         result = self._slots.named(values, has_value)
         if self._active:
-            result[WEIGHTED_SUM] = self._weighted_sum(values)
+            result[WEIGHTED_SUM] = self._sum_weighted(values)
         return result
 
-    def _weighted_sum(self, values: Tensor) -> Tensor:
+    def _sum_weighted(self, values: Tensor) -> Tensor:
         return torch.dot(values[self._tensors["active"]], self._tensors["coeffs"])
 
     @torch.no_grad()
@@ -246,7 +248,7 @@ class MetricsManager(WeightedTerms):
                 counts.append(torchmetrics_adapter.label_count(term, batch).to(self._tensors["counts"].device))
         return torch.stack(counts)
 
-    def _share(self, sums: Tensor, counts: Tensor) -> Tensor:
+    def _compute_share(self, sums: Tensor, counts: Tensor) -> Tensor:
         """What a batch adds to the weighted sum of several that have these counts together."""
         if counts.shape != sums.shape:
             raise ConfigError(
@@ -260,7 +262,7 @@ class MetricsManager(WeightedTerms):
                     "value over several batches of a step is not the sum of their shares",
                     "take one batch for each step of the optimizer, or another function, such as mse",
                 )
-        return self._weighted_sum(self._slots.values(sums, counts, {})[0])
+        return self._sum_weighted(self._slots.values(sums, counts, {})[0])
 
     def update(self, prediction: Graph, target: Graph) -> None:
         """Add a batch to the epoch.
@@ -270,7 +272,7 @@ class MetricsManager(WeightedTerms):
             ModelError: If the prediction lacks a field that a metric needs.
         """
         with torch.no_grad():
-            self._partials(prediction, target, step=False)
+            self._accumulate_batch(prediction, target, step=False)
 
     def step(
         self, prediction: Graph, target: Graph, sync: bool | None = None, counts: Tensor | None = None
@@ -297,14 +299,14 @@ class MetricsManager(WeightedTerms):
             DataError: If the target lacks a label that a metric needs, or shapes do not match.
             ModelError: If the prediction lacks a field that a metric needs.
         """
-        sums, own_counts, bins = self._partials(prediction, target, step=True)
+        sums, own_counts, bins = self._accumulate_batch(prediction, target, step=True)
         if (self.sync if sync is None else sync) and is_distributed():
             sums, own_counts = self._slots.globalise(sums, own_counts)
             bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
         values, has_value = self._slots.values(sums, own_counts, bins)
-        result = self._named(values, has_value)
+        result = self._name_values(values, has_value)
         if counts is not None and self._active:
-            result[WEIGHTED_SUM] = self._share(sums, counts)
+            result[WEIGHTED_SUM] = self._compute_share(sums, counts)
         self.in_step = has_value[self._tensors["value_index"]]
         self._last_values = values.detach()
         return result
@@ -327,7 +329,7 @@ class MetricsManager(WeightedTerms):
         In a distributed run every process must call it.
         """
         sums, counts = self._tensors["sums"], self._tensors["counts"]
-        bins = {position: self._tensors[_bins(position)] for position in self._slots.quantiles}
+        bins = {position: self._tensors[_name_bins(position)] for position in self._slots.quantiles}
         if self.sync and is_distributed():
             sums, counts = self._slots.globalise(sums, counts)
             bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
@@ -337,7 +339,7 @@ class MetricsManager(WeightedTerms):
             if not isinstance(term.metric, ErrorMetric) and counts[slot] > 0:
                 sums[slot], counts[slot] = torchmetrics_adapter.compute(term), 1.0
         values, has_value = self._slots.values(sums, counts, bins)
-        result = self._named(values, has_value)
+        result = self._name_values(values, has_value)
         self.in_epoch = has_value[self._tensors["value_index"]]
         if self._active:
             any_weighted = has_value[self._tensors["active"]].any()
@@ -373,6 +375,6 @@ class MetricsManager(WeightedTerms):
             metric.reset()
 
 
-def _bins(position: int) -> str:
+def _name_bins(position: int) -> str:
     """Name of the state of a term whose errors are counted in bins."""
     return f"bins {position}"

@@ -36,7 +36,7 @@ def _ignore_nan(ignore_nan: IgnoreNan, labels: Sequence[str]) -> dict[str, bool]
     return dict.fromkeys(labels, bool(ignore_nan))
 
 
-def _coefficients(labels: Sequence[str], coeffs: Coeffs | None, weights: Coeffs | None) -> Coeffs:
+def _choose_coefficients(labels: Sequence[str], coeffs: Coeffs | None, weights: Coeffs | None) -> Coeffs:
     if coeffs is not None and weights is not None:
         raise ConfigError(
             "a loss has both coeffs (scaled to sum up to 1) and weights (taken as they are)",
@@ -48,7 +48,7 @@ def _coefficients(labels: Sequence[str], coeffs: Coeffs | None, weights: Coeffs 
     return coefficients
 
 
-def _loss(
+def _build_loss(
     compared: Mapping[str, Compared],
     coeffs: Coeffs,
     absolute: bool,
@@ -81,11 +81,11 @@ def _loss(
     return manager
 
 
-def _averages(compared: Mapping[str, Compared], average: Average) -> dict[str, dict[str, Any]]:
+def _set_averages(compared: Mapping[str, Compared], average: Average) -> dict[str, dict[str, Any]]:
     return {label: {"average": average} for label, (_, field, _) in compared.items() if FIELDS[field].owner == "node"}
 
 
-def _usual_loss(
+def _build_usual_loss(
     labels: Sequence[str],
     coeffs: Coeffs | None,
     weights: Coeffs | None,
@@ -100,14 +100,16 @@ def _usual_loss(
     compared: dict[str, Compared] = {label: (label, label, label) for label in labels}
     if per_atom_energy:
         compared[fields.TOTAL_ENERGY] = (PER_ATOM_ENERGY, fields.TOTAL_ENERGY, PerAtomModifier(fields.TOTAL_ENERGY))
-    extra = _averages(compared, average)
+    extra = _set_averages(compared, average)
     if per_type_forces_coeffs is not None:
         extra[fields.FORCES] |= {"per_type": True, "per_type_coeffs": per_type_forces_coeffs}
-    coefficients = _coefficients(labels, coeffs, weights)
-    return _loss(compared, coefficients, weights is not None, functions, ignore_nan, extra, extra_metrics, type_names)
+    coefficients = _choose_coefficients(labels, coeffs, weights)
+    return _build_loss(
+        compared, coefficients, weights is not None, functions, ignore_nan, extra, extra_metrics, type_names
+    )
 
 
-def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None = None) -> list[dict[str, Any]]:
+def build_metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None = None) -> list[dict[str, Any]]:
     """Entries of a :class:`MetricsManager`: RMSE, MAE and largest error of labels, and of the energy per atom.
 
     Args:
@@ -131,7 +133,7 @@ def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None 
     ]
 
 
-def extended_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool]) -> list[dict[str, Any]]:
+def build_extended_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool]) -> list[dict[str, Any]]:
     """Further entries: relative error, direction and 95th percentile of forces, errors by species, stress per atom.
 
     Args:
@@ -163,7 +165,7 @@ def extended_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool]) -> l
     ]
 
 
-def _metrics(
+def _build_metrics(
     labels: Sequence[str],
     coeffs: Coeffs | None,
     extra_metrics: Entries | None,
@@ -172,9 +174,9 @@ def _metrics(
     extended: bool,
 ) -> MetricsManager:
     skip = _ignore_nan(ignore_nan, labels)
-    entries = metric_entries(labels, skip)
+    entries = build_metric_entries(labels, skip)
     if extended:
-        entries += extended_entries(labels, skip)
+        entries += build_extended_entries(labels, skip)
     coeffs = {f"{label}_rmse": 1.0 for label in labels} if coeffs is None else coeffs
     check_names(coeffs, [entry["name"] for entry in entries], "metric in coeffs:")
     for entry in entries:
@@ -230,7 +232,7 @@ def EnergyForceLoss(  # noqa: N802
     functions = LossFunctions(function, delta, strata, edges)
     labels = (fields.TOTAL_ENERGY, fields.FORCES)
     options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
-    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, *options)
+    return _build_usual_loss(labels, coeffs, weights, per_atom_energy, functions, *options)
 
 
 def EnergyForceStressLoss(  # noqa: N802
@@ -257,7 +259,7 @@ def EnergyForceStressLoss(  # noqa: N802
     functions = LossFunctions(function, delta, strata, edges)
     labels = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
     options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
-    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, *options)
+    return _build_usual_loss(labels, coeffs, weights, per_atom_energy, functions, *options)
 
 
 def EnergyOnlyLoss(  # noqa: N802
@@ -277,7 +279,7 @@ def EnergyOnlyLoss(  # noqa: N802
     """
     functions = LossFunctions(function, delta)
     labels, options = (fields.TOTAL_ENERGY,), (extra_metrics, ignore_nan, type_names)
-    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, "elements", None, *options)
+    return _build_usual_loss(labels, coeffs, weights, per_atom_energy, functions, "elements", None, *options)
 
 
 def ForceOnlyLoss(  # noqa: N802
@@ -300,7 +302,7 @@ def ForceOnlyLoss(  # noqa: N802
     """
     functions = LossFunctions(function, delta, strata, edges)
     options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
-    return _usual_loss((fields.FORCES,), coeffs, weights, False, functions, *options)
+    return _build_usual_loss((fields.FORCES,), coeffs, weights, False, functions, *options)
 
 
 def FieldLoss(  # noqa: N802
@@ -334,23 +336,23 @@ def FieldLoss(  # noqa: N802
     Raises:
         ConfigError: If a term is no field that can have a label, or as in :func:`EnergyForceLoss`.
     """
-    check_names(terms, _field_terms(), "term of a loss")
+    check_names(terms, _list_terms(), "term of a loss")
     terms = {name: weight for name, weight in terms.items() if weight is not None}
     if not terms:
         raise ConfigError("a loss has no terms", "for example terms: {total_energy: 1, forces: 1000}")
-    compared = {name: _compared(name) for name in terms}
+    compared = {name: _read_term(name) for name in terms}
     functions = LossFunctions(function, delta, strata, edges)
-    extra = _averages(compared, average)
-    return _loss(compared, terms, not scaled, functions, ignore_nan, extra, extra_metrics, type_names)
+    extra = _set_averages(compared, average)
+    return _build_loss(compared, terms, not scaled, functions, ignore_nan, extra, extra_metrics, type_names)
 
 
-def _field_terms() -> list[str]:
+def _list_terms() -> list[str]:
     scalable = set(LABELS) - {fields.TOTAL_ENERGY, fields.VIRIAL}  # data have the stress in place of the virial
     of_graphs = [label for label in LABELS if FIELDS[label].owner == "graph" and label in scalable]
     return [*LABELS, PER_ATOM_ENERGY, *(f"{_PER_ATOM}{label}" for label in of_graphs)]
 
 
-def _compared(name: str) -> Compared:
+def _read_term(name: str) -> Compared:
     if name in LABELS:
         return name, name, as_modifier(name)
     field = fields.TOTAL_ENERGY if name == PER_ATOM_ENERGY else name.removeprefix(_PER_ATOM)
@@ -380,7 +382,7 @@ def EnergyForceMetrics(  # noqa: N802
     Raises:
         ConfigError: If a name is unknown.
     """
-    return _metrics((fields.TOTAL_ENERGY, fields.FORCES), coeffs, extra_metrics, ignore_nan, type_names, extended)
+    return _build_metrics((fields.TOTAL_ENERGY, fields.FORCES), coeffs, extra_metrics, ignore_nan, type_names, extended)
 
 
 def EnergyForceStressMetrics(  # noqa: N802
@@ -399,7 +401,7 @@ def EnergyForceStressMetrics(  # noqa: N802
         ConfigError: If a name is unknown.
     """
     labels = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
-    return _metrics(labels, coeffs, extra_metrics, ignore_nan, type_names, extended)
+    return _build_metrics(labels, coeffs, extra_metrics, ignore_nan, type_names, extended)
 
 
 def EnergyOnlyMetrics(  # noqa: N802
@@ -416,7 +418,7 @@ def EnergyOnlyMetrics(  # noqa: N802
     Raises:
         ConfigError: If a name is unknown.
     """
-    return _metrics((fields.TOTAL_ENERGY,), coeffs, extra_metrics, ignore_nan, type_names, extended)
+    return _build_metrics((fields.TOTAL_ENERGY,), coeffs, extra_metrics, ignore_nan, type_names, extended)
 
 
 def ForceOnlyMetrics(  # noqa: N802
@@ -433,4 +435,4 @@ def ForceOnlyMetrics(  # noqa: N802
     Raises:
         ConfigError: If a name is unknown.
     """
-    return _metrics((fields.FORCES,), coeffs, extra_metrics, ignore_nan, type_names, extended)
+    return _build_metrics((fields.FORCES,), coeffs, extra_metrics, ignore_nan, type_names, extended)

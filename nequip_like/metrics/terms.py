@@ -81,7 +81,7 @@ def check_names(names: Mapping[str, Any], options: Sequence[str], kind: str) -> 
             raise ConfigError(f"unknown {kind} '{name}'", did_you_mean(str(name), options))
 
 
-def _metric(value: object, position: str) -> Metric:
+def _build_metric(value: object, position: str) -> Metric:
     if isinstance(value, Metric):
         return copy.deepcopy(value)
     if isinstance(value, Mapping):
@@ -96,7 +96,7 @@ def _metric(value: object, position: str) -> Metric:
     return metric
 
 
-def _type_coeffs(name: str, coeffs: Mapping[str, Any] | None, type_names: Sequence[str]) -> tuple[float, ...]:
+def _read_type_coeffs(name: str, coeffs: Mapping[str, Any] | None, type_names: Sequence[str]) -> tuple[float, ...]:
     if coeffs is None:
         return (1.0,) * len(type_names)
     check_names(coeffs, type_names, f"type in per_type_coeffs of '{name}'")
@@ -116,7 +116,7 @@ def _check_entry(entry: Mapping[str, Any], position: str) -> None:
         check(f"{key} of {position}", entry.get(key), bool | None)
 
 
-def _coefficient(name: str, value: object, metric: Metric) -> float | None:
+def _read_coefficient(name: str, value: object, metric: Metric) -> float | None:
     coeff = check_coefficient(name, value)
     if coeff and isinstance(metric, ErrorMetric) and metric.higher_is_better:
         raise ConfigError(
@@ -126,7 +126,7 @@ def _coefficient(name: str, value: object, metric: Metric) -> float | None:
     return coeff
 
 
-def _average(name: str, value: object, modifier: Modifier | None, is_summed: bool) -> Average:
+def _read_average(name: str, value: object, modifier: Modifier | None, is_summed: bool) -> Average:
     check(f"average of '{name}'", value, Average | None)
     if value != "frames":
         return "elements"
@@ -158,15 +158,15 @@ def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | 
         raise ConfigError(
             f"{position} has no 'metric'", "for example: metric: nequip_like.metrics.elementwise.MeanSquaredError"
         )
-    metric = _metric(entry["metric"], position)
+    metric = _build_metric(entry["metric"], position)
     is_summed = isinstance(metric, ErrorMetric)
     modifier = None if entry.get("field") is None else as_modifier(entry["field"])
     if modifier is None and is_summed:
         raise ConfigError(f"{position}, {type(metric).__name__}, has no 'field'", "for example: field: forces")
     short = str(metric) if is_summed else type(metric).__name__
     name = entry.get("name") or (short if modifier is None else f"{modifier.name}_{short}")
-    average = _average(name, entry.get("average"), modifier, is_summed)
-    coeff = _coefficient(name, entry.get("coeff"), metric)
+    average = _read_average(name, entry.get("average"), modifier, is_summed)
+    coeff = _read_coefficient(name, entry.get("coeff"), metric)
     per_type, type_coeffs = bool(entry.get("per_type")), entry.get("per_type_coeffs")
     if type_coeffs is not None and not per_type:
         raise ConfigError(f"'{name}' has per_type_coeffs but not per_type", "add per_type: true")
@@ -190,7 +190,7 @@ def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | 
         modifier=modifier,
         coeff=coeff,
         type_names=types,
-        type_coeffs=_type_coeffs(name, type_coeffs, types) if per_type else (),
+        type_coeffs=_read_type_coeffs(name, type_coeffs, types) if per_type else (),
         ignore_nan=bool(ignore_nan),
         average=average,
     )

@@ -56,17 +56,25 @@ def term_name(key: str, terms: Sequence[Term], subject: str) -> str:
         ConfigError: If there is no such term, or if several are meant.
     """
     weighted = [term for term in terms if term.coeff is not None]
-    for names_by_key in (_named(terms, _full), _named(weighted, _without_metric), _named(weighted, _field)):
+    for names_by_key in (
+        _group_names(terms, _get_name),
+        _group_names(weighted, _strip_metric),
+        _group_names(weighted, _get_field),
+    ):
         if key in names_by_key:
             names = names_by_key[key]
             if len(names) > 1:
                 raise ConfigError(f"{subject}: several terms are of '{key}'", f"name one: {', '.join(names)}")
             return names[0]
-    names = [*_named(terms, _full), *_named(weighted, _without_metric), *_named(weighted, _field)]
+    names = [
+        *_group_names(terms, _get_name),
+        *_group_names(weighted, _strip_metric),
+        *_group_names(weighted, _get_field),
+    ]
     raise ConfigError(f"{subject}: there is no term '{key}'", did_you_mean(key, dict.fromkeys(names)))
 
 
-def _named(terms: Sequence[Term], called: Callable[[Term], str]) -> dict[str, list[str]]:
+def _group_names(terms: Sequence[Term], called: Callable[[Term], str]) -> dict[str, list[str]]:
     """Names of the terms by what they are called."""
     names_by_key: dict[str, list[str]] = {}
     for term in terms:
@@ -75,16 +83,16 @@ def _named(terms: Sequence[Term], called: Callable[[Term], str]) -> dict[str, li
     return names_by_key
 
 
-def _full(term: Term) -> str:
+def _get_name(term: Term) -> str:
     return term.name
 
 
-def _without_metric(term: Term) -> str:
+def _strip_metric(term: Term) -> str:
     suffix = f"_{term.metric}"
     return term.name.removesuffix(suffix) if term.name.endswith(suffix) else ""
 
 
-def _field(term: Term) -> str:
+def _get_field(term: Term) -> str:
     fields = term.modifier.prediction_fields if term.modifier is not None else ()
     return next(iter(fields)) if len(fields) == 1 else ""
 

@@ -33,7 +33,7 @@ class _Named:
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _of_torch() -> dict[str, _Named]:
+def _list_torch_optimizers() -> dict[str, _Named]:
     classes = [getattr(torch.optim, name) for name in torch.optim.__all__]
     kinds = [kind for kind in classes if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)]
     # Of torch's Muon, which takes matrices only, there is one for all parameters here; SparseAdam has no use.
@@ -42,7 +42,7 @@ def _of_torch() -> dict[str, _Named]:
 
 
 _KNOWN = {
-    **_of_torch(),
+    **_list_torch_optimizers(),
     "amsgrad": _Named("AMSGrad", torch.optim.Adam, {"amsgrad": True}),
     "muon": _Named("Muon", MuonAndAdamW),
     "mlip": _Named("mlip", OptaxAMSGrad),
@@ -79,7 +79,7 @@ def Optimizer(  # noqa: N802 (the name that configs use)
     """
     optimizer = find(name)
     groups = list(parameters)
-    annotations = _arguments(optimizer)
+    annotations = _read_arguments(optimizer)
     for key, value in arguments.items():
         if key not in annotations:
             advice = closest_hint(key, annotations) or f"it takes {', '.join(annotations)}"
@@ -89,7 +89,7 @@ def Optimizer(  # noqa: N802 (the name that configs use)
         key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
     }
     if optimizer.kind in (torch.optim.Adam, torch.optim.AdamW):
-        options = with_fused_form(options, groups)
+        options = choose_fused_form(options, groups)
     try:
         return optimizer.kind(groups, **{**optimizer.fixed, **options})
     except (TypeError, ValueError) as error:
@@ -118,14 +118,14 @@ def find(name: Any) -> _Named:
     raise ConfigError(f"{_KEY}.name is {name!r}", f"{hint}known are {', '.join(_NAMES)}")
 
 
-def _arguments(optimizer: _Named) -> dict[str, Any]:
+def _read_arguments(optimizer: _Named) -> dict[str, Any]:
     """Annotations of the arguments that a user may give."""
     parameters = inspect.signature(optimizer.kind.__init__).parameters
     annotations = annotations_of(optimizer.kind.__init__)
     return {key: annotations.get(key, Any) for key in parameters if key not in ("self", "params", *optimizer.fixed)}
 
 
-def with_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
+def choose_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
     """Let Adam and AdamW take their fused form, unless the arguments say how they work.
 
     Args:
@@ -168,7 +168,7 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
     groups = parameter_groups(model, rules, decay or "all", for_muon=_is_muon(arguments))
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
     if arguments.get("_target_") in WITH_FUSED_FORM:
-        arguments = with_fused_form(arguments, parameters)
+        arguments = choose_fused_form(arguments, parameters)
     optimizer: torch.optim.Optimizer = instantiate(_OPTIMIZER, arguments, parameters, kind=torch.optim.Optimizer)
     _check_options(optimizer, groups)
     return optimizer

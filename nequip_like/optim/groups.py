@@ -85,10 +85,10 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
         return None
     if not isinstance(groups, Sequence) or isinstance(groups, str):
         raise ConfigError(f"{_KEY} is {groups!r}", "write a list: [{match: readout, lr: 1e-4}, ...]")
-    return [_rule(f"{_KEY}[{i}]", entry) for i, entry in enumerate(groups)]
+    return [_read_rule(f"{_KEY}[{i}]", entry) for i, entry in enumerate(groups)]
 
 
-def _rule(position: str, entry: Any) -> Rule:
+def _read_rule(position: str, entry: Any) -> Rule:
     if not isinstance(entry, Mapping) or not entry.get("match"):
         raise ConfigError(
             f"{position} has no 'match'", "give a part of the parameters' names: {match: readout, lr: 1e-4}"
@@ -142,9 +142,9 @@ def parameter_groups(
     if not trainable:
         raise ConfigError("the model has no trainable parameters", "leave 'train' out of run, or unfreeze parameters")
     if rules is None:
-        return _of_function(groups, model)
-    rule_numbers = _by_rules(model, rules, trainable)
-    decayed = _decayed(model, decay, trainable)
+        return _call_group_function(groups, model)
+    rule_numbers = _assign_rules(model, rules, trainable)
+    decayed = _select_decayed(model, decay, trainable)
     parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
         number = rule_numbers.get(name, -1)
@@ -158,7 +158,7 @@ def parameter_groups(
     ]
 
 
-def _by_rules(model: nn.Module, rules: Sequence[Rule], trainable: Mapping[str, nn.Parameter]) -> dict[str, int]:
+def _assign_rules(model: nn.Module, rules: Sequence[Rule], trainable: Mapping[str, nn.Parameter]) -> dict[str, int]:
     """For each parameter that a rule is for, the number of the first one."""
     rule_numbers: dict[str, int] = {}
     for i, rule in enumerate(rules):
@@ -189,7 +189,7 @@ def _group(
     return {**group, "name": "-".join(words)}
 
 
-def _of_function(config: Mapping[str, Any], model: nn.Module) -> list[dict[str, Any]]:
+def _call_group_function(config: Mapping[str, Any], model: nn.Module) -> list[dict[str, Any]]:
     """What a function of the user's gives: parameters or groups, without the frozen ones."""
     results = list(instantiate(_KEY, config, model=model))
     groups = results if results and isinstance(results[0], Mapping) else [{"params": results}]
@@ -206,12 +206,12 @@ def _of_function(config: Mapping[str, Any], model: nn.Module) -> list[dict[str, 
 # --- weight decay
 
 
-def _decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str, nn.Parameter]) -> set[str]:
+def _select_decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str, nn.Parameter]) -> set[str]:
     """Names of the parameters that weight decay acts on."""
     if kind == "all":
         return set(trainable)
     if kind == "no_bias":
-        return {name for name, parameter in trainable.items() if _is_weight(name, parameter, _owner(model, name))}
+        return {name for name, parameter in trainable.items() if _is_weight(name, parameter, _find_owner(model, name))}
     parts = _OF_MACE if kind == "mace" else _OF_MLIP
     decayed = {name for name in trainable if any(part in name for part in parts)}
     if not decayed and kind == "mlip":
@@ -231,16 +231,16 @@ def _is_weight(name: str, parameter: Tensor, owner: nn.Module) -> bool:
     return parameter.ndim > 1 or hasattr(owner, "weight_numel")
 
 
-def _owner(model: nn.Module, name: str) -> nn.Module:
+def _find_owner(model: nn.Module, name: str) -> nn.Module:
     """The module that a parameter belongs to; of a list of parameters, the module that has the list."""
     return next(
         module
-        for module in reversed(list(_modules_on_the_way(model, name)))
+        for module in reversed(list(_walk_to_parameter(model, name)))
         if not isinstance(module, nn.ParameterList | nn.ParameterDict)
     )
 
 
-def _modules_on_the_way(model: nn.Module, name: str) -> Iterator[nn.Module]:
+def _walk_to_parameter(model: nn.Module, name: str) -> Iterator[nn.Module]:
     yield model
     for word in name.split(".")[:-1]:
         model = getattr(model, word)

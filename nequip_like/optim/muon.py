@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nequip_like.arguments import Count, Decay, FromZero, Positive, checked
-from nequip_like.optim.closure import evaluated
+from nequip_like.optim.closure import evaluate_closure
 
 IS_MATRIX = "muon"  # key of a group: whether Muon updates it
 
@@ -74,7 +74,7 @@ class MuonAndAdamW(Optimizer):
             "ns_steps": ns_steps,
             "adjust_lr_fn": adjust_lr_fn,
         }
-        groups = [part for group in _groups(params) for part in _split(group)]
+        groups = [part for group in _list_groups(params) for part in _split(group)]
         # The two take their steps on the groups and the state of this one, which are what is saved and scheduled.
         self._inner: dict[bool, Optimizer] = {}
         complete: list[dict[str, Any]] = []
@@ -97,7 +97,7 @@ class MuonAndAdamW(Optimizer):
         Args:
             closure: Evaluates loss and gradients anew; its value is returned.
         """
-        loss = evaluated(closure)
+        loss = evaluate_closure(closure)
         for is_matrix, inner in self._inner.items():
             # Anew at each step: loading a checkpoint replaces both.
             inner.param_groups = [group for group in self.param_groups if group[IS_MATRIX] is is_matrix]
@@ -106,7 +106,7 @@ class MuonAndAdamW(Optimizer):
         return loss
 
 
-def _groups(params: Iterable[Any]) -> list[dict[str, Any]]:
+def _list_groups(params: Iterable[Any]) -> list[dict[str, Any]]:
     entries = list(params)
     return [dict(group) for group in entries] if isinstance(entries[0], Mapping) else [{"params": entries}]
 

@@ -65,7 +65,7 @@ def check_forces(potential: Potential, atoms: Atoms, tolerance: float) -> None:
         >>> check_forces(potential, molecule("H2O"), tolerance=1e-7)  # silent: they are -dE/dx
     """
     forces = predict(potential, atoms)[fields.FORCES]
-    _not_all_zero(forces, "forces")
+    _check_not_all_zero(forces, "forces")
     check_close(forces, numerical_forces(potential, atoms), tolerance, "forces")
 
 
@@ -77,14 +77,14 @@ def check_stress(potential: Potential, atoms: Atoms, tolerance: float) -> None:
     """
     prediction = predict(potential, atoms)
     expected = numerical_stress(potential, atoms)
-    _not_all_zero(expected, "stress")
+    _check_not_all_zero(expected, "stress")
     volume = atoms.get_volume()
     # Compared as energies: the stress of a soft model is small against 1 eV/A^3.
     check_close(volume * prediction[fields.STRESS], volume * expected, tolerance, "volume * stress")
     check_close(prediction[fields.VIRIAL], -volume * prediction[fields.STRESS], 1e-13, "virial")
 
 
-def _not_all_zero(values: Tensor, quantity: str) -> None:
+def _check_not_all_zero(values: Tensor, quantity: str) -> None:
     if not float(values.abs().max()) > 1e-4:
         raise AssertionError(f"{quantity} of the test structure are all zero, so that nothing was tested")
 
@@ -101,7 +101,7 @@ def check_no_gradient_across(potential: Potential, structures: Sequence[Atoms]) 
     atomic = potential.energy_model(batch, vectors)
     for i in range(len(structures)):
         (gradient,) = torch.autograd.grad(atomic[batch[fields.BATCH] == i].sum(), vectors, retain_graph=True)
-        _not_all_zero(gradient[owner == i], f"gradients of structure {i}")
+        _check_not_all_zero(gradient[owner == i], f"gradients of structure {i}")
         if bool((gradient[owner != i] != 0).any()):
             raise AssertionError(f"the energy of structure {i} depends on edges of other structures")
 

@@ -65,8 +65,8 @@ def schedule_name(name: str) -> str:
         nequip_like.errors.ConfigError: schedule is 'cosin'
           -> did you mean 'cosine'? there are constant, cosine, ...
     """
-    spelling = _plain(name)
-    return _one_of("schedule", name, _OTHER_SCHEDULES.get(spelling, spelling), SCHEDULES)
+    spelling = _normalize_name(name)
+    return _check_name("schedule", name, _OTHER_SCHEDULES.get(spelling, spelling), SCHEDULES)
 
 
 def warmup_name(name: str | None) -> str | None:
@@ -75,9 +75,9 @@ def warmup_name(name: str | None) -> str | None:
     Raises:
         ConfigError: If there is no such warm-up.
     """
-    if name is None or _plain(name) in ("none", "null"):
+    if name is None or _normalize_name(name) in ("none", "null"):
         return None
-    return _one_of("warmup", name, _plain(name), WARMUPS)
+    return _check_name("warmup", name, _normalize_name(name), WARMUPS)
 
 
 def check_keys(schedule: str, warmup: str | None, keys_in_use: Mapping[str, Any]) -> None:
@@ -123,11 +123,11 @@ def check_keys(schedule: str, warmup: str | None, keys_in_use: Mapping[str, Any]
         )
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
-def _one_of(key: str, spelling: str, name: str, options: Collection[str]) -> str:
+def _check_name(key: str, spelling: str, name: str, options: Collection[str]) -> str:
     if name not in options:
         hint = closest_hint(name, options)
         raise ConfigError(f"{key} is '{spelling}'", f"{hint}there are {', '.join(options)}")

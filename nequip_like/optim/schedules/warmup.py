@@ -69,7 +69,7 @@ def radam(t: int, beta2: float) -> float:
         [0.02, 0.65, 1.0]
     """
     limit = _rho_limit(beta2)
-    rho = _rho(t + _first_reduced(beta2) - 1, beta2)
+    rho = _rho(t + _find_first_reduced(beta2) - 1, beta2)
     return math.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
 
 
@@ -83,7 +83,7 @@ def _rho(t: int, beta2: float) -> float:
 
 
 @functools.cache
-def _first_reduced(beta2: float) -> int:
+def _find_first_reduced(beta2: float) -> int:
     """The first step with rho above 4."""
     t = 1
     while _rho(t, beta2) <= 4:
