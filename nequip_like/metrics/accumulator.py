@@ -98,7 +98,7 @@ class Slots:
             share = share * torch.where(self._is_max, (local == total) / ties, 1.0)
         return total + share, all_counts
 
-    def values(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+    def compute_values(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
         """Values of slots and aggregates.
 
         Args:
@@ -129,8 +129,8 @@ class Slots:
             aggregates.append((weights * values[types]).sum() / torch.where(total > 0, total, 1.0))
         return torch.cat([values, torch.stack(aggregates)]), torch.cat([has_value, torch.stack(any_present)])
 
-    def named(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
-        """What :meth:`values` gave, by the names of the terms and of their types; NaN where there is none."""
+    def name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
+        """What :meth:`compute_values` gave, by the names of the terms and of their types; NaN where there is none."""
         single = torch.where(has_value, values, torch.nan).unbind()
         result: dict[str, Tensor] = {}
         for position, term in enumerate(self._terms):

@@ -79,9 +79,9 @@ class Comparison:
 
     def values(self, term: Term) -> tuple[Tensor, Tensor]:
         """Prediction and label of a term."""
-        return self.predicted(term), self.label(term)
+        return self.compute_prediction(term), self.label(term)
 
-    def predicted(self, term: Term) -> Tensor:
+    def compute_prediction(self, term: Term) -> Tensor:
         """Prediction of a term."""
         modifier = _require_modifier(term)
         for key in modifier.prediction_fields:
@@ -103,7 +103,7 @@ class Comparison:
                 )
         return modifier.of_target(self.target)
 
-    def labels(self, term: Term, key: int) -> Labels:
+    def collect_labels(self, term: Term, key: int) -> Labels:
         """Labels of a term with their masks and weights; terms with the same key share them."""
         if key not in self._labels:
             label = self.label(term)
@@ -118,32 +118,32 @@ class Comparison:
                 raise DataError(f"metric '{term.name}': {error.message}", error.advice) from None
         return self._labels[key]
 
-    def residuals(self, term: Term, key: int) -> Residuals:
+    def compute_residuals(self, term: Term, key: int) -> Residuals:
         """Residuals of a term; terms with the same key share them."""
         if key not in self._residuals:
-            prediction, labels = self.predicted(term), self.labels(term, key)
+            prediction, labels = self.compute_prediction(term), self.collect_labels(term, key)
             try:
                 self._residuals[key] = Residuals.of(prediction, labels)
             except DataError as error:
                 raise DataError(f"metric '{term.name}': {error.message}", error.advice) from None
         return self._residuals[key]
 
-    def types(self, term: Term) -> Tensor:
+    def find_types(self, term: Term) -> Tensor:
         """Index of each atom's type, shape (atoms,)."""
         for graph in (self.target, self.prediction):
             if fields.ATOM_TYPES in graph:
                 return graph[fields.ATOM_TYPES]
         raise DataError(f"metric '{term.name}' is per type, but the data has no '{fields.ATOM_TYPES}'")
 
-    def counts(self, term: Term, metric: ErrorMetric, key: int) -> Sequence[Tensor]:
+    def count_elements(self, term: Term, metric: ErrorMetric, key: int) -> Sequence[Tensor]:
         """What the sum of a term is divided by, or of each of its types; each of shape ()."""
-        labels = self.labels(term, key)
+        labels = self.collect_labels(term, key)
         if not term.type_names:
             return (metric.counts(labels),)
         if metric.own_counts:
-            return metric.counts_by(labels, self.types(term), len(term.type_names)).unbind()
+            return metric.counts_by(labels, self.find_types(term), len(term.type_names)).unbind()
         if key not in self._type_counts:
-            self._type_counts[key] = labels.counts_by(self.types(term), len(term.type_names))
+            self._type_counts[key] = labels.counts_by(self.find_types(term), len(term.type_names))
         return self._type_counts[key].unbind()
 
 

@@ -370,7 +370,7 @@ class StratifiedHuberForceLoss(HuberLoss):
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Huber loss of each component, with the delta of its vector's stratum."""
-        norm = torch.linalg.vector_norm(residuals.labels.known(), dim=-1, keepdim=True)
+        norm = torch.linalg.vector_norm(residuals.labels.fill_masked(), dim=-1, keepdim=True)
         delta = torch.full_like(norm, self.strata[0][1])
         for bound, value in self.strata[1:]:
             delta = torch.where(norm >= bound, value, delta)

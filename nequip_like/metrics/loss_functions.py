@@ -72,9 +72,9 @@ class LossFunctions:
         ``stratified_huber`` is for vectors; the energy gets ``huber``:
 
         >>> terms = {"total_energy": "total_energy", "forces": "forces"}
-        >>> {name: str(metric) for name, metric in LossFunctions("stratified_huber").of(terms).items()}
+        >>> {name: str(metric) for name, metric in LossFunctions("stratified_huber").build(terms).items()}
         {'total_energy': 'huber', 'forces': 'stratified_huber'}
-        >>> LossFunctions("mse", delta=0.1).of(terms)
+        >>> LossFunctions("mse", delta=0.1).build(terms)
         Traceback (most recent call last):
         ...
         nequip_like.errors.ConfigError: delta of a loss is given, but no term uses it
@@ -86,7 +86,7 @@ class LossFunctions:
     strata: Mapping[float | str, float] | None = None
     edges: Edges = "above"
 
-    def of(self, terms: Mapping[str, str]) -> dict[str, ErrorMetric]:
+    def build(self, terms: Mapping[str, str]) -> dict[str, ErrorMetric]:
         """The metric of each term.
 
         Args:

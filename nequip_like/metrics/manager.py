@@ -175,12 +175,12 @@ class MetricsManager(WeightedTerms):
                 sums.append(total)
                 counts.append(count)
                 continue
-            residuals = batch.residuals(term, key)
+            residuals = batch.compute_residuals(term, key)
             if term.type_names:
-                sums.extend(metric.reduce_by(residuals, batch.types(term), len(term.type_names)).unbind())
+                sums.extend(metric.reduce_by(residuals, batch.find_types(term), len(term.type_names)).unbind())
             else:
                 sums.append(metric.reduce(residuals))
-            counts.extend(batch.counts(term, metric, key))
+            counts.extend(batch.count_elements(term, metric, key))
         if not all(self._active_slots):
             # An observed term must not reach the gradient, not even as zero times NaN.
             sums = [total if keep else total.detach() for total, keep in zip(sums, self._active_slots, strict=True)]
@@ -197,13 +197,13 @@ class MetricsManager(WeightedTerms):
         bins: dict[int, Tensor] = {}
         for position, metric in self._slots.quantiles.items():
             term = self.terms[position]
-            residuals = batch.residuals(term, self._slots.residual_key[position])
-            types = batch.types(term) if term.type_names else None
-            bins[position] = metric.bin_counts(residuals, types, self._slots.width(position))
+            residuals = batch.compute_residuals(term, self._slots.residual_key[position])
+            types = batch.find_types(term) if term.type_names else None
+            bins[position] = metric.count_in_bins(residuals, types, self._slots.width(position))
         return bins
 
     def _name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
-        result = self._slots.named(values, has_value)
+        result = self._slots.name_values(values, has_value)
         if self._active:
             result[WEIGHTED_SUM] = self._sum_weighted(values)
         return result
@@ -243,7 +243,7 @@ class MetricsManager(WeightedTerms):
         for position in self._slots.order:
             term, key = self.terms[position], self._slots.residual_key[position]
             if isinstance(term.metric, ErrorMetric):
-                counts.extend(batch.counts(term, term.metric, key))
+                counts.extend(batch.count_elements(term, term.metric, key))
             else:
                 counts.append(torchmetrics_adapter.label_count(term, batch).to(self._tensors["counts"].device))
         return torch.stack(counts)
@@ -262,7 +262,7 @@ class MetricsManager(WeightedTerms):
                     "value over several batches of a step is not the sum of their shares",
                     "take one batch for each step of the optimizer, or another function, such as mse",
                 )
-        return self._sum_weighted(self._slots.values(sums, counts, {})[0])
+        return self._sum_weighted(self._slots.compute_values(sums, counts, {})[0])
 
     def update(self, prediction: Graph, target: Graph) -> None:
         """Add a batch to the epoch.
@@ -303,7 +303,7 @@ class MetricsManager(WeightedTerms):
         if (self.sync if sync is None else sync) and is_distributed():
             sums, own_counts = self._slots.globalise(sums, own_counts)
             bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
-        values, has_value = self._slots.values(sums, own_counts, bins)
+        values, has_value = self._slots.compute_values(sums, own_counts, bins)
         result = self._name_values(values, has_value)
         if counts is not None and self._active:
             result[WEIGHTED_SUM] = self._compute_share(sums, counts)
@@ -338,7 +338,7 @@ class MetricsManager(WeightedTerms):
             slot = self._slots.first[position]
             if not isinstance(term.metric, ErrorMetric) and counts[slot] > 0:
                 sums[slot], counts[slot] = torchmetrics_adapter.compute(term), 1.0
-        values, has_value = self._slots.values(sums, counts, bins)
+        values, has_value = self._slots.compute_values(sums, counts, bins)
         result = self._name_values(values, has_value)
         self.in_epoch = has_value[self._tensors["value_index"]]
         if self._active:

@@ -86,7 +86,7 @@ class Labels:
             elements = torch.ones_like(self.target)
         return sum_rows(elements.double(), index, size)
 
-    def known(self) -> Tensor:
+    def fill_masked(self) -> Tensor:
         """The labels, with zero where masked, shape (rows, ...)."""
         return self.target if self.valid is None else torch.where(self.valid, self.target, 0.0)
 

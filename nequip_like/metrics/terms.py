@@ -17,7 +17,12 @@ from nequip_like.metrics.modifiers import Modifier, as_modifier
 
 WEIGHTED_SUM = "weighted_sum"
 ENTRY_KEYS = ("metric", "field", "coeff", "name", "per_type", "per_type_coeffs", "ignore_nan", "average")
+PER_ATOM_ENERGY = "per_atom_energy"  # name of what is compared where energies are divided by the number of atoms
 Average = Literal["elements", "frames"]
+
+Coeffs = Mapping[str, float | None]
+Entries = Sequence[Mapping[str, Any]]
+IgnoreNan = Mapping[str, bool] | bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +84,22 @@ def check_names(names: Mapping[str, Any], options: Sequence[str], kind: str) -> 
     for name in names:
         if name not in options:
             raise ConfigError(f"unknown {kind} '{name}'", did_you_mean(str(name), options))
+
+
+def resolve_ignore_nan(ignore_nan: IgnoreNan, labels: Sequence[str]) -> dict[str, bool]:
+    """For each label, whether targets that are NaN are left out; they are where nothing is said.
+
+    Args:
+        ignore_nan: For all labels, or by label.
+        labels: The labels.
+
+    Raises:
+        ConfigError: If there is no such label.
+    """
+    if isinstance(ignore_nan, Mapping):
+        check_names(ignore_nan, labels, "label in ignore_nan:")
+        return {label: bool(ignore_nan.get(label, True)) for label in labels}
+    return dict.fromkeys(labels, bool(ignore_nan))
 
 
 def _build_metric(value: object, position: str) -> Metric:

@@ -14,7 +14,7 @@ from nequip_like.metrics.terms import WEIGHTED_SUM, Term, check_coefficient, che
 Coefficients = dict[str, float | None]
 
 
-def scaled(coeffs: Mapping[str, float | None], terms: Sequence[Term], absolute: bool) -> Coefficients:
+def scale_coefficients(coeffs: Mapping[str, float | None], terms: Sequence[Term], absolute: bool) -> Coefficients:
     """Coefficients of all terms as they are used.
 
     Args:
@@ -33,17 +33,17 @@ def scaled(coeffs: Mapping[str, float | None], terms: Sequence[Term], absolute: 
     return {name: value if value is None else value / total for name, value in values.items()}
 
 
-def shown_weight(weight: float) -> str:
+def format_weight(weight: float) -> str:
     """A coefficient for tables: 0.333, or 1000 and not 1e+03.
 
     Example:
-        >>> shown_weight(1 / 3), shown_weight(1000.0)
+        >>> format_weight(1 / 3), format_weight(1000.0)
         ('0.333', '1000')
     """
     return f"{weight:.3g}" if weight < 100 else f"{weight:g}"
 
 
-def term_name(key: str, terms: Sequence[Term], subject: str) -> str:
+def find_term_name(key: str, terms: Sequence[Term], subject: str) -> str:
     """Name of the term that is meant by its name, by what it is of, or by its field.
 
     Args:
@@ -128,7 +128,7 @@ class WeightedTerms(nn.Module):
         Raises:
             ConfigError: As :meth:`set_coeffs`.
         """
-        return scaled(coeffs, self.terms, self.absolute)
+        return scale_coefficients(coeffs, self.terms, self.absolute)
 
     def term_name(self, key: str, subject: str) -> str:
         """Name of the term with a name, or of the only weighted one of a quantity or field.
@@ -144,7 +144,7 @@ class WeightedTerms(nn.Module):
             >>> [loss.term_name(key, "start") for key in ("per_atom_energy_mse", "per_atom_energy", "total_energy")]
             ['per_atom_energy_mse', 'per_atom_energy_mse', 'per_atom_energy_mse']
         """
-        return term_name(key, self.terms, subject)
+        return find_term_name(key, self.terms, subject)
 
     @property
     def has_weighted_sum(self) -> bool:

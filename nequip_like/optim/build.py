@@ -48,7 +48,7 @@ _KNOWN = {
     "mlip": _Named("mlip", OptaxAMSGrad),
 }
 _SCHEDULE_FREE = ("ScheduleFreeAdamW", "ScheduleFreeSGD", "ScheduleFreeRAdam")
-_NAMES = sorted([*(known.name for known in _KNOWN.values()), *_SCHEDULE_FREE], key=str.lower)
+_NAMES = sorted([*(optimizer.name for optimizer in _KNOWN.values()), *_SCHEDULE_FREE], key=str.lower)
 
 
 def Optimizer(  # noqa: N802 (the name that configs use)

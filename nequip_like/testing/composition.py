@@ -51,14 +51,14 @@ def check_isolated_atoms(potential: Potential, energies: Mapping[str, float]) ->
         check_close(prediction[fields.FORCES], torch.zeros(len(atoms), 3, dtype=torch.float64), 0.0, "isolated forces")
 
 
-def check_distant_parts(potential: Potential, left: Atoms, right: Atoms, tolerance: float) -> None:
+def check_distant_parts(potential: Potential, part: Atoms, distant_part: Atoms, tolerance: float) -> None:
     """Structures farther apart than the cutoff do not see each other: energies add, atomic fields concatenate.
 
     Raises:
         AssertionError: If they do not.
     """
-    parts = [predict(potential, left), predict(potential, right)]
-    combined = predict(potential, far_apart(left, right, 2 * potential.cutoff))
+    parts = [predict(potential, part), predict(potential, distant_part)]
+    combined = predict(potential, far_apart(part, distant_part, 2 * potential.cutoff))
     energy = parts[0][fields.TOTAL_ENERGY] + parts[1][fields.TOTAL_ENERGY]
     check_close(combined[fields.TOTAL_ENERGY], energy, tolerance, "energy of the whole")
     for key in combined:
@@ -84,30 +84,30 @@ def check_supercell(potential: Potential, atoms: Atoms, tolerance: float, repeat
 
 
 def check_pair_cutoff(
-    potential: Potential, first: str, second: str, cutoff: float, energies: Mapping[str, float]
+    potential: Potential, species: str, partner: str, cutoff: float, energies: Mapping[str, float]
 ) -> None:
     """The interaction of two atoms goes to zero with its first derivative at their cutoff and stays zero behind it.
 
     Args:
         potential: The potential to check, in float64.
-        first: Species.
-        second: Species.
+        species: Species of one atom.
+        partner: Species of its partner.
         cutoff: Their cutoff, Angstrom; may be shorter than the potential's own.
         energies: Energies of the isolated atoms, eV.
 
     Raises:
         AssertionError: If energy or force do not vanish, or if there is no interaction at all.
     """
-    alone = energies[first] + energies[second]
+    alone = energies[species] + energies[partner]
 
     def interaction(fraction: float) -> tuple[float, float]:
-        prediction = predict(potential, pair(first, second, fraction * cutoff))
+        prediction = predict(potential, pair(species, partner, fraction * cutoff))
         return (
             abs(float(prediction[fields.TOTAL_ENERGY]) - alone),
             float(prediction[fields.FORCES].abs().max()),
         )
 
-    subject = f"{first}-{second} with cutoff {cutoff}"
+    subject = f"{species}-{partner} with cutoff {cutoff}"
     inside = [interaction(fraction) for fraction in (0.4, 0.5, 0.6, 0.7)]
     energy, force = max(entry[0] for entry in inside), max(entry[1] for entry in inside)
     if not (energy > 1e-6 and force > 1e-6):

@@ -26,7 +26,7 @@ def random_rotation(seed: int) -> np.ndarray:
     return rotation * np.sign(np.linalg.det(rotation))
 
 
-def turned(prediction: Graph, matrix: np.ndarray) -> Graph:
+def rotate_prediction(prediction: Graph, matrix: np.ndarray) -> Graph:
     """Predictions after an orthogonal matrix acted on space, as the table of fields says for each of them."""
     turn = torch.tensor(matrix, dtype=torch.float64)
     result = {}
@@ -65,7 +65,7 @@ def check_equivariance(
     rotated = atoms.copy()
     rotated.set_cell(atoms.cell.array @ matrix.T)
     rotated.positions = atoms.positions @ matrix.T + translation
-    expected = turned(predict(potential, atoms), matrix)
+    expected = rotate_prediction(predict(potential, atoms), matrix)
     check_predictions(predict(potential, rotated), expected, tolerance)
 
 

@@ -108,7 +108,7 @@ def factor(kind: str | None, period: int | None, beta2: float | None) -> Factor:
         if period is None:
             raise ConfigError("warmup_length is not given", "give a number of epochs, or {steps: 1000}")
     else:
-        beta2 = checked_beta2(kind, beta2)
+        beta2 = check_beta2(kind, beta2)
         if kind == "radam":
             return functools.partial(radam, beta2=beta2)
         period = untuned_period(beta2)
@@ -116,7 +116,7 @@ def factor(kind: str | None, period: int | None, beta2: float | None) -> Factor:
     return functools.partial(form, period=period)
 
 
-def checked_beta2(kind: str, beta2: float | None) -> float:
+def check_beta2(kind: str, beta2: float | None) -> float:
     """The decay of the second moment, from which a warm-up takes its length.
 
     Raises:
