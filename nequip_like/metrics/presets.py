@@ -21,6 +21,7 @@ from nequip_like.metrics.terms import PER_ATOM_ENERGY, Coeffs, Entries, IgnoreNa
 
 # With the losses, whose place configs and checkpoints name as this file.
 __all__ = [
+    "METRICS",
     "EnergyForceLoss",
     "EnergyForceMetrics",
     "EnergyForceStressLoss",
@@ -30,7 +31,6 @@ __all__ = [
     "FieldLoss",
     "ForceOnlyLoss",
     "ForceOnlyMetrics",
-    "METRICS",
     "build_extended_entries",
     "build_metric_entries",
 ]
