@@ -123,15 +123,15 @@ def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
         function: A function, or the ``__init__`` of a class.
     """
     inner = inspect.unwrap(function)
-    written = dict(getattr(inner, "__annotations__", {}))
+    annotations = dict(getattr(inner, "__annotations__", {}))
     try:
         return typing.get_type_hints(inner, include_extras=True)
     except (NameError, TypeError, AttributeError):
         # Names that only a type checker imports: take the other annotations.
-        return {name: _evaluated(text, inner) for name, text in written.items()}
+        return {name: _evaluate_annotation(text, inner) for name, text in annotations.items()}
 
 
-def _evaluated(text: Any, function: Callable[..., Any]) -> Any:
+def _evaluate_annotation(text: Any, function: Callable[..., Any]) -> Any:
     alone = types.SimpleNamespace(__annotations__={"value": text})
     try:
         return typing.get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)["value"]
@@ -208,13 +208,13 @@ def in_words(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         inner, *marks = typing.get_args(annotation)
-        said = [str(mark) for mark in marks if isinstance(mark, Range | Form)]
-        return ", ".join(said if inner is str and said else [in_words(inner), *said])
+        conditions = [str(mark) for mark in marks if isinstance(mark, Range | Form)]
+        return ", ".join(conditions if inner is str and conditions else [in_words(inner), *conditions])
     if origin in (Union, types.UnionType):
         words = [["true", "false"] if kind is bool else [in_words(kind)] for kind in typing.get_args(annotation)]
-        return _alternatives([word for option in words for word in option])
+        return _join_alternatives([word for option in words for word in option])
     if origin is Literal:
-        return _alternatives([str(option) for option in typing.get_args(annotation)])
+        return _join_alternatives([str(option) for option in typing.get_args(annotation)])
     container = origin if isinstance(origin, type) else annotation
     if isinstance(container, type) and container not in _WORDS:
         if issubclass(container, Mapping):
@@ -225,7 +225,7 @@ def in_words(annotation: Any) -> str:
     return _WORDS.get(container, f"a {getattr(container, '__name__', container)}")
 
 
-def _alternatives(words: Sequence[str]) -> str:
+def _join_alternatives(words: Sequence[str]) -> str:
     different = list(dict.fromkeys(words))
     if len(different) < 2:
         return "".join(different)
@@ -253,23 +253,23 @@ def check(name: str, value: Any, annotation: Any) -> None:
           -> give a whole number, 1 or more
     """
     if not fits(value, annotation):
-        words = [option for option in _literals(annotation) if isinstance(option, str)]
+        words = [option for option in _collect_literals(annotation) if isinstance(option, str)]
         hint = closest_hint(value, words, any_case=True) if isinstance(value, str) else ""
         if isinstance(value, str) and ":" in value and fits({}, annotation):
             entry = re.sub(r":\s*", ": ", value)
             hint = f"put quotes around the whole, as the shell takes {{...,...}} apart: '{name}={{{entry}}}'; "
-        hint = hint or _quoting_hint(name, value, annotation)
+        hint = hint or _build_quoting_hint(name, value, annotation)
         raise ConfigError(f"{name} is {shown(value)}", f"{hint}give {in_words(annotation)}")
 
 
-def _quoting_hint(name: str, value: Any, annotation: Any) -> str:
+def _build_quoting_hint(name: str, value: Any, annotation: Any) -> str:
     """Begin of an advice where a word was read as true, false, null or a number, and a text is meant."""
     if isinstance(value, str):
         return f"write null: {name}=null, or " if value in ("None", "none") and fits(None, annotation) else ""
     if not isinstance(value, bool | int | float | Mapping | list):
         return ""
     is_word = isinstance(value, bool) or (isinstance(value, int | float) and "number" not in in_words(annotation))
-    text = _with_words(value, bool | int | float if is_word else bool)
+    text = _restore_words(value, bool | int | float if is_word else bool)
     if text == value or not fits(text, annotation):
         return ""
     if is_word and not isinstance(value, bool):
@@ -277,28 +277,30 @@ def _quoting_hint(name: str, value: Any, annotation: Any) -> str:
     return 'YAML reads No, NO, no and off as false, Yes and on as true: put such a word into quotes, "No"; or '
 
 
-def _with_words(value: Any, kinds: Any) -> Any:
+def _restore_words(value: Any, kinds: Any) -> Any:
     """A value with texts in place of what YAML may have made of them."""
     if isinstance(value, Mapping):
-        return {_with_words(key, kinds): _with_words(entry, kinds) for key, entry in value.items()}
+        return {_restore_words(key, kinds): _restore_words(entry, kinds) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_with_words(entry, kinds) for entry in value]
+        return [_restore_words(entry, kinds) for entry in value]
     return str(value) if isinstance(value, kinds) else value
 
 
-def check_key(where: str, key: Any, known: Collection[str]) -> None:
+def check_key(section: str, key: Any, options: Collection[str]) -> None:
     """Refuse a key that a section does not have.
 
     Args:
-        where: Key of the section, for messages.
+        section: Key of the section, for messages.
         key: The key.
-        known: The keys that there are.
+        options: The keys that there are.
 
     Raises:
         ConfigError: If it is none of them.
     """
-    if key not in known:
-        raise ConfigError(f"{where}: unknown key '{key}'", f"{closest_hint(key, known)}known are {', '.join(known)}")
+    if key not in options:
+        raise ConfigError(
+            f"{section}: unknown key '{key}'", f"{closest_hint(key, options)}known are {', '.join(options)}"
+        )
 
 
 def shown(value: Any) -> str:
@@ -308,10 +310,10 @@ def shown(value: Any) -> str:
     return "null" if value is None else repr(value)
 
 
-def _literals(annotation: Any) -> list[Any]:
+def _collect_literals(annotation: Any) -> list[Any]:
     if typing.get_origin(annotation) is Literal:
         return list(typing.get_args(annotation))
-    return [option for part in typing.get_args(annotation) for option in _literals(part)]
+    return [option for part in typing.get_args(annotation) for option in _collect_literals(part)]
 
 
 def checked(function: _Function) -> _Function:
@@ -323,17 +325,17 @@ def checked(function: _Function) -> _Function:
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def with_checks(*positional: Any, **keywords: Any) -> Any:
-        known = _cached_annotations(function)
-        given = signature.bind_partial(*positional, **keywords).arguments
-        for name, value in given.items():
+    def check_and_call(*positional: Any, **keywords: Any) -> Any:
+        annotations = _cached_annotations(function)
+        arguments = signature.bind_partial(*positional, **keywords).arguments
+        for name, value in arguments.items():
             parameter = signature.parameters[name]
             is_default = value is None and parameter.default is None
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and not is_default:
-                check(name, value, known.get(name, Any))
+                check(name, value, annotations.get(name, Any))
         return function(*positional, **keywords)
 
-    return typing.cast(_Function, with_checks)
+    return typing.cast(_Function, check_and_call)
 
 
 @functools.cache

@@ -49,10 +49,10 @@ def of_this_process(states: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | 
 def random_state() -> dict[str, Any]:
     """State of the generators of Python, numpy and torch, out of tensors and plain values."""
     version, numbers, gauss = random.getstate()
-    kind, keys, *rest = np.random.get_state(legacy=True)
+    kind, keys, *counters = np.random.get_state(legacy=True)
     return {
         "python": (version, list(numbers), gauss),
-        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "numpy": [kind, np.asarray(keys).tolist(), *counters],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
@@ -62,8 +62,8 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     """Set the generators to what :func:`random_state` gave."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    kind, keys, *counters = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *counters))
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -42,10 +42,10 @@ def closest_hint(name: object, options: Iterable[str], *, any_case: bool = False
         options: What could have been meant.
         any_case: Compare without regard to upper and lower case.
     """
-    known = {option.lower() if any_case else option: option for option in options}
-    written = str(name).lower() if any_case else str(name)
-    close = difflib.get_close_matches(written, known, n=1)
-    return f"did you mean '{known[close[0]]}'? " if close else ""
+    candidates = {option.lower() if any_case else option: option for option in options}
+    spelling = str(name).lower() if any_case else str(name)
+    close = difflib.get_close_matches(spelling, candidates, n=1)
+    return f"did you mean '{candidates[close[0]]}'? " if close else ""
 
 
 class ConfigError(NequipLikeError):
@@ -53,11 +53,11 @@ class ConfigError(NequipLikeError):
 
 
 @contextmanager
-def naming(where: str) -> Iterator[None]:
+def naming(key: str) -> Iterator[None]:
     """Put the key of a config in front of what a part says of its arguments.
 
     Args:
-        where: The key.
+        key: The key.
 
     Raises:
         ConfigError: The part's, with the key.
@@ -65,9 +65,9 @@ def naming(where: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        if error.message.startswith(where):
+        if error.message.startswith(key):
             raise
-        raise ConfigError(f"{where}: {error.message}", error.advice) from error
+        raise ConfigError(f"{key}: {error.message}", error.advice) from error
 
 
 class DataError(NequipLikeError):
@@ -97,6 +97,6 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
         >>> did_you_mean("force", ["total_energy", "forces", "stress"])
         "did you mean 'forces'? known: forces, stress, total_energy"
     """
-    known = sorted(options)
-    listing = f"known: {', '.join(known)}" if known else "there are none"
-    return closest_hint(name, known) + listing
+    names = sorted(options)
+    listing = f"known: {', '.join(names)}" if names else "there are none"
+    return closest_hint(name, names) + listing

@@ -12,7 +12,7 @@ from nequip_like.moved import with_current_names
 
 
 def instantiate(
-    where: str,
+    key: str,
     config: Any,
     *positional: Any,
     kind: type | None = None,
@@ -22,7 +22,7 @@ def instantiate(
     """Build what a config describes.
 
     Args:
-        where: Key of the config, for messages.
+        key: Key of the config, for messages.
         config: A mapping with a ``_target_`` and its arguments.
         *positional: Arguments that come first.
         kind: What has to come of it.
@@ -43,20 +43,20 @@ def instantiate(
           -> give a mapping with a _target_, the class that it configures
     """
     if not isinstance(config, Mapping) or "_target_" not in config:
-        raise ConfigError(f"{where} has no _target_", "give a mapping with a _target_, the class that it configures")
+        raise ConfigError(f"{key} has no _target_", "give a mapping with a _target_, the class that it configures")
     try:
         current = with_current_names(config)
-        built = hydra.utils.instantiate(current, *positional, **keywords, _recursive_=recursive, _convert_="all")
+        result = hydra.utils.instantiate(current, *positional, **keywords, _recursive_=recursive, _convert_="all")
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, NequipLikeError):
             raise error.__cause__ from None
         cause = first_line(error.__cause__ or error)
         raise ConfigError(
-            f"{where}: {config['_target_']} cannot be built: {cause}", "see the documentation of this class"
+            f"{key}: {config['_target_']} cannot be built: {cause}", "see the documentation of this class"
         ) from error
-    if kind is not None and not isinstance(built, kind):
+    if kind is not None and not isinstance(result, kind):
         raise ConfigError(
-            f"{where}: {config['_target_']} gives {type(built).__name__}, which is no {kind.__name__}",
+            f"{key}: {config['_target_']} gives {type(result).__name__}, which is no {kind.__name__}",
             "name another class in its _target_",
         )
-    return built
+    return result

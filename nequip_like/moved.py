@@ -96,8 +96,8 @@ def current_name(target: str) -> str:
     >>> current_name("torch.optim.Adam")
     'torch.optim.Adam'
     """
-    package, _, rest = target.partition(".")
-    parts = rest.split(".")
+    package, _, name = target.partition(".")
+    parts = name.split(".")
     if package != _PACKAGE or parts[0] != "train" or len(parts) < 2:
         return target
     if len(parts) == 2 and parts[1] in NAMES:

@@ -51,18 +51,18 @@ def short(value: Any) -> str:
         return f"{type(value).__name__}{tuple(value.shape)}"
     if isinstance(value, Mapping):
         entries = [f"{key}: {short(entry)}" for key, entry in value.items() if _is_plain(entry)]
-        return _listed(value, entries, "{}", "entries")
+        return _join_entries(value, entries, "{}", "entries")
     if isinstance(value, list | tuple | set | frozenset):
-        return _listed(value, [short(entry) for entry in value if _is_plain(entry)], "[]", "entries")
+        return _join_entries(value, [short(entry) for entry in value if _is_plain(entry)], "[]", "entries")
     if dataclasses.is_dataclass(value) and not isinstance(value, Summarized):
         return type(value).__name__
     return reprlib.repr(value) if not isinstance(value, Summarized) else repr(value)
 
 
-def _listed(value: Collection[Any], entries: Sequence[str], brackets: str, what: str) -> str:
+def _join_entries(value: Collection[Any], entries: Sequence[str], brackets: str, unit: str) -> str:
     """The entries one by one, where all are plain and few; else their number."""
     if len(entries) < len(value) or len(entries) > _SHOWN:
-        return f"{len(value)} {what}"
+        return f"{len(value)} {unit}"
     return f"{brackets[0]}{', '.join(entries)}{brackets[1]}"
 
 

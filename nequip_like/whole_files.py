@@ -15,13 +15,13 @@ from pathlib import Path
 from nequip_like.errors import OutputError, first_line
 
 
-def path_of(written: str | Path) -> Path:
+def path_of(path: str | Path) -> Path:
     """A path as a user writes it: ``~`` and ``~name`` at its start stand for home folders, as in a shell.
 
     Shells replace it at the start of a word only, so in ``key=~/file``, in a config and in Python it arrives as it is.
     Where there is no such home folder, the path stays as it is.
     """
-    return Path(os.path.expanduser(written))
+    return Path(os.path.expanduser(path))
 
 
 # What a process that was killed leaves behind, of this version and of earlier ones, which had no letters in it.
@@ -65,9 +65,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
-            _to_disk(partial)
+            _sync_to_disk(partial)
             partial.replace(path)
-            _to_disk(path.parent)
+            _sync_to_disk(path.parent)
         finally:
             with suppress(OSError):
                 partial.unlink()
@@ -119,8 +119,8 @@ def check_writable(folder: Path, advice: str) -> None:
 def put_aside(path: Path) -> None:
     """Give a file or folder of an earlier run a number, ``metrics.1.csv``, if it is there."""
     if path.exists():
-        taken = len(list(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}")))
-        path.rename(path.with_name(f"{path.stem}.{taken + 1}{path.suffix}"))
+        copies = len(list(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}")))
+        path.rename(path.with_name(f"{path.stem}.{copies + 1}{path.suffix}"))
 
 
 def temporary_folder() -> Path:
@@ -145,13 +145,13 @@ def temporary_folder_of_user() -> Path:
     with output_errors(folder):
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise OutputError(f"{folder} is not of this user alone", "remove it")
     return folder
 
 
-def _to_disk(path: Path) -> None:
+def _sync_to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk and not only in memory."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -11,7 +11,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.metrics.manager import MetricsManager
-from nequip_like.metrics.presets import METRICS, metric_entries
+from nequip_like.metrics.presets import METRICS, build_metric_entries
 
 _EDGES = (fields.EDGE_INDEX, fields.EDGE_CELL_SHIFT, fields.EDGE_VECTORS)
 
@@ -39,7 +39,7 @@ class ErrorMetrics:
     """
 
     def __init__(self, labels: Sequence[str], type_names: Sequence[str]) -> None:
-        self._overall = MetricsManager(metric_entries(tuple(labels)), sync=False)
+        self._overall = MetricsManager(build_metric_entries(tuple(labels)), sync=False)
         self._by_type = None
         self._type_names = list(type_names)
         if fields.FORCES in labels:

@@ -113,7 +113,7 @@ class NequIPCalculator(Calculator):
             self.atoms = atoms.copy()
         if self.atoms is None:
             raise ModelError("the calculator has no structure", "give atoms")
-        prediction = self._predictor.predict_batch(self._placed(self._graph(self.atoms)))
+        prediction = self._predictor.predict_batch(self._move_to_device(self._build_graph(self.atoms)))
         self.results = ase_results(prediction)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -129,36 +129,36 @@ class NequIPCalculator(Calculator):
             "cell": (self.atoms.cell.array, atoms.cell.array),
             "pbc": (self.atoms.pbc, atoms.pbc),
         }
-        return [name for name, (old, new) in pairs.items() if not np.array_equal(old, new)]
+        return [name for name, (last, current) in pairs.items() if not np.array_equal(last, current)]
 
-    def _graph(self, atoms: Atoms) -> Graph:
+    def _build_graph(self, atoms: Atoms) -> Graph:
         """The structure with its types and neighbours."""
         try:
             graph = None if self._structure is None else moved_to(self._structure, atoms)
             if graph is None:
-                graph = self._typed(graph_from_atoms(atoms))
+                graph = self._assign_types(graph_from_atoms(atoms))
             self._structure = graph
-            return self._checked_images(self.neighbor_list.add_edges(graph, whole=self.potential.accepts_skin_edges))
+            return self._check_images(self.neighbor_list.add_edges(graph, with_skin=self.potential.accepts_skin_edges))
         except DataError as error:
             raise ModelError(error.message, error.advice) from error
 
-    def _typed(self, graph: Graph) -> Graph:
+    def _assign_types(self, graph: Graph) -> Graph:
         """The structure with all that does not change when its atoms move."""
         types = self._type_of_number[graph[fields.ATOMIC_NUMBERS]]
         if bool((types < 0).any()):
             self._refuse_species(graph, types)
         return {**graph, fields.ATOM_TYPES: types, fields.BATCH: torch.zeros_like(types)}
 
-    def _placed(self, graph: Graph) -> Graph:
+    def _move_to_device(self, graph: Graph) -> Graph:
         """The graph on the model's device, where what did not change since the last call is already."""
         if self._predictor.device.type == "cpu":
             return graph
-        old = self._on_device
+        cached = self._on_device
         self._on_device = {
-            key: old[key] if key in old and old[key][0] is value else (value, value.to(self._predictor.device))
+            key: cached[key] if key in cached and cached[key][0] is value else (value, value.to(self._predictor.device))
             for key, value in graph.items()
         }
-        return {key: there for key, (_, there) in self._on_device.items()}
+        return {key: tensor for key, (_, tensor) in self._on_device.items()}
 
     def _refuse_species(self, graph: Graph, types: torch.Tensor) -> None:
         unknown = sorted(set(graph[fields.ATOMIC_NUMBERS][types < 0].tolist()))
@@ -168,16 +168,16 @@ class NequIPCalculator(Calculator):
             "train it on data with this species, or remove these atoms",
         )
 
-    def _checked_images(self, graph: Graph) -> Graph:
+    def _check_images(self, graph: Graph) -> Graph:
         """Refuse a cell that repeats atoms on top of themselves."""
         if not graph[fields.PBC].numpy().any():
             return graph
         # Each atom sees its own images at the same distances, so those of atom 0 tell; edges are sorted by centre.
         centre, neighbor = graph[fields.EDGE_INDEX].numpy()
         first = neighbor[: centre.searchsorted(1)]
-        own = graph[fields.EDGE_CELL_SHIFT].numpy()[: len(first)][first == 0]
-        if len(own):
-            nearest = float(np.linalg.norm(own @ graph[fields.CELL].numpy()[0], axis=1).min())
+        image_shifts = graph[fields.EDGE_CELL_SHIFT].numpy()[: len(first)][first == 0]
+        if len(image_shifts):
+            nearest = float(np.linalg.norm(image_shifts @ graph[fields.CELL].numpy()[0], axis=1).min())
             if nearest < SMALLEST_IMAGE_DISTANCE:
                 raise ModelError(
                     f"the cell is too small: each atom is {nearest:.3g} Angstrom from its own periodic image",

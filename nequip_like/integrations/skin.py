@@ -66,18 +66,18 @@ class SkinNeighborList:
         self.cutoff = cutoff
         self.skin = skin
         self.builds = 0
-        self._kept: _Built | None = None
+        self._list: _Built | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, in another process as well, builds its own list."""
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_list": None}
 
-    def add_edges(self, graph: Graph, *, whole: bool = False) -> Graph:
+    def add_edges(self, graph: Graph, *, with_skin: bool = False) -> Graph:
         """Add the neighbours within the cutoff, in the same order as :func:`~nequip_like.data.neighbors.add_neighbors`.
 
         Args:
             graph: One structure without edges, on the CPU.
-            whole: Give all edges of the kept list, those in the skin included, for models that leave out what lies
+            with_skin: Give all edges of the kept list, those in the skin included, for models that leave out what lies
                 beyond the cutoff themselves. The tensors are the same objects until the list is built anew.
 
         Returns:
@@ -86,38 +86,38 @@ class SkinNeighborList:
         Raises:
             DataError: If two atoms are at one place.
         """
-        kept = self._kept
-        if kept is None or not self._holds(kept, graph):
-            self._kept = None  # its memory is free before the next list takes as much
-            kept = self._kept = _built(graph, self.cutoff + self.skin)
+        neighbors = self._list
+        if neighbors is None or not self._holds(neighbors, graph):
+            self._list = None  # its memory is free before the next list takes as much
+            neighbors = self._list = _build_list(graph, self.cutoff + self.skin)
             self.builds += 1
-        edges, shifts = kept.edges, kept.shifts
-        if not whole:
+        edges, shifts = neighbors.edges, neighbors.shifts
+        if not with_skin:
             # Edges in the skin would contribute nothing; it costs less to leave them out than to take them along.
-            near = _within(graph, edges.numpy(), shifts.numpy(), self.cutoff)
+            near = _select_near(graph, edges.numpy(), shifts.numpy(), self.cutoff)
             edges = torch.from_numpy(edges.numpy().compress(near, axis=1))
             shifts = torch.from_numpy(shifts.numpy().compress(near, axis=0))
         return {**graph, fields.EDGE_INDEX: edges, fields.EDGE_CELL_SHIFT: shifts}
 
-    def _holds(self, kept: _Built, graph: Graph) -> bool:
+    def _holds(self, neighbors: _Built, graph: Graph) -> bool:
         """Whether the kept list has every pair of this structure that is within the cutoff."""
         for key in (fields.ATOMIC_NUMBERS, fields.PBC):
-            if not np.array_equal(kept.array(key), graph[key].numpy()):
+            if not np.array_equal(neighbors.array(key), graph[key].numpy()):
                 return False
-        positions, stretch = kept.array(fields.POSITIONS), 1.0
+        positions, stretch = neighbors.array(fields.POSITIONS), 1.0
         cell = graph[fields.CELL].numpy()
-        if not np.array_equal(kept.array(fields.CELL), cell) and graph[fields.PBC].numpy().any():
-            if kept.inverse_cell is None:  # periodic in some directions only: the cell does not fix F
+        if not np.array_equal(neighbors.array(fields.CELL), cell) and graph[fields.PBC].numpy().any():
+            if neighbors.inverse_cell is None:  # periodic in some directions only: the cell does not fix F
                 return False
-            deformation = kept.inverse_cell @ cell[0]
+            deformation = neighbors.inverse_cell @ cell[0]
             stretch = float(np.linalg.svd(deformation, compute_uv=False)[-1])
             positions = positions @ deformation
         moves = graph[fields.POSITIONS].numpy() - positions
-        moved = float(np.einsum("ax,ax->a", moves, moves).max()) ** 0.5
-        return stretch * (self.cutoff + self.skin) - 2.0 * moved >= self.cutoff
+        largest_move = float(np.einsum("ax,ax->a", moves, moves).max()) ** 0.5
+        return stretch * (self.cutoff + self.skin) - 2.0 * largest_move >= self.cutoff
 
 
-def _built(graph: Graph, radius: float) -> _Built:
+def _build_list(graph: Graph, radius: float) -> _Built:
     """A list for this structure, with pairs up to the radius."""
     edges = add_neighbors(graph, radius)
     structure = {key: graph[key].clone() for key in _STRUCTURE}  # whoever gave the graph may write to it later
@@ -125,7 +125,7 @@ def _built(graph: Graph, radius: float) -> _Built:
     return _Built(structure, inverse_cell, edges[fields.EDGE_INDEX], edges[fields.EDGE_CELL_SHIFT])
 
 
-def _within(graph: Graph, edges: np.ndarray, shifts: np.ndarray, cutoff: float) -> np.ndarray:
+def _select_near(graph: Graph, edges: np.ndarray, shifts: np.ndarray, cutoff: float) -> np.ndarray:
     """Whether each edge is not longer than the cutoff."""
     positions, cell = graph[fields.POSITIONS].numpy(), graph[fields.CELL].numpy()[0]
     periodic = bool(graph[fields.PBC].numpy().any())

@@ -23,16 +23,18 @@ from nequip_like.metrics.elementwise import (
     SmoothL1Loss,
     StratifiedHuberForceLoss,
 )
-from nequip_like.metrics.manager import MetricsManager
-from nequip_like.metrics.presets import (
+from nequip_like.metrics.losses import (
     EnergyForceLoss,
-    EnergyForceMetrics,
     EnergyForceStressLoss,
-    EnergyForceStressMetrics,
     EnergyOnlyLoss,
-    EnergyOnlyMetrics,
     FieldLoss,
     ForceOnlyLoss,
+)
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.presets import (
+    EnergyForceMetrics,
+    EnergyForceStressMetrics,
+    EnergyOnlyMetrics,
     ForceOnlyMetrics,
 )
 

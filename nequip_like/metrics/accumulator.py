@@ -43,7 +43,7 @@ class Slots:
         groups: dict[Finalizer, list[int]] = {}
         self.residual_key: list[int] = []
         for position, term in enumerate(terms):
-            groups.setdefault(_finalizer(term), []).append(position)
+            groups.setdefault(_choose_finalizer(term), []).append(position)
             key = (term.modifier, term.ignore_nan, term.average)
             if key not in keys:
                 keys.append(key)
@@ -78,11 +78,11 @@ class Slots:
         self._is_max = self._is_max.to(device)
         self._type_coeffs = [coeffs.to(device) for coeffs in self._type_coeffs]
 
-    def merge(self, first: Tensor, second: Tensor) -> Tensor:
+    def merge(self, sums: Tensor, other_sums: Tensor) -> Tensor:
         """Add up the sums of two parts, shape (slots,) each; of maxima, take the larger."""
         if not self._has_max:
-            return first + second
-        return torch.where(self._is_max, torch.maximum(first, second), first + second)
+            return sums + other_sums
+        return torch.where(self._is_max, torch.maximum(sums, other_sums), sums + other_sums)
 
     def globalise(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Sums and counts of all processes, in one collective; the gradient is that of this process's share."""
@@ -98,7 +98,7 @@ class Slots:
             share = share * torch.where(self._is_max, (local == total) / ties, 1.0)
         return total + share, all_counts
 
-    def values(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+    def compute_values(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
         """Values of slots and aggregates.
 
         Args:
@@ -109,29 +109,29 @@ class Slots:
         Returns:
             The values, 0 where there is none, and which there are; shape (slots + aggregates,) each.
         """
-        present = counts > 0
-        safe = torch.where(present, counts, 1.0)
+        has_value = counts > 0
+        safe = torch.where(has_value, counts, 1.0)
         parts = [finalizer(sums[group], safe[group]) for finalizer, group in self._groups]
         values = parts[0] if len(parts) == 1 else torch.cat(parts)
         for position, counted in bins.items():
             quantile = torch.zeros_like(values)
             quantile[self._slice(position)] = self.quantiles[position].quantile(counted)
             values = values + quantile
-        values = torch.where(present, values, 0.0)
+        values = torch.where(has_value, values, 0.0)
         if not self._per_type:
-            return values, present
+            return values, has_value
         aggregates, any_present = [], []
         for position, coeffs in zip(self._per_type, self._type_coeffs, strict=True):
             types = self._slice(position)
-            weights = coeffs * present[types]
+            weights = coeffs * has_value[types]
             total = weights.sum()
             any_present.append(total > 0)
             aggregates.append((weights * values[types]).sum() / torch.where(total > 0, total, 1.0))
-        return torch.cat([values, torch.stack(aggregates)]), torch.cat([present, torch.stack(any_present)])
+        return torch.cat([values, torch.stack(aggregates)]), torch.cat([has_value, torch.stack(any_present)])
 
-    def named(self, values: Tensor, present: Tensor) -> dict[str, Tensor]:
-        """What :meth:`values` gave, by the names of the terms and of their types; NaN where there is none."""
-        single = torch.where(present, values, torch.nan).unbind()
+    def name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
+        """What :meth:`compute_values` gave, by the names of the terms and of their types; NaN where there is none."""
+        single = torch.where(has_value, values, torch.nan).unbind()
         result: dict[str, Tensor] = {}
         for position, term in enumerate(self._terms):
             result[term.name] = single[self.value_index[position]]
@@ -143,7 +143,7 @@ class Slots:
         return slice(self.first[position], self.first[position] + self.width(position))
 
 
-def _finalizer(term: Term) -> Finalizer:
+def _choose_finalizer(term: Term) -> Finalizer:
     return term.metric.finalizer if isinstance(term.metric, ErrorMetric) else mean_of
 
 

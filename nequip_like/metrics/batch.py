@@ -16,7 +16,7 @@ from nequip_like.metrics.modifiers import Modifier
 from nequip_like.metrics.terms import Term
 
 
-def row_weights(graph: Graph, owner: str | None, name: str, labels: Iterable[str] = ()) -> Tensor | None:
+def combine_row_weights(graph: Graph, owner: str | None, name: str, labels: Iterable[str] = ()) -> Tensor | None:
     """Weight of each row, shape (rows,): the atom's times that of its frame; None if the data has no weights.
 
     Args:
@@ -25,7 +25,7 @@ def row_weights(graph: Graph, owner: str | None, name: str, labels: Iterable[str
         name: Name of the metric, for messages.
         labels: Labels that are compared; a frame's own weight of each multiplies that of the frame.
     """
-    frame, atom = _frame_weights(graph, labels), graph.get(fields.ATOM_WEIGHT)
+    frame, atom = _multiply_frame_weights(graph, labels), graph.get(fields.ATOM_WEIGHT)
     if owner is None and (frame is not None or atom is not None):
         raise ConfigError(
             f"metric '{name}': it is not known what its rows belong to, so the data's weights cannot be applied",
@@ -44,7 +44,7 @@ def row_weights(graph: Graph, owner: str | None, name: str, labels: Iterable[str
     return atom.reshape(-1) if of_rows is None else atom.reshape(-1) * of_rows
 
 
-def _frame_weights(graph: Graph, labels: Iterable[str]) -> Tensor | None:
+def _multiply_frame_weights(graph: Graph, labels: Iterable[str]) -> Tensor | None:
     """Weights of frames in a comparison of these labels, shape (graphs, 1); None if the data has none."""
     names = [
         fields.FRAME_WEIGHT,
@@ -56,7 +56,7 @@ def _frame_weights(graph: Graph, labels: Iterable[str]) -> Tensor | None:
     return product
 
 
-def of_equal_frames(graph: Graph, weight: Tensor | None) -> Tensor:
+def divide_by_frame_size(graph: Graph, weight: Tensor | None) -> Tensor:
     """Weights of atoms, shape (atoms,), divided by the number of atoms of their frame."""
     shares = graph[fields.NUM_ATOMS].reshape(-1).double().reciprocal()[batch_index(graph)]
     return shares if weight is None else weight * shares
@@ -79,11 +79,11 @@ class Comparison:
 
     def values(self, term: Term) -> tuple[Tensor, Tensor]:
         """Prediction and label of a term."""
-        return self.predicted(term), self.label(term)
+        return self.compute_prediction(term), self.label(term)
 
-    def predicted(self, term: Term) -> Tensor:
+    def compute_prediction(self, term: Term) -> Tensor:
         """Prediction of a term."""
-        modifier = _modifier(term)
+        modifier = _require_modifier(term)
         for key in modifier.prediction_fields:
             if key not in self.prediction:
                 raise ModelError(
@@ -94,7 +94,7 @@ class Comparison:
 
     def label(self, term: Term) -> Tensor:
         """Label of a term."""
-        modifier = _modifier(term)
+        modifier = _require_modifier(term)
         for key in modifier.target_fields:
             if key not in self.target:
                 raise DataError(
@@ -103,49 +103,51 @@ class Comparison:
                 )
         return modifier.of_target(self.target)
 
-    def labels(self, term: Term, key: int) -> Labels:
+    def collect_labels(self, term: Term, key: int) -> Labels:
         """Labels of a term with their masks and weights; terms with the same key share them."""
         if key not in self._labels:
             label = self.label(term)
-            weight = row_weights(self.target, _modifier(term).owner, term.name, _modifier(term).target_fields)
+            weight = combine_row_weights(
+                self.target, _require_modifier(term).owner, term.name, _require_modifier(term).target_fields
+            )
             if term.average == "frames":
-                weight = of_equal_frames(self.target, weight)
+                weight = divide_by_frame_size(self.target, weight)
             try:
                 self._labels[key] = Labels.of(label, weight, ignore_nan=term.ignore_nan)
             except DataError as error:
                 raise DataError(f"metric '{term.name}': {error.message}", error.advice) from None
         return self._labels[key]
 
-    def residuals(self, term: Term, key: int) -> Residuals:
+    def compute_residuals(self, term: Term, key: int) -> Residuals:
         """Residuals of a term; terms with the same key share them."""
         if key not in self._residuals:
-            prediction, labels = self.predicted(term), self.labels(term, key)
+            prediction, labels = self.compute_prediction(term), self.collect_labels(term, key)
             try:
                 self._residuals[key] = Residuals.of(prediction, labels)
             except DataError as error:
                 raise DataError(f"metric '{term.name}': {error.message}", error.advice) from None
         return self._residuals[key]
 
-    def types(self, term: Term) -> Tensor:
+    def find_types(self, term: Term) -> Tensor:
         """Index of each atom's type, shape (atoms,)."""
         for graph in (self.target, self.prediction):
             if fields.ATOM_TYPES in graph:
                 return graph[fields.ATOM_TYPES]
         raise DataError(f"metric '{term.name}' is per type, but the data has no '{fields.ATOM_TYPES}'")
 
-    def counts(self, term: Term, metric: ErrorMetric, key: int) -> Sequence[Tensor]:
+    def count_elements(self, term: Term, metric: ErrorMetric, key: int) -> Sequence[Tensor]:
         """What the sum of a term is divided by, or of each of its types; each of shape ()."""
-        labels = self.labels(term, key)
+        labels = self.collect_labels(term, key)
         if not term.type_names:
             return (metric.counts(labels),)
         if metric.own_counts:
-            return metric.counts_by(labels, self.types(term), len(term.type_names)).unbind()
+            return metric.counts_by(labels, self.find_types(term), len(term.type_names)).unbind()
         if key not in self._type_counts:
-            self._type_counts[key] = labels.counts_by(self.types(term), len(term.type_names))
+            self._type_counts[key] = labels.counts_by(self.find_types(term), len(term.type_names))
         return self._type_counts[key].unbind()
 
 
-def _modifier(term: Term) -> Modifier:
+def _require_modifier(term: Term) -> Modifier:
     if term.modifier is None:
         raise ConfigError(f"metric '{term.name}' has no field")
     return term.modifier

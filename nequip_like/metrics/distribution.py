@@ -80,7 +80,7 @@ class AbsoluteErrorQuantile(ErrorMetric):
         """The same by group: ``index`` of shape (rows,) -> shape (size,)."""
         return sum_rows(self.errors(residuals).detach() * 0.0, index, size)
 
-    def bin_counts(self, residuals: Residuals, index: Tensor | None = None, size: int = 1) -> Tensor:
+    def count_in_bins(self, residuals: Residuals, index: Tensor | None = None, size: int = 1) -> Tensor:
         """Numbers of errors (sums of their weights) in the bins.
 
         Args:
@@ -115,7 +115,7 @@ class AbsoluteErrorQuantile(ErrorMetric):
         """Add a batch to the states; arguments as in :meth:`ErrorMetric.partial`."""
         labels = Labels.of(target, weight, mask, self.ignore_nan)
         residuals = Residuals.of(prediction, labels)
-        self.histogram = self.histogram + self.bin_counts(residuals)[0]
+        self.histogram = self.histogram + self.count_in_bins(residuals)[0]
         self.total = self.total + self.reduce(residuals)
         self.count = self.count + self.counts(labels)
 
@@ -124,7 +124,7 @@ class AbsoluteErrorQuantile(ErrorMetric):
         return torch.where(self.count > 0, self.quantile(self.histogram[None])[0] + self.total, math.nan)
 
 
-def _norms(values: Tensor) -> Tensor:
+def _compute_norms(values: Tensor) -> Tensor:
     """Norm of each row over all its elements: (rows, ...) -> (rows,)."""
     return torch.linalg.vector_norm(values.reshape(len(values), -1), dim=1)
 
@@ -174,11 +174,11 @@ class RelativeError(_RowMetric):
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Norm of the error of each row, shape (rows,)."""
-        return _norms(residuals.difference)
+        return _compute_norms(residuals.difference)
 
     def row_counts(self, labels: Labels) -> Tensor:
         """Norm of the label of each row, shape (rows,)."""
-        norms = _norms(labels.known())
+        norms = _compute_norms(labels.fill_masked())
         return torch.where(torch.isnan(norms), 1.0, norms)  # with ignore_nan: false, the sum is NaN, and so the value
 
 
@@ -202,16 +202,16 @@ class CosineSimilarity(_RowMetric):
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Cosine of each row, shape (rows,); 0 for what is left out."""
-        known = residuals.labels.known()
-        predicted = (residuals.difference + known).reshape(len(known), -1)
-        scale = _norms(predicted) * _norms(known)
+        labels = residuals.labels.fill_masked()
+        predicted = (residuals.difference + labels).reshape(len(labels), -1)
+        scale = _compute_norms(predicted) * _compute_norms(labels)
         zero = (scale == 0) | (self.row_counts(residuals.labels) == 0)
-        cosine = (predicted * known.reshape(len(known), -1)).sum(1) / torch.where(zero, 1.0, scale)
+        cosine = (predicted * labels.reshape(len(labels), -1)).sum(1) / torch.where(zero, 1.0, scale)
         return torch.where(zero, 0.0, cosine)
 
     def row_counts(self, labels: Labels) -> Tensor:
         """1 for rows with a direction, else 0; shape (rows,)."""
-        has_direction = _norms(labels.known()) != 0
+        has_direction = _compute_norms(labels.fill_masked()) != 0
         if labels.valid is not None:
             has_direction = has_direction & labels.valid.reshape(len(labels.target), -1).all(1)
         return has_direction.double()

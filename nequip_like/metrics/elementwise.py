@@ -236,17 +236,17 @@ class MaximumAbsoluteError(MeanAbsoluteError):
         return rows.new_zeros(size).scatter_reduce(0, index, rows, "amax")
 
 
-def _positive(value: float | str, what: str) -> float:
+def _read_positive(value: float | str, label: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{what} is {value!r}, which is no number") from None
+        raise ConfigError(f"{label} is {value!r}, which is no number") from None
     if not number > 0:
-        raise ConfigError(f"{what} is {value!r}", "it must be larger than 0")
+        raise ConfigError(f"{label} is {value!r}", "it must be larger than 0")
     return number
 
 
-def _huber(difference: Tensor, delta: float | Tensor) -> Tensor:
+def _compute_huber(difference: Tensor, delta: float | Tensor) -> Tensor:
     """x^2/2 where abs(x) < delta, else delta (abs(x) - delta/2), written with c = min(abs(x), delta)."""
     size = difference.abs()
     clipped = torch.minimum(size, delta) if isinstance(delta, Tensor) else size.clamp(max=delta)
@@ -285,7 +285,7 @@ class HuberLoss(ErrorMetric):
         if reduction not in ("mean", "sum"):
             raise ConfigError(f"unknown reduction '{reduction}' of {type(self).__name__}", 'write "mean" or "sum"')
         self.reduction = reduction
-        self.delta = _positive(delta, f"delta of {type(self).__name__}")
+        self.delta = _read_positive(delta, f"delta of {type(self).__name__}")
 
     @property
     def finalizer(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -294,7 +294,7 @@ class HuberLoss(ErrorMetric):
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Huber loss of each element."""
-        return _huber(residuals.difference, self.delta)
+        return _compute_huber(residuals.difference, self.delta)
 
 
 class SmoothL1Loss(ErrorMetric):
@@ -315,11 +315,11 @@ class SmoothL1Loss(ErrorMetric):
 
     def __init__(self, beta: float = 1.0, ignore_nan: bool = True, **kwargs: object) -> None:
         super().__init__(ignore_nan=ignore_nan, **kwargs)
-        self.beta = _positive(beta, f"beta of {type(self).__name__}")
+        self.beta = _read_positive(beta, f"beta of {type(self).__name__}")
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Loss of each element."""
-        return _huber(residuals.difference, self.beta) / self.beta
+        return _compute_huber(residuals.difference, self.beta) / self.beta
 
 
 class StratifiedHuberForceLoss(HuberLoss):
@@ -366,21 +366,21 @@ class StratifiedHuberForceLoss(HuberLoss):
         if edges not in get_args(Edges):
             raise ConfigError(f"unknown edges '{edges}' of {type(self).__name__}", 'write "above" or "last"')
         self.edges = edges
-        self.strata = _strata(delta_dict)
+        self.strata = _sort_strata(delta_dict)
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Huber loss of each component, with the delta of its vector's stratum."""
-        norm = torch.linalg.vector_norm(residuals.labels.known(), dim=-1, keepdim=True)
+        norm = torch.linalg.vector_norm(residuals.labels.fill_masked(), dim=-1, keepdim=True)
         delta = torch.full_like(norm, self.strata[0][1])
         for bound, value in self.strata[1:]:
             delta = torch.where(norm >= bound, value, delta)
         if self.edges == "last":
             for bound, _ in self.strata[1:]:
                 delta = torch.where(norm == bound, self.strata[-1][1], delta)
-        return _huber(residuals.difference, delta)
+        return _compute_huber(residuals.difference, delta)
 
 
-def _strata(delta_dict: Mapping[float | str, float]) -> tuple[tuple[float, float], ...]:
+def _sort_strata(delta_dict: Mapping[float | str, float]) -> tuple[tuple[float, float], ...]:
     """Lower bounds and deltas, in order, from 0 on."""
     strata: dict[float, float] = {}
     for key, delta in delta_dict.items():
@@ -391,7 +391,7 @@ def _strata(delta_dict: Mapping[float | str, float]) -> tuple[tuple[float, float
         if not 0 <= bound < math.inf or bound in strata:
             reason = "given twice" if bound in strata else "not a finite number from 0 up"
             raise ConfigError(f"lower bound {key!r} of delta_dict is {reason}")
-        strata[bound] = _positive(delta, f"delta of the stratum from {key}")
+        strata[bound] = _read_positive(delta, f"delta of the stratum from {key}")
     if strata and min(strata) > 0:
         strata[0.0] = math.inf
     if len(strata) < 2:

@@ -25,26 +25,26 @@ DELTA = 0.01
 STRATA: dict[float | str, float] = {0.0: 0.01, 100.0: 0.007, 200.0: 0.004, 300.0: 0.001}
 
 STRATIFIED = "stratified_huber"
-_PLAIN: dict[str, type[ErrorMetric]] = {
+_METRICS: dict[str, type[ErrorMetric]] = {
     "mse": MeanSquaredError,
     "mae": MeanAbsoluteError,
     "smooth_l1": SmoothL1Loss,
     "rmse": RootMeanSquaredError,
 }
 _ALIASES = {"l1": "mae", "l2": "mse", "smoothl1": "smooth_l1"}
-WORDS = (*_PLAIN, "huber", STRATIFIED)
+WORDS = (*_METRICS, "huber", STRATIFIED)
 
 Words = str | Mapping[str, str]
 
 
-def function_word(value: str) -> str:
+def resolve_function(value: str) -> str:
     """The word for a loss function, of any of its names in any case.
 
     Raises:
         ConfigError: If there is no such function.
 
     Example:
-        >>> function_word("L1"), function_word("l2"), function_word("SmoothL1")
+        >>> resolve_function("L1"), resolve_function("l2"), resolve_function("SmoothL1")
         ('mae', 'mse', 'smooth_l1')
     """
     word = value.lower()
@@ -72,9 +72,9 @@ class LossFunctions:
         ``stratified_huber`` is for vectors; the energy gets ``huber``:
 
         >>> terms = {"total_energy": "total_energy", "forces": "forces"}
-        >>> {name: str(metric) for name, metric in LossFunctions("stratified_huber").of(terms).items()}
+        >>> {name: str(metric) for name, metric in LossFunctions("stratified_huber").build(terms).items()}
         {'total_energy': 'huber', 'forces': 'stratified_huber'}
-        >>> LossFunctions("mse", delta=0.1).of(terms)
+        >>> LossFunctions("mse", delta=0.1).build(terms)
         Traceback (most recent call last):
         ...
         nequip_like.errors.ConfigError: delta of a loss is given, but no term uses it
@@ -86,7 +86,7 @@ class LossFunctions:
     strata: Mapping[float | str, float] | None = None
     edges: Edges = "above"
 
-    def of(self, terms: Mapping[str, str]) -> dict[str, ErrorMetric]:
+    def build(self, terms: Mapping[str, str]) -> dict[str, ErrorMetric]:
         """The metric of each term.
 
         Args:
@@ -95,45 +95,45 @@ class LossFunctions:
         Raises:
             ConfigError: If a name or a word is unknown, if a number is out of range, or if nothing uses what is given.
         """
-        words = self._words(terms)
+        words = self._resolve_words(terms)
         self._check_used(words)
-        deltas = self._deltas(list(terms))
-        found: dict[str, ErrorMetric] = {}
+        deltas = self._resolve_deltas(list(terms))
+        metrics: dict[str, ErrorMetric] = {}
         for name, word in words.items():
             if word == STRATIFIED:
                 strata = STRATA if self.strata is None else self.strata
-                found[name] = StratifiedHuberForceLoss(strata, edges=self.edges)
+                metrics[name] = StratifiedHuberForceLoss(strata, edges=self.edges)
             elif word == "huber":
-                found[name] = HuberLoss(delta=deltas[name])
+                metrics[name] = HuberLoss(delta=deltas[name])
             else:
-                found[name] = _PLAIN[word]()
-        return found
+                metrics[name] = _METRICS[word]()
+        return metrics
 
-    def _words(self, terms: Mapping[str, str]) -> dict[str, str]:
+    def _resolve_words(self, terms: Mapping[str, str]) -> dict[str, str]:
         if isinstance(self.function, str):
-            word = function_word(self.function)
-            other = "huber" if word == STRATIFIED else word
-            return {name: word if _is_vector(field) else other for name, field in terms.items()}
+            word = resolve_function(self.function)
+            scalar_word = "huber" if word == STRATIFIED else word
+            return {name: word if _is_vector(field) else scalar_word for name, field in terms.items()}
         check("function", self.function, Mapping[str, str])
         check_names(self.function, list(terms), "term in function:")
-        words = {name: function_word(self.function.get(name, "mse")) for name in terms}
+        words = {name: resolve_function(self.function.get(name, "mse")) for name in terms}
         for name, word in words.items():
             if word == STRATIFIED and not _is_vector(terms[name]):
                 raise ConfigError(f"function of '{name}' is {STRATIFIED}, which is for vectors", "write huber")
         return words
 
     def _check_used(self, words: Mapping[str, str]) -> None:
-        used = {
+        uses = {
             "delta": self.delta is None or "huber" in words.values(),
             "strata": self.strata is None or STRATIFIED in words.values(),
             "edges": self.edges == "above" or STRATIFIED in words.values(),
         }
-        for key, is_used in used.items():
+        for key, is_used in uses.items():
             if not is_used:
                 function = "huber" if key == "delta" else STRATIFIED
                 raise ConfigError(f"{key} of a loss is given, but no term uses it", f"give function: {function}")
 
-    def _deltas(self, names: Sequence[str]) -> dict[str, float]:
+    def _resolve_deltas(self, names: Sequence[str]) -> dict[str, float]:
         if isinstance(self.delta, Mapping):
             check_names(self.delta, names, "term in delta:")
             return {name: float(self.delta.get(name, DELTA)) for name in names}

@@ -102,7 +102,7 @@ class MetricsManager(WeightedTerms):
             "value_index": torch.tensor(self._slots.value_index),
         }
         for position in self._slots.quantiles:
-            self._tensors[_bins(position)] = torch.zeros(self._slots.width(position), BINS, dtype=torch.float64)
+            self._tensors[_name_bins(position)] = torch.zeros(self._slots.width(position), BINS, dtype=torch.float64)
         self._states = [name for name in self._tensors if name != "value_index"]
         self.in_step = self.in_epoch = torch.ones(0, dtype=torch.bool)
         self._last_values: Tensor | None = None
@@ -132,7 +132,7 @@ class MetricsManager(WeightedTerms):
 
     def missing_terms(self) -> list[str]:
         """Names of the terms that had no valid label in the last :meth:`compute`."""
-        return [t.name for t, present in zip(self.terms, self.in_epoch.tolist(), strict=False) if not present]
+        return [t.name for t, has_label in zip(self.terms, self.in_epoch.tolist(), strict=False) if not has_label]
 
     def not_finite(self, values: Mapping[str, Tensor], has_value: Tensor) -> list[str]:
         """Names of the terms whose value is infinite, or NaN although there were labels.
@@ -145,13 +145,13 @@ class MetricsManager(WeightedTerms):
         """
         return [
             term.name
-            for term, present in zip(self.terms, has_value.tolist(), strict=True)
-            if present and isinstance(term.metric, ErrorMetric) and not math.isfinite(float(values[term.name]))
+            for term, has_label in zip(self.terms, has_value.tolist(), strict=True)
+            if has_label and isinstance(term.metric, ErrorMetric) and not math.isfinite(float(values[term.name]))
         ]
 
     # --- batches
 
-    def _foreign(self, term: Term, batch: Comparison, step: bool) -> tuple[Tensor, Tensor]:
+    def _update_foreign(self, term: Term, batch: Comparison, step: bool) -> tuple[Tensor, Tensor]:
         """Update a metric that is not ours: its step value (or zero) and 1 or 0 for "had labels"."""
         if not self._warned and torchmetrics_adapter.uses_no_weights(term, batch):
             self._warned = True
@@ -160,7 +160,9 @@ class MetricsManager(WeightedTerms):
         value = torchmetrics_adapter.update(term, batch, step)
         return (zero, zero) if value is None else (value.to(zero.device), zero + 1)
 
-    def _partials(self, prediction: Graph, target: Graph, step: bool) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+    def _accumulate_batch(
+        self, prediction: Graph, target: Graph, step: bool
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
         """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins; adds them to the states."""
         batch = Comparison(prediction, target)
         sums: list[Tensor] = []
@@ -169,44 +171,44 @@ class MetricsManager(WeightedTerms):
             term, key = self.terms[position], self._slots.residual_key[position]
             metric = term.metric
             if not isinstance(metric, ErrorMetric):
-                total, count = self._foreign(term, batch, step)
+                total, count = self._update_foreign(term, batch, step)
                 sums.append(total)
                 counts.append(count)
                 continue
-            residuals = batch.residuals(term, key)
+            residuals = batch.compute_residuals(term, key)
             if term.type_names:
-                sums.extend(metric.reduce_by(residuals, batch.types(term), len(term.type_names)).unbind())
+                sums.extend(metric.reduce_by(residuals, batch.find_types(term), len(term.type_names)).unbind())
             else:
                 sums.append(metric.reduce(residuals))
-            counts.extend(batch.counts(term, metric, key))
+            counts.extend(batch.count_elements(term, metric, key))
         if not all(self._active_slots):
             # An observed term must not reach the gradient, not even as zero times NaN.
             sums = [total if keep else total.detach() for total, keep in zip(sums, self._active_slots, strict=True)]
         all_sums, all_counts = torch.stack(sums), torch.stack(counts)
         with torch.no_grad():
-            bins = self._bin_counts(batch)
+            bins = self._count_in_bins(batch)
             self._tensors["sums"] = self._slots.merge(self._tensors["sums"], all_sums.detach())
             self._tensors["counts"] = self._tensors["counts"] + all_counts
             for position, counted in bins.items():
-                self._tensors[_bins(position)] = self._tensors[_bins(position)] + counted
+                self._tensors[_name_bins(position)] = self._tensors[_name_bins(position)] + counted
         return all_sums, all_counts, bins
 
-    def _bin_counts(self, batch: Comparison) -> dict[int, Tensor]:
-        found: dict[int, Tensor] = {}
+    def _count_in_bins(self, batch: Comparison) -> dict[int, Tensor]:
+        bins: dict[int, Tensor] = {}
         for position, metric in self._slots.quantiles.items():
             term = self.terms[position]
-            residuals = batch.residuals(term, self._slots.residual_key[position])
-            types = batch.types(term) if term.type_names else None
-            found[position] = metric.bin_counts(residuals, types, self._slots.width(position))
-        return found
+            residuals = batch.compute_residuals(term, self._slots.residual_key[position])
+            types = batch.find_types(term) if term.type_names else None
+            bins[position] = metric.count_in_bins(residuals, types, self._slots.width(position))
+        return bins
 
-    def _named(self, values: Tensor, present: Tensor) -> dict[str, Tensor]:
-        result = self._slots.named(values, present)
+    def _name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
+        result = self._slots.name_values(values, has_value)
         if self._active:
-            result[WEIGHTED_SUM] = self._weighted_sum(values)
+            result[WEIGHTED_SUM] = self._sum_weighted(values)
         return result
 
-    def _weighted_sum(self, values: Tensor) -> Tensor:
+    def _sum_weighted(self, values: Tensor) -> Tensor:
         return torch.dot(values[self._tensors["active"]], self._tensors["coeffs"])
 
     @torch.no_grad()
@@ -241,12 +243,12 @@ class MetricsManager(WeightedTerms):
         for position in self._slots.order:
             term, key = self.terms[position], self._slots.residual_key[position]
             if isinstance(term.metric, ErrorMetric):
-                counts.extend(batch.counts(term, term.metric, key))
+                counts.extend(batch.count_elements(term, term.metric, key))
             else:
                 counts.append(torchmetrics_adapter.label_count(term, batch).to(self._tensors["counts"].device))
         return torch.stack(counts)
 
-    def _share(self, sums: Tensor, counts: Tensor) -> Tensor:
+    def _compute_share(self, sums: Tensor, counts: Tensor) -> Tensor:
         """What a batch adds to the weighted sum of several that have these counts together."""
         if counts.shape != sums.shape:
             raise ConfigError(
@@ -260,7 +262,7 @@ class MetricsManager(WeightedTerms):
                     "value over several batches of a step is not the sum of their shares",
                     "take one batch for each step of the optimizer, or another function, such as mse",
                 )
-        return self._weighted_sum(self._slots.values(sums, counts, {})[0])
+        return self._sum_weighted(self._slots.compute_values(sums, counts, {})[0])
 
     def update(self, prediction: Graph, target: Graph) -> None:
         """Add a batch to the epoch.
@@ -270,7 +272,7 @@ class MetricsManager(WeightedTerms):
             ModelError: If the prediction lacks a field that a metric needs.
         """
         with torch.no_grad():
-            self._partials(prediction, target, step=False)
+            self._accumulate_batch(prediction, target, step=False)
 
     def step(
         self, prediction: Graph, target: Graph, sync: bool | None = None, counts: Tensor | None = None
@@ -297,15 +299,15 @@ class MetricsManager(WeightedTerms):
             DataError: If the target lacks a label that a metric needs, or shapes do not match.
             ModelError: If the prediction lacks a field that a metric needs.
         """
-        sums, own_counts, bins = self._partials(prediction, target, step=True)
+        sums, own_counts, bins = self._accumulate_batch(prediction, target, step=True)
         if (self.sync if sync is None else sync) and is_distributed():
             sums, own_counts = self._slots.globalise(sums, own_counts)
             bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
-        values, present = self._slots.values(sums, own_counts, bins)
-        result = self._named(values, present)
+        values, has_value = self._slots.compute_values(sums, own_counts, bins)
+        result = self._name_values(values, has_value)
         if counts is not None and self._active:
-            result[WEIGHTED_SUM] = self._share(sums, counts)
-        self.in_step = present[self._tensors["value_index"]]
+            result[WEIGHTED_SUM] = self._compute_share(sums, counts)
+        self.in_step = has_value[self._tensors["value_index"]]
         self._last_values = values.detach()
         return result
 
@@ -327,7 +329,7 @@ class MetricsManager(WeightedTerms):
         In a distributed run every process must call it.
         """
         sums, counts = self._tensors["sums"], self._tensors["counts"]
-        bins = {position: self._tensors[_bins(position)] for position in self._slots.quantiles}
+        bins = {position: self._tensors[_name_bins(position)] for position in self._slots.quantiles}
         if self.sync and is_distributed():
             sums, counts = self._slots.globalise(sums, counts)
             bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
@@ -336,12 +338,12 @@ class MetricsManager(WeightedTerms):
             slot = self._slots.first[position]
             if not isinstance(term.metric, ErrorMetric) and counts[slot] > 0:
                 sums[slot], counts[slot] = torchmetrics_adapter.compute(term), 1.0
-        values, present = self._slots.values(sums, counts, bins)
-        result = self._named(values, present)
-        self.in_epoch = present[self._tensors["value_index"]]
+        values, has_value = self._slots.compute_values(sums, counts, bins)
+        result = self._name_values(values, has_value)
+        self.in_epoch = has_value[self._tensors["value_index"]]
         if self._active:
-            some = present[self._tensors["active"]].any()
-            result[WEIGHTED_SUM] = torch.where(some, result[WEIGHTED_SUM], torch.nan)
+            any_weighted = has_value[self._tensors["active"]].any()
+            result[WEIGHTED_SUM] = torch.where(any_weighted, result[WEIGHTED_SUM], torch.nan)
         return result
 
     def running_state(self) -> dict[str, Any]:
@@ -349,8 +351,8 @@ class MetricsManager(WeightedTerms):
 
         What is given does not change with later batches.
         """
-        own = {name: self._tensors[name] for name in self._states}  # replaced by each batch, not changed
-        return own | torchmetrics_adapter.running_state(self._foreign_metrics)
+        states = {name: self._tensors[name] for name in self._states}  # replaced by each batch, not changed
+        return states | torchmetrics_adapter.running_state(self._foreign_metrics)
 
     def set_running_state(self, state: Mapping[str, Any]) -> None:
         """Go back to what :meth:`running_state` gave.
@@ -358,11 +360,11 @@ class MetricsManager(WeightedTerms):
         Raises:
             ConfigError: If it is that of other metrics.
         """
-        own = self.running_state()
-        if own.keys() != state.keys() or own["sums"].shape != state["sums"].shape:
+        states = self.running_state()
+        if states.keys() != state.keys() or states["sums"].shape != state["sums"].shape:
             raise ConfigError("the sums kept for the metrics are those of other metrics", "give both the same metrics")
         for name in self._states:
-            self._tensors[name] = state[name].to(own[name].device)
+            self._tensors[name] = state[name].to(states[name].device)
         torchmetrics_adapter.set_running_state(self._foreign_metrics, state)
 
     def reset(self) -> None:
@@ -373,6 +375,6 @@ class MetricsManager(WeightedTerms):
             metric.reset()
 
 
-def _bins(position: int) -> str:
+def _name_bins(position: int) -> str:
     """Name of the state of a term whose errors are counted in bins."""
     return f"bins {position}"

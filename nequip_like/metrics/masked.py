@@ -10,7 +10,7 @@ from torch import Tensor
 from nequip_like.errors import DataError
 
 
-def _per_row(values: Tensor, target: Tensor) -> Tensor:
+def _expand_to_rows(values: Tensor, target: Tensor) -> Tensor:
     """Append dimensions to ``values`` until it broadcasts along the rows of ``target``."""
     return values.reshape(values.shape + (1,) * (target.dim() - values.dim()))
 
@@ -63,12 +63,12 @@ class Labels:
         target = target.double()
         valid = ~torch.isnan(target) if ignore_nan else None
         if mask is not None:
-            mask = _per_row(mask, target)
+            mask = _expand_to_rows(mask, target)
             valid = mask.expand_as(target) if valid is None else valid & mask
         if weight is not None:
             if weight.numel() != target.shape[0]:
                 raise DataError(f"{weight.numel()} weights for {target.shape[0]} rows", "give one weight per row")
-            weight = _per_row(weight.reshape(-1).double(), target).expand_as(target)
+            weight = _expand_to_rows(weight.reshape(-1).double(), target).expand_as(target)
             valid = weight != 0 if valid is None else valid & (weight != 0)
         if valid is None:
             count = target.new_full((), target.numel())
@@ -86,7 +86,7 @@ class Labels:
             elements = torch.ones_like(self.target)
         return sum_rows(elements.double(), index, size)
 
-    def known(self) -> Tensor:
+    def fill_masked(self) -> Tensor:
         """The labels, with zero where masked, shape (rows, ...)."""
         return self.target if self.valid is None else torch.where(self.valid, self.target, 0.0)
 

@@ -1,4 +1,4 @@
-"""Metrics managers for the usual sets of labels: losses, and metrics (RMSE, MAE, maximum, and more)."""
+"""Metrics for the usual sets of labels: RMSE, MAE, maximum, and more. Losses can be named from here as well."""
 
 from __future__ import annotations
 
@@ -6,119 +6,50 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nequip_like.data import fields
-from nequip_like.data.fields import FIELDS, LABELS
-from nequip_like.errors import ConfigError
 from nequip_like.metrics.distribution import AbsoluteErrorQuantile, CosineSimilarity, RelativeError
-from nequip_like.metrics.elementwise import Edges, MaximumAbsoluteError, MeanAbsoluteError, RootMeanSquaredError
-from nequip_like.metrics.loss_functions import LossFunctions, Words
+from nequip_like.metrics.elementwise import MaximumAbsoluteError, MeanAbsoluteError, RootMeanSquaredError
+from nequip_like.metrics.losses import (
+    EnergyForceLoss,
+    EnergyForceStressLoss,
+    EnergyOnlyLoss,
+    FieldLoss,
+    ForceOnlyLoss,
+)
 from nequip_like.metrics.manager import MetricsManager
-from nequip_like.metrics.modifiers import Modifier, PerAtomModifier, as_modifier
-from nequip_like.metrics.terms import Average, check_names
+from nequip_like.metrics.modifiers import Modifier, PerAtomModifier
+from nequip_like.metrics.terms import PER_ATOM_ENERGY, Coeffs, Entries, IgnoreNan, check_names, resolve_ignore_nan
 
-Coeffs = Mapping[str, float | None]
-Entries = Sequence[Mapping[str, Any]]
-IgnoreNan = Mapping[str, bool] | bool
-Delta = float | Mapping[str, float]
-Strata = Mapping[float | str, float]
+# With the losses, whose place configs and checkpoints name as this file.
+__all__ = [
+    "METRICS",
+    "EnergyForceLoss",
+    "EnergyForceMetrics",
+    "EnergyForceStressLoss",
+    "EnergyForceStressMetrics",
+    "EnergyOnlyLoss",
+    "EnergyOnlyMetrics",
+    "FieldLoss",
+    "ForceOnlyLoss",
+    "ForceOnlyMetrics",
+    "build_extended_entries",
+    "build_metric_entries",
+]
 
 METRICS = {"rmse": RootMeanSquaredError, "mae": MeanAbsoluteError, "maxabserr": MaximumAbsoluteError}
-PER_ATOM_ENERGY = "per_atom_energy"
-_PER_ATOM = "per_atom_"
-
-# What a term compares: its name, the field, and how it is computed.
-Compared = tuple[str, str, str | Modifier]
 
 
-def _ignore_nan(ignore_nan: IgnoreNan, labels: Sequence[str]) -> dict[str, bool]:
-    if isinstance(ignore_nan, Mapping):
-        check_names(ignore_nan, labels, "label in ignore_nan:")
-        return {label: bool(ignore_nan.get(label, True)) for label in labels}
-    return dict.fromkeys(labels, bool(ignore_nan))
-
-
-def _coefficients(labels: Sequence[str], coeffs: Coeffs | None, weights: Coeffs | None) -> Coeffs:
-    if coeffs is not None and weights is not None:
-        raise ConfigError(
-            "a loss has both coeffs (scaled to sum up to 1) and weights (taken as they are)",
-            "give one of them; with weights, coeffs: null",
-        )
-    given = dict.fromkeys(labels, 1.0) if coeffs is None else coeffs
-    given = given if weights is None else weights
-    check_names(given, labels, f"label in {'coeffs' if weights is None else 'weights'} of a loss:")
-    return given
-
-
-def _loss(
-    compared: Mapping[str, Compared],
-    coeffs: Coeffs,
-    absolute: bool,
-    functions: LossFunctions,
-    ignore_nan: IgnoreNan,
-    extra: Mapping[str, Mapping[str, Any]],
-    extra_metrics: Entries | None,
-    type_names: Sequence[str] | None,
-) -> MetricsManager:
-    """A loss: its keys with what each compares, and entries that a key has besides."""
-    labels = list(compared)
-    metrics = functions.of({label: field for label, (_, field, _) in compared.items()})
-    skip = _ignore_nan(ignore_nan, labels)
-    entries = [
-        {
-            "name": f"{name}_{metrics[label]}",
-            "field": what,
-            "metric": metrics[label],
-            "coeff": coeffs.get(label),
-            "ignore_nan": skip[label],
-            **extra.get(label, {}),
-        }
-        for label, (name, _, what) in compared.items()
-    ]
-    manager = MetricsManager([*entries, *(extra_metrics or ())], type_names=type_names, absolute=absolute)
-    if not manager.has_weighted_sum:
-        raise ConfigError(
-            "no coefficient of the loss is larger than 0", f"give at least one of {', '.join(labels)} a coefficient"
-        )
-    return manager
-
-
-def _averages(compared: Mapping[str, Compared], average: Average) -> dict[str, dict[str, Any]]:
-    return {label: {"average": average} for label, (_, field, _) in compared.items() if FIELDS[field].owner == "node"}
-
-
-def _usual_loss(
-    labels: Sequence[str],
-    coeffs: Coeffs | None,
-    weights: Coeffs | None,
-    per_atom_energy: bool,
-    functions: LossFunctions,
-    average: Average,
-    per_type_forces_coeffs: Mapping[str, float] | None,
-    extra_metrics: Entries | None,
-    ignore_nan: IgnoreNan,
-    type_names: Sequence[str] | None,
-) -> MetricsManager:
-    compared: dict[str, Compared] = {label: (label, label, label) for label in labels}
-    if per_atom_energy:
-        compared[fields.TOTAL_ENERGY] = (PER_ATOM_ENERGY, fields.TOTAL_ENERGY, PerAtomModifier(fields.TOTAL_ENERGY))
-    extra = _averages(compared, average)
-    if per_type_forces_coeffs is not None:
-        extra[fields.FORCES] |= {"per_type": True, "per_type_coeffs": per_type_forces_coeffs}
-    given = _coefficients(labels, coeffs, weights)
-    return _loss(compared, given, weights is not None, functions, ignore_nan, extra, extra_metrics, type_names)
-
-
-def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None = None) -> list[dict[str, Any]]:
+def build_metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None = None) -> list[dict[str, Any]]:
     """Entries of a :class:`MetricsManager`: RMSE, MAE and largest error of labels, and of the energy per atom.
 
     Args:
         labels: Labels of the table of fields.
         ignore_nan: For each label, whether targets that are NaN are left out; they are by default.
     """
-    shown: list[tuple[str, str | Modifier, str]] = []
+    quantities: list[tuple[str, str | Modifier, str]] = []
     for label in labels:
-        shown.append((label, label, label))
+        quantities.append((label, label, label))
         if label == fields.TOTAL_ENERGY:
-            shown.append((PER_ATOM_ENERGY, PerAtomModifier(label), label))
+            quantities.append((PER_ATOM_ENERGY, PerAtomModifier(label), label))
     return [
         {
             "name": f"{name}_{short}",
@@ -126,12 +57,12 @@ def metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None 
             "metric": metric,
             "ignore_nan": True if ignore_nan is None else ignore_nan[label],
         }
-        for name, field, label in shown
+        for name, field, label in quantities
         for short, metric in METRICS.items()
     ]
 
 
-def extended_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool]) -> list[dict[str, Any]]:
+def build_extended_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool]) -> list[dict[str, Any]]:
     """Further entries: relative error, direction and 95th percentile of forces, errors by species, stress per atom.
 
     Args:
@@ -153,17 +84,17 @@ def extended_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool]) -> l
     return [
         {
             "name": name,
-            "field": what,
+            "field": modifier,
             "metric": metric,
             "ignore_nan": ignore_nan[label],
             "per_type": name.startswith("per_type_"),
         }
-        for name, label, what, metric in rows
+        for name, label, modifier, metric in rows
         if label in labels
     ]
 
 
-def _metrics(
+def _build_metrics(
     labels: Sequence[str],
     coeffs: Coeffs | None,
     extra_metrics: Entries | None,
@@ -171,190 +102,15 @@ def _metrics(
     type_names: Sequence[str] | None,
     extended: bool,
 ) -> MetricsManager:
-    skip = _ignore_nan(ignore_nan, labels)
-    entries = metric_entries(labels, skip)
+    skip = resolve_ignore_nan(ignore_nan, labels)
+    entries = build_metric_entries(labels, skip)
     if extended:
-        entries += extended_entries(labels, skip)
+        entries += build_extended_entries(labels, skip)
     coeffs = {f"{label}_rmse": 1.0 for label in labels} if coeffs is None else coeffs
     check_names(coeffs, [entry["name"] for entry in entries], "metric in coeffs:")
     for entry in entries:
         entry["coeff"] = coeffs.get(entry["name"])
     return MetricsManager([*entries, *(extra_metrics or ())], type_names=type_names)
-
-
-def EnergyForceLoss(  # noqa: N802
-    coeffs: Coeffs | None = None,
-    per_atom_energy: bool = True,
-    per_type_forces_coeffs: Mapping[str, float] | None = None,
-    extra_metrics: Entries | None = None,
-    ignore_nan: IgnoreNan = True,
-    type_names: Sequence[str] | None = None,
-    weights: Coeffs | None = None,
-    function: Words = "mse",
-    delta: Delta | None = None,
-    strata: Strata | None = None,
-    edges: Edges = "above",
-    average: Average = "elements",
-) -> MetricsManager:
-    """Weighted sum of the errors of energies and forces, by default of the mean squared ones.
-
-    Values: ``per_atom_energy_mse`` in (eV/atom)^2, or ``total_energy_mse`` in eV^2; ``forces_mse`` in (eV/Angstrom)^2.
-    With another function they are named after it: ``forces_huber``.
-
-    Args:
-        coeffs: Coefficients of ``total_energy`` and ``forces``, scaled to sum up to 1; both 1 if not given. A label
-            that is not named is only observed.
-        per_atom_energy: Divide energies by the number of atoms.
-        per_type_forces_coeffs: Type -> coefficient > 0, for all types. ``forces_mse`` becomes the mean over types,
-            weighted by these, of the mean squared errors ``forces_mse_Type``. Not given: the mean over all components.
-        extra_metrics: Further entries of a :class:`MetricsManager`.
-        ignore_nan: Leave out labels that are NaN: for all labels, or by label.
-        type_names: Names of the model's types of atoms.
-        weights: In place of ``coeffs``: weights that are taken as they are, not scaled.
-        function: ``mse`` (``l2``), ``mae`` (``l1``), ``smooth_l1``, ``huber``, ``stratified_huber`` or ``rmse``; for
-            all labels, or by label.
-        delta: Of ``huber``, for all labels or by label; 0.01 if not given.
-        strata: Of ``stratified_huber``: lower bound of the norm of a force -> delta.
-        edges: Of ``stratified_huber``: norms exactly at a bound belong ``above`` it, or to the ``last`` stratum.
-        average: ``elements``: all force components count the same. ``frames``: all frames do, whatever their size.
-
-    Raises:
-        ConfigError: If a name is unknown, if no coefficient is larger than 0, or if both coeffs and weights are given.
-
-    Example:
-        >>> EnergyForceLoss({"total_energy": 1.0, "forces": 3.0}).coeffs
-        {'per_atom_energy_mse': 0.25, 'forces_mse': 0.75}
-        >>> EnergyForceLoss(weights={"total_energy": 1.0, "forces": 100.0}, function="huber").coeffs
-        {'per_atom_energy_huber': 1.0, 'forces_huber': 100.0}
-    """
-    functions = LossFunctions(function, delta, strata, edges)
-    labels = (fields.TOTAL_ENERGY, fields.FORCES)
-    options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
-    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, *options)
-
-
-def EnergyForceStressLoss(  # noqa: N802
-    coeffs: Coeffs | None = None,
-    per_atom_energy: bool = True,
-    per_type_forces_coeffs: Mapping[str, float] | None = None,
-    extra_metrics: Entries | None = None,
-    ignore_nan: IgnoreNan = True,
-    type_names: Sequence[str] | None = None,
-    weights: Coeffs | None = None,
-    function: Words = "mse",
-    delta: Delta | None = None,
-    strata: Strata | None = None,
-    edges: Edges = "above",
-    average: Average = "elements",
-) -> MetricsManager:
-    """Weighted sum of the errors of energies, forces and stress.
-
-    Like :func:`EnergyForceLoss`, with ``stress_mse`` in (eV/Angstrom^3)^2 and its coefficient ``stress``.
-
-    Raises:
-        ConfigError: As :func:`EnergyForceLoss`.
-    """
-    functions = LossFunctions(function, delta, strata, edges)
-    labels = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
-    options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
-    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, *options)
-
-
-def EnergyOnlyLoss(  # noqa: N802
-    coeffs: Coeffs | None = None,
-    per_atom_energy: bool = True,
-    extra_metrics: Entries | None = None,
-    ignore_nan: IgnoreNan = True,
-    type_names: Sequence[str] | None = None,
-    weights: Coeffs | None = None,
-    function: Words = "mse",
-    delta: Delta | None = None,
-) -> MetricsManager:
-    """Error of energies: ``per_atom_energy_mse`` or ``total_energy_mse``; see :func:`EnergyForceLoss`.
-
-    Raises:
-        ConfigError: As :func:`EnergyForceLoss`.
-    """
-    functions = LossFunctions(function, delta)
-    labels, options = (fields.TOTAL_ENERGY,), (extra_metrics, ignore_nan, type_names)
-    return _usual_loss(labels, coeffs, weights, per_atom_energy, functions, "elements", None, *options)
-
-
-def ForceOnlyLoss(  # noqa: N802
-    coeffs: Coeffs | None = None,
-    per_type_forces_coeffs: Mapping[str, float] | None = None,
-    extra_metrics: Entries | None = None,
-    ignore_nan: IgnoreNan = True,
-    type_names: Sequence[str] | None = None,
-    weights: Coeffs | None = None,
-    function: Words = "mse",
-    delta: Delta | None = None,
-    strata: Strata | None = None,
-    edges: Edges = "above",
-    average: Average = "elements",
-) -> MetricsManager:
-    """Error of forces, ``forces_mse``, of data without energies; see :func:`EnergyForceLoss`.
-
-    Raises:
-        ConfigError: As :func:`EnergyForceLoss`.
-    """
-    functions = LossFunctions(function, delta, strata, edges)
-    options = (average, per_type_forces_coeffs, extra_metrics, ignore_nan, type_names)
-    return _usual_loss((fields.FORCES,), coeffs, weights, False, functions, *options)
-
-
-def FieldLoss(  # noqa: N802
-    terms: Coeffs,
-    scaled: bool = False,
-    extra_metrics: Entries | None = None,
-    ignore_nan: IgnoreNan = True,
-    type_names: Sequence[str] | None = None,
-    function: Words = "mse",
-    delta: Delta | None = None,
-    strata: Strata | None = None,
-    edges: Edges = "above",
-    average: Average = "elements",
-) -> MetricsManager:
-    """Weighted sum of the errors of any fields that data have labels for and the model predicts.
-
-    Args:
-        terms: Field -> weight: ``{total_energy: 1, forces: 1000, virial: 1}``. ``per_atom_energy`` is the total energy
-            divided by the number of atoms; so is ``per_atom_NAME`` of any other field of structures. null takes a term
-            out, as it helps to do in a config that is put together.
-        scaled: Scale the weights to sum up to 1, in place of taking them as they are.
-        extra_metrics: Further entries of a :class:`MetricsManager`.
-        ignore_nan: Leave out labels that are NaN: for all terms, or by term.
-        type_names: Names of the model's types of atoms.
-        function: As in :func:`EnergyForceLoss`, for all terms or by term.
-        delta: Likewise.
-        strata: Likewise.
-        edges: Likewise.
-        average: Likewise, of terms of atoms.
-
-    Raises:
-        ConfigError: If a term is no field that can have a label, or as in :func:`EnergyForceLoss`.
-    """
-    check_names(terms, _field_terms(), "term of a loss")
-    terms = {name: weight for name, weight in terms.items() if weight is not None}
-    if not terms:
-        raise ConfigError("a loss has no terms", "for example terms: {total_energy: 1, forces: 1000}")
-    compared = {name: _compared(name) for name in terms}
-    functions = LossFunctions(function, delta, strata, edges)
-    extra = _averages(compared, average)
-    return _loss(compared, terms, not scaled, functions, ignore_nan, extra, extra_metrics, type_names)
-
-
-def _field_terms() -> list[str]:
-    others = set(LABELS) - {fields.TOTAL_ENERGY, fields.VIRIAL}  # data have the stress in place of the virial
-    of_graphs = [label for label in LABELS if FIELDS[label].owner == "graph" and label in others]
-    return [*LABELS, PER_ATOM_ENERGY, *(f"{_PER_ATOM}{label}" for label in of_graphs)]
-
-
-def _compared(name: str) -> Compared:
-    if name in LABELS:
-        return name, name, as_modifier(name)
-    field = fields.TOTAL_ENERGY if name == PER_ATOM_ENERGY else name.removeprefix(_PER_ATOM)
-    return name, field, PerAtomModifier(field)
 
 
 def EnergyForceMetrics(  # noqa: N802
@@ -380,7 +136,7 @@ def EnergyForceMetrics(  # noqa: N802
     Raises:
         ConfigError: If a name is unknown.
     """
-    return _metrics((fields.TOTAL_ENERGY, fields.FORCES), coeffs, extra_metrics, ignore_nan, type_names, extended)
+    return _build_metrics((fields.TOTAL_ENERGY, fields.FORCES), coeffs, extra_metrics, ignore_nan, type_names, extended)
 
 
 def EnergyForceStressMetrics(  # noqa: N802
@@ -399,7 +155,7 @@ def EnergyForceStressMetrics(  # noqa: N802
         ConfigError: If a name is unknown.
     """
     labels = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
-    return _metrics(labels, coeffs, extra_metrics, ignore_nan, type_names, extended)
+    return _build_metrics(labels, coeffs, extra_metrics, ignore_nan, type_names, extended)
 
 
 def EnergyOnlyMetrics(  # noqa: N802
@@ -416,7 +172,7 @@ def EnergyOnlyMetrics(  # noqa: N802
     Raises:
         ConfigError: If a name is unknown.
     """
-    return _metrics((fields.TOTAL_ENERGY,), coeffs, extra_metrics, ignore_nan, type_names, extended)
+    return _build_metrics((fields.TOTAL_ENERGY,), coeffs, extra_metrics, ignore_nan, type_names, extended)
 
 
 def ForceOnlyMetrics(  # noqa: N802
@@ -433,4 +189,4 @@ def ForceOnlyMetrics(  # noqa: N802
     Raises:
         ConfigError: If a name is unknown.
     """
-    return _metrics((fields.FORCES,), coeffs, extra_metrics, ignore_nan, type_names, extended)
+    return _build_metrics((fields.FORCES,), coeffs, extra_metrics, ignore_nan, type_names, extended)

@@ -17,7 +17,12 @@ from nequip_like.metrics.modifiers import Modifier, as_modifier
 
 WEIGHTED_SUM = "weighted_sum"
 ENTRY_KEYS = ("metric", "field", "coeff", "name", "per_type", "per_type_coeffs", "ignore_nan", "average")
+PER_ATOM_ENERGY = "per_atom_energy"  # name of what is compared where energies are divided by the number of atoms
 Average = Literal["elements", "frames"]
+
+Coeffs = Mapping[str, float | None]
+Entries = Sequence[Mapping[str, Any]]
+IgnoreNan = Mapping[str, bool] | bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +75,34 @@ def check_coefficient(name: str, coeff: object) -> float | None:
     return float(coeff)
 
 
-def check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+def check_names(names: Mapping[str, Any], options: Sequence[str], kind: str) -> None:
     """Refuse names that do not exist.
 
     Raises:
-        ConfigError: If a key of ``given`` is not in ``known``.
+        ConfigError: If a key of ``names`` is not in ``options``.
     """
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"unknown {what} '{name}'", did_you_mean(str(name), known))
+    for name in names:
+        if name not in options:
+            raise ConfigError(f"unknown {kind} '{name}'", did_you_mean(str(name), options))
 
 
-def _metric(value: object, position: str) -> Metric:
+def resolve_ignore_nan(ignore_nan: IgnoreNan, labels: Sequence[str]) -> dict[str, bool]:
+    """For each label, whether targets that are NaN are left out; they are where nothing is said.
+
+    Args:
+        ignore_nan: For all labels, or by label.
+        labels: The labels.
+
+    Raises:
+        ConfigError: If there is no such label.
+    """
+    if isinstance(ignore_nan, Mapping):
+        check_names(ignore_nan, labels, "label in ignore_nan:")
+        return {label: bool(ignore_nan.get(label, True)) for label in labels}
+    return dict.fromkeys(labels, bool(ignore_nan))
+
+
+def _build_metric(value: object, position: str) -> Metric:
     if isinstance(value, Metric):
         return copy.deepcopy(value)
     if isinstance(value, Mapping):
@@ -96,7 +117,7 @@ def _metric(value: object, position: str) -> Metric:
     return metric
 
 
-def _type_coeffs(name: str, coeffs: Mapping[str, Any] | None, type_names: Sequence[str]) -> tuple[float, ...]:
+def _read_type_coeffs(name: str, coeffs: Mapping[str, Any] | None, type_names: Sequence[str]) -> tuple[float, ...]:
     if coeffs is None:
         return (1.0,) * len(type_names)
     check_names(coeffs, type_names, f"type in per_type_coeffs of '{name}'")
@@ -116,7 +137,7 @@ def _check_entry(entry: Mapping[str, Any], position: str) -> None:
         check(f"{key} of {position}", entry.get(key), bool | None)
 
 
-def _coefficient(name: str, value: object, metric: Metric) -> float | None:
+def _read_coefficient(name: str, value: object, metric: Metric) -> float | None:
     coeff = check_coefficient(name, value)
     if coeff and isinstance(metric, ErrorMetric) and metric.higher_is_better:
         raise ConfigError(
@@ -126,11 +147,11 @@ def _coefficient(name: str, value: object, metric: Metric) -> float | None:
     return coeff
 
 
-def _average(name: str, value: object, modifier: Modifier | None, own: bool) -> Average:
+def _read_average(name: str, value: object, modifier: Modifier | None, is_summed: bool) -> Average:
     check(f"average of '{name}'", value, Average | None)
     if value != "frames":
         return "elements"
-    if not own or modifier is None or modifier.owner not in ("graph", "node"):
+    if not is_summed or modifier is None or modifier.owner not in ("graph", "node"):
         raise ConfigError(
             f"average of '{name}' is frames, but its rows do not belong to atoms or frames, or its metric is not one "
             "of nequip_like.metrics.elementwise",
@@ -158,20 +179,20 @@ def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | 
         raise ConfigError(
             f"{position} has no 'metric'", "for example: metric: nequip_like.metrics.elementwise.MeanSquaredError"
         )
-    metric = _metric(entry["metric"], position)
-    own = isinstance(metric, ErrorMetric)
+    metric = _build_metric(entry["metric"], position)
+    is_summed = isinstance(metric, ErrorMetric)
     modifier = None if entry.get("field") is None else as_modifier(entry["field"])
-    if modifier is None and own:
+    if modifier is None and is_summed:
         raise ConfigError(f"{position}, {type(metric).__name__}, has no 'field'", "for example: field: forces")
-    short = str(metric) if own else type(metric).__name__
+    short = str(metric) if is_summed else type(metric).__name__
     name = entry.get("name") or (short if modifier is None else f"{modifier.name}_{short}")
-    average = _average(name, entry.get("average"), modifier, own)
-    coeff = _coefficient(name, entry.get("coeff"), metric)
+    average = _read_average(name, entry.get("average"), modifier, is_summed)
+    coeff = _read_coefficient(name, entry.get("coeff"), metric)
     per_type, type_coeffs = bool(entry.get("per_type")), entry.get("per_type_coeffs")
     if type_coeffs is not None and not per_type:
         raise ConfigError(f"'{name}' has per_type_coeffs but not per_type", "add per_type: true")
     if per_type:
-        if not own:
+        if not is_summed:
             raise ConfigError(
                 f"per_type of '{name}': {type(metric).__name__} is not one of nequip_like.metrics.elementwise",
                 "per_type sums errors by type, which other metrics cannot",
@@ -190,7 +211,7 @@ def read_term(entry: Mapping[str, Any], index: int, type_names: Sequence[str] | 
         modifier=modifier,
         coeff=coeff,
         type_names=types,
-        type_coeffs=_type_coeffs(name, type_coeffs, types) if per_type else (),
+        type_coeffs=_read_type_coeffs(name, type_coeffs, types) if per_type else (),
         ignore_nan=bool(ignore_nan),
         average=average,
     )
@@ -207,11 +228,11 @@ def read_terms(entries: Sequence[Mapping[str, Any]], type_names: Sequence[str] |
     if type_names is not None and len(set(type_names)) != len(type_names):
         raise ConfigError(f"type_names has a name twice: {', '.join(type_names)}")
     terms = [read_term(entry, index, type_names) for index, entry in enumerate(entries)]
-    seen: set[str] = set()
+    names: set[str] = set()
     for name in (name for term in terms for name in term.log_names):
         if name == WEIGHTED_SUM:
             raise ConfigError(f"the name '{WEIGHTED_SUM}' is reserved", "give the metric another name")
-        if name in seen:
+        if name in names:
             raise ConfigError(f"two metrics are named '{name}'", "give one of them another name")
-        seen.add(name)
+        names.add(name)
     return terms

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from nequip_like.errors import ConfigError
-from nequip_like.metrics.batch import Comparison, row_weights
+from nequip_like.metrics.batch import Comparison, combine_row_weights
 from nequip_like.metrics.terms import Term
 
 
@@ -20,7 +20,7 @@ def uses_no_weights(term: Term, batch: Comparison) -> bool:
     """Whether the data has weights, which such a metric passes over."""
     if term.modifier is None:
         return False
-    weights = row_weights(batch.target, term.modifier.owner, term.name, term.modifier.target_fields)
+    weights = combine_row_weights(batch.target, term.modifier.owner, term.name, term.modifier.target_fields)
     return weights is not None
 
 
@@ -45,7 +45,7 @@ def update(term: Term, batch: Comparison, step: bool) -> Tensor | None:
         if target.numel() == 0:
             return None
     if step:
-        return _scalar(term, term.metric(prediction, target))
+        return _read_scalar(term, term.metric(prediction, target))
     term.metric.update(prediction, target)
     return torch.zeros((), dtype=torch.float64)
 
@@ -62,10 +62,10 @@ def compute(term: Term) -> Tensor:
     """Value of a metric that was updated on some process, though perhaps not on this one; float64, shape ()."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*was called before the ``update`` method.*")
-        return _scalar(term, term.metric.compute())
+        return _read_scalar(term, term.metric.compute())
 
 
-def _scalar(term: Term, value: object) -> Tensor:
+def _read_scalar(term: Term, value: object) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise ConfigError(f"metric '{term.name}' does not give one number", "use a metric with a scalar value")
     return value.reshape(()).double()

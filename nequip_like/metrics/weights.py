@@ -14,7 +14,7 @@ from nequip_like.metrics.terms import WEIGHTED_SUM, Term, check_coefficient, che
 Coefficients = dict[str, float | None]
 
 
-def scaled(coeffs: Mapping[str, float | None], terms: Sequence[Term], absolute: bool) -> Coefficients:
+def scale_coefficients(coeffs: Mapping[str, float | None], terms: Sequence[Term], absolute: bool) -> Coefficients:
     """Coefficients of all terms as they are used.
 
     Args:
@@ -33,57 +33,66 @@ def scaled(coeffs: Mapping[str, float | None], terms: Sequence[Term], absolute: 
     return {name: value if value is None else value / total for name, value in values.items()}
 
 
-def shown_weight(weight: float) -> str:
+def format_weight(weight: float) -> str:
     """A coefficient for tables: 0.333, or 1000 and not 1e+03.
 
     Example:
-        >>> shown_weight(1 / 3), shown_weight(1000.0)
+        >>> format_weight(1 / 3), format_weight(1000.0)
         ('0.333', '1000')
     """
     return f"{weight:.3g}" if weight < 100 else f"{weight:g}"
 
 
-def term_name(key: str, terms: Sequence[Term], what: str) -> str:
+def find_term_name(key: str, terms: Sequence[Term], subject: str) -> str:
     """Name of the term that is meant by its name, by what it is of, or by its field.
 
     Args:
         key: ``per_atom_energy_mse``, ``per_atom_energy``, or ``total_energy`` if only one term of the energy has a
             coefficient.
         terms: All terms.
-        what: What names it, for messages.
+        subject: What names it, for messages.
 
     Raises:
         ConfigError: If there is no such term, or if several are meant.
     """
     weighted = [term for term in terms if term.coeff is not None]
-    for known in (_named(terms, _full), _named(weighted, _without_metric), _named(weighted, _field)):
-        if key in known:
-            if len(known[key]) > 1:
-                raise ConfigError(f"{what}: several terms are of '{key}'", f"name one: {', '.join(known[key])}")
-            return known[key][0]
-    names = [*_named(terms, _full), *_named(weighted, _without_metric), *_named(weighted, _field)]
-    raise ConfigError(f"{what}: there is no term '{key}'", did_you_mean(key, dict.fromkeys(names)))
+    for names_by_key in (
+        _group_names(terms, _get_name),
+        _group_names(weighted, _strip_metric),
+        _group_names(weighted, _get_field),
+    ):
+        if key in names_by_key:
+            names = names_by_key[key]
+            if len(names) > 1:
+                raise ConfigError(f"{subject}: several terms are of '{key}'", f"name one: {', '.join(names)}")
+            return names[0]
+    names = [
+        *_group_names(terms, _get_name),
+        *_group_names(weighted, _strip_metric),
+        *_group_names(weighted, _get_field),
+    ]
+    raise ConfigError(f"{subject}: there is no term '{key}'", did_you_mean(key, dict.fromkeys(names)))
 
 
-def _named(terms: Sequence[Term], called: Callable[[Term], str]) -> dict[str, list[str]]:
+def _group_names(terms: Sequence[Term], called: Callable[[Term], str]) -> dict[str, list[str]]:
     """Names of the terms by what they are called."""
-    found: dict[str, list[str]] = {}
+    names_by_key: dict[str, list[str]] = {}
     for term in terms:
         if key := called(term):
-            found.setdefault(key, []).append(term.name)
-    return found
+            names_by_key.setdefault(key, []).append(term.name)
+    return names_by_key
 
 
-def _full(term: Term) -> str:
+def _get_name(term: Term) -> str:
     return term.name
 
 
-def _without_metric(term: Term) -> str:
+def _strip_metric(term: Term) -> str:
     suffix = f"_{term.metric}"
     return term.name.removesuffix(suffix) if term.name.endswith(suffix) else ""
 
 
-def _field(term: Term) -> str:
+def _get_field(term: Term) -> str:
     fields = term.modifier.prediction_fields if term.modifier is not None else ()
     return next(iter(fields)) if len(fields) == 1 else ""
 
@@ -119,13 +128,13 @@ class WeightedTerms(nn.Module):
         Raises:
             ConfigError: As :meth:`set_coeffs`.
         """
-        return scaled(coeffs, self.terms, self.absolute)
+        return scale_coefficients(coeffs, self.terms, self.absolute)
 
-    def term_name(self, key: str, what: str) -> str:
+    def term_name(self, key: str, subject: str) -> str:
         """Name of the term with a name, or of the only weighted one of a quantity or field.
 
         Raises:
-            ConfigError: If there is none, or if several are meant; ``what`` begins the message.
+            ConfigError: If there is none, or if several are meant; ``subject`` begins the message.
 
         Example:
             A term may be meant by its name, by what it is of, or by its field:
@@ -135,7 +144,7 @@ class WeightedTerms(nn.Module):
             >>> [loss.term_name(key, "start") for key in ("per_atom_energy_mse", "per_atom_energy", "total_energy")]
             ['per_atom_energy_mse', 'per_atom_energy_mse', 'per_atom_energy_mse']
         """
-        return term_name(key, self.terms, what)
+        return find_term_name(key, self.terms, subject)
 
     @property
     def has_weighted_sum(self) -> bool:

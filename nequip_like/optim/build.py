@@ -33,7 +33,7 @@ class _Named:
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _of_torch() -> dict[str, _Named]:
+def _list_torch_optimizers() -> dict[str, _Named]:
     classes = [getattr(torch.optim, name) for name in torch.optim.__all__]
     kinds = [kind for kind in classes if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)]
     # Of torch's Muon, which takes matrices only, there is one for all parameters here; SparseAdam has no use.
@@ -42,13 +42,13 @@ def _of_torch() -> dict[str, _Named]:
 
 
 _KNOWN = {
-    **_of_torch(),
+    **_list_torch_optimizers(),
     "amsgrad": _Named("AMSGrad", torch.optim.Adam, {"amsgrad": True}),
     "muon": _Named("Muon", MuonAndAdamW),
     "mlip": _Named("mlip", OptaxAMSGrad),
 }
 _SCHEDULE_FREE = ("ScheduleFreeAdamW", "ScheduleFreeSGD", "ScheduleFreeRAdam")
-_NAMES = sorted([*(known.name for known in _KNOWN.values()), *_SCHEDULE_FREE], key=str.lower)
+_NAMES = sorted([*(optimizer.name for optimizer in _KNOWN.values()), *_SCHEDULE_FREE], key=str.lower)
 
 
 def Optimizer(  # noqa: N802 (the name that configs use)
@@ -77,24 +77,24 @@ def Optimizer(  # noqa: N802 (the name that configs use)
         nequip_like.errors.ConfigError: training_module.optimizer.learning_rate: SGD takes no 'learning_rate'
           -> ...
     """
-    named = find(name)
-    given = list(parameters)
-    known = _arguments(named)
+    optimizer = find(name)
+    groups = list(parameters)
+    annotations = _read_arguments(optimizer)
     for key, value in arguments.items():
-        if key not in known:
-            hint = closest_hint(key, known)
-            raise ConfigError(f"{_KEY}.{key}: {named.name} takes no '{key}'", hint or f"it takes {', '.join(known)}")
-        check(f"{_KEY}.{key}", value, known[key])
-    plain: dict[str, Any] = {
+        if key not in annotations:
+            advice = closest_hint(key, annotations) or f"it takes {', '.join(annotations)}"
+            raise ConfigError(f"{_KEY}.{key}: {optimizer.name} takes no '{key}'", advice)
+        check(f"{_KEY}.{key}", value, annotations[key])
+    options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
     }
-    if named.kind in (torch.optim.Adam, torch.optim.AdamW):
-        plain = with_fused_form(plain, given)
+    if optimizer.kind in (torch.optim.Adam, torch.optim.AdamW):
+        options = choose_fused_form(options, groups)
     try:
-        return named.kind(given, **{**named.fixed, **plain})
+        return optimizer.kind(groups, **{**optimizer.fixed, **options})
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"{_KEY}: {named.name} cannot be built: {first_line(error)}", f"it takes {', '.join(known)}"
+            f"{_KEY}: {optimizer.name} cannot be built: {first_line(error)}", f"it takes {', '.join(annotations)}"
         ) from error
 
 
@@ -108,24 +108,24 @@ def find(name: Any) -> _Named:
         >>> find("adam_w").kind.__name__, find("AMSGrad").fixed
         ('AdamW', {'amsgrad': True})
     """
-    written = str(name).lower().replace("_", "").replace("-", "").replace(" ", "")
-    if written in _KNOWN:
-        return _KNOWN[written]
+    spelling = str(name).lower().replace("_", "").replace("-", "").replace(" ", "")
+    if spelling in _KNOWN:
+        return _KNOWN[spelling]
     for short, kind in CLASSES.items():
-        if written in (short, kind.lower()):
+        if spelling in (short, kind.lower()):
             return _Named(kind, schedule_free_class(kind))
     hint = closest_hint(name, _NAMES, any_case=True)
     raise ConfigError(f"{_KEY}.name is {name!r}", f"{hint}known are {', '.join(_NAMES)}")
 
 
-def _arguments(named: _Named) -> dict[str, Any]:
+def _read_arguments(optimizer: _Named) -> dict[str, Any]:
     """Annotations of the arguments that a user may give."""
-    parameters = inspect.signature(named.kind.__init__).parameters
-    annotations = annotations_of(named.kind.__init__)
-    return {key: annotations.get(key, Any) for key in parameters if key not in ("self", "params", *named.fixed)}
+    parameters = inspect.signature(optimizer.kind.__init__).parameters
+    annotations = annotations_of(optimizer.kind.__init__)
+    return {key: annotations.get(key, Any) for key in parameters if key not in ("self", "params", *optimizer.fixed)}
 
 
-def with_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
+def choose_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
     """Let Adam and AdamW take their fused form, unless the arguments say how they work.
 
     Args:
@@ -168,7 +168,7 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
     groups = parameter_groups(model, rules, decay or "all", for_muon=_is_muon(arguments))
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
     if arguments.get("_target_") in WITH_FUSED_FORM:
-        arguments = with_fused_form(arguments, parameters)
+        arguments = choose_fused_form(arguments, parameters)
     optimizer: torch.optim.Optimizer = instantiate(_OPTIMIZER, arguments, parameters, kind=torch.optim.Optimizer)
     _check_options(optimizer, groups)
     return optimizer

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-def evaluated(closure: Callable[[], Any] | None) -> Any:
+def evaluate_closure(closure: Callable[[], Any] | None) -> Any:
     """Value of a closure that computes loss and gradients; None without one.
 
     Args:

@@ -85,21 +85,23 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
         return None
     if not isinstance(groups, Sequence) or isinstance(groups, str):
         raise ConfigError(f"{_KEY} is {groups!r}", "write a list: [{match: readout, lr: 1e-4}, ...]")
-    return [_rule(f"{_KEY}[{i}]", entry) for i, entry in enumerate(groups)]
+    return [_read_rule(f"{_KEY}[{i}]", entry) for i, entry in enumerate(groups)]
 
 
-def _rule(where: str, entry: Any) -> Rule:
+def _read_rule(position: str, entry: Any) -> Rule:
     if not isinstance(entry, Mapping) or not entry.get("match"):
-        raise ConfigError(f"{where} has no 'match'", "give a part of the parameters' names: {match: readout, lr: 1e-4}")
+        raise ConfigError(
+            f"{position} has no 'match'", "give a part of the parameters' names: {match: readout, lr: 1e-4}"
+        )
     if unknown := [str(key) for key in entry if key not in _RULE]:
         hint = closest_hint(unknown[0], _RULE)
-        raise ConfigError(f"{where} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_RULE)}")
-    check(f"{where}.match", entry["match"], str | list[str])
+        raise ConfigError(f"{position} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_RULE)}")
+    check(f"{position}.match", entry["match"], str | list[str])
     options = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
     if not options:
-        raise ConfigError(f"{where} changes nothing", f"give {' or '.join(_OPTIONS)}")
+        raise ConfigError(f"{position} changes nothing", f"give {' or '.join(_OPTIONS)}")
     for key, value in options.items():
-        check(f"{where}.{key}", value, _OPTIONS[key])
+        check(f"{position}.{key}", value, _OPTIONS[key])
     patterns = (entry["match"],) if isinstance(entry["match"], str) else tuple(entry["match"])
     return Rule(patterns, {key: float(value) for key, value in options.items()})
 
@@ -140,12 +142,12 @@ def parameter_groups(
     if not trainable:
         raise ConfigError("the model has no trainable parameters", "leave 'train' out of run, or unfreeze parameters")
     if rules is None:
-        return _of_function(groups, model)
-    chosen = _by_rules(model, rules, trainable)
-    decayed = _decayed(model, decay, trainable)
+        return _call_group_function(groups, model)
+    rule_numbers = _assign_rules(model, rules, trainable)
+    decayed = _select_decayed(model, decay, trainable)
     parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
-        number = chosen.get(name, -1)
+        number = rule_numbers.get(name, -1)
         own_decay = number >= 0 and "weight_decay" in rules[number].options
         key = (number, not (own_decay or name in decayed), not (for_muon and is_hidden_matrix(name, parameter)))
         parts.setdefault(key, []).append(parameter)
@@ -156,21 +158,21 @@ def parameter_groups(
     ]
 
 
-def _by_rules(model: nn.Module, rules: Sequence[Rule], trainable: Mapping[str, nn.Parameter]) -> dict[str, int]:
+def _assign_rules(model: nn.Module, rules: Sequence[Rule], trainable: Mapping[str, nn.Parameter]) -> dict[str, int]:
     """For each parameter that a rule is for, the number of the first one."""
-    chosen: dict[str, int] = {}
+    rule_numbers: dict[str, int] = {}
     for i, rule in enumerate(rules):
-        where = f"{_KEY}[{i}].match"
-        found = [name for name in chosen_parameters(model, rule.patterns, where) if name in trainable]
-        if not found:
-            raise ConfigError(f"{where}: all that '{rule.label}' fits to is frozen", "leave it out, or train these")
-        free = [name for name in found if name not in chosen]
+        key = f"{_KEY}[{i}].match"
+        names = [name for name in chosen_parameters(model, rule.patterns, key) if name in trainable]
+        if not names:
+            raise ConfigError(f"{key}: all that '{rule.label}' fits to is frozen", "leave it out, or train these")
+        free = [name for name in names if name not in rule_numbers]
         if not free:
             raise ConfigError(
-                f"{where}: all that '{rule.label}' fits to belongs to rules before it", "put it before them"
+                f"{key}: all that '{rule.label}' fits to belongs to rules before it", "put it before them"
             )
-        chosen |= dict.fromkeys(free, i)
-    return chosen
+        rule_numbers |= dict.fromkeys(free, i)
+    return rule_numbers
 
 
 def _group(
@@ -187,38 +189,38 @@ def _group(
     return {**group, "name": "-".join(words)}
 
 
-def _of_function(config: Mapping[str, Any], model: nn.Module) -> list[dict[str, Any]]:
+def _call_group_function(config: Mapping[str, Any], model: nn.Module) -> list[dict[str, Any]]:
     """What a function of the user's gives: parameters or groups, without the frozen ones."""
-    made = list(instantiate(_KEY, config, model=model))
-    groups = made if made and isinstance(made[0], Mapping) else [{"params": made}]
-    kept = []
+    results = list(instantiate(_KEY, config, model=model))
+    groups = results if results and isinstance(results[0], Mapping) else [{"params": results}]
+    trainable_groups = []
     for group in groups:
         parameters = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         if trainable := [parameter for parameter in parameters if parameter.requires_grad]:
-            kept.append({**group, "params": trainable})
-    if not kept:
+            trainable_groups.append({**group, "params": trainable})
+    if not trainable_groups:
         raise ConfigError(f"{_KEY}: {config['_target_']} gives no trainable parameters", "give some")
-    return kept
+    return trainable_groups
 
 
 # --- weight decay
 
 
-def _decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str, nn.Parameter]) -> set[str]:
+def _select_decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str, nn.Parameter]) -> set[str]:
     """Names of the parameters that weight decay acts on."""
     if kind == "all":
         return set(trainable)
     if kind == "no_bias":
-        return {name for name, parameter in trainable.items() if _is_weight(name, parameter, _owner(model, name))}
+        return {name for name, parameter in trainable.items() if _is_weight(name, parameter, _find_owner(model, name))}
     parts = _OF_MACE if kind == "mace" else _OF_MLIP
-    found = {name for name in trainable if any(part in name for part in parts)}
-    if not found and kind == "mlip":
+    decayed = {name for name in trainable if any(part in name for part in parts)}
+    if not decayed and kind == "mlip":
         return set(trainable)  # as mlip does
-    if not found:
+    if not decayed:
         raise ConfigError(
             f"{_DECAY_KEY} is '{kind}', but this model has none of the parts that it is about", "take no_bias or all"
         )
-    return found
+    return decayed
 
 
 def _is_weight(name: str, parameter: Tensor, owner: nn.Module) -> bool:
@@ -229,16 +231,16 @@ def _is_weight(name: str, parameter: Tensor, owner: nn.Module) -> bool:
     return parameter.ndim > 1 or hasattr(owner, "weight_numel")
 
 
-def _owner(model: nn.Module, name: str) -> nn.Module:
+def _find_owner(model: nn.Module, name: str) -> nn.Module:
     """The module that a parameter belongs to; of a list of parameters, the module that has the list."""
     return next(
         module
-        for module in reversed(list(_modules_on_the_way(model, name)))
+        for module in reversed(list(_walk_to_parameter(model, name)))
         if not isinstance(module, nn.ParameterList | nn.ParameterDict)
     )
 
 
-def _modules_on_the_way(model: nn.Module, name: str) -> Iterator[nn.Module]:
+def _walk_to_parameter(model: nn.Module, name: str) -> Iterator[nn.Module]:
     yield model
     for word in name.split(".")[:-1]:
         model = getattr(model, word)

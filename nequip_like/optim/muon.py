@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nequip_like.arguments import Count, Decay, FromZero, Positive, checked
-from nequip_like.optim.closure import evaluated
+from nequip_like.optim.closure import evaluate_closure
 
 IS_MATRIX = "muon"  # key of a group: whether Muon updates it
 
@@ -74,7 +74,7 @@ class MuonAndAdamW(Optimizer):
             "ns_steps": ns_steps,
             "adjust_lr_fn": adjust_lr_fn,
         }
-        groups = [part for group in _groups(params) for part in _split(group)]
+        groups = [part for group in _list_groups(params) for part in _split(group)]
         # The two take their steps on the groups and the state of this one, which are what is saved and scheduled.
         self._inner: dict[bool, Optimizer] = {}
         complete: list[dict[str, Any]] = []
@@ -97,7 +97,7 @@ class MuonAndAdamW(Optimizer):
         Args:
             closure: Evaluates loss and gradients anew; its value is returned.
         """
-        loss = evaluated(closure)
+        loss = evaluate_closure(closure)
         for is_matrix, inner in self._inner.items():
             # Anew at each step: loading a checkpoint replaces both.
             inner.param_groups = [group for group in self.param_groups if group[IS_MATRIX] is is_matrix]
@@ -106,9 +106,9 @@ class MuonAndAdamW(Optimizer):
         return loss
 
 
-def _groups(params: Iterable[Any]) -> list[dict[str, Any]]:
-    listed = list(params)
-    return [dict(group) for group in listed] if isinstance(listed[0], Mapping) else [{"params": listed}]
+def _list_groups(params: Iterable[Any]) -> list[dict[str, Any]]:
+    entries = list(params)
+    return [dict(group) for group in entries] if isinstance(entries[0], Mapping) else [{"params": entries}]
 
 
 def _split(group: dict[str, Any]) -> list[dict[str, Any]]:
@@ -118,8 +118,8 @@ def _split(group: dict[str, Any]) -> list[dict[str, Any]]:
     parts: dict[bool, list[Tensor]] = {True: [], False: []}
     for parameter in group["params"]:
         parts[is_hidden_matrix("", parameter)].append(parameter)
-    found = [{**group, "params": part, IS_MATRIX: kind} for kind, part in parts.items() if part]
-    if len(found) > 1 and "name" in group:
-        for part, by in zip(found, ("muon", "adamw"), strict=True):
+    groups = [{**group, "params": part, IS_MATRIX: kind} for kind, part in parts.items() if part]
+    if len(groups) > 1 and "name" in group:
+        for part, by in zip(groups, ("muon", "adamw"), strict=True):
             part["name"] = f"{group['name']}-{by}"
-    return found
+    return groups

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nequip_like.arguments import Decay, FromZero, Positive, checked
-from nequip_like.optim.closure import evaluated
+from nequip_like.optim.closure import evaluate_closure
 
 
 class OptaxAMSGrad(Optimizer):
@@ -60,9 +60,9 @@ class OptaxAMSGrad(Optimizer):
         Args:
             closure: Evaluates loss and gradients anew; its value is returned.
         """
-        loss = evaluated(closure)
-        gradients = self._gradients()
-        factor = self._clipping(list(gradients.values()))
+        loss = evaluate_closure(closure)
+        gradients = self._collect_gradients()
+        factor = self._compute_clipping(list(gradients.values()))
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter in gradients:
@@ -70,7 +70,7 @@ class OptaxAMSGrad(Optimizer):
                     self._update(parameter, gradient if factor is None else gradient * factor, group)
         return loss
 
-    def _gradients(self) -> dict[Tensor, Tensor]:
+    def _collect_gradients(self) -> dict[Tensor, Tensor]:
         """With weight decay."""
         return {
             parameter: torch.add(parameter.grad, parameter, alpha=group["weight_decay"])
@@ -81,7 +81,7 @@ class OptaxAMSGrad(Optimizer):
             if parameter.grad is not None
         }
 
-    def _clipping(self, gradients: Sequence[Tensor]) -> Tensor | None:
+    def _compute_clipping(self, gradients: Sequence[Tensor]) -> Tensor | None:
         if self.grad_norm is None or not gradients:
             return None
         norm = torch.nn.utils.get_total_norm(gradients)

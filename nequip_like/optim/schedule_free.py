@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nequip_like.errors import ConfigError
-from nequip_like.optim.closure import evaluated
+from nequip_like.optim.closure import evaluate_closure
 
 #: Names, in lower case, to classes of the library.
 CLASSES = {
@@ -45,7 +45,7 @@ def schedule_free_class(name: str) -> type[Optimizer]:
 
     def step(self: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
         # The library counts a step although it is left out, which would change the weights of its average.
-        loss = evaluated(closure)
+        loss = evaluate_closure(closure)
         if any(parameter.grad is not None for group in self.param_groups for parameter in group["params"]):
             kind.step(self)
         return loss
@@ -72,8 +72,8 @@ class ScheduleFreeWeights:
         self._optimizer = optimizer
         self._parameters: dict[str, nn.Parameter] = {}
         if optimizer is not None and model is not None:
-            own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-            self._parameters = {name: p for name, p in model.named_parameters() if id(p) in own}
+            scheduled_ids = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            self._parameters = {name: p for name, p in model.named_parameters() if id(p) in scheduled_ids}
         self._trained: dict[str, Tensor] | None = None  # put aside
         self._begun = False
 
@@ -115,7 +115,7 @@ class ScheduleFreeWeights:
     def show_average(self) -> None:
         """Give the model the averaged weights, and put aside those that are trained."""
         if self._begun and self._trained is None:
-            self._trained = self._copies()
+            self._trained = self._copy_weights()
             self._optimizer.eval()
 
     def show_trained(self) -> None:
@@ -137,16 +137,16 @@ class ScheduleFreeWeights:
         """
         if self._optimizer is None:
             return None
-        shown = self._trained is not None
+        has_average = self._trained is not None
         self.show_average()
-        average = self._copies()
+        average = self._copy_weights()
         trained = average if self._trained is None else self._trained  # not begun: there is no difference yet
-        if not shown:
+        if not has_average:
             self.show_trained()
         state |= {f"{prefix}{name}": weights for name, weights in average.items()}
         return trained
 
-    def _copies(self) -> dict[str, Tensor]:
+    def _copy_weights(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
 
     @torch.no_grad()

@@ -46,7 +46,7 @@ def build_scheduler(config: Mapping[str, Any], optimizer: Optimizer) -> dict[str
     for key, annotation in (("interval", Literal["epoch", "step"]), ("frequency", Count)):
         if key in entry:
             check(f"{SCHEDULER}.{key}", entry[key], annotation)
-    entry["scheduler"] = _nested(entry["scheduler"], optimizer)
+    entry["scheduler"] = _build_nested(entry["scheduler"], optimizer)
     if isinstance(entry["scheduler"], LearningRate):
         if beside := [key for key in entry if key != "scheduler"]:
             raise ConfigError(
@@ -118,9 +118,9 @@ class PlateauSchedule:
                 "name the value that ReduceLROnPlateau follows: {scheduler: {...}, monitor: val0_epoch/weighted_sum}",
             )
         by_steps = entry.get("interval", "epoch") == "step"
-        own = cls(scheduler, str(entry["monitor"]), int(entry.get("frequency", 1)), by_steps=by_steps)
+        plateau = cls(scheduler, str(entry["monitor"]), int(entry.get("frequency", 1)), by_steps=by_steps)
         entry["frequency"] = sys.maxsize
-        return own
+        return plateau
 
     def note(self, name: str) -> None:
         """Take note that a value was logged."""
@@ -143,7 +143,7 @@ class PlateauSchedule:
                 f"there are {', '.join(values)}",
             )
         if not self.by_steps:
-            self._step(values, number)
+            self._follow_monitor(values, number)
 
     def after_step(self, values: Mapping[str, Any], number: int) -> None:
         """Step after an optimizer step, if it goes by steps and there is a new value.
@@ -153,14 +153,14 @@ class PlateauSchedule:
             number: Number of optimizer steps that are done; the same number again does nothing.
         """
         if self.by_steps and number > self.done:
-            self._step(values, number)
+            self._follow_monitor(values, number)
 
     @property
     def over(self) -> str | None:
         """Why the training ends; None as long as it goes on."""
         return self.scheduler.over if isinstance(self.scheduler, LearningRate) else None
 
-    def _step(self, values: Mapping[str, Any], number: int) -> None:
+    def _follow_monitor(self, values: Mapping[str, Any], number: int) -> None:
         if not self.waiting or number % self.frequency or self.monitor not in values:
             return
         follow = self.scheduler.follow if isinstance(self.scheduler, LearningRate) else self.scheduler.step
@@ -169,19 +169,19 @@ class PlateauSchedule:
         self.waiting = False
 
 
-def _nested(config: Mapping[str, Any], optimizer: Optimizer) -> Any:
+def _build_nested(config: Mapping[str, Any], optimizer: Optimizer) -> Any:
     arguments = dict(config) if isinstance(config, Mapping) else {}
     children = arguments.pop("schedulers", None)
     if children is None:
         with naming(SCHEDULER):
             return instantiate(SCHEDULER, arguments, optimizer)
     check(f"{SCHEDULER}.schedulers", children, Sequence[Mapping[str, Any]])
-    built = [_nested(child, optimizer) for child in children]
-    if any(isinstance(child, LearningRate) for child in built):
+    schedulers = [_build_nested(child, optimizer) for child in children]
+    if any(isinstance(child, LearningRate) for child in schedulers):
         raise ConfigError(
             f"{SCHEDULER}.schedulers has a LearningRate, which is a whole schedule",
             f"write its keys directly under {SCHEDULER}",
         )
     if "ChainedScheduler" in str(arguments.get("_target_")):
-        return torch.optim.lr_scheduler.ChainedScheduler(built, optimizer=optimizer)
-    return instantiate(SCHEDULER, arguments, optimizer, schedulers=built)
+        return torch.optim.lr_scheduler.ChainedScheduler(schedulers, optimizer=optimizer)
+    return instantiate(SCHEDULER, arguments, optimizer, schedulers=schedulers)

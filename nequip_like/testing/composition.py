@@ -51,19 +51,19 @@ def check_isolated_atoms(potential: Potential, energies: Mapping[str, float]) ->
         check_close(prediction[fields.FORCES], torch.zeros(len(atoms), 3, dtype=torch.float64), 0.0, "isolated forces")
 
 
-def check_distant_parts(potential: Potential, left: Atoms, right: Atoms, tolerance: float) -> None:
+def check_distant_parts(potential: Potential, part: Atoms, distant_part: Atoms, tolerance: float) -> None:
     """Structures farther apart than the cutoff do not see each other: energies add, atomic fields concatenate.
 
     Raises:
         AssertionError: If they do not.
     """
-    parts = [predict(potential, left), predict(potential, right)]
-    whole = predict(potential, far_apart(left, right, 2 * potential.cutoff))
+    parts = [predict(potential, part), predict(potential, distant_part)]
+    combined = predict(potential, far_apart(part, distant_part, 2 * potential.cutoff))
     energy = parts[0][fields.TOTAL_ENERGY] + parts[1][fields.TOTAL_ENERGY]
-    check_close(whole[fields.TOTAL_ENERGY], energy, tolerance, "energy of the whole")
-    for key in whole:
+    check_close(combined[fields.TOTAL_ENERGY], energy, tolerance, "energy of the whole")
+    for key in combined:
         if fields.field(key).owner == "node":
-            check_close(whole[key], torch.cat([part[key] for part in parts]), tolerance, f"{key} of the whole")
+            check_close(combined[key], torch.cat([part[key] for part in parts]), tolerance, f"{key} of the whole")
 
 
 def check_supercell(potential: Potential, atoms: Atoms, tolerance: float, repeat: Sequence[int] = (2, 1, 3)) -> None:
@@ -84,40 +84,40 @@ def check_supercell(potential: Potential, atoms: Atoms, tolerance: float, repeat
 
 
 def check_pair_cutoff(
-    potential: Potential, first: str, second: str, cutoff: float, energies: Mapping[str, float]
+    potential: Potential, species: str, partner: str, cutoff: float, energies: Mapping[str, float]
 ) -> None:
     """The interaction of two atoms goes to zero with its first derivative at their cutoff and stays zero behind it.
 
     Args:
         potential: The potential to check, in float64.
-        first: Species.
-        second: Species.
+        species: Species of one atom.
+        partner: Species of its partner.
         cutoff: Their cutoff, Angstrom; may be shorter than the potential's own.
         energies: Energies of the isolated atoms, eV.
 
     Raises:
         AssertionError: If energy or force do not vanish, or if there is no interaction at all.
     """
-    alone = energies[first] + energies[second]
+    alone = energies[species] + energies[partner]
 
     def interaction(fraction: float) -> tuple[float, float]:
-        prediction = predict(potential, pair(first, second, fraction * cutoff))
+        prediction = predict(potential, pair(species, partner, fraction * cutoff))
         return (
             abs(float(prediction[fields.TOTAL_ENERGY]) - alone),
             float(prediction[fields.FORCES].abs().max()),
         )
 
-    what = f"{first}-{second} with cutoff {cutoff}"
+    subject = f"{species}-{partner} with cutoff {cutoff}"
     inside = [interaction(fraction) for fraction in (0.4, 0.5, 0.6, 0.7)]
     energy, force = max(entry[0] for entry in inside), max(entry[1] for entry in inside)
     if not (energy > 1e-6 and force > 1e-6):
-        raise AssertionError(f"{what}: the atoms do not interact within the cutoff, so that nothing was tested")
+        raise AssertionError(f"{subject}: the atoms do not interact within the cutoff, so that nothing was tested")
     near_energy, near_force = interaction(1 - 1e-4)
     if not (near_energy <= 1e-6 * energy + 1e-15 * abs(alone) and near_force <= 1e-6 * force):
-        raise AssertionError(f"{what}: energy {near_energy:.2e}, force {near_force:.2e} just within the cutoff")
+        raise AssertionError(f"{subject}: energy {near_energy:.2e}, force {near_force:.2e} just within the cutoff")
     for fraction in (1 + 1e-12, 1 + 1e-4, 1.1, 2.0):
         if interaction(fraction) != (0.0, 0.0):
-            raise AssertionError(f"{what}: atoms at {fraction} cutoffs interact")
+            raise AssertionError(f"{subject}: atoms at {fraction} cutoffs interact")
 
 
 def check_crossing(potential: Potential, atoms: Atoms, probe: str, cutoffs: Mapping[str, float]) -> None:
@@ -142,7 +142,7 @@ def check_crossing(potential: Potential, atoms: Atoms, probe: str, cutoffs: Mapp
             sides.append(predict(potential, atoms + Atoms(probe, positions=[place])))
         force = torch.stack([side[fields.FORCES] for side in sides])
         work = float(force.mean(0)[-1] @ torch.tensor(direction)) * 2 * step
-        what = f"{probe} at the cutoff of atom {index} ({symbol})"
+        subject = f"{probe} at the cutoff of atom {index} ({symbol})"
         energy = [float(side[fields.TOTAL_ENERGY]) for side in sides]
-        check_close(torch.tensor(energy[1] - energy[0] + work), torch.tensor(0.0), 1e-10, f"energy of {what}")
-        check_close(force[0], force[1], 1e-4, f"forces with {what}")
+        check_close(torch.tensor(energy[1] - energy[0] + work), torch.tensor(0.0), 1e-10, f"energy of {subject}")
+        check_close(force[0], force[1], 1e-4, f"forces with {subject}")

@@ -160,8 +160,8 @@ class PotentialContract:
     def test_pair_smoothness(self, variant: Mapping[str, Any]) -> None:
         """The interaction of two atoms vanishes smoothly at the cutoff."""
         potential = self.make("float64", variant)
-        for first, second in _EXPECTED_CUTOFFS:
-            composition.check_pair_cutoff(potential, first, second, CUTOFF, ISOLATED_ENERGIES)
+        for centre, neighbour in _EXPECTED_CUTOFFS:
+            composition.check_pair_cutoff(potential, centre, neighbour, CUTOFF, ISOLATED_ENERGIES)
 
     def test_smoothness_within_a_structure(self, variant: Mapping[str, Any]) -> None:
         """Energy and forces are continuous while an atom leaves a molecule."""
@@ -173,8 +173,8 @@ class PotentialContract:
         if not self.has_pair_cutoffs:
             return
         potential = self.make("float64", variant, per_edge_type_cutoff=_PAIR_CUTOFFS)
-        for (first, second), cutoff in _EXPECTED_CUTOFFS.items():
-            composition.check_pair_cutoff(potential, first, second, cutoff, ISOLATED_ENERGIES)
+        for (centre, neighbour), cutoff in _EXPECTED_CUTOFFS.items():
+            composition.check_pair_cutoff(potential, centre, neighbour, cutoff, ISOLATED_ENERGIES)
         cutoffs = {"H": 2.0, "C": CUTOFF, "O": 2.6}
         composition.check_crossing(potential, molecule(), "C", cutoffs)
         derivatives.check_forces(potential, crystal(), TOLERANCES["float64"].finite_differences)
@@ -187,12 +187,12 @@ class PotentialContract:
 
     def test_seed_decides_the_weights(self, dtype: str, variant: Mapping[str, Any]) -> None:
         """The same seed gives the same weights, another seed others, and the global random state is left alone."""
-        before = torch.get_rng_state()
+        random_state = torch.get_rng_state()
         first = self.make(dtype, variant, seed=11).state_dict()
-        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(torch.get_rng_state(), random_state)
         torch.manual_seed(99)
-        again, other = (self.make(dtype, variant, seed=seed).state_dict() for seed in (11, 12))
-        torch.set_rng_state(before)
-        assert list(first) == list(again) == list(other)
+        again, different = (self.make(dtype, variant, seed=seed).state_dict() for seed in (11, 12))
+        torch.set_rng_state(random_state)
+        assert list(first) == list(again) == list(different)
         assert all(torch.equal(first[key], again[key]) for key in first)
-        assert not all(torch.equal(first[key], other[key]) for key in first)
+        assert not all(torch.equal(first[key], different[key]) for key in first)

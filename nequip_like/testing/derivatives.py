@@ -24,9 +24,9 @@ def numerical_forces(potential: Potential, atoms: Atoms) -> Tensor:
     displaced = []
     for coordinate in range(3 * len(atoms)):
         for sign in (1, -1):
-            moved = atoms.copy()
-            moved.positions.reshape(-1)[coordinate] += sign * STEP
-            displaced.append(moved)
+            structure = atoms.copy()
+            structure.positions.reshape(-1)[coordinate] += sign * STEP
+            displaced.append(structure)
     return -_differences(potential, displaced).view(-1, 3)
 
 
@@ -39,9 +39,9 @@ def numerical_stress(potential: Potential, atoms: Atoms) -> Tensor:
                 deformation = np.eye(3)
                 deformation[row, column] += sign * STEP / 2
                 deformation[column, row] += sign * STEP / 2
-                moved = atoms.copy()
-                moved.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
-                strained.append(moved)
+                structure = atoms.copy()
+                structure.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
+                strained.append(structure)
     return _differences(potential, strained).view(1, 3, 3) / atoms.get_volume()
 
 
@@ -65,7 +65,7 @@ def check_forces(potential: Potential, atoms: Atoms, tolerance: float) -> None:
         >>> check_forces(potential, molecule("H2O"), tolerance=1e-7)  # silent: they are -dE/dx
     """
     forces = predict(potential, atoms)[fields.FORCES]
-    _not_all_zero(forces, "forces")
+    _check_not_all_zero(forces, "forces")
     check_close(forces, numerical_forces(potential, atoms), tolerance, "forces")
 
 
@@ -77,16 +77,16 @@ def check_stress(potential: Potential, atoms: Atoms, tolerance: float) -> None:
     """
     prediction = predict(potential, atoms)
     expected = numerical_stress(potential, atoms)
-    _not_all_zero(expected, "stress")
+    _check_not_all_zero(expected, "stress")
     volume = atoms.get_volume()
     # Compared as energies: the stress of a soft model is small against 1 eV/A^3.
     check_close(volume * prediction[fields.STRESS], volume * expected, tolerance, "volume * stress")
     check_close(prediction[fields.VIRIAL], -volume * prediction[fields.STRESS], 1e-13, "virial")
 
 
-def _not_all_zero(values: Tensor, what: str) -> None:
+def _check_not_all_zero(values: Tensor, quantity: str) -> None:
     if not float(values.abs().max()) > 1e-4:
-        raise AssertionError(f"{what} of the test structure are all zero, so that nothing was tested")
+        raise AssertionError(f"{quantity} of the test structure are all zero, so that nothing was tested")
 
 
 def check_no_gradient_across(potential: Potential, structures: Sequence[Atoms]) -> None:
@@ -101,7 +101,7 @@ def check_no_gradient_across(potential: Potential, structures: Sequence[Atoms]) 
     atomic = potential.energy_model(batch, vectors)
     for i in range(len(structures)):
         (gradient,) = torch.autograd.grad(atomic[batch[fields.BATCH] == i].sum(), vectors, retain_graph=True)
-        _not_all_zero(gradient[owner == i], f"gradients of structure {i}")
+        _check_not_all_zero(gradient[owner == i], f"gradients of structure {i}")
         if bool((gradient[owner != i] != 0).any()):
             raise AssertionError(f"the energy of structure {i} depends on edges of other structures")
 

@@ -39,17 +39,17 @@ def crystal() -> Atoms:
     return Atoms("COHC", scaled_positions=fractions, cell=cell, pbc=True)
 
 
-def pair(first: str, second: str, distance: float) -> Atoms:
+def pair(species: str, partner: str, distance: float) -> Atoms:
     """Two atoms at a distance, along no axis."""
     direction = np.array([0.36, -0.48, 0.8])
-    return Atoms([first, second], positions=[[0.0, 0.0, 0.0], (distance * direction).tolist()])
+    return Atoms([species, partner], positions=[[0.0, 0.0, 0.0], (distance * direction).tolist()])
 
 
-def far_apart(left: Atoms, right: Atoms, distance: float) -> Atoms:
+def far_apart(part: Atoms, distant_part: Atoms, distance: float) -> Atoms:
     """Two structures without cells as one, ``distance`` apart along the first axis."""
-    moved = right.copy()
-    moved.positions[:, 0] += left.positions[:, 0].max() - right.positions[:, 0].min() + distance
-    return left + moved
+    shifted = distant_part.copy()
+    shifted.positions[:, 0] += part.positions[:, 0].max() - distant_part.positions[:, 0].min() + distance
+    return part + shifted
 
 
 def graph_of(atoms: Atoms, potential: Potential) -> Graph:

@@ -26,7 +26,7 @@ def random_rotation(seed: int) -> np.ndarray:
     return rotation * np.sign(np.linalg.det(rotation))
 
 
-def turned(prediction: Graph, matrix: np.ndarray) -> Graph:
+def rotate_prediction(prediction: Graph, matrix: np.ndarray) -> Graph:
     """Predictions after an orthogonal matrix acted on space, as the table of fields says for each of them."""
     turn = torch.tensor(matrix, dtype=torch.float64)
     result = {}
@@ -62,14 +62,14 @@ def check_equivariance(
         >>> potential = NequIPGNNModel(type_names=["H", "C", "O"], r_max=3.0, model_dtype="float64", **tiny).eval()
         >>> check_equivariance(potential, molecule(), random_rotation(seed=0), tolerance=1e-9)  # silent: all turn along
     """
-    moved = atoms.copy()
-    moved.set_cell(atoms.cell.array @ matrix.T)
-    moved.positions = atoms.positions @ matrix.T + translation
-    expected = turned(predict(potential, atoms), matrix)
-    check_predictions(predict(potential, moved), expected, tolerance)
+    rotated = atoms.copy()
+    rotated.set_cell(atoms.cell.array @ matrix.T)
+    rotated.positions = atoms.positions @ matrix.T + translation
+    expected = rotate_prediction(predict(potential, atoms), matrix)
+    check_predictions(predict(potential, rotated), expected, tolerance)
 
 
-def check_predictions(actual: Graph, expected: Graph, tolerance: float, where: str = "") -> None:
+def check_predictions(actual: Graph, expected: Graph, tolerance: float, prefix: str = "") -> None:
     """Compare every predicted field.
 
     Raises:
@@ -78,7 +78,7 @@ def check_predictions(actual: Graph, expected: Graph, tolerance: float, where: s
     if actual.keys() != expected.keys():
         raise AssertionError(f"predicted fields differ: {sorted(actual)} and {sorted(expected)}")
     for key, value in expected.items():
-        check_close(actual[key], value, tolerance, where + key)
+        check_close(actual[key], value, tolerance, prefix + key)
 
 
 def check_atom_order(potential: Potential, atoms: Atoms, tolerance: float) -> None:
@@ -118,9 +118,9 @@ def check_wrapping(potential: Potential, atoms: Atoms, tolerance: float) -> None
         AssertionError: If a field changes.
     """
     shifts = np.random.default_rng(2).integers(-2, 3, size=(len(atoms), 3))
-    moved = atoms.copy()
-    moved.positions += shifts @ atoms.cell.array
-    check_predictions(predict(potential, moved), predict(potential, atoms), tolerance)
+    wrapped = atoms.copy()
+    wrapped.positions += shifts @ atoms.cell.array
+    check_predictions(predict(potential, wrapped), predict(potential, atoms), tolerance)
 
 
 def check_net_force(prediction: Graph, tolerance: float) -> None:

@@ -31,22 +31,22 @@ TOLERANCES: dict[str, Tolerances] = {
 }
 
 
-def check_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+def check_close(actual: Tensor, expected: Tensor, tolerance: float, quantity: str) -> None:
     """Compare two tensors; NaN equals NaN.
 
     Args:
         actual: What was computed.
         expected: What it should be.
         tolerance: Bound of the largest difference, relative to the largest magnitude expected (at least 1).
-        what: Name of the quantity, for the message.
+        quantity: Name of the quantity, for the message.
 
     Raises:
         AssertionError: If shapes, NaNs or values differ.
     """
     if actual.shape != expected.shape:
-        raise AssertionError(f"{what}: shape {tuple(actual.shape)} instead of {tuple(expected.shape)}")
+        raise AssertionError(f"{quantity}: shape {tuple(actual.shape)} instead of {tuple(expected.shape)}")
     if not torch.equal(actual.isnan(), expected.isnan()):
-        raise AssertionError(f"{what}: {int(actual.isnan().sum())} NaN instead of {int(expected.isnan().sum())}")
+        raise AssertionError(f"{quantity}: {int(actual.isnan().sum())} NaN instead of {int(expected.isnan().sum())}")
     if not actual.numel():
         return
     actual, expected = actual.detach().nan_to_num(), expected.detach().nan_to_num()
@@ -54,4 +54,4 @@ def check_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) -
     scale = max(1.0, float(expected.abs().max()))
     # Written so that an error that is not finite fails too.
     if not error <= tolerance * scale:
-        raise AssertionError(f"{what}: largest difference {error:.3e}, allowed {tolerance:.1e} * {scale:.3g}")
+        raise AssertionError(f"{quantity}: largest difference {error:.3e}, allowed {tolerance:.1e} * {scale:.3g}")

@@ -16,7 +16,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.report import inspection_table, labels_text
 from nequip_like.metrics.manager import MetricsManager
-from nequip_like.metrics.weights import shown_weight
+from nequip_like.metrics.weights import format_weight
 from nequip_like.training.averaged_module import SWALightningModule
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.training.module import NequIPLightningModule
@@ -121,7 +121,7 @@ def _describe_replay(data: DataModule) -> str:
 
 def _format_terms(manager: MetricsManager) -> str:
     return ", ".join(
-        f"{shown_weight(coeff)} {name}" for name, _, _, coeff in manager.describe() if coeff is not None and coeff > 0
+        f"{format_weight(coeff)} {name}" for name, _, _, coeff in manager.describe() if coeff is not None and coeff > 0
     )
 
 
@@ -253,7 +253,7 @@ def _is_node(value: Any) -> bool:
 
 def _list_terms(manager: MetricsManager) -> str:
     rows = manager.describe()
-    summed = [f"{shown_weight(coeff)} {name}" for name, _, _, coeff in rows if coeff]
+    summed = [f"{format_weight(coeff)} {name}" for name, _, _, coeff in rows if coeff]
     observed = len(rows) - len(summed)
     return ", ".join(summed or ["no weighted sum"]) + (f"; {observed} more observed" if observed else "")
 

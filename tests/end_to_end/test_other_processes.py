@@ -84,7 +84,7 @@ def test_calculator_is_sent_without_its_caches(make_potential):
     results_of(calculator)
     there = pickle.loads(pickle.dumps(calculator))
     assert there._structure is None
-    assert there.neighbor_list._kept is None
+    assert there.neighbor_list._list is None
     assert (calculator.neighbor_list.builds, there.neighbor_list.builds) == (1, 1)
     results_of(there)
     assert there.neighbor_list.builds == 2

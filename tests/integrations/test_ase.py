@@ -336,10 +336,10 @@ def test_only_what_changed_goes_to_the_device(potential, monkeypatch):
     atoms = crystal()
     graphs = []
     for _ in range(3):
-        graphs.append(calculator._placed(calculator._graph(atoms)))
+        graphs.append(calculator._move_to_device(calculator._build_graph(atoms)))
         atoms.positions += 0.01
     atoms.cell[0] *= 1.001
-    graphs.append(calculator._placed(calculator._graph(atoms)))
+    graphs.append(calculator._move_to_device(calculator._build_graph(atoms)))
     first, second, third, other_cell = graphs
     assert all(value.device.type == "meta" for value in first.values())
     for one, other in [(first, second), (second, third)]:

@@ -100,11 +100,11 @@ def test_whole_list(name):
     atoms = structures()[name]
     kept = SkinNeighborList(CUTOFF, skin=0.6)
     first = graph_from_atoms(atoms)
-    whole = kept.add_edges(first, whole=True)
+    whole = kept.add_edges(first, with_skin=True)
     assert same_edges(whole, add_neighbors(first, CUTOFF + 0.6))
     atoms.rattle(0.02, seed=0)
     graph = graph_from_atoms(atoms)
-    again = kept.add_edges(graph, whole=True)
+    again = kept.add_edges(graph, with_skin=True)
     assert again["edge_index"] is whole["edge_index"]
     assert again["edge_cell_shift"] is whole["edge_cell_shift"]
     assert again["pos"] is graph["pos"]
@@ -112,7 +112,7 @@ def test_whole_list(name):
     assert kept.builds == 1
     atoms.positions[0, 0] += 0.5
     graph = graph_from_atoms(atoms)
-    assert same_edges(kept.add_edges(graph, whole=True), add_neighbors(graph, CUTOFF + 0.6))
+    assert same_edges(kept.add_edges(graph, with_skin=True), add_neighbors(graph, CUTOFF + 0.6))
     assert kept.builds == 2
 
 

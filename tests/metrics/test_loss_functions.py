@@ -241,7 +241,7 @@ def test_a_label_that_is_registered_is_a_term(monkeypatch: pytest.MonkeyPatch) -
     """A dipole, say: a row in the table of fields is all that a loss needs."""
     dipole = Field("dipole", "graph", (3,), "e Angstrom", torch.float64, "vector", "dipole", label=True)
     monkeypatch.setitem(FIELDS, "dipole", dipole)
-    monkeypatch.setattr("nequip_like.metrics.presets.LABELS", (*LABELS, "dipole"))
+    monkeypatch.setattr("nequip_like.metrics.losses.LABELS", (*LABELS, "dipole"))
     prediction, target = frames([2], [0.0], [[0.0] * 3] * 2)
     prediction, target = prediction | {"dipole": tensor([1.0, 2.0, 3.0])}, target | {"dipole": torch.zeros(1, 3)}
     step = values(FieldLoss({"dipole": 7, "per_atom_dipole": 2}, function="mae"), (prediction, target))

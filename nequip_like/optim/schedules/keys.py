@@ -65,8 +65,8 @@ def schedule_name(name: str) -> str:
         nequip_like.errors.ConfigError: schedule is 'cosin'
           -> did you mean 'cosine'? there are constant, cosine, ...
     """
-    written = _plain(name)
-    return _one_of("schedule", name, _OTHER_SCHEDULES.get(written, written), SCHEDULES)
+    spelling = _normalize_name(name)
+    return _check_name("schedule", name, _OTHER_SCHEDULES.get(spelling, spelling), SCHEDULES)
 
 
 def warmup_name(name: str | None) -> str | None:
@@ -75,18 +75,18 @@ def warmup_name(name: str | None) -> str | None:
     Raises:
         ConfigError: If there is no such warm-up.
     """
-    if name is None or _plain(name) in ("none", "null"):
+    if name is None or _normalize_name(name) in ("none", "null"):
         return None
-    return _one_of("warmup", name, _plain(name), WARMUPS)
+    return _check_name("warmup", name, _normalize_name(name), WARMUPS)
 
 
-def check_keys(schedule: str, warmup: str | None, given: Mapping[str, Any]) -> None:
+def check_keys(schedule: str, warmup: str | None, keys_in_use: Mapping[str, Any]) -> None:
     """Refuse keys that the schedule has no use for, and the lack of one that it needs.
 
     Args:
         schedule: Name of the schedule.
         warmup: Name of the warm-up.
-        given: The keys that were given.
+        keys_in_use: The keys that were given.
 
     Raises:
         ConfigError: Naming the key.
@@ -107,11 +107,11 @@ def check_keys(schedule: str, warmup: str | None, given: Mapping[str, Any]) -> N
         )
     if warmup in TUNED_WARMUPS:
         required = (*required, "warmup_length")
-    if missing := [key for key in required if key not in given]:
+    if missing := [key for key in required if key not in keys_in_use]:
         needs = f"warmup: {warmup}" if missing[0] == "warmup_length" and warmup else f"the schedule '{schedule}'"
         raise ConfigError(f"{missing[0]} is not given, which {needs} needs", "give it")
-    known = (*required, *keys.optional)
-    if unused := [key for key in given if key not in known]:
+    options = (*required, *keys.optional)
+    if unused := [key for key in keys_in_use if key not in options]:
         if unused[0] == "warmup_length":
             raise ConfigError(
                 f"warmup_length is given, but warmup is {'null' if warmup is None else repr(warmup)}",
@@ -119,16 +119,16 @@ def check_keys(schedule: str, warmup: str | None, given: Mapping[str, Any]) -> N
             )
         raise ConfigError(
             f"{unused[0]} is given, but the schedule '{schedule}' has no use for it",
-            f"it takes {', '.join(known)}" if known else "take it out",
+            f"it takes {', '.join(options)}" if options else "take it out",
         )
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
-def _one_of(key: str, written: str, name: str, known: Collection[str]) -> str:
-    if name not in known:
-        hint = closest_hint(name, known)
-        raise ConfigError(f"{key} is '{written}'", f"{hint}there are {', '.join(known)}")
+def _check_name(key: str, spelling: str, name: str, options: Collection[str]) -> str:
+    if name not in options:
+        hint = closest_hint(name, options)
+        raise ConfigError(f"{key} is '{spelling}'", f"{hint}there are {', '.join(options)}")
     return name

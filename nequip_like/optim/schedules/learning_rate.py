@@ -100,21 +100,21 @@ class LearningRate(LRScheduler):
         threshold: Decay | None = None,
         smoothing_factor: Decay | None = None,
     ) -> None:
-        given = {
+        settings = {
             name: value
             for name, value in locals().items()
             if value is not None and name not in ("self", "optimizer", "schedule", "warmup", "__class__")
         }
         self.schedule, self.warmup = schedule_name(schedule), warmup_name(warmup)
-        check_keys(self.schedule, self.warmup, given)
+        check_keys(self.schedule, self.warmup, settings)
         for name in LENGTHS:
-            if name in given:
-                check_length(name, given[name])
-        self._given = given
+            if name in settings:
+                check_length(name, settings[name])
+        self._given = settings
         self.lengths: dict[str, int] | None = None
         self._shape: Callable[[int], float] | None = None
         self._warmups: list[Callable[[int], float]] = []
-        self.plateau = Plateau(**{key: given[key] for key in _PLATEAU if key in given})
+        self.plateau = Plateau(**{key: settings[key] for key in _PLATEAU if key in settings})
         self.monitor = monitor
         self.monitor_by_steps = monitor_interval == "step"
         self.monitor_frequency = monitor_frequency or 1
@@ -126,9 +126,9 @@ class LearningRate(LRScheduler):
 
     def _needs_run(self) -> bool:
         by_epochs = any(in_epochs(self._given[name]) for name in LENGTHS if name in self._given)
-        return by_epochs or bool(self._defaults())
+        return by_epochs or bool(self._list_defaults())
 
-    def _defaults(self) -> dict[str, Length | None]:
+    def _list_defaults(self) -> dict[str, Length | None]:
         """Lengths that have a default and are not given; None is the length of the run."""
         lacks_length = self.schedule in ("cosine", "linear") and "T_max" not in self._given
         lacks_step = self.schedule == "exponential" and "step_size" not in self._given
@@ -162,21 +162,21 @@ class LearningRate(LRScheduler):
             >>> rate.lengths
             {'T_max': 790}
         """
-        found = self._in_steps(run)
+        lengths = self._convert_to_steps(run)
         if self.lengths is None:
-            self.lengths = {name: steps for name, steps in found.items() if steps is not None}
+            self.lengths = {name: steps for name, steps in lengths.items() if steps is not None}
         for name, steps in self.lengths.items():
-            if found[name] != steps:
+            if lengths[name] != steps:
                 rank_zero_warn(
                     f"the learning rate goes on as it began: {name} is {steps} steps, where this run would make it "
-                    f"{'endless' if found[name] is None else found[name]}"
+                    f"{'endless' if lengths[name] is None else lengths[name]}"
                 )
         self._build()
         self._apply()
 
-    def _in_steps(self, run: RunLength) -> dict[str, int | None]:
+    def _convert_to_steps(self, run: RunLength) -> dict[str, int | None]:
         lengths: dict[str, Length | None] = {key: self._given[key] for key in LENGTHS if key in self._given}
-        lengths |= self._defaults()
+        lengths |= self._list_defaults()
         if "T_max" in lengths and lengths["T_max"] is None and run.total is None:
             lengths["T_max"] = run.epochs  # nobody knows how many steps these are: says so
         total = None if run.total is None else max(1, run.total)
@@ -191,22 +191,22 @@ class LearningRate(LRScheduler):
     def _build(self) -> None:
         lengths = self.lengths or {}
         self._make_warmups(lengths.get("warmup_length", 1))
-        self._shape = self._form(lengths)
+        self._shape = self._choose_curve(lengths)
 
-    def _form(self, lengths: Mapping[str, int]) -> Callable[[int], float]:
+    def _choose_curve(self, lengths: Mapping[str, int]) -> Callable[[int], float]:
         """The schedule as a function of the number of steps done."""
-        given, floor = self._given, self.min_lr / self.highest
+        settings, floor = self._given, self.min_lr / self.highest
         if self.schedule == "cosine":
             return partial(curves.cosine, period=lengths["T_max"], floor=floor)
         if self.schedule == "cosine_restarts":
-            return partial(curves.cosine_restarts, period=lengths["T_0"], growth=given.get("T_mult", 1), floor=floor)
+            return partial(curves.cosine_restarts, period=lengths["T_0"], growth=settings.get("T_mult", 1), floor=floor)
         if self.schedule == "linear":
             return partial(curves.linear, length=lengths["T_max"], end=floor)
         if self.schedule in ("exponential", "step"):
             form = curves.exponential if self.schedule == "exponential" else curves.step
-            return partial(form, length=lengths["step_size"], gamma=given["gamma"], floor=floor)
+            return partial(form, length=lengths["step_size"], gamma=settings["gamma"], floor=floor)
         if self.schedule == "peak":
-            ends = {"start": given["init_lr"] / self.highest, "end": given["final_lr"] / self.highest}
+            ends = {"start": settings["init_lr"] / self.highest, "end": settings["final_lr"] / self.highest}
             return partial(curves.peak, rise=lengths["warmup_length"], fall=lengths["transition_length"], **ends)
         if self.schedule == "plateau":
             return lambda n: self.plateau.share
@@ -248,9 +248,9 @@ class LearningRate(LRScheduler):
         Raises:
             ConfigError: If lengths are given in epochs and :meth:`begin` was not called.
         """
-        return [float(rate) for rate in self._rates(n)]
+        return [float(rate) for rate in self._compute_rates(n)]
 
-    def _rates(self, n: int) -> list[float | Tensor]:
+    def _compute_rates(self, n: int) -> list[float | Tensor]:
         if self._shape is None:
             raise ConfigError(
                 "the lengths of the schedule are given in epochs, and nobody said how many steps these are",
@@ -263,7 +263,7 @@ class LearningRate(LRScheduler):
         """Learning rates of all groups for the next step; before :meth:`begin` those of the optimizer."""
         if self._shape is None and self.last_epoch == 0:
             return list(self.base_lrs)
-        return self._rates(self.last_epoch)
+        return self._compute_rates(self.last_epoch)
 
     def follow(self, value: float) -> None:
         """Let a plateau see the next value of what it follows."""
@@ -272,12 +272,12 @@ class LearningRate(LRScheduler):
             self._apply()
 
     def _apply(self) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self._rates(self.last_epoch), strict=True):
+        for group, rate in zip(self.optimizer.param_groups, self._compute_rates(self.last_epoch), strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        self._last_lr = self._rates(self.last_epoch)
+        self._last_lr = self._compute_rates(self.last_epoch)
 
     # --- checkpoints
 
@@ -291,7 +291,7 @@ class LearningRate(LRScheduler):
         Raises:
             ConfigError: If it is of another schedule.
         """
-        expected = {*(name for name in LENGTHS if name in self._given), *self._defaults()}
+        expected = {*(name for name in LENGTHS if name in self._given), *self._list_defaults()}
         if state_dict["lengths"] is not None and set(state_dict["lengths"]) != expected:
             raise ConfigError(
                 f"the checkpoint is of another schedule, with the lengths {', '.join(state_dict['lengths']) or 'none'}",

@@ -55,7 +55,7 @@ def check_length(name: str, length: Any) -> None:
     Raises:
         ConfigError: If it is something else.
     """
-    unit, number = _parts(length)
+    unit, number = _split_length(length)
     if unit not in ("epochs", "steps") or not fits(number, Positive):
         raise ConfigError(f"{name} is {shown(length)}", _ADVICE)
     if unit == "steps" and not fits(number, Count):
@@ -64,7 +64,7 @@ def check_length(name: str, length: Any) -> None:
 
 def in_epochs(length: Length) -> bool:
     """Whether a length is given in epochs."""
-    return _parts(length)[0] == "epochs"
+    return _split_length(length)[0] == "epochs"
 
 
 def in_steps(name: str, length: Length, run: RunLength) -> int:
@@ -83,7 +83,7 @@ def in_steps(name: str, length: Length, run: RunLength) -> int:
         >>> in_steps("T_max", 10, run), in_steps("T_max", {"epochs": 0.5}, run), in_steps("T_max", {"steps": 100}, run)
         (790, 40, 100)
     """
-    unit, number = _parts(length)
+    unit, number = _split_length(length)
     if unit == "steps":
         return int(number)
     if run.steps_per_epoch is None:
@@ -94,7 +94,7 @@ def in_steps(name: str, length: Length, run: RunLength) -> int:
     return max(1, round(number * run.steps_per_epoch))
 
 
-def _parts(length: Any) -> tuple[str, Any]:
+def _split_length(length: Any) -> tuple[str, Any]:
     if isinstance(length, Mapping):
         return next(iter(length.items())) if len(length) == 1 else ("", None)
     return "epochs", length

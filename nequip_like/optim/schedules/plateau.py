@@ -62,7 +62,7 @@ class Plateau:
     def follow(self, value: float) -> None:
         """Take the next value; one that is not finite is no improvement."""
         state = self.state
-        mean = self._smoothed(value)
+        mean = self._update_mean(value)
         if mean < state.best * (1.0 - self.threshold):
             state.best, state.bad = mean, 0
         else:
@@ -70,11 +70,11 @@ class Plateau:
         if state.bad > self.patience:
             state.reductions, state.bad = state.reductions + 1, 0
 
-    def _smoothed(self, value: float) -> float:
+    def _update_mean(self, value: float) -> float:
         if not math.isfinite(value):
             return math.inf  # it would stay in the mean for ever
-        before = value if self.state.smoothed is None else self.state.smoothed
-        self.state.smoothed = self.smoothing_factor * before + (1.0 - self.smoothing_factor) * value
+        mean = value if self.state.smoothed is None else self.state.smoothed
+        self.state.smoothed = self.smoothing_factor * mean + (1.0 - self.smoothing_factor) * value
         return self.state.smoothed
 
     def state_dict(self) -> dict[str, Any]:

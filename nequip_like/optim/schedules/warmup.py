@@ -69,7 +69,7 @@ def radam(t: int, beta2: float) -> float:
         [0.02, 0.65, 1.0]
     """
     limit = _rho_limit(beta2)
-    rho = _rho(t + _first_reduced(beta2) - 1, beta2)
+    rho = _rho(t + _find_first_reduced(beta2) - 1, beta2)
     return math.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
 
 
@@ -83,7 +83,7 @@ def _rho(t: int, beta2: float) -> float:
 
 
 @functools.cache
-def _first_reduced(beta2: float) -> int:
+def _find_first_reduced(beta2: float) -> int:
     """The first step with rho above 4."""
     t = 1
     while _rho(t, beta2) <= 4:
@@ -108,7 +108,7 @@ def factor(kind: str | None, period: int | None, beta2: float | None) -> Factor:
         if period is None:
             raise ConfigError("warmup_length is not given", "give a number of epochs, or {steps: 1000}")
     else:
-        beta2 = checked_beta2(kind, beta2)
+        beta2 = check_beta2(kind, beta2)
         if kind == "radam":
             return functools.partial(radam, beta2=beta2)
         period = untuned_period(beta2)
@@ -116,7 +116,7 @@ def factor(kind: str | None, period: int | None, beta2: float | None) -> Factor:
     return functools.partial(form, period=period)
 
 
-def checked_beta2(kind: str, beta2: float | None) -> float:
+def check_beta2(kind: str, beta2: float | None) -> float:
     """The decay of the second moment, from which a warm-up takes its length.
 
     Raises:

@@ -65,7 +65,7 @@ def test_radam(beta2, t):
 
 def test_radam_begins_where_rho_exceeds_4():
     """For 0.999 rho is 3.997 at 4 and 4.996 at 5; the first factor is small and the last is 1."""
-    assert warmup._first_reduced(0.999) == 5
+    assert warmup._find_first_reduced(0.999) == 5
     factors = [warmup.radam(t, 0.999) for t in (1, 10, 100, 1000, 10000)]
     assert factors == sorted(factors)
     assert factors[0] == pytest.approx(0.01731150316637956, rel=1e-11)  # with 60 digits
