@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 
-from nequip_like.composition.hydra_compose import key_of, packaged
-from nequip_like.composition.quoting import quoted
+from nequip_like.composition.hydra_compose import extract_key, packaged
+from nequip_like.composition.quoting import quote_values
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.key_places import place_hint
@@ -27,7 +27,11 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: If there is no such config file.
     """
-    return overrides_last(quoted([_at_home(argument) for argument in _from_here(_by_path(list(arguments)))]))
+    return move_overrides_last(
+        quote_values(
+            [_expand_home(argument) for argument in _resolve_config_path(_translate_config_file(list(arguments)))]
+        )
+    )
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -39,31 +43,31 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
-        known, unknown = parser.parse_known_args(list(arguments))
+        command_line, unknown = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise ConfigError(str(error), "give the config alone: nequip-train config.yaml; see --help") from error
-    wrong = [name for name in (*unknown, *known.overrides) if name.startswith("-")]
-    if wrong:
+    unknown_options = [name for name in (*unknown, *command_line.overrides) if name.startswith("-")]
+    if unknown_options:
         options = [option for action in parser._actions for option in action.option_strings] + list(_OPTIONS)
-        option = wrong[0].partition("=")[0]
+        option = unknown_options[0].partition("=")[0]
         # As options of many programs are written: --max_epochs 5
-        meant = place_hint(option.lstrip("-").replace("-", "_"), packaged())
-        hint = f"{meant}write it without dashes, KEY=VALUE; " if meant else closest_hint(option, options)
-        raise ConfigError(f"there is no option {wrong[0]}", f"{hint}see --help")
-    for override in known.overrides:
-        if override and not key_of(override).strip():
+        key_hint = place_hint(option.lstrip("-").replace("-", "_"), packaged())
+        hint = f"{key_hint}write it without dashes, KEY=VALUE; " if key_hint else closest_hint(option, options)
+        raise ConfigError(f"there is no option {unknown_options[0]}", f"{hint}see --help")
+    for override in command_line.overrides:
+        if override and not extract_key(override).strip():
             raise ConfigError(f"'{override}' names no key", "write key=value, +key=value or ~key")
-    for option, needs in (("--resolve", known.resolve), ("--package KEY", known.package)):
-        if needs and not known.cfg:
+    for option, is_given in (("--resolve", command_line.resolve), ("--package KEY", command_line.package)):
+        if is_given and not command_line.cfg:
             raise ConfigError(f"{option.split()[0]} goes with --cfg only", f"write --cfg job {option}, or leave it out")
-    if known.experimental_rerun is not None:
+    if command_line.experimental_rerun is not None:
         raise ConfigError(
             "--experimental-rerun reads a pickle, which can run code", "run the config.yaml of that folder instead"
         )
-    return known
+    return command_line
 
 
-def overrides_last(arguments: Sequence[str]) -> list[str]:
+def move_overrides_last(arguments: Sequence[str]) -> list[str]:
     """The same command line with its overrides behind its options.
 
     Hydra's parser takes overrides from one place only: of ``a=1 --multirun b=2`` it would not know ``b=2``.
@@ -75,11 +79,11 @@ def overrides_last(arguments: Sequence[str]) -> list[str]:
     parts: dict[str, list[str]] = {"options": [], "overrides": [], "without value": []}
     takes = None
     for i, argument in enumerate(arguments):
-        after = arguments[i + 1] if i + 1 < len(arguments) else ""
+        following = arguments[i + 1] if i + 1 < len(arguments) else ""
         action = actions.get(argument)
         if takes is not None:
             kind, takes = "options", None
-        elif action is not None and action.nargs == "?" and after not in (action.choices or ()):
+        elif action is not None and action.nargs == "?" and following not in (action.choices or ()):
             kind = "without value"  # it would take the override that follows
         else:
             kind = "options" if argument.startswith("-") else "overrides"
@@ -88,7 +92,7 @@ def overrides_last(arguments: Sequence[str]) -> list[str]:
     return [argument for part in parts.values() for argument in part]
 
 
-def _by_path(arguments: list[str]) -> list[str]:
+def _translate_config_file(arguments: list[str]) -> list[str]:
     """Turn a leading ``path/config.yaml`` into Hydra's ``--config-path`` and ``--config-name``."""
     for i, argument in enumerate(arguments):
         names_file = not argument.startswith("-") and argument.endswith((".yaml", ".yml"))
@@ -99,12 +103,12 @@ def _by_path(arguments: list[str]) -> list[str]:
             if not path.is_file():
                 hint = closest_hint(path.stem, [file.stem for file in path.parent.glob("*.yaml")])
                 raise ConfigError(f"there is no config file {path}", f"{hint}give the path of a YAML file")
-            rest = arguments[:i] + arguments[i + 1 :]
-            return ["--config-path", str(path.parent), "--config-name", path.name, *rest]
+            remaining = arguments[:i] + arguments[i + 1 :]
+            return ["--config-path", str(path.parent), "--config-name", path.name, *remaining]
     return arguments
 
 
-def _from_here(arguments: list[str]) -> list[str]:
+def _resolve_config_path(arguments: list[str]) -> list[str]:
     """Let a relative ``--config-path`` begin at the current folder, where Hydra would begin at this file."""
     result = list(arguments)
     for i, argument in enumerate(arguments):
@@ -112,14 +116,14 @@ def _from_here(arguments: list[str]) -> list[str]:
         if option not in ("-cp", "--config-path"):
             continue
         if equals:
-            result[i] = f"{option}={_absolute(value)}"
+            result[i] = f"{option}={_make_absolute(value)}"
         elif i + 1 < len(arguments):
-            result[i + 1] = _absolute(arguments[i + 1])
+            result[i + 1] = _make_absolute(arguments[i + 1])
     return result
 
 
-def _at_home(argument: str) -> str:
-    """``key=~/file`` with the home folder, of which Hydra's grammar knows nothing."""
+def _expand_home(argument: str) -> str:
+    """Put the home folder in the place of ``~`` in ``key=~/file``: Hydra's grammar has no ``~``."""
     return (
         re.sub(r"(?<=[=,\[{:\s])~(?=/)", str(Path.home()), argument)
         if "=~" in argument or "~/" in argument
@@ -127,5 +131,5 @@ def _at_home(argument: str) -> str:
     )
 
 
-def _absolute(folder: str) -> str:
+def _make_absolute(folder: str) -> str:
     return folder if "://" in folder else str(path_of(folder).absolute())

@@ -50,18 +50,18 @@ def compose(config: str | Path = "train", overrides: Sequence[str] = ()) -> Dict
     """
     if options := [text for text in overrides if str(text).startswith("-")]:
         raise ConfigError(f"'{options[0]}' is an option of the command line", "give overrides only: ['key=value']")
-    with _apart_from_hydra():
-        named = [str(config)] if str(config).endswith((".yaml", ".yml")) else ["--config-name", str(config)]
-        arguments = parse(translate_arguments([*named, *map(str, overrides)]))
-        here = str(Path.cwd())
-        check_files(arguments, here)
-        composed = compose_arguments(arguments, here)
-        return _filled(run_config(composed), composed)
+    with _separate_from_hydra():
+        config_arguments = [str(config)] if str(config).endswith((".yaml", ".yml")) else ["--config-name", str(config)]
+        arguments = parse(translate_arguments([*config_arguments, *map(str, overrides)]))
+        folder = str(Path.cwd())
+        check_files(arguments, folder)
+        composed = compose_arguments(arguments, folder)
+        return _fill_hydra_values(run_config(composed), composed)
 
 
 @contextmanager
-def _apart_from_hydra() -> Iterator[None]:
-    """Compose without a trace: a Hydra application that this is called in has its own config and search path."""
+def _separate_from_hydra() -> Iterator[None]:
+    """Hide the config and search path of a Hydra application that composes a second config, and restore them."""
     section, hydra = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -91,16 +91,16 @@ def run_config(composed: DictConfig, show: bool = True) -> DictConfig:
     return translation.config
 
 
-def _filled(config: DictConfig, composed: DictConfig) -> DictConfig:
-    """The config with what Hydra would tell a command; it keeps references to its own keys."""
+def _fill_hydra_values(config: DictConfig, composed: DictConfig) -> DictConfig:
+    """Fill in what Hydra would tell a command, such as the output folder; references to other keys stay."""
     # The time stays open: each training is to have a folder of its own.
     folder = str(OmegaConf.to_container(composed.hydra.run, resolve=False)["dir"])  # type: ignore[index,call-overload]
     if NAMED_BY_TIME not in folder or _OF_HYDRA in folder:
         folder = str(path_of(str(composed.hydra.run.dir)).absolute())
-    plain = OmegaConf.to_container(config, resolve=False)
-    filled = OmegaConf.create(_fill(plain, config, folder))
-    OmegaConf.set_struct(filled, True)  # a key that is misspelt when it is set is refused
-    return filled
+    values = OmegaConf.to_container(config, resolve=False)
+    result = OmegaConf.create(_fill(values, config, folder))
+    OmegaConf.set_struct(result, True)  # a key that is misspelt when it is set is refused
+    return result
 
 
 def _fill(value: Any, node: Any, folder: str) -> Any:

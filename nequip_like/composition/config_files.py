@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
-from nequip_like.composition.hydra_errors import yaml_error
+from nequip_like.composition.hydra_errors import translate_yaml_error
 from nequip_like.composition.yaml_size import check_size
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.trust import HYDRA, OWN, user_packages, within
@@ -38,10 +38,10 @@ class UserFolder(FileConfigSource):
         """Whether a folder holds configs; the folder itself always may."""
         if not super().is_group(config_path):
             return False
-        return not config_path or (_has_yaml(Path(self.path) / config_path) and config_path not in _values())
+        return not config_path or (_has_yaml(Path(self.path) / config_path) and config_path not in _read_value_names())
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """A file of the folder."""
+        """Read a config file of the folder."""
         file = Path(self.path, self._normalize_file_name(config_path)).resolve()
         if not file.exists():
             raise ConfigLoadError(f"Config not found : {file}")
@@ -67,7 +67,7 @@ def load(stream: IO[str]) -> DictConfig | ListConfig:
         yaml.YAMLError: If it is not YAML.
         omegaconf.errors.OmegaConfBaseException: If it cannot be a config.
     """
-    content = yaml.load(stream, Loader=_loader())
+    content = yaml.load(stream, Loader=_build_loader())
     # OmegaConf makes a mapping of a mere word, too.
     config: DictConfig | ListConfig = OmegaConf.create(
         {} if content is None else {content: None} if isinstance(content, str) else content
@@ -76,7 +76,7 @@ def load(stream: IO[str]) -> DictConfig | ListConfig:
 
 
 @functools.cache
-def _loader() -> Any:
+def _build_loader() -> Any:
     class SpeltLoader(get_yaml_loader()):  # type: ignore[misc] # OmegaConf makes the class in a function
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
             numbers = set()
@@ -100,8 +100,8 @@ def _has_yaml(folder: Path) -> bool:
 
 
 @functools.cache
-def _values() -> frozenset[str]:
-    """What the package's root config gives a value, such as ``run``."""
+def _read_value_names() -> frozenset[str]:
+    """Names in the package's root config that are values and no groups, such as ``run``."""
     root = files("nequip_like.conf").joinpath("train.yaml").read_text(encoding="utf-8")
     return frozenset(yaml.safe_load(root)) - {"defaults"}
 
@@ -119,8 +119,8 @@ def check_config_file(file: Path) -> None:
         return
     content = _read(file)
     if not isinstance(content, dict):
-        what = "empty" if content is None else f"a {'list' if isinstance(content, list) else 'text'}, not a mapping"
-        raise ConfigError(f"the config {file} is {what}", _BEGIN)
+        kind = "empty" if content is None else f"a {'list' if isinstance(content, list) else 'text'}, not a mapping"
+        raise ConfigError(f"the config {file} is {kind}", _BEGIN)
     defaults = content.get("defaults", [])
     if not isinstance(defaults, list):
         raise ConfigError(f"the defaults of {file} are {defaults!r}", "give a list: defaults: [train, _self_]")
@@ -139,26 +139,26 @@ def _read(file: Path) -> Any:
         if not text.strip():
             return None
         with file.open(encoding="utf-8") as stream:
-            return _loaded(load(stream))
+            return _convert_to_plain(load(stream))
     except UnicodeDecodeError as error:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise ConfigError(f"{file}, line {line}: not UTF-8 text", "save the file as UTF-8") from error
     except yaml.YAMLError as error:
-        raise yaml_error(error, file) from error
+        raise translate_yaml_error(error, file) from error
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"cannot read {file}: {str(error).splitlines()[0]}", "see what stands after $") from error
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror or error}", "give a file that you may read") from error
 
 
-def _loaded(config: Any) -> Any:
+def _convert_to_plain(config: Any) -> Any:
     content = OmegaConf.to_container(config, resolve=False)
     # OmegaConf makes a mapping of a mere word.
     return next(iter(content)) if isinstance(content, dict) and list(content.values()) == [None] else content
 
 
 def _check_search_path(file: Path, content: dict[Any, Any]) -> None:
-    """``pkg://`` imports a package."""
+    """Refuse to search a package that is not trusted for configs: ``pkg://`` imports it."""
     hydra = content.get("hydra")
     entries = hydra.get("searchpath") if isinstance(hydra, dict) else None
     packages = (OWN, *HYDRA, *user_packages(content.get("trusted_packages")))

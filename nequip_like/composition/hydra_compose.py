@@ -21,8 +21,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from nequip_like.composition.config_files import check_config_file, load, register_user_folder
-from nequip_like.composition.hydra_errors import CONFIG_ERRORS, failed_key, translated
-from nequip_like.composition.overrides import check_choices, check_kinds, parsed, replacing
+from nequip_like.composition.hydra_errors import CONFIG_ERRORS, find_failed_key, translate_error
+from nequip_like.composition.overrides import check_choices, check_kinds, insert_nulls, parse_overrides
 from nequip_like.errors import ConfigError, first_line
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.resolvers import register_resolvers
@@ -49,31 +49,31 @@ def register_configs() -> None:
     register_user_folder()  # in place of Hydra's own, which is there now
 
 
-def check_files(known: argparse.Namespace, folder: str) -> None:
+def check_files(command_line: argparse.Namespace, folder: str) -> None:
     """Refuse config files that cannot be ones, before Hydra reads them.
 
     Args:
-        known: The parsed command line.
+        command_line: The parsed command line.
         folder: Where configs are looked up if the command line names no other folder.
 
     Raises:
         ConfigError: Naming the file, and the line.
     """
-    for parent in (known.config_dir, known.config_path or folder):
+    for parent in (command_line.config_dir, command_line.config_path or folder):
         # A train.yaml is taken in by every other config.
-        for name in dict.fromkeys((known.config_name or "train", "train")):
+        for name in dict.fromkeys((command_line.config_name or "train", "train")):
             if parent is not None:
                 check_config_file(Path(parent) / f"{name.removesuffix('.yaml')}.yaml")
 
 
-def compose_arguments(known: argparse.Namespace, folder: str, number: int | None = None) -> DictConfig:
+def compose_arguments(command_line: argparse.Namespace, folder: str, number: int | None = None) -> DictConfig:
     """Compose the config as Hydra will, with its own section ``hydra``, which is checked.
 
     Of a ``--multirun`` it is the config without the values that vary.
 
     Args:
-        known: The parsed command line. Where an override puts a list in place of a mapping, or the other way round,
-            another is put before it that makes room.
+        command_line: The parsed command line. Where an override puts a list in place of a mapping, or the other way
+            round, another is put before it that makes room.
         folder: Where configs are looked up if the command line names no other folder.
         number: Its number if it is one of several runs, which are composed one by one.
 
@@ -83,9 +83,9 @@ def compose_arguments(known: argparse.Namespace, folder: str, number: int | None
     register_configs()
     register_resolvers()
     version.setbase(HYDRA_VERSION)
-    hydra = Hydra.create_main_hydra2(task_name=JOB_NAME, config_search_path=search_path(known, folder))
+    hydra = Hydra.create_main_hydra2(task_name=JOB_NAME, config_search_path=search_path(command_line, folder))
     try:
-        config = _composed(hydra, known, folder)
+        config = _compose(hydra, command_line, folder)
     finally:
         GlobalHydra.instance().clear()
     trusted = user_packages(_select(config, "trusted_packages"))
@@ -97,82 +97,91 @@ def compose_arguments(known: argparse.Namespace, folder: str, number: int | None
     return config
 
 
-def search_path(known: argparse.Namespace, folder: str) -> ConfigSearchPath:
+def search_path(command_line: argparse.Namespace, folder: str) -> ConfigSearchPath:
     """Where configs are looked up.
 
     Args:
-        known: The parsed command line.
+        command_line: The parsed command line.
         folder: Where to look if the command line names no other folder.
 
     Raises:
         ConfigError: If it names a folder that is not there.
     """
-    found = create_automatic_config_search_path(None, None, known.config_path or folder)
-    if known.config_dir is not None:
-        path = path_of(known.config_dir).absolute()
+    locations = create_automatic_config_search_path(None, None, command_line.config_path or folder)
+    if command_line.config_dir is not None:
+        path = path_of(command_line.config_dir).absolute()
         if not path.is_dir():
             raise ConfigError(f"there is no folder {path}", "give --config-dir a folder of configs")
-        found.prepend("command-line", f"file://{path}", anchor=SearchPathQuery(provider="schema"))
-    return found
+        locations.prepend("command-line", f"file://{path}", anchor=SearchPathQuery(provider="schema"))
+    return locations
 
 
-def _composed(hydra: Hydra, known: argparse.Namespace, folder: str) -> DictConfig:
-    several = known.multirun or any(o.replace(" ", "") == "hydra.mode=MULTIRUN" for o in known.overrides)
+def _compose(hydra: Hydra, command_line: argparse.Namespace, folder: str) -> DictConfig:
+    several = command_line.multirun or any(o.replace(" ", "") == "hydra.mode=MULTIRUN" for o in command_line.overrides)
     mode = RunMode.MULTIRUN if several else RunMode.RUN
 
-    def attempt(overrides: list[str]) -> DictConfig:
-        return hydra.compose_config(known.config_name or "train", overrides, run_mode=mode)
+    def compose_with(overrides: list[str]) -> DictConfig:
+        return hydra.compose_config(command_line.config_name or "train", overrides, run_mode=mode)
 
     def is_group(key: str) -> bool:
         return bool(hydra.config_loader.get_group_options(key))
 
     try:
-        config = attempt(known.overrides)
+        config = compose_with(command_line.overrides)
     except TypeError:
-        check_choices(known.overrides, hydra.config_loader.get_group_options)
+        check_choices(command_line.overrides, hydra.config_loader.get_group_options)
         raise  # a mistake of the program
     except CONFIG_ERRORS as error:
         if "Config group override" in str(error):
-            check_choices(known.overrides, hydra.config_loader.get_group_options)
+            check_choices(command_line.overrides, hydra.config_loader.get_group_options)
         # What was meant is found in the config without the overrides that fail.
-        whole = _without_failing(attempt, known.overrides, error)
-        better = known.overrides if whole is None else replacing(known.overrides, whole, is_group)
-        if better != known.overrides:
-            known.overrides = better
-            return _composed(hydra, known, folder)
+        applicable = _compose_without_failing(compose_with, command_line.overrides, error)
+        revised = (
+            command_line.overrides if applicable is None else insert_nulls(command_line.overrides, applicable, is_group)
+        )
+        if revised != command_line.overrides:
+            command_line.overrides = revised
+            return _compose(hydra, command_line, folder)
         if "while composing config" in str(error):
-            _check_kinds(Path(known.config_path or folder) / Path(known.config_name or "train").with_suffix(".yaml"))
-        names = _names(known.config_path or folder)
-        raise translated(error, whole, *names, _value_of(known.overrides, failed_key(error))) from error
+            _check_kinds(
+                Path(command_line.config_path or folder)
+                / Path(command_line.config_name or "train").with_suffix(".yaml")
+            )
+        names = _list_names(command_line.config_path or folder)
+        raise translate_error(
+            error, applicable, *names, _find_value(command_line.overrides, find_failed_key(error))
+        ) from error
     if several:  # values that vary are left out until each run is composed
-        known.overrides = replacing(known.overrides, config, is_group)
+        command_line.overrides = insert_nulls(command_line.overrides, config, is_group)
     return config
 
 
-def _without_failing(
-    attempt: Callable[[list[str]], DictConfig], overrides: list[str], error: BaseException
+def _compose_without_failing(
+    compose_with: Callable[[list[str]], DictConfig], overrides: list[str], error: BaseException
 ) -> DictConfig | None:
     """The config without the overrides that cannot be applied; None if there is another mistake."""
-    rest: DictConfig | None = None
-    while rest is None and (key := failed_key(error)) is not None:
-        fewer = [text for text in overrides if key_of(text) != key]
-        if len(fewer) == len(overrides):
+    config: DictConfig | None = None
+    while config is None and (key := find_failed_key(error)) is not None:
+        remaining = [text for text in overrides if extract_key(text) != key]
+        if len(remaining) == len(overrides):
             return None
-        overrides = fewer
+        overrides = remaining
         try:
-            rest = attempt(overrides)
-        except CONFIG_ERRORS as another:
-            error = another
-    return rest
+            config = compose_with(overrides)
+        except CONFIG_ERRORS as next_error:
+            error = next_error
+    return config
 
 
-def _value_of(overrides: list[str], key: str | None) -> Any:
-    """What the last override of a key gives."""
-    given = [override.value() for override in parsed([text for text in overrides if key_of(text) == key])]
-    return given[-1] if given else None
+def _find_value(overrides: list[str], key: str | None) -> Any:
+    """Value that the last override of a key gives; None without any."""
+    values = [
+        override.value() for override in parse_overrides([text for text in overrides if extract_key(text) == key])
+    ]
+    return values[-1] if values else None
 
 
-def key_of(override: str) -> str:
+def extract_key(override: str) -> str:
     """The key of an override, without what stands before it: ``++a.b=1`` has ``a.b``."""
     return override.partition("=")[0].lstrip("+~")
 
@@ -192,7 +201,7 @@ def packaged() -> dict[str, Any]:
     return dict(config)
 
 
-def _names(folder: str) -> tuple[list[str], list[str]]:
+def _list_names(folder: str) -> tuple[list[str], list[str]]:
     """Names of the configs, and of the groups, in the user's folder and in the package."""
     roots = [Path(str(files("nequip_like.conf")))] + ([] if "://" in folder else [Path(folder)])
     entries = sorted(entry for root in reversed(roots) for entry in root.iterdir() if not entry.name.startswith("_"))
@@ -217,12 +226,12 @@ def _resolve_hydra(config: DictConfig, trusted: Sequence[str], several: bool) ->
             config.hydra.runtime.output_dir = str(Path(*(sweep or [str(config.hydra.run.dir)])).absolute())
         HydraConfig.instance().set_config(config)
         for section in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
-            check_hydra({section: _plain(config.hydra.get(section))}, trusted)
+            check_hydra({section: _convert_to_plain(config.hydra.get(section))}, trusted)
     except CONFIG_ERRORS as error:
         own = own_error(error)
         reason = first_line(error) if own is None else own.message
         raise ConfigError(f"hydra: {reason}", "see the section hydra of the config") from error
 
 
-def _plain(node: Any) -> Any:
+def _convert_to_plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

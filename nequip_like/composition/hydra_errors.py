@@ -1,4 +1,4 @@
-"""What Hydra, OmegaConf and YAML have to say about a config, as one line and an advice."""
+"""Errors of Hydra, OmegaConf and YAML about a config, translated into one line and an advice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from nequip_like.composition.overrides import closest_parent, no_such_key, node_at, own_key
+from nequip_like.composition.overrides import explain_missing_key, find_closest_parent, find_node, resolve_key
 from nequip_like.errors import ConfigError, closest_hint, first_line
 
 # What composing a config may raise because of what the user wrote.
@@ -25,9 +25,9 @@ _FAILED = re.compile(
 _DEFAULTS = "see the list 'defaults' of the config"
 
 
-def translated(
+def translate_error(
     error: BaseException,
-    whole: DictConfig | None = None,
+    config: DictConfig | None = None,
     configs: Iterable[str] = (),
     groups: Iterable[str] = (),
     value: Any = None,
@@ -36,29 +36,29 @@ def translated(
 
     Args:
         error: What Hydra, OmegaConf or YAML raised.
-        whole: The config without the override that failed, to look for what was meant.
+        config: The config without the override that failed, to look for what was meant.
         configs: Names of configs that could have been meant.
         groups: Names of groups that could have been meant.
         value: What the override that failed gives.
     """
     if isinstance(error, YAMLError):
-        return yaml_error(error)
+        return translate_yaml_error(error)
     if isinstance(error, RecursionError):
         return ConfigError("a config takes in itself", _DEFAULTS)
     if isinstance(error, UnicodeDecodeError):
         return ConfigError("a config is not UTF-8 text", "save it as UTF-8")
     if isinstance(error, MissingConfigException):
-        return _missing(error, list(configs))
+        return _explain_missing_config(error, list(configs))
     if isinstance(error, OverrideParseException):
-        return _unreadable(error)
+        return _explain_unreadable(error)
     if isinstance(error, ConfigCompositionException):
-        return _composition(error, whole, list(groups), value)
+        return _explain_composition(error, config, list(groups), value)
     if match := re.search(r"invalid literal for int\(\) with base 10: '(.*)'", str(error)):
         return ConfigError(f"an override names '{match[1]}' of a list", "entries of a list have numbers, from 0 on")
-    return ConfigError(_plain(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
+    return ConfigError(_clean_message(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
 
 
-def yaml_error(error: YAMLError, file: str | Path | None = None) -> ConfigError:
+def translate_yaml_error(error: YAMLError, file: str | Path | None = None) -> ConfigError:
     """The error for a file that is no YAML, with its line."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return ConfigError(f"{file or 'a config'} is not YAML: {first_line(error)}", "see the file")
@@ -75,8 +75,8 @@ def yaml_error(error: YAMLError, file: str | Path | None = None) -> ConfigError:
     return ConfigError(f"{mark.name or file}, line {mark.line + 1}: {problem}", advice)
 
 
-def _unreadable(error: OverrideParseException) -> ConfigError:
-    """An override that is none: often the shell has split it at a space."""
+def _explain_unreadable(error: OverrideParseException) -> ConfigError:
+    """The error for an override that cannot be parsed: often the shell has split it at a space."""
     override = str(error.override)
     value = override.partition("=")[2]
     for opened, closed in ("{}", "[]", "()"):
@@ -92,74 +92,74 @@ def _unreadable(error: OverrideParseException) -> ConfigError:
             )
     key, equals, _ = override.partition("=")
     if not equals or key.endswith(" ") or value.startswith(" "):
-        name, given = (key.strip(), value.strip()) if key.strip()[:1].isalpha() else ("key", key)
+        name, typed = (key.strip(), value.strip()) if key.strip()[:1].isalpha() else ("key", key)
         return ConfigError(
             f"cannot read '{override}': it is not of the form key=value",
-            f"write it as one word, without spaces around the =: {name}={given or 'value'}",
+            f"write it as one word, without spaces around the =: {name}={typed or 'value'}",
         )
     if re.fullmatch(r"[+~]*\w+([:/.]\w+)+", key) and ":" in key:
         return ConfigError(f"cannot read '{override}': the key has a ':'", f"write {override.replace(':', '.', 1)}")
     return ConfigError(
-        f"cannot read '{override}': {_reason(error)}",
+        f"cannot read '{override}': {_find_reason(error)}",
         "write key=value, with quotes around what has spaces, commas, brackets or =: 'key=\"a, b\"'",
     )
 
 
-def _missing(error: MissingConfigException, configs: list[str]) -> ConfigError:
-    """A config, or an option of a group, that does not exist."""
+def _explain_missing_config(error: MissingConfigException, configs: list[str]) -> ConfigError:
+    """The error for a config, or an option of a group, that does not exist."""
     name = str(error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, option = name.rpartition("/")
     if group and error.options:
-        options = sorted(str(known) for known in error.options)
-        ending = [known for known in options if known.endswith(f"_{option}")]  # M for nequip_M
+        options = sorted(str(choice) for choice in error.options)
+        ending = [choice for choice in options if choice.endswith(f"_{option}")]  # M for nequip_M
         hint = f"did you mean '{ending[0]}'? " if ending else closest_hint(option, options, any_case=True)
         return ConfigError(f"{group} has no option '{option}'", f"{hint}there are {', '.join(options)}")
     if group:
         return ConfigError(f"there is no config '{name}'", f"make the file {name}.yaml beside your config")
     if not name:
-        return ConfigError(_plain(first_line(error)), "give the folder of the config: --config-path FOLDER")
+        return ConfigError(_clean_message(first_line(error)), "give the folder of the config: --config-path FOLDER")
     # In order of the alphabet: what a folder lists comes in another order on another file system.
-    there = ", ".join(sorted(configs))
-    return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {there}")
+    names = ", ".join(sorted(configs))
+    return ConfigError(f"there is no config '{name}'", f"{closest_hint(name, configs)}there are {names}")
 
 
-def failed_key(error: BaseException) -> str | None:
+def find_failed_key(error: BaseException) -> str | None:
     """The key of the override that Hydra could not apply; None if the mistake is another."""
     match = _FAILED.search(str(error))
     return None if match is None else match[1] or match[2]
 
 
-def _composition(
-    error: ConfigCompositionException, whole: DictConfig | None, groups: list[str], value: Any
+def _explain_composition(
+    error: ConfigCompositionException, config: DictConfig | None, groups: list[str], value: Any
 ) -> ConfigError:
     text = str(error)
-    if (key := failed_key(error)) is not None:
+    if (key := find_failed_key(error)) is not None:
         if "Could not override" in text and "defaults list" not in text:
-            return no_such_key(key, whole, groups, value)
-        return _cannot_apply(key, error, whole, groups)
+            return explain_missing_key(key, config, groups, value)
+        return _explain_not_applied(key, error, config, groups)
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
         decimal = f", or {match[2].replace(',', '.')} for a number" if re.fullmatch(r"0,\d+|\d+,0\d*", match[2]) else ""
         return ConfigError(
             f"'{match[1]}={match[2]}' may be a list or several values",
             f"write {match[1]}=[{match[2]}] for a list{decimal}, or add --multirun for one run with each",
         )
-    if (wrong := _choice_twice(text)) is not None:
-        return wrong
+    if (choice_error := _explain_choice(text)) is not None:
+        return choice_error
     if match := re.search(r"primary config '([^']+)' must be a DictConfig", text):
         return ConfigError(f"the config {match[1]} is no mapping", "begin it with defaults: [train, _self_]")
     if match := re.search(r"Key '([^']+)' (?:is )?not in (?:struct|'\w+')", text):
         return ConfigError(f"there is no key '{match[1]}' of Hydra's own", "see nequip-train --hydra-help")
     if isinstance(error.__cause__, YAMLError):
-        return yaml_error(error.__cause__)
+        return translate_yaml_error(error.__cause__)
     if match := re.search(r"In '([^']+)': \w+ raised while composing config:\s*(.*)", text):
         return ConfigError(
             f"{match[1]} does not fit to the defaults: {match[2]}",
             "what is a mapping there has to be a mapping here: see nequip-train -cn train --cfg job",
         )
-    return ConfigError(_plain(first_line(error)), _DEFAULTS if "defaults" in text else "see the config")
+    return ConfigError(_clean_message(first_line(error)), _DEFAULTS if "defaults" in text else "see the config")
 
 
-def _choice_twice(text: str) -> ConfigError | None:
+def _explain_choice(text: str) -> ConfigError | None:
     """The error for an option of a group that is added to the one that is chosen; None if it is something else."""
     if match := re.search(r"Multiple values for (\S+)\. To override a value use '(.*)'", text):
         return ConfigError(
@@ -172,8 +172,8 @@ def _choice_twice(text: str) -> ConfigError | None:
     return None
 
 
-def _cannot_apply(key: str, error: BaseException, whole: DictConfig | None, groups: list[str]) -> ConfigError:
-    """An entry ``override`` of the defaults, or what is to be taken out, is not there; or a value does not fit."""
+def _explain_not_applied(key: str, error: BaseException, config: DictConfig | None, groups: list[str]) -> ConfigError:
+    """The error for an override whose key or group is not there, or is there already, or whose value does not fit."""
     text = str(error)
     if "defaults list" in text:
         return ConfigError(f"there is no '{key}' to change", f"{closest_hint(key, groups)}{_DEFAULTS}")
@@ -181,18 +181,22 @@ def _cannot_apply(key: str, error: BaseException, whole: DictConfig | None, grou
         reason = first_line(error.__cause__ or error)
         return ConfigError(f"cannot set '{key}': {reason}", f"see what {key.rpartition('.')[0] or key} is: --cfg job")
     if "already at" in text:
-        return ConfigError(f"there is '{key}' already", f"leave out the +: {own_key(key, whole) if whole else key}=...")
+        return ConfigError(
+            f"there is '{key}' already", f"leave out the +: {resolve_key(key, config) if config else key}=..."
+        )
     message = f"there is no '{key}' to take out"
     parent, _, name = key.rpartition(".")
-    node = whole if not parent or whole is None else node_at(whole, parent)
-    if parent and whole is not None and node is None:
-        return ConfigError(f"{message}: the config has no '{parent}'", f"{closest_parent(whole, parent)}see --cfg job")
-    known = [str(entry) for entry in node if entry != "hydra"] if isinstance(node, DictConfig) else []
-    there = f"there are {', '.join(known)}" if known else "see --cfg job"
-    return ConfigError(message, closest_hint(name, known).strip() or there)
+    node = config if not parent or config is None else find_node(config, parent)
+    if parent and config is not None and node is None:
+        return ConfigError(
+            f"{message}: the config has no '{parent}'", f"{find_closest_parent(config, parent)}see --cfg job"
+        )
+    names = [str(entry) for entry in node if entry != "hydra"] if isinstance(node, DictConfig) else []
+    choices = f"there are {', '.join(names)}" if names else "see --cfg job"
+    return ConfigError(message, closest_hint(name, names).strip() or choices)
 
 
-def _reason(error: BaseException) -> str:
+def _find_reason(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if not line.startswith(("Error parsing override", "See http"))]
     if not lines or "missing EQUAL" in lines[0]:
         return "it is not of the form key=value"
@@ -201,5 +205,5 @@ def _reason(error: BaseException) -> str:
     return re.sub(r"mismatched input '<EOF>'.*", "something is missing at its end", lines[0])
 
 
-def _plain(message: str) -> str:
+def _clean_message(message: str) -> str:
     return message.rstrip(".") or "the config cannot be composed"

@@ -27,7 +27,7 @@ _LEFT_OUT = {
 _OF_NAMES = ("data.val", "data.test", "data.key_mapping", "data.units")
 
 
-def replacing(overrides: Sequence[str], config: DictConfig, is_group: Callable[[str], bool]) -> list[str]:
+def insert_nulls(overrides: Sequence[str], config: DictConfig, is_group: Callable[[str], bool]) -> list[str]:
     """The overrides, with ``++key=null`` before each that puts a list in place of a mapping, or the other way round.
 
     Hydra merges a list or a mapping into what is there, which has to be of the same kind.
@@ -38,10 +38,10 @@ def replacing(overrides: Sequence[str], config: DictConfig, is_group: Callable[[
         is_group: Whether a key chooses from a group of configs.
     """
     result = []
-    for text, override in zip(overrides, parsed(overrides), strict=True):
+    for text, override in zip(overrides, parse_overrides(overrides), strict=True):
         key = override.key_or_group
         is_change = not (override.is_add() or override.is_force_add() or override.is_delete())
-        if is_change and _is_of_another_kind(override, node_at(config, key)) and not is_group(key):
+        if is_change and _is_of_another_kind(override, find_node(config, key)) and not is_group(key):
             # Hydra's sweeper keeps one override of each key; with ++ it is another to it.
             result.append(f"++{key}=null")
         result.append(text)
@@ -58,12 +58,12 @@ def check_choices(overrides: Sequence[str], options_of: Callable[[str], Sequence
     Raises:
         ConfigError: Naming the override, and what there is to choose from.
     """
-    for text, override in zip(overrides, parsed(overrides), strict=True):
+    for text, override in zip(overrides, parse_overrides(overrides), strict=True):
         group, value = override.key_or_group, override.value()
         if override.is_delete() and value is None:
             continue
         values = value.list if isinstance(value, ChoiceSweep) else [value]
-        if all(map(_may_be_choice, values)) or not (options := options_of(group)):
+        if all(map(_can_be_choice, values)) or not (options := options_of(group)):
             continue
         none = _LEFT_OUT.get(group, "") if None in values else ""
         raise ConfigError(
@@ -72,19 +72,19 @@ def check_choices(overrides: Sequence[str], options_of: Callable[[str], Sequence
         )
 
 
-def _may_be_choice(value: Any) -> bool:
+def _can_be_choice(value: Any) -> bool:
     """Whether a value is a name, or several; Hydra merges a mapping into what is chosen."""
     if isinstance(value, list):
         return not any(isinstance(name, int | float | list | Mapping) or name is None for name in value)
     return not (isinstance(value, int | float) or value is None)
 
 
-def parsed(overrides: Sequence[str]) -> list[Override]:
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """The overrides as Hydra understands them."""
     return OverridesParser.create().parse_overrides(list(overrides))
 
 
-def node_at(config: DictConfig, key: str) -> Any:
+def find_node(config: DictConfig, key: str) -> Any:
     """What a dotted key leads to, with interpolations followed; None if it leads nowhere."""
     try:
         return OmegaConf.select(config, key, throw_on_missing=False)
@@ -112,24 +112,23 @@ def check_kinds(file: Path, content: Any, defaults: Mapping[str, Any], above: st
     Raises:
         ConfigError: Naming the key.
     """
-    for name, before in defaults.items() if isinstance(content, Mapping) else ():
-        here, key = content.get(name), f"{above}{name}"
-        if isinstance(here, list) and isinstance(before, Mapping):
-            names = isinstance(here[0], str) if here else False
-            choice = (
-                f"; or, to choose configs, defaults: [train, {{override {key}: [{', '.join(map(str, here))}]}}, _self_]"
-            )
+    for name, default in defaults.items() if isinstance(content, Mapping) else ():
+        entry, key = content.get(name), f"{above}{name}"
+        if isinstance(entry, list) and isinstance(default, Mapping):
+            names = isinstance(entry[0], str) if entry else False
+            listing = ", ".join(map(str, entry))
+            choice = f"; or, to choose configs, defaults: [train, {{override {key}: [{listing}]}}, _self_]"
             raise ConfigError(
                 f"{key} is a list in {file}, and a mapping in the defaults",
                 f"write a mapping, see nequip-train -cn train --cfg job{choice if names else ''}",
             )
-        if isinstance(here, Mapping) and isinstance(before, list):
+        if isinstance(entry, Mapping) and isinstance(default, list):
             raise ConfigError(f"{key} is a mapping in {file}, and a list in the defaults", "write a list")
-        if isinstance(before, Mapping):
-            check_kinds(file, here, before, f"{key}.")
+        if isinstance(default, Mapping):
+            check_kinds(file, entry, default, f"{key}.")
 
 
-def no_such_key(key: str, config: DictConfig | None, groups: Collection[str], value: Any = None) -> ConfigError:
+def explain_missing_key(key: str, config: DictConfig | None, groups: Collection[str], value: Any = None) -> ConfigError:
     """The error for an override of a key that is not there.
 
     Args:
@@ -142,47 +141,49 @@ def no_such_key(key: str, config: DictConfig | None, groups: Collection[str], va
         return ConfigError(f"there is no '{key}' to change", "see --cfg job")
     if "/" in key and _is_there(config, dotted := key.replace("/", ".")):
         return ConfigError(f"there is no '{key}' to change", f"write {dotted}=...")
-    key = ".".join([key, *_unknown_within(value, node_at(config, key))])
+    key = ".".join([key, *_find_unknown(value, find_node(config, key))])
     message = f"there is no '{key}' to change"
-    own = own_key(key, config)
-    if own != key:
-        prefix = key.removesuffix(own[own.rindex(".") :])
-        message += f": {prefix} stands for {own.rpartition('.')[0]} here"
-        if _is_there(config, own):
-            return ConfigError(message, f"write {own}=...")
-    parent = own.rpartition(".")[0]
+    resolved = resolve_key(key, config)
+    if resolved != key:
+        prefix = key.removesuffix(resolved[resolved.rindex(".") :])
+        message += f": {prefix} stands for {resolved.rpartition('.')[0]} here"
+        if _is_there(config, resolved):
+            return ConfigError(message, f"write {resolved}=...")
+    parent = resolved.rpartition(".")[0]
     if parent and not _is_there(config, parent):
-        hint = closest_parent(config, parent) or place_hint(own.rpartition(".")[2], _plain(config), own)
+        hint = find_closest_parent(config, parent) or place_hint(
+            resolved.rpartition(".")[2], _convert_to_plain(config), resolved
+        )
         return ConfigError(f"{message}: the config has no '{parent}'", f"{hint}see --cfg job")
-    return ConfigError(message, _advice(own, config, groups, value))
+    return ConfigError(message, _find_advice(resolved, config, groups, value))
 
 
-def _advice(key: str, config: DictConfig, groups: Collection[str], value: Any) -> str:
+def _find_advice(key: str, config: DictConfig, groups: Collection[str], value: Any) -> str:
     parent, _, name = key.rpartition(".")
-    node = node_at(config, parent) if parent else config
+    node = find_node(config, parent) if parent else config
     if not isinstance(node, DictConfig):
         is_null = f": write {parent}={{{name}: ...}}" if node is None else ", which has no keys"
-        return f"{parent} is {shown(_plain(node))}{is_null}"
-    known = [str(entry) for entry in node if str(entry) != "hydra"]
+        return f"{parent} is {shown(_convert_to_plain(node))}{is_null}"
+    names = [str(entry) for entry in node if str(entry) != "hydra"]
     if parent in _OF_NAMES:
         return (
-            f"there are {', '.join(known)}; write +{key}=... to add it, or {parent}=null before {parent}={{...}} to "
+            f"there are {', '.join(names)}; write +{key}=... to add it, or {parent}=null before {parent}={{...}} to "
             "replace them all"
         )
     if "_target_" in node and _takes(node["_target_"], name):
-        return f"{node['_target_']} takes it: write +{key}={_as_typed(value)}"
-    plain = _plain(config)
+        return f"{node['_target_']} takes it: write +{key}={_format_value(value)}"
+    values = _convert_to_plain(config)
     hint = (
-        place_hint(name, plain, key)
-        or closest_hint(name, [*known, *(() if parent else groups)])
-        or ("" if parent else place_hint(name, plain, key, exactly=False))
+        place_hint(name, values, key)
+        or closest_hint(name, [*names, *(() if parent else groups)])
+        or ("" if parent else place_hint(name, values, key, exactly=False))
     ).strip()
     if not hint and "_target_" in node:
         return f"if {node['_target_']} takes it, write +{key}=..."
-    return hint or f"there are {', '.join(known)}"
+    return hint or f"there are {', '.join(names)}"
 
 
-def _as_typed(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A number or a word as it was typed; dots for what may need quotes."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -197,47 +198,47 @@ def _takes(target: Any, name: str) -> bool:
     from nequip_like.workflow.config.trust import OWN, look_up, within
 
     try:
-        found = look_up("", target)
+        target_object = look_up("", target)
     except ConfigError:
         return False
-    return name in arguments_of(found, lambda module: within(module, (OWN,))).annotations
+    return name in arguments_of(target_object, lambda module: within(module, (OWN,))).annotations
 
 
-def _plain(node: Any) -> Any:
+def _convert_to_plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
 
 
-def own_key(key: str, config: DictConfig) -> str:
+def resolve_key(key: str, config: DictConfig) -> str:
     """The key itself, or where a section above it, which is an interpolation such as ``${model}``, leads to."""
-    node, parts = _plain(config), key.split(".")
+    node, parts = _convert_to_plain(config), key.split(".")
     for i, part in enumerate(parts[:-1]):
         node = node.get(part) if isinstance(node, Mapping) else None
         if isinstance(node, str) and (match := _REFERENCE.fullmatch(node)):
             above = parts[: i + 1 - len(match[1])] if match[1] else []  # one dot is the section that it stands in
-            return own_key(".".join([*above, match[2], *parts[i + 1 :]]), config)
+            return resolve_key(".".join([*above, match[2], *parts[i + 1 :]]), config)
     return key
 
 
 def _is_there(config: DictConfig, key: str) -> bool:
     parent, _, name = key.rpartition(".")
-    node = node_at(config, parent) if parent else config
+    node = find_node(config, parent) if parent else config
     return isinstance(node, DictConfig) and name in node
 
 
-def _unknown_within(value: Any, node: Any) -> list[str]:
+def _find_unknown(value: Any, node: Any) -> list[str]:
     """Path to the first key of a mapping, or of several that vary, which the config's own does not have."""
     values = value.list if isinstance(value, ChoiceSweep) else [value]
     for mapping in values if isinstance(node, DictConfig) else ():
         for name, inner in mapping.items() if isinstance(mapping, Mapping) else ():
             if name not in node:
                 return [str(name)]
-            if further := _unknown_within(inner, node_at(node, str(name))):
-                return [str(name), *further]
+            if inner_path := _find_unknown(inner, find_node(node, str(name))):
+                return [str(name), *inner_path]
     return []
 
 
-def closest_parent(config: DictConfig, parent: str) -> str:
+def find_closest_parent(config: DictConfig, parent: str) -> str:
     """Begin of an advice: the section that is most like one that is not there."""
     above, _, name = parent.rpartition(".")
-    node = node_at(config, above) if above else config
+    node = find_node(config, above) if above else config
     return closest_hint(name, [str(entry) for entry in node]) if isinstance(node, DictConfig) else ""

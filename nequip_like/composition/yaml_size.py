@@ -26,7 +26,7 @@ def check_size(text: str, file: Path) -> None:
     loader.name = str(file)  # for its messages
     try:
         root = loader.get_single_node()
-        size = 0 if root is None else _size(root, {})
+        size = 0 if root is None else _count_values(root, {})
     except RecursionError:
         raise ConfigError(f"{file} is nested too deeply, or refers to itself", "write it with fewer brackets") from None
     if size > _MOST_VALUES:
@@ -35,11 +35,11 @@ def check_size(text: str, file: Path) -> None:
         )
 
 
-def _size(node: object, known: dict[int, int]) -> int:
+def _count_values(node: object, sizes: dict[int, int]) -> int:
     """Number of values below a node; each is counted once and added as often as it is referred to."""
-    if id(node) not in known:
+    if id(node) not in sizes:
         value = getattr(node, "value", None)
         children = value if isinstance(value, list) else []
         parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
-        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
-    return known[id(node)]
+        sizes[id(node)] = 1 + sum(_count_values(part, sizes) for part in parts)
+    return sizes[id(node)]

@@ -15,7 +15,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.inspection.report import Inspection, inspect
-from nequip_like.data.loader import ResumableLoader, own_generator
+from nequip_like.data.loader import ResumableLoader, make_worker_generator
 from nequip_like.data.prepare import Prepared, Request, prepare
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
@@ -127,7 +127,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         return {**self.__dict__, "trainer": None}
 
     def summary(self) -> dict[str, Any]:
-        """What was asked for, and once it is read what there is."""
+        """What the config asks for; once the data are read, their sizes, species and reference energies."""
         if "data" in self.__dict__:
             return self.data.summary() | {"cutoff_radius": self.cutoff_radius}
         asked = {kind: getattr(self.request, kind) for kind in ("train", "val", "test")}
@@ -236,11 +236,11 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the training set, in an order that depends on (seed, epoch) only."""
-        order, pin = self._training_order(), self._to_gpu()
+        order, pin = self._build_training_order(), self._uses_gpu()
         return ResumableLoader(self.trained_on, order, num_workers=self.num_workers, pin_memory=pin)
 
-    def _training_order(self) -> FrameBatchSampler:
-        rank, world_size = self._processes()
+    def _build_training_order(self) -> FrameBatchSampler:
+        rank, world_size = self._get_processes()
         arguments: dict[str, Any] = {
             "shuffle": self.shuffle,
             "seed": self.seed,
@@ -255,14 +255,14 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per validation set, in the order of :attr:`val_sets`."""
-        return [self._evaluation_loader(dataset) for dataset in self.val_sets.values()]
+        return [self._build_evaluation_loader(dataset) for dataset in self.val_sets.values()]
 
     def test_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per test set, in the order of :attr:`test_sets`."""
-        return [self._evaluation_loader(dataset) for dataset in self.test_sets.values()]
+        return [self._build_evaluation_loader(dataset) for dataset in self.test_sets.values()]
 
-    def _evaluation_loader(self, dataset: GraphDataset) -> DataLoader[Graph]:
-        rank, world_size = self._processes()
+    def _build_evaluation_loader(self, dataset: GraphDataset) -> DataLoader[Graph]:
+        rank, world_size = self._get_processes()
         batches = FrameBatchSampler(
             len(dataset), self.val_batch_size, shuffle=False, seed=0, rank=rank, world_size=world_size, even=False
         )
@@ -271,15 +271,15 @@ class DataModule(Summarized, lightning.LightningDataModule):
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=self.num_workers,
-            pin_memory=self._to_gpu(),
+            pin_memory=self._uses_gpu(),
             persistent_workers=self.num_workers > 0,
-            generator=own_generator(),
+            generator=make_worker_generator(),
         )
 
-    def _processes(self) -> tuple[int, int]:
+    def _get_processes(self) -> tuple[int, int]:
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _to_gpu(self) -> bool:
+    def _uses_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

@@ -91,7 +91,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         for i, frame in enumerate(fill_missing_labels(frames)):
             types = atom_types(frame, table, self._origins[i], self.type_names)
             typed = {**frame, fields.ATOM_TYPES: types, fields.FRAME_INDEX: torch.tensor([i])}
-            self.frames.append(add_neighbors(typed, self.cutoff, where=self._origins[i], closest=_COLLISION))
+            self.frames.append(add_neighbors(typed, self.cutoff, origin=self._origins[i], closest=_COLLISION))
         counts = {label: sum(has_label(frame, label) for frame in self.frames) for label in fields.LABELS}
         self.labels = {label: count for label, count in counts.items() if count}
 

@@ -190,18 +190,18 @@ def fill_missing_labels(frames: Sequence[Graph]) -> list[Graph]:
         >>> bare["forces"].tolist(), bare["frame_weight"].tolist()
         ([[nan, nan, nan]], [[1.0]])
     """
-    present = [name for name in _OPTIONAL if any(name in frame for frame in frames)]
-    filled = []
+    names = [name for name in _OPTIONAL if any(name in frame for frame in frames)]
+    graphs = []
     for frame in frames:
         graph = dict(frame)
-        for name in present:
+        for name in names:
             if name not in graph:
                 row = fields.field(name)
                 rows = len(graph[fields.POSITIONS]) if row.owner == "node" else 1
                 value = 1.0 if name in fields.WEIGHTS else torch.nan
                 graph[name] = torch.full((rows, *row.shape), value, dtype=row.dtype)
-        filled.append(graph)
-    return filled
+        graphs.append(graph)
+    return graphs
 
 
 def has_label(frame: Graph, name: str) -> bool:

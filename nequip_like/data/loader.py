@@ -14,8 +14,8 @@ from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.errors import ConfigError
 
 
-def own_generator() -> torch.Generator:
-    """What a loader draws the seeds of its workers from.
+def make_worker_generator() -> torch.Generator:
+    """Make the generator that a loader draws the seeds of its workers from.
 
     Without one it takes a number of torch's global generator for each pass: then a resumed run, which begins its passes
     at other times, would draw other numbers than the uninterrupted one.
@@ -58,42 +58,42 @@ class ResumableLoader(DataLoader[Graph]):
     def __init__(
         self, dataset: Dataset[Graph], batches: FrameBatchSampler, *, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
-        self._rest = _RestOfEpoch(batches)
-        self._taken = 0
-        self._taken_in = 0
+        self._batches = _RestOfEpoch(batches)
+        self._num_taken = 0
+        self._epoch = 0
         super().__init__(
             dataset,
-            batch_sampler=self._rest,
+            batch_sampler=self._batches,
             collate_fn=collate,
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
-            generator=own_generator(),
+            generator=make_worker_generator(),
         )
 
     def __iter__(self) -> Iterator[Graph]:  # type: ignore[override]
         """Batches of the epoch, or what is left of it. The order is drawn when the first batch is asked for."""
         # A generator, because Lightning makes its iterator before it sets the epoch.
-        self._taken, self._taken_in = self._rest.start(), self._rest.sampler.epoch
+        self._num_taken, self._epoch = self._batches.start(), self._batches.sampler.epoch
         for batch in super().__iter__():
-            self._taken += 1
+            self._num_taken += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""
-        return {"epoch": self._taken_in, "batches": self._taken, "frames": self._frames}
+        return {"epoch": self._epoch, "batches": self._num_taken, "frames": self._frames}
 
-    def take_back(self, taken: int) -> None:
+    def take_back(self, num_batches: int) -> None:
         """Count only the first batches of this epoch as taken: a batch that failed is to come again.
 
         Args:
-            taken: Number of batches that were used.
+            num_batches: Number of batches that were used.
         """
-        self._taken = min(self._taken, taken)
+        self._num_taken = min(self._num_taken, num_batches)
 
     @property
     def _frames(self) -> int:
-        return self._rest.sampler.batch_size * self._rest.sampler.world_size
+        return self._batches.sampler.batch_size * self._batches.sampler.world_size
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the batches that were taken before.
@@ -102,12 +102,12 @@ class ResumableLoader(DataLoader[Graph]):
             ConfigError: If these had another size, and the epoch was not over: its order cannot be gone on with.
         """
         frames = int(state.get("frames", self._frames))
-        if frames != self._frames and 0 < int(state["batches"]) < len(self._rest):
+        if frames != self._frames and 0 < int(state["batches"]) < len(self._batches):
             raise ConfigError(
                 f"the checkpoint was written within an epoch of steps of {frames} frames; now a step has "
                 f"{self._frames}",
                 "give the same data.batch_size and number of processes, or a checkpoint from the end of an epoch",
             )
-        self._rest.resume_epoch = int(state["epoch"])
-        self._rest.skip = int(state["batches"])
-        self._rest.sampler.set_epoch(int(state["epoch"]))
+        self._batches.resume_epoch = int(state["epoch"])
+        self._batches.skip = int(state["batches"])
+        self._batches.sampler.set_epoch(int(state["epoch"]))

@@ -19,7 +19,7 @@ _MOST_CELLS = 50_000  # half of what vesin takes
 _SORTED_BITS = 63  # of a signed integer
 
 
-def add_neighbors(graph: Graph, cutoff: float, *, where: str = "", closest: float = SHORTEST_DISTANCE) -> Graph:
+def add_neighbors(graph: Graph, cutoff: float, *, origin: str = "", closest: float = SHORTEST_DISTANCE) -> Graph:
     """Add the full neighbour list of a single structure.
 
     Each pair stands twice (``i, j`` and ``j, i``). Edges are sorted by centre, then neighbour, then translation, so
@@ -29,7 +29,7 @@ def add_neighbors(graph: Graph, cutoff: float, *, where: str = "", closest: floa
     Args:
         graph: One structure with ``pos`` (atoms, 3), ``cell`` (1, 3, 3) and ``pbc`` (1, 3).
         cutoff: Largest distance of a neighbour, Angstrom.
-        where: File and frame, for messages; the frame index by default.
+        origin: File and frame, for messages; the frame index by default.
         closest: Atoms that are closer are refused, Angstrom.
 
     Returns:
@@ -50,22 +50,22 @@ def add_neighbors(graph: Graph, cutoff: float, *, where: str = "", closest: floa
     """
     if not (math.isfinite(cutoff) and cutoff > 0):
         raise ConfigError(f"cutoff_radius is {cutoff}", "give a positive length in Angstrom, for example 5.0")
-    if not where:
+    if not origin:
         frame = graph.get(fields.FRAME_INDEX)
-        where = "structure" if frame is None else f"frame {int(frame[0])}"
+        origin = "structure" if frame is None else f"frame {int(frame[0])}"
     if graph[fields.NUM_ATOMS].shape[0] != 1:
         raise DataError("add_neighbors takes one structure, not a batch", "add the neighbours before collating")
     device = graph[fields.POSITIONS].device
     positions = graph[fields.POSITIONS].detach().cpu().numpy().astype(np.float64)
     cell = graph[fields.CELL].detach()[0].cpu().numpy().astype(np.float64)
     pbc = graph[fields.PBC][0].cpu().numpy()
-    check_periodic_cell(cell, pbc, where)
+    check_periodic_cell(cell, pbc, origin)
     pairs, shifts, distances = _search(positions, cell, pbc, cutoff)
     if len(distances) and distances.min() < closest:
         pair = int(distances.argmin())
-        raise _collision(int(pairs[pair, 0]), int(pairs[pair, 1]), float(distances[pair]), where)
+        raise _explain_collision(int(pairs[pair, 0]), int(pairs[pair, 1]), float(distances[pair]), origin)
     del distances
-    edges, translations = _in_order(pairs, shifts)
+    edges, translations = _sort_pairs(pairs, shifts)
     return {
         **graph,
         fields.EDGE_INDEX: torch.from_numpy(edges).to(device),
@@ -78,7 +78,7 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pairs within the cutoff, in any order: atoms (pairs, 2), translations (pairs, 3) and distances (pairs,)."""
     periodic = bool(pbc.any())
-    box = _spanning(cell, pbc, positions, cutoff)
+    box = _complete_cell(cell, pbc, positions, cutoff)
     extent = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0) if periodic else np.ptp(positions, axis=0)
     radius = _search_radius(extent, cutoff)
     search = NeighborList(cutoff=radius, full_list=True, n_threads=1)
@@ -92,7 +92,7 @@ def _search(
     return pairs, shifts, distances
 
 
-def _in_order(pairs: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sort_pairs(pairs: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pairs sorted by centre, neighbour and translation: atoms (2, pairs) and translations (pairs, 3).
 
     All that tells one pair from another is packed into one integer, as a rule. Sorting integers is several times faster
@@ -133,13 +133,13 @@ def _search_radius(extent: np.ndarray, cutoff: float) -> float:
         radius *= 1.1
 
 
-def _collision(centre: int, neighbor: int, distance: float, where: str) -> DataError:
-    who = f"atoms {centre} and {neighbor} are" if centre != neighbor else f"atom {centre} and its own image are"
+def _explain_collision(centre: int, neighbor: int, distance: float, origin: str) -> DataError:
+    atoms = f"atoms {centre} and {neighbor} are" if centre != neighbor else f"atom {centre} and its own image are"
     place = "at the same place" if distance < SHORTEST_DISTANCE else f"only {distance:.3g} Angstrom apart"
-    return DataError(f"{where}: {who} {place}", "remove the frame, or check its cell, pbc and unit of length")
+    return DataError(f"{origin}: {atoms} {place}", "remove the frame, or check its cell, pbc and unit of length")
 
 
-def _spanning(cell: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cutoff: float) -> np.ndarray:
+def _complete_cell(cell: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cutoff: float) -> np.ndarray:
     """The cell with its non-periodic vectors, which carry no meaning, replaced by some that are longer than needed."""
     if pbc.all():
         return cell

@@ -85,10 +85,10 @@ def prepare(request: Request) -> Prepared:
         "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
     }
     reading = file_source(request.train, "train", request.key_mapping, request.units).read()
-    type_names = _type_names(request, reading)
+    type_names = _choose_type_names(request, reading)
     # A model that is fine-tuned may know species that these data do not have, and cannot tell the energy of.
-    seen = species_of(reading.frames)
-    referred = [name for name in type_names if name in seen] if request.known_species else type_names
+    species = species_of(reading.frames)
+    referred = [name for name in type_names if name in species] if request.known_species else type_names
     isolated: list[int] = []
     if uses_isolated_frames(request.reference_energies, reading.frames, referred):
         isolated = [i for i, frame in enumerate(reading.frames) if is_isolated_atom(frame)]
@@ -111,14 +111,18 @@ def prepare(request: Request) -> Prepared:
         for name, source in by_name.items():
             title = kind if name == kind else f"{kind} {name}"
             part = parts.get(f"{kind}/{name}")
-            taken = reading if part is not None else source.read() if isinstance(source, FileSource) else reading
-            held_out[kind][name] = _dataset(request, taken, part, type_names, title, annotated=kind == "test")
-    train = _dataset(request, reading, parts["train"], type_names, "train")
+            source_reading = (
+                reading if part is not None else source.read() if isinstance(source, FileSource) else reading
+            )
+            held_out[kind][name] = _build_dataset(
+                request, source_reading, part, type_names, title, annotated=kind == "test"
+            )
+    train = _build_dataset(request, reading, parts["train"], type_names, "train")
     check_neighbors(train)
-    train.notes.extend(_notes(reference, train, request.known_species))
+    train.notes.extend(_collect_notes(reference, train, request.known_species))
     replay = None
     if request.replay is not None:
-        replay = _dataset(request, request.replay.source.read(), None, type_names, "replay")
+        replay = _build_dataset(request, request.replay.source.read(), None, type_names, "replay")
     if not request.allow_overlap:
         groups = {kind: list(sets.values()) for kind, sets in held_out.items()}
         check_disjoint({"train": [train] if replay is None else [train, replay], **groups})
@@ -129,18 +133,18 @@ def prepare(request: Request) -> Prepared:
     return Prepared(train, held_out["val"], held_out["test"], type_names, reference, statistics, replay)
 
 
-def _type_names(request: Request, reading: Reading) -> list[str]:
+def _choose_type_names(request: Request, reading: Reading) -> list[str]:
     """Declared species, or those of the training frames.
 
     Isolated atoms that become references are not trained on, so a species that only they have is none of the model's.
     Species that a model knows already come first, in its order.
     """
-    found = _species_found(request, reading)
-    known = list(request.known_species)
-    return [*known, *(name for name in found if name not in known)]
+    species = _find_species(request, reading)
+    model_species = list(request.known_species)
+    return [*model_species, *(name for name in species if name not in model_species)]
 
 
-def _species_found(request: Request, reading: Reading) -> list[str]:
+def _find_species(request: Request, reading: Reading) -> list[str]:
     if request.species != "auto":
         return checked_species(request.species)
     bound = species_of(frame for frame in reading.frames if not is_isolated_atom(frame))
@@ -169,38 +173,38 @@ def _split(
         keep_in_train={*repeated, *repeated.values()},
         train_size=request.train_size,
     )
-    return {name: [pool[i] for i in chosen] for name, chosen in parts.items()}
+    return {name: [pool[i] for i in indices] for name, indices in parts.items()}
 
 
-def _dataset(
+def _build_dataset(
     request: Request,
     reading: Reading,
-    chosen: Sequence[int] | None,
+    indices: Sequence[int] | None,
     type_names: list[str],
     name: str,
     annotated: bool = False,
 ) -> GraphDataset:
-    """A part of a reading; only what is tested hands on its annotations."""
-    indices = range(len(reading.frames)) if chosen is None else chosen
+    """Make a data set of some frames of a reading, or of all; only test sets keep their annotations."""
+    selection = range(len(reading.frames)) if indices is None else indices
     return GraphDataset(
-        [reading.frames[i] for i in indices],
+        [reading.frames[i] for i in selection],
         request.cutoff_radius,
         type_names,
-        origins=[reading.origins[i] for i in indices],
+        origins=[reading.origins[i] for i in selection],
         name=name,
         units=reading.units,
         read_from=reading.read_from,
         notes=reading.notes,
-        keys=[reading.keys[i] for i in indices],
-        annotations=[reading.annotations[i] for i in indices] if annotated else None,
+        keys=[reading.keys[i] for i in selection],
+        annotations=[reading.annotations[i] for i in selection] if annotated else None,
     )
 
 
-def _notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:
+def _collect_notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:
     """Species that are declared and never seen, and reference energies that cannot belong to the frames."""
     notes = []
-    seen = species_of(train.frames)
-    if absent := [name for name in train.type_names if name not in {*seen, *known_species}]:
+    species = species_of(train.frames)
+    if absent := [name for name in train.type_names if name not in {*species, *known_species}]:
         notes.append(f"no training frame has the species {', '.join(absent)}; nothing is learned for it")
     if reference is not None and reference.warning:
         notes.append(reference.warning)

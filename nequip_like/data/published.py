@@ -34,7 +34,7 @@ def fetch(url: str, path: Path, sha256: str, timeout: float = 60.0) -> Path:
     Raises:
         DataError: If the server cannot be reached, ends early, or sends other content.
     """
-    if path.is_file() and checksum(path) == sha256:
+    if path.is_file() and compute_checksum(path) == sha256:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,23 +45,23 @@ def fetch(url: str, path: Path, sha256: str, timeout: float = 60.0) -> Path:
         ) from error
     partial = path.with_name(path.name + ".part")
     try:
-        _continue(url, partial, timeout)
+        _resume_download(url, partial, timeout)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:  # ValueError: its headers
         raise DataError(
             f"cannot download {url}: {error}",
             f"try again (what came so far is kept), or fetch it by hand and put it at {path}",
         ) from error
-    if (found := checksum(partial)) != sha256:
+    if (actual_sha256 := compute_checksum(partial)) != sha256:
         partial.unlink()
         raise DataError(
-            f"{url} is not the expected file: its SHA-256 is {found}, not {sha256}",
+            f"{url} is not the expected file: its SHA-256 is {actual_sha256}, not {sha256}",
             f"try again; if it stays so, the file has changed at its source: fetch it by hand to {path.parent}",
         )
     os.replace(partial, path)
     return path
 
 
-def _continue(url: str, partial: Path, timeout: float) -> None:
+def _resume_download(url: str, partial: Path, timeout: float) -> None:
     """Append what is still missing to ``partial``; start over where the server does not serve parts."""
     start = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
@@ -81,7 +81,7 @@ def _continue(url: str, partial: Path, timeout: float) -> None:
             raise http.client.IncompleteRead(b"", int(expected) - received)
 
 
-def checksum(path: Path) -> str:
+def compute_checksum(path: Path) -> str:
     """SHA-256 of a file's content, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -121,8 +121,8 @@ def cache_folder() -> Path:
     Raises:
         OutputError: If the user has no home folder, and names no other.
     """
-    if own := os.environ.get("NEQUIP_LIKE_CACHE"):
-        return path_of(own)
+    if folder := os.environ.get("NEQUIP_LIKE_CACHE"):
+        return path_of(folder)
     if caches := os.environ.get("XDG_CACHE_HOME"):
         return path_of(caches) / "nequip_like"
     try:

@@ -57,9 +57,9 @@ class ReferenceEnergies:
             >>> ReferenceEnergies({"H": -13.6, "O": -432.0}, "user", residual_rms=0.5).describe()
             "reference energies (eV) by rule 'user': H -13.600000, O -432.000000; what is left is 0.5000 eV/atom rms"
         """
-        listed = ", ".join(f"{name} {energy:.6f}" for name, energy in self.energies.items())
-        rest = "" if self.residual_rms is None else f"; what is left is {self.residual_rms:.4f} eV/atom rms"
-        return f"reference energies (eV) by rule '{self.rule}': {listed}{rest}" + (
+        energies = ", ".join(f"{name} {energy:.6f}" for name, energy in self.energies.items())
+        residual = "" if self.residual_rms is None else f"; what is left is {self.residual_rms:.4f} eV/atom rms"
+        return f"reference energies (eV) by rule '{self.rule}': {energies}{residual}" + (
             f"; {self.note}" if self.note else ""
         )
 
@@ -127,27 +127,27 @@ def from_isolated_atoms(
     Raises:
         DataError: If a species has no isolated atom, or two that differ by more than 1 meV.
     """
-    found: dict[str, tuple[float, str]] = {}
+    energies: dict[str, tuple[float, str]] = {}
     for i, frame in enumerate(frames):
         if not (is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)):
             continue
         symbol = symbol_of[int(frame[fields.ATOMIC_NUMBERS][0])]
         energy = float(frame[fields.TOTAL_ENERGY])
-        where = origins[i] if origins is not None else f"frame {i}"
-        if symbol in found and abs(found[symbol][0] - energy) > _SAME_ENERGY:
+        origin = origins[i] if origins is not None else f"frame {i}"
+        first_energy, first_origin = energies.setdefault(symbol, (energy, origin))
+        if abs(first_energy - energy) > _SAME_ENERGY:
             raise DataError(
-                f"two isolated {symbol} atoms have different energies: {found[symbol][0]:.6f} eV ({found[symbol][1]}) "
-                f"and {energy:.6f} eV ({where})",
+                f"two isolated {symbol} atoms have different energies: {first_energy:.6f} eV ({first_origin}) "
+                f"and {energy:.6f} eV ({origin})",
                 "keep one of them, or give reference_energies: {symbol: energy}",
             )
-        found.setdefault(symbol, (energy, where))
-    if missing := [name for name in type_names if name not in found]:
+    if missing := [name for name in type_names if name not in energies]:
         raise DataError(
             f"no isolated atom (one atom, not periodic or images at least {ISOLATED_DISTANCE:g} Angstrom away, with "
             f"an energy) for {', '.join(missing)}",
             "add these frames, or write reference_energies: auto",
         )
-    return ReferenceEnergies({name: found[name][0] for name in type_names}, "isolated_atoms")
+    return ReferenceEnergies({name: energies[name][0] for name in type_names}, "isolated_atoms")
 
 
 def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None = None) -> ReferenceEnergies:
@@ -181,7 +181,7 @@ def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None 
         ({'H': -1.0, 'O': -5.0}, 0.0)
     """
     names = list(type_names) if type_names is not None else species_of(frames)
-    composition, energies = _compositions(frames, names)
+    composition, energies = _compute_compositions(frames, names)
     if len(energies) == 0:
         raise DataError("no frame has an energy to fit reference energies to", "write reference_energies: null")
     counts = (composition > 0).sum(axis=0)
@@ -193,18 +193,22 @@ def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None 
     warning = ""
     if rare.any():
         expected, spread = float(solution[~rare].mean()), max(float(solution[~rare].std(ddof=1)), _SAME_ENERGY)
-        sigma = _residual(composition, energies, solution) * math.sqrt(len(energies) / (len(energies) - len(names)))
+        sigma = _compute_residual(composition, energies, solution) * math.sqrt(
+            len(energies) / (len(energies) - len(names))
+        )
         ridge = np.eye(len(names))[rare] * sigma / spread
         rows, goals = np.concatenate([composition, ridge]), np.append(energies - expected, np.zeros(len(ridge)))
         solution = expected + np.linalg.lstsq(rows, goals, rcond=None)[0]
-        listed = ", ".join(f"{name} ({count})" for name, count, few in zip(names, counts, rare, strict=True) if few)
+        rare_species = ", ".join(
+            f"{name} ({count})" for name, count, few in zip(names, counts, rare, strict=True) if few
+        )
         warning = (
-            f"fewer than {_FEW_FRAMES} frames have {listed}: their reference energies are held near to the mean of the "
-            f"other species, {expected:.2f} eV, within {spread:.2f} eV; add frames, or give reference_energies"
+            f"fewer than {_FEW_FRAMES} frames have {rare_species}: their reference energies are held near to the mean "
+            f"of the other species, {expected:.2f} eV, within {spread:.2f} eV; add frames, or give reference_energies"
         )
     values = dict(zip(names, solution.tolist(), strict=True))
-    rest = _residual(composition, energies, solution)
-    return ReferenceEnergies(values, "least_squares", rest, warning=warning)
+    residual_rms = _compute_residual(composition, energies, solution)
+    return ReferenceEnergies(values, "least_squares", residual_rms, warning=warning)
 
 
 def _check_told_apart(names: list[str], composition: np.ndarray, rare: np.ndarray) -> None:
@@ -241,12 +245,12 @@ def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = ""
         >>> {name: round(energy, 4) for name, energy in from_mean(frames, ["H", "O"]).energies.items()}
         {'H': -1.6667, 'O': -1.6667}
     """
-    composition, energies = _compositions(frames, list(type_names))
+    composition, energies = _compute_compositions(frames, list(type_names))
     if len(energies) == 0:
         raise DataError("no frame has an energy to take reference energies from", "write reference_energies: null")
     solution = np.full(len(type_names), energies.mean())
     values = dict(zip(type_names, solution.tolist(), strict=True))
-    return ReferenceEnergies(values, "per_atom_energy_mean", _residual(composition, energies, solution), note)
+    return ReferenceEnergies(values, "per_atom_energy_mean", _compute_residual(composition, energies, solution), note)
 
 
 def auto(
@@ -283,29 +287,29 @@ def auto(
         return from_mean(frames, type_names, note=f"because {error.message}")
 
 
-def with_residual(reference: ReferenceEnergies, frames: Sequence[Graph]) -> ReferenceEnergies:
+def add_residual(reference: ReferenceEnergies, frames: Sequence[Graph]) -> ReferenceEnergies:
     """The same references, with what they leave over on the given frames."""
-    composition, energies = _compositions(frames, list(reference.energies))
+    composition, energies = _compute_compositions(frames, list(reference.energies))
     if len(energies) == 0:
         return reference
     values = np.array(list(reference.energies.values()))
-    rest = _residual(composition, energies, values)
-    return replace(reference, residual_rms=rest)
+    residual_rms = _compute_residual(composition, energies, values)
+    return replace(reference, residual_rms=residual_rms)
 
 
-def _compositions(frames: Sequence[Graph], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _compute_compositions(frames: Sequence[Graph], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Fractions of each species (frames, species) and energies per atom (frames,), of frames with an energy."""
     labelled = [frame for frame in frames if has_label(frame, fields.TOTAL_ENERGY)]
-    wanted = torch.tensor([number_of[name] for name in names])
+    species_numbers = torch.tensor([number_of[name] for name in names])
     fractions, energies = [], []
     for frame in labelled:
         numbers = frame[fields.ATOMIC_NUMBERS]
-        fractions.append(((numbers[:, None] == wanted).double().mean(dim=0)).numpy())
+        fractions.append(((numbers[:, None] == species_numbers).double().mean(dim=0)).numpy())
         energies.append(float(frame[fields.TOTAL_ENERGY]) / len(numbers))
     return np.array(fractions).reshape(-1, len(names)), np.array(energies)
 
 
-def _residual(composition: np.ndarray, energies: np.ndarray, solution: np.ndarray) -> float:
+def _compute_residual(composition: np.ndarray, energies: np.ndarray, solution: np.ndarray) -> float:
     return float(np.sqrt(np.mean((energies - composition @ solution) ** 2)))
 
 
@@ -376,7 +380,7 @@ def choose(
         energy_names = {name: label for name, label in (key_mapping or {}).items() if label == fields.TOTAL_ENERGY}
         reading = file_source(choice, "reference_energies", energy_names, units).read()
         reference = rules.from_isolated_atoms(reading.frames, type_names, origins=reading.origins)
-    return None if reference is None else rules.with_residual(reference, frames)
+    return None if reference is None else rules.add_residual(reference, frames)
 
 
 def check_reference_file(choice: object) -> None:

@@ -14,7 +14,7 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import fill_missing_labels
-from nequip_like.data.samplers import FrameBatchSampler, generator_of_epoch
+from nequip_like.data.samplers import FrameBatchSampler, make_epoch_generator
 from nequip_like.data.sources import FileSource, file_source
 from nequip_like.errors import ConfigError, DataError
 
@@ -24,7 +24,7 @@ _LIMITS = {"fraction": Annotated[float, Range(low=0, high=1, low_open=True, high
 
 @dataclass(frozen=True)
 class Replay:
-    """What ``data.replay`` says.
+    """The section ``data.replay`` of a config.
 
     Attributes:
         source: The files.
@@ -40,7 +40,7 @@ class Replay:
     def read(
         cls, entry: Any, key_mapping: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
     ) -> Replay | None:
-        """Understand the section.
+        """Read the section ``data.replay`` of a config.
 
         Args:
             entry: ``{file, fraction, weight}`` and whatever else a data set may say (``index``, ``key_mapping``,
@@ -55,9 +55,9 @@ class Replay:
             return None
         if not isinstance(entry, Mapping):
             raise ConfigError(f"data.replay is {entry!r}", "write data.replay: {file: old.xyz, fraction: 0.1}")
-        known = (*_FILE_KEYS, *_LIMITS)
+        keys = (*_FILE_KEYS, *_LIMITS)
         for key in entry:
-            check_key("data.replay", key, known)
+            check_key("data.replay", key, keys)
         if "fraction" not in entry:
             raise ConfigError("data.replay has no 'fraction'", "give the part of each epoch that is drawn from it: 0.1")
         for key, annotation in _LIMITS.items():
@@ -100,7 +100,7 @@ class ReplayedDataset(Dataset[Graph]):
 
     def __init__(self, train: GraphDataset, replay: GraphDataset, weight: float) -> None:
         self.parts = (train, replay)
-        extra = [_weighted(frame, weight, len(train) + i) for i, frame in enumerate(replay.frames)]
+        extra = [_apply_weight(frame, weight, len(train) + i) for i, frame in enumerate(replay.frames)]
         self.frames = fill_missing_labels([*train.frames, *extra])
 
     def __len__(self) -> int:
@@ -117,12 +117,12 @@ class ReplayedDataset(Dataset[Graph]):
         return train.origin(index) if index < len(train) else replay.origin(index - len(train))
 
 
-def _weighted(frame: Graph, weight: float, index: int) -> Graph:
+def _apply_weight(frame: Graph, weight: float, index: int) -> Graph:
     graph = {**frame, fields.FRAME_INDEX: torch.tensor([index])}
     if weight != 1.0:
         row = fields.field(fields.FRAME_WEIGHT)
-        own = frame.get(fields.FRAME_WEIGHT, torch.ones(1, *row.shape, dtype=row.dtype))
-        graph[fields.FRAME_WEIGHT] = own * weight
+        frame_weight = frame.get(fields.FRAME_WEIGHT, torch.ones(1, *row.shape, dtype=row.dtype))
+        graph[fields.FRAME_WEIGHT] = frame_weight * weight
     return graph
 
 
@@ -157,28 +157,28 @@ class ReplaySampler(FrameBatchSampler):
 
     def order(self) -> list[int]:
         """Order of the frames in the current epoch; without ``shuffle`` those of replay are spread evenly."""
-        slots = super().order() if self.shuffle else self._even_slots()
-        drawn = self._drawn()
+        slots = super().order() if self.shuffle else self._place_evenly()
+        drawn = self._draw_frames()
         return [slot if slot < self.num_new else drawn[slot - self.num_new] for slot in slots]
 
-    def _drawn(self) -> list[int]:
+    def _draw_frames(self) -> list[int]:
         first = self.epoch * self.drawn
         rounds: dict[int, list[int]] = {}
-        chosen = []
+        frames = []
         for place in range(first, first + self.drawn):
             number, position = divmod(place, self.num_replay)
             if number not in rounds:
                 # Not the streams that the order of frames is drawn from.
-                generator = generator_of_epoch(~self.seed, number)
+                generator = make_epoch_generator(~self.seed, number)
                 rounds[number] = torch.randperm(self.num_replay, generator=generator).tolist()
-            chosen.append(self.num_new + rounds[number][position])
-        return chosen
+            frames.append(self.num_new + rounds[number][position])
+        return frames
 
-    def _even_slots(self) -> Sequence[int]:
-        new, replayed = iter(range(self.num_new)), iter(range(self.num_new, self.num_frames))
+    def _place_evenly(self) -> Sequence[int]:
+        training, replayed = iter(range(self.num_new)), iter(range(self.num_new, self.num_frames))
         total = self.num_frames
         turns = ((slot + 1) * self.drawn // total > slot * self.drawn // total for slot in range(total))
-        return [next(replayed if turn else new) for turn in turns]
+        return [next(replayed if turn else training) for turn in turns]
 
 
 def move_energies(dataset: GraphDataset, changes: Mapping[str, float]) -> None:
@@ -190,8 +190,8 @@ def move_energies(dataset: GraphDataset, changes: Mapping[str, float]) -> None:
     """
     by_type = torch.tensor([changes.get(name, 0.0) for name in dataset.type_names], dtype=torch.float64)
     for frame in dataset.frames:
-        added = by_type[frame[fields.ATOM_TYPES]]
+        shifts = by_type[frame[fields.ATOM_TYPES]]
         if fields.TOTAL_ENERGY in frame:
-            frame[fields.TOTAL_ENERGY] = frame[fields.TOTAL_ENERGY] + added.sum()
+            frame[fields.TOTAL_ENERGY] = frame[fields.TOTAL_ENERGY] + shifts.sum()
         if fields.PER_ATOM_ENERGY in frame:
-            frame[fields.PER_ATOM_ENERGY] = frame[fields.PER_ATOM_ENERGY] + added.unsqueeze(1)
+            frame[fields.PER_ATOM_ENERGY] = frame[fields.PER_ATOM_ENERGY] + shifts.unsqueeze(1)

@@ -91,21 +91,21 @@ class FrameBatchSampler(Sampler[list[int]]):
         """Order of all frames in the current epoch, the same on all processes."""
         if not self.shuffle:
             return list(range(self.num_frames))
-        return torch.randperm(self.num_frames, generator=generator_of_epoch(self.seed, self.epoch)).tolist()
+        return torch.randperm(self.num_frames, generator=make_epoch_generator(self.seed, self.epoch)).tolist()
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of the current epoch for this process."""
-        return iter(self._even_batches() if self.even else self._all_batches())
+        return iter(self._cut_even_batches() if self.even else self._cut_all_batches())
 
     def __len__(self) -> int:
         """Number of batches for this process."""
         if not self.even:
             mine = len(range(self.rank, self.num_frames, self.world_size))
             return mine // self.batch_size if self.drop_last else -(-mine // self.batch_size)
-        full, rest = divmod(self.num_frames, self.batch_size * self.world_size)
-        return full + int(rest >= self.world_size and not self.drop_last)
+        full, remainder = divmod(self.num_frames, self.batch_size * self.world_size)
+        return full + int(remainder >= self.world_size and not self.drop_last)
 
-    def _even_batches(self) -> list[list[int]]:
+    def _cut_even_batches(self) -> list[list[int]]:
         order, size = self.order(), self.batch_size * self.world_size
         batches = []
         for step in range(len(self)):
@@ -114,17 +114,17 @@ class FrameBatchSampler(Sampler[list[int]]):
             batches.append(frames[start:stop])
         return batches
 
-    def _all_batches(self) -> list[list[int]]:
+    def _cut_all_batches(self) -> list[list[int]]:
         mine = self.order()[self.rank :: self.world_size]
         return [mine[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
 
 
-def generator_of_epoch(seed: int, epoch: int) -> torch.Generator:
+def make_epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Generator for one epoch: neighbouring (seed, epoch) pairs give unrelated streams.
 
     Example:
         >>> def order(seed, epoch):
-        ...     return torch.randperm(100, generator=generator_of_epoch(seed, epoch)).tolist()
+        ...     return torch.randperm(100, generator=make_epoch_generator(seed, epoch)).tolist()
         >>> order(0, 1) == order(0, 1), order(0, 1) == order(1, 0)
         (True, False)
     """

@@ -1,4 +1,4 @@
-"""What a configuration may write for a data set, brought to one form."""
+"""Entries of a config that name a data set: paths, lists, mappings and parts of train, brought to one form."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HeldOut:
 
 def file_source(
     entry: Any,
-    where: str,
+    section: str,
     key_mapping: Mapping[str, str] | None,
     units: Mapping[str, str] | None,
 ) -> FileSource:
@@ -56,7 +56,7 @@ def file_source(
 
     Args:
         entry: What the configuration says.
-        where: ``train``, ``val`` or ``test``, for messages.
+        section: ``train``, ``val`` or ``test``, for messages.
         key_mapping: Used if the entry has none of its own.
         units: Used if the entry has none of its own.
 
@@ -64,14 +64,14 @@ def file_source(
         ConfigError: If the entry is something else or has an unknown key, or units or names that cannot be meant.
     """
     if isinstance(entry, str | Path):
-        _check_name(str(entry), where)
+        _check_name(str(entry), section)
         return FileSource([entry], ":", key_mapping, units)
     if isinstance(entry, Mapping) and not is_graph(entry):
         for key in entry:
-            check_key(f"data.{where}", key, _KEYS)
+            check_key(f"data.{section}", key, _KEYS)
         if ("file" in entry) == ("path" in entry):
-            raise ConfigError(f"data.{where} needs its file, once", f"write {where}: {{file: name.xyz}}")
-        inner = file_source(entry.get("file", entry.get("path")), where, None, None)
+            raise ConfigError(f"data.{section} needs its file, once", f"write {section}: {{file: name.xyz}}")
+        inner = file_source(entry.get("file", entry.get("path")), section, None, None)
         index = entry.get("index")
         return FileSource(
             inner.files,
@@ -79,33 +79,35 @@ def file_source(
             entry.get("key_mapping", key_mapping),
             entry.get("units", units),
         )
-    listed = [] if isinstance(entry, int | float | None) else entries(entry, f"data.{where}")
-    if not listed:
+    files = [] if isinstance(entry, int | float | None) else entries(entry, f"data.{section}")
+    if not files:
         hint = "put a name that YAML reads as true or false, NO, into quotes; or " if isinstance(entry, bool) else ""
-        raise ConfigError(f"data.{where}: {entry!r} is no file", f"{hint}write {where}: name.xyz, or a list of files")
-    return FileSource(listed, ":", key_mapping, units)
+        raise ConfigError(
+            f"data.{section}: {entry!r} is no file", f"{hint}write {section}: name.xyz, or a list of files"
+        )
+    return FileSource(files, ":", key_mapping, units)
 
 
-def _check_name(name: str, where: str) -> None:
+def _check_name(name: str, section: str) -> None:
     """Refuse what is written like null or a fraction elsewhere, and is no file."""
     if name in ("None", "none") and not Path(name).exists():
-        raise ConfigError(f"data.{where} is '{name}'", f"write null: data.{where}=null")
+        raise ConfigError(f"data.{section} is '{name}'", f"write null: data.{section}=null")
     if re.fullmatch(r"\d+(\.\d+)?\s*%", name) and not Path(name).exists():
         part = float(name.rstrip("% ")) / 100
-        raise ConfigError(f"data.{where} is '{name}'", f"write a fraction: data.{where}={part:g}")
+        raise ConfigError(f"data.{section} is '{name}'", f"write a fraction: data.{section}={part:g}")
 
 
 def held_out_sources(
     entry: Any,
-    where: str,
+    section: str,
     key_mapping: Mapping[str, str] | None,
     units: Mapping[str, str] | None,
 ) -> dict[str, FileSource | HeldOut]:
     """Data sets for validation or test: one, a list of several, or a mapping from names.
 
     Returns:
-        ``{name: source}``. The name is the one given, the stem of the first file, or ``where`` for a part of train and
-        for structures in memory; made unique by a number.
+        ``{name: source}``. The name is the one given, the stem of the first file, or ``section`` for a part of train
+        and for structures in memory; made unique by a number.
 
     Raises:
         ConfigError: As for :func:`file_source`, or if a name is no text or that of another set, too.
@@ -119,15 +121,15 @@ def held_out_sources(
     if entry is None:
         return {}
     if isinstance(entry, Mapping) and not is_graph(entry) and not ({"file", "path"} & set(entry)):
-        _check_set_names(entry, where)
-        return {str(name): _one(item, f"{where}.{name}", key_mapping, units) for name, item in entry.items()}
+        _check_set_names(entry, section)
+        return {str(name): _make_source(item, f"{section}.{name}", key_mapping, units) for name, item in entry.items()}
     several = isinstance(entry, Sequence) and not isinstance(entry, str) and not any(map(is_structure, entry))
-    listed = list(entry) if several else [entry]
+    items = list(entry) if several else [entry]
     sources: dict[str, FileSource | HeldOut] = {}
-    for item in listed:
-        source = _one(item, where, key_mapping, units)
+    for item in items:
+        source = _make_source(item, section, key_mapping, units)
         first = source.files[0] if isinstance(source, FileSource) else None
-        stem = (Path(first).stem.strip("*?[]") or where) if isinstance(first, str | Path) else where
+        stem = (Path(first).stem.strip("*?[]") or section) if isinstance(first, str | Path) else section
         name, number = stem, 1
         while name in sources:
             number += 1
@@ -136,29 +138,29 @@ def held_out_sources(
     return sources
 
 
-def _check_set_names(names: Iterable[Any], where: str) -> None:
+def _check_set_names(names: Iterable[Any], section: str) -> None:
     """Refuse names that YAML reads as something else, and from Python two that are one as text: 1 and "1"."""
-    seen: set[str] = set()
+    texts: set[str] = set()
     for name in names:
         if name is None or isinstance(name, bool | float):
             raise ConfigError(
-                f"data.{where} has a set named {shown(name)}, which is no text",
+                f"data.{section} has a set named {shown(name)}, which is no text",
                 "put the name into quotes in the config file: YAML reads NO and off as false, 1e5 as a number",
             )
-        if str(name) in seen:
-            raise ConfigError(f"data.{where} has two sets named '{name}'", "give each set its own name")
-        seen.add(str(name))
+        if str(name) in texts:
+            raise ConfigError(f"data.{section} has two sets named '{name}'", "give each set its own name")
+        texts.add(str(name))
 
 
-def _one(
+def _make_source(
     item: Any,
-    where: str,
+    section: str,
     key_mapping: Mapping[str, str] | None,
     units: Mapping[str, str] | None,
 ) -> FileSource | HeldOut:
     if isinstance(item, int | float) and not isinstance(item, bool):
         return HeldOut(item)
-    return file_source(item, where, key_mapping, units)
+    return file_source(item, section, key_mapping, units)
 
 
 def below(folder: str | Path | None, entry: Any) -> Any:

@@ -75,7 +75,7 @@ def type_table(type_names: Sequence[str]) -> torch.Tensor:
     return table
 
 
-def atom_types(frame: Graph, table: torch.Tensor, where: str, type_names: Sequence[str]) -> torch.Tensor:
+def atom_types(frame: Graph, table: torch.Tensor, origin: str, type_names: Sequence[str]) -> torch.Tensor:
     """Atom types of a frame, shape (atoms,).
 
     Raises:
@@ -86,7 +86,7 @@ def atom_types(frame: Graph, table: torch.Tensor, where: str, type_names: Sequen
         numbers = sorted(set(frame[fields.ATOMIC_NUMBERS][types < 0].tolist()))
         missing = ", ".join(symbol_of[number] for number in numbers)
         raise DataError(
-            f"{where} has {missing}, which is not among the species {', '.join(type_names)}",
+            f"{origin} has {missing}, which is not among the species {', '.join(type_names)}",
             "add frames with this species to the training set, list it under species, or remove the frame",
         )
     return types

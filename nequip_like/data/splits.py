@@ -48,10 +48,10 @@ def split(
     free = [i for i in order if i not in keep]
     held_out = sum(counts.values())
     if held_out > len(free) or held_out >= num_frames:
-        wanted = ", ".join(f"{_title(part)}: {count}" for part, count in counts.items())
-        kept = f" ({len(keep)} of them occur more than once and stay in train)" if keep else ""
+        requested = ", ".join(f"{_format_title(part)}: {count}" for part, count in counts.items())
+        repeats = f" ({len(keep)} of them occur more than once and stay in train)" if keep else ""
         raise DataError(
-            f"cannot hold out {wanted} of {num_frames} frames{kept}: nothing would be left to train on",
+            f"cannot hold out {requested} of {num_frames} frames{repeats}: nothing would be left to train on",
             "hold out fewer frames",
         )
     parts: dict[str, list[int]] = {"train": []}
@@ -59,13 +59,13 @@ def split(
     for part, count in counts.items():
         parts[part] = sorted(free[start : start + count])
         start += count
-    left = [*keep, *free[start:]]
-    if train_size is not None and train_size > len(left):
+    remaining = [*keep, *free[start:]]
+    if train_size is not None and train_size > len(remaining):
         raise DataError(
-            f"train_size is {train_size}, but {len(left)} of {num_frames} frames are left to train on",
+            f"train_size is {train_size}, but {len(remaining)} of {num_frames} frames are left to train on",
             "hold out fewer frames, or train on fewer",
         )
-    parts["train"] = sorted(left[:train_size])
+    parts["train"] = sorted(remaining[:train_size])
     return parts
 
 
@@ -98,32 +98,33 @@ def check_disjoint(groups: Mapping[str, Sequence[GraphDataset]]) -> None:
     Raises:
         DataError: Naming the two frames.
     """
-    seen: dict[str, tuple[str, str]] = {}
+    frames_by_key: dict[str, tuple[str, str]] = {}
     for group, datasets in groups.items():
-        here: dict[str, tuple[str, str]] = {}
+        group_frames: dict[str, tuple[str, str]] = {}
         for dataset in datasets:
             for i, key in enumerate(dataset.keys):
-                if key in seen:
-                    other_group, other = seen[key]
+                if key in frames_by_key:
+                    earlier_group, earlier_frame = frames_by_key[key]
                     raise DataError(
-                        f"the same structure is in {other_group} ({other}) and in {group} ({dataset.origin(i)})",
+                        f"the same structure is in {earlier_group} ({earlier_frame}) "
+                        f"and in {group} ({dataset.origin(i)})",
                         "remove it from one of them, or write data.allow_overlap: true if this is meant",
                     )
-                here.setdefault(key, (group, dataset.origin(i)))
-        seen |= here
+                group_frames.setdefault(key, (group, dataset.origin(i)))
+        frames_by_key |= group_frames
 
 
-def _title(part: str) -> str:
+def _format_title(part: str) -> str:
     """``val/val`` and ``val`` as ``val``, ``test/hot`` as ``test hot``."""
     kind, _, name = part.partition("/")
     return f"{kind} {name}" if name and name != kind else kind
 
 
-def check_size(where: str, size: int | float) -> None:
+def check_size(part: str, size: int | float) -> None:
     """Refuse what is neither a number of frames nor a fraction.
 
     Args:
-        where: Name of the part, for messages.
+        part: Name of the part, for messages.
         size: An int is a number of frames, a float between 0 and 1 a fraction.
 
     Raises:
@@ -139,19 +140,19 @@ def check_size(where: str, size: int | float) -> None:
           -> write an integer for a number of frames, such as 50
     """
     if isinstance(size, bool) or not isinstance(size, int | float):
-        raise ConfigError(f"{where}: '{size}' is no size", "write a number of frames, or a fraction such as 0.1")
+        raise ConfigError(f"{part}: '{size}' is no size", "write a number of frames, or a fraction such as 0.1")
     if isinstance(size, int):
         if size < 1:
-            raise ConfigError(f"{where}: cannot hold out {size} frames", "write a positive number of frames")
+            raise ConfigError(f"{part}: cannot hold out {size} frames", "write a positive number of frames")
     elif not 0 < size < 1:
         raise ConfigError(
-            f"{where}: {size} is no fraction between 0 and 1",
+            f"{part}: {size} is no fraction between 0 and 1",
             "write an integer for a number of frames, such as 50",
         )
 
 
 def _count(part: str, size: int | float, num_frames: int) -> int:
-    check_size(_title(part), size)
+    check_size(_format_title(part), size)
     if isinstance(size, int):
         return size
     return max(1, round(size * num_frames))

@@ -58,24 +58,24 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
     result: dict[str, Any] = {
         "type_names": list(dataset.type_names),
         "num_neighbors_mean": float(neighbors.mean()),
-        "per_type_num_neighbors_mean": _per_type_mean(neighbors, types, dataset.type_names),
+        "per_type_num_neighbors_mean": _average_per_type(neighbors, types, dataset.type_names),
     }
     if fields.TOTAL_ENERGY in dataset.labels:
         energies = torch.cat([frame[fields.TOTAL_ENERGY].flatten() for frame in frames])
         atoms = torch.cat([frame[fields.NUM_ATOMS] for frame in frames])
-        known = ~torch.isnan(energies)
-        per_atom = (energies / atoms)[known]
+        has_value = ~torch.isnan(energies)
+        per_atom = (energies / atoms)[has_value]
         result["per_atom_energy_mean"] = float(per_atom.mean())
         if len(per_atom) > 1:
             result["per_atom_energy_std"] = float(per_atom.std())
-            result["total_energy_std"] = float(energies[known].std())
+            result["total_energy_std"] = float(energies[has_value].std())
     if fields.FORCES in dataset.labels:
         forces = torch.cat([frame[fields.FORCES] for frame in frames])
-        known = ~torch.isnan(forces)
-        squares = torch.where(known, forces, 0.0).square().sum(dim=1)
-        counts = known.sum(dim=1)
+        has_value = ~torch.isnan(forces)
+        squares = torch.where(has_value, forces, 0.0).square().sum(dim=1)
+        counts = has_value.sum(dim=1)
         total = float(squares.sum() / counts.sum())
-        by_type = _per_type_mean(squares, types, dataset.type_names, counts)
+        by_type = _average_per_type(squares, types, dataset.type_names, counts)
         result["forces_rms"] = math.sqrt(total)
         result["per_type_forces_rms"] = {name: math.sqrt(value) for name, value in by_type.items()}
     return result
@@ -121,7 +121,7 @@ def neighbors_per_atom(frame: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.bincount(frame[fields.EDGE_INDEX][0], minlength=len(frame[fields.POSITIONS]))
 
 
-def _per_type_mean(
+def _average_per_type(
     values: torch.Tensor, types: torch.Tensor, type_names: list[str], weights: torch.Tensor | None = None
 ) -> dict[str, float]:
     """Sum of values over sum of weights for each type; over all types where a type has no weight."""
@@ -180,11 +180,11 @@ class Statistic:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        for key, value, known in (("field", self.field, FIELDS), ("metric", self.metric, METRICS)):
-            if value not in known:
+        for key, value, options in (("field", self.field, FIELDS), ("metric", self.metric, METRICS)):
+            if value not in options:
                 raise ConfigError(
                     f"data.statistics: the {key} of '{self.name}' is '{value}'",
-                    f"{closest_hint(value, known)}known are {', '.join(known)}",
+                    f"{closest_hint(value, options)}known are {', '.join(options)}",
                 )
         if self.per_type and self.owner == "graph":
             raise ConfigError(
@@ -237,9 +237,9 @@ def custom_statistics(dataset: GraphDataset, definitions: Sequence[Mapping[str, 
 
 
 def _read(definition: Mapping[str, Any]) -> Statistic:
-    known = [entry.name for entry in dataclasses.fields(Statistic)]
+    keys = [entry.name for entry in dataclasses.fields(Statistic)]
     for key in definition:
-        check_key("data.statistics", key, known)
+        check_key("data.statistics", key, keys)
     if missing := [key for key in ("name", "field", "metric") if key not in definition]:
         raise ConfigError(f"data.statistics: an entry has no {missing[0]}", "give name, field and metric")
     return Statistic(**definition)
@@ -251,37 +251,37 @@ def _compute(dataset: GraphDataset, statistic: Statistic) -> Any:
             f"no frame of the training set has {statistic.field}, which the statistic '{statistic.name}' needs",
             "take it out of data.statistics, or declare the label's name in the file: data.key_mapping",
         )
-    parts = [_values(frame, statistic, dataset.type_names) for frame in dataset.frames]
+    parts = [_collect_values(frame, statistic, dataset.type_names) for frame in dataset.frames]
     values = torch.cat([part[0] for part in parts]).double() * statistic.factor
     groups = torch.cat([part[1] for part in parts])
-    overall = _value(values, statistic)
+    overall = _reduce_values(values, statistic)
     if not statistic.per_type:
         return overall
     names = dataset.type_names
     if statistic.owner == "edge":
         names = [f"{centre}_{neighbour}" for centre in names for neighbour in names]
     by_type = {name: values[groups == index] for index, name in enumerate(names)}
-    return {name: _value(chosen, statistic, overall) for name, chosen in by_type.items()}
+    return {name: _reduce_values(type_values, statistic, overall) for name, type_values in by_type.items()}
 
 
-def _value(values: Tensor, statistic: Statistic, otherwise: float | None = None) -> float:
-    known = values[~torch.isnan(values)]
-    few = len(known) < (2 if statistic.metric in ("std", "var") else 1)
+def _reduce_values(values: Tensor, statistic: Statistic, otherwise: float | None = None) -> float:
+    labelled = values[~torch.isnan(values)]
+    few = len(labelled) < (2 if statistic.metric in ("std", "var") else 1)
     if few and statistic.metric != "count":
         if otherwise is not None:
             return otherwise
         raise DataError(
-            f"the training set has {len(known)} values of {statistic.field}: too few for '{statistic.name}'",
+            f"the training set has {len(labelled)} values of {statistic.field}: too few for '{statistic.name}'",
             "take it out of data.statistics",
         )
-    return float(METRICS[statistic.metric](known))
+    return float(METRICS[statistic.metric](labelled))
 
 
-def _values(frame: fields.Graph, statistic: Statistic, type_names: Sequence[str]) -> tuple[Tensor, Tensor]:
+def _collect_values(frame: fields.Graph, statistic: Statistic, type_names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Values of a frame, and the type (or pair of types) of each; both flat."""
     types = frame[fields.ATOM_TYPES]
     if statistic.pair_cutoffs is not None:
-        frame = _within(frame, statistic.pair_cutoffs, type_names)
+        frame = _select_edges(frame, statistic.pair_cutoffs, type_names)
     if statistic.field == NUM_NEIGHBORS:
         return neighbors_per_atom(frame), types
     if statistic.field == EDGE_LENGTHS:
@@ -295,7 +295,7 @@ def _values(frame: fields.Graph, statistic: Statistic, type_names: Sequence[str]
     return flat.flatten(), rows.repeat_interleave(flat.shape[1])
 
 
-def _within(
+def _select_edges(
     frame: fields.Graph, cutoffs: Mapping[str, Mapping[str, float]], type_names: Sequence[str]
 ) -> dict[str, Tensor]:
     """The frame with the edges that are within the cutoff of their pair of types."""
@@ -305,8 +305,8 @@ def _within(
     )
     centre, neighbour = frame[fields.EDGE_INDEX]
     lengths = torch.linalg.vector_norm(edge_vectors(frame), dim=1)
-    kept = lengths <= radii[frame[fields.ATOM_TYPES][centre], frame[fields.ATOM_TYPES][neighbour]]
-    result = {**frame, fields.EDGE_INDEX: frame[fields.EDGE_INDEX][:, kept]}
+    mask = lengths <= radii[frame[fields.ATOM_TYPES][centre], frame[fields.ATOM_TYPES][neighbour]]
+    result = {**frame, fields.EDGE_INDEX: frame[fields.EDGE_INDEX][:, mask]}
     if fields.EDGE_CELL_SHIFT in frame:
-        result[fields.EDGE_CELL_SHIFT] = frame[fields.EDGE_CELL_SHIFT][kept]
+        result[fields.EDGE_CELL_SHIFT] = frame[fields.EDGE_CELL_SHIFT][mask]
     return result

@@ -8,7 +8,7 @@ from nequip_like.errors import ConfigError
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device of a name.
+    """Turn the name of a device into a torch device.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU if there is one.
@@ -28,11 +28,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(device)
+        resolved = torch.device(device)
     except RuntimeError:
         raise ConfigError(f"unknown device '{device}'", "use auto, cpu or cuda") from None
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"device '{device}' is not there: torch sees {torch.cuda.device_count()} GPUs", "use auto or cpu"
         )
-    return found
+    return resolved

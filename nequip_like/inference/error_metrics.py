@@ -33,7 +33,7 @@ class ErrorMetrics:
         >>> errors = ErrorMetrics(["total_energy", "forces"], ["H", "O"])
         >>> predicted = {"total_energy": torch.tensor([[-1.9]]), "forces": torch.tensor([[0.3] * 3, [0.0] * 3])}
         >>> errors.update({**labels, **predicted}, labels)
-        >>> values = errors.values()
+        >>> values = errors.compute()
         >>> [round(values[name], 4) for name in ("per_atom_energy_mae", "forces_mae", "forces_mae_H", "forces_mae_O")]
         [0.05, 0.15, 0.3, 0.0]
     """
@@ -43,7 +43,7 @@ class ErrorMetrics:
         self._by_type = None
         self._type_names = list(type_names)
         if fields.FORCES in labels:
-            self._by_type = MetricsManager(_entries_by_type(), type_names=self._type_names, sync=False)
+            self._by_type = MetricsManager(_list_entries_by_type(), type_names=self._type_names, sync=False)
 
     def update(self, prediction: Graph, target: Graph) -> None:
         """Add a batch."""
@@ -51,7 +51,7 @@ class ErrorMetrics:
         if self._by_type is not None:
             self._by_type.update(prediction, target)
 
-    def values(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """Metrics by name, in eV and Angstrom; what no frame has a label for is left out."""
         metrics = {name: float(value) for name, value in self._overall.compute().items()}
         for name in self._overall.missing_terms():
@@ -64,7 +64,7 @@ class ErrorMetrics:
         return metrics
 
 
-def errors_of(
+def compute_errors(
     frames: Iterable[tuple[Graph, Graph]], labels: Sequence[str], type_names: Sequence[str], batch_size: int
 ) -> dict[str, float]:
     """Metrics of frames and their predictions, without evaluating the potential again.
@@ -80,15 +80,15 @@ def errors_of(
     for start in range(0, len(pairs), batch_size):
         targets, predictions = zip(*pairs[start : start + batch_size], strict=True)
         target = collate(targets)
-        metrics.update({**target, **_joined(predictions)}, target)
-    return metrics.values()
+        metrics.update({**target, **_join_predictions(predictions)}, target)
+    return metrics.compute()
 
 
-def _joined(predictions: Sequence[Graph]) -> Graph:
+def _join_predictions(predictions: Sequence[Graph]) -> Graph:
     return {key: torch.cat([prediction[key] for prediction in predictions]) for key in predictions[0]}
 
 
-def _entries_by_type() -> list[dict[str, Any]]:
+def _list_entries_by_type() -> list[dict[str, Any]]:
     return [
         {"name": f"{fields.FORCES}_{short}", "field": fields.FORCES, "metric": metric, "per_type": True}
         for short, metric in METRICS.items()

@@ -1,4 +1,4 @@
-"""A potential against labelled data: metrics, predictions, and the frames that it predicts worst."""
+"""Compares a potential with labelled data: metrics, predictions, and the frames that it predicts worst."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nequip_like.data.graph import arrays_of, graphs_of, split
 from nequip_like.data.io.annotations import group_key, group_names
 from nequip_like.data.io.given import Source
 from nequip_like.errors import DataError, ModelError
-from nequip_like.inference.error_metrics import ErrorMetrics, errors_of
+from nequip_like.inference.error_metrics import ErrorMetrics, compute_errors
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
 from nequip_like.model.potential import Potential
@@ -100,7 +100,7 @@ class Evaluation(Summarized):
 
     def _repr_html_(self) -> str:
         """All errors as a table, in eV and Angstrom."""
-        return _error_table(f"{self.dataset.name}: {len(self.dataset)} frames", self.metrics)
+        return _format_error_table(f"{self.dataset.name}: {len(self.dataset)} frames", self.metrics)
 
     def __getstate__(self) -> dict[str, Any]:
         """Predictions as arrays, for the reason that :class:`GraphDataset` has."""
@@ -112,7 +112,7 @@ class Evaluation(Summarized):
     @property
     def compared(self) -> tuple[str, ...]:
         """Labels that both the data has and the potential predicts."""
-        return compared_labels(self.dataset, self.predictions[0])
+        return select_compared_labels(self.dataset, self.predictions[0])
 
     def pairs(self, label: str) -> tuple[Tensor, Tensor]:
         """Labels and predictions of all frames, rows of a frame together; rows without a label are NaN.
@@ -139,7 +139,7 @@ class Evaluations(Summarized, dict[str, Evaluation]):
         return "".join(evaluation._repr_html_() for evaluation in self.values())
 
 
-def _error_table(title: str, metrics: Mapping[str, float]) -> str:
+def _format_error_table(title: str, metrics: Mapping[str, float]) -> str:
     """Errors: a row for each quantity, and for the forces on each species."""
     split_names = [_METRIC.fullmatch(name) for name in metrics]
     rows: dict[str, dict[str, str]] = {}
@@ -152,7 +152,7 @@ def _error_table(title: str, metrics: Mapping[str, float]) -> str:
     return html_table(title, ("error of", "unit", *(heading for heading, _ in COLUMNS)), cells)
 
 
-def compared_labels(dataset: GraphDataset, predicted: Container[str]) -> tuple[str, ...]:
+def select_compared_labels(dataset: GraphDataset, predicted: Container[str]) -> tuple[str, ...]:
     """Labels that some frame of a data set has and that are predicted."""
     return tuple(label for label in COMPARED if label in dataset.labels and label in predicted)
 
@@ -210,7 +210,7 @@ def evaluate(
     else:
         dataset = load_dataset(dataset, potential.type_names, potential.cutoff, key_mapping, units)
     predictor = Predictor(potential, device, batch_size)
-    labels = compared_labels(dataset, potential.predicted_fields)
+    labels = select_compared_labels(dataset, potential.predicted_fields)
     if not labels:
         raise DataError(
             f"data set '{dataset.name}': no frame has an energy, forces or stress that the model predicts",
@@ -225,11 +225,11 @@ def evaluate(
             _check_finite(part, dataset, len(predictions))
             predictions.append(part)
         metrics.update(prediction, batch)
-    groups = _groups(dataset, predictions, labels, group_by, batch_size)
-    return Evaluation(dataset, predictions, metrics.values(), _worst(dataset, predictions, labels), groups)
+    groups = _evaluate_groups(dataset, predictions, labels, group_by, batch_size)
+    return Evaluation(dataset, predictions, metrics.compute(), _rank_worst_frames(dataset, predictions, labels), groups)
 
 
-def _groups(
+def _evaluate_groups(
     dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...], key: str | None, batch_size: int
 ) -> Groups | None:
     key = group_key(dataset.annotations) if key is None else key
@@ -240,7 +240,7 @@ def _groups(
         group_names(dataset.annotations, key), zip(dataset.frames, predictions, strict=True), strict=True
     ):
         members.setdefault(name, []).append(pair)
-    metrics = {name: errors_of(members[name], labels, dataset.type_names, batch_size) for name in sorted(members)}
+    metrics = {name: compute_errors(members[name], labels, dataset.type_names, batch_size) for name in sorted(members)}
     return Groups(key, {name: len(members[name]) for name in metrics}, metrics)
 
 
@@ -253,7 +253,7 @@ def _check_finite(prediction: Graph, dataset: GraphDataset, index: int) -> None:
             )
 
 
-def _worst(dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...]) -> list[WorstFrame]:
+def _rank_worst_frames(dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...]) -> list[WorstFrame]:
     """Frames ranked by the first of forces, energy and stress that is compared; frames without it are left out."""
     label = next(name for name in (fields.FORCES, fields.TOTAL_ENERGY, fields.STRESS) if name in labels)
     quantity = "per_atom_energy" if label == fields.TOTAL_ENERGY else label

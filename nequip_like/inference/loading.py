@@ -36,16 +36,16 @@ def load_checkpoint(path: str | Path, families: Families | None = None) -> tuple
         ModelFileError: If the file is missing, damaged, holds code, or was not written by this package.
     """
     content = read_checkpoint(path)
-    own, state = content[CHECKPOINT_KEY], content["state_dict"]
-    averaged = evaluated_of(own) == "averaged"
+    entry, state = content[CHECKPOINT_KEY], content["state_dict"]
+    averaged = evaluated_of(entry) == "averaged"
     prefix = EMA_PREFIX if averaged else RAW_PREFIX
     tensors = {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
-    potential = restore(own.get("potential"), merged_state(tensors, str(path)), str(path), families)
+    potential = restore(entry.get("potential"), merged_state(tensors, str(path)), str(path), families)
     card = {
         "config": potential.config,
         "type_names": potential.type_names,
         "cutoff": potential.cutoff,
-        "weights": averaging_of(own) if averaged else "raw",
+        "weights": averaging_of(entry) if averaged else "raw",
         "epoch": content.get("epoch"),
         "global_step": content.get("global_step"),
     }
@@ -85,9 +85,9 @@ def find_model(path: str | Path) -> Path:
         if (path / name).is_file():
             return path / name
         folder, _, last = name.rpartition("/")
-        named = list((path / folder).glob(f"[!.]*_{last}")) if folder else []  # of a run with a run_name
-        if named:
-            return max(named, key=lambda found: found.stat().st_mtime_ns)
+        candidates = list((path / folder).glob(f"[!.]*_{last}")) if folder else []  # of a run with a run_name
+        if candidates:
+            return max(candidates, key=lambda file: file.stat().st_mtime_ns)
     raise ModelFileError(
         f"the folder {path.absolute()} has no model", f"a run folder has one of {', '.join(IN_RUN_FOLDER)}"
     )
@@ -131,7 +131,7 @@ def load_any(
     """
     target = resolve_device(device)
     file = find_model(path)
-    if file.suffix == ".ckpt" or _begins_with(file, _ZIP):
+    if file.suffix == ".ckpt" or _has_prefix(file, _ZIP):
         potential, card = load_checkpoint(file, families)
     else:
         card = model_file.read_card(file)
@@ -139,9 +139,9 @@ def load_any(
     return potential.to(target), {**card, "path": str(file)}
 
 
-def _begins_with(path: Path, start: bytes) -> bool:
+def _has_prefix(path: Path, prefix: bytes) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(len(start)) == start
+            return file.read(len(prefix)) == prefix
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}", "check its permissions") from error

@@ -65,9 +65,9 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         (['H', 'O'], 'CC-BY-4.0')
     """
     path = path_of(path)
-    if taken := [key for key in _FIXED if key in (card or {})]:
-        raise ModelFileError(f"the card of {path} has the entry '{taken[0]}'", "leave it out, the file fills it in")
-    whole = {
+    if reserved := [key for key in _FIXED if key in (card or {})]:
+        raise ModelFileError(f"the card of {path} has the entry '{reserved[0]}'", "leave it out, the file fills it in")
+    content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "config": potential.config,
@@ -78,7 +78,7 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **(card or {}),
     }
-    header = {CARD_KEY: json.dumps(_plain(whole, "card", path), allow_nan=False), "format": "pt"}
+    header = {CARD_KEY: json.dumps(_convert_to_json_values(content, "card", path), allow_nan=False), "format": "pt"}
     state = merged_state(potential.state_dict())
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     with written_whole(path) as partial:
@@ -154,12 +154,12 @@ class _reading:  # noqa: N801 (reads as a statement)
             ) from error
 
 
-def _plain(value: Any, key: str, path: Path) -> Any:
-    """The same value out of what JSON has."""
+def _convert_to_json_values(value: Any, key: str, path: Path) -> Any:
+    """Turn a value into what JSON has: dicts, lists, and null for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(entry, f"{key}.{name}", path) for name, entry in value.items()}
+        return {str(name): _convert_to_json_values(entry, f"{key}.{name}", path) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry, f"{key}[{i}]", path) for i, entry in enumerate(value)]
+        return [_convert_to_json_values(entry, f"{key}[{i}]", path) for i, entry in enumerate(value)]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):

@@ -18,6 +18,7 @@ from nequip_like.data.graph import Graphs, collate, split, to_device
 from nequip_like.data.io.given import Source, entries, is_structure
 from nequip_like.data.io.readers import read_structures
 from nequip_like.data.io.structures import ase_results, check_extent, graph_from_atoms
+from nequip_like.data.labels.frame_units import is_stated_unit
 from nequip_like.errors import ModelError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.loading import load_any
@@ -107,12 +108,12 @@ class Predictor(Summarized):
         """
         if isinstance(structures, GraphDataset):
             check_fits(self.potential, structures)
-            return Graphs(self._parts(structures))
-        listed = entries(structures)
-        if not listed:
+            return Graphs(self._split_batches(structures))
+        sources = entries(structures)
+        if not sources:
             return Graphs()
-        found = Graphs(self._of_atoms(*read_structures(listed)))
-        return found[0] if is_structure(structures) else found
+        predictions = Graphs(self._run_on_atoms(*read_structures(sources)))
+        return predictions[0] if is_structure(structures) else predictions
 
     @overload
     def predict_atoms(self, structures: Atoms | Graph) -> Atoms: ...
@@ -127,7 +128,8 @@ class Predictor(Summarized):
             structures: As for :meth:`predict`.
 
         Returns:
-            Copies, whose ``info`` and ``arrays`` are those of the structures. Their calculator holds the predicted
+            Copies, whose ``info`` and ``arrays`` are those of the structures, without units that they state
+            (``energy_unit=Hartree``), which are not those of the prediction. Their calculator holds the predicted
             energy, energies of atoms, forces and (with a cell) stress, in ASE's units and signs: ``get_forces()`` gives
             them, ``ase.io.write`` writes them. One for one structure, a list for anything else.
 
@@ -135,16 +137,18 @@ class Predictor(Summarized):
             ConfigError: As :meth:`predict`.
             DataError: As :meth:`predict`.
         """
-        listed = entries(structures)
-        if not listed:
+        sources = entries(structures)
+        if not sources:
             return []
-        given, origins = read_structures(listed)
-        found = []
-        for atoms, prediction in zip(given, self._of_atoms(given, origins), strict=True):
+        originals, origins = read_structures(sources)
+        predicted = []
+        for atoms, prediction in zip(originals, self._run_on_atoms(originals, origins), strict=True):
             copy = atoms.copy()
+            for name in [name for name, value in atoms.info.items() if is_stated_unit(name, value)]:
+                del copy.info[name]
             copy.calc = SinglePointCalculator(copy, **ase_results(prediction))
-            found.append(copy)
-        return found[0] if is_structure(structures) else found
+            predicted.append(copy)
+        return predicted[0] if is_structure(structures) else predicted
 
     def batches(self, graphs: Sequence[Graph]) -> Iterator[tuple[Graph, Graph]]:
         """Batches of graphs with edges and ``atom_types``, in order, each with its prediction; both on the CPU.
@@ -166,21 +170,23 @@ class Predictor(Summarized):
         finally:
             if was_training:
                 self.potential.train()
-        kept = {key: prediction[key].detach().cpu() for key in self.potential.predicted_fields}
-        return {fields.NUM_ATOMS: batch[fields.NUM_ATOMS], **kept}
+        predicted = {key: prediction[key].detach().cpu() for key in self.potential.predicted_fields}
+        return {fields.NUM_ATOMS: batch[fields.NUM_ATOMS], **predicted}
 
-    def _of_atoms(self, structures: Sequence[Atoms], origins: Sequence[str]) -> Iterator[Graph]:
+    def _run_on_atoms(self, structures: Sequence[Atoms], origins: Sequence[str]) -> Iterator[Graph]:
         """Predictions one by one; only the neighbour lists of one batch are there at a time."""
         for start in range(0, len(structures), self.batch_size):
-            here = slice(start, start + self.batch_size)
+            window = slice(start, start + self.batch_size)
             graphs = []
-            for atoms, where in zip(structures[here], origins[here], strict=True):
-                graphs.append(graph_from_atoms(atoms, where=where))
-                check_extent(graphs[-1], where)
+            for atoms, origin in zip(structures[window], origins[window], strict=True):
+                graphs.append(graph_from_atoms(atoms, where=origin))
+                check_extent(graphs[-1], origin)
             potential = self.potential
-            yield from self._parts(GraphDataset(graphs, potential.cutoff, potential.type_names, origins=origins[here]))
+            yield from self._split_batches(
+                GraphDataset(graphs, potential.cutoff, potential.type_names, origins=origins[window])
+            )
 
-    def _parts(self, dataset: GraphDataset) -> Iterator[Graph]:
+    def _split_batches(self, dataset: GraphDataset) -> Iterator[Graph]:
         for _, prediction in self.batches(dataset):  # type: ignore[arg-type] # a Dataset has len and []
             yield from split(prediction)
 

@@ -1,4 +1,4 @@
-"""From a config and tensors, as files hold them, to a potential that is ready to predict."""
+"""Builds a potential that is ready to predict from the config and the tensors of a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DIGITS = 18  # of a number; more are as good as infinite
 _OTHER_VERSION = "the file is damaged, or was written by another version of nequip_like; export the model again"
 
 
-def restore(config: Any, tensors: Mapping[str, Any], where: str, families: Families | None = None) -> Potential:
+def restore(config: Any, tensors: Mapping[str, Any], file: str, families: Families | None = None) -> Potential:
     """Build a potential and give it its weights.
 
     Nothing that the file names is imported: ``config`` names a family of :mod:`nequip_like.model.families`.
@@ -26,7 +26,7 @@ def restore(config: Any, tensors: Mapping[str, Any], where: str, families: Famil
     Args:
         config: ``{"family": name, "arguments": {...}}``, not yet checked.
         tensors: The potential's ``state_dict``, not yet checked.
-        where: The file, for messages.
+        file: The file, for messages.
         families: Builders of families by name, beside those that are built in.
 
     Returns:
@@ -38,27 +38,27 @@ def restore(config: Any, tensors: Mapping[str, Any], where: str, families: Famil
     """
     described = isinstance(config, Mapping) and isinstance(config.get("family"), str)
     if not described or not isinstance(config.get("arguments"), Mapping):
-        raise ModelFileError(f"{where} does not describe its model", _OTHER_VERSION)
+        raise ModelFileError(f"{file} does not describe its model", _OTHER_VERSION)
     if config["family"] in FAMILIES:  # what the arguments of other families mean is not known here
-        _check_size(config["arguments"], tensors, where)
+        _check_size(config["arguments"], tensors, file)
     check_names(families or {}, "families")
     try:
         potential = build(config, families)
     except ModelFileError as error:
-        raise ModelFileError(f"{where}: {error.message}", error.advice) from error
+        raise ModelFileError(f"{file}: {error.message}", error.advice) from error
     except NequipLikeError as error:
-        raise ModelFileError(f"{where}: its model cannot be built: {error.message}", _OTHER_VERSION) from error
+        raise ModelFileError(f"{file}: its model cannot be built: {error.message}", _OTHER_VERSION) from error
     except (
         TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, ArithmeticError, MemoryError
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())
-        raise ModelFileError(f"{where}: its model cannot be built: {reason}", _OTHER_VERSION) from error
-    _check(potential.state_dict(), tensors, where)
+        raise ModelFileError(f"{file}: its model cannot be built: {reason}", _OTHER_VERSION) from error
+    _check_tensors(potential.state_dict(), tensors, file)
     potential.load_state_dict(dict(tensors))
     return potential.requires_grad_(False).eval()
 
 
-def _check_size(arguments: Mapping[str, Any], tensors: Mapping[str, Any], where: str) -> None:
+def _check_size(arguments: Mapping[str, Any], tensors: Mapping[str, Any], file: str) -> None:
     """Refuse a model that is far larger than the weights that came with it: to build it could exhaust the memory.
 
     Each width of a model is the length of some tensor, or a factor of it, and each layer has tensors of its own.
@@ -69,39 +69,39 @@ def _check_size(arguments: Mapping[str, Any], tensors: Mapping[str, Any], where:
         if name == "seed":
             continue
         many = len(values) if "depth" in name else longest
-        largest = _largest(value)
+        largest = _find_largest(value)
         if largest > max(many, _SMALL):
             raise ModelFileError(
-                f"{where}: its model cannot be built: {name} has {largest:.6g}, but its tensors are not as large",
+                f"{file}: its model cannot be built: {name} has {largest:.6g}, but its tensors are not as large",
                 _OTHER_VERSION,
             )
 
 
-def _largest(value: Any) -> float:
+def _find_largest(value: Any) -> float:
     """The largest whole number, number in a string, or length of a list in an argument."""
     if isinstance(value, str):
         return float(max((int(digits[:_DIGITS]) for digits in re.findall(r"\d+", value)), default=0))
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, Sequence):
-        return max([float(len(value)), *(_largest(entry) for entry in value)])
+        return max([float(len(value)), *(_find_largest(entry) for entry in value)])
     return (
         float(value) if isinstance(value, int) and value < 10**_DIGITS else math.inf if isinstance(value, int) else 0.0
     )
 
 
-def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Any], where: str) -> None:
-    if missing := sorted(wanted.keys() - found.keys()):
+def _check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Any], file: str) -> None:
+    if missing := sorted(expected.keys() - tensors.keys()):
         raise ModelFileError(
-            f"{where} lacks {len(missing)} tensors of its model, such as '{missing[0]}'", _OTHER_VERSION
+            f"{file} lacks {len(missing)} tensors of its model, such as '{missing[0]}'", _OTHER_VERSION
         )
-    if extra := sorted(found.keys() - wanted.keys()):
-        raise ModelFileError(f"{where} has tensors that its model does not, such as '{extra[0]}'", _OTHER_VERSION)
-    for name, tensor in wanted.items():
-        value = found[name]
+    if extra := sorted(tensors.keys() - expected.keys()):
+        raise ModelFileError(f"{file} has tensors that its model does not, such as '{extra[0]}'", _OTHER_VERSION)
+    for name, tensor in expected.items():
+        value = tensors[name]
         if not isinstance(value, Tensor) or value.shape != tensor.shape or value.dtype != tensor.dtype:
             is_now = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
             raise ModelFileError(
-                f"{where}: tensor '{name}' is {is_now}, but its model needs {tuple(tensor.shape)} {tensor.dtype}",
+                f"{file}: tensor '{name}' is {is_now}, but its model needs {tuple(tensor.shape)} {tensor.dtype}",
                 _OTHER_VERSION,
             )

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from nequip_like.errors import DataError
-from nequip_like.report.pictures import COLOURS, GREY, plain, save
+from nequip_like.report.pictures import COLOURS, GREY, draw_light_grid, save
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, STRESS
 
 Curve = list[tuple[float, float]]
@@ -30,11 +30,11 @@ class _Panel:
     label: str
     validation: str = ""
     training: tuple[str, ...] = ()  # the first that was logged is shown; of NAME_mse the root
-    other: str = ""  # a pattern of columns that are neither
+    column_pattern: str = ""  # a pattern of columns that are neither
     factor: float = 1.0
 
 
-def _errors(quantity: str, name: str, unit: str, factor: float) -> _Panel:
+def _make_error_panel(quantity: str, name: str, unit: str, factor: float) -> _Panel:
     training = tuple(f"train_{kind}_epoch/{name}_{metric}" for metric in ("rmse", "mse") for kind in ("metric", "loss"))
     return _Panel(f"{quantity} RMSE ({unit})", f"{name}_rmse", training, factor=factor)
 
@@ -42,10 +42,10 @@ def _errors(quantity: str, name: str, unit: str, factor: float) -> _Panel:
 _LARGEST = 1e100  # matplotlib overflows on the way to the largest numbers
 _PANELS = (
     _Panel("weighted sum (arb. units)", "weighted_sum", ("train_loss_epoch/weighted_sum",)),
-    _errors("force", "forces", FORCES.unit, FORCES.factor),
-    _errors("energy", "per_atom_energy", PER_ATOM_ENERGY.unit, PER_ATOM_ENERGY.factor),
-    _errors("stress", "stress", STRESS.unit, STRESS.factor),
-    _Panel("learning rate", other=r"learning_rate(/.*)?|lr-.*"),
+    _make_error_panel("force", "forces", FORCES.unit, FORCES.factor),
+    _make_error_panel("energy", "per_atom_energy", PER_ATOM_ENERGY.unit, PER_ATOM_ENERGY.factor),
+    _make_error_panel("stress", "stress", STRESS.unit, STRESS.factor),
+    _Panel("learning rate", column_pattern=r"learning_rate(/.*)?|lr-.*"),
 )
 _VALIDATION = re.compile(r"(val\d+(?:_raw)?)_epoch/(.*)")
 _PANEL = (3.5, 2.7)  # inches: two side by side are as wide as a page
@@ -82,12 +82,12 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
     if rows and "epoch" not in rows[0]:
         raise DataError(f"{path} has no column 'epoch'", "give the metrics.csv of a training run")
     curves: dict[str, dict[float, float]] = {}
-    epochs = _epochs_by_step(rows)
+    epochs = _list_epochs_by_step(rows)
     for row in rows:
-        epoch = _epoch(row, epochs)
+        epoch = _find_epoch(row, epochs)
         row.pop(None, None)  # cells beyond the last column
         for column, text in row.items():
-            value = _number(text)
+            value = _read_number(text)
             if epoch is not None and value is not None and column not in ("epoch", "step"):
                 curves.setdefault(column, {})[epoch] = value
     return {column: sorted(points.items()) for column, points in curves.items()}
@@ -118,8 +118,8 @@ def plot_curves(
         OutputError: If an image cannot be written.
     """
     curves = read_curves(metrics_csv)
-    drawn = [(panel, _chosen(curves, panel)) for panel in _PANELS]
-    drawn = [(panel, chosen) for panel, chosen in drawn if chosen]
+    drawn = [(panel, _select_curves(curves, panel)) for panel in _PANELS]
+    drawn = [(panel, panel_curves) for panel, panel_curves in drawn if panel_curves]
     if not any(panel.validation for panel, _ in drawn):
         return []
     rows = min(2, len(drawn))
@@ -127,34 +127,34 @@ def plot_curves(
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, (panel, chosen) in zip(grid, drawn, strict=False):
-        _draw(axes, panel, chosen, before or {}, _TEXT[columns])
+    for axes, (panel, panel_curves) in zip(grid, drawn, strict=False):
+        _draw(axes, panel, panel_curves, before or {}, _TEXT[columns])
         if best_epoch is not None:
             axes.axvline(
                 best_epoch, color=GREY, linewidth=1.0, linestyle=":", zorder=1, label=f"best: epoch {best_epoch}"
             )
     for axes in grid[len(drawn) :]:
         axes.set_axis_off()
-    _legend(figure, grid[: len(drawn)], columns)
+    _draw_legend(figure, grid[: len(drawn)], columns)
     figure.align_ylabels()
     return save(figure, path, formats)
 
 
-def _chosen(curves: Mapping[str, Curve], panel: _Panel) -> dict[str, Curve]:
+def _select_curves(curves: Mapping[str, Curve], panel: _Panel) -> dict[str, Curve]:
     """Curves of a panel by what the legend calls them, in the unit of the panel."""
-    found: dict[str, Curve] = {}
+    selected: dict[str, Curve] = {}
     several = any(column.startswith("val1_") for column in curves)
     for column in panel.training:
-        if column in curves and "training" not in found:
+        if column in curves and "training" not in selected:
             root = column.endswith("_mse")
-            found["training"] = [(x, math.sqrt(max(y, 0.0)) if root else y) for x, y in curves[column]]
+            selected["training"] = [(x, math.sqrt(max(y, 0.0)) if root else y) for x, y in curves[column]]
     for column, curve in sorted(curves.items()):
         match = _VALIDATION.fullmatch(column)
         if match and match[2] == panel.validation:
-            found[_set_name(match[1], several)] = curve
-        elif panel.other and re.fullmatch(panel.other, column):
-            found[column.partition("/")[2] or column] = curve
-    return {name: [(x, panel.factor * y) for x, y in curve] for name, curve in found.items()}
+            selected[_set_name(match[1], several)] = curve
+        elif panel.column_pattern and re.fullmatch(panel.column_pattern, column):
+            selected[column.partition("/")[2] or column] = curve
+    return {name: [(x, panel.factor * y) for x, y in curve] for name, curve in selected.items()}
 
 
 def _set_name(prefix: str, several: bool) -> str:
@@ -163,7 +163,9 @@ def _set_name(prefix: str, several: bool) -> str:
     return "validation" + (f" {number}" if several else "") + (", raw weights" if raw else "")
 
 
-def _draw(axes: Axes, panel: _Panel, curves: Mapping[str, Curve], before: Mapping[str, float], text: int) -> None:
+def _draw(
+    axes: Axes, panel: _Panel, curves: Mapping[str, Curve], initial_errors: Mapping[str, float], text: int
+) -> None:
     for i, (name, curve) in enumerate(curves.items()):
         epochs, values = zip(*curve, strict=True)
         # Training has the first colour in each panel, also where it has no curve.
@@ -173,21 +175,21 @@ def _draw(axes: Axes, panel: _Panel, curves: Mapping[str, Curve], before: Mappin
             color=colour, linewidth=1.5, label=name, marker="o" if len(curve) <= _FEW else "", markersize=3.5,
             drawstyle="default" if panel.validation else "steps-post",
         )  # fmt: skip
-    shown = [value for curve in curves.values() for _, value in curve]
-    for column, value in before.items():
+    plotted = [value for curve in curves.values() for _, value in curve]
+    for column, value in initial_errors.items():
         match = _VALIDATION.fullmatch(column)
         if match and match[2] == panel.validation and panel.factor * value < _LARGEST:
-            shown.append(panel.factor * value)
-            axes.axhline(shown[-1], color="#000000", linewidth=1.0, linestyle="--", label="before the first step")
+            plotted.append(panel.factor * value)
+            axes.axhline(plotted[-1], color="#000000", linewidth=1.0, linestyle="--", label="before the first step")
     axes.set_xlabel("epoch", fontsize=text)
     axes.set_ylabel(panel.label, fontsize=text)
     axes.tick_params(labelsize=text - 1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    if min(shown) > 0 and max(shown) > 10 * min(shown):
-        _log_scale(axes, max(shown) / min(shown))
-    elif panel.other:
-        axes.set_ylim(0, 1.1 * max(shown) or 1)
-    plain(axes)
+    if min(plotted) > 0 and max(plotted) > 10 * min(plotted):
+        _log_scale(axes, max(plotted) / min(plotted))
+    elif panel.column_pattern:
+        axes.set_ylim(0, 1.1 * max(plotted) or 1)
+    draw_light_grid(axes)
 
 
 def _log_scale(axes: Axes, ratio: float) -> None:
@@ -199,39 +201,39 @@ def _log_scale(axes: Axes, ratio: float) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(figure: Figure, grid: Sequence[Axes], columns: int) -> None:
+def _draw_legend(figure: Figure, grid: Sequence[Axes], columns: int) -> None:
     """One legend for all panels above them; groups of a learning rate have one in their panel."""
     common: dict[str, Artist] = {}
     for axes in grid:
         handles, names = axes.get_legend_handles_labels()
-        found = dict(zip(names, handles, strict=True))
+        handles_by_name = dict(zip(names, handles, strict=True))
         if axes.get_ylabel() == "learning rate":
-            groups = {name: found[name] for name in found if not name.startswith("best")}
+            groups = {name: handles_by_name[name] for name in handles_by_name if not name.startswith("best")}
             if len(groups) > 1:
                 axes.legend(groups.values(), groups.keys(), frameon=False, fontsize=_TEXT[columns] - 1)
-            found = {name: handle for name, handle in found.items() if name not in groups}
-        common |= found
+            handles_by_name = {name: handle for name, handle in handles_by_name.items() if name not in groups}
+        common |= handles_by_name
     figure.legend(
         common.values(), common.keys(),
         loc="outside upper center", ncols=2 * columns if columns > 1 else 2, frameon=False, fontsize=_TEXT[columns],
     )  # fmt: skip
 
 
-def _epochs_by_step(rows: Sequence[Mapping[str, str | None]]) -> list[tuple[float, float]]:
+def _list_epochs_by_step(rows: Sequence[Mapping[str, str | None]]) -> list[tuple[float, float]]:
     """Pairs of step and epoch, in order of steps."""
-    pairs = [(_number(row.get("step")), _number(row.get("epoch"))) for row in rows]
+    pairs = [(_read_number(row.get("step")), _read_number(row.get("epoch"))) for row in rows]
     return sorted((step, epoch) for step, epoch in pairs if step is not None and epoch is not None)
 
 
-def _epoch(row: Mapping[str, str | None], epochs: Sequence[tuple[float, float]]) -> float | None:
-    epoch, step = _number(row.get("epoch")), _number(row.get("step"))
+def _find_epoch(row: Mapping[str, str | None], epochs: Sequence[tuple[float, float]]) -> float | None:
+    epoch, step = _read_number(row.get("epoch")), _read_number(row.get("step"))
     if epoch is None and step is not None:
-        after = bisect_left(epochs, (step, -math.inf))
-        return epochs[after][1] if after < len(epochs) else None
+        index = bisect_left(epochs, (step, -math.inf))
+        return epochs[index][1] if index < len(epochs) else None
     return epoch
 
 
-def _number(text: str | None) -> float | None:
+def _read_number(text: str | None) -> float | None:
     try:
         value = float(text or "nan")
     except ValueError:

@@ -16,7 +16,7 @@ from torch import Tensor
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.inference.evaluation import Evaluation
-from nequip_like.report.comment_line import annotated, column_text, column_type, quoted
+from nequip_like.report.comment_line import column_type, format_annotations, format_column, quote
 from nequip_like.whole_files import written_whole
 
 PREDICTED = "predicted_"
@@ -40,16 +40,17 @@ def write_metrics(evaluations: Mapping[str, Evaluation], path: str | Path) -> No
     """
     values: dict[str, Any] = {}
     for name, evaluation in evaluations.items():
-        values[name] = _finite(evaluation.metrics)
+        values[name] = _replace_infinite(evaluation.metrics)
         if (groups := evaluation.groups) is not None:
             of_groups = {
-                group: {"frames": groups.frames[group], **_finite(metrics)} for group, metrics in groups.metrics.items()
+                group: {"frames": groups.frames[group], **_replace_infinite(metrics)}
+                for group, metrics in groups.metrics.items()
             }
             values[name]["groups"] = {groups.key: of_groups}
     _write(path, [json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"])
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+def _replace_infinite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {key: value if math.isfinite(value) else None for key, value in metrics.items()}
 
 
@@ -74,23 +75,25 @@ def write_predictions(evaluations: Mapping[str, Evaluation], path: str | Path) -
         OutputError: If the file cannot be written.
     """
     left_out: set[str] = set()
-    _write(path, _frames(evaluations, left_out))
+    _write(path, _format_frames(evaluations, left_out))
     return sorted(left_out)
 
 
-def _frames(evaluations: Mapping[str, Evaluation], left_out: set[str]) -> Iterable[str]:
+def _format_frames(evaluations: Mapping[str, Evaluation], left_out: set[str]) -> Iterable[str]:
     for name, evaluation in evaluations.items():
         dataset = evaluation.dataset
         for i, (frame, prediction) in enumerate(zip(dataset.frames, evaluation.predictions, strict=True)):
-            columns, info = _values(frame, prediction)
-            info |= {"data_set": quoted(name), "origin": quoted(dataset.origin(i))}
-            more, arrays, lost = annotated(dataset.annotations[i], _OWN, len(frame[fields.POSITIONS]))
+            columns, info = _collect_values(frame, prediction)
+            info |= {"data_set": quote(name), "origin": quote(dataset.origin(i))}
+            annotations, arrays, lost = format_annotations(dataset.annotations[i], _OWN, len(frame[fields.POSITIONS]))
             left_out.update(lost)
             numbers = {key: value.reshape(len(value), -1).numpy() for key, value in columns.items()}
-            yield _extxyz(frame, numbers | arrays, info | {_key(key): text for key, text in more.items()})
+            yield _format_extxyz(
+                frame, numbers | arrays, info | {_format_key(key): text for key, text in annotations.items()}
+            )
 
 
-def _values(frame: Graph, prediction: Graph) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _collect_values(frame: Graph, prediction: Graph) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Values per atom, and values of the structure as text, under the names in the file."""
     columns: dict[str, Tensor] = {}
     info: dict[str, str] = {}
@@ -101,33 +104,33 @@ def _values(frame: Graph, prediction: Graph) -> tuple[dict[str, Tensor], dict[st
             if fields.field(label).owner == "node":
                 columns[prefix + ase_name] = graph[label]
             else:
-                info[prefix + ase_name] = _numbers(graph[label])
+                info[prefix + ase_name] = _format_numbers(graph[label])
     return columns, info
 
 
-def _extxyz(frame: Graph, columns: Mapping[str, np.ndarray], info: Mapping[str, str]) -> str:
+def _format_extxyz(frame: Graph, columns: Mapping[str, np.ndarray], info: Mapping[str, str]) -> str:
     """One frame. A 3 x 3 matrix is read back by columns, which only matters for the lattice: its rows are vectors."""
     types = [f"{name}:{column_type(column)}:{column.shape[1]}" for name, column in columns.items()]
     comment = [f"Properties={':'.join(['species:S:1', 'pos:R:3', *types])}"]
     comment += [f"{name}={text}" for name, text in info.items()]
     comment.append(f'pbc="{" ".join("FT"[int(axis)] for axis in frame[fields.PBC][0])}"')
     if bool(frame[fields.CELL].any()):
-        comment.insert(0, f"Lattice={_numbers(frame[fields.CELL])}")
-    cells = [column_text(column) for column in (frame[fields.POSITIONS].numpy(), *columns.values())]
+        comment.insert(0, f"Lattice={_format_numbers(frame[fields.CELL])}")
+    cells = [format_column(column) for column in (frame[fields.POSITIONS].numpy(), *columns.values())]
     lines = [str(len(frame[fields.POSITIONS])), " ".join(comment)]
     for number, *row in zip(frame[fields.ATOMIC_NUMBERS].tolist(), *cells, strict=True):
         lines.append(" ".join([chemical_symbols[number], *(cell for column in row for cell in column)]))
     return "\n".join(lines) + "\n"
 
 
-def _numbers(value: Tensor) -> str:
+def _format_numbers(value: Tensor) -> str:
     text = " ".join(repr(x) for x in value.flatten().tolist())
     return text if value.numel() == 1 else f'"{text}"'
 
 
-def _key(name: str) -> str:
+def _format_key(name: str) -> str:
     """A name of the comment line, in quotes where it is more than a word."""
-    return name if re.fullmatch(r"[\w.+-]+", name) else quoted(name)
+    return name if re.fullmatch(r"[\w.+-]+", name) else quote(name)
 
 
 def _write(path: str | Path, parts: Iterable[str]) -> None:

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from nequip_like.data import fields
 from nequip_like.data.graph import volumes
 from nequip_like.inference.evaluation import Evaluation
-from nequip_like.report.pictures import COLOURS, GREY, plain, save
-from nequip_like.report.tables import number
+from nequip_like.report.pictures import COLOURS, GREY, draw_light_grid, save
+from nequip_like.report.tables import format_number
 from nequip_like.report.units import FORCES, GPA, PER_ATOM_ENERGY, STRESS_GPA, Shown
 
 _MANY_POINTS = 5000
@@ -29,7 +29,7 @@ _TEXT = 12  # of a panel that is 4.2 inches wide: three of them are readable acr
 class _Panel:
     """What one panel shows."""
 
-    shown: Shown
+    display: Shown
     quantity: str
     unit: str
     groups: dict[str, tuple[np.ndarray, np.ndarray]]  # name of the group: labels, predictions
@@ -55,7 +55,7 @@ def plot_parity(
     Raises:
         OutputError: If the file cannot be written.
     """
-    rows = {name: _panels(evaluation) for name, evaluation in evaluations.items()}
+    rows = {name: _make_panels(evaluation) for name, evaluation in evaluations.items()}
     columns = max(1, *(len(panels) for panels in rows.values()))
     figure = Figure(figsize=(4.2 * columns, 4.0 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -69,7 +69,7 @@ def plot_parity(
     return save(figure, path, formats)
 
 
-def _panels(evaluation: Evaluation) -> list[_Panel]:
+def _make_panels(evaluation: Evaluation) -> list[_Panel]:
     panels = []
     dataset = evaluation.dataset
     if fields.TOTAL_ENERGY in evaluation.compared:
@@ -77,16 +77,18 @@ def _panels(evaluation: Evaluation) -> list[_Panel]:
         atoms = torch.tensor([[len(frame[fields.POSITIONS])] for frame in dataset.frames])
         labels, predictions = labels / atoms, predictions / atoms
         mean = labels[~labels.isnan()].mean()
-        shown = f"{float(mean):.4f}".replace("-", "−")
-        note = f"zero is {shown} eV/atom,\nthe mean label"
+        mean_text = f"{float(mean):.4f}".replace("-", "−")
+        note = f"zero is {mean_text} eV/atom,\nthe mean label"
         panels.append(
-            _Panel(PER_ATOM_ENERGY, "energy", "eV/atom", {"": _flat(labels - mean, predictions - mean)}, note)
+            _Panel(
+                PER_ATOM_ENERGY, "energy", "eV/atom", {"": _select_labelled(labels - mean, predictions - mean)}, note
+            )
         )
     if fields.FORCES in evaluation.compared:
         labels, predictions = evaluation.pairs(fields.FORCES)
         types = torch.cat([frame[fields.ATOM_TYPES] for frame in dataset.frames])
         groups = {
-            name: _flat(labels[types == index], predictions[types == index])
+            name: _select_labelled(labels[types == index], predictions[types == index])
             for index, name in enumerate(dataset.type_names)
         }
         panels.append(_Panel(FORCES, "force component", "eV/Å", groups))
@@ -94,21 +96,21 @@ def _panels(evaluation: Evaluation) -> list[_Panel]:
         has_cell = torch.cat([volumes(frame) for frame in dataset.frames]) > 0
         labels, predictions = evaluation.pairs(fields.STRESS)
         pair = labels[has_cell] * GPA, predictions[has_cell] * GPA
-        panels.append(_Panel(STRESS_GPA, "stress component", "GPa", {"": _flat(*pair)}))
+        panels.append(_Panel(STRESS_GPA, "stress component", "GPa", {"": _select_labelled(*pair)}))
     return panels
 
 
-def _flat(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _select_labelled(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Components that have a label."""
-    known = ~labels.isnan()
-    return labels[known].numpy(), predictions[known].numpy()
+    labelled = ~labels.isnan()
+    return labels[labelled].numpy(), predictions[labelled].numpy()
 
 
 def _draw(axes: Axes, panel: _Panel) -> None:
     groups = {name: pair for name, pair in panel.groups.items() if len(pair[0])}
     labels = np.concatenate([pair[0] for pair in groups.values()])
     predictions = np.concatenate([pair[1] for pair in groups.values()])
-    low, high = _limits(labels, predictions)
+    low, high = _find_limits(labels, predictions)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=3)
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
     of_point = np.repeat(np.arange(len(groups)), [len(x) for x, _ in groups.values()])
@@ -124,26 +126,26 @@ def _draw(axes: Axes, panel: _Panel) -> None:
     axes.tick_params(labelsize=_TEXT - 1)
     axes.set_aspect("equal")
     axes.locator_params(nbins=5)
-    plain(axes)
-    words = [_errors(panel, labels, predictions), *([panel.note] if panel.note else [])]
+    draw_light_grid(axes)
+    words = [_format_errors(panel, labels, predictions), *([panel.note] if panel.note else [])]
     axes.text(0.03, 0.98, "\n".join(words), transform=axes.transAxes, va="top", fontsize=_TEXT - 2)
     if len(groups) > 1:
         for colour, name in zip(colours, groups, strict=True):
             axes.plot([], [], "o", color=colour, markersize=5, label=name)
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.88), frameon=False, fontsize=_TEXT - 2, handletextpad=0.1)
-    _histogram(axes, panel, predictions - labels)
+    _draw_histogram(axes, panel, predictions - labels)
 
 
-def _errors(panel: _Panel, labels: np.ndarray, predictions: np.ndarray) -> str:
+def _format_errors(panel: _Panel, labels: np.ndarray, predictions: np.ndarray) -> str:
     """RMSE and MAE of the points drawn, in the units of the tables."""
-    error = (predictions - labels) * _TO_TABLE[panel.shown]
+    error = (predictions - labels) * _TO_TABLE[panel.display]
     rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
-    return f"RMSE {number(rmse)} {panel.shown.unit}\nMAE {number(mae)} {panel.shown.unit}"
+    return f"RMSE {format_number(rmse)} {panel.display.unit}\nMAE {format_number(mae)} {panel.display.unit}"
 
 
-def _histogram(axes: Axes, panel: _Panel, errors: np.ndarray) -> None:
+def _draw_histogram(axes: Axes, panel: _Panel, errors: np.ndarray) -> None:
     """Distribution of the errors, in the unit of the tables, in the corner where no point can be of a good model."""
-    errors = errors * _TO_TABLE[panel.shown]
+    errors = errors * _TO_TABLE[panel.display]
     span = float(np.quantile(np.abs(errors), 0.99))
     if len(errors) < 10 or span == 0:
         return
@@ -152,12 +154,12 @@ def _histogram(axes: Axes, panel: _Panel, errors: np.ndarray) -> None:
     inset.set_yticks([])
     rounded = f"{float(f'{span:.2g}'):g}"
     inset.set_xticks([-span, 0.0, span], [f"−{rounded}", "0", rounded], fontsize=_TEXT - 4)
-    inset.set_title(f"error ({panel.shown.unit})", fontsize=_TEXT - 4, pad=2)
+    inset.set_title(f"error ({panel.display.unit})", fontsize=_TEXT - 4, pad=2)
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.patch.set_alpha(0.7)
 
 
-def _limits(labels: np.ndarray, predictions: np.ndarray) -> tuple[float, float]:
+def _find_limits(labels: np.ndarray, predictions: np.ndarray) -> tuple[float, float]:
     low = float(min(labels.min(), predictions.min()))
     high = float(max(labels.max(), predictions.max()))
     margin = 0.05 * (high - low) or max(abs(low) * 0.05, 1e-3)

@@ -35,9 +35,9 @@ def read_formats(value: Any, key: str = "report.format") -> list[str]:
         >>> read_formats("pdf"), read_formats(["png", "svg", "png"])
         (['pdf'], ['png', 'svg'])
     """
-    written = [value] if isinstance(value, str) else value
-    check(key, written, Sequence[Format])
-    return list(dict.fromkeys(written))
+    formats = [value] if isinstance(value, str) else value
+    check(key, formats, Sequence[Format])
+    return list(dict.fromkeys(formats))
 
 
 def save(figure: Figure, path: str | Path, formats: Sequence[str] | None = None) -> list[Path]:
@@ -55,7 +55,7 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] | None = None)
         OutputError: If one cannot be written.
     """
     path = Path(path)
-    files = [path] if formats is None else [path.with_suffix(f".{each}") for each in formats]
+    files = [path] if formats is None else [path.with_suffix(f".{format_name}") for format_name in formats]
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         for file in files:
             with written_whole(file) as partial:
@@ -63,7 +63,7 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] | None = None)
     return files
 
 
-def plain(axes: Axes) -> None:
+def draw_light_grid(axes: Axes) -> None:
     """A light grid behind the data, and no frame."""
     axes.grid(color="#e6e6e6", linewidth=0.6, which="major")
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""One table of several runs: what each was given, and how good it became."""
+"""One table of several runs: their overrides, their best values, and how they ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nequip_like.report.tables import number
+from nequip_like.report.tables import format_number
 from nequip_like.whole_files import written_whole
 
 RUNS_FILE = "runs.csv"
@@ -65,8 +65,8 @@ class Result(Protocol):
 
 
 def forget_runs(folder: Path) -> None:
-    """Take away what was noted of earlier runs in a folder."""
-    for note in _notes(folder):
+    """Delete the notes of earlier runs in a folder."""
+    for note in _list_notes(folder):
         note.unlink()
 
 
@@ -117,21 +117,21 @@ def report_runs(folder: Path, console: Console | None = None) -> list[Run]:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """What was noted in a folder: the best first, then what has no value."""
-    return sorted((Run(**json.loads(path.read_text())) for path in _notes(folder)), key=_order)
+    """Read the runs that were noted in a folder: the best first, those without a value last."""
+    return sorted((Run(**json.loads(path.read_text())) for path in _list_notes(folder)), key=_order)
 
 
-def varying(runs: Sequence[Run]) -> list[str]:
+def find_varying_keys(runs: Sequence[Run]) -> list[str]:
     """Keys whose values differ between runs; of a single run all that it was given.
 
     Example:
         >>> runs = [Run(i, f"run/{i}", ["seed=0", f"cutoff_radius={cutoff}"]) for i, cutoff in enumerate((4.0, 5.0))]
-        >>> varying(runs)
+        >>> find_varying_keys(runs)
         ['cutoff_radius']
     """
-    given = [_values(run) for run in runs]
-    keys = dict.fromkeys(key for values in given for key in values)
-    return [key for key in keys if len(runs) == 1 or len({values.get(key) for values in given}) > 1]
+    values_of_runs = [_read_overrides(run) for run in runs]
+    keys = dict.fromkeys(key for values in values_of_runs for key in values)
+    return [key for key in keys if len(runs) == 1 or len({values.get(key) for values in values_of_runs}) > 1]
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
@@ -140,19 +140,19 @@ def runs_table(runs: Sequence[Run]) -> Table:
     table = Table(title=f"Runs by {monitored.pop() if len(monitored) == 1 else 'what each followed'}")
     table.title_justify = "left"
     table.add_column("run", justify="right")
-    keys = varying(runs)
+    keys = find_varying_keys(runs)
     for key in keys:
         table.add_column(Text(key), overflow="fold")
     for heading in ("best", "epoch"):
         table.add_column(heading, justify="right")
     table.add_column("status", overflow="fold")
     for run in runs:
-        values = _values(run)
+        values = _read_overrides(run)
         ended = run.status if len(run.status) <= _SHOWN else f"{run.status[:_SHOWN]}..."
         table.add_row(
             str(run.number),
             *(Text(values.get(key, "")) for key in keys),
-            "" if run.best is None else number(run.best),
+            "" if run.best is None else format_number(run.best),
             "" if run.epoch is None else str(run.epoch),
             Text(ended),
         )
@@ -160,28 +160,28 @@ def runs_table(runs: Sequence[Run]) -> Table:
 
 
 def _write(folder: Path, runs: Sequence[Run]) -> None:
-    keys, names = varying(runs), list(dict.fromkeys(name for run in runs for name in run.metrics))
+    keys, names = find_varying_keys(runs), list(dict.fromkeys(name for run in runs for name in run.metrics))
     head = ["run", *keys, "monitored_metric", "best", "epoch", "status", "folder", *names]
     with written_whole(folder / RUNS_FILE) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head)
         for run in runs:
-            values = _values(run)
+            values = _read_overrides(run)
             metrics = [run.metrics.get(name, "") for name in names]
-            own = [run.monitored, _text(run.best), _text(run.epoch), run.status, run.folder]
-            writer.writerow([run.number, *(values.get(key, "") for key in keys), *own, *metrics])
+            outcome = [run.monitored, _format_value(run.best), _format_value(run.epoch), run.status, run.folder]
+            writer.writerow([run.number, *(values.get(key, "") for key in keys), *outcome, *metrics])
 
 
-def _notes(folder: Path) -> list[Path]:
+def _list_notes(folder: Path) -> list[Path]:
     return sorted((folder / _NOTES).glob("[0-9]*.json"))
 
 
-def _values(run: Run) -> dict[str, str]:
+def _read_overrides(run: Run) -> dict[str, str]:
     pairs = (override.partition("=") for override in run.overrides)
     return {key: value for key, _, value in pairs}
 
 
-def _text(value: float | None) -> str:
+def _format_value(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 

@@ -37,8 +37,10 @@ class SchedulePreview:
         """The same in a few lines of text."""
         last = self.steps[-1]
         lines = [f"{last + 1} optimizer steps, {self.steps_per_epoch} in an epoch"]
-        for what, curves in (("learning rate", self.rates), ("loss weight", self.weights)):
-            lines += [f"{' '.join([what, name]).strip()}: {_in_words(self.steps, curves[name])}" for name in curves]
+        for quantity, curves in (("learning rate", self.rates), ("loss weight", self.weights)):
+            lines += [
+                f"{' '.join([quantity, name]).strip()}: {_describe_values(self.steps, curves[name])}" for name in curves
+            ]
         return [*lines, *self.notes]
 
 
@@ -53,10 +55,10 @@ def plot_schedule(preview: SchedulePreview, png: str | Path) -> None:
         OutputError: If it cannot be written.
     """
     panels = {"learning rate": preview.rates, "loss weights": preview.weights}
-    shown = {title: curves for title, curves in panels.items() if curves}
-    figure = Figure(figsize=(5.4 * len(shown), 3.8), layout="constrained")
+    drawn = {title: curves for title, curves in panels.items() if curves}
+    figure = Figure(figsize=(5.4 * len(drawn), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+    for axes, (title, curves) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
         _draw(axes, title, preview, curves)
     if preview.notes:
         figure.supxlabel("; ".join(preview.notes), fontsize=8, parse_math=False)
@@ -80,7 +82,7 @@ def _draw(axes: Axes, title: str, preview: SchedulePreview, curves: Mapping[str,
             text.set_parse_math(False)
 
 
-def _in_words(steps: Sequence[int], values: Sequence[float]) -> str:
+def _describe_values(steps: Sequence[int], values: Sequence[float]) -> str:
     if min(values) == max(values):
         return f"{values[0]:.4g} throughout"
     highest = max(values)

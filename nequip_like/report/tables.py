@@ -26,11 +26,11 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     table.add_column("unit")
     for heading, _ in COLUMNS:
         table.add_column(heading, justify="right")
-    for shown in SHOWN:
-        _add_row(table, shown.label, shown, "", evaluation.metrics)
-        if shown is FORCES:
+    for quantity in SHOWN:
+        _add_row(table, quantity.label, quantity, "", evaluation.metrics)
+        if quantity is FORCES:
             for species in dataset.type_names:
-                _add_row(table, f"  on {species}", shown, f"_{species}", evaluation.metrics)
+                _add_row(table, f"  on {species}", quantity, f"_{species}", evaluation.metrics)
     return table
 
 
@@ -39,16 +39,22 @@ def group_table(name: str, evaluation: Evaluation) -> Table | None:
     groups = evaluation.groups
     if groups is None:
         return None
-    shown = [each for each in _BY_GROUP if any(f"{each.metric}_rmse" in values for values in groups.metrics.values())]
-    columns = [(each, heading, short) for each in shown for heading, short in COLUMNS[:2]]
+    quantities = [
+        quantity
+        for quantity in _BY_GROUP
+        if any(f"{quantity.metric}_rmse" in values for values in groups.metrics.values())
+    ]
+    columns = [(quantity, heading, short) for quantity in quantities for heading, short in COLUMNS[:2]]
     table = Table(title=Text(f"{name} by {groups.key}"), title_justify="left")
     table.add_column(Text(groups.key))
     table.add_column("frames", justify="right")
-    for each, heading, _ in columns:
-        table.add_column(f"{each.label}\n{heading}, {each.unit}", justify="right")
+    for quantity, heading, _ in columns:
+        table.add_column(f"{quantity.label}\n{heading}, {quantity.unit}", justify="right")
     for group, frames in groups.frames.items():
-        values = [(groups.metrics[group].get(f"{each.metric}_{short}"), each.factor) for each, _, short in columns]
-        cells = ["" if value is None else number(value * factor) for value, factor in values]
+        values = [
+            (groups.metrics[group].get(f"{quantity.metric}_{short}"), quantity.factor) for quantity, _, short in columns
+        ]
+        cells = ["" if value is None else format_number(value * factor) for value, factor in values]
         table.add_row(Text(group), str(frames), *cells)
     return table
 
@@ -58,10 +64,13 @@ def worst_lines(name: str, evaluation: Evaluation) -> list[str]:
     if not evaluation.worst:
         return []
     quantity = evaluation.worst[0].quantity
-    shown = next(shown for shown in (FORCES, PER_ATOM_ENERGY, STRESS) if shown.metric == quantity)
-    kind = "absolute error" if shown is PER_ATOM_ENERGY else "RMSE"
-    heading = f"{name}: worst frames, {kind} of the {shown.label} in {shown.unit}"
-    return [heading, *(f"{number(frame.error * shown.factor):>9}  {frame.origin}" for frame in evaluation.worst)]
+    display = next(display for display in (FORCES, PER_ATOM_ENERGY, STRESS) if display.metric == quantity)
+    kind = "absolute error" if display is PER_ATOM_ENERGY else "RMSE"
+    heading = f"{name}: worst frames, {kind} of the {display.label} in {display.unit}"
+    return [
+        heading,
+        *(f"{format_number(frame.error * display.factor):>9}  {frame.origin}" for frame in evaluation.worst),
+    ]
 
 
 def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | None = None) -> None:
@@ -75,11 +84,11 @@ def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | 
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Four significant digits, without an exponent where that is readable.
 
     Example:
-        >>> number(0.123456), number(1234.5), number(2.5e-7)
+        >>> format_number(0.123456), format_number(1234.5), format_number(2.5e-7)
         ('0.1235', '1234', '2.500e-07')
     """
     if value != 0 and not 1e-4 <= abs(value) < 1e7:
@@ -88,31 +97,31 @@ def number(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def _add_row(table: Table, label: str, shown: Shown, suffix: str, metrics: Mapping[str, float]) -> None:
-    values = [metrics.get(f"{shown.metric}_{short}{suffix}") for _, short in COLUMNS]
+def _add_row(table: Table, label: str, quantity: Shown, suffix: str, metrics: Mapping[str, float]) -> None:
+    values = [metrics.get(f"{quantity.metric}_{short}{suffix}") for _, short in COLUMNS]
     if any(value is not None for value in values):
-        cells = ["" if value is None else number(value * shown.factor) for value in values]
-        table.add_row(label, shown.unit, *cells)
+        cells = ["" if value is None else format_number(value * quantity.factor) for value in values]
+        table.add_row(label, quantity.unit, *cells)
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
     """How large the forces are, which tells how good an error is; and what could not be compared."""
-    said = []
+    lines = []
     rmse = evaluation.metrics.get("forces_rmse")
     if rmse is not None:
         labels, _ = evaluation.pairs(fields.FORCES)
         rms = float(labels[~torch.isnan(labels)].square().mean().sqrt())
         if rms > 0:
-            percent = 100 * rmse / rms
-            said.append(
-                f"RMS of the forces {number(rms * FORCES.factor)} {FORCES.unit}; the RMSE is {percent:.2f} % of it"
+            share = f"{100 * rmse / rms:.2f} %"
+            lines.append(
+                f"RMS of the forces {format_number(rms * FORCES.factor)} {FORCES.unit}; the RMSE is {share} of it"
             )
     counts = evaluation.dataset.labels
     periodic = any(bool(frame[fields.PBC].any()) for frame in evaluation.dataset.frames)
     for label in (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS):
         if label not in evaluation.compared:
             if label != fields.STRESS or periodic:
-                said.append(f"{label}: {'not predicted' if label in counts else 'no labels'}")
+                lines.append(f"{label}: {'not predicted' if label in counts else 'no labels'}")
         elif counts[label] < len(evaluation.dataset):
-            said.append(f"{label}: {counts[label]} of {len(evaluation.dataset)} frames have labels")
-    return said
+            lines.append(f"{label}: {counts[label]} of {len(evaluation.dataset)} frames have labels")
+    return lines

@@ -1,4 +1,4 @@
-"""How a run goes: Lightning modules, callbacks, checkpoints, gradients of a step."""
+"""Training: Lightning modules, callbacks, checkpoints, gradients of a step."""
 
 from nequip_like.training.averaged_module import EMALightningModule, SWALightningModule
 from nequip_like.training.callbacks import EpochPrinter

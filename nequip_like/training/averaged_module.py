@@ -12,9 +12,10 @@ from nequip_like.arguments import Count, Decay, NotNegative, check
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY
 from nequip_like.model.potential import Potential
 from nequip_like.optim.averaging import averaged_copy, mean_copy
-from nequip_like.training.guarded_module import Evaluation, evaluations
+from nequip_like.training.build import cast_managers
+from nequip_like.training.guarded_module import Evaluation, list_evaluations
 from nequip_like.training.lightning_internals import epoch_ends_next
-from nequip_like.training.module import NequIPLightningModule, metrics_of
+from nequip_like.training.module import NequIPLightningModule
 
 Evaluate = Literal["averaged", "raw", "both"]
 RAW = "_raw"  # val0_raw_epoch/NAME: a value of the raw weights, where the averaged ones are evaluated, too
@@ -63,12 +64,12 @@ class AveragedLightningModule(NequIPLightningModule):
         """The averaged weights."""
         return cast(Potential, self.ema.module)
 
-    def _evaluations(self, stage: Literal["val", "test"]) -> list[Evaluation]:
+    def _list_evaluations(self, stage: Literal["val", "test"]) -> list[Evaluation]:
         if self.evaluate != "both":
-            return super()._evaluations(stage)
+            return super()._list_evaluations(stage)
         sets = {"val": (self.val_metrics, self.raw_val_metrics), "test": (self.test_metrics, self.raw_test_metrics)}
-        averaged, raw = map(metrics_of, sets[stage])
-        return evaluations(stage, averaged, self.averaged_model) + evaluations(stage, raw, self.model, RAW)
+        averaged, raw = map(cast_managers, sets[stage])
+        return list_evaluations(stage, averaged, self.averaged_model) + list_evaluations(stage, raw, self.model, RAW)
 
     def on_fit_start(self) -> None:
         """Find out which of both kinds of weights the best checkpoint follows."""
@@ -161,17 +162,17 @@ class SWALightningModule(AveragedLightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then take the weights into the mean if it is time."""
         super().optimizer_step(*args, **kwargs)
-        counts = self._weights_count()
+        counts = self._should_average()
         if counts or not self.average_began:
             self.ema.update_parameters(self.model)
             if not counts:
                 self.ema.n_averaged.fill_(0)  # a mere copy: the first weights that count overwrite it
 
-    def _weights_count(self) -> bool:
+    def _should_average(self) -> bool:
         """Whether the weights after this step are taken into the mean; also if nothing was left of this step."""
         if self.swa_interval == "epoch":
             # The last step of an epoch, not its end: the validation in between sees the mean.
-            done = self.current_epoch + 1 if epoch_ends_next(self.trainer) else -1
+            elapsed = self.current_epoch + 1 if epoch_ends_next(self.trainer) else -1
         else:
-            done = self.global_step + 1  # Lightning counts a step when this hook is over
-        return done >= max(self.swa_start, 1) and (done - self.swa_start) % self.swa_every == 0
+            elapsed = self.global_step + 1  # Lightning counts a step when this hook is over
+        return elapsed >= max(self.swa_start, 1) and (elapsed - self.swa_start) % self.swa_every == 0

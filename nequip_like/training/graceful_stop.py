@@ -45,7 +45,7 @@ class GracefulStop(lightning.Callback):
     """
 
     def __init__(self, max_time: str | Mapping[str, int] | timedelta | None = None, max_steps: int = -1) -> None:
-        self.seconds = None if max_time is None else duration(max_time).total_seconds()
+        self.seconds = None if max_time is None else read_duration(max_time).total_seconds()
         self.max_steps = max_steps
         self.signal: signal.Signals | None = None
         self.reached: str | None = None
@@ -61,12 +61,12 @@ class GracefulStop(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Listen to signals, in the place of Lightning's handlers; do not begin if there are no steps left."""
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._heard) for number in SIGNALS}
-        if self._steps_are_done(trainer) or _learning_is_over(trainer):
-            self.reached = "max_steps" if self._steps_are_done(trainer) else None
+            self._handlers = {number: signal.signal(number, self._receive_signal) for number in SIGNALS}
+        if self._has_reached_max_steps(trainer) or _is_learning_over(trainer):
+            self.reached = "max_steps" if self._has_reached_max_steps(trainer) else None
             self._stop(trainer)
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _receive_signal(self, number: int, frame: FrameType | None) -> None:
         again = self.signal == number
         self.signal = signal.Signals(number)
         if again:
@@ -78,11 +78,11 @@ class GracefulStop(lightning.Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
         """End training here if it is time."""
         out_of_time = self.seconds is not None and time.monotonic() - self._began >= self.seconds
-        wanted = out_of_time or self.signal is not None or _learning_is_over(trainer)
+        must_stop = out_of_time or self.signal is not None or _is_learning_over(trainer)
         if trainer.world_size > 1:
             # A signal, or the end of the time, may reach the processes at different batches.
-            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
-        if wanted or self._steps_are_done(trainer):
+            must_stop = trainer.strategy.reduce_boolean_decision(must_stop, all=False)
+        if must_stop or self._has_reached_max_steps(trainer):
             self.reached = self._limit(trainer)
             self._stop(trainer)
 
@@ -93,11 +93,11 @@ class GracefulStop(lightning.Callback):
         """
         last_epoch = trainer.max_epochs is not None and -1 < trainer.max_epochs <= trainer.current_epoch + 1
         at_its_end = last_epoch and epoch_ends_next(trainer)
-        if self.signal is not None or at_its_end or _learning_is_over(trainer):
+        if self.signal is not None or at_its_end or _is_learning_over(trainer):
             return None
-        return "max_steps" if self._steps_are_done(trainer) else "max_time"
+        return "max_steps" if self._has_reached_max_steps(trainer) else "max_time"
 
-    def _steps_are_done(self, trainer: lightning.Trainer) -> bool:
+    def _has_reached_max_steps(self, trainer: lightning.Trainer) -> bool:
         return -1 < self.max_steps <= trainer.global_step
 
     def _stop(self, trainer: lightning.Trainer) -> None:
@@ -128,22 +128,22 @@ class GracefulStop(lightning.Callback):
         self._handlers = {}
 
 
-def _learning_is_over(trainer: lightning.Trainer) -> bool:
+def _is_learning_over(trainer: lightning.Trainer) -> bool:
     """Whether a schedule has come below the smallest learning rate."""
     schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
     return any(isinstance(schedule, LearningRate) and schedule.over is not None for schedule in schedules)
 
 
-def duration(value: str | Mapping[str, int] | timedelta) -> timedelta:
+def read_duration(value: str | Mapping[str, int] | timedelta) -> timedelta:
     """A length of time from ``DD:HH:MM:SS``, a mapping such as ``{hours: 2}``, or itself.
 
     Raises:
         ConfigError: If it cannot be understood.
 
     Example:
-        >>> duration("00:12:30:00") == duration({"hours": 12, "minutes": 30})
+        >>> read_duration("00:12:30:00") == read_duration({"hours": 12, "minutes": 30})
         True
-        >>> duration("12h")
+        >>> read_duration("12h")
         Traceback (most recent call last):
         ...
         nequip_like.errors.ConfigError: trainer.max_time is '12h'

@@ -59,17 +59,17 @@ class ExactAccumulation:
     def __init__(self, trainer: lightning.Trainer) -> None:
         self._trainer = trainer
         loader: Any = trainer.train_dataloader
-        self._known = isinstance(loader, ResumableLoader) and isinstance(_order(loader), FrameBatchSampler)
+        self._has_known_order = isinstance(loader, ResumableLoader) and isinstance(_order(loader), FrameBatchSampler)
         self._warned = False
         self._counting: MetricsManager | None = None
         self._table: Tensor | None = None  # for each frame the counts of its labels
-        self._seen = bytearray()  # which frames were looked at
+        self._counted = bytearray()  # which frames were looked at
         self._batches: list[list[int]] = []
         self._batches_of = -1  # epoch
         self._window = (-1, -1)  # epoch and first batch
         self._counts = torch.empty(0)
 
-    def counts(self, loss: MetricsManager, batch: Graph, batch_idx: int) -> Tensor | None:
+    def count_labels(self, loss: MetricsManager, batch: Graph, batch_idx: int) -> Tensor | None:
         """Counts of labels of all batches, on all processes, that make a step with this one.
 
         All processes have to call it with each of their batches.
@@ -90,20 +90,20 @@ class ExactAccumulation:
         size = self._trainer.accumulate_grad_batches
         if size == 1:
             return None
-        if not self._known:
+        if not self._has_known_order:
             self._warn()
             return None
         order = _order(self._trainer.train_dataloader)
         window = (order.epoch, batch_idx - batch_idx % size)
         if window != self._window:
             check_can_accumulate(loss)
-            own = self._frames(order, window[1], size, batch, batch_idx)
-            counts = self._labels(loss, own).to(batch[fields.POSITIONS].device)
+            frames = self._list_frames(order, window[1], size, batch, batch_idx)
+            counts = self._sum_label_counts(loss, frames).to(batch[fields.POSITIONS].device)
             self._counts = gather(counts).sum(0) if is_distributed() else counts
             self._window = window
         return self._counts
 
-    def _frames(self, order: FrameBatchSampler, first: int, size: int, batch: Graph, batch_idx: int) -> list[int]:
+    def _list_frames(self, order: FrameBatchSampler, first: int, size: int, batch: Graph, batch_idx: int) -> list[int]:
         """Frames of this process, of all batches of the step."""
         if order.epoch != self._batches_of:
             self._batches, self._batches_of = list(order), order.epoch
@@ -116,20 +116,20 @@ class ExactAccumulation:
         stop = first + size if math.isinf(ready) else min(first + size, int(ready))
         return [frame for frames in self._batches[first:stop] for frame in frames]
 
-    def _labels(self, loss: MetricsManager, frames: list[int]) -> Tensor:
+    def _sum_label_counts(self, loss: MetricsManager, frames: list[int]) -> Tensor:
         """Counts of the labels of some frames together; each frame is looked at once in a run."""
         loader: Any = self._trainer.train_dataloader
         dataset = loader.dataset
         if self._counting is None:
             self._counting = copy.deepcopy(loss).cpu()  # frames are not moved to a GPU for this
-            self._seen = bytearray(len(dataset))
+            self._counted = bytearray(len(dataset))
         for frame in frames:
-            if not self._seen[frame]:
+            if not self._counted[frame]:
                 counts = self._counting.label_counts(dataset[frame])
                 if self._table is None:
                     self._table = counts.new_zeros(len(dataset), len(counts))
                 self._table[frame] = counts
-                self._seen[frame] = True
+                self._counted[frame] = True
         return cast(Tensor, self._table)[frames].sum(0)
 
     def _warn(self) -> None:
@@ -141,7 +141,7 @@ class ExactAccumulation:
             self._warned = True
 
 
-def own_sum(loss: MetricsManager) -> Tensor:
+def compute_batch_sum(loss: MetricsManager) -> Tensor:
     """Weighted sum of the values of the last batch alone, for logs, shape ()."""
     values = loss.step_values
     if values is None:
@@ -252,13 +252,13 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     for dtype in sorted({parameter.dtype for parameter in trained}, key=str):
         group = [parameter for parameter in trained if parameter.dtype == dtype]
         parts = [torch.zeros_like(p).view(-1) if p.grad is None else p.grad.reshape(-1) for p in group]
-        present = torch.tensor([float(p.grad is not None) for p in group], dtype=dtype, device=group[0].device)
-        flat = torch.cat([*parts, present])
+        holders = torch.tensor([float(p.grad is not None) for p in group], dtype=dtype, device=group[0].device)
+        flat = torch.cat([*parts, holders])
         torch.distributed.all_reduce(flat)
         sizes = [p.numel() for p in group]
         _assign(group, flat[: sum(sizes)].split(sizes), flat[sum(sizes) :].tolist())
 
 
-def _assign(group: list[nn.Parameter], gradients: tuple[Tensor, ...], present: list[float]) -> None:
-    for parameter, gradient, count in zip(group, gradients, present, strict=True):
+def _assign(group: list[nn.Parameter], gradients: tuple[Tensor, ...], holders: list[float]) -> None:
+    for parameter, gradient, count in zip(group, gradients, holders, strict=True):
         parameter.grad = gradient.view_as(parameter) if count > 0 else None

@@ -34,7 +34,9 @@ class Evaluation:
     model: nn.Module
 
 
-def evaluations(stage: str, managers: Sequence[MetricsManager], model: nn.Module, kind: str = "") -> list[Evaluation]:
+def list_evaluations(
+    stage: str, managers: Sequence[MetricsManager], model: nn.Module, kind: str = ""
+) -> list[Evaluation]:
     """One set of weights on all data sets of a stage.
 
     Args:
@@ -60,7 +62,7 @@ class GuardedModule(lightning.LightningModule):
     def __init__(self, on_non_finite: Policy = "stop", max_skipped_steps: Count = 100) -> None:
         super().__init__()
         self.guard = FiniteGuard(on_non_finite, max_skipped_steps)
-        self._seen: dict[str, list[SeenBatch]] = {}
+        self._batches_to_judge: dict[str, list[SeenBatch]] = {}
         self._before_step: list[dict[str, Any]] = []
         self._named_missing: set[str] = set()
         self._parameters_judged: list[tuple[str, nn.Parameter]] = []
@@ -73,7 +75,7 @@ class GuardedModule(lightning.LightningModule):
         self._parameters_judged = list(model.named_parameters())
 
     def _begin_batch(self, managers: Sequence[MetricsManager]) -> None:
-        """Before the first batch of a step: its epoch values go back to here if the step is left out."""
+        """Keep the epoch values from before a step: they are restored if the step is left out."""
         if self.guard.policy == "skip" and not self.guard.batches:
             self._before_step = [manager.running_state() for manager in managers]
 
@@ -82,7 +84,7 @@ class GuardedModule(lightning.LightningModule):
         # A scaler of gradients (16-bit) meets infinite ones as a matter of course, and leaves the step out itself.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         parameters = self._parameters_judged
-        if not self.guard.judge(parameters, loss, self._origin("train"), self._when(), not scaled):
+        if not self.guard.judge(parameters, loss, self._make_origin("train"), self._describe_moment(), not scaled):
             for _, parameter in parameters:
                 parameter.grad = None  # an optimizer passes over these, with their state
             for manager, state in zip(managers, self._before_step, strict=True):
@@ -100,30 +102,30 @@ class GuardedModule(lightning.LightningModule):
 
     def _check_weights(self, model: nn.Module) -> None:
         """Before weights are evaluated or saved: raises if some are not finite."""
-        self.guard.check_weights(list(model.named_parameters()), self._origin("train"), self._when())
+        self.guard.check_weights(list(model.named_parameters()), self._make_origin("train"), self._describe_moment())
 
     # --- evaluations
 
     def _begin_evaluation(self, evaluations: Sequence[Evaluation]) -> None:
-        self._seen = {each.prefix: [] for each in evaluations}
-        for each in evaluations:
-            each.manager.reset()
+        self._batches_to_judge = {evaluation.prefix: [] for evaluation in evaluations}
+        for evaluation in evaluations:
+            evaluation.manager.reset()
 
     def _evaluate(self, evaluations: Sequence[Evaluation], batch: Graph, position: int) -> None:
         """Add a batch to the metrics of the data set at a position of its stage."""
-        for each in evaluations:
-            if each.position == position:
-                prediction = each.model(batch)
-                self._seen[each.prefix].append(SeenBatch.of_evaluation(batch, prediction))
-                each.manager.update(prediction, batch)
+        for evaluation in evaluations:
+            if evaluation.position == position:
+                prediction = evaluation.model(batch)
+                self._batches_to_judge[evaluation.prefix].append(SeenBatch.of_evaluation(batch, prediction))
+                evaluation.manager.update(prediction, batch)
 
     def _end_evaluation(self, stage: str, evaluation: Evaluation) -> dict[str, Tensor]:
-        """Values of a data set, judged."""
+        """Compute the values of a data set, and judge them."""
         prefix, manager = evaluation.prefix, evaluation.manager
         values = manager.compute()
-        when = f"{self._when()}, {prefix}"
-        origin = self._origin(stage, evaluation.position)
-        self.guard.judge_evaluation(self._seen[prefix], manager, values, origin, when)
+        moment = f"{self._describe_moment()}, {prefix}"
+        origin = self._make_origin(stage, evaluation.position)
+        self.guard.judge_evaluation(self._batches_to_judge[prefix], manager, values, origin, moment)
         if not self.trainer.sanity_checking:
             self._name_missing(prefix, manager)
         return values
@@ -137,11 +139,11 @@ class GuardedModule(lightning.LightningModule):
 
     # --- words
 
-    def _when(self) -> str:
+    def _describe_moment(self) -> str:
         return f"epoch {self.current_epoch}, step {self.global_step}"
 
-    def _origin(self, stage: str, position: int = 0) -> Callable[[int], str]:
-        """Tells file and frame of a ``frame_index`` of a data set."""
+    def _make_origin(self, stage: str, position: int = 0) -> Callable[[int], str]:
+        """Make the function that tells file and frame of a ``frame_index`` of a data set."""
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, DataModule):
             return lambda index: f"frame {index} of {stage} set {position}"

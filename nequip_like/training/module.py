@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import lightning
 import torch
 import torch.distributed
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import Tensor
 
 from nequip_like.arguments import Count
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.distributed import of_all_processes, of_this_process, random_state, set_random_state, shapes
 from nequip_like.errors import ConfigError, ModelFileError
-from nequip_like.instantiate import instantiate
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION, averaging_of, upgrade
@@ -25,15 +23,23 @@ from nequip_like.model.potential import Potential
 from nequip_like.optim.build import build_optimizer
 from nequip_like.optim.schedule_free import ScheduleFreeWeights
 from nequip_like.optim.schedulers import PlateauSchedule, build_scheduler
+from nequip_like.training.build import (
+    Buildable,
+    build_loss,
+    build_manager,
+    build_managers,
+    build_potential,
+    cast_managers,
+)
 from nequip_like.training.gradients import (
     ClipConfig,
     ExactAccumulation,
     GradientClip,
     SummedGradientsStrategy,
-    own_sum,
+    compute_batch_sum,
     sum_gradients,
 )
-from nequip_like.training.guarded_module import Evaluation, GuardedModule, evaluations
+from nequip_like.training.guarded_module import Evaluation, GuardedModule, list_evaluations
 from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
 from nequip_like.training.nonfinite_guard import Policy
 from nequip_like.training.run_length import begin_schedules
@@ -42,8 +48,6 @@ from nequip_like.training.run_length import begin_schedules
 _OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.", "raw_val_metrics.", "raw_test_metrics.")
 
 _MODULES = {None: "NequIPLightningModule", "ema": "EMALightningModule", "swa": "SWALightningModule"}
-
-Buildable = Mapping[str, Any]
 
 
 class NequIPLightningModule(GuardedModule):
@@ -93,8 +97,7 @@ class NequIPLightningModule(GuardedModule):
         self._clip = GradientClip.of(gradient_clip)
         self._accumulation: ExactAccumulation | None = None
         self._schedule_free = ScheduleFreeWeights()
-        # Not recursive: a builder takes its parts (a pair potential, say) as plain values, which a file can hold.
-        self.model: Potential = _build("model", model, Potential, recursive=False)
+        self.model = build_potential(model)
         self.optimizer_config = optimizer
         self.lr_scheduler_config = lr_scheduler
         self.info = dict(info or {})
@@ -107,18 +110,11 @@ class NequIPLightningModule(GuardedModule):
         # Called with the trainer when a step's gradients are whole, and not clipped yet.
         self.gradient_observers: list[Callable[[lightning.Trainer], None]] = []
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
-        self.loss: MetricsManager | None = _first(self._managers("loss", loss, 1))
-        if self.loss is not None:
-            check_loss(self.loss)
-        self.train_metrics: MetricsManager | None = _first(self._managers("train_metrics", train_metrics, 1))
-        self.val_metrics = self._managers("val_metrics", val_metrics, counts["val"])
-        self.test_metrics = self._managers("test_metrics", test_metrics, counts["test"])
-
-    def _managers(self, name: str, config: MetricsManager | Buildable | None, count: int) -> nn.ModuleList:
-        if config is None:
-            return nn.ModuleList()
-        built = _build(name, config, MetricsManager, type_names=self.model.type_names)
-        return nn.ModuleList([built, *(copy.deepcopy(built) for _ in range(count - 1))])
+        type_names = self.model.type_names
+        self.loss = build_loss(loss, type_names)
+        self.train_metrics = build_manager("train_metrics", train_metrics, type_names)
+        self.val_metrics = build_managers("val_metrics", val_metrics, type_names, counts["val"])
+        self.test_metrics = build_managers("test_metrics", test_metrics, type_names, counts["test"])
 
     @property
     def evaluated(self) -> Literal["raw", "averaged"]:
@@ -140,18 +136,19 @@ class NequIPLightningModule(GuardedModule):
     def on_train_batch_start(self, batch: Graph, batch_idx: int) -> None:
         """Let a schedule that follows a metric by steps act on the step before."""
         if self._plateau is not None and self._plateau.by_steps and self._plateau.waiting:
-            self._plateau.after_step(self._logged(), self.global_step)
+            self._plateau.after_step(self._collect_logged(), self.global_step)
 
     def training_step(self, batch: Graph, batch_idx: int) -> Tensor:
         """Loss of the global batch."""
         if self.loss is None:
             raise ConfigError("training_module.loss is not given", "for example nequip_like.metrics.EnergyForceLoss")
-        self._begin_batch(self._training_managers())
+        self._begin_batch(self._list_training_managers())
         prediction = self.model(batch)
-        counts = None if self._accumulation is None else self._accumulation.counts(self.loss, batch, batch_idx)
+        counts = None if self._accumulation is None else self._accumulation.count_labels(self.loss, batch, batch_idx)
         values = self.loss.step(prediction, batch, counts=counts)
         self.guard.see(batch, prediction, values, self.loss)
-        self._log("train_loss_step", values if counts is None else {**values, WEIGHTED_SUM: own_sum(self.loss)}, batch)
+        logged = values if counts is None else {**values, WEIGHTED_SUM: compute_batch_sum(self.loss)}
+        self._log("train_loss_step", logged, batch)
         if self.train_metrics is not None:
             with torch.no_grad():
                 self._log("train_metric_step", self.train_metrics.step(prediction, batch), batch)
@@ -162,12 +159,12 @@ class NequIPLightningModule(GuardedModule):
         sums = self._trainer is None or isinstance(self.trainer.strategy, SummedGradientsStrategy)
         return loss if sums else loss * self.trainer.world_size
 
-    def _training_managers(self) -> list[MetricsManager]:
-        return list(self._named_training_managers().values())
+    def _list_training_managers(self) -> list[MetricsManager]:
+        return list(self._collect_training_managers().values())
 
-    def _named_training_managers(self) -> dict[str, MetricsManager]:
-        named = {"loss": self.loss, "train_metrics": self.train_metrics}
-        return {name: manager for name, manager in named.items() if manager is not None}
+    def _collect_training_managers(self) -> dict[str, MetricsManager]:
+        managers = {"loss": self.loss, "train_metrics": self.train_metrics}
+        return {name: manager for name, manager in managers.items() if manager is not None}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Sum the gradients over processes and judge them, before they are clipped."""
@@ -175,7 +172,7 @@ class NequIPLightningModule(GuardedModule):
             sum_gradients(self.model.parameters())
         if self.loss is None:
             return
-        self._judge_step(self.loss, self._training_managers())
+        self._judge_step(self.loss, self._list_training_managers())
         for observe in self.gradient_observers:
             observe(self.trainer)
 
@@ -208,7 +205,7 @@ class NequIPLightningModule(GuardedModule):
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums."""
         self.guard.begin_epoch()
-        for manager in self._training_managers():
+        for manager in self._list_training_managers():
             manager.reset()
 
     def on_train_epoch_end(self) -> None:
@@ -216,62 +213,64 @@ class NequIPLightningModule(GuardedModule):
         self._check_weights(self.model)
         if ends_within_epoch(self.trainer):
             return
-        self.guard.end_epoch(self._when())
+        self.guard.end_epoch(self._describe_moment())
         for prefix, manager in (("train_loss_epoch", self.loss), ("train_metric_epoch", self.train_metrics)):
             if manager is not None:
                 self._log(prefix, manager.compute())
                 self._name_missing(prefix, manager)
         if self._plateau is not None:
-            self._plateau.after_epoch(self._logged(), self.current_epoch + 1, self._validated)
+            self._plateau.after_epoch(self._collect_logged(), self.current_epoch + 1, self._validated)
             if self.trainer.strategy.reduce_boolean_decision(self._plateau.over is not None, all=False):
                 self.trainer.should_stop = True
         self._validated = False
 
     # --- validation and test
 
-    def _evaluations(self, stage: Literal["val", "test"]) -> list[Evaluation]:
+    def _list_evaluations(self, stage: Literal["val", "test"]) -> list[Evaluation]:
         """What is evaluated, and under which names."""
         managers = self.val_metrics if stage == "val" else self.test_metrics
-        return evaluations(stage, metrics_of(managers), self.evaluation_model)
+        return list_evaluations(stage, cast_managers(managers), self.evaluation_model)
 
     @property
     def validations(self) -> list[Evaluation]:
         """What a validation evaluates: each set, with each kind of weights."""
-        return self._evaluations("val")
+        return self._list_evaluations("val")
 
     def validation_names(self) -> list[str]:
         """Names of the values that a validation logs."""
-        return [f"{each.prefix}/{name}" for each in self.validations for name in each.manager.log_names]
+        return [
+            f"{evaluation.prefix}/{name}" for evaluation in self.validations for name in evaluation.manager.log_names
+        ]
 
     def validation_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its validation set."""
-        self._evaluate(self._evaluations("val"), batch, dataloader_idx)
+        self._evaluate(self._list_evaluations("val"), batch, dataloader_idx)
 
     def test_step(self, batch: Graph, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the metrics of its test set."""
-        self._evaluate(self._evaluations("test"), batch, dataloader_idx)
+        self._evaluate(self._list_evaluations("test"), batch, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums of each validation set."""
         self._check_weights(self.model)
         self._schedule_free.show_average()
-        self._begin_evaluation(self._evaluations("val"))
+        self._begin_evaluation(self._list_evaluations("val"))
 
     def on_test_epoch_start(self) -> None:
         """Start the sums of each test set."""
-        self._begin_evaluation(self._evaluations("test"))
+        self._begin_evaluation(self._list_evaluations("test"))
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of each validation set."""
-        for each in self._evaluations("val"):
-            self._log(each.prefix, self._end_evaluation("val", each))
+        for evaluation in self._list_evaluations("val"):
+            self._log(evaluation.prefix, self._end_evaluation("val", evaluation))
         self._schedule_free.show_trained()
         self._validated = True
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of each test set."""
-        for each in self._evaluations("test"):
-            self._log(each.prefix, self._end_evaluation("test", each))
+        for evaluation in self._list_evaluations("test"):
+            self._log(evaluation.prefix, self._end_evaluation("test", evaluation))
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Log a value; a schedule that follows it counts it once."""
@@ -284,8 +283,8 @@ class NequIPLightningModule(GuardedModule):
             return
         # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
         size = None if batch is None else len(batch[fields.NUM_ATOMS])
-        named = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
-        self.log_dict(named, batch_size=size, sync_dist=batch is None)
+        logged = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(logged, batch_size=size, sync_dist=batch is None)
 
     # --- optimizer, checkpoint
 
@@ -314,7 +313,7 @@ class NequIPLightningModule(GuardedModule):
         """
         if self._trainer is not None:
             self._check_weights(self.model)
-        logged = self._logged()
+        logged = self._collect_logged()
         checkpoint[CHECKPOINT_KEY] = {
             "format_version": CHECKPOINT_VERSION,
             "potential": self.model.config,
@@ -327,24 +326,24 @@ class NequIPLightningModule(GuardedModule):
             "plateau": 0 if self._plateau is None else self._plateau.done,
             "plateau_waiting": self._plateau is not None and self._plateau.waiting,
             "skipped_steps": self.guard.skipped_steps,
-            "processes": of_all_processes(self._own_state()),
+            "processes": of_all_processes(self._collect_process_state()),
             "trained_weights": self._schedule_free.put_average(checkpoint["state_dict"]),
             **self.info,
         }
 
-    def _logged(self) -> dict[str, float]:
+    def _collect_logged(self) -> dict[str, float]:
         """The last value of everything that was logged, before a resume or after it."""
         if self._trainer is None:
             return {}
         return {**self._logged_before, **{name: float(x) for name, x in self.trainer.callback_metrics.items()}}
 
-    def _own_state(self) -> dict[str, Any]:
+    def _collect_process_state(self) -> dict[str, Any]:
         """What this process needs to go on from here, beside what all share."""
-        sums = {name: manager.running_state() for name, manager in self._named_training_managers().items()}
-        state = {"epoch_sums": sums, "gradients": self._waiting_gradients(), "random": random_state()}
+        sums = {name: manager.running_state() for name, manager in self._collect_training_managers().items()}
+        state = {"epoch_sums": sums, "gradients": self._collect_waiting_gradients(), "random": random_state()}
         return dict(apply_to_collection(state, Tensor, lambda tensor: tensor.detach().cpu().clone()))
 
-    def _waiting_gradients(self) -> dict[str, Tensor]:
+    def _collect_waiting_gradients(self) -> dict[str, Tensor]:
         """Gradients of an accumulation that waits for more batches."""
         if self._trainer is None or not accumulating(self.trainer):
             return {}
@@ -360,12 +359,12 @@ class NequIPLightningModule(GuardedModule):
                 f"the checkpoint was written by a {kind}", f"resume it with training_module._target_ of {kind}"
             )
         # Metrics of validation and test are the config's: sets may be added and left out.
-        own = self.state_dict()
+        module_state = self.state_dict()
         state = {name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(_OBSERVED)}
-        state |= {name: value for name, value in own.items() if name.startswith(_OBSERVED)}
-        for name in sorted(own.keys() | state.keys()):
-            here, there = (getattr(tensors.get(name), "shape", None) for tensors in (own, state))
-            if name not in own or name not in state or here != there:
+        state |= {name: value for name, value in module_state.items() if name.startswith(_OBSERVED)}
+        for name in sorted(module_state.keys() | state.keys()):
+            shape, saved_shape = (getattr(tensors.get(name), "shape", None) for tensors in (module_state, state))
+            if name not in module_state or name not in state or shape != saved_shape:
                 raise ModelFileError(
                     f"the checkpoint is of another model: '{name}' differs",
                     "resume it with the config that it came from",
@@ -385,45 +384,14 @@ class NequIPLightningModule(GuardedModule):
             waited = self._plateau.monitor in saved["logged"] if self._plateau.by_steps else saved["validated"]
             self._plateau.waiting = bool(saved.get("plateau_waiting", waited))
         self.guard.skipped_steps = int(saved["skipped_steps"])
-        own = of_this_process(saved["processes"])
-        if own is None:
+        process_state = of_this_process(saved["processes"])
+        if process_state is None:
             return
-        for name, manager in self._named_training_managers().items():
-            kept = own["epoch_sums"].get(name, {})
-            if shapes(kept) == shapes(manager.running_state()):  # other metrics than before begin anew
-                manager.set_running_state(kept)
+        for name, manager in self._collect_training_managers().items():
+            sums = process_state["epoch_sums"].get(name, {})
+            if shapes(sums) == shapes(manager.running_state()):  # other metrics than before begin anew
+                manager.set_running_state(sums)
         for name, parameter in self.model.named_parameters():
-            if name in own["gradients"]:
-                parameter.grad = own["gradients"][name].to(parameter)
-        set_random_state(own["random"])
-
-
-def check_loss(manager: MetricsManager) -> None:
-    """Refuse metrics that are no loss.
-
-    Raises:
-        ConfigError: If no term has a coefficient above 0, or if one of those that have is not differentiable.
-    """
-    if not manager.has_weighted_sum:
-        raise ConfigError("training_module.loss has no term with a coefficient", "give coeffs above 0")
-    if names := manager.without_gradient():
-        raise ConfigError(f"'{names[0]}' of training_module.loss cannot be trained on", "leave its coefficient out")
-
-
-def metrics_of(managers: nn.ModuleList) -> list[MetricsManager]:
-    """The metrics managers of a list of modules."""
-    return cast(list[MetricsManager], list(managers))
-
-
-def _first(managers: nn.ModuleList) -> MetricsManager | None:
-    return metrics_of(managers)[0] if len(managers) else None
-
-
-def _build(name: str, config: Any, kind: type, recursive: bool = True, **extra: Any) -> Any:
-    """Build a part from its config; a part that is already built passes."""
-    if isinstance(config, kind):
-        return config
-    arguments = dict(config) if isinstance(config, Mapping) else {}
-    if arguments and "type_names" not in arguments:
-        arguments.update(extra)
-    return instantiate(f"training_module.{name}", arguments, kind=kind, recursive=recursive)
+            if name in process_state["gradients"]:
+                parameter.grad = process_state["gradients"][name].to(parameter)
+        set_random_state(process_state["random"])

@@ -57,12 +57,14 @@ def finite_frames(prediction: Graph, batch: Graph) -> Tensor:
     if fields.TOTAL_ENERGY in prediction:
         sound = sound & torch.isfinite(prediction[fields.TOTAL_ENERGY].detach()).flatten(1).all(1)
     if fields.FORCES in prediction:
-        bad = ~torch.isfinite(prediction[fields.FORCES].detach()).all(1)
-        sound = sound & (torch.zeros_like(sound, dtype=torch.int64).index_add(0, batch_index(batch), bad.long()) == 0)
+        broken_atoms = ~torch.isfinite(prediction[fields.FORCES].detach()).all(1)
+        sound = sound & (
+            torch.zeros_like(sound, dtype=torch.int64).index_add(0, batch_index(batch), broken_atoms.long()) == 0
+        )
     return sound
 
 
-def _given(sound: Tensor) -> Tensor:
+def _get_sound(sound: Tensor) -> Tensor:
     return sound
 
 
@@ -85,25 +87,27 @@ class SeenBatch:
     @classmethod
     def of_training(cls, batch: Graph, prediction: Graph, values: dict[str, Tensor], loss: MetricsManager) -> SeenBatch:
         """Of a batch whose step comes soon: the predictions are kept, and looked at only if something is wrong."""
-        kept = {name: prediction[name].detach() for name in (fields.TOTAL_ENERGY, fields.FORCES) if name in prediction}
+        predicted = {
+            name: prediction[name].detach() for name in (fields.TOTAL_ENERGY, fields.FORCES) if name in prediction
+        }
         # Not its edges: a step may be of many batches.
         atoms = {name: batch[name] for name in (fields.NUM_ATOMS, fields.BATCH, fields.POSITIONS) if name in batch}
         detached = {name: value.detach() for name, value in values.items()}
-        return cls(batch.get(fields.FRAME_INDEX), partial(finite_frames, kept, atoms), detached, loss.in_step)
+        return cls(batch.get(fields.FRAME_INDEX), partial(finite_frames, predicted, atoms), detached, loss.in_step)
 
     @classmethod
     def of_evaluation(cls, batch: Graph, prediction: Graph) -> SeenBatch:
         """Of one batch of many: only which frames are finite is kept."""
         sound = finite_frames(prediction, batch)
-        return cls(batch.get(fields.FRAME_INDEX), partial(_given, sound), {})
+        return cls(batch.get(fields.FRAME_INDEX), partial(_get_sound, sound), {})
 
-    def indices(self, only_bad: bool) -> list[int]:
+    def list_indices(self, only_bad: bool) -> list[int]:
         """Indices of all frames, or of those whose predictions are not finite."""
         if self.frames is None:
             return []
         frames = self.frames.flatten()
-        kept: list[int] = (frames[~self.sound()] if only_bad else frames).tolist()
-        return kept
+        indices: list[int] = (frames[~self.sound()] if only_bad else frames).tolist()
+        return indices
 
 
 class FiniteGuard:
@@ -130,20 +134,20 @@ class FiniteGuard:
         self.left_out = False
         self._taken_in_epoch = 0
         self.batches: list[SeenBatch] = []
-        self._previous: list[SeenBatch] = []
+        self._last_batches: list[SeenBatch] = []
 
     # --- steps
 
     def begin(self) -> None:
         """Forget batches of a step that was never taken."""
-        self.batches, self._previous, self.left_out = [], [], False
+        self.batches, self._last_batches, self.left_out = [], [], False
         self._taken_in_epoch = 1  # of an epoch that is resumed, steps were taken before
 
     def begin_epoch(self) -> None:
         """Count the steps of an epoch from here."""
         self._taken_in_epoch = 0
 
-    def end_epoch(self, when: str) -> None:
+    def end_epoch(self, moment: str) -> None:
         """Look back at the steps of an epoch.
 
         Raises:
@@ -151,7 +155,7 @@ class FiniteGuard:
         """
         if self.left_out and self._taken_in_epoch == 0:
             raise TrainingError(
-                f"{when}: all steps of the epoch were left out, for losses or gradients were not finite", _CAUSES
+                f"{moment}: all steps of the epoch were left out, for losses or gradients were not finite", _CAUSES
             )
 
     def see(self, batch: Graph, prediction: Graph, values: dict[str, Tensor], loss: MetricsManager) -> None:
@@ -159,7 +163,12 @@ class FiniteGuard:
         self.batches.append(SeenBatch.of_training(batch, prediction, values, loss))
 
     def judge(
-        self, parameters: NamedParameters, loss: MetricsManager, origin: Origin, when: str, check_gradients: bool = True
+        self,
+        parameters: NamedParameters,
+        loss: MetricsManager,
+        origin: Origin,
+        moment: str,
+        check_gradients: bool = True,
     ) -> bool:
         """Whether the step that comes next may be taken. All processes judge alike.
 
@@ -167,7 +176,7 @@ class FiniteGuard:
             parameters: The trained parameters, with gradients that are summed over processes.
             loss: The loss.
             origin: File and frame of a ``frame_index``.
-            when: Epoch and step, for messages.
+            moment: Epoch and step, for messages.
             check_gradients: Not if a scaler of gradients looks after them, to which infinite ones are normal.
 
         Raises:
@@ -175,17 +184,17 @@ class FiniteGuard:
                 if the weights are not finite: these cannot be left out.
         """
         batches, self.batches = self.batches, []
-        previous, self._previous = self._previous, batches
+        last_batches, self._last_batches = self._last_batches, batches
         gradients = [p.grad for _, p in parameters if p.grad is not None] if check_gradients else []
-        self.left_out = not _are_finite(gradients, [seen.values[WEIGHTED_SUM] for seen in batches])
+        self.left_out = not _are_finite(gradients, [batch.values[WEIGHTED_SUM] for batch in batches])
         if not self.left_out:
             self._taken_in_epoch += 1
             return True
         # The weights come first: if they are not finite, nothing else can be, and the batch before is to blame.
-        if weights := _bad([(name, parameter) for name, parameter in parameters]):
-            raise _weights_error(weights, previous, origin, when)
-        what, suspects = _what_of_step(batches, parameters, loss)
-        message = f"{when}: {what}; {_where(suspects, origin)}"
+        if weights := _list_not_finite([(name, parameter) for name, parameter in parameters]):
+            raise _make_weights_error(weights, last_batches, origin, moment)
+        problem, suspects = _describe_step(batches, parameters, loss)
+        message = f"{moment}: {problem}; {_describe_frames(suspects, origin)}"
         if self.policy == "stop":
             raise TrainingError(message, _CAUSES + _SKIP)
         self.skipped_steps += 1
@@ -197,44 +206,49 @@ class FiniteGuard:
         rank_zero_warn(f"{message}; the step is left out ({self.skipped_steps} so far)")
         return False
 
-    def check_weights(self, parameters: NamedParameters, origin: Origin, when: str) -> None:
-        """Before weights are evaluated or saved.
+    def check_weights(self, parameters: NamedParameters, origin: Origin, moment: str) -> None:
+        """Check the weights before they are evaluated or saved.
 
         Raises:
             TrainingError: If some are not finite; nothing should be written then.
         """
         if not _are_finite([parameter.detach() for _, parameter in parameters], []):
-            raise _weights_error(_bad(parameters), self._previous, origin, when)
+            raise _make_weights_error(_list_not_finite(parameters), self._last_batches, origin, moment)
 
     # --- validation and test
 
     def judge_evaluation(
-        self, seen: Sequence[SeenBatch], manager: MetricsManager, values: dict[str, Tensor], origin: Origin, when: str
+        self,
+        batches: Sequence[SeenBatch],
+        manager: MetricsManager,
+        values: dict[str, Tensor],
+        origin: Origin,
+        moment: str,
     ) -> None:
         """Look at the values of a whole data set.
 
         Args:
-            seen: Its batches on this process.
+            batches: Its batches on this process.
             manager: Its metrics.
             values: What they computed, over all processes.
             origin: File and frame of a ``frame_index``.
-            when: Stage and data set, for messages.
+            moment: Stage and data set, for messages.
 
         Raises:
             TrainingError: If a prediction or a value is not finite and the policy is to stop.
         """
-        frames = _all_processes([index for batch in seen for index in batch.indices(only_bad=True)])
-        bad = manager.not_finite(values, manager.in_epoch)
-        if not bad and not frames:
+        frames = _gather_indices([index for batch in batches for index in batch.list_indices(only_bad=True)])
+        broken_terms = manager.not_finite(values, manager.in_epoch)
+        if not broken_terms and not frames:
             return
-        what = f"'{bad[0]}' is {_number(values[bad[0]])}" if bad else "predictions are not finite"
+        problem = f"'{broken_terms[0]}' is {_format_number(values[broken_terms[0]])}; " if broken_terms else ""
         if frames:
-            where = f"the predictions of {_listed(frames, origin)} are not finite"
+            finding = f"the predictions of {_list_origins(frames, origin)} are not finite"
             advice = _CAUSES
         else:
-            where = "all predicted energies and forces are finite"
+            finding = "all predicted energies and forces are finite"
             advice = "a label that is NaN or infinite counts as it is with ignore_nan: false"
-        message = f"{when}: {what}; {where}" if bad else f"{when}: {where}"
+        message = f"{moment}: {problem}{finding}"
         if self.policy == "stop":
             raise TrainingError(message, advice)
         rank_zero_warn(message)
@@ -249,53 +263,59 @@ def _are_finite(tensors: list[Tensor], scalars: list[Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in (*tensors, *scalars))
 
 
-def _bad(named: Iterable[tuple[str, Tensor | None]]) -> list[str]:
-    return [name for name, tensor in named if tensor is not None and not bool(torch.isfinite(tensor).all())]
+def _list_not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> list[str]:
+    return [name for name, tensor in tensors if tensor is not None and not bool(torch.isfinite(tensor).all())]
 
 
-def _what_of_step(
+def _describe_step(
     batches: Sequence[SeenBatch], parameters: NamedParameters, loss: MetricsManager
 ) -> tuple[str, list[SeenBatch]]:
     """What is not finite, and the batches that it may come from."""
-    wrong = [seen for seen in batches if not math.isfinite(float(seen.values[WEIGHTED_SUM]))]
-    if wrong:
-        first, has_value = wrong[0], wrong[0].has_value
+    suspects = [batch for batch in batches if not math.isfinite(float(batch.values[WEIGHTED_SUM]))]
+    if suspects:
+        first, has_value = suspects[0], suspects[0].has_value
         coeffs = loss.coeffs
         terms = [] if has_value is None else [n for n in loss.not_finite(first.values, has_value) if coeffs[n]]
         name = terms[0] if terms else WEIGHTED_SUM
-        return f"the loss '{name}' is {_number(first.values[name])}", wrong
-    names = _bad([(name, parameter.grad) for name, parameter in parameters])
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"the gradient of '{names[0]}'{more} is not finite", list(batches)
+        return f"the loss '{name}' is {_format_number(first.values[name])}", suspects
+    names = _list_not_finite([(name, parameter.grad) for name, parameter in parameters])
+    suffix = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"the gradient of '{names[0]}'{suffix} is not finite", list(batches)
 
 
-def _where(batches: Sequence[SeenBatch], origin: Origin) -> str:
+def _describe_frames(batches: Sequence[SeenBatch], origin: Origin) -> str:
     """Names the frames with predictions that are not finite, or else all frames of the batches."""
-    bad = _all_processes([index for seen in batches for index in seen.indices(only_bad=True)])
-    if bad:
-        return f"predictions are not finite of {_listed(bad, origin)}"
-    frames = _all_processes([index for seen in batches for index in seen.indices(only_bad=False)])
-    return f"batch of {len(frames)}: {_listed(frames, origin)}" if frames else "the frames of the batch have no index"
+    broken_frames = _gather_indices([index for batch in batches for index in batch.list_indices(only_bad=True)])
+    if broken_frames:
+        return f"predictions are not finite of {_list_origins(broken_frames, origin)}"
+    frames = _gather_indices([index for batch in batches for index in batch.list_indices(only_bad=False)])
+    return (
+        f"batch of {len(frames)}: {_list_origins(frames, origin)}"
+        if frames
+        else "the frames of the batch have no index"
+    )
 
 
-def _weights_error(names: list[str], previous: Sequence[SeenBatch], origin: Origin, when: str) -> TrainingError:
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    where = f"; step before: {_where(previous, origin)}" if previous else ""
+def _make_weights_error(
+    names: list[str], last_batches: Sequence[SeenBatch], origin: Origin, moment: str
+) -> TrainingError:
+    suffix = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    step_before = f"; step before: {_describe_frames(last_batches, origin)}" if last_batches else ""
     return TrainingError(
-        f"{when}: the weights '{names[0]}'{more} are not finite{where}",
+        f"{moment}: the weights '{names[0]}'{suffix} are not finite{step_before}",
         f"{_CAUSES}; go on from the last checkpoint, which was written before, with a lower learning rate",
     )
 
 
-def _all_processes(indices: list[int]) -> list[int]:
+def _gather_indices(indices: list[int]) -> list[int]:
     return [index for part in of_all_processes(indices) for index in part]
 
 
-def _listed(frames: Sequence[int], origin: Origin) -> str:
-    named = [origin(index) for index in frames[:MAX_NAMED]]
-    more = f" and {len(frames) - MAX_NAMED} more" if len(frames) > MAX_NAMED else ""
-    return ", ".join(named) + more
+def _list_origins(frames: Sequence[int], origin: Origin) -> str:
+    origins = [origin(index) for index in frames[:MAX_NAMED]]
+    suffix = f" and {len(frames) - MAX_NAMED} more" if len(frames) > MAX_NAMED else ""
+    return ", ".join(origins) + suffix
 
 
-def _number(value: Tensor) -> str:
+def _format_number(value: Tensor) -> str:
     return str(float(value))

@@ -40,10 +40,10 @@ def check_length_of_run(scheduler: Any, trainer: Mapping[str, Any]) -> None:
     """
     if isinstance(scheduler, LearningRate):
         limits = {name: trainer.get(f"max_{name}") for name in ("epochs", "steps")}
-        known = {name: limit for name, limit in limits.items() if isinstance(limit, int) and limit > -1}
+        finite_limits = {name: limit for name, limit in limits.items() if isinstance(limit, int) and limit > -1}
         with naming(SCHEDULER):
             # How many steps an epoch has does not matter here.
-            scheduler.begin(RunLength(steps_per_epoch=1, **known))
+            scheduler.begin(RunLength(steps_per_epoch=1, **finite_limits))
 
 
 def run_length(trainer: lightning.Trainer, batches: float) -> RunLength:
@@ -54,15 +54,15 @@ def run_length(trainer: lightning.Trainer, batches: float) -> RunLength:
         batches: Batches of an epoch, of each process; may be infinite.
     """
     callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
-    limits = [trainer.max_steps, *(each.max_steps for each in callbacks if isinstance(each, GracefulStop))]
+    limits = [trainer.max_steps, *(callback.max_steps for callback in callbacks if isinstance(callback, GracefulStop))]
     accumulates = trainer.accumulate_grad_batches
     varies = any(
-        isinstance(each, GradientAccumulationScheduler) and each.going_to_accumulate_grad_batches()
-        for each in callbacks
+        isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches()
+        for callback in callbacks
     )
-    known = math.isfinite(batches) and not varies
+    countable = math.isfinite(batches) and not varies
     return RunLength(
-        steps_per_epoch=math.ceil(batches / accumulates) if known else None,
+        steps_per_epoch=math.ceil(batches / accumulates) if countable else None,
         epochs=None if trainer.max_epochs in (None, -1) else trainer.max_epochs,
         steps=min((limit for limit in limits if limit > -1), default=None),
     )

@@ -52,9 +52,9 @@ class WorseThanZero:
         )
 
 
-def shortly(found: Sequence[WorseThanZero]) -> str:
-    """What is said at the end of an epoch's line."""
-    shares = ", ".join(f"{each.name} {each.share}" for each in found)
+def describe_shares(worse_sets: Sequence[WorseThanZero]) -> str:
+    """Name these sets in a few words, for the end of an epoch's line."""
+    shares = ", ".join(f"{worse_set.name} {worse_set.share}" for worse_set in worse_sets)
     return f"forces worse than zero: {shares} of the RMS force"
 
 
@@ -72,17 +72,21 @@ def worse_than_zero(trainer: lightning.Trainer, values: Mapping[str, Any]) -> li
     if not isinstance(module, NequIPLightningModule) or not isinstance(data, DataModule):
         return []
     datasets = list(data.val_sets.values())
-    found = []
-    for each in module.validations:
-        term = _force_term(each.manager)
-        if term is None or each.position >= len(datasets) or (key := f"{each.prefix}/{term.name}") not in values:
+    worse_sets = []
+    for evaluation in module.validations:
+        term = _find_force_term(evaluation.manager)
+        if (
+            term is None
+            or evaluation.position >= len(datasets)
+            or (key := f"{evaluation.prefix}/{term.name}") not in values
+        ):
             continue
-        if each.prefix not in module.error_of_zero:
-            module.error_of_zero[each.prefix] = error_of_zero(datasets[each.position], term)
-        rmse, rms = _root(term, float(values[key])), _root(term, module.error_of_zero[each.prefix])
+        if evaluation.prefix not in module.error_of_zero:
+            module.error_of_zero[evaluation.prefix] = error_of_zero(datasets[evaluation.position], term)
+        rmse, rms = _take_root(term, float(values[key])), _take_root(term, module.error_of_zero[evaluation.prefix])
         if rms > 0 and rmse >= rms * _SHOWS:
-            found.append(WorseThanZero(each.prefix.removesuffix("_epoch"), rmse, rms))
-    return found
+            worse_sets.append(WorseThanZero(evaluation.prefix.removesuffix("_epoch"), rmse, rms))
+    return worse_sets
 
 
 def error_of_zero(dataset: GraphDataset, term: Term) -> float:
@@ -105,7 +109,7 @@ def error_of_zero(dataset: GraphDataset, term: Term) -> float:
     return float(manager.compute()[term.name])
 
 
-def _force_term(manager: MetricsManager) -> Term | None:
+def _find_force_term(manager: MetricsManager) -> Term | None:
     """The root mean square error of the forces, or the mean square."""
     terms = [
         term
@@ -117,5 +121,5 @@ def _force_term(manager: MetricsManager) -> Term | None:
     return next((term for term in terms if isinstance(term.metric, RootMeanSquaredError)), terms[0] if terms else None)
 
 
-def _root(term: Term, value: float) -> float:
+def _take_root(term: Term, value: float) -> float:
     return value if isinstance(term.metric, RootMeanSquaredError) else math.sqrt(max(value, 0.0))

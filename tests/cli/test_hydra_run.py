@@ -82,7 +82,7 @@ def test_an_error_ends_the_process_with_its_traceback(run):
         (["--info", "all"], False),
         (["--multirun"], False),
         (["hydra.mode=MULTIRUN"], False),
-        (["--resolve"], False),
+        (["--cfg", "job", "--resolve"], False),
         (["hydra.verbose=true"], False),
     ],
 )

@@ -10,7 +10,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from nequip_like.cli.train import main
-from nequip_like.composition.arguments import overrides_last, parse
+from nequip_like.composition.arguments import move_overrides_last, parse
 from nequip_like.composition.hydra_compose import PackagedConfigs, compose_arguments, register_configs
 from nequip_like.errors import ConfigError
 
@@ -72,8 +72,8 @@ def test_searched_packages_are_judged_wherever_the_config_is(option, tmp_path, m
     ],
 )
 def test_overrides_may_stand_anywhere(typed, passed):
-    assert overrides_last(typed.split()) == passed.split()
-    assert parse(overrides_last(typed.split())).overrides == [word for word in typed.split() if word[0] in "ab~+"]
+    assert move_overrides_last(typed.split()) == passed.split()
+    assert parse(move_overrides_last(typed.split())).overrides == [word for word in typed.split() if word[0] in "ab~+"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"]])

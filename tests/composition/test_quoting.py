@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nequip_like.composition.quoting import quoted
+from nequip_like.composition.quoting import quote_values
 
 
 def value_of(argument: str):
@@ -16,7 +16,7 @@ def value_of(argument: str):
     "value", ["~/a.xyz", "Größe.xyz", "a=b.xyz", "a#b.xyz", "~user/ä =1.xyz", "日本.xyz", "a;b.xyz", "a<b>.xyz", "a&b~"]
 )
 def test_words_that_cannot_be_read_are_quoted(value):
-    (argument,) = quoted([f"data.train={value}"])
+    (argument,) = quote_values([f"data.train={value}"])
     assert argument == f'data.train="{value}"'
     assert value_of(argument) == value
 
@@ -39,21 +39,21 @@ def test_words_that_cannot_be_read_are_quoted(value):
 def test_names_of_files_are_quoted(name, tmp_path, monkeypatch):
     """With letters that could mean something else, if there is such a file."""
     monkeypatch.chdir(tmp_path)
-    assert quoted([f"data.train={name}"]) == [f"data.train={name}"]
+    assert quote_values([f"data.train={name}"]) == [f"data.train={name}"]
     (tmp_path / name).write_text("")
-    (argument,) = quoted([f"data.train={name}"])
+    (argument,) = quote_values([f"data.train={name}"])
     assert value_of(argument).replace("\\${", "${") == name
 
 
 def test_names_of_folders_to_come_are_quoted(tmp_path):
-    assert quoted([f"hydra.run.dir={tmp_path}/it's (1)"]) == [f'hydra.run.dir="{tmp_path}/it\'s (1)"']
-    assert quoted([f"hydra.run.dir={tmp_path}/no/it's"]) == [f"hydra.run.dir={tmp_path}/no/it's"]
+    assert quote_values([f"hydra.run.dir={tmp_path}/it's (1)"]) == [f'hydra.run.dir="{tmp_path}/it\'s (1)"']
+    assert quote_values([f"hydra.run.dir={tmp_path}/no/it's"]) == [f"hydra.run.dir={tmp_path}/no/it's"]
 
 
 def test_file_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a,b.xyz").write_text("")
-    assert quoted(["data.train=~/a,b.xyz"]) == ['data.train="~/a,b.xyz"']
+    assert quote_values(["data.train=~/a,b.xyz"]) == ['data.train="~/a,b.xyz"']
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_file_in_the_home_folder(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_all_else_stays(argument, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert quoted([argument]) == [argument]
+    assert quote_values([argument]) == [argument]
 
 
 def test_several_values_stay_several(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "1,2").write_text("")
-    assert quoted(["a=1,2"]) == ['a="1,2"']
-    assert quoted(["a=1,2", "-m"]) == ["a=1,2", "-m"]
+    assert quote_values(["a=1,2"]) == ['a="1,2"']
+    assert quote_values(["a=1,2", "-m"]) == ["a=1,2", "-m"]

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nequip_like.data.published import checksum, fetch
+from nequip_like.data.published import compute_checksum, fetch
 from nequip_like.errors import DataError
 
 CONTENT = bytes(range(256)) * 40  # 10 KiB
@@ -77,7 +77,7 @@ def test_new_file(server, tmp_path):
     path = tmp_path / "deep" / "file"
     assert fetch(server.url, path, SHA256) == path
     assert path.read_bytes() == CONTENT
-    assert checksum(path) == SHA256
+    assert compute_checksum(path) == SHA256
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 

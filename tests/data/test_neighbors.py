@@ -79,7 +79,7 @@ def test_colliding_atoms_name_the_frame(make_graph):
         add_neighbors(graph, 3.0)
     image = make_graph("H2", [[0, 0, 0], [4, 0, 0]], cell=[4, 4, 4], pbc=True)
     with pytest.raises(DataError, match=r"a\.xyz frame 3: atoms 0 and 1"):
-        add_neighbors(image, 3.0, where="a.xyz frame 3")
+        add_neighbors(image, 3.0, origin="a.xyz frame 3")
 
 
 @pytest.mark.parametrize("cutoff", [0.0, -1.0, math.nan, math.inf])

@@ -152,3 +152,16 @@ def test_graphs_of_another_model_are_not_mistaken(images, make_potential):
     expected = predictor.predict(images[0])
     other = load_dataset(images[0], ["O", "C", "H"], 1.5)[0]
     torch.testing.assert_close(predictor.predict(other), expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def test_predictions_do_not_inherit_stated_units(make_potential, tmp_path):
+    """They are in eV, and a file of them can be read again."""
+    molecule = ase.Atoms("CO", [[0, 0, 0], [0, 0, 1.2]])
+    molecule.info |= {"energy_unit": "Hartree", "name": "first"}
+    predicted = Predictor(make_potential()).predict_atoms(molecule)
+    assert predicted.info["name"] == "first"
+    assert "energy_unit" not in predicted.info
+    assert molecule.info["energy_unit"] == "Hartree"
+    ase.io.write(tmp_path / "predicted.xyz", predicted)
+    (graph,) = read_frames(tmp_path / "predicted.xyz")
+    assert float(graph["total_energy"]) == pytest.approx(predicted.get_potential_energy(), abs=1e-6)

@@ -13,7 +13,7 @@ from nequip_like.data.io.annotations import Annotations, group_key
 from nequip_like.errors import ConfigError
 from nequip_like.inference.evaluation import evaluate
 from nequip_like.inference.predictor import Predictor
-from nequip_like.report.comment_line import value_text
+from nequip_like.report.comment_line import format_value
 from nequip_like.report.files import write_metrics, write_predictions
 from nequip_like.workflow.evaluate import report_test_sets
 from tests.report.test_tables import printed
@@ -152,7 +152,7 @@ def test_results_beside_the_labels(written):
     ],
 )
 def test_text_of_a_value(value, text):
-    assert value_text(value) == text
+    assert format_value(value) == text
 
 
 # --- groups

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from rich.console import Console
 
-from nequip_like.report.runs import Run, forget_runs, note_run, read_runs, report_runs, varying
+from nequip_like.report.runs import Run, find_varying_keys, forget_runs, note_run, read_runs, report_runs
 
 
 @dataclass
@@ -35,7 +35,7 @@ def three(tmp_path):
 
 def test_the_best_first(three):
     assert [run.number for run in read_runs(three)] == [1, 0, 2]
-    assert varying(read_runs(three)) == ["seed", "lr"]
+    assert find_varying_keys(read_runs(three)) == ["seed", "lr"]
 
 
 def test_file(three):
@@ -74,4 +74,4 @@ def test_earlier_runs_are_forgotten(three):
     forget_runs(three)
     assert report_runs(three) == []
     note(three, 0, 0.5, "seed=1")
-    assert varying(read_runs(three)) == ["run", "seed"]  # of one run all that it was given
+    assert find_varying_keys(read_runs(three)) == ["run", "seed"]  # of one run all that it was given

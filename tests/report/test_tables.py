@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from nequip_like.report.tables import number, print_evaluations
+from nequip_like.report.tables import format_number, print_evaluations
 
 
 def printed(evaluations):
@@ -37,7 +37,7 @@ def test_rows(evaluations):
         ("stress", "GPa", "stress_{}", 160.21766208),
     ]:
         values = [evaluation.metrics[metric.format(short)] * factor for short in ("mae", "rmse", "maxabserr")]
-        assert cells(text, label, unit) == [number(value) for value in values]
+        assert cells(text, label, unit) == [format_number(value) for value in values]
     assert "forces: 5 of 7 frames have labels" in text
     assert "RMS of the forces" in text
     for frame in evaluation.worst:
@@ -55,4 +55,4 @@ def test_absent_labels(evaluations):
     [(0.0, "0"), (12.345, "12.35"), (0.012345, "0.01235"), (123456.7, "123457"), (1e-9, "1.000e-09"), (-2.0, "-2.000")],
 )
 def test_number(value, text):
-    assert number(value) == text
+    assert format_number(value) == text

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from nequip_like.errors import ConfigError
-from nequip_like.training.graceful_stop import GracefulStop, duration
+from nequip_like.training.graceful_stop import GracefulStop, read_duration
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from nequip_like.training.graceful_stop import GracefulStop, duration
     ],
 )
 def test_durations(written, seconds):
-    assert duration(written).total_seconds() == seconds
+    assert read_duration(written).total_seconds() == seconds
     assert GracefulStop(max_time=written).seconds == seconds
 
 
@@ -44,7 +44,7 @@ def test_a_second_signal_ends_the_process():
     pid = os.fork()
     if pid == 0:
         stop = GracefulStop()
-        signal.signal(signal.SIGTERM, stop._heard)
+        signal.signal(signal.SIGTERM, stop._receive_signal)
         signal.raise_signal(signal.SIGTERM)
         if stop.signal == signal.SIGTERM:
             signal.raise_signal(signal.SIGTERM)

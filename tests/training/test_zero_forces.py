@@ -14,7 +14,7 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import load_dataset
 from nequip_like.metrics import MetricsManager
 from nequip_like.metrics.elementwise import MeanSquaredError, RootMeanSquaredError
-from nequip_like.training.zero_forces import WorseThanZero, error_of_zero, shortly
+from nequip_like.training.zero_forces import WorseThanZero, describe_shares, error_of_zero
 from nequip_like.workflow.train import train
 
 
@@ -54,8 +54,8 @@ def test_with_weights_and_by_frames(dataset):
 
 def test_words():
     found = [WorseThanZero("val0", 3.012, 1.0), WorseThanZero("val1_raw", 0.6, 0.5)]
-    assert shortly(found[:1]) == "forces worse than zero: val0 301.2 % of the RMS force"
-    assert shortly(found) == "forces worse than zero: val0 301.2 %, val1_raw 120.0 % of the RMS force"
+    assert describe_shares(found[:1]) == "forces worse than zero: val0 301.2 % of the RMS force"
+    assert describe_shares(found) == "forces worse than zero: val0 301.2 %, val1_raw 120.0 % of the RMS force"
     assert found[0].describe() == (
         "warning: forces worse than zero: on val0 their RMSE, 3012 meV/A, is 301.2 % of the RMS force, 1000 meV/A; "
         "a model that predicts no forces at all would be better"

@@ -15,15 +15,15 @@ from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.training.callbacks.words import (
     SHOWN,
     after_step,
+    convert_to_numbers,
     learning_rate,
     micro_step,
-    numbers,
     say,
+    take_roots,
     update_step,
-    with_roots,
 )
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.training.zero_forces import shortly, worse_than_zero
+from nequip_like.training.zero_forces import describe_shares, worse_than_zero
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +58,7 @@ class EpochPrinter(lightning.Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         """Print the line of a step."""
         if after_step(trainer, self.every_n_steps):
-            say(self._joined(self._head(trainer)))
+            say(self._join_with_time(self._describe_step(trainer)))
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Print the line of a validation."""
@@ -71,10 +71,10 @@ class EpochPrinter(lightning.Callback):
     def line(self, trainer: lightning.Trainer) -> str:
         """The line for the trainer's present state, after a validation."""
         metrics = trainer.callback_metrics
-        parts = [*self._head(trainer), *validation_parts(trainer.lightning_module, metrics)]
-        return " | ".join([self._joined(parts), *worse_parts(trainer, metrics)])
+        parts = [*self._describe_step(trainer), *describe_validation(trainer.lightning_module, metrics)]
+        return " | ".join([self._join_with_time(parts), *describe_worse_than_zero(trainer, metrics)])
 
-    def _head(self, trainer: lightning.Trainer) -> list[str]:
+    def _describe_step(self, trainer: lightning.Trainer) -> list[str]:
         """Epoch, steps, learning rate and the loss of the last batch."""
         updates, batches = update_step(trainer), micro_step(trainer)
         step = f"step {updates:6d}" + (f" of {batches} batches" if batches != updates else "")
@@ -83,7 +83,7 @@ class EpochPrinter(lightning.Callback):
             parts.append(f"loss {float(loss):.3e}")
         return parts
 
-    def _joined(self, parts: list[str]) -> str:
+    def _join_with_time(self, parts: list[str]) -> str:
         return " | ".join([*parts, f"{time.monotonic() - self._start:.0f} s"])
 
 
@@ -94,30 +94,30 @@ def before_line(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> str:
         trainer: The trainer.
         metrics: Values of a validation by logged name.
     """
-    parts = validation_parts(trainer.lightning_module, metrics)
-    return " | ".join(["before    ", f"step {0:6d}", *parts, *worse_parts(trainer, metrics)])
+    parts = describe_validation(trainer.lightning_module, metrics)
+    return " | ".join(["before    ", f"step {0:6d}", *parts, *describe_worse_than_zero(trainer, metrics)])
 
 
-def validation_parts(module: lightning.LightningModule, metrics: Mapping[str, Any]) -> list[str]:
+def describe_validation(module: lightning.LightningModule, metrics: Mapping[str, Any]) -> list[str]:
     """The errors on each validation set, as a line shows them."""
     parts = []
-    for prefix in _validations(module):
-        shown = [
+    for prefix in _list_validation_prefixes(module):
+        errors = [
             f"{SHOWN[name].label} {float(metrics[key]) * SHOWN[name].factor:.4g} {SHOWN[name].unit}".rstrip()
             for name in _COLUMNS
             if (key := f"{prefix}_epoch/{name}") in metrics
         ]
-        parts.append(f"{prefix}: " + ", ".join(shown))
+        parts.append(f"{prefix}: " + ", ".join(errors))
     return parts
 
 
-def worse_parts(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> list[str]:
-    """That forces are worse than zero, if they are."""
+def describe_worse_than_zero(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> list[str]:
+    """A remark on forces that are worse than zero; an empty list if none are."""
     worse = worse_than_zero(trainer, metrics)
-    return [shortly(worse)] if worse else []
+    return [describe_shares(worse)] if worse else []
 
 
-def _validations(module: lightning.LightningModule) -> list[str]:
+def _list_validation_prefixes(module: lightning.LightningModule) -> list[str]:
     """``val0``, ``val1``: one for each set and each kind of weights."""
     names = module.validation_names() if isinstance(module, NequIPLightningModule) else []
     return list(dict.fromkeys(name.partition("_epoch/")[0] for name in names))
@@ -148,7 +148,8 @@ class MetricsTable(lightning.Callback):
         self._count += 1
         if (self._count - 1) % self.every_n:
             return
-        rows = {**training_values(pl_module), **validation_values(trainer)}  # all processes: sums are shared
+        # All processes: sums are shared.
+        rows = {**compute_training_values(pl_module), **collect_validation_values(trainer)}
         if trainer.is_global_zero:
             _print(self.table(trainer, rows))
 
@@ -176,28 +177,28 @@ class MetricsTable(lightning.Callback):
         return table
 
 
-def training_values(module: lightning.LightningModule) -> dict[str, dict[str, float]]:
+def compute_training_values(module: lightning.LightningModule) -> dict[str, dict[str, float]]:
     """``{"train": {name: value}}``: means over the epoch so far, roots taken last; in a run all processes must call it.
 
     Empty if the module has no loss.
     """
     if not isinstance(module, NequIPLightningModule) or module.loss is None:
         return {}
-    values = numbers(module.loss.compute())
+    values = convert_to_numbers(module.loss.compute())
     if module.train_metrics is not None:
         # The sum of the metrics is not the loss, which is what training is about.
-        values = {**numbers(module.train_metrics.compute()), **values}
-    return {"train": with_roots(values)}
+        values = {**convert_to_numbers(module.train_metrics.compute()), **values}
+    return {"train": take_roots(values)}
 
 
-def validation_values(trainer: lightning.Trainer) -> dict[str, dict[str, float]]:
+def collect_validation_values(trainer: lightning.Trainer) -> dict[str, dict[str, float]]:
     """``{"val0": {name: value}}`` of the last validation, roots taken last."""
     rows: dict[str, dict[str, float]] = {}
     for key, value in trainer.callback_metrics.items():
         prefix, _, name = key.partition("_epoch/")
         if name and re.match(r"val\d", prefix):
             rows.setdefault(prefix, {})[name] = float(value)
-    return {prefix: with_roots(values) for prefix, values in sorted(rows.items())}
+    return {prefix: take_roots(values) for prefix, values in sorted(rows.items())}
 
 
 def _print(table: Table) -> None:

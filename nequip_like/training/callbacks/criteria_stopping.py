@@ -67,10 +67,10 @@ class Criterion:
         """
         if not re.match(r"train_\w+_epoch/", self.logged):
             return True
-        before, progress.epoch = progress.epoch, epoch
-        return before != epoch
+        last_epoch, progress.epoch = progress.epoch, epoch
+        return last_epoch != epoch
 
-    def is_met(self, error: float, progress: Progress, new: bool = True) -> bool:
+    def is_met(self, error: float, progress: Progress, uncounted: bool = True) -> bool:
         """Whether the criterion is met by the error of one validation.
 
         An error within the bound meets it without a look at the progress, which stays as it is: if the error leaves
@@ -79,23 +79,23 @@ class Criterion:
         Args:
             error: The value that was logged. NaN is no improvement.
             progress: What was seen before; brought up to date.
-            new: Whether this error was not counted yet.
+            uncounted: Whether this error was not counted yet.
 
         Example:
             With patience 2, the second validation in a row without improvement meets it; NaN is none:
 
             >>> criterion = read_criteria({"forces": {"metric": "rmse", "patience": 2}})["forces"]
             >>> progress = Progress()
-            >>> [criterion.is_met(error, progress, new=True) for error in (0.3, 0.2, math.nan, 0.25)]
+            >>> [criterion.is_met(error, progress, uncounted=True) for error in (0.3, 0.2, math.nan, 0.25)]
             [False, False, False, True]
         """
         if error <= self.lower_bound:
             return True
         if self.patience is None:
             return False
-        if new and error < progress.best - self.threshold:
+        if uncounted and error < progress.best - self.threshold:
             progress.best, progress.bad = error, 0
-        elif new:
+        elif uncounted:
             progress.bad += 1
         return progress.bad >= self.patience
 
@@ -123,10 +123,10 @@ def read_criteria(criteria: Mapping[str, Any], val_set: int = 0) -> dict[str, Cr
         'val0_epoch/forces_rmse'
     """
     check("criteria", criteria, Mapping[str, Mapping[str, Any] | None])
-    found = {key: _read(key, entry, val_set) for key, entry in criteria.items() if entry is not None}
-    if not found:
+    parsed = {key: _read(key, entry, val_set) for key, entry in criteria.items() if entry is not None}
+    if not parsed:
         raise ConfigError("criteria is empty", "for example criteria: {forces: {metric: rmse, patience: 20}}")
-    return found
+    return parsed
 
 
 def _read(key: str, entry: Mapping[str, Any], val_set: int) -> Criterion:
@@ -180,7 +180,7 @@ class CriteriaStopping(lightning.Callback):
 
     @property
     def state_key(self) -> str:
-        """Other values have another state."""
+        """The key of the state in checkpoints; callbacks that follow other values have a state of their own."""
         return self._generate_state_key(monitored=sorted(self.monitored))
 
     def state_dict(self) -> dict[str, Any]:
@@ -202,17 +202,18 @@ class CriteriaStopping(lightning.Callback):
         Raises:
             ConfigError: Naming what there is.
         """
-        known = _logged_names(pl_module)
+        logged_names = _list_logged_names(pl_module)
         for name in self.monitored:
             # Values of the user's own callbacks show up at the first validation.
-            if name not in known and name.startswith(("val", "train_")) and known:
-                raise _not_logged(name, [each for each in known if each.startswith("val")] or known)
+            if name not in logged_names and name.startswith(("val", "train_")) and logged_names:
+                of_validation = [logged_name for logged_name in logged_names if logged_name.startswith("val")]
+                raise _explain_not_logged(name, of_validation or logged_names)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Judge all criteria; end training if it is time."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
-        errors = self._errors(trainer, pl_module)
+        errors = self._collect_errors(trainer, pl_module)
         met = [key for key, error in errors.items() if self._is_met(key, error, trainer.current_epoch)]
         stop = len(met) == len(self.criteria) if self.combine == "and" else bool(met)
         if trainer.world_size > 1:
@@ -228,28 +229,28 @@ class CriteriaStopping(lightning.Callback):
         criterion, progress = self.criteria[key], self.progress[key]
         return criterion.is_met(error, progress, criterion.is_new(epoch, progress))
 
-    def _errors(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> dict[str, float]:
+    def _collect_errors(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> dict[str, float]:
         values = trainer.callback_metrics
-        known = _logged_names(module)
+        logged_names = _list_logged_names(module)
         errors = {}
         for key, criterion in self.criteria.items():
             if criterion.logged in values:
                 errors[key] = float(values[criterion.logged])
-            elif criterion.logged not in known:  # else of training, and not logged yet: no error to judge
-                raise _not_logged(criterion.logged, list(values))
+            elif criterion.logged not in logged_names:  # else of training, and not logged yet: no error to judge
+                raise _explain_not_logged(criterion.logged, list(values))
         return errors
 
 
-def _logged_names(module: lightning.LightningModule) -> list[str]:
+def _list_logged_names(module: lightning.LightningModule) -> list[str]:
     """Names that validations and training log."""
     if not isinstance(module, NequIPLightningModule):
         return []
     names = module.validation_names()
     for prefix, manager in (("train_loss", module.loss), ("train_metric", module.train_metrics)):
         if manager is not None:
-            names += [f"{prefix}_{when}/{name}" for when in ("epoch", "step") for name in manager.log_names]
+            names += [f"{prefix}_{interval}/{name}" for interval in ("epoch", "step") for name in manager.log_names]
     return names
 
 
-def _not_logged(name: str, known: list[str]) -> ConfigError:
-    return ConfigError(f"CriteriaStopping follows '{name}', which is not logged", did_you_mean(name, known))
+def _explain_not_logged(name: str, logged_names: list[str]) -> ConfigError:
+    return ConfigError(f"CriteriaStopping follows '{name}', which is not logged", did_you_mean(name, logged_names))

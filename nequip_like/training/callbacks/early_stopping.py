@@ -43,7 +43,7 @@ class ResumableEarlyStopping(EarlyStopping):
         super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look at what is new."""
+        """Judge the value of this epoch, or of a validation that took place in it."""
         if self._validated or not self.monitor.startswith("val"):
             super().on_train_epoch_end(trainer, pl_module)
         self._validated = False
@@ -66,5 +66,5 @@ def stop_line(trainer: lightning.Trainer, why: str) -> str:
 
 def stop_reasons(trainer: lightning.Trainer) -> list[str]:
     """Lines of all callbacks that ended this training early."""
-    found = [getattr(callback, "reason", None) for callback in trainer.callbacks]  # type: ignore[attr-defined] # set by Lightning's callback connector
-    return [reason for reason in found if isinstance(reason, str)]
+    reasons = [getattr(callback, "reason", None) for callback in trainer.callbacks]  # type: ignore[attr-defined] # set by Lightning's callback connector
+    return [reason for reason in reasons if isinstance(reason, str)]

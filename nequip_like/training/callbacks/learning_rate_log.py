@@ -26,10 +26,14 @@ class LearningRateLog(LearningRateMonitor):
         """Log the rate that the step is taken with, once for all batches that accumulate."""
         super().on_train_batch_start(trainer)
 
-    def _check_duplicates_and_update_name(self, optimizer: Optimizer, name: str, *known: Any) -> list[str]:
-        schedule = known[-1]
-        named = schedule is not None and schedule.name is not None
-        names: list[str] = super()._check_duplicates_and_update_name(optimizer, name if named else NAME, *known)
+    def _check_duplicates_and_update_name(
+        self, optimizer: Optimizer, name: str, *counters_and_schedule: Any
+    ) -> list[str]:
+        schedule = counters_and_schedule[-1]
+        has_name = schedule is not None and schedule.name is not None
+        names: list[str] = super()._check_duplicates_and_update_name(
+            optimizer, name if has_name else NAME, *counters_and_schedule
+        )
         return names
 
     def _add_suffix(
@@ -37,5 +41,5 @@ class LearningRateLog(LearningRateMonitor):
     ) -> str:
         if len(param_groups) == 1:
             return name
-        named: str = super()._add_suffix(name, param_groups, param_group_index, use_names)
-        return named
+        name_with_suffix: str = super()._add_suffix(name, param_groups, param_group_index, use_names)
+        return name_with_suffix

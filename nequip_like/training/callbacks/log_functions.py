@@ -14,7 +14,7 @@ from nequip_like.arguments import Count, checked
 from nequip_like.errors import ConfigError, first_line
 from nequip_like.instantiate import instantiate
 from nequip_like.metrics.terms import check_names
-from nequip_like.training.callbacks.words import after_step, learning_rate, micro_step, numbers, update_step
+from nequip_like.training.callbacks.words import after_step, convert_to_numbers, learning_rate, micro_step, update_step
 from nequip_like.training.lightning_internals import ends_within_epoch
 
 LogFunction = Callable[[str, dict[str, float], int, int], Any]
@@ -51,8 +51,10 @@ class LogFunctions(lightning.Callback):
     @checked
     def __init__(self, functions: Mapping[str, Any], every_n_steps: Count | None = None) -> None:
         check_names(functions, (*CATEGORIES, ALL), "category of functions:")
-        given = {category: _built(category, function) for category, function in functions.items() if function}
-        self.functions = {name: given.get(name, given.get(ALL)) for name in CATEGORIES}
+        by_category = {
+            category: _build_function(category, function) for category, function in functions.items() if function
+        }
+        self.functions = {name: by_category.get(name, by_category.get(ALL)) for name in CATEGORIES}
         self.every_n_steps = every_n_steps
         self._best: torch.Tensor | None = None
         self._validation: tuple[dict[str, float], int, int] = ({}, 0, 0)
@@ -60,15 +62,15 @@ class LogFunctions(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Tell of a resumed run; the best of before is known already."""
-        checkpoint = _followed(trainer)
+        checkpoint = _find_followed_checkpoint(trainer)
         self._best = None if checkpoint is None else checkpoint.best_model_score
-        if done := micro_step(trainer):
-            counts = {"micro_step": float(done), "update_step": float(update_step(trainer))}
+        if batches := micro_step(trainer):
+            counts = {"micro_step": float(batches), "update_step": float(update_step(trainer))}
             self._call("resume", trainer, counts)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Tell of the epoch before: only now its values are there."""
-        self._epoch_is_logged(trainer)
+        self._tell_of_epoch(trainer)
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Tell of a best checkpoint, which is written last of all."""
@@ -78,14 +80,14 @@ class LogFunctions(lightning.Callback):
         """Tell of a step."""
         every_n = self.every_n_steps or trainer.log_every_n_steps or None  # type: ignore[attr-defined] # set elsewhere
         if self.functions["train_step"] is not None and after_step(trainer, every_n):
-            values = _named(trainer, ("train_loss_step/", "train_metric_step/", "skipped_steps"))
-            own = {"lr": learning_rate(trainer), "micro_step": float(micro_step(trainer))}
-            self._call("train_step", trainer, {**values, **own})
+            values = _select_values(trainer, ("train_loss_step/", "train_metric_step/", "skipped_steps"))
+            counters = {"lr": learning_rate(trainer), "micro_step": float(micro_step(trainer))}
+            self._call("train_step", trainer, {**values, **counters})
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Tell of a validation."""
         if not trainer.sanity_checking:
-            values = _named(trainer, ("val",))
+            values = _select_values(trainer, ("val",))
             self._validation = (values, trainer.current_epoch, update_step(trainer))
             self._call("validation", trainer, values)
 
@@ -96,28 +98,28 @@ class LogFunctions(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Tell of the last epoch, and that training ended."""
-        self._epoch_is_logged(trainer)
+        self._tell_of_epoch(trainer)
         self._look_for_best(trainer)
         values, epoch, _ = self._validation
         self._call("end", trainer, values, epoch)
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Tell of a test."""
-        self._call("test", trainer, _named(trainer, ("test",)))
+        self._call("test", trainer, _select_values(trainer, ("test",)))
 
-    def _epoch_is_logged(self, trainer: lightning.Trainer) -> None:
+    def _tell_of_epoch(self, trainer: lightning.Trainer) -> None:
         epoch, self._finished_epoch = self._finished_epoch, None
         if epoch is not None:
-            values = _named(trainer, ("train_loss_epoch/", "train_metric_epoch/"))
+            values = _select_values(trainer, ("train_loss_epoch/", "train_metric_epoch/"))
             self._call("train_epoch", trainer, values, epoch)
 
     def _look_for_best(self, trainer: lightning.Trainer) -> None:
-        checkpoint = _followed(trainer)
+        checkpoint = _find_followed_checkpoint(trainer)
         if checkpoint is None or checkpoint.best_model_score is self._best:
             return  # the same tensor: nothing to wait for on a GPU
-        before, self._best = self._best, checkpoint.best_model_score
+        last_best, self._best = self._best, checkpoint.best_model_score
         # A file that could not be written leaves a copy of the value of before.
-        if self._best is not None and (before is None or float(before) != float(self._best)):
+        if self._best is not None and (last_best is None or float(last_best) != float(self._best)):
             _, epoch, step = self._validation
             self._call("best_model", trainer, {str(checkpoint.monitor): float(self._best)}, epoch, step)
 
@@ -144,7 +146,7 @@ class LogFunctions(lightning.Callback):
             )
 
 
-def _built(category: str, function: Any) -> LogFunction:
+def _build_function(category: str, function: Any) -> LogFunction:
     if isinstance(function, Mapping):
         function = instantiate(f"functions.{category}", function)
     if not callable(function):
@@ -158,11 +160,11 @@ def _built(category: str, function: Any) -> LogFunction:
 
 def _name(function: Any) -> str:
     inner = getattr(function, "func", function)
-    named = inner if hasattr(inner, "__qualname__") else type(inner)
-    return f"{named.__module__}.{named.__qualname__}"
+    target = inner if hasattr(inner, "__qualname__") else type(inner)
+    return f"{target.__module__}.{target.__qualname__}"
 
 
-def _followed(trainer: lightning.Trainer) -> ModelCheckpoint | None:
+def _find_followed_checkpoint(trainer: lightning.Trainer) -> ModelCheckpoint | None:
     """The first checkpoint callback that follows a value."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor:
@@ -170,5 +172,7 @@ def _followed(trainer: lightning.Trainer) -> ModelCheckpoint | None:
     return None
 
 
-def _named(trainer: lightning.Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
-    return numbers({name: value for name, value in trainer.callback_metrics.items() if name.startswith(prefixes)})
+def _select_values(trainer: lightning.Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
+    return convert_to_numbers(
+        {name: value for name, value in trainer.callback_metrics.items() if name.startswith(prefixes)}
+    )

@@ -12,10 +12,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from nequip_like.arguments import Count, checked
 from nequip_like.errors import ConfigError
-from nequip_like.training.callbacks.console import training_values, validation_values
+from nequip_like.training.callbacks.console import collect_validation_values, compute_training_values
 from nequip_like.training.callbacks.early_stopping import stop_reasons
 from nequip_like.training.callbacks.words import (
-    best_line,
+    describe_best,
     learning_rate,
     micro_step,
     root_name,
@@ -64,53 +64,53 @@ class LossLog(lightning.Callback):
         """
         if not isinstance(pl_module, NequIPLightningModule):
             raise ConfigError(f"LossLog cannot write of a {type(pl_module).__name__}", "take it out of callbacks")
-        self._columns = _columns(pl_module)
+        self._columns = _list_columns(pl_module)
         if trainer.is_global_zero:
-            done = micro_step(trainer)
-            kept = _rows_before(self._earlier(trainer), done) if done else []
-            if not done:
+            batches = micro_step(trainer)
+            rows = _read_rows_before(self._find_earlier_file(trainer), batches) if batches else []
+            if not batches:
                 with output_errors(self.path):
                     put_aside(self.path)
-            header = self._header()
-            if header not in kept or header != [line for line in kept if line.split()[0] == "set"][-1]:
-                kept.append(header)
+            header = self._format_header()
+            if header not in rows or header != [line for line in rows if line.split()[0] == "set"][-1]:
+                rows.append(header)
             with written_whole(self.path) as partial:
-                partial.write_text("".join(kept), encoding="utf-8")
+                partial.write_text("".join(rows), encoding="utf-8")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
         """Write the row of a step, if it is time."""
         if accumulating(trainer) or not self._is_epoch(trainer):
             return
         if steps_in_epoch(trainer) % self.log_steps == 0 or epoch_ends_next(trainer):
-            self._write(trainer, training_values(pl_module))
+            self._write(trainer, compute_training_values(pl_module))
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the rows of a validation."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if fitting and self._is_epoch(trainer):
-            self._write(trainer, validation_values(trainer))
+            self._write(trainer, collect_validation_values(trainer))
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write which epoch was the best, and why training ended early."""
         if trainer.is_global_zero:
-            lines = (best_line(trainer), *stop_reasons(trainer), getattr(pl_module, "over", None))
+            lines = (describe_best(trainer), *stop_reasons(trainer), getattr(pl_module, "over", None))
             self._append([f"{_COMMENT} {line}\n" for line in lines if line is not None])
 
     def _is_epoch(self, trainer: lightning.Trainer) -> bool:
         return (trainer.current_epoch + 1) % self.log_epochs == 0
 
-    def _earlier(self, trainer: lightning.Trainer) -> Path:
+    def _find_earlier_file(self, trainer: lightning.Trainer) -> Path:
         """The file to go on with: that beside the checkpoints of the run that is resumed, or this one."""
         if trainer.ckpt_path is not None:
-            before = Path(trainer.ckpt_path).absolute().parent.parent / self.path.name
-            if before.is_file():
-                return before
+            resumed_file = Path(trainer.ckpt_path).absolute().parent.parent / self.path.name
+            if resumed_file.is_file():
+                return resumed_file
         return self.path
 
-    def _header(self) -> str:
-        return self._line([*_FIRST, *self._columns])
+    def _format_header(self) -> str:
+        return self._format_line([*_FIRST, *self._columns])
 
-    def _line(self, cells: Sequence[str]) -> str:
+    def _format_line(self, cells: Sequence[str]) -> str:
         widths = [*_WIDTHS, *(max(14, len(name) + 2) for name in self._columns)]
         return "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + "\n"
 
@@ -118,20 +118,20 @@ class LossLog(lightning.Callback):
         if not trainer.is_global_zero:
             return
         counts = (trainer.current_epoch, update_step(trainer), micro_step(trainer))
-        when = [*map(str, counts), f"{learning_rate(trainer):.4e}"]
-        cells = [[_number(values.get(name, math.nan)) for name in self._columns] for values in rows.values()]
-        self._append([self._line([row, *when, *own]) for row, own in zip(rows, cells, strict=True)])
+        counters = [*map(str, counts), f"{learning_rate(trainer):.4e}"]
+        cells = [[_format_number(values.get(name, math.nan)) for name in self._columns] for values in rows.values()]
+        self._append([self._format_line([row, *counters, *errors]) for row, errors in zip(rows, cells, strict=True)])
 
     def _append(self, lines: list[str]) -> None:
         with output_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.writelines(lines)
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.5e}"
 
 
-def _columns(module: NequIPLightningModule) -> list[str]:
+def _list_columns(module: NequIPLightningModule) -> list[str]:
     """Names of all values of training and validation, with roots in place of squares."""
     training = [manager for manager in (module.loss, module.train_metrics) if manager is not None]
     names = [name for manager in training for name in manager.log_names]
@@ -139,15 +139,15 @@ def _columns(module: NequIPLightningModule) -> list[str]:
     return list(dict.fromkeys(map(root_name, names)))
 
 
-def _rows_before(path: Path, done: int) -> list[str]:
+def _read_rows_before(path: Path, batches: int) -> list[str]:
     """Headers and rows of a file up to a number of batches; a last line that was cut off is left out."""
     if not path.is_file():
         return []
-    kept = []
+    rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         cells = line.split()
         if not line.endswith("\n") or len(cells) < len(_FIRST):
             continue
-        if cells[0] == "set" or (cells[3].isdigit() and int(cells[3]) <= done):
-            kept.append(line)
-    return kept
+        if cells[0] == "set" or (cells[3].isdigit() and int(cells[3]) <= batches):
+            rows.append(line)
+    return rows

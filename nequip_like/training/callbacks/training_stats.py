@@ -53,7 +53,7 @@ class Work:
         self.atoms += len(batch[fields.POSITIONS])
         self.edges += batch[fields.EDGE_INDEX].shape[1]
 
-    def rates(self, device: torch.device) -> dict[str, float]:
+    def compute_rates(self, device: torch.device) -> dict[str, float]:
         """Frames, atoms and edges of all processes by second of this one; all processes must call it."""
         counts = torch.tensor([self.frames, self.atoms, self.edges], dtype=torch.float64)
         if is_distributed():
@@ -96,7 +96,7 @@ class TrainingStats(lightning.Callback):
         self.every_n_epochs = every_n_epochs
         self._parameters: list[nn.Parameter] = []
         self._norms: dict[str, Tensor] = {}
-        self._before: list[Tensor] = []
+        self._weights_before: list[Tensor] = []
         self._mark = self._waited = 0.0
         self._since_step, self._since_epoch = Work(), Work()
 
@@ -115,7 +115,7 @@ class TrainingStats(lightning.Callback):
             pl_module.gradient_observers.append(self._see_gradients)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look away."""
+        """Stop looking at gradients."""
         if isinstance(pl_module, NequIPLightningModule):
             pl_module.gradient_observers.remove(self._see_gradients)
 
@@ -137,8 +137,8 @@ class TrainingStats(lightning.Callback):
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """The batch is there."""
-        now = time.perf_counter()
-        self._waited, self._mark = now - self._mark, now
+        start = time.perf_counter()
+        self._waited, self._mark = start - self._mark, start
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Graph, *_: Any
@@ -148,13 +148,13 @@ class TrainingStats(lightning.Callback):
         for work in (self._since_step, self._since_epoch):
             work.add(batch, self._waited, computing)
         if after_step(trainer, self.every_n_steps):
-            done, self._since_step = self._since_step, Work()
+            recent, self._since_step = self._since_step, Work()
             values = {
-                **self._sizes(),
+                **self._measure_norms(),
                 "learning_rate": learning_rate(trainer),
-                "data_time": done.waiting / done.batches,
-                "step_time": done.computing / done.batches,
-                **done.rates(pl_module.device),
+                "data_time": recent.waiting / recent.batches,
+                "step_time": recent.computing / recent.batches,
+                **recent.compute_rates(pl_module.device),
             }
             _log(trainer, pl_module, values, trainer.fit_loop.epoch_loop._batches_that_stepped)
         self._mark = time.perf_counter()
@@ -164,11 +164,11 @@ class TrainingStats(lightning.Callback):
         due = self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if not due or ends_within_epoch(trainer):
             return
-        done = self._since_epoch
+        epoch_work = self._since_epoch
         values = {
-            "epoch_time": done.waiting + done.computing,
-            "epoch_data_time": done.waiting,
-            **{f"epoch_{name}": rate for name, rate in done.rates(pl_module.device).items()},
+            "epoch_time": epoch_work.waiting + epoch_work.computing,
+            "epoch_data_time": epoch_work.waiting,
+            **{f"epoch_{name}": rate for name, rate in epoch_work.compute_rates(pl_module.device).items()},
         }
         # Lightning logs an epoch's values at its last step.
         _log(trainer, pl_module, values, trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
@@ -177,40 +177,42 @@ class TrainingStats(lightning.Callback):
 
     def _see_gradients(self, trainer: lightning.Trainer) -> None:
         """Between the sum over processes and the clipping, of the step that comes next."""
-        self._norms, self._before = {}, []
+        self._norms, self._weights_before = {}, []
         if self.every_n_steps is None or (trainer.global_step + 1) % self.every_n_steps:
             return
-        gradients = self._gradients()
+        gradients = self._collect_gradients()
         if gradients:  # else the step is left out
-            self._norms = {"gradient_norm": _norm(gradients)}
-            self._before = [parameter.detach().clone() for parameter in self._parameters]
+            self._norms = {"gradient_norm": _compute_norm(gradients)}
+            self._weights_before = [parameter.detach().clone() for parameter in self._parameters]
 
-    def _gradients(self) -> list[Tensor]:
+    def _collect_gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
-    def _sizes(self) -> dict[str, float]:
+    def _measure_norms(self) -> dict[str, float]:
         """Norms of the step that was just taken: one wait for the device."""
-        if not self._before:
+        if not self._weights_before:
             return {}
-        norms, before = self._norms, self._before
-        self._norms, self._before = {}, []
+        norms, weights_before = self._norms, self._weights_before
+        self._norms, self._weights_before = {}, []
         weights = [parameter.detach() for parameter in self._parameters]
-        if gradients := self._gradients():  # clipped ones, until the next batch
-            norms["clipped_gradient_norm"] = _norm(gradients)
-        norms["weight_norm"] = _norm(weights)
-        norms["update_norm"] = _norm([now - then for now, then in zip(weights, before, strict=True)])
+        if gradients := self._collect_gradients():  # clipped ones, until the next batch
+            norms["clipped_gradient_norm"] = _compute_norm(gradients)
+        norms["weight_norm"] = _compute_norm(weights)
+        norms["update_norm"] = _compute_norm(
+            [weight - weight_before for weight, weight_before in zip(weights, weights_before, strict=True)]
+        )
         values = dict(zip(norms, torch.stack(list(norms.values())).tolist(), strict=True))
         if values["weight_norm"] > 0:
             values["update_ratio"] = values["update_norm"] / values["weight_norm"]
         return values
 
 
-def _norm(tensors: list[Tensor]) -> Tensor:
+def _compute_norm(tensors: list[Tensor]) -> Tensor:
     """Euclidean norm of all together, float64, shape ()."""
     return torch.stack([norm.double() for norm in torch._foreach_norm(tensors)]).norm()
 
 
-def _memory(device: torch.device) -> dict[str, float]:
+def _measure_memory(device: torch.device) -> dict[str, float]:
     values = {}
     if _STATM.is_file():
         pages = int(_STATM.read_text(encoding="ascii").split()[1])
@@ -222,7 +224,7 @@ def _memory(device: torch.device) -> dict[str, float]:
 
 def _log(trainer: lightning.Trainer, module: lightning.LightningModule, values: dict[str, float], step: int) -> None:
     """Write to all loggers at once; Lightning would repeat a value at later steps, until there is another."""
-    values = {**values, **_memory(module.device)}
-    named = {f"{PREFIX}/{name}": value for name, value in values.items()}
+    values = {**values, **_measure_memory(module.device)}
+    prefixed = {f"{PREFIX}/{name}": value for name, value in values.items()}
     for logger in trainer.loggers:
-        logger.log_metrics({**named, "epoch": trainer.current_epoch, "update_step": update_step(trainer)}, step=step)
+        logger.log_metrics({**prefixed, "epoch": trainer.current_epoch, "update_step": update_step(trainer)}, step=step)

@@ -71,40 +71,50 @@ class TrainingStatsMonitor(lightning.Callback):
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Look at each step before it is taken."""
-        observers = _own(pl_module, type(self).__name__).gradient_observers
+        observers = _check_module(pl_module, type(self).__name__).gradient_observers
         if self._observe not in observers:  # a fit that failed leaves it there
             observers.append(self._observe)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look away."""
-        _own(pl_module, type(self).__name__).gradient_observers.remove(self._observe)
+        """Stop looking at steps."""
+        _check_module(pl_module, type(self).__name__).gradient_observers.remove(self._observe)
 
     def _observe(self, trainer: lightning.Trainer) -> None:
         if trainer.global_step % self.log_freq or not trainer.is_global_zero:
             return
-        module = _own(trainer.lightning_module, type(self).__name__)
-        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-        found: dict[str, Tensor] = {}
+        module = _check_module(trainer.lightning_module, type(self).__name__)
+        weights = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+        statistics: dict[str, Tensor] = {}
         if self.log_weights:
-            found |= _of("weights", _WEIGHTS, ((name, weight.detach()) for name, weight in named))
+            statistics |= _compute_statistics(
+                "weights", _WEIGHTS, ((name, weight.detach()) for name, weight in weights)
+            )
         if self.log_gradients:
-            found |= _of("gradients", _SIZES, ((name, weight.grad) for name, weight in named))
+            statistics |= _compute_statistics("gradients", _SIZES, ((name, weight.grad) for name, weight in weights))
         if self.log_optimizer_states:
-            found |= self._states(trainer, named)
-        if not found:
+            statistics |= self._compute_state_statistics(trainer, weights)
+        if not statistics:
             return
-        values = dict(zip(found, torch.stack([value.double() for value in found.values()]).tolist(), strict=True))
+        values = dict(
+            zip(statistics, torch.stack([value.double() for value in statistics.values()]).tolist(), strict=True)
+        )
         for logger in trainer.loggers:
             step = trainer.fit_loop.epoch_loop._batches_that_stepped
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step)
 
     @staticmethod
-    def _states(trainer: lightning.Trainer, named: list[tuple[str, nn.Parameter]]) -> dict[str, Tensor]:
+    def _compute_state_statistics(
+        trainer: lightning.Trainer, weights: list[tuple[str, nn.Parameter]]
+    ) -> dict[str, Tensor]:
         states = trainer.optimizers[0].state
-        own = [(name, states.get(weight, {})) for name, weight in named]
+        states_by_name = [(name, states.get(weight, {})) for name, weight in weights]
         return {
-            **_of("optimizer.exp_avg", _SIZES, ((name, state.get("exp_avg")) for name, state in own)),
-            **_of("optimizer.sqrt_exp_avg_sq", _ROOTS, ((name, state.get("exp_avg_sq")) for name, state in own)),
+            **_compute_statistics(
+                "optimizer.exp_avg", _SIZES, ((name, state.get("exp_avg")) for name, state in states_by_name)
+            ),
+            **_compute_statistics(
+                "optimizer.sqrt_exp_avg_sq", _ROOTS, ((name, state.get("exp_avg_sq")) for name, state in states_by_name)
+            ),
         }
 
 
@@ -128,7 +138,7 @@ class WandbWatch(lightning.Callback):
         log_graph: bool = False,
     ) -> None:
         self.log_freq = log_freq
-        self.wanted = log
+        self.log = log
         self.log_graph = log_graph
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -137,40 +147,42 @@ class WandbWatch(lightning.Callback):
         Raises:
             ConfigError: If the run does not log to wandb.
         """
-        model = _own(pl_module, type(self).__name__).model
-        loggers = _wandb(trainer)
+        model = _check_module(pl_module, type(self).__name__).model
+        loggers = _find_wandb_loggers(trainer)
         if not loggers:
             raise ConfigError("WandbWatch needs a wandb logger", "give logger=wandb, or take it out of callbacks")
         for logger in loggers:
-            logger.watch(model, log=self.wanted, log_freq=self.log_freq, log_graph=self.log_graph)
+            logger.watch(model, log=self.log, log_freq=self.log_freq, log_graph=self.log_graph)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """End it."""
-        for logger in _wandb(trainer):
-            logger.experiment.unwatch(_own(pl_module, type(self).__name__).model)
+        """Stop watching."""
+        for logger in _find_wandb_loggers(trainer):
+            logger.experiment.unwatch(_check_module(pl_module, type(self).__name__).model)
 
 
-def _wandb(trainer: lightning.Trainer) -> list[WandbLogger]:
+def _find_wandb_loggers(trainer: lightning.Trainer) -> list[WandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
-def _of(what: str, statistics: dict[str, Statistic], tensors: Iterable[tuple[str, Tensor | None]]) -> dict[str, Tensor]:
+def _compute_statistics(
+    kind: str, statistics: dict[str, Statistic], tensors: Iterable[tuple[str, Tensor | None]]
+) -> dict[str, Tensor]:
     """Statistics of each tensor that there is."""
     return {
-        f"{_PREFIX}.{what}.{statistic}/{name}": _value(function, tensor)
+        f"{_PREFIX}.{kind}.{statistic}/{name}": _apply_statistic(function, tensor)
         for name, tensor in tensors
         if isinstance(tensor, Tensor) and tensor.numel()
         for statistic, function in statistics.items()
     }
 
 
-def _value(function: Statistic, tensor: Tensor) -> Tensor:
+def _apply_statistic(function: Statistic, tensor: Tensor) -> Tensor:
     if function is torch.std and tensor.numel() == 1:
         return tensor.new_tensor(torch.nan)  # torch warns, and gives the same
     return function(tensor)
 
 
-def _own(module: Any, who: str) -> NequIPLightningModule:
+def _check_module(module: Any, callback_name: str) -> NequIPLightningModule:
     if not isinstance(module, NequIPLightningModule):
-        raise ConfigError(f"{who} cannot look at a {type(module).__name__}", "take it out of callbacks")
+        raise ConfigError(f"{callback_name} cannot look at a {type(module).__name__}", "take it out of callbacks")
     return module

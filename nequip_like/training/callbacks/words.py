@@ -61,7 +61,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+def convert_to_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
     """Logged values as plain numbers; waits for the device."""
     return {name: float(value) for name, value in values.items()}
 
@@ -71,7 +71,7 @@ def root_name(name: str) -> str:
     return _MSE.sub("_rmse", name)
 
 
-def with_roots(values: Mapping[str, float]) -> dict[str, float]:
+def take_roots(values: Mapping[str, float]) -> dict[str, float]:
     """Mean squared errors as root mean squared errors, for people to read.
 
     Only for means over all that there is: the root comes last, a mean of roots is something else.
@@ -80,7 +80,7 @@ def with_roots(values: Mapping[str, float]) -> dict[str, float]:
         values: Values by name. Those of ``NAME_mse`` come back as ``NAME_rmse``, unless that is there already.
 
     Example:
-        >>> with_roots({"forces_mse": 0.09, "stress_mae": 0.2})
+        >>> take_roots({"forces_mse": 0.09, "stress_mae": 0.2})
         {'forces_rmse': 0.3, 'stress_mae': 0.2}
     """
     result = {}
@@ -98,7 +98,7 @@ def learning_rate(trainer: lightning.Trainer) -> float:
     return float(trainer.optimizers[0].param_groups[0]["lr"]) if trainer.optimizers else math.nan
 
 
-def best_line(trainer: lightning.Trainer) -> str | None:
+def describe_best(trainer: lightning.Trainer) -> str | None:
     """Which checkpoint is the best; None if none follows a value."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ResumableCheckpoint) and callback.monitor and (order := callback.ranking()):

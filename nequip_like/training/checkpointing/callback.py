@@ -21,7 +21,7 @@ from nequip_like.arguments import Count, Form, Positive, check
 from nequip_like.data.loader import ResumableLoader
 from nequip_like.errors import ConfigError, OutputError, TrainingError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
-from nequip_like.training.checkpointing.ranking import RankedCheckpoint, give_name, ranked, write_ranking
+from nequip_like.training.checkpointing.ranking import RankedCheckpoint, give_name, rank_checkpoints, write_ranking
 from nequip_like.training.checkpointing.upload import hand_over
 from nequip_like.training.lightning_internals import ends_within_epoch, epoch_ends_next, validation_comes_next
 from nequip_like.whole_files import is_partial, written_whole
@@ -84,8 +84,8 @@ class ResumableCheckpoint(ModelCheckpoint):
         # Lightning numbers files of one fixed name, best-v1.ckpt, best-v2.ckpt, and no number says which is the best.
         if name and "{" not in name and arguments.get("save_top_k", 1) not in (0, 1):
             self._alias = f"{prefix}{name}" if arguments.get("monitor") else None
-            each = "{epoch}-{step}" if arguments.get("auto_insert_metric_name", True) else "epoch{epoch}-step{step}"
-            name = f"{name}-{each}"
+            suffix = "{epoch}-{step}" if arguments.get("auto_insert_metric_name", True) else "epoch{epoch}-step{step}"
+            name = f"{name}-{suffix}"
         if prefix:
             arguments["filename"] = prefix + (name or "{epoch}-{step}")
             # An attribute of Lightning's class: set on this object only, other callbacks keep theirs.
@@ -106,9 +106,9 @@ class ResumableCheckpoint(ModelCheckpoint):
         return key if self.keep_newest is None else f"{key}[{self.filename}]"
 
     def state_dict(self) -> dict[str, Any]:
-        """Also which files there are."""
-        own = {"saved_at": self.saved_at} if self.monitor else {}
-        return {**super().state_dict(), **own, **({} if self.keep_newest is None else {"newest": self.newest})}
+        """The state of Lightning's callback, and the names of the files that this one keeps."""
+        best_state = {"saved_at": self.saved_at} if self.monitor else {}
+        return {**super().state_dict(), **best_state, **({} if self.keep_newest is None else {"newest": self.newest})}
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Find the folder."""
@@ -144,17 +144,17 @@ class ResumableCheckpoint(ModelCheckpoint):
         # After the last batch the end of the epoch is still to come: a run that goes on from here would leave it out.
         # Lightning calls this hook in trainer.validate() and in the sanity check as well, where nothing was trained.
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not epoch_ends_next(trainer):
-            self._save_due(trainer, ends_within_epoch(trainer), here=True)
+            self._save_due(trainer, ends_within_epoch(trainer), resumable=True)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save at the end of an epoch, but not at the end of a part of one: it would count as the whole."""
         if epoch_ends_next(trainer):
             super().on_train_epoch_end(trainer, pl_module)
-            self._save_due(trainer, False, here=True)
+            self._save_due(trainer, False, resumable=True)
 
-    def _save_due(self, trainer: lightning.Trainer, stops: bool, here: bool = False) -> None:
+    def _save_due(self, trainer: lightning.Trainer, stops: bool, resumable: bool = False) -> None:
         due = self._due or (stops and self.monitor is None and not self._should_skip_saving_checkpoint(trainer))
-        if not due or not (here or _resumable_after_batch(trainer)):
+        if not due or not (resumable or _can_resume_after_batch(trainer)):
             return
         # First of all, for as long as it is set the last checkpoint is not written.
         self._due = False
@@ -163,20 +163,20 @@ class ResumableCheckpoint(ModelCheckpoint):
         self._save_last_checkpoint(trainer, candidates)
 
     def _save_topk_checkpoint(self, trainer: lightning.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
-        if self._after_batch and not _resumable_after_batch(trainer):
+        if self._after_batch and not _can_resume_after_batch(trainer):
             self._due = True
             return
         # Lightning lists a file before it writes it, and changes its lists in place: a reference would change as well.
-        before = copy.deepcopy(self.state_dict())
+        state_before = copy.deepcopy(self.state_dict())
         try:
             super()._save_topk_checkpoint(trainer, monitor_candidates)
         except OutputError as error:
             # What was not written is not the best, and what was to make room for it stays.
-            for name, value in before.items():
+            for name, value in state_before.items():
                 setattr(self, name, value)
-            self._failed(error)
+            self._handle_failed_save(error)
         else:
-            if before["best_k_models"] != self.best_k_models:
+            if state_before["best_k_models"] != self.best_k_models:
                 self._tell_ranks(trainer)
 
     def _tell_ranks(self, trainer: lightning.Trainer) -> None:
@@ -189,14 +189,14 @@ class ResumableCheckpoint(ModelCheckpoint):
             give_name(Path(self.best_model_path), names[0])
             write_ranking(names[1], str(self.monitor), self.ranking())
         except OutputError as error:
-            self._failed(error)
+            self._handle_failed_save(error)
         else:
             hand_over(trainer, *names)
 
     def ranking(self) -> list[RankedCheckpoint]:
         """The best checkpoints, the best first."""
         values = {str(path): float(value) for path, value in self.best_k_models.items()}
-        return ranked(values, self.saved_at, self.mode == "min")
+        return rank_checkpoints(values, self.saved_at, self.mode == "min")
 
     def _save_last_checkpoint(self, trainer: lightning.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         # Lightning calls this right after the one above: where that has to wait for a later hook, this has to, too.
@@ -205,7 +205,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         try:
             super()._save_last_checkpoint(trainer, monitor_candidates)
         except OutputError as error:
-            self._failed(error)
+            self._handle_failed_save(error)
 
     def check_monitor_top_k(self, trainer: lightning.Trainer, current: Tensor | None = None) -> bool:
         """Whether a value is among the best: never one that is not finite, not even as the first."""
@@ -230,9 +230,9 @@ class ResumableCheckpoint(ModelCheckpoint):
             # has to go there all the same: else the broadcast below would meet the barrier, and the run would hang.
             trainer.strategy.barrier("Trainer.save_checkpoint")
         # Only the first process writes and knows. Two texts travel; an exception with its cause may not be picklable.
-        told = trainer.strategy.broadcast(None if failure is None else (failure.message, failure.advice))
-        if told is not None:
-            raise failure or OutputError(*told)
+        failure_text = trainer.strategy.broadcast(None if failure is None else (failure.message, failure.advice))
+        if failure_text is not None:
+            raise failure or OutputError(*failure_text)
         hand_over(trainer, filepath)
         # Only now: until the new file is whole, the one that makes room for it may be the only good one.
         for name in superfluous:
@@ -243,17 +243,17 @@ class ResumableCheckpoint(ModelCheckpoint):
         name = Path(filepath).name
         if self.monitor is not None:
             best = {Path(path).name for path in self.best_k_models}
-            now = {**self.saved_at, name: [trainer.current_epoch, trainer.global_step]}
-            self.saved_at = {each: now[each] for each in now if each in best}
+            positions = {**self.saved_at, name: [trainer.current_epoch, trainer.global_step]}
+            self.saved_at = {file_name: positions[file_name] for file_name in positions if file_name in best}
         # Lightning notes this path before it saves; last.ckpt is written over each time and takes no place.
         if self.keep_newest is None or filepath == self.last_model_path:
             return []
         # A run that went on from an earlier step writes a name again: it moves to the end, and counts once.
-        names = [*(each for each in self.newest if each != name), name]
+        names = [*(file_name for file_name in self.newest if file_name != name), name]
         self.newest = names[-self.keep_newest :]
         return names[: -self.keep_newest]
 
-    def _failed(self, error: OutputError) -> None:
+    def _handle_failed_save(self, error: OutputError) -> None:
         if self.on_failed_save == "stop":
             raise error
         rank_zero_warn(f"{error.message}; training goes on without this checkpoint")
@@ -289,44 +289,44 @@ class ResumableCheckpoint(ModelCheckpoint):
             return
         folder = Path(self.dirpath)
         if self.keep_newest is not None:
-            self.newest = _named_like(folder, self.filename or "{epoch}-{step}", self.FILE_EXTENSION)
+            self.newest = _list_matching_files(folder, self.filename or "{epoch}-{step}", self.FILE_EXTENSION)
         if self.monitor is None:
             return  # the last checkpoint: there is nothing else to remember
-        old = {str(path): score for path, score in state_dict["best_k_models"].items()}
-        if lost := [path for path, score in old.items() if not self._is_still(path, score)]:
+        best_scores = {str(path): score for path, score in state_dict["best_k_models"].items()}
+        if lost := [path for path, score in best_scores.items() if not self._is_still(path, score)]:
             # In the same folder the steps that wrote it over are about to be done again.
             if any(Path(path).parent != folder or not Path(path).is_file() for path in lost):
                 rank_zero_warn(f"{lost[0]} is gone or was written over later: the best is sought from here on")
-            old = {path: score for path, score in old.items() if path not in lost}
-        if not old:
+            best_scores = {path: score for path, score in best_scores.items() if path not in lost}
+        if not best_scores:
             return
         # Lightning saves this one and does not restore it: later checkpoints would not be those of one long run.
         self.current_score = state_dict["current_score"]
         self.saved_at = {name: list(at) for name, at in state_dict.get("saved_at", {}).items()}
-        new = {path: str(folder / Path(path).name) for path in old}
-        for path, target in new.items():
+        targets = {path: str(folder / Path(path).name) for path in best_scores}
+        for path, target in targets.items():
             _copy(path, target)
         # What Lightning noted as the best may be among the lost.
-        best = (min if self.mode == "min" else max)(old, key=lambda path: float(old[path]))
-        moved = {
-            "best_model_path": new[best],
-            "kth_best_model_path": new.get(str(state_dict["kth_best_model_path"]), ""),
+        best = (min if self.mode == "min" else max)(best_scores, key=lambda path: float(best_scores[path]))
+        best_paths = {
+            "best_model_path": targets[best],
+            "kth_best_model_path": targets.get(str(state_dict["kth_best_model_path"]), ""),
         }
-        scores = {new[path]: score for path, score in old.items()}
+        scores = {targets[path]: score for path, score in best_scores.items()}
         # Lightning drops the lists of another folder with a warning; the files were copied, so it is told of this one.
-        known = {"dirpath": self.dirpath, "best_k_models": scores, "best_model_score": old[best]}
-        super().load_state_dict({**state_dict, **moved, **known})
+        folder_state = {"dirpath": self.dirpath, "best_k_models": scores, "best_model_score": best_scores[best]}
+        super().load_state_dict({**state_dict, **best_paths, **folder_state})
 
     def _is_still(self, path: str, score: Tensor) -> bool:
         """Whether a file is the checkpoint that had this score."""
         if not Path(path).is_file():
             return False
-        found = read_checkpoint(path)[CHECKPOINT_KEY]["logged"].get(self.monitor)
+        logged_value = read_checkpoint(path)[CHECKPOINT_KEY]["logged"].get(self.monitor)
         # Exactly: the same name with another value is the work of a run that went on from before it.
-        return found is not None and found == float(score)
+        return logged_value is not None and logged_value == float(score)
 
 
-def _named_like(folder: Path, filename: str, ending: str) -> list[str]:
+def _list_matching_files(folder: Path, filename: str, ending: str) -> list[str]:
     """Files with the names that a callback gives, the newest last.
 
     The state of a callback does not have them all: some were written after the checkpoint that it is in.
@@ -335,16 +335,16 @@ def _named_like(folder: Path, filename: str, ending: str) -> list[str]:
     pattern = "".join(
         rf"({re.escape(part)}=)?[-+.\deE]+" if i % 2 else re.escape(part) for i, part in enumerate(parts)
     ) + re.escape(ending)
-    found = [path for path in folder.glob(f"*{ending}") if re.fullmatch(pattern, path.name)]
-    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+    paths = [path for path in folder.glob(f"*{ending}") if re.fullmatch(pattern, path.name)]
+    return [path.name for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
 
 
 def _take_back_batch(trainer: lightning.Trainer) -> None:
     """Let the batch that failed come again in a run that goes on: Lightning counts it as not done, its loader does."""
-    loader = trainer.fit_loop._combined_loader
-    for each in [] if loader is None else loader.flattened:
-        if isinstance(each, ResumableLoader):
-            each.take_back(trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"])
+    combined_loader = trainer.fit_loop._combined_loader
+    for loader in [] if combined_loader is None else combined_loader.flattened:
+        if isinstance(loader, ResumableLoader):
+            loader.take_back(trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"])
 
 
 def _take_cycle(arguments: dict[str, Any], updates: int | None, minutes: float | None) -> None:
@@ -355,9 +355,9 @@ def _take_cycle(arguments: dict[str, Any], updates: int | None, minutes: float |
         "every_n_train_steps": ("every_n_updates", updates),
         "train_time_interval": ("every_n_minutes", None if minutes is None else timedelta(minutes=minutes)),
     }
-    for name, (own, value) in ours.items():
+    for name, (our_name, value) in ours.items():
         if value is not None and arguments.get(name) is not None:
-            raise ConfigError(f"{own} and {name} of a checkpoint are both given", f"leave out {name}")
+            raise ConfigError(f"{our_name} and {name} of a checkpoint are both given", f"leave out {name}")
         if value is not None:
             arguments[name] = value
     cycles = ("every_n_train_steps", "train_time_interval", "every_n_epochs")
@@ -379,7 +379,7 @@ def _take_newest(arguments: dict[str, Any], keep_newest: int) -> None:
     arguments["save_top_k"] = -1
 
 
-def _resumable_after_batch(trainer: lightning.Trainer) -> bool:
+def _can_resume_after_batch(trainer: lightning.Trainer) -> bool:
     return not epoch_ends_next(trainer) and not validation_comes_next(trainer)
 
 

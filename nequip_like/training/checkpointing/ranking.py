@@ -39,7 +39,7 @@ class RankedCheckpoint:
         return f"{self.rank}. {self.file}: {self.value:.6g} (epoch {self.epoch}, step {self.step})"
 
 
-def ranked(
+def rank_checkpoints(
     values: Mapping[str, float], saved_at: Mapping[str, Sequence[int]], smallest_first: bool
 ) -> list[RankedCheckpoint]:
     """Checkpoints from the best to the worst; of equal ones the earlier is the better.
@@ -54,16 +54,16 @@ def ranked(
 
         >>> values = {"run/late.ckpt": 0.1, "run/early.ckpt": 0.1, "run/worse.ckpt": 0.3}
         >>> saved_at = {"late.ckpt": [2, 300], "early.ckpt": [1, 200], "worse.ckpt": [0, 100]}
-        >>> for checkpoint in ranked(values, saved_at, smallest_first=True):
+        >>> for checkpoint in rank_checkpoints(values, saved_at, smallest_first=True):
         ...     print(checkpoint.describe())
         1. early.ckpt: 0.1 (epoch 1, step 200)
         2. late.ckpt: 0.1 (epoch 2, step 300)
         3. worse.ckpt: 0.3 (epoch 0, step 100)
     """
     sign = 1 if smallest_first else -1
-    known = {path: tuple(saved_at.get(Path(path).name, (-1, -1))) for path in values}
-    order = sorted(values, key=lambda path: (sign * values[path], known[path][1]))
-    return [RankedCheckpoint(i, Path(path).name, values[path], *known[path]) for i, path in enumerate(order, 1)]
+    positions = {path: tuple(saved_at.get(Path(path).name, (-1, -1))) for path in values}
+    order = sorted(values, key=lambda path: (sign * values[path], positions[path][1]))
+    return [RankedCheckpoint(i, Path(path).name, values[path], *positions[path]) for i, path in enumerate(order, 1)]
 
 
 def write_ranking(path: Path, monitor: str, checkpoints: Sequence[RankedCheckpoint]) -> None:

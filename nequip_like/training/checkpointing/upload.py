@@ -70,8 +70,8 @@ class RemoteStorageSync(lightning.Callback):
 
     def _report(self, path: Path, error: BaseException) -> None:
         self._failures += 1  # the number makes each line another one, so that none is taken for a repetition
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        rank_zero_warn(f"sync of {path} failed ({self._failures} so far): {what}; training goes on")
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        rank_zero_warn(f"sync of {path} failed ({self._failures} so far): {reason}; training goes on")
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Wait for all that is under way."""

@@ -29,11 +29,11 @@ from nequip_like.optim.build import check_optimizer
 from nequip_like.optim.schedule_free import ScheduleFreeWeights
 from nequip_like.optim.schedulers import PlateauSchedule, build_scheduler
 from nequip_like.training.averaged_module import RAW
+from nequip_like.training.build import check_loss
 from nequip_like.training.callbacks import TrainingStats, learning_rate_log
 from nequip_like.training.callbacks.criteria_stopping import CriteriaStopping, read_criteria
 from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, check_together
 from nequip_like.training.gradients import GradientClip, check_can_accumulate
-from nequip_like.training.module import check_loss
 from nequip_like.training.run_length import check_length_of_run
 from nequip_like.workflow.config.sections import check_tasks
 

@@ -10,7 +10,7 @@ from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError
 from nequip_like.training import NequIPLightningModule
 from nequip_like.training.callbacks import MetricsTable
-from nequip_like.training.callbacks.console import training_values, validation_values
+from nequip_like.training.callbacks.console import collect_validation_values, compute_training_values
 
 
 def cells(text):
@@ -60,7 +60,7 @@ def test_training_is_the_mean_over_the_epoch_with_the_root_last(make_potential, 
     for batch in (collate(frames[:1]), collate(frames[1:])):
         module.training_step(batch, 0)
         differences.append((module.model(batch)["forces"] - batch["forces"]).detach().flatten())
-    values = training_values(module)["train"]
+    values = compute_training_values(module)["train"]
     assert values["forces_rmse"] == pytest.approx(float(torch.cat(differences).square().mean().sqrt()), rel=1e-12)
     assert "forces_mse" not in values
     assert values["weighted_sum"] == pytest.approx(
@@ -77,4 +77,8 @@ def test_validation_sets_are_told_apart():
         "test0_epoch/a": 5.0,
     }
     trainer = SimpleNamespace(callback_metrics={name: torch.tensor(value) for name, value in metrics.items()})
-    assert validation_values(trainer) == {"val0": {"forces_rmse": 2.0}, "val0_raw": {"a": 3.0}, "val1": {"a": 1.0}}
+    assert collect_validation_values(trainer) == {
+        "val0": {"forces_rmse": 2.0},
+        "val0_raw": {"a": 3.0},
+        "val1": {"a": 1.0},
+    }

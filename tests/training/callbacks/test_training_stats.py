@@ -147,7 +147,7 @@ def test_rates():
     work = Work()
     work.add(batch, 0.5, 1.5)
     work.add(batch, 0.5, 1.5)
-    assert work.rates(torch.device("cpu")) == {
+    assert work.compute_rates(torch.device("cpu")) == {
         "frames_per_second": 1.0, "atoms_per_second": 2.5, "edges_per_second": 7.0,
     }  # fmt: skip
     assert (work.waiting, work.computing, work.batches) == (1.0, 3.0, 2)

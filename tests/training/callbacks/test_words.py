@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nequip_like.training.callbacks.words import root_name, with_roots
+from nequip_like.training.callbacks.words import root_name, take_roots
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ def test_names(name, root):
 
 
 def test_roots():
-    assert with_roots({"forces_mse": 5.0, "weighted_sum": 4.0}) == {"forces_rmse": 5.0**0.5, "weighted_sum": 4.0}
+    assert take_roots({"forces_mse": 5.0, "weighted_sum": 4.0}) == {"forces_rmse": 5.0**0.5, "weighted_sum": 4.0}
 
 
 def test_a_root_that_is_there_already_stays():
-    assert with_roots({"forces_mse": 4.0, "forces_rmse": 3.0}) == {"forces_rmse": 3.0}
+    assert take_roots({"forces_mse": 4.0, "forces_rmse": 3.0}) == {"forces_rmse": 3.0}
 
 
 def test_no_value_has_no_root():
-    assert math.isnan(with_roots({"forces_mse": math.nan})["forces_rmse"])
+    assert math.isnan(take_roots({"forces_mse": math.nan})["forces_rmse"])

@@ -18,7 +18,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.inference.loading import find_model
 from nequip_like.training import EMALightningModule
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
-from nequip_like.training.checkpointing.ranking import RankedCheckpoint, give_name, ranked
+from nequip_like.training.checkpointing.ranking import RankedCheckpoint, give_name, rank_checkpoints
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import TrainingResult, train
 
@@ -149,7 +149,9 @@ def test_largest_may_be_the_best(run: Run, scripted: Any) -> None:
 
 def test_order_of_equal_values() -> None:
     """The earlier one is the better; what is not known of a file is -1."""
-    found = ranked({"/x/a.ckpt": 1.0, "/x/b.ckpt": 1.0, "/x/c.ckpt": 0.5}, {"a.ckpt": [2, 9], "b.ckpt": [1, 6]}, True)
+    found = rank_checkpoints(
+        {"/x/a.ckpt": 1.0, "/x/b.ckpt": 1.0, "/x/c.ckpt": 0.5}, {"a.ckpt": [2, 9], "b.ckpt": [1, 6]}, True
+    )
     assert found == [
         RankedCheckpoint(1, "c.ckpt", 0.5, -1, -1),
         RankedCheckpoint(2, "b.ckpt", 1.0, 1, 6),

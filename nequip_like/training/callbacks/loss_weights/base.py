@@ -44,9 +44,11 @@ class CoefficientCallback(lightning.Callback):
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Before the first step, refuse names that the loss does not have, and others that set its coefficients."""
-        loss = loss_of(pl_module, type(self).__name__)
-        others = [each for each in getattr(trainer, "callbacks", ()) if isinstance(each, CoefficientCallback)]
-        check_together(others or [self], loss)
+        loss = find_loss(pl_module, type(self).__name__)
+        callbacks = [
+            callback for callback in getattr(trainer, "callbacks", ()) if isinstance(callback, CoefficientCallback)
+        ]
+        check_together(callbacks or [self], loss)
 
 
 def check_together(callbacks: list[CoefficientCallback], loss: MetricsManager) -> None:
@@ -65,18 +67,20 @@ def check_together(callbacks: list[CoefficientCallback], loss: MetricsManager) -
         callback.check_loss(loss)
 
 
-def loss_of(module: lightning.LightningModule, who: str) -> MetricsManager:
+def find_loss(module: lightning.LightningModule, callback_name: str) -> MetricsManager:
     """The loss of a module.
 
     Raises:
-        ConfigError: If it has none; ``who`` needs it.
+        ConfigError: If it has none; ``callback_name`` needs it.
     """
     loss = getattr(module, "loss", None)
     if not isinstance(loss, MetricsManager):
-        raise ConfigError(f"{who} needs training_module.loss", "for example nequip_like.metrics.EnergyForceLoss")
+        raise ConfigError(
+            f"{callback_name} needs training_module.loss", "for example nequip_like.metrics.EnergyForceLoss"
+        )
     return loss
 
 
-def weighted(coeffs: Coefficients) -> dict[str, float]:
+def select_weighted(coeffs: Coefficients) -> dict[str, float]:
     """Coefficients without the terms that are only observed."""
     return {name: coeff for name, coeff in coeffs.items() if coeff is not None}

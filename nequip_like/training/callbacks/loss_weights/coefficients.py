@@ -10,7 +10,12 @@ import lightning
 from nequip_like.errors import ConfigError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import check_coefficient
-from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, Coefficients, loss_of, weighted
+from nequip_like.training.callbacks.loss_weights.base import (
+    CoefficientCallback,
+    Coefficients,
+    find_loss,
+    select_weighted,
+)
 from nequip_like.training.callbacks.loss_weights.schedule import LossWeightSchedule
 from nequip_like.training.callbacks.loss_weights.softadapt import SoftAdapt
 
@@ -55,7 +60,7 @@ class LossCoefficientMonitor(lightning.Callback):
             self._log(pl_module)
 
     def _log(self, module: lightning.LightningModule) -> None:
-        for name, coeff in loss_of(module, type(self).__name__).coeffs.items():
+        for name, coeff in find_loss(module, type(self).__name__).coeffs.items():
             if coeff is not None:
                 module.log(f"loss_coeff/{name}", coeff)
 
@@ -84,29 +89,29 @@ class LossCoefficientScheduler(CoefficientCallback):
     def __init__(self, schedule: Mapping[int | str, Coefficients]) -> None:
         if not schedule:
             raise ConfigError("LossCoefficientScheduler has an empty schedule", "write {100: {forces_mse: 1.0}}")
-        self.schedule = {_epoch(epoch): dict(coeffs) for epoch, coeffs in schedule.items()}
+        self.schedule = {_read_epoch(epoch): dict(coeffs) for epoch, coeffs in schedule.items()}
         for coeffs in self.schedule.values():
             _check_sum(coeffs, "LossCoefficientScheduler")
 
     def check_loss(self, loss: MetricsManager) -> None:
         """Refuse names that the loss does not have."""
         for coeffs in self.schedule.values():
-            _by_name(coeffs, loss, "schedule of LossCoefficientScheduler")
+            _resolve_names(coeffs, loss, "schedule of LossCoefficientScheduler")
 
     def coefficients_at(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float]:
         """The coefficients in an epoch: those of the last change, or else the configured ones."""
-        changes = [when for when in self.schedule if when <= epoch]
-        coeffs = self._at(max(changes), loss) if changes else loss.configured_coeffs
-        return weighted(loss.scaled(coeffs))
+        changes = [change for change in self.schedule if change <= epoch]
+        coeffs = self._select_coefficients(max(changes), loss) if changes else loss.configured_coeffs
+        return select_weighted(loss.scaled(coeffs))
 
-    def _at(self, epoch: int, loss: MetricsManager) -> Coefficients:
-        return _by_name(self.schedule[epoch], loss, "schedule of LossCoefficientScheduler")
+    def _select_coefficients(self, epoch: int, loss: MetricsManager) -> Coefficients:
+        return _resolve_names(self.schedule[epoch], loss, "schedule of LossCoefficientScheduler")
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Set the coefficients, if they change at this epoch."""
         if trainer.current_epoch in self.schedule:
-            loss = loss_of(pl_module, type(self).__name__)
-            loss.set_coeffs(self._at(trainer.current_epoch, loss))
+            loss = find_loss(pl_module, type(self).__name__)
+            loss.set_coeffs(self._select_coefficients(trainer.current_epoch, loss))
 
 
 class LinearLossCoefficientScheduler(CoefficientCallback):
@@ -162,22 +167,24 @@ class LinearLossCoefficientScheduler(CoefficientCallback):
 
     def check_loss(self, loss: MetricsManager) -> None:
         """Refuse names that the loss does not have."""
-        self._final(loss)
+        self._scale_final(loss)
 
     def coefficients_at(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float]:
         """The coefficients in an epoch, if those of the start are the configured ones."""
         initial = self._initial
         if initial is None:
             initial = {name: coeff or 0.0 for name, coeff in loss.scaled(loss.configured_coeffs).items()}
-        done = min(epoch - self.start_epoch, self.transition_epochs)
-        return weighted(loss.scaled(self._between(initial, done, loss) if done > 0 else loss.configured_coeffs))
+        elapsed = min(epoch - self.start_epoch, self.transition_epochs)
+        return select_weighted(
+            loss.scaled(self._interpolate(initial, elapsed, loss) if elapsed > 0 else loss.configured_coeffs)
+        )
 
-    def _final(self, loss: MetricsManager) -> dict[str, float]:
-        final = _by_name(self.final_coeffs, loss, "final_coeffs of LinearLossCoefficientScheduler")
-        return weighted(loss.scaled(final))
+    def _scale_final(self, loss: MetricsManager) -> dict[str, float]:
+        final = _resolve_names(self.final_coeffs, loss, "final_coeffs of LinearLossCoefficientScheduler")
+        return select_weighted(loss.scaled(final))
 
-    def _between(self, initial: Mapping[str, float], done: int, loss: MetricsManager) -> dict[str, float]:
-        share, final = done / self.transition_epochs, self._final(loss)
+    def _interpolate(self, initial: Mapping[str, float], elapsed: int, loss: MetricsManager) -> dict[str, float]:
+        share, final = elapsed / self.transition_epochs, self._scale_final(loss)
         return {
             name: first + share * (final.get(name, 0.0) - first)
             for name, first in initial.items()
@@ -186,20 +193,20 @@ class LinearLossCoefficientScheduler(CoefficientCallback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Set the coefficients of this epoch."""
-        loss = loss_of(pl_module, type(self).__name__)
-        done = trainer.current_epoch - self.start_epoch
-        if done >= 0 and self._initial is None:
+        loss = find_loss(pl_module, type(self).__name__)
+        elapsed = trainer.current_epoch - self.start_epoch
+        if elapsed >= 0 and self._initial is None:
             self._initial = {name: coeff or 0.0 for name, coeff in loss.coeffs.items()}
-        if self._initial is not None and 0 < done <= self.transition_epochs:
-            loss.set_coeffs(self._between(self._initial, done, loss))
+        if self._initial is not None and 0 < elapsed <= self.transition_epochs:
+            loss.set_coeffs(self._interpolate(self._initial, elapsed, loss))
 
 
-def _by_name(coeffs: Coefficients, loss: MetricsManager, what: str) -> dict[str, float | None]:
+def _resolve_names(coeffs: Coefficients, loss: MetricsManager, setting: str) -> dict[str, float | None]:
     """Coefficients by the names of terms; given by these, or by fields."""
-    return {loss.term_name(key, what): coeff for key, coeff in coeffs.items()}
+    return {loss.term_name(key, setting): coeff for key, coeff in coeffs.items()}
 
 
-def _epoch(epoch: int | str) -> int:
+def _read_epoch(epoch: int | str) -> int:
     try:
         number = int(epoch)
     except (TypeError, ValueError):
@@ -209,7 +216,9 @@ def _epoch(epoch: int | str) -> int:
     return number
 
 
-def _check_sum(coeffs: Coefficients, who: str) -> None:
+def _check_sum(coeffs: Coefficients, callback_name: str) -> None:
     total = sum(check_coefficient(name, coeff) or 0.0 for name, coeff in coeffs.items())
     if not total > 0:
-        raise ConfigError(f"{who} has no coefficient above 0 in {dict(coeffs)}", "give at least one term a coefficient")
+        raise ConfigError(
+            f"{callback_name} has no coefficient above 0 in {dict(coeffs)}", "give at least one term a coefficient"
+        )

@@ -13,7 +13,7 @@ from nequip_like.arguments import NotNegative, Range, check
 from nequip_like.errors import ConfigError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import check_names
-from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, loss_of, weighted
+from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, find_loss, select_weighted
 
 Interval = Literal["epoch", "step"]
 _UNITS: dict[str, Interval] = {"epochs": "epoch", "steps": "step"}
@@ -46,7 +46,7 @@ class WeightFunction:
         return self.shape(epoch if self.interval == "epoch" else step, configured)
 
 
-def weight_function(name: str, entry: Mapping[str, Any], interval: Interval) -> WeightFunction:
+def read_weight_function(name: str, entry: Mapping[str, Any], interval: Interval) -> WeightFunction:
     """Read how a weight shall change.
 
     Args:
@@ -57,17 +57,17 @@ def weight_function(name: str, entry: Mapping[str, Any], interval: Interval) -> 
     Raises:
         ConfigError: If a key is unknown or missing, or a value out of range.
     """
-    kind = _kind(name, entry)
+    kind = _read_kind(name, entry)
     check_names(entry, [*_COMMON, *_KEYS[kind]], f"key of the {kind} schedule of '{name}':")
     if "interval" in entry:
         check(f"interval of '{name}'", entry["interval"], Interval)
         interval = entry["interval"]
     if kind == "constant":
-        value = _weight(name, entry, "value")
-        return WeightFunction(interval, lambda now, configured: value, False)
+        value = _read_weight(name, entry, "value")
+        return WeightFunction(interval, lambda elapsed, configured: value, False)
     if kind == "piecewise_constant":
-        return _piecewise(name, entry, interval)
-    return _ramp(name, entry, interval, linear if kind == "linear" else cosine)
+        return _read_piecewise(name, entry, interval)
+    return _read_ramp(name, entry, interval, linear if kind == "linear" else cosine)
 
 
 def linear(share: float) -> float:
@@ -85,7 +85,7 @@ def cosine(share: float) -> float:
     return 0.5 * (1.0 - math.cos(math.pi * share))
 
 
-def piecewise_constant(value: float, boundaries: Sequence[tuple[int, float]], now: int) -> float:
+def piecewise_constant(value: float, boundaries: Sequence[tuple[int, float]], elapsed: int) -> float:
     """A value that is multiplied by a factor at each boundary that was reached (mlip's, optax's rule).
 
     Example:
@@ -95,26 +95,26 @@ def piecewise_constant(value: float, boundaries: Sequence[tuple[int, float]], no
         [1.0, 25.0, 12.5]
     """
     for boundary, factor in boundaries:
-        if now >= boundary:
+        if elapsed >= boundary:
             value *= factor
     return value
 
 
-def ramp(first: float, last: float, start: int, end: int, curve: Callable[[float], float], now: int) -> float:
+def ramp(first: float, last: float, start: int, end: int, curve: Callable[[float], float], elapsed: int) -> float:
     """``first`` until ``start``, ``last`` from ``end`` on, and a curve between.
 
     Example:
-        >>> [ramp(1.0, 11.0, start=10, end=20, curve=linear, now=epoch) for epoch in (10, 15, 20, 99)]
+        >>> [ramp(1.0, 11.0, start=10, end=20, curve=linear, elapsed=epoch) for epoch in (10, 15, 20, 99)]
         [1.0, 6.0, 11.0, 11.0]
     """
-    if now <= start:
+    if elapsed <= start:
         return first
-    if now >= end:
+    if elapsed >= end:
         return last
-    return first + curve((now - start) / (end - start)) * (last - first)
+    return first + curve((elapsed - start) / (end - start)) * (last - first)
 
 
-def _kind(name: str, entry: Mapping[str, Any]) -> str:
+def _read_kind(name: str, entry: Mapping[str, Any]) -> str:
     if not isinstance(entry, Mapping) or "kind" not in entry:
         raise ConfigError(f"the schedule of '{name}' has no kind", f"write kind: {', '.join(_KEYS)}")
     if entry["kind"] not in _KEYS:
@@ -122,33 +122,35 @@ def _kind(name: str, entry: Mapping[str, Any]) -> str:
     return str(entry["kind"])
 
 
-def _weight(name: str, entry: Mapping[str, Any], key: str) -> float:
+def _read_weight(name: str, entry: Mapping[str, Any], key: str) -> float:
     if key not in entry:
         raise ConfigError(f"the schedule of '{name}' has no '{key}'", f"give a number, such as {key}: 1.0")
-    return _number(name, key, entry[key])
+    return _read_number(name, key, entry[key])
 
 
-def _number(name: str, key: str, value: Any) -> float:
+def _read_number(name: str, key: str, value: Any) -> float:
     check(f"'{key}' in the schedule of '{name}'", value, float)
     if not _WEIGHT.admits(value):
         raise ConfigError(f"'{key}' in the schedule of '{name}' is {value}", "give a finite number, 0 or more")
     return float(value)
 
 
-def _piecewise(name: str, entry: Mapping[str, Any], interval: Interval) -> WeightFunction:
-    given = _weight(name, entry, "value") if "value" in entry else None
+def _read_piecewise(name: str, entry: Mapping[str, Any], interval: Interval) -> WeightFunction:
+    base_value = _read_weight(name, entry, "value") if "value" in entry else None
     boundaries = entry.get("boundaries")
     if not isinstance(boundaries, Mapping) or not boundaries:
         raise ConfigError(f"the schedule of '{name}' has no boundaries", "write boundaries: {100: 25.0}")
-    steps = sorted((_boundary(name, key), _number(name, "boundaries", value)) for key, value in boundaries.items())
+    steps = sorted(
+        (_read_boundary(name, key), _read_number(name, "boundaries", value)) for key, value in boundaries.items()
+    )
 
-    def shape(now: int, configured: float) -> float:
-        return piecewise_constant(configured if given is None else given, steps, now)
+    def shape(elapsed: int, configured: float) -> float:
+        return piecewise_constant(configured if base_value is None else base_value, steps, elapsed)
 
-    return WeightFunction(interval, shape, given is None)
+    return WeightFunction(interval, shape, base_value is None)
 
 
-def _boundary(name: str, key: int | str) -> int:
+def _read_boundary(name: str, key: int | str) -> int:
     text = str(key)
     if not text.isdecimal():
         raise ConfigError(
@@ -157,13 +159,15 @@ def _boundary(name: str, key: int | str) -> int:
     return int(text)
 
 
-def _ramp(name: str, entry: Mapping[str, Any], interval: Interval, curve: Callable[[float], float]) -> WeightFunction:
-    given = _weight(name, entry, "from") if "from" in entry else None
-    last = _weight(name, entry, "to")
+def _read_ramp(
+    name: str, entry: Mapping[str, Any], interval: Interval, curve: Callable[[float], float]
+) -> WeightFunction:
+    first = _read_weight(name, entry, "from") if "from" in entry else None
+    last = _read_weight(name, entry, "to")
     if "end" not in entry:
         raise ConfigError(f"the schedule of '{name}' has no 'end'", "for example end: {epochs: 100}")
-    start, unit_of_start = _moment(name, "start", entry.get("start"))
-    end, unit_of_end = _moment(name, "end", entry["end"])
+    start, unit_of_start = _read_moment(name, "start", entry.get("start"))
+    end, unit_of_end = _read_moment(name, "end", entry["end"])
     units = {unit for unit in (unit_of_start, unit_of_end) if unit is not None}
     if len(units) > 1:
         raise ConfigError(
@@ -172,13 +176,13 @@ def _ramp(name: str, entry: Mapping[str, Any], interval: Interval, curve: Callab
     if start >= end:
         raise ConfigError(f"the schedule of '{name}' starts at {start} and ends at {end}", "let it end after its start")
 
-    def shape(now: int, configured: float) -> float:
-        return ramp(configured if given is None else given, last, start, end, curve, now)
+    def shape(elapsed: int, configured: float) -> float:
+        return ramp(configured if first is None else first, last, start, end, curve, elapsed)
 
-    return WeightFunction(units.pop() if units else interval, shape, given is None)
+    return WeightFunction(units.pop() if units else interval, shape, first is None)
 
 
-def _moment(name: str, key: str, value: Any) -> tuple[int, Interval | None]:
+def _read_moment(name: str, key: str, value: Any) -> tuple[int, Interval | None]:
     """A number of epochs or steps: ``100``, ``{epochs: 100}`` or ``{steps: 100}``."""
     unit: Interval | None = None
     if value is None:
@@ -234,17 +238,19 @@ class LossWeightSchedule(CoefficientCallback):
             raise ConfigError(
                 "LossWeightSchedule has no terms", "write terms: {forces: {kind: linear, to: 25, end: 100}}"
             )
-        self.functions = {name: weight_function(name, entry, interval) for name, entry in terms.items()}
+        self.functions = {name: read_weight_function(name, entry, interval) for name, entry in terms.items()}
         self._by_steps = any(function.interval == "step" for function in self.functions.values())
 
     def check_loss(self, loss: MetricsManager) -> None:
         """Refuse terms that the loss does not have, or whose first weight nobody gave."""
-        seen: dict[str, str] = {}
+        keys_by_term: dict[str, str] = {}
         for key, function in self.functions.items():
             name = loss.term_name(key, "terms of LossWeightSchedule")
-            if name in seen:
-                raise ConfigError(f"terms of LossWeightSchedule: '{seen[name]}' and '{key}' are the same", "keep one")
-            seen[name] = key
+            if name in keys_by_term:
+                raise ConfigError(
+                    f"terms of LossWeightSchedule: '{keys_by_term[name]}' and '{key}' are the same", "keep one"
+                )
+            keys_by_term[name] = key
             if function.uses_configured and loss.configured_coeffs[name] is None:
                 raise ConfigError(
                     f"terms of LossWeightSchedule: '{key}' has no weight in the loss", "give from, or value"
@@ -252,9 +258,9 @@ class LossWeightSchedule(CoefficientCallback):
 
     def coefficients_at(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float]:
         """The coefficients in an epoch, after a number of optimizer steps."""
-        return weighted(loss.scaled(self._weights(epoch, step, loss)))
+        return select_weighted(loss.scaled(self._compute_weights(epoch, step, loss)))
 
-    def _weights(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float | None]:
+    def _compute_weights(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float | None]:
         weights = loss.configured_coeffs
         for key, function in self.functions.items():
             name = loss.term_name(key, "terms of LossWeightSchedule")
@@ -277,7 +283,7 @@ class LossWeightSchedule(CoefficientCallback):
             self._set(trainer, pl_module)
 
     def _set(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        loss = loss_of(module, type(self).__name__)
-        weights = self._weights(trainer.current_epoch, trainer.global_step, loss)
+        loss = find_loss(module, type(self).__name__)
+        weights = self._compute_weights(trainer.current_epoch, trainer.global_step, loss)
         if loss.scaled(weights) != loss.coeffs:
             loss.set_coeffs(weights)

@@ -11,7 +11,7 @@ from torch import Tensor
 from nequip_like.arguments import Count, Positive, check
 from nequip_like.errors import ConfigError
 from nequip_like.metrics.manager import MetricsManager
-from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, loss_of
+from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, find_loss
 from nequip_like.training.lightning_internals import ends_within_epoch
 
 
@@ -52,7 +52,7 @@ class SoftAdapt(CoefficientCallback):
         self.frequency = frequency
         self.eps = float(eps)
         self._names: list[str] = []
-        self._previous: Tensor | None = None
+        self._last_values: Tensor | None = None
         self._sum: Tensor | None = None
         self._collected = 0
         self._seen_step = 0
@@ -63,7 +63,7 @@ class SoftAdapt(CoefficientCallback):
         """What was collected, for checkpoints."""
         return {
             "names": list(self._names),
-            "previous": self._previous,
+            "previous": self._last_values,
             "sum": self._sum,
             "collected": self._collected,
             "seen_step": self._seen_step,
@@ -72,7 +72,7 @@ class SoftAdapt(CoefficientCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with what an earlier run collected."""
         self._names = list(state_dict["names"])
-        self._previous, self._sum = state_dict["previous"], state_dict["sum"]
+        self._last_values, self._sum = state_dict["previous"], state_dict["sum"]
         self._collected, self._seen_step = state_dict["collected"], state_dict["seen_step"]
 
     # --- names
@@ -83,7 +83,7 @@ class SoftAdapt(CoefficientCallback):
             raise ConfigError("SoftAdapt needs a loss of two or more terms with coefficients above 0", "leave it out")
 
     def coefficients_at(self, epoch: int, step: int, loss: MetricsManager) -> None:
-        """Nobody knows beforehand."""
+        """None: coefficients that follow the loss cannot be known before the run."""
         return
 
     # --- the run
@@ -91,14 +91,14 @@ class SoftAdapt(CoefficientCallback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Look at the epoch's loss; a part of an epoch, at which training stops, is not one."""
         if self.interval == "epoch" and not ends_within_epoch(trainer):
-            loss = loss_of(pl_module, type(self).__name__)
+            loss = find_loss(pl_module, type(self).__name__)
             values = loss.compute()
             self.see(torch.stack([values[term.name] for term in loss.terms]), loss)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Set the coefficients, if it is time."""
         if self.interval == "epoch":
-            self.adapt(loss_of(pl_module, type(self).__name__))
+            self.adapt(find_loss(pl_module, type(self).__name__))
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
@@ -106,7 +106,7 @@ class SoftAdapt(CoefficientCallback):
         """Look at the batch's loss, if it was the last one of a step."""
         if self.interval == "batch" and trainer.global_step > self._seen_step:
             self._seen_step = trainer.global_step
-            loss = loss_of(pl_module, type(self).__name__)
+            loss = find_loss(pl_module, type(self).__name__)
             if loss.step_values is not None:
                 self.see(torch.where(loss.in_step, loss.step_values, torch.nan), loss)
 
@@ -115,7 +115,7 @@ class SoftAdapt(CoefficientCallback):
     ) -> None:
         """Set the coefficients, if it is time."""
         if self.interval == "batch":
-            self.adapt(loss_of(pl_module, type(self).__name__))
+            self.adapt(find_loss(pl_module, type(self).__name__))
 
     @torch.no_grad()
     def see(self, values: Tensor, loss: MetricsManager) -> None:
@@ -129,20 +129,20 @@ class SoftAdapt(CoefficientCallback):
         positions = [position for position, term in enumerate(loss.terms) if coeffs[term.name]]
         names = [loss.terms[position].name for position in positions]
         if names != self._names:  # another loss than before begins anew
-            self._names, self._previous, self._sum, self._collected = names, None, None, 0
-        new = values[positions]
-        if self._previous is None:
-            self._previous = torch.where(torch.isfinite(new), new, torch.nan)
+            self._names, self._last_values, self._sum, self._collected = names, None, None, 0
+        current = values[positions]
+        if self._last_values is None:
+            self._last_values = torch.where(torch.isfinite(current), current, torch.nan)
             return
-        previous = self._previous.to(new.device)
-        change = new - previous
+        last = self._last_values.to(current.device)
+        change = current - last
         change = torch.where(torch.isfinite(change), change, 0.0)
         direction = change / change.norm().clamp(min=self.eps)
-        shares = torch.softmax(self.beta * direction, 0) * new.new_tensor([coeffs[name] for name in names])
+        shares = torch.softmax(self.beta * direction, 0) * current.new_tensor([coeffs[name] for name in names])
         shares = shares / shares.sum()
         self._sum = shares if self._sum is None else self._sum.to(shares.device) + shares
         self._collected += 1
-        self._previous = torch.where(torch.isfinite(new), new, previous)
+        self._last_values = torch.where(torch.isfinite(current), current, last)
 
     def adapt(self, loss: MetricsManager) -> None:
         """Set the coefficients to the mean of what was collected, if that is enough."""
