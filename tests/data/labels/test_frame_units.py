@@ -55,6 +55,20 @@ def test_frames_that_say_different_things():
     assert len(collect_units_of_frames([{}, {"energy_unit": "eV"}], READ, "a.xyz")) == 1
 
 
+@pytest.mark.parametrize(("text", "other"), [
+    ("eV", "ev"), ("au", "A.U."), ("kcal/mol", "kcal mol^-1"), ("eV, Ang", "ev; angstrom"),
+])  # fmt: skip
+def test_frames_that_say_the_same_in_two_spellings(text, other):
+    frames = [{"units": text}, {"units": other}]
+    assert collect_units_of_frames(frames, READ, "a.xyz")[0].label == "total_energy"
+
+
+@pytest.mark.parametrize(("text", "other"), [("meV", "MeV"), ("lj", "erg"), ("eV, Ang", "eV"), ("au", "metal")])
+def test_frames_that_do_not_say_the_same(text, other):
+    with pytest.raises(DataError, match="in one frame and"):
+        collect_units_of_frames([{"units": text}, {"units": other}], READ, "a.xyz")
+
+
 def test_units_are_not_handed_on_with_values_that_were_converted():
     info = {"energy_unit": "Hartree", "config_type": "bulk", "unit": 3}
     assert Annotations.collect((), info, {}, Atoms("H")).info == {"config_type": "bulk", "unit": 3}
