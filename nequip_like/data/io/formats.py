@@ -22,6 +22,7 @@ from nequip_like.data.io.databases import read_database
 from nequip_like.data.io.extxyz import check_text
 from nequip_like.data.io.file_formats import FORMATS, Format
 from nequip_like.data.io.lammps_dump import check_dump
+from nequip_like.data.io.output_steps import divide_steps
 from nequip_like.data.io.outputs import (
     NamedBytes,
     Part,
@@ -133,7 +134,7 @@ def _read_part(part: Part, form: Format, path: Path, notes: list[str]) -> list[A
 def _read(content: bytes, form: Format, path: Path) -> Iterator[Atoms]:
     """Read one output with ASE's reader."""
     reader = ioformats[form.name]
-    source = NamedBytes(content, path)
+    source = NamedBytes(divide_steps(content, form.name), path)
     file = source if reader.isbinary else io.TextIOWrapper(source, encoding="utf-8", errors="replace")
     yield from reader.read(file) if reader.single else reader.read(file, slice(None))
 

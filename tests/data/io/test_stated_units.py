@@ -149,7 +149,7 @@ def test_frames_that_state_the_units_of_the_package(write_text, said):
 
 
 @pytest.mark.parametrize(("said", "declared"), [
-    ("units=lj", {"energy": "kcal/mol"}), ("energy_unit=si", {"energy": "eV"}), ("forces_unit=cgs", {"forces": "meV/A"}),
+    ("units=lj", {"energy": "kcal/mol"}), ("energy_unit=si", {"energy": "eV"}), ("forces_unit=cgs", {"forces": "eV/A"}),
     ("force_unit=N", {"energy": "eV", "length": "Angstrom"}), ("length_unit=furlong", {"length": "Angstrom"}),
     ("forces_unit=eV", {"forces": "eV/nm"}),
 ])  # fmt: skip
