@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 # ASE's reader ends a step of ORCA at this banner, which stands between a gradient and the next structure.
 _BANNER = b"ORCA GEOMETRY RELAXATION STEP"
@@ -33,6 +34,13 @@ def divide_steps(content: bytes, name: str) -> bytes:
     return divide(content) if divide else content
 
 
+def find_excited_states(content: bytes, path: Path) -> list[str]:
+    """A note on energies of excited states, which :func:`divide_steps` takes instead of those of the ground state."""
+    if not _EXCITED.search(content):
+        return []
+    return [f"{path}: energies are those of an excited state, 'Total Energy, E(...)', wherever Gaussian prints one"]
+
+
 def _divide_orca(content: bytes) -> bytes:
     """One step for each structure: the last one of an optimisation has an energy, and no gradient."""
     begins = [match.start() for match in _COORDINATES.finditer(content)]
@@ -49,8 +57,7 @@ def _divide_orca(content: bytes) -> bytes:
 def _divide_gaussian(content: bytes) -> bytes:
     """Repeat the structure before an energy that follows upon forces, and take the energy of an excited state.
 
-    Forces of an excited state are followed by no energy of their own: it is printed before, below that of the ground
-    state.
+    That of an excited state is printed below the one of the ground state, and above the forces, which are its own.
     """
     content = _EXCITED.sub(b" SCF Done: ", content)
     pieces: list[bytes] = []

@@ -63,7 +63,11 @@ SCF = " SCF Done:  E(RB3LYP) =  -77.0000000000     A.U. after   10 cycles\n"
 
 def test_the_energy_of_an_excited_state(write_text):
     excited = "after   10 cycles\n Excited State   1: Singlet-A 8.0 eV\n Total Energy, E(TD-HF/TD-DFT) =  -75.7000000\n"
-    reading = read(write_text("a.log", GAUSSIAN.replace("after   10 cycles\n", excited)))
+    file = write_text("a.log", GAUSSIAN.replace("after   10 cycles\n", excited))
+    reading = read(file)
+    assert reading.notes == [
+        f"{file}: energies are those of an excited state, 'Total Energy, E(...)', wherever Gaussian prints one"
+    ]
     assert lists(reading, "total_energy") == pytest.approx([-75.7 * HARTREE], rel=1e-7)
 
 
