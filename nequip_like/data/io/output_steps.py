@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 # ASE's reader ends a step of ORCA at this banner, which stands between a gradient and the next structure.
@@ -44,14 +45,24 @@ def find_excited_states(content: bytes, path: Path) -> list[str]:
 def _divide_orca(content: bytes) -> bytes:
     """One step for each structure: the last one of an optimisation has an energy, and no gradient."""
     begins = [match.start() for match in _COORDINATES.finditer(content)]
-    if len(begins) < 2:
+    if not begins:
         return content
-    counts = _NUMBER_OF_ATOMS.findall(content)
-    edge = _BANNER + b"\n" + (counts[-1] if counts else b"")  # ASE asks for the number of atoms in each step
-    pieces = [content[first:last] for first, last in zip([0, *begins[1:]], [*begins[1:], len(content)], strict=True)]
-    is_last_whole = _BANNER in pieces[-1] and _END not in pieces[-1]
-    divided = edge.join(piece.replace(_BANNER, b"relaxation step") for piece in pieces)
-    return divided + b"\n" + _BANNER + b"\n" if is_last_whole else divided
+    counts = _NUMBER_OF_ATOMS.findall(content)[-1:]  # ASE asks for the number of atoms in each step
+    pieces = [content[first:last] for first, last in pairwise([0, *begins[1:], len(content)])]
+    divided = []
+    for piece in pieces[:-1]:
+        end = _END if _END in piece else _BANNER  # of the first of several jobs
+        divided += [_replace_ends(piece, (_BANNER, _END)), end + b"\n", *counts]
+    last = pieces[-1]
+    if _END in last:
+        return b"".join([*divided, _replace_ends(last, (_BANNER,))])
+    return b"".join([*divided, last[: last.find(_BANNER)] + _BANNER + b"\n" if _BANNER in last else last])
+
+
+def _replace_ends(text: bytes, ends: tuple[bytes, ...]) -> bytes:
+    for end in ends:
+        text = text.replace(end, end.lower())
+    return text
 
 
 def _divide_gaussian(content: bytes) -> bytes:

@@ -141,16 +141,31 @@ def _assign_general_units(
     pieces = [piece.strip() for piece in re.split(r"[,;]|\band\b", text) if piece.strip()]
     if len(pieces) == 1 and ":" not in text and "=" not in text:
         pieces = text.split()
-    parts = [re.sub("=", ":", piece, count=1).rpartition(":") for piece in pieces]
-    if all(_label_of_unit(unit) is None and normalise_name(unit).strip() not in STYLES for _, _, unit in parts):
+    parts = [_split_subject(piece) for piece in pieces]
+    if not any(_is_understood(unit) for _, unit in parts):
         # Of what it is cannot be told; one note says so, and names the first label.
         yield next(iter(names_by_label), fields.POSITIONS), text
         return
-    for subject, _, unit in parts:
+    for subject, unit in parts:
         if not subject:
             yield from _assign_single_unit(unit)
         elif label := _find_subject(normalise_name(subject.strip()), names_by_label, frames):
             yield label, unit.strip()
+
+
+def _split_subject(piece: str) -> tuple[str, str]:
+    """``("energy", "eV")`` of ``energy: eV``, ``energy=eV``, ``energy in eV`` or ``energy eV``; a unit stands alone."""
+    if _is_understood(piece):
+        return "", piece
+    for sign in ("=", ":", " in ", " "):
+        subject, separator, unit = piece.partition(sign) if sign == "=" else piece.rpartition(sign)
+        if separator:
+            return subject, unit.strip()
+    return "", piece
+
+
+def _is_understood(unit: str) -> bool:
+    return _label_of_unit(unit) is not None or normalise_name(unit).strip() in STYLES
 
 
 def _assign_single_unit(unit: str) -> Iterator[tuple[str, str]]:

@@ -56,6 +56,14 @@ def test_an_optimisation_that_was_stopped_after_a_gradient_or_after_coordinates(
     assert note.endswith("is unfinished and left out")
 
 
+def test_two_jobs_and_an_optimisation_of_one_step(write_text):
+    first = orca(["O", "H", "H"], -76.0, MINUS)
+    reading = read(write_text("a.out", first + orca_step(-77.0, FORCES, "1.060000") + ORCA_END))
+    assert lists(reading, "total_energy") == pytest.approx([-76 * HARTREE, -77 * HARTREE], rel=1e-7)
+    reading = read(write_text("b.out", first.removesuffix(ORCA_END) + BANNER + ORCA_END))
+    assert lists(reading, "total_energy") == pytest.approx([-76 * HARTREE], rel=1e-7)
+
+
 GAUSSIAN = gaussian([8, 1, 1], -76.0, FORCES)
 END = GAUSSIAN[GAUSSIAN.index("\n 1\\1\\") :]
 SCF = " SCF Done:  E(RB3LYP) =  -77.0000000000     A.U. after   10 cycles\n"

@@ -33,6 +33,7 @@ def test_one_label_under_many_names(name):
         ({"units": "eV Angstrom GPa"}, [("total_energy", "eV"), ("pos", "Angstrom"), ("stress", "GPa")]),
         ({"units": np.array(["Hartree", "Bohr"])}, [("total_energy", "Hartree"), ("pos", "Bohr")]),
         ({"unit": "energy: Ry; forces=Ry/Bohr"}, [("total_energy", "Ry"), ("forces", "Ry/Bohr")]),
+        ({"units": "energy in eV, length Angstrom"}, [("total_energy", "eV"), ("pos", "Angstrom")]),
         ({"units": {"energy": "Ha", "pos": "A", "dipole": "D"}}, [("total_energy", "Ha"), ("pos", "A")]),
         ({"units": "real"}, [("total_energy", "kcal/mol"), ("forces", "kcal/mol/Angstrom"), ("pos", "Angstrom")]),
         ({"units": "atomic"}, [("total_energy", "Hartree"), ("forces", "Hartree/Bohr"), ("pos", "Bohr")]),
