@@ -580,6 +580,19 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         files=file(water(head=HEAD + " energy_unit=Hartree")),
     ),
     Mistake(
+        title="An atom of a LAMMPS dump stands twice",
+        example="2 H 0.0 0.0 0.0 (twice in one frame)",
+        error="train.lammpstrj frame 0: 2 of its rows have the id 2",
+        advice="remove the frame, or write the dump again; each atom has an id of its own",
+        command="DataModule",
+        files=file(
+            "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n3\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
+            "ITEM: ATOMS id element x y z fx fy fz\n1 O 0 0 0 0 0 0\n2 H 1 0 0 0 0 0\n2 H 0 1 0 0 0 0\n",
+            name="train.lammpstrj",
+        ),
+        settings={"train": "train.lammpstrj"},
+    ),
+    Mistake(
         title="A file states a unit that is not understood",
         example="energy_unit=erg",
         error="train.xyz: its 'energy_unit' says that 'energy' is in 'erg', which is no unit that is known here",
