@@ -28,6 +28,7 @@ class Format:
         end: What stands at the end of an output that was not cut off; then nothing is missing.
         output: Whether a program wrote it while it ran: the last structure may be unfinished, and one without any
             label is none.
+        unconverged: What it says of a calculation that did not converge.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Format:
     species: re.Pattern[bytes] | None = None
     end: re.Pattern[bytes] | None = None
     output: bool = False
+    unconverged: re.Pattern[bytes] | None = None
 
 
 def _compile_line(pattern: str) -> re.Pattern[bytes]:
@@ -72,6 +74,7 @@ _ROWS = (
         species=_compile_line(r"^ *ions per type ="),
         end=_compile_line(r"^ *General timing and accounting"),
         output=True,
+        unconverged=_compile_line(r"self-consistency was not achieved"),
     ),
     Format(
         "vasp-xml",
@@ -90,6 +93,7 @@ _ROWS = (
         structure=_compile_line(_PW_POSITIONS),
         end=_compile_line(r"^ *JOB DONE"),
         output=True,
+        unconverged=_compile_line(r"convergence NOT achieved"),
     ),
     Format(
         "aims-output",
@@ -120,6 +124,7 @@ _ROWS = (
         start=_compile_line(r"^ *Entering (?:Gaussian System|Link 1 )"),
         end=_compile_line(r"^ *Normal termination of Gaussian"),
         output=True,
+        unconverged=_compile_line(r"Convergence criterion not met"),
     ),
     Format(
         "orca-output",

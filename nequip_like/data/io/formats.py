@@ -22,6 +22,7 @@ from nequip_like.data.io.databases import read_database
 from nequip_like.data.io.extxyz import check_text
 from nequip_like.data.io.file_formats import FORMATS, Format
 from nequip_like.data.io.lammps_dump import check_dump
+from nequip_like.data.io.output_steps import divide_steps, find_excited_states
 from nequip_like.data.io.outputs import (
     NamedBytes,
     Part,
@@ -29,6 +30,8 @@ from nequip_like.data.io.outputs import (
     drop_filled_in_results,
     drop_unfinished_line,
     find_last_structure,
+    find_open_line,
+    find_unconverged,
     find_unfinished,
     has_labels,
     split_parts,
@@ -90,6 +93,8 @@ def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
     content = content.removeprefix(codecs.BOM_UTF8)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if form.name in ("extxyz", "lammps-dump-text") and (note := find_open_line(content, path)):
+        notes.append(note)
     if form.name == "extxyz":
         # A byte that is no UTF-8 may stand in a comment, where it does no harm; elsewhere it is refused as no number.
         text = content.decode("utf-8", errors="replace")
@@ -100,8 +105,12 @@ def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
         notes.extend(check_dump(content, path))
     if form.name == "vasp":
         check_species_line(content, path)
+    first = 0
     for part in split_parts(content, form):
-        yield from _read_part(part, form, path, notes)
+        frames = _read_part(part, form, path, notes)
+        notes.extend(find_unconverged(part, form, range(first, first + len(frames)), path))
+        first += len(frames)
+        yield from frames
 
 
 def _read_part(part: Part, form: Format, path: Path, notes: list[str]) -> list[Atoms]:
@@ -121,6 +130,8 @@ def _read_part(part: Part, form: Format, path: Path, notes: list[str]) -> list[A
         drop_filled_in_results(atoms, form)
         if not form.output or has_labels(atoms, form):
             frames.append(atoms)
+    if form.name == "gaussian-out":
+        notes.extend(find_excited_states(content, path))
     if note := find_unfinished(part, form, len(frames), path):
         notes.append(note)
     elif bare := len(images) - len(frames):
@@ -133,7 +144,7 @@ def _read_part(part: Part, form: Format, path: Path, notes: list[str]) -> list[A
 def _read(content: bytes, form: Format, path: Path) -> Iterator[Atoms]:
     """Read one output with ASE's reader."""
     reader = ioformats[form.name]
-    source = NamedBytes(content, path)
+    source = NamedBytes(divide_steps(content, form.name), path)
     file = source if reader.isbinary else io.TextIOWrapper(source, encoding="utf-8", errors="replace")
     yield from reader.read(file) if reader.single else reader.read(file, slice(None))
 

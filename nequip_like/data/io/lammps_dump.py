@@ -7,6 +7,7 @@ its own spelling, and reads what is left of a frame that is cut off.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from ase.data import atomic_numbers
@@ -33,7 +34,7 @@ def check_dump(content: bytes, path: Path) -> list[str]:
         Notes: what a user should look at.
 
     Raises:
-        DataError: If a frame is cut off, or does not name its elements by their symbols.
+        DataError: If a frame is cut off, has an atom twice, or does not name its elements by their symbols.
     """
     items = list(_ITEM.finditer(content))
     frame, atoms = -1, 0
@@ -54,6 +55,7 @@ def check_dump(content: bytes, path: Path) -> list[str]:
             complete_rows = sum(len(row.split()) >= len(columns) for row in rows)
             if not complete_rows == len(rows) == atoms:
                 raise _cut(path, frame, atoms, complete_rows)
+            _check_identifiers(columns, rows, f"{path} frame {frame}")
             _check_elements(columns, rows, f"{path} frame {frame}", notes)
             if len(force_columns := sorted({"fx", "fy", "fz"} & set(columns))) < 3:
                 notes |= dict.fromkeys(find_lone_components(force_columns))  # ASE's reader drops them
@@ -61,6 +63,17 @@ def check_dump(content: bytes, path: Path) -> list[str]:
     if opened:
         raise _cut(path, frame, atoms, 0)
     return [f"{path}: {note}" for note in notes]
+
+
+def _check_identifiers(columns: list[str], rows: list[bytes], origin: str) -> None:
+    if "id" not in columns:
+        return
+    counts = Counter(row.split()[columns.index("id")] for row in rows)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise DataError(
+            f"{origin}: {counts[repeated[0]]} of its rows have the id {repeated[0].decode('ascii', 'replace')}",
+            "remove the frame, or write the dump again; each atom has an id of its own",
+        )
 
 
 def _check_elements(columns: list[str], rows: list[bytes], origin: str, notes: dict[str, None]) -> None:

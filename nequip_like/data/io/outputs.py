@@ -76,6 +76,35 @@ def drop_unfinished_line(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
+def find_open_line(content: bytes, path: Path) -> str | None:
+    """A note on a file of rows whose last one has no end; many editors write none, and so does a copy that stopped."""
+    if not content or content[-1:].isspace():
+        return None
+    line = content.count(b"\n") + 1
+    return f"{path}: its last line, {line}, has no end: if the file was cut off, the last number may be wrong"
+
+
+def find_unconverged(part: Part, form: Format, frames: range, path: Path) -> list[str]:
+    """A note on calculations that say themselves that they did not converge.
+
+    Args:
+        part: The output.
+        form: Its format.
+        frames: The frames of the file that were read from it.
+        path: The file, for messages.
+    """
+    matches = [] if form.unconverged is None else list(form.unconverged.finditer(part.content))
+    if not matches:
+        return []
+    begins = [] if form.structure is None else [match.start() for match in form.structure.finditer(part.content)]
+    steps = {sum(begin <= match.start() for begin in begins) - 1 for match in matches}
+    certain = len(begins) == len(frames) and min(steps) >= 0
+    where = f"frame {', '.join(str(frames[step]) for step in sorted(steps))}, " if certain else ""
+    line = part.line + part.content.count(b"\n", 0, matches[0].start())
+    text = matches[0][0].decode("ascii", "replace").strip()
+    return [f"{path}: not converged ({where}line {line}: {text!r}); the labels may be wrong there"]
+
+
 def drop_filled_in_results(atoms: Atoms, form: Format) -> None:
     """Drop what ASE's reader filled in: results that the format cannot hold."""
     if form.labels is None or atoms.calc is None:

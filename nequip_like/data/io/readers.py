@@ -25,7 +25,7 @@ from nequip_like.data.labels.components import add_inner_labels, add_vectors, fi
 from nequip_like.data.labels.frame_units import collect_units_of_frames
 from nequip_like.data.labels.free_energies import append_gap, measure_free_energy_gap
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
-from nequip_like.data.labels.unit_checks import Stated, check_by_halves, compare
+from nequip_like.data.labels.unit_checks import Stated, check_by_halves, compare, list_declared_keys
 from nequip_like.data.labels.units import Units, list_unused_units
 from nequip_like.data.labels.unread_names import Kind, add_kinds, find_unread_names
 from nequip_like.data.labels.values import read_labels
@@ -140,6 +140,7 @@ def read(
     """
     mapping = checked_mapping(key_mapping)
     reading = Reading(units=Units.declared(units))
+    declared_keys = list_declared_keys(units)
     names: list[FrameNames] = []
     kinds: dict[str, Kind] = {}
     stated_labels: set[str] = set()
@@ -158,7 +159,7 @@ def read(
         names.extend(names_here)
         names_by_label = resolve(str(path), names_here, mapping)
         stated = _read_units_of_block(block, names_by_label, reading.units, [graph for graph, _ in values])
-        reading.notes.extend(compare(stated, reading.units, str(path)))
+        reading.notes.extend(compare(stated, reading.units, str(path), declared_keys))
         stated_labels.update(statement.label for statement in stated)
         for label, name in names_by_label.items():
             if name not in (names_of_label := reading.label_names.setdefault(label, [])):
@@ -213,7 +214,7 @@ def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms],
         numbered = _select_frames(block.title, block.frames, index)
         if block.file is not None:
             stated = _read_units_of_block(block, {}, Units(), [_flatten_info(atoms) for _, atoms in numbered])
-            compare(stated, Units(), block.title)
+            compare(stated, Units(), block.title, None)
         for number, atoms in numbered:
             structures.append(atoms)
             origins.append(block.origin(number))

@@ -16,8 +16,8 @@ from ase.io.formats import open_with_compression
 from nequip_like.data import fields
 from nequip_like.data.io.databases import collect_units, read_metadata
 from nequip_like.data.io.formats import format_of
-from nequip_like.data.labels.frame_units import STYLES, collect_units_of_frames
-from nequip_like.data.labels.unit_checks import Stated
+from nequip_like.data.labels.frame_units import collect_units_of_frames
+from nequip_like.data.labels.unit_checks import STYLES, Stated
 from nequip_like.data.labels.units import Units
 from nequip_like.errors import DataError
 

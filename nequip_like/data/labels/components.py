@@ -15,6 +15,9 @@ from nequip_like.data.labels.frame_units import read_unit_text
 from nequip_like.data.labels.names import label_of, normalise_name
 
 _OF_FORCE = re.compile(r"((?:.*_)?f(?:orces?)?_?)([xyz])")
+# Vectors that may be forces, by number, or the opposite of them; neither is read unless it is declared.
+_OF_OTHERS = re.compile(r"((?:.*_)?f(?:orces?)?_?)([123])|((?:.*_)?grad(?:ients?|s)?_?)([xyz])")
+_OF_TENSOR = re.compile(r"(.*(?:stress|virial)(?:es|s)?_?)(?:[xyz]{2}|[1-6])")
 _OF_LAMMPS = re.compile(r"([fc]_.+)\[(\d+)\]")  # of a fix or compute, numbered from 1
 _DEEPEST = 3
 
@@ -44,7 +47,24 @@ def find_lone_components(names: Collection[str]) -> list[str]:
             columns = " and ".join(f"'{group[axis]}'" for axis in sorted(group))
             missing = " and ".join(axis for axis in "xyz" if axis not in group)
             notes.append(f"{columns} not read: forces have three components, and there is none along {missing}")
+        elif " ".join(group[axis] for axis in "xyz") not in names:
+            columns = ", ".join(f"'{group[axis]}'" for axis in "xyz")
+            notes.append(f"{columns} not read as forces: not all of them are columns of numbers, such as fx:R:1")
     return notes
+
+
+def group_tensor_components(names: Iterable[str]) -> list[list[str]]:
+    """Names of single components of a stress or virial, ``stress_xx`` and ``stress_yy``, those of one tensor together.
+
+    Example:
+        >>> group_tensor_components(["stress_xx", "virial_1", "stress_xy", "stress"])
+        [['stress_xx', 'stress_xy'], ['virial_1']]
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if match := _OF_TENSOR.fullmatch(normalise_name(name)):
+            groups.setdefault(match[1], []).append(name)
+    return list(groups.values())
 
 
 def add_inner_labels(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,8 +98,11 @@ def _group_components(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """``{what names of components have in common: {axis: name}}``."""
     groups: dict[str, dict[str, str]] = {}
     for name in names:
-        if match := _OF_FORCE.fullmatch(normalise_name(name)) or _OF_LAMMPS.fullmatch(name):
-            groups.setdefault(match[1], {})[match[2]] = name
+        simple = normalise_name(name)
+        match = _OF_FORCE.fullmatch(simple) or _OF_OTHERS.fullmatch(simple) or _OF_LAMMPS.fullmatch(name)
+        if match:
+            common, axis = (part for part in match.groups() if part is not None)
+            groups.setdefault(common, {})[axis] = name
     return groups
 
 

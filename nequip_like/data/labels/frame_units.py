@@ -15,8 +15,9 @@ import numpy as np
 
 from nequip_like.data import fields
 from nequip_like.data.labels.names import guess_label, normalise_name
-from nequip_like.data.labels.unit_checks import Stated, parse_unit_factor
+from nequip_like.data.labels.unit_checks import STYLES, Stated, is_same_unit, parse_unit_factor
 from nequip_like.data.labels.unit_expressions import parse_unit
+from nequip_like.data.labels.units_in_names import find_units_in_names
 from nequip_like.errors import DataError
 
 _UNIT_NAME = re.compile(r"(.*?)_?units?|units?_?(?:of_|for_)?(?!_*cell)(.+)")  # a unit cell is no unit
@@ -24,13 +25,6 @@ _OF_POSITIONS = {
     "length", "lengths", "distance", "distances", "pos", "position", "positions", "coord", "coords", "coordinate",
     "coordinates", "cell", "lattice",
 }  # fmt: skip
-# Systems of units by name: energy and length. Those of LAMMPS are in its manual, at the command "units".
-STYLES = {
-    "metal": ("eV", "Angstrom"),
-    "real": ("kcal/mol", "Angstrom"),
-    "electron": ("Hartree", "Bohr"),
-    **dict.fromkeys(("atomic", "au", "a.u.", "atomic_units", "atomic units"), ("Hartree", "Bohr")),
-}
 _SHORT = {"e": fields.TOTAL_ENERGY, "en": fields.TOTAL_ENERGY, "ene": fields.TOTAL_ENERGY, "f": fields.FORCES}
 _BY_POWERS = {
     (1, 0): fields.TOTAL_ENERGY,
@@ -71,14 +65,14 @@ def collect_units_of_frames(
     Raises:
         DataError: If frames state different units, or some do and the others do not say theirs.
     """
-    stated = []
+    stated = [] if by else find_units_in_names(names_by_label)
     for name, text in _collect_unit_texts(frames, file).items():
         for label, unit in _assign_units(name, text, names_by_label, frames):
             if label != fields.POSITIONS and label not in names_by_label:
                 continue
             statement = Stated(label, names_by_label.get(label, "positions"), unit, by or f"its '{name}' says that")
             having = sum(name in frame for frame in frames)
-            if having < len(frames) and parse_unit_factor(unit) not in (None, 1.0):
+            if having < len(frames) and parse_unit_factor(statement.meaning) not in (None, 1.0):
                 raise DataError(
                     f"{file}: {having} of its {len(frames)} frames say with '{name}' that '{statement.name}' is in "
                     f"{unit}, the others do not say theirs",
@@ -94,7 +88,7 @@ def _collect_unit_texts(frames: Sequence[Mapping[str, Any]], file: str) -> dict[
     for frame in frames:
         for name, value in frame.items():
             text = read_unit_text(name, value)
-            if text is not None and texts.setdefault(name, text) != text:
+            if text is not None and not is_same_unit(texts.setdefault(name, text), text):
                 raise DataError(
                     f"{file}: '{name}' is {texts[name]} in one frame and {text} in another",
                     "give the frames of each unit as one file, and declare the units of each",
@@ -147,16 +141,31 @@ def _assign_general_units(
     pieces = [piece.strip() for piece in re.split(r"[,;]|\band\b", text) if piece.strip()]
     if len(pieces) == 1 and ":" not in text and "=" not in text:
         pieces = text.split()
-    parts = [re.sub("=", ":", piece, count=1).rpartition(":") for piece in pieces]
-    if all(_label_of_unit(unit) is None for _, _, unit in parts):
+    parts = [_split_subject(piece) for piece in pieces]
+    if not any(_is_understood(unit) for _, unit in parts):
         # Of what it is cannot be told; one note says so, and names the first label.
         yield next(iter(names_by_label), fields.POSITIONS), text
         return
-    for subject, _, unit in parts:
+    for subject, unit in parts:
         if not subject:
             yield from _assign_single_unit(unit)
         elif label := _find_subject(normalise_name(subject.strip()), names_by_label, frames):
             yield label, unit.strip()
+
+
+def _split_subject(piece: str) -> tuple[str, str]:
+    """``("energy", "eV")`` of ``energy: eV``, ``energy=eV``, ``energy in eV`` or ``energy eV``; a unit stands alone."""
+    if _is_understood(piece):
+        return "", piece
+    for sign in ("=", ":", " in ", " "):
+        subject, separator, unit = piece.partition(sign) if sign == "=" else piece.rpartition(sign)
+        if separator:
+            return subject, unit.strip()
+    return "", piece
+
+
+def _is_understood(unit: str) -> bool:
+    return _label_of_unit(unit) is not None or normalise_name(unit).strip() in STYLES
 
 
 def _assign_single_unit(unit: str) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from nequip_like.data import fields
+from nequip_like.data.labels.names import normalise_name
 from nequip_like.data.labels.unit_expressions import normalise_unit, parse_unit
 from nequip_like.data.labels.units import STRESS_SIGNS, Units
 from nequip_like.errors import ConfigError, DataError
@@ -22,6 +23,16 @@ _QUANTITIES = {
 }
 _KEYS = {fields.TOTAL_ENERGY: "energy", fields.POSITIONS: "length"}  # what ``data.units`` calls them
 _BY_ATOM = re.compile(r"(?:/|\bper)\s*atoms?\b|\batoms?\s*\^?-1", re.IGNORECASE)
+# Systems of units by name: energy and length. Those of LAMMPS are in its manual, at the command "units".
+STYLES = {
+    "metal": ("eV", "Angstrom"),
+    "real": ("kcal/mol", "Angstrom"),
+    "electron": ("Hartree", "Bohr"),
+    **dict.fromkeys(
+        ("atomic", "au", "a.u.", "a. u.", "a.u", "atomic_unit", "atomic_units", "atomic unit", "atomic units"),
+        ("Hartree", "Bohr"),
+    ),
+}
 # Programs that write energies in these write forces and stress by Bohr, and positions in Angstrom as often as in Bohr.
 _OF_ATOMIC_UNITS = ("Hartree", "mHartree", "Ry", "mRy")
 
@@ -42,6 +53,21 @@ class Stated:
     unit: str
     by: str
 
+    @property
+    def meaning(self) -> str:
+        """The unit as it can be declared: of a system of units the one of the quantity, and kcal by mol.
+
+        Example:
+            >>> Stated("forces", "forces", "a.u.", "it says that").meaning
+            'Hartree/Bohr'
+        """
+        if style := STYLES.get(normalise_name(self.unit).strip()):
+            energy, length = style
+            return fields.field(self.label).unit.replace("eV", energy).replace("Angstrom", length)
+        if parse_unit_factor(self.unit) is not None and parse_unit(self.unit, self.label).amount == 1:
+            return f"{normalise_unit(self.unit)}/mol"
+        return self.unit
+
 
 def parse_unit_factor(text: str) -> float | None:
     """What to multiply a value by to have it in eV and Angstrom; None for a unit that is not known.
@@ -56,37 +82,74 @@ def parse_unit_factor(text: str) -> float | None:
         return None
 
 
-def compare(stated: Sequence[Stated], units: Units, file: str) -> list[str]:
+def is_same_unit(text: object, other: object) -> bool:
+    """Whether two texts state the same unit, or the same list of units, in whatever spelling.
+
+    Example:
+        >>> is_same_unit("eV, Ang", "ev, Angstrom"), is_same_unit("meV", "MeV")
+        (True, False)
+    """
+    if text == other or not (isinstance(text, str) and isinstance(other, str)):
+        return text == other
+    if parse_unit_factor(text) is not None and parse_unit_factor(other) is not None:
+        return parse_unit(text, "the file") == parse_unit(other, "the file")
+    styles = [STYLES.get(normalise_name(one).strip()) for one in (text, other)]
+    if styles[0] is not None:
+        return styles[0] == styles[1]
+    pieces, other_pieces = (re.split(r"[,;\s]+", one.strip()) for one in (text, other))
+    return len(pieces) == len(other_pieces) > 1 and all(map(is_same_unit, pieces, other_pieces))
+
+
+def list_declared_keys(declared: Units | Mapping[str, str] | None) -> frozenset[str]:
+    """The keys of ``data.units`` that somebody wrote."""
+    if isinstance(declared, Units):
+        return frozenset(_list_declared(declared))
+    return frozenset(declared or ())
+
+
+def compare(
+    stated: Sequence[Stated], units: Units, file: str, declared_keys: Collection[str] | None = frozenset()
+) -> list[str]:
     """Compare the units that a file states with those that its labels are read in.
 
     Args:
         stated: What the file states.
         units: The declared units of the data set.
         file: Its name, for messages.
+        declared_keys: What somebody declared of the units, see :func:`list_declared_keys`: it is believed where a
+            stated unit is not understood. None where nothing can be declared.
 
     Returns:
-        Notes on units that are stated and not known here.
+        Notes on units that are stated and not understood, where another is declared.
 
     Raises:
-        DataError: If a label or the positions would be read in another unit than the file states.
+        DataError: If a label or the positions would be read in another unit than the file states, or in one of which
+            that cannot be told.
     """
     notes = []
     for statement in stated:
         subject = f"{file}: {statement.by} '{statement.name}' is in"
-        factor = parse_unit_factor(statement.unit)
+        factor = parse_unit_factor(statement.meaning)
         if factor is None and statement.label == fields.TOTAL_ENERGY and _BY_ATOM.search(statement.unit):
             raise DataError(
                 f"{subject} {statement.unit}, but it is read as that of a structure",
                 "multiply it by the number of atoms in the file, and repair what the file says",
             )
+        is_declared = _is_declared(statement.label, declared_keys)
         if factor is None:
-            notes.append(f"{subject} {statement.unit!r}, which is no unit that is known here")
+            problem = f"{subject} {statement.unit!r}, which is no unit that is known here"
+            if not is_declared:
+                raise DataError(problem, _explain_declaration(statement, declared_keys))
+            notes.append(f"{problem}; it is read in {units}, as declared")
             continue
         ratio = _compute_size(units, statement.label) / factor
         agrees = abs(ratio - 1.0) <= 1e-4
-        if quantity := _find_missed_quantity(statement.unit, statement.label):
-            if not agrees:
-                raise DataError(f"{subject} {statement.unit}, which is no {quantity}", "repair what the file says")
+        if quantity := _find_missed_quantity(statement.meaning, statement.label):
+            if not agrees and not is_declared:
+                raise DataError(
+                    f"{subject} {statement.unit}, which is no {quantity}",
+                    _explain_declaration(statement, declared_keys),
+                )
             notes.append(f"{subject} {statement.unit}, which is no {quantity}; it is read in {units}")
         elif not agrees:
             raise DataError(
@@ -125,7 +188,7 @@ def check_by_halves(
     for label, power in ((fields.FORCES, ""), (fields.STRESS, "3")):
         if label in labels and label not in units.labels and label not in stated:
             usual = f"{energy}/Bohr{power}"
-            line = _format_declaration(_list_declared(units) | {label: usual})
+            line = format_declaration(_list_declared(units) | {label: usual})
             raise DataError(
                 f"{file}: energies are in {energy}, but the unit of '{label}' is declared nowhere; it would be read in "
                 f"{units.unit(label).replace('^', '')}",
@@ -154,11 +217,28 @@ def _explain_remedy(stated: Sequence[Stated], units: Units) -> str:
     for statement in stated:
         key = _KEYS.get(statement.label, statement.label)
         entries.pop(key, None)
-        if parse_unit_factor(statement.unit) not in (None, 1.0):
-            entries[key] = normalise_unit(statement.unit)
+        if parse_unit_factor(statement.meaning) not in (None, 1.0):
+            entries[key] = normalise_unit(statement.meaning)
     if not entries:
         return "leave out the units of this data set; without units: {...} a file is read in eV and Angstrom"
-    return f"declare it: {_format_declaration(entries)}; or repair what the file says"
+    return f"declare it: {format_declaration(entries)}; or repair what the file says"
+
+
+def _is_declared(label: str, keys: Collection[str] | None) -> bool:
+    """Whether the unit of a label is declared, by itself or by the energy and the length that it follows from."""
+    if keys is None:
+        return False
+    unit = fields.field(label).unit
+    parts = {key for key, part in (("energy", "eV"), ("length", "Angstrom")) if part in unit}
+    return label in keys or parts <= set(keys)
+
+
+def _explain_declaration(statement: Stated, keys: Collection[str] | None) -> str:
+    """What to write where a stated unit is not understood."""
+    key, unit = _KEYS.get(statement.label, statement.label), fields.field(statement.label).unit
+    if keys is None:
+        return f"convert it to {unit}, and repair what the file says"
+    return f"declare the right one, such as {format_declaration({key: unit})}; or repair what the file says"
 
 
 def _list_declared(units: Units) -> dict[str, str]:
@@ -167,7 +247,7 @@ def _list_declared(units: Units) -> dict[str, str]:
     return {key: unit for key, unit in entries.items() if unit != getattr(Units(), key)} | dict(units.labels)
 
 
-def _format_declaration(entries: Mapping[str, str]) -> str:
+def format_declaration(entries: Mapping[str, str]) -> str:
     """What to type to declare units, in quotes for the shell; Hydra takes no ``^`` and no brackets without quotes."""
     spellings = {key: re.sub(r"\^|\*\*", "", unit) for key, unit in entries.items()}
     quoted = {key: unit if re.fullmatch(r"[\w/ -]+", unit) else f'"{unit}"' for key, unit in spellings.items()}

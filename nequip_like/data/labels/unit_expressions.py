@@ -77,6 +77,7 @@ KNOWN: dict[str, Unit] = {
     "mRy": _energy(1e-3 * ase.units.Rydberg),
     "kcal": _of_mole(ase.units.kcal / ase.units.mol),
     "kJ": _of_mole(ase.units.kJ / ase.units.mol),
+    "J": _of_mole(1e-3 * ase.units.kJ / ase.units.mol),
     "mol": Unit(1.0, amount=1),
     "Angstrom": _length(1.0),
     "Bohr": _length(ase.units.Bohr),
@@ -91,6 +92,7 @@ KNOWN: dict[str, Unit] = {
     "atm": _pressure(101325.0),
 }
 _SYNONYMS = {
+    "electronvolt": "eV",
     "Ha": "Hartree",
     "Eh": "Hartree",
     "mHa": "mHartree",
@@ -118,6 +120,7 @@ _LINE = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _TYPOGRAPHY = str.maketrans("\u22c5\u2219\u2212\u2013\u2215\u2044", "··--//")
 _NAME = re.compile(r"a0(?!\w)|[^\W\d_]+", re.IGNORECASE)
 _TOKEN = re.compile(rf"\s*(?:({_NAME.pattern})|(\*\*|\^)?\s*([+-]?\d{{1,2}})(?!\w)|([*/·()]))", re.IGNORECASE)
+_SUBSCRIPT = re.compile(r"(?<!\w)(?:E_h|a_0)(?!\w)", re.IGNORECASE)
 _MOST = 200  # characters; more is no unit
 
 
@@ -167,6 +170,7 @@ def normalise_unit(text: str) -> str:
 def _on_line(text: str) -> str:
     """The text with raised digits as powers, and one of the characters that look alike: Å has three spellings."""
     one_sign = unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY).strip()
+    one_sign = _SUBSCRIPT.sub(lambda match: match[0].replace("_", ""), one_sign)
     return _SUPERSCRIPT.sub(lambda match: "^" + match[0].translate(_LINE), one_sign)
 
 
@@ -174,6 +178,8 @@ def _find_spelling(name: str) -> str:
     """A name as the table spells it; empty if it is in none of its spellings, or could be another unit."""
     if name in _NAMES:
         return _NAMES[name]
+    if len(name) > len("Bohr") and name[-1] in "sS":  # a plural; the s of a short name is another unit's
+        name = name[:-1]
     spelling = _BY_LOWER.get(name.lower())
     if spelling is None or name in _FOREIGN or _has_other_prefix(name, spelling):
         return ""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nequip_like.data import fields
+from nequip_like.data.labels.components import group_tensor_components
 from nequip_like.data.labels.frame_units import is_unit_name
 from nequip_like.data.labels.names import (
     PARTS,
@@ -21,6 +22,8 @@ from nequip_like.data.labels.names import (
     is_weight,
     normalise_name,
 )
+from nequip_like.data.labels.unit_checks import format_declaration, parse_unit_factor
+from nequip_like.data.labels.units_in_names import find_units_in_names
 
 Kind = Literal["number", "vectors", "tensor", "row"]
 
@@ -36,6 +39,7 @@ _OTHER_VECTORS = {
     "magmoms", "initial_magmoms", "dipole", "dipoles", "pos", "positions", "scaled_positions", "initial_positions",
     "image", "images",
 }  # fmt: skip
+_OF_POSITIONS = re.compile(r"(?:^|_)(?:pos|positions?|coords?|coordinates?|frac|fractional)(?:_|$)")
 _OTHER_NUMBERS = {
     "temperature", "temp", "t", "time", "pressure", "volume", "density", "charge", "spin", "multiplicity", "magmom",
     "mass", "fmax", "step", "dt", "lambda", "cutoff", "ecut", "encut", "smearing", "gap", "band_gap", "bandgap",
@@ -50,6 +54,7 @@ _ENERGY = re.compile(r"(?:^|_)(?:e\d*|en|ene|eng|etot|epot|escf|edft|toten|energ
 _GRADIENT = re.compile(r"gradient|(?:^|[^a-z])e?grads?(?:[^a-z]|$)")
 _OF_MATTER = re.compile(r"(?:^|_)(?:atomic|molecular|molar|mol|formula|standard)_?w")
 _LETTERS = {"e": fields.TOTAL_ENERGY, "f": fields.FORCES, "s": fields.STRESS, "v": fields.VIRIAL}
+_TENSORS = (fields.STRESS, fields.VIRIAL)
 _MOST = 6  # names in one note
 
 
@@ -121,11 +126,13 @@ def find_unread_names(
     gradients = [
         name for name, label in guesses.items() if label == fields.FORCES and _GRADIENT.search(normalise_name(name))
     ]
-    for name in gradients:
+    tensors = group_tensor_components(name for name, label in guesses.items() if label in _TENSORS)
+    for name in (*gradients, *(name for group in tensors for name in group)):
         del guesses[name]
     return [
         *_describe_guesses(guesses),
         *_describe_gradients(gradients, label_names),
+        *_describe_tensors(tensors),
         *misplaced,
         *_describe_weights(available, label_names),
     ]
@@ -146,6 +153,7 @@ def _find_by_form(
             if kinds.get(name) == kind
             and name not in read
             and normalise_name(name) not in unrelated[kind]
+            and not (kind == "vectors" and _OF_POSITIONS.search(normalise_name(name)))
             and not is_weight(name)
         ]
         if label == fields.TOTAL_ENERGY:
@@ -165,6 +173,8 @@ def _describe_guesses(guesses: Mapping[str, str]) -> list[str]:
     if fields.STRESS in first:
         first.pop(fields.VIRIAL, None)
     line = format_mapping_line({name: label for label, name in first.items()})
+    if units := {one.label: one.meaning for one in find_units_in_names(first) if parse_unit_factor(one.meaning) != 1.0}:
+        line += f" {format_declaration(units)}"
     if len(guesses) == 1:
         ((name, label),) = guesses.items()
         return [f"'{name}' is not read; if it is the label '{label}', write {line}"]
@@ -182,6 +192,15 @@ def _describe_gradients(names: Sequence[str], label_names: Mapping[str, Sequence
         if _GRADIENT.search(normalise_name(name)):
             notes.append(f"'{name}' is read as forces, as declared; if it is a gradient, its sign is the opposite one")
     return notes
+
+
+def _describe_tensors(groups: Sequence[Sequence[str]]) -> list[str]:
+    """Notes on stresses and virials whose components stand alone."""
+    return [
+        f"{', '.join(map(repr, group))} not read: components of a stress or virial are read as one value; write all "
+        f'nine, {guess_label(group[0])}="xx xy xz yx yy yz zx zy zz"'
+        for group in groups
+    ]
 
 
 def _describe_weights(available: Mapping[str, Sequence[str]], label_names: Mapping[str, Sequence[str]]) -> list[str]:

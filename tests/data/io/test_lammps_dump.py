@@ -164,3 +164,9 @@ def test_units_that_change_within_a_file(write_text):
     text = "ITEM: UNITS\nmetal\n" + GOOD + "ITEM: UNITS\nreal\n" + GOOD
     with pytest.raises(DataError, match="has frames in units metal and real"):
         read(write_text("a.lammpstrj", text))
+
+
+def test_an_atom_that_stands_twice(write_text):
+    with pytest.raises(DataError) as error:
+        read(write_text("a.lammpstrj", GOOD.replace("\n3 1 H", "\n2 1 H")))
+    assert error.value.message.endswith("a.lammpstrj frame 0: 2 of its rows have the id 2")

@@ -8,7 +8,19 @@ from nequip_like.data.io.file_formats import FORMATS
 from nequip_like.data.io.outputs import drop_unfinished_line, split_parts
 from nequip_like.data.io.readers import read
 from nequip_like.errors import DataError
-from tests.data.format_samples import FORCES, HARTREE, MINUS, VASP_STRESS, gaussian, gpaw, orca, outcar, pwscf, vasprun
+from tests.data.format_samples import (
+    FORCES,
+    HARTREE,
+    MINUS,
+    VASP_STRESS,
+    dump,
+    gaussian,
+    gpaw,
+    orca,
+    outcar,
+    pwscf,
+    vasprun,
+)
 
 WATER = outcar(("O", "H"), [(-14.25, FORCES, VASP_STRESS)])
 FLUORIDE = outcar(("S", "F"), [(-9.75, MINUS, VASP_STRESS)])
@@ -157,3 +169,37 @@ def test_declared_units_of_an_output_are_refused(write_text):
         "a.out: in ORCA output, 'energy' is in eV, but it is read in Hartree, Angstrom, which is 27.2114 times as much"
     )
     assert energies(read(file, units={"energy": "eV"})) == pytest.approx([-76.25 * HARTREE])
+
+
+def test_calculations_that_did_not_converge(write_text):
+    steps = [(-14.25, FORCES, VASP_STRESS), (-14.5, MINUS, VASP_STRESS)]
+    said = " The electronic self-consistency was not achieved in the given number of steps (NELM)\n"
+    two = outcar(("O", "H"), steps)
+    text = WATER + two[: two.rindex("  FREE ENERGIE")] + said + two[two.rindex("  FREE ENERGIE") :]
+    file = write_text("OUTCAR", text)
+    line = text[: text.index("The electronic self")].count("\n") + 1
+    assert read(file).notes == [
+        f"{file}: not converged (frame 2, line {line}: 'self-consistency was not achieved'); the labels may be wrong "
+        "there"
+    ]
+    text = gaussian([8, 1, 1], -76.0, FORCES).replace("10 cycles\n", "10 cycles\n Convergence criterion not met\n")
+    (note,) = read(write_text("a.log", text)).notes
+    assert "not converged (line 17: 'Convergence criterion not met')" in note
+    end = "     End of self-consistent calculation"
+    text = pwscf(["O", "H", "H"], -30.0, FORCES, -31.0)
+    text = text.replace(end, "     convergence NOT achieved after 100 iterations: stopping", 1)
+    (note,) = read(write_text("pw.out", text)).notes
+    assert "not converged (frame 0, line" in note
+
+
+def test_the_last_row_of_a_file_without_an_end(write_text):
+    """An editor leaves the end out, and so does a copy that stopped within a number."""
+    text = "2\nenergy=-1.0\nO 0 0 0\nH 0 0 0.96"
+    (note,) = read(write_text("a.xyz", text)).notes
+    assert note.endswith("a.xyz: its last line, 4, has no end: if the file was cut off, the last number may be wrong")
+    assert read(write_text("b.xyz", text + "\n")).notes == []
+    assert read(write_text("c.xyz", text + " ")).notes == []
+    water = dump(["O", "H", "H"], FORCES)
+    (note,) = read(write_text("a.lammpstrj", water.removesuffix("\n"))).notes
+    assert "its last line, 12, has no end" in note
+    assert read(write_text("b.lammpstrj", water)).notes == []

@@ -87,9 +87,16 @@ def test_metadata_that_agree_or_say_nothing(database):
         assert read(database(metadata)).notes == []
 
 
-def test_a_unit_that_is_not_known_is_noted(database):
-    (note,) = read(database({"_property_unit_dict": {"energy": "erg"}})).notes
-    assert note.endswith("its metadata say that 'energy' is in 'erg', which is no unit that is known here")
+def test_a_unit_that_is_not_known_is_refused_unless_it_is_declared(database):
+    file = database({"_property_unit_dict": {"energy": "erg"}})
+    problem = f"{file}: its metadata say that 'energy' is in 'erg', which is no unit that is known here"
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert (error.value.message, error.value.advice) == (
+        problem,
+        "declare the right one, such as 'data.units={energy: eV}'; or repair what the file says",
+    )
+    assert read(file, units={"energy": "eV"}).notes == [f"{problem}; it is read in eV, Angstrom, as declared"]
 
 
 @pytest.mark.parametrize(
@@ -141,11 +148,77 @@ def test_frames_that_state_the_units_of_the_package(write_text, said):
     assert reading.annotations[0].info == {}
 
 
-def test_units_that_are_not_known_are_noted(write_text):
-    file = write_text("w.xyz", f"3\n{XYZ} units=lj\n{ROWS}")
+@pytest.mark.parametrize(("said", "declared"), [
+    ("units=lj", {"energy": "kcal/mol"}), ("energy_unit=si", {"energy": "eV"}), ("forces_unit=cgs", {"forces": "eV/A"}),
+    ("force_unit=N", {"energy": "eV", "length": "Angstrom"}), ("length_unit=furlong", {"length": "Angstrom"}),
+    ("forces_unit=eV", {"forces": "eV/nm"}),
+])  # fmt: skip
+def test_units_that_are_not_understood_are_refused_until_they_are_declared(write_text, said, declared):
+    file = write_text("w.xyz", f"3\n{XYZ} {said}\n{ROWS}")
+    if said != "forces_unit=eV":  # which changes nothing
+        with pytest.raises(DataError, match="which is no unit that is known here"):
+            read(file)
+    (note,) = read(file, units=declared).notes
+    assert "it is read in" in note
+
+
+def test_structures_in_a_unit_that_is_not_understood(write_text):
+    """Of structures to predict no unit can be declared."""
+    with pytest.raises(DataError) as error:
+        read_structures(write_text("w.xyz", f"3\n{XYZ} length_unit=furlong\n{ROWS}"))
+    assert error.value.advice == "convert it to Angstrom, and repair what the file says"
+
+
+@pytest.mark.parametrize("unit", ["au", "a.u.", "atomic", '"atomic units"', "Hartrees", "E_h", "hartree"])
+def test_hartrees_in_many_spellings(write_text, unit):
+    file = write_text("w.xyz", f"3\n{XYZ} energy_unit={unit}\n{ROWS}")
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert error.value.advice == "declare it: 'data.units={energy: Hartree}'; or repair what the file says"
+
+
+@pytest.mark.parametrize(
+    ("said", "declaration"),
+    [
+        ("forces_unit=au", "{forces: Hartree/Bohr}"),
+        ("length_unit=a.u.", "{length: Bohr}"),
+        ("length_unit=bohrs", "{length: Bohr}"),
+        ("energy_unit=rydbergs", "{energy: Ry}"),
+        ("energy_unit=J", "{energy: J/mol}"),
+        ("energy_unit=kcal", "{energy: kcal/mol}"),
+        ('units="energy: au, forces: au"', "{energy: Hartree, forces: Hartree/Bohr}"),
+    ],
+)
+def test_the_advice_is_what_can_be_declared(write_text, said, declaration):
+    file = write_text("w.xyz", f"3\n{XYZ} {said}\n{ROWS}")
+    with pytest.raises(DataError) as error:
+        read(file)
+    assert error.value.advice == f"declare it: 'data.units={declaration}'; or repair what the file says"
+
+
+def test_units_in_names_are_compared_as_stated_ones(write_text):
+    """The advice on names that are not read says the units, too, and following it reads them right."""
+    header = 'Properties=species:S:1:pos:R:3:forces_au:R:3 pbc="F F F" energy_Hartree=-1.0'
+    file = write_text("w.xyz", f"3\n{header}\n{ROWS}")
     assert read(file).notes == [
-        f"{file}: its 'units' says that 'energy' is in 'lj', which is no unit that is known here"
+        f"{file}: not read, though they could be labels: 'energy_Hartree' (as total_energy), 'forces_au' (as forces); "
+        "if they are, write 'data.key_mapping={energy_Hartree: total_energy, forces_au: forces}' "
+        "'data.units={total_energy: Hartree, forces: Hartree/Bohr}'"
     ]
+    mapping = {"energy_Hartree": "total_energy", "forces_au": "forces"}
+    with pytest.raises(DataError) as error:
+        read(file, key_mapping=mapping)
+    assert error.value.message == (
+        f"{file}: its name says that 'energy_Hartree' is in Hartree, but it is read in eV, Angstrom, which is "
+        "0.0367493 times as much"
+    )
+    assert error.value.advice == (
+        "declare it: 'data.units={energy: Hartree, forces: Hartree/Bohr}'; or repair what the file says"
+    )
+    reading = read(file, key_mapping=mapping, units={"total_energy": "Hartree", "forces": "Hartree/Bohr"})
+    assert reading.notes == []
+    assert reading.frames[0]["total_energy"].item() == pytest.approx(-27.211386024, rel=1e-9)
+    assert reading.frames[0]["forces"][0, 2].item() == pytest.approx(51.4220669, rel=1e-7)
 
 
 def test_units_in_trajectories_in_rows_and_in_memory(tmp_path):

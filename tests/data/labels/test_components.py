@@ -33,7 +33,9 @@ def test_what_is_no_force(names):
 
 
 def test_components_that_stand_alone():
-    assert find_lone_components(["dft_fx", "fx", "fz", "prefix", "suffix", "forces_x", "forces_y", "forces_z"]) == [
+    assert find_lone_components(
+        ["dft_fx", "fx", "fz", "prefix", "suffix", "forces_x", "forces_y", "forces_z", "forces_x forces_y forces_z"]
+    ) == [
         "'dft_fx' not read: forces have three components, and there is none along y and z",
         "'fx' and 'fz' not read: forces have three components, and there is none along y",
     ]
@@ -67,3 +69,42 @@ def test_columns_of_a_dump(write_text):
     assert read(file).notes == [
         f"{file}: 'fx' and 'fy' not read: forces have three components, and there is none along z"
     ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            "fx:R:1:fy:R:1:fz:S:1",
+            "'fx', 'fy', 'fz' not read as forces: not all of them are columns of numbers, such as fx:R:1",
+        ),
+        (
+            "f1:R:1:f2:R:1:f3:R:1",
+            "'f1 f2 f3' is not read; if it is the label 'forces', write 'data.key_mapping={f1 f2 f3: forces}'",
+        ),
+        (
+            "grad_x:R:1:grad_y:R:1:grad_z:R:1",
+            "'grad_x grad_y grad_z' is not read: if it is the gradient of the energy, write its negative into the file "
+            "as 'forces'",
+        ),
+    ],
+)
+def test_columns_that_could_be_forces_are_told_of(write_text, columns, said):
+    file = write_text("w.xyz", f"2\nProperties=species:S:1:pos:R:3:{columns} energy=-1.0\n{ROWS}")
+    assert read(file).notes == [f"{file}: {said}"]
+
+
+def test_components_of_a_stress_are_told_of_with_what_works(write_text):
+    six = "stress_xx=1 stress_yy=2 stress_zz=3 stress_yz=4 stress_xz=5 stress_xy=6"
+    head = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 energy=-1.0'
+    file = write_text("w.xyz", f"2\n{head} {six}\n{ROWS}")
+    (note,) = read(file).notes
+    assert note == (
+        f"{file}: 'stress_xx', 'stress_xy', 'stress_xz', 'stress_yy', 'stress_yz', 'stress_zz' not read: components of "
+        'a stress or virial are read as one value; write all nine, stress="xx xy xz yx yy yz zx zy zz"'
+    )
+
+
+def test_fractional_positions_are_not_proposed_as_forces(write_text):
+    head = "Properties=species:S:1:pos:R:3:frac_pos:R:3 energy=-1.0"
+    assert read(write_text("w.xyz", f"2\n{head}\n{ROWS}")).notes == []

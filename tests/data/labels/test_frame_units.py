@@ -33,6 +33,7 @@ def test_one_label_under_many_names(name):
         ({"units": "eV Angstrom GPa"}, [("total_energy", "eV"), ("pos", "Angstrom"), ("stress", "GPa")]),
         ({"units": np.array(["Hartree", "Bohr"])}, [("total_energy", "Hartree"), ("pos", "Bohr")]),
         ({"unit": "energy: Ry; forces=Ry/Bohr"}, [("total_energy", "Ry"), ("forces", "Ry/Bohr")]),
+        ({"units": "energy in eV, length Angstrom"}, [("total_energy", "eV"), ("pos", "Angstrom")]),
         ({"units": {"energy": "Ha", "pos": "A", "dipole": "D"}}, [("total_energy", "Ha"), ("pos", "A")]),
         ({"units": "real"}, [("total_energy", "kcal/mol"), ("forces", "kcal/mol/Angstrom"), ("pos", "Angstrom")]),
         ({"units": "atomic"}, [("total_energy", "Hartree"), ("forces", "Hartree/Bohr"), ("pos", "Bohr")]),
@@ -53,6 +54,20 @@ def test_frames_that_say_different_things():
     with pytest.raises(DataError, match=r"1 of its 3 frames say with 'energy_unit' that 'dft_energy' is in"):
         collect_units_of_frames([{}, {"energy_unit": "Hartree"}, {}], READ, "a.xyz")
     assert len(collect_units_of_frames([{}, {"energy_unit": "eV"}], READ, "a.xyz")) == 1
+
+
+@pytest.mark.parametrize(("text", "other"), [
+    ("eV", "ev"), ("au", "A.U."), ("kcal/mol", "kcal mol^-1"), ("eV, Ang", "ev; angstrom"),
+])  # fmt: skip
+def test_frames_that_say_the_same_in_two_spellings(text, other):
+    frames = [{"units": text}, {"units": other}]
+    assert collect_units_of_frames(frames, READ, "a.xyz")[0].label == "total_energy"
+
+
+@pytest.mark.parametrize(("text", "other"), [("meV", "MeV"), ("lj", "erg"), ("eV, Ang", "eV"), ("au", "metal")])
+def test_frames_that_do_not_say_the_same(text, other):
+    with pytest.raises(DataError, match="in one frame and"):
+        collect_units_of_frames([{"units": text}, {"units": other}], READ, "a.xyz")
 
 
 def test_units_are_not_handed_on_with_values_that_were_converted():

@@ -41,7 +41,7 @@ def test_declared_takes_a_mapping_and_any_case():
     ("units", "expected"),
     [
         ({"energy": "kcal"}, "did you mean 'kcal/mol'"),
-        ({"length": "bohrs"}, "did you mean 'Bohr'.*Angstrom, Bohr, nm"),
+        ({"length": "bohrr"}, "did you mean 'Bohr'.*Angstrom, Bohr, nm"),
         ({"length": "angstrm"}, "did you mean 'Angstrom'"),
     ],
 )
@@ -131,8 +131,8 @@ def test_a_label_of_its_own_leaves_the_others_as_they_were():
         (
             {"forces": "Ry/au"},
             "units: unknown unit 'au' of forces",
-            "for atomic units write Hartree and Bohr; known are: eV, meV, Hartree, mHartree, Ry, mRy, kcal, kJ, mol, "
-            "Angstrom, Bohr, nm, pm, Pa, MPa, GPa, bar, kbar, Mbar, atm",
+            "for atomic units write Hartree and Bohr; known are: eV, meV, Hartree, mHartree, Ry, mRy, kcal, kJ, J, "
+            "mol, Angstrom, Bohr, nm, pm, Pa, MPa, GPa, bar, kbar, Mbar, atm",
         ),
         (
             {"forces": "Hartree//Bohr"},
