@@ -18,7 +18,7 @@ from nequip_like.metrics.elementwise import (
     SmoothL1Loss,
     StratifiedHuberForceLoss,
 )
-from nequip_like.metrics.terms import check_names
+from nequip_like.metrics.terms import check_term_names
 
 # Where Huber losses go over into lines, in eV, eV/Angstrom, ...; for large forces earlier.
 DELTA = 0.01
@@ -115,7 +115,7 @@ class LossFunctions:
             scalar_word = "huber" if word == STRATIFIED else word
             return {name: word if _is_vector(field) else scalar_word for name, field in terms.items()}
         check("function", self.function, Mapping[str, str])
-        check_names(self.function, list(terms), "term in function:")
+        check_term_names(self.function, list(terms), "term in function:")
         words = {name: resolve_function(self.function.get(name, "mse")) for name in terms}
         for name, word in words.items():
             if word == STRATIFIED and not _is_vector(terms[name]):
@@ -135,7 +135,7 @@ class LossFunctions:
 
     def _resolve_deltas(self, names: Sequence[str]) -> dict[str, float]:
         if isinstance(self.delta, Mapping):
-            check_names(self.delta, names, "term in delta:")
+            check_term_names(self.delta, names, "term in delta:")
             return {name: float(self.delta.get(name, DELTA)) for name in names}
         check("delta", self.delta, Positive | None)
         return dict.fromkeys(names, DELTA if self.delta is None else float(self.delta))

@@ -18,7 +18,7 @@ from nequip_like.metrics.terms import (
     Coeffs,
     Entries,
     IgnoreNan,
-    check_names,
+    check_term_names,
     resolve_ignore_nan,
 )
 
@@ -39,7 +39,7 @@ def _choose_coefficients(labels: Sequence[str], coeffs: Coeffs | None, weights: 
         )
     coefficients = dict.fromkeys(labels, 1.0) if coeffs is None else coeffs
     coefficients = coefficients if weights is None else weights
-    check_names(coefficients, labels, f"label in {'coeffs' if weights is None else 'weights'} of a loss:")
+    check_term_names(coefficients, labels, f"label in {'coeffs' if weights is None else 'weights'} of a loss:")
     return coefficients
 
 
@@ -256,7 +256,7 @@ def FieldLoss(  # noqa: N802
     Raises:
         ConfigError: If a term is no field that can have a label, or as in :func:`EnergyForceLoss`.
     """
-    check_names(terms, _list_terms(), "term of a loss")
+    check_term_names(terms, _list_terms(), "term of a loss")
     terms = {name: weight for name, weight in terms.items() if weight is not None}
     if not terms:
         raise ConfigError("a loss has no terms", "for example terms: {total_energy: 1, forces: 1000}")

@@ -17,7 +17,7 @@ from nequip_like.metrics.losses import (
 )
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.modifiers import Modifier, PerAtomModifier
-from nequip_like.metrics.terms import PER_ATOM_ENERGY, Coeffs, Entries, IgnoreNan, check_names, resolve_ignore_nan
+from nequip_like.metrics.terms import PER_ATOM_ENERGY, Coeffs, Entries, IgnoreNan, check_term_names, resolve_ignore_nan
 
 # With the losses, whose place configs and checkpoints name as this file.
 __all__ = [
@@ -107,7 +107,7 @@ def _build_metrics(
     if extended:
         entries += build_extended_entries(labels, skip)
     coeffs = {f"{label}_rmse": 1.0 for label in labels} if coeffs is None else coeffs
-    check_names(coeffs, [entry["name"] for entry in entries], "metric in coeffs:")
+    check_term_names(coeffs, [entry["name"] for entry in entries], "metric in coeffs:")
     for entry in entries:
         entry["coeff"] = coeffs.get(entry["name"])
     return MetricsManager([*entries, *(extra_metrics or ())], type_names=type_names)

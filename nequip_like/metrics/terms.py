@@ -75,7 +75,7 @@ def check_coefficient(name: str, coeff: object) -> float | None:
     return float(coeff)
 
 
-def check_names(names: Mapping[str, Any], options: Sequence[str], kind: str) -> None:
+def check_term_names(names: Mapping[str, Any], options: Sequence[str], kind: str) -> None:
     """Refuse names that do not exist.
 
     Raises:
@@ -97,7 +97,7 @@ def resolve_ignore_nan(ignore_nan: IgnoreNan, labels: Sequence[str]) -> dict[str
         ConfigError: If there is no such label.
     """
     if isinstance(ignore_nan, Mapping):
-        check_names(ignore_nan, labels, "label in ignore_nan:")
+        check_term_names(ignore_nan, labels, "label in ignore_nan:")
         return {label: bool(ignore_nan.get(label, True)) for label in labels}
     return dict.fromkeys(labels, bool(ignore_nan))
 
@@ -120,7 +120,7 @@ def _build_metric(value: object, position: str) -> Metric:
 def _read_type_coeffs(name: str, coeffs: Mapping[str, Any] | None, type_names: Sequence[str]) -> tuple[float, ...]:
     if coeffs is None:
         return (1.0,) * len(type_names)
-    check_names(coeffs, type_names, f"type in per_type_coeffs of '{name}'")
+    check_term_names(coeffs, type_names, f"type in per_type_coeffs of '{name}'")
     if missing := [type_name for type_name in type_names if type_name not in coeffs]:
         raise ConfigError(
             f"per_type_coeffs of '{name}' lacks {', '.join(missing)}", "give every type a coefficient larger than 0"
@@ -132,7 +132,7 @@ def _read_type_coeffs(name: str, coeffs: Mapping[str, Any] | None, type_names: S
 
 
 def _check_entry(entry: Mapping[str, Any], position: str) -> None:
-    check_names(entry, ENTRY_KEYS, f"key of {position}")
+    check_term_names(entry, ENTRY_KEYS, f"key of {position}")
     for key in ("per_type", "ignore_nan"):
         check(f"{key} of {position}", entry.get(key), bool | None)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from nequip_like.errors import ConfigError, did_you_mean
 from nequip_like.metrics.elementwise import ErrorMetric
-from nequip_like.metrics.terms import WEIGHTED_SUM, Term, check_coefficient, check_names
+from nequip_like.metrics.terms import WEIGHTED_SUM, Term, check_coefficient, check_term_names
 
 Coefficients = dict[str, float | None]
 
@@ -25,7 +25,7 @@ def scale_coefficients(coeffs: Mapping[str, float | None], terms: Sequence[Term]
     Raises:
         ConfigError: If a name is unknown, or if a coefficient is neither null nor a finite number >= 0.
     """
-    check_names(coeffs, [term.name for term in terms], "metric in coeffs:")
+    check_term_names(coeffs, [term.name for term in terms], "metric in coeffs:")
     values = {term.name: check_coefficient(term.name, coeffs.get(term.name)) for term in terms}
     total = sum(value or 0.0 for value in values.values())
     if absolute or total == 0:

@@ -12,7 +12,7 @@ Factor = Callable[[int], float]
 _LEAST_BETA2 = 0.6  # of radam: with less, rho never exceeds 4
 
 
-def linear(t: int, period: float) -> float:
+def warm_up_linearly(t: int, period: float) -> float:
     """min(1, t / period).
 
     Args:
@@ -20,21 +20,21 @@ def linear(t: int, period: float) -> float:
         period: Steps until the factor is 1.
 
     Example:
-        >>> [linear(t, period=4) for t in (1, 2, 4, 9)]
+        >>> [warm_up_linearly(t, period=4) for t in (1, 2, 4, 9)]
         [0.25, 0.5, 1.0, 1.0]
     """
     return min(1.0, t / period)
 
 
-def exponential(t: int, period: float) -> float:
-    """1 - exp(-2 t / period): it begins as steep as twice :func:`linear`, and is 0.86 after the period.
+def warm_up_exponentially(t: int, period: float) -> float:
+    """1 - exp(-2 t / period): it begins as steep as twice :func:`warm_up_linearly`, and is 0.86 after the period.
 
     Args:
         t: Number of the step, from 1.
         period: Steps.
 
     Example:
-        >>> [round(exponential(t, period=10), 2) for t in (1, 5, 10)]
+        >>> [round(warm_up_exponentially(t, period=10), 2) for t in (1, 5, 10)]
         [0.18, 0.63, 0.86]
     """
     return -math.expm1(-2.0 * t / period)
@@ -112,7 +112,7 @@ def factor(kind: str | None, period: int | None, beta2: float | None) -> Factor:
         if kind == "radam":
             return functools.partial(radam, beta2=beta2)
         period = untuned_period(beta2)
-    form = linear if kind.endswith("linear") else exponential
+    form = warm_up_linearly if kind.endswith("linear") else warm_up_exponentially
     return functools.partial(form, period=period)
 
 

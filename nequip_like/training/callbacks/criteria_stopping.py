@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from nequip_like.arguments import Count, NotNegative, Range, check, checked
 from nequip_like.errors import ConfigError, did_you_mean
-from nequip_like.metrics.terms import check_names
+from nequip_like.metrics.terms import check_term_names
 from nequip_like.training.callbacks.early_stopping import stop_line
 from nequip_like.training.callbacks.words import say
 from nequip_like.training.module import NequIPLightningModule
@@ -130,7 +130,7 @@ def read_criteria(criteria: Mapping[str, Any], val_set: int = 0) -> dict[str, Cr
 
 
 def _read(key: str, entry: Mapping[str, Any], val_set: int) -> Criterion:
-    check_names(entry, list(_KEYS), f"key of criteria.{key}:")
+    check_term_names(entry, list(_KEYS), f"key of criteria.{key}:")
     for name, value in entry.items():
         check(f"criteria.{key}.{name}", value, _KEYS[name])
     numbers = {name: value for name, value in entry.items() if name != "metric"}

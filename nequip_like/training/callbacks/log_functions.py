@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from nequip_like.arguments import Count, checked
 from nequip_like.errors import ConfigError, first_line
 from nequip_like.instantiate import instantiate
-from nequip_like.metrics.terms import check_names
+from nequip_like.metrics.terms import check_term_names
 from nequip_like.training.callbacks.words import after_step, convert_to_numbers, learning_rate, micro_step, update_step
 from nequip_like.training.lightning_internals import ends_within_epoch
 
@@ -50,7 +50,7 @@ class LogFunctions(lightning.Callback):
 
     @checked
     def __init__(self, functions: Mapping[str, Any], every_n_steps: Count | None = None) -> None:
-        check_names(functions, (*CATEGORIES, ALL), "category of functions:")
+        check_term_names(functions, (*CATEGORIES, ALL), "category of functions:")
         by_category = {
             category: _build_function(category, function) for category, function in functions.items() if function
         }

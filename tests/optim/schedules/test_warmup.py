@@ -14,7 +14,7 @@ PERIOD = 790
     ("t", "expected"), [(1, 1 / 790), (2, 2 / 790), (395, 0.5), (789, 789 / 790), (790, 1.0), (1580, 1.0)]
 )
 def test_linear(t, expected):
-    assert warmup.linear(t, PERIOD) == expected
+    assert warmup.warm_up_linearly(t, PERIOD) == expected
     assert warmup.factor("linear", PERIOD, None)(t) == expected
 
 
@@ -29,9 +29,9 @@ def test_linear(t, expected):
     ],
 )
 def test_exponential(t, expected):
-    assert warmup.exponential(t, PERIOD) == pytest.approx(expected, rel=1e-12)
-    assert warmup.exponential(t, PERIOD) == pytest.approx(1 - math.exp(-2 * t / PERIOD), rel=1e-12)
-    assert warmup.factor("exponential", PERIOD, 0.999)(t) == warmup.exponential(t, PERIOD)
+    assert warmup.warm_up_exponentially(t, PERIOD) == pytest.approx(expected, rel=1e-12)
+    assert warmup.warm_up_exponentially(t, PERIOD) == pytest.approx(1 - math.exp(-2 * t / PERIOD), rel=1e-12)
+    assert warmup.factor("exponential", PERIOD, 0.999)(t) == warmup.warm_up_exponentially(t, PERIOD)
 
 
 def test_untuned_period_is_that_of_floating_point():
@@ -45,7 +45,7 @@ def test_untuned_period_is_that_of_floating_point():
 @pytest.mark.parametrize("t", [1, 2, 999, 1999, 3998])
 def test_untuned(t):
     assert warmup.factor("untuned_linear", None, 0.999)(t) == min(1, t / 1999)
-    assert warmup.factor("untuned_exponential", None, 0.999)(t) == warmup.exponential(t, 1999)
+    assert warmup.factor("untuned_exponential", None, 0.999)(t) == warmup.warm_up_exponentially(t, 1999)
 
 
 def radam_by_hand(t: int, beta2: float) -> float:

@@ -12,7 +12,7 @@ import lightning
 from nequip_like.arguments import NotNegative, Range, check
 from nequip_like.errors import ConfigError
 from nequip_like.metrics.manager import MetricsManager
-from nequip_like.metrics.terms import check_names
+from nequip_like.metrics.terms import check_term_names
 from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, find_loss, select_weighted
 
 Interval = Literal["epoch", "step"]
@@ -58,7 +58,7 @@ def read_weight_function(name: str, entry: Mapping[str, Any], interval: Interval
         ConfigError: If a key is unknown or missing, or a value out of range.
     """
     kind = _read_kind(name, entry)
-    check_names(entry, [*_COMMON, *_KEYS[kind]], f"key of the {kind} schedule of '{name}':")
+    check_term_names(entry, [*_COMMON, *_KEYS[kind]], f"key of the {kind} schedule of '{name}':")
     if "interval" in entry:
         check(f"interval of '{name}'", entry["interval"], Interval)
         interval = entry["interval"]
@@ -118,7 +118,7 @@ def _read_kind(name: str, entry: Mapping[str, Any]) -> str:
     if not isinstance(entry, Mapping) or "kind" not in entry:
         raise ConfigError(f"the schedule of '{name}' has no kind", f"write kind: {', '.join(_KEYS)}")
     if entry["kind"] not in _KEYS:
-        check_names({str(entry["kind"]): None}, list(_KEYS), f"kind in the schedule of '{name}':")
+        check_term_names({str(entry["kind"]): None}, list(_KEYS), f"kind in the schedule of '{name}':")
     return str(entry["kind"])
 
 
