@@ -214,7 +214,7 @@ class LearningRate(LRScheduler):
 
     def _make_warmups(self, period: int) -> None:
         groups = self.optimizer.param_groups
-        self._warmups = [warmup.factor(self.warmup, period, _beta2(group)) for group in groups]
+        self._warmups = [warmup.factor(self.warmup, period, _read_beta2(group)) for group in groups]
 
     # --- values
 
@@ -306,6 +306,6 @@ class LearningRate(LRScheduler):
             self._apply()
 
 
-def _beta2(group: Mapping[str, Any]) -> float | None:
+def _read_beta2(group: Mapping[str, Any]) -> float | None:
     betas = group.get("betas")
     return None if betas is None else float(betas[1])
