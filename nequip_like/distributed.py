@@ -31,7 +31,7 @@ def gather(row: Tensor) -> Tensor:
 _State = TypeVar("_State")
 
 
-def of_all_processes(state: _State) -> list[_State]:
+def gather_states(state: _State) -> list[_State]:
     """The states of all processes, in order. In a distributed run every process must call it."""
     if not is_distributed():
         return [state]
@@ -40,13 +40,13 @@ def of_all_processes(state: _State) -> list[_State]:
     return gathered
 
 
-def of_this_process(states: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def select_own_state(states: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The state of this process; None if the states are those of another number of processes."""
     rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed() else (0, 1)
     return states[rank] if len(states) == size else None
 
 
-def random_state() -> dict[str, Any]:
+def get_random_state() -> dict[str, Any]:
     """State of the generators of Python, numpy and torch, out of tensors and plain values."""
     version, numbers, gauss = random.getstate()
     kind, keys, *counters = np.random.get_state(legacy=True)
@@ -59,7 +59,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Set the generators to what :func:`random_state` gave."""
+    """Set the generators to what :func:`get_random_state` gave."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, keys, *counters = state["numpy"]

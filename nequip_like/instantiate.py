@@ -8,7 +8,7 @@ from typing import Any
 import hydra.utils
 
 from nequip_like.errors import ConfigError, NequipLikeError, first_line
-from nequip_like.moved import with_current_names
+from nequip_like.moved import replace_names
 
 
 def instantiate(
@@ -45,7 +45,7 @@ def instantiate(
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ConfigError(f"{key} has no _target_", "give a mapping with a _target_, the class that it configures")
     try:
-        current = with_current_names(config)
+        current = replace_names(config)
         result = hydra.utils.instantiate(current, *positional, **keywords, _recursive_=recursive, _convert_="all")
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, NequipLikeError):

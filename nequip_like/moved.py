@@ -80,7 +80,7 @@ NAMES: dict[str, str] = {
 }
 
 
-def current_name(target: str) -> str:
+def find_current_name(target: str) -> str:
     """Where the thing that a ``_target_`` names is now.
 
     Args:
@@ -89,11 +89,11 @@ def current_name(target: str) -> str:
     Returns:
         The name it has now; the name itself if it never moved.
 
-    >>> current_name("nequip_like.train.muon.MuonAndAdamW")
+    >>> find_current_name("nequip_like.train.muon.MuonAndAdamW")
     'nequip_like.optim.muon.MuonAndAdamW'
-    >>> current_name("nequip_like.train.EnergyForceLoss")
+    >>> find_current_name("nequip_like.train.EnergyForceLoss")
     'nequip_like.metrics.EnergyForceLoss'
-    >>> current_name("torch.optim.Adam")
+    >>> find_current_name("torch.optim.Adam")
     'torch.optim.Adam'
     """
     package, _, name = target.partition(".")
@@ -108,21 +108,21 @@ def current_name(target: str) -> str:
     return ".".join([_PACKAGE, "training", *parts[1:]])
 
 
-def with_current_names(config: Any) -> Any:
+def replace_names(config: Any) -> Any:
     """A config, with every ``_target_`` in it as it is called now.
 
     Args:
         config: A mapping, a sequence or a value; it is left alone.
 
     Example:
-        >>> with_current_names({"loss": {"_target_": "nequip_like.train.EnergyForceLoss", "coeffs": None}})
+        >>> replace_names({"loss": {"_target_": "nequip_like.train.EnergyForceLoss", "coeffs": None}})
         {'loss': {'_target_': 'nequip_like.metrics.EnergyForceLoss', 'coeffs': None}}
     """
     if isinstance(config, Mapping):
         return {
-            key: current_name(value) if key == "_target_" and isinstance(value, str) else with_current_names(value)
+            key: find_current_name(value) if key == "_target_" and isinstance(value, str) else replace_names(value)
             for key, value in config.items()
         }
     if isinstance(config, list | tuple):
-        return type(config)(with_current_names(entry) for entry in config)
+        return type(config)(replace_names(entry) for entry in config)
     return config

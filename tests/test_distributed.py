@@ -8,7 +8,7 @@ import random
 import numpy as np
 import torch
 
-from nequip_like.distributed import of_all_processes, of_this_process, random_state, set_random_state
+from nequip_like.distributed import gather_states, get_random_state, select_own_state, set_random_state
 
 
 def draw() -> tuple[float, float, float, float]:
@@ -18,17 +18,17 @@ def draw() -> tuple[float, float, float, float]:
 def test_restored_from_a_file() -> None:
     draw()  # the generators of normal numbers keep every second one
     file = io.BytesIO()
-    torch.save(of_all_processes({"random": random_state()}), file)
+    torch.save(gather_states({"random": get_random_state()}), file)
     first = draw()
     assert draw() != first
     file.seek(0)
-    state = of_this_process(torch.load(file, weights_only=True))
+    state = select_own_state(torch.load(file, weights_only=True))
     assert state is not None
     set_random_state(state["random"])
     assert draw() == first
 
 
 def test_states_of_other_processes_are_not_taken() -> None:
-    assert of_this_process([]) is None
-    assert of_this_process([{}, {}]) is None
-    assert of_this_process([{"a": 1}]) == {"a": 1}
+    assert select_own_state([]) is None
+    assert select_own_state([{}, {}]) is None
+    assert select_own_state([{"a": 1}]) == {"a": 1}

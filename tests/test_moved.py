@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nequip_like.instantiate import instantiate
-from nequip_like.moved import MODULES, NAMES, current_name, with_current_names
+from nequip_like.moved import MODULES, NAMES, find_current_name, replace_names
 from nequip_like.workflow.config.trust import look_up
 
 # Everything that a config of an earlier version could name, from its conf/ and its documentation.
@@ -58,7 +58,7 @@ TARGETS = (
 def test_an_old_name_is_the_thing_of_today(target):
     found = look_up("here", target)
     assert found.__name__ == target.rpartition(".")[2]
-    assert found is look_up("here", current_name(target))
+    assert found is look_up("here", find_current_name(target))
 
 
 def test_names_that_never_moved_stay():
@@ -68,7 +68,7 @@ def test_names_that_never_moved_stay():
         "nequip_like.data.datamodule.DataModule",
         "mine",
     ):
-        assert current_name(name) == name
+        assert find_current_name(name) == name
 
 
 def test_objects_are_built_by_old_names_at_any_depth():
@@ -89,7 +89,7 @@ def test_objects_are_built_by_old_names_at_any_depth():
 
 def test_a_whole_config_is_renamed_and_left_alone():
     config = {"a": [{"_target_": "nequip_like.train.muon.MuonAndAdamW", "lr": 1.0}], "_target_": 3}
-    assert with_current_names(config) == {
+    assert replace_names(config) == {
         "a": [{"_target_": "nequip_like.optim.muon.MuonAndAdamW", "lr": 1.0}],
         "_target_": 3,
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nequip_like.errors import ConfigError
 from nequip_like.metrics.elementwise import ErrorMetric
-from nequip_like.metrics.masked import Labels, Residuals, sum_rows
+from nequip_like.metrics.masked import Labels, Residuals, sum_rows_by_group
 
 # The first 7 bits of a number's fraction and its exponent are its bin: 128 bins for each factor of 2, none of them
 # wider than 1/128 of its lower edge. The same integers on every device, where logarithms would differ in the last bit.
@@ -78,7 +78,7 @@ class AbsoluteErrorQuantile(ErrorMetric):
 
     def reduce_by(self, residuals: Residuals, index: Tensor, size: int) -> Tensor:
         """The same by group: ``index`` of shape (rows,) -> shape (size,)."""
-        return sum_rows(self.errors(residuals).detach() * 0.0, index, size)
+        return sum_rows_by_group(self.errors(residuals).detach() * 0.0, index, size)
 
     def count_in_bins(self, residuals: Residuals, index: Tensor | None = None, size: int = 1) -> Tensor:
         """Numbers of errors (sums of their weights) in the bins.
@@ -144,7 +144,7 @@ class _RowMetric(ErrorMetric):
 
     def reduce_by(self, residuals: Residuals, index: Tensor, size: int) -> Tensor:
         """Weighted sums by group: ``index`` of shape (rows,) -> shape (size,)."""
-        return sum_rows(self.errors(residuals) * residuals.labels.row_weight(), index, size)
+        return sum_rows_by_group(self.errors(residuals) * residuals.labels.row_weight(), index, size)
 
     def counts(self, labels: Labels) -> Tensor:
         """Weighted sum of the counts of rows, shape ()."""
@@ -152,7 +152,7 @@ class _RowMetric(ErrorMetric):
 
     def counts_by(self, labels: Labels, index: Tensor, size: int) -> Tensor:
         """The same by group: ``index`` of shape (rows,) -> shape (size,)."""
-        return sum_rows(self.row_counts(labels) * labels.row_weight(), index, size)
+        return sum_rows_by_group(self.row_counts(labels) * labels.row_weight(), index, size)
 
 
 class RelativeError(_RowMetric):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from nequip_like.errors import ConfigError
-from nequip_like.metrics.masked import Labels, Residuals, sum_rows
+from nequip_like.metrics.masked import Labels, Residuals, sum_rows_by_group
 
 Edges = Literal["above", "last"]
 
@@ -100,7 +100,7 @@ class ErrorMetric(Metric):
 
     def reduce_by(self, residuals: Residuals, index: Tensor, size: int) -> Tensor:
         """Weighted sums by group: ``index`` of shape (rows,) -> shape (size,)."""
-        return sum_rows(residuals.weighted(self.errors(residuals)), index, size)
+        return sum_rows_by_group(residuals.weighted(self.errors(residuals)), index, size)
 
     def counts(self, labels: Labels) -> Tensor:
         """What the sum is divided by, shape (): the number of valid elements, or the sum of their weights."""

@@ -15,7 +15,7 @@ def _expand_to_rows(values: Tensor, target: Tensor) -> Tensor:
     return values.reshape(values.shape + (1,) * (target.dim() - values.dim()))
 
 
-def sum_rows(elements: Tensor, index: Tensor, size: int) -> Tensor:
+def sum_rows_by_group(elements: Tensor, index: Tensor, size: int) -> Tensor:
     """Sum all elements of the rows of each group: (rows, ...) and ``index`` of shape (rows,) -> (size,)."""
     rows = elements if elements.dim() == 1 else elements.flatten(1).sum(1)
     return rows.new_zeros(size).index_add(0, index, rows)
@@ -84,7 +84,7 @@ class Labels:
         elements = self.weight if self.weight is not None else self.valid
         if elements is None:
             elements = torch.ones_like(self.target)
-        return sum_rows(elements.double(), index, size)
+        return sum_rows_by_group(elements.double(), index, size)
 
     def fill_masked(self) -> Tensor:
         """The labels, with zero where masked, shape (rows, ...)."""

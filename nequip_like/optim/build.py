@@ -77,7 +77,7 @@ def Optimizer(  # noqa: N802 (the name that configs use)
         nequip_like.errors.ConfigError: training_module.optimizer.learning_rate: SGD takes no 'learning_rate'
           -> ...
     """
-    optimizer = find(name)
+    optimizer = find_optimizer(name)
     groups = list(parameters)
     annotations = _read_arguments(optimizer)
     for key, value in arguments.items():
@@ -98,14 +98,14 @@ def Optimizer(  # noqa: N802 (the name that configs use)
         ) from error
 
 
-def find(name: Any) -> _Named:
+def find_optimizer(name: Any) -> _Named:
     """The optimizer of a name.
 
     Raises:
         ConfigError: If there is none.
 
     Example:
-        >>> find("adam_w").kind.__name__, find("AMSGrad").fixed
+        >>> find_optimizer("adam_w").kind.__name__, find_optimizer("AMSGrad").fixed
         ('AdamW', {'amsgrad': True})
     """
     spelling = str(name).lower().replace("_", "").replace("-", "").replace(" ", "")
@@ -204,5 +204,5 @@ def _check_options(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[st
 def _is_muon(arguments: Mapping[str, Any]) -> bool:
     target = str(arguments.get("_target_")).rpartition(".")[2]
     if target == "Optimizer" and isinstance(arguments.get("name"), str):
-        return find(arguments["name"]).kind is MuonAndAdamW
+        return find_optimizer(arguments["name"]).kind is MuonAndAdamW
     return target == MuonAndAdamW.__name__

@@ -14,7 +14,7 @@ from torch import Tensor
 from nequip_like.arguments import Count
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.distributed import of_all_processes, of_this_process, random_state, set_random_state, shapes
+from nequip_like.distributed import gather_states, get_random_state, select_own_state, set_random_state, shapes
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
@@ -326,7 +326,7 @@ class NequIPLightningModule(GuardedModule):
             "plateau": 0 if self._plateau is None else self._plateau.done,
             "plateau_waiting": self._plateau is not None and self._plateau.waiting,
             "skipped_steps": self.guard.skipped_steps,
-            "processes": of_all_processes(self._collect_process_state()),
+            "processes": gather_states(self._collect_process_state()),
             "trained_weights": self._schedule_free.put_average(checkpoint["state_dict"]),
             **self.info,
         }
@@ -340,7 +340,7 @@ class NequIPLightningModule(GuardedModule):
     def _collect_process_state(self) -> dict[str, Any]:
         """What this process needs to go on from here, beside what all share."""
         sums = {name: manager.running_state() for name, manager in self._collect_training_managers().items()}
-        state = {"epoch_sums": sums, "gradients": self._collect_waiting_gradients(), "random": random_state()}
+        state = {"epoch_sums": sums, "gradients": self._collect_waiting_gradients(), "random": get_random_state()}
         return dict(apply_to_collection(state, Tensor, lambda tensor: tensor.detach().cpu().clone()))
 
     def _collect_waiting_gradients(self) -> dict[str, Tensor]:
@@ -384,7 +384,7 @@ class NequIPLightningModule(GuardedModule):
             waited = self._plateau.monitor in saved["logged"] if self._plateau.by_steps else saved["validated"]
             self._plateau.waiting = bool(saved.get("plateau_waiting", waited))
         self.guard.skipped_steps = int(saved["skipped_steps"])
-        process_state = of_this_process(saved["processes"])
+        process_state = select_own_state(saved["processes"])
         if process_state is None:
             return
         for name, manager in self._collect_training_managers().items():

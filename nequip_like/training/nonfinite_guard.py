@@ -22,7 +22,7 @@ from nequip_like.arguments import Count, check
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index
-from nequip_like.distributed import of_all_processes
+from nequip_like.distributed import gather_states
 from nequip_like.errors import TrainingError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
@@ -308,7 +308,7 @@ def _make_weights_error(
 
 
 def _gather_indices(indices: list[int]) -> list[int]:
-    return [index for part in of_all_processes(indices) for index in part]
+    return [index for part in gather_states(indices) for index in part]
 
 
 def _list_origins(frames: Sequence[int], origin: Origin) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.datamodule import DataModule
-from nequip_like.distributed import random_state, set_random_state
+from nequip_like.distributed import get_random_state, set_random_state
 from nequip_like.errors import ModelError
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.nequip import NequIPEnergy
@@ -159,7 +159,7 @@ def validate_source(
         return dict(start_metrics)
     if not metrics:
         # Checkpoints hold both, and are to be those of a run without this.
-        random, progress = random_state(), trainer.validate_loop.batch_progress
+        random, progress = get_random_state(), trainer.validate_loop.batch_progress
         count = progress.state_dict()
         trainer.validate(module, datamodule=data, verbose=False)
         set_random_state(random)

@@ -17,7 +17,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.replay import ReplayedDataset
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
-from nequip_like.moved import with_current_names
+from nequip_like.moved import replace_names
 from nequip_like.summaries import Summarized
 from nequip_like.training.checkpointing.callback import EXCEPTION
 from nequip_like.whole_files import path_of
@@ -209,7 +209,7 @@ def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrid
     earlier = resumption.checkpoint_entry.get("config")
     if not isinstance(earlier, Mapping):
         return
-    earlier_values, current_values = _LATER | _flatten(with_current_names(earlier)), _LATER | _flatten(values)
+    earlier_values, current_values = _LATER | _flatten(replace_names(earlier)), _LATER | _flatten(values)
     # The model of a fine-tuning is that of its source, whatever the config says; it is compared when it is there.
     later = ("model.", "training_module.model.") if current_values.get("finetune.source") is not None else ()
     for key in sorted(earlier_values.keys() | current_values.keys()):

@@ -93,7 +93,7 @@ def linear(n: int, length: int, end: float = 0.0) -> float:
         >>> [linear(n, length=10, end=0.1) for n in (0, 5, 10, 99)]
         [1.0, 0.55, 0.1, 0.1]
     """
-    return _between(1.0, end, n / length)
+    return _interpolate(1.0, end, n / length)
 
 
 def peak(n: int, rise: int, fall: int, start: float, end: float) -> float:
@@ -110,8 +110,8 @@ def peak(n: int, rise: int, fall: int, start: float, end: float) -> float:
         >>> [round(peak(n, rise=10, fall=20, start=0.1, end=0.01), 3) for n in (0, 5, 10, 20, 30, 99)]
         [0.1, 0.55, 1.0, 0.505, 0.01, 0.01]
     """
-    return _between(start, 1.0, n / rise) if n < rise else _between(1.0, end, (n - rise) / fall)
+    return _interpolate(start, 1.0, n / rise) if n < rise else _interpolate(1.0, end, (n - rise) / fall)
 
 
-def _between(start: float, end: float, share: float) -> float:
+def _interpolate(start: float, end: float, share: float) -> float:
     return end if share >= 1.0 else start + share * (end - start)

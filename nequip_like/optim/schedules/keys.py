@@ -80,7 +80,7 @@ def warmup_name(name: str | None) -> str | None:
     return _check_name("warmup", name, _normalize_name(name), WARMUPS)
 
 
-def check_keys(schedule: str, warmup: str | None, keys_in_use: Mapping[str, Any]) -> None:
+def check_schedule_keys(schedule: str, warmup: str | None, keys_in_use: Mapping[str, Any]) -> None:
     """Refuse keys that the schedule has no use for, and the lack of one that it needs.
 
     Args:
@@ -92,7 +92,7 @@ def check_keys(schedule: str, warmup: str | None, keys_in_use: Mapping[str, Any]
         ConfigError: Naming the key.
 
     Example:
-        >>> check_keys("cosine", None, {"gamma": 0.9})
+        >>> check_schedule_keys("cosine", None, {"gamma": 0.9})
         Traceback (most recent call last):
         ...
         nequip_like.errors.ConfigError: gamma is given, but the schedule 'cosine' has no use for it

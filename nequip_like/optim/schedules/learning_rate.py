@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from nequip_like.arguments import Count, Decay, NotNegative, Range, checked
 from nequip_like.errors import ConfigError
 from nequip_like.optim.schedules import curves, warmup
-from nequip_like.optim.schedules.keys import check_keys, schedule_name, warmup_name
+from nequip_like.optim.schedules.keys import check_schedule_keys, schedule_name, warmup_name
 from nequip_like.optim.schedules.lengths import Length, RunLength, check_length, in_epochs, in_steps
 from nequip_like.optim.schedules.plateau import Plateau
 
@@ -106,7 +106,7 @@ class LearningRate(LRScheduler):
             if value is not None and name not in ("self", "optimizer", "schedule", "warmup", "__class__")
         }
         self.schedule, self.warmup = schedule_name(schedule), warmup_name(warmup)
-        check_keys(self.schedule, self.warmup, settings)
+        check_schedule_keys(self.schedule, self.warmup, settings)
         for name in LENGTHS:
             if name in settings:
                 check_length(name, settings[name])
@@ -214,7 +214,7 @@ class LearningRate(LRScheduler):
 
     def _make_warmups(self, period: int) -> None:
         groups = self.optimizer.param_groups
-        self._warmups = [warmup.factor(self.warmup, period, _beta2(group)) for group in groups]
+        self._warmups = [warmup.factor(self.warmup, period, _read_beta2(group)) for group in groups]
 
     # --- values
 
@@ -306,6 +306,6 @@ class LearningRate(LRScheduler):
             self._apply()
 
 
-def _beta2(group: Mapping[str, Any]) -> float | None:
+def _read_beta2(group: Mapping[str, Any]) -> float | None:
     betas = group.get("betas")
     return None if betas is None else float(betas[1])

@@ -3,7 +3,7 @@
 import pytest
 
 from nequip_like.errors import ConfigError
-from nequip_like.optim.schedules.keys import check_keys, schedule_name, warmup_name
+from nequip_like.optim.schedules.keys import check_schedule_keys, schedule_name, warmup_name
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_misspelt():
 )
 def test_keys_that_do_not_fit(schedule, warmup, given, message):
     with pytest.raises(ConfigError, match=message):
-        check_keys(schedule, warmup, given)
+        check_schedule_keys(schedule, warmup, given)
