@@ -34,7 +34,7 @@ STYLES = {
     ),
 }
 # Programs that write energies in these write forces and stress by Bohr, and positions in Angstrom as often as in Bohr.
-_OF_ATOMIC_UNITS = ("Hartree", "mHartree", "Ry", "mRy")
+OF_ATOMIC_UNITS = ("Hartree", "mHartree", "Ry", "mRy")
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def check_by_halves(
     """
     energy = units.unit(fields.TOTAL_ENERGY) if fields.TOTAL_ENERGY in labels else units.energy
     with_length = units.length != Units().length or (isinstance(declared, Mapping) and "length" in declared)
-    if energy not in _OF_ATOMIC_UNITS or (with_length and units.energy == energy):
+    if energy not in OF_ATOMIC_UNITS or (with_length and units.energy == energy):
         return
     for label, power in ((fields.FORCES, ""), (fields.STRESS, "3")):
         if label in labels and label not in units.labels and label not in stated:

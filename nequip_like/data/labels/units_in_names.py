@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from nequip_like.data import fields
-from nequip_like.data.labels.unit_checks import Stated, parse_unit_factor
-from nequip_like.data.labels.unit_expressions import parse_unit
+from nequip_like.data.labels.unit_checks import OF_ATOMIC_UNITS, Stated, parse_unit_factor
+from nequip_like.data.labels.unit_expressions import normalise_unit, parse_unit
 
 _SEPARATOR = re.compile(r"[\s_.,:/()\[\]-]+")
 _ATOMIC_UNITS = ("au", "a/u", "atomic/units")
@@ -26,6 +26,30 @@ def find_units_in_names(names_by_label: Mapping[str, str]) -> list[Stated]:
     """
     units = ((label, name, _find_unit(label, name)) for label, name in names_by_label.items())
     return [Stated(label, name, unit, "its name says that") for label, name, unit in units if unit]
+
+
+def suggest_units(names_by_label: Mapping[str, str]) -> dict[str, str]:
+    """What to declare for names that end with a unit; an energy alone is completed to the usual unit of the label.
+
+    Args:
+        names_by_label: ``{label: name in the file}``.
+
+    Example:
+        >>> suggest_units({"total_energy": "energy_eV", "forces": "forces_kcal_mol", "stress": "stress_GPa"})
+        {'forces': 'kcal/mol/Angstrom', 'stress': 'GPa'}
+    """
+    units = {}
+    for stated in find_units_in_names(names_by_label):
+        expected = parse_unit(fields.field(stated.label).unit, stated.label)
+        if parse_unit_factor(stated.meaning) is None:  # an energy by atom, which no declaration makes right
+            continue
+        unit, power = stated.meaning, -expected.length
+        if parse_unit(unit, stated.label).length == 0 and power:
+            length = "Bohr" if normalise_unit(unit) in OF_ATOMIC_UNITS else "Angstrom"
+            unit = f"{unit}/{length}" + (str(power) if power > 1 else "")
+        if parse_unit_factor(unit) != 1.0:
+            units[stated.label] = unit
+    return units
 
 
 def _find_unit(label: str, name: str) -> str:

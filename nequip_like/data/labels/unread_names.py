@@ -22,8 +22,8 @@ from nequip_like.data.labels.names import (
     is_weight,
     normalise_name,
 )
-from nequip_like.data.labels.unit_checks import format_declaration, parse_unit_factor
-from nequip_like.data.labels.units_in_names import find_units_in_names
+from nequip_like.data.labels.unit_checks import format_declaration
+from nequip_like.data.labels.units_in_names import suggest_units
 
 Kind = Literal["number", "vectors", "tensor", "row"]
 
@@ -173,7 +173,7 @@ def _describe_guesses(guesses: Mapping[str, str]) -> list[str]:
     if fields.STRESS in first:
         first.pop(fields.VIRIAL, None)
     line = format_mapping_line({name: label for label, name in first.items()})
-    if units := {one.label: one.meaning for one in find_units_in_names(first) if parse_unit_factor(one.meaning) != 1.0}:
+    if units := suggest_units(first):
         line += f" {format_declaration(units)}"
     if len(guesses) == 1:
         ((name, label),) = guesses.items()

@@ -1,6 +1,7 @@
 import pytest
 
-from nequip_like.data.labels.units_in_names import find_units_in_names
+from nequip_like.data.labels.units import Units
+from nequip_like.data.labels.units_in_names import find_units_in_names, suggest_units
 
 
 @pytest.mark.parametrize(("label", "name", "unit"), [
@@ -31,3 +32,19 @@ def test_units_at_the_end_of_names(label, name, unit):
 ])  # fmt: skip
 def test_names_without_a_unit_of_their_label(label, name):
     assert find_units_in_names({label: name}) == []
+
+
+@pytest.mark.parametrize(("label", "name", "unit"), [
+    ("total_energy", "energy_kcal", "kcal/mol"), ("forces", "forces_kcal", "kcal/mol/Angstrom"),
+    ("forces", "forces_Ha", "Ha/Bohr"), ("stress", "stress_Ry", "Ry/Bohr3"), ("stress", "stress_kbar", "kbar"),
+])  # fmt: skip
+def test_a_unit_that_can_be_declared(label, name, unit):
+    assert suggest_units({label: name}) == {label: unit}
+    assert Units(labels={label: unit}).factor(label) != 1.0
+
+
+@pytest.mark.parametrize(("label", "name"), [
+    ("total_energy", "E_eV"), ("forces", "forces_eV"), ("total_energy", "E_eV_atom"),
+])  # fmt: skip
+def test_no_unit_to_declare(label, name):
+    assert suggest_units({label: name}) == {}
