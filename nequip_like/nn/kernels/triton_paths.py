@@ -28,7 +28,7 @@ class Tile:
     rows: int
 
 
-class Term(NamedTuple):
+class PathTerm(NamedTuple):
     """One Clebsch-Gordan coefficient: component i of the source, j of the harmonic, k of the result."""
 
     i: int
@@ -47,7 +47,7 @@ class CodePath(PlacedPath):
     """
 
     scale: float
-    terms: tuple[Term, ...]
+    terms: tuple[PathTerm, ...]
 
     @property
     def rows(self) -> list[int]:
@@ -79,13 +79,15 @@ def paths_of(table: PathTable) -> list[CodePath]:
     return result
 
 
-def _scaled_terms(coupling: Tensor, degree: int) -> tuple[float, tuple[Term, ...]]:
+def _scaled_terms(coupling: Tensor, degree: int) -> tuple[float, tuple[PathTerm, ...]]:
     """Coefficients of a path with a harmonic of ``degree``, and the size that is the most frequent among them."""
     places = (coupling.abs() > _ZERO).nonzero().tolist()
     values = [float(coupling[i, j, k]) for i, j, k in places]
     sizes = [abs(value) for value in values]
     scale = max(sizes, key=lambda size: sum(math.isclose(size, other, rel_tol=_ZERO) for other in sizes))
-    terms = (Term(i, degree**2 + j, k, _one_or(value / scale)) for (i, j, k), value in zip(places, values, strict=True))
+    terms = (
+        PathTerm(i, degree**2 + j, k, _one_or(value / scale)) for (i, j, k), value in zip(places, values, strict=True)
+    )
     return scale, tuple(terms)
 
 
