@@ -36,6 +36,7 @@ _ORDER_MISFIT = 0.3  # of the expected error; below it, shear does no work that 
 
 _EXPLAINED = 0.6  # of the squared forces; below, the pair potential says nothing
 _DETERMINED = 6.0  # certainty of its stress; that of real sets comes to 19 and more, of small right ones to 6.7
+_LEVERAGE = 0.03  # shaken crystals with moves of 0.02 Angstrom have 0.04, of 0.05 Angstrom 0.1
 _CORRELATED = 0.7  # stress and that of the pair potential; right labels of real sets have 0.8 to 1
 _FIT_FACTOR = 4.0  # right sets differ by 1.2, or 2.8 where atoms are hardly off their lattice sites
 _SWAPPED = 3.0  # times, by which the rest to full correlation has to shrink in another order of components
@@ -86,7 +87,7 @@ def label_contradiction(dataset: GraphDataset) -> str | None:
                 return sentence
             scale_is_known = of_stress.is_right
     fit = fit_stress(dataset)
-    if fit is None or fit.explained < _EXPLAINED or fit.certainty < _DETERMINED:
+    if fit is None or fit.explained < _EXPLAINED or fit.certainty < _DETERMINED or fit.leverage < _LEVERAGE:
         return None
     return (None if scale_is_known else _find_mismatch_with_fit(fit)) or _find_shear_order(fit)
 

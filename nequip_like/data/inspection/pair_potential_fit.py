@@ -24,6 +24,10 @@ _MOST_FRAMES = 60
 _MOST_EDGES = 300_000  # together; bounds time and memory for large cells
 _FEWEST_FRAMES = 8
 _SMALLEST_FORCES = 1e-3  # eV/Angstrom rms; smaller ones are noise
+_FEWEST_ATOMS = (
+    2.3  # that share the forces of a frame: 1.2 to 1.8 where one atom is displaced, 2.6 to 3 of four shaken ones
+)
+_BOND = 2.5  # Angstrom
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,24 @@ class StressFit:
         explained: Share of the squared forces that the pair potential explains.
         certainty: Root mean square of ``fit`` over the error that it has from the fit. Forces say little of some sets:
             with each atom on its lattice site they are zero under any load.
+        leverage: Root mean square of ``fit`` over that of the forces times the length of a bond. It is small where the
+            stress is of second order in the displacements, as in crystals whose atoms are centres of symmetry.
     """
 
     label: torch.Tensor
     fit: torch.Tensor
     explained: float
     certainty: float
+    leverage: float
 
 
 def fit_stress(dataset: GraphDataset) -> StressFit | None:
     """Fit a pair potential to the forces of frames that have a stress, and put its stress beside the labels.
 
     Returns:
-        None if there are too few frames with both, too many species, or hardly a force.
+        None if there are too few frames with both, too many species, or hardly a force; also if forces act on single
+        atoms, as in sets of finite displacements: these tell force constants, and stress would follow from how the
+        force constants change with the distance.
     """
     frames = _select_frames(dataset)
     if len(frames) < _FEWEST_FRAMES or len(dataset.type_names) > _MOST_SPECIES:
@@ -56,7 +65,7 @@ def fit_stress(dataset: GraphDataset) -> StressFit | None:
     rows = [_build_design(frame, len(dataset.type_names)) for frame in frames]
     design = torch.cat([row[0] for row in rows])
     forces = torch.cat([frame[fields.FORCES].flatten() for frame in frames])
-    if float(forces.square().mean()) ** 0.5 < _SMALLEST_FORCES:
+    if float(forces.square().mean()) ** 0.5 < _SMALLEST_FORCES or _count_pushed_atoms(frames) < _FEWEST_ATOMS:
         return None
     gram = design.mT @ design
     gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-300)  # functions that no pair reaches stay at zero
@@ -72,7 +81,15 @@ def fit_stress(dataset: GraphDataset) -> StressFit | None:
     flat = functions.reshape(-1, len(weights))
     variance = float(residuals.mean() * (flat * torch.linalg.solve(gram, flat.mT).mT).sum())
     certainty = (float(fit.square().sum()) / variance) ** 0.5 if variance > 0 else 0.0
-    return StressFit(label, fit, 1.0 - float(residuals.sum() / forces.square().sum()), certainty)
+    leverage = (float(fit.square().sum()) / float(forces.square().sum())) ** 0.5 / _BOND
+    return StressFit(label, fit, 1.0 - float(residuals.sum() / forces.square().sum()), certainty, leverage)
+
+
+def _count_pushed_atoms(frames: list[Graph]) -> float:
+    """How many atoms of a typical frame share its forces: all if these are equal, one if a single atom feels one."""
+    squares = [frame[fields.FORCES].square().sum(dim=1) for frame in frames]
+    shares = torch.stack([square.sum() ** 2 / square.square().sum().clamp(min=1e-300) for square in squares])
+    return float(shares.median())
 
 
 def _select_frames(dataset: GraphDataset) -> list[Graph]:

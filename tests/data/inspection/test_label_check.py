@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from nequip_like.data.graph import volumes
 from nequip_like.data.inspection.label_check import fit_factors, from_vasp_order, label_contradiction
@@ -15,6 +17,7 @@ from tests.data.labelled_sets import (
     as_dataset,
     frames_of,
     in_vasp_order,
+    labelled,
 )
 
 STRAINED = "elastic strains"
@@ -23,6 +26,32 @@ STRAINED = "elastic strains"
 @pytest.mark.parametrize("name", WITH_STRESS | WITH_CLOSE_FRAMES)
 def test_right_labels_are_not_accused(name):
     assert label_contradiction(as_dataset(frames_of(name))) is None
+
+
+def displaced(symbol: str, repeat: int, moves: list[tuple[int, int, float]]):
+    """Frames of a cubic crystal in which one atom is moved along one axis: atom, axis, Angstrom."""
+    frames = []
+    for atom, axis, length in moves:
+        atoms = bulk(symbol, cubic=True) * (repeat, repeat, repeat)
+        atoms.positions[atom, axis] += length
+        atoms.calc = EMT()
+        frames.append(labelled(atoms))
+    return frames
+
+
+@pytest.mark.parametrize("length", [0.01, 0.03, 0.1])
+@pytest.mark.parametrize("repeat", [1, 2])
+@pytest.mark.parametrize("symbol", ["Cu", "Pt", "Au", "Al"])
+def test_finite_displacements_tell_nothing_of_the_stress(symbol, repeat, length):
+    """Each atom is a centre of symmetry: stress is of second order, and a pair potential is wrong in its very sign."""
+    moves = [(i % 4, axis, sign * length) for i in range(2) for axis in range(3) for sign in (-1, 1)]
+    assert label_contradiction(as_dataset(displaced(symbol, repeat, moves))) is None
+
+
+@pytest.mark.parametrize(("symbol", "repeat"), [("Cu", 1), ("Al", 2)])
+def test_a_scan_of_one_atom_tells_nothing_of_the_stress(symbol, repeat):
+    moves = [(0, 0, i / 50) for i in range(-10, 11)]
+    assert label_contradiction(as_dataset(displaced(symbol, repeat, moves))) is None
 
 
 @pytest.mark.parametrize("mistake", STRESS_MISTAKES)
