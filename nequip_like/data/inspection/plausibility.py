@@ -122,6 +122,9 @@ def _find_implausible_forces(facts: FrameFacts, origin: Origin) -> Iterator[str]
 
 
 def _find_implausible_cells(facts: FrameFacts, origin: Origin) -> Iterator[str]:
+    labelled = facts.stress[~torch.isnan(facts.stress)]
+    if len(labelled) > 1 and bool((labelled == 0).all()):
+        yield f"the stress of all {len(labelled)} frames that have one is zero"
     leftover = facts.has_cell & (facts.periodic == 0)
     mixed = (facts.periodic > 0) & (facts.periodic < 3) & ~torch.isnan(facts.stress)
     left_handed = facts.left_handed & (facts.periodic == 3)

@@ -85,6 +85,16 @@ def test_spread_within_a_composition(make_graph):
     assert warnings(frames, ["O"]) == ["an energy lies 40 eV/atom from those of the same composition: data frame 4"]
 
 
+def test_a_stress_that_was_never_computed(make_graph):
+    def frame(stress):
+        cell = {"cell": [[2.5, 0, 0], [0, 2.5, 0], [0, 0, 2.5]], "pbc": True}
+        return make_graph("Cu", [[0, 0, 0]], stress=[[[stress, 0, 0], [0, 0, 0], [0, 0, 0]]], **cell)
+
+    assert warnings([frame(0.0)] * 3, ["Cu"], 3.0) == ["the stress of all 3 frames that have one is zero"]
+    assert warnings([frame(0.0), frame(0.0), frame(1e-6)], ["Cu"], 3.0) == []
+    assert warnings([frame(0.0)], ["Cu"], 3.0) == []
+
+
 def test_units_of_length(make_graph):
     def oxygen(length):
         return [make_graph("O2", [[0, 0, 0], [0, 0, length]])]
