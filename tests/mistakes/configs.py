@@ -613,8 +613,8 @@ CONFIG_MISTAKES: list[Mistake] = [
     ),
     _written(
         "Code of the current folder, or that is not installed",
-        "trusted_packages: [my_package]\ncallbacks: {mine: {_target_: my_package.Callback}}\n",
-        "callbacks.mine._target_ is 'my_package.Callback', but there is no package 'my_package'",
+        "trusted_packages: [my_callbacks_package]\ncallbacks: {mine: {_target_: my_callbacks_package.Callback}}\n",
+        "callbacks.mine._target_ is 'my_callbacks_package.Callback', but there is no package 'my_callbacks_package'",
         "install it; for a file of the current folder begin the command with PYTHONPATH=.",
     ),
     _written(

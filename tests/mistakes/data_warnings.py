@@ -51,7 +51,7 @@ DATA_WARNINGS: tuple[Mistake, ...] = (
     Mistake(
         title="The stress has the opposite sign",
         example="stress = -dE/dstrain / volume",
-        error="stress and forces contradict: correlation -1.00 with a pair potential fitted to the forces; is the sign wrong? If it is positive under compression, declare units: {stress_sign: compression}",
+        error="stress and forces contradict: correlation -1.00 with a pair potential fitted to the forces; is the sign wrong? If it is positive under compression, declare 'data.units={stress_sign: compression}'",
         kind="warning",
         remedy="Declare it, `data: {units: {stress_sign: compression}}`, or map the name to `virial` if it is one.",
         command="DataModule",

@@ -163,7 +163,7 @@ def test_folder_in_its_place(places):
     (path,) = (places / "cache" / "kernels").iterdir()
     path.unlink()
     path.mkdir()
-    with pytest.warns(UserWarning, match=rf"cannot write {path}: Is a directory; compiled kernels are kept in /.*"):
+    with pytest.warns(UserWarning, match=rf"{path} is a folder; compiled kernels are kept in /.*"):
         assert load_or_build("d" * 32, make).answer() == 42
     assert kept(own_folder(places)) == [path.name]
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import torch
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection.near_frames import Work, compute_work
+from nequip_like.data.inspection.near_frames import Work, compute_work, join_works
 from nequip_like.data.inspection.pair_potential_fit import StressFit, fit_stress
 
 _GPA = 160.21766208  # 1 eV/Angstrom^3
 _VASP = "VASP's order of components, xx yy zz xy yz zx; six numbers are read as xx yy zz yz xz xy"
 
 _FEWEST_PAIRS = 6
+_FEWEST_OF_PART = 12  # of one kind of structures among others, each of which is asked
 _FEWEST_STRAINED = 10  # pairs whose cells differ, to tell of the stress
 _FACTOR = 2.5  # units of energy differ by 13.6 and more; right labels of real sets agree within 0.8 to 1.2
 _CERTAIN = 5.0  # standard errors
@@ -76,20 +77,28 @@ class Factor:
 
 def label_contradiction(dataset: GraphDataset) -> str | None:
     """One sentence on how labels contradict each other; None if they do not, or the frames cannot tell."""
-    work = compute_work(dataset.frames)
+    parts = compute_work(dataset.frames)
+    work = join_works([part for _, part in parts])
     scale_is_known = False
     if len(work) >= _FEWEST_PAIRS:
         of_forces, of_stress = fit_factors(work)
-        if sentence := _find_energy_mismatch(of_forces) or _find_unrelated_forces(work):
+        if sentence := _find_wrong_forces(work, of_forces):
             return sentence
         if int((work.dilation != 0).sum()) >= _FEWEST_STRAINED:
             if sentence := _find_stress_mismatch(work, of_stress, of_forces):
                 return sentence
             scale_is_known = of_stress.is_right
+    for formula, part in parts if len(parts) > 1 else ():  # a wrong one is not seen among many right ones
+        if len(part) >= _FEWEST_OF_PART and (sentence := _find_wrong_forces(part, fit_factors(part)[0])):
+            return f"of the frames of {formula}: {sentence}"
     fit = fit_stress(dataset)
     if fit is None or fit.explained < _EXPLAINED or fit.certainty < _DETERMINED or fit.leverage < _LEVERAGE:
         return None
     return (None if scale_is_known else _find_mismatch_with_fit(fit)) or _find_shear_order(fit)
+
+
+def _find_wrong_forces(work: Work, of_forces: Factor) -> str | None:
+    return _find_energy_mismatch(of_forces) or _find_unrelated_forces(work)
 
 
 def fit_factors(work: Work) -> tuple[Factor, Factor]:
@@ -141,9 +150,10 @@ def _find_stress_mismatch(work: Work, of_stress: Factor, of_forces: Factor) -> s
     if of_stress.is_wrong(_STRESS_BETTER) and not (shifted and of_pressure.better > of_stress.better):
         flipped = -_FACTOR < of_stress.value < -1 / _FACTOR
         whose = "its" if flipped or of_forces.is_right else "its or the energies'"
+        remedy = "; if it is positive under compression, declare 'data.units={stress_sign: compression}'"
         return (
             f"stress contradicts the energies: they change {of_stress.value:.3g} times as much as it says; "
-            f"{whose} {'sign' if flipped else 'unit or sign'} looks wrong"
+            f"{whose} {'sign' if flipped else 'unit or sign'} looks wrong{remedy if of_stress.value < 0 else ''}"
         )
     swapped = ((from_vasp_order(work.virial) * work.strain).sum(dim=(1, 2)) - residual) / work.error
     misfit = float(((work.stress - residual) / work.error).abs().median())
@@ -164,7 +174,7 @@ def _find_mismatch_with_fit(fit: StressFit) -> str | None:
     if correlation < -_CORRELATED:
         return (
             f"stress and forces contradict: correlation {correlation:.2f} with a pair potential fitted to the forces; "
-            "is the sign wrong? If it is positive under compression, declare units: {stress_sign: compression}"
+            "is the sign wrong? If it is positive under compression, declare 'data.units={stress_sign: compression}'"
         )
     if correlation > _CORRELATED and not 1 / _FIT_FACTOR < ratio < _FIT_FACTOR:
         return (

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 
 import torch
+from ase.symbols import Symbols
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
@@ -71,12 +72,15 @@ class Work:
         return self.volume * self.strain.diagonal(dim1=1, dim2=2).sum(dim=1)
 
 
-def compute_work(frames: Sequence[Graph]) -> Work:
+def compute_work(frames: Sequence[Graph]) -> list[tuple[str, Work]]:
     """Find close frames of the same atoms, and the work that their labels say is done between them.
 
     Args:
         frames: Graphs of single structures. Those without an energy or with incomplete forces are left out; frames
             whose cells differ are compared where both have a stress.
+
+    Returns:
+        For each kind of structure, those with the most frames first, its formula and the pairs of its frames.
     """
     groups: dict[tuple[object, ...], list[Graph]] = {}
     for frame in frames:
@@ -85,11 +89,19 @@ def compute_work(frames: Sequence[Graph]) -> Work:
             key = (frame[fields.ATOMIC_NUMBERS].numpy().tobytes(), tuple(frame[fields.PBC][0].tolist()))
             groups.setdefault(key, []).append(frame)
     largest = sorted((group for group in groups.values() if len(group) > 1), key=len, reverse=True)[:_MOST_GROUPS]
-    parts = [_compute_work_in_group(group) for group in largest]
-    if not parts:
+    return [(_find_formula(group[0]), _compute_work_in_group(group)) for group in largest]
+
+
+def join_works(works: Sequence[Work]) -> Work:
+    """All pairs of several kinds of structures."""
+    if not works:
         none = torch.zeros(0, dtype=torch.float64)
         return Work(none, none, none.reshape(0, 3, 3), none.reshape(0, 3, 3), none, none)
-    return Work(*(torch.cat([getattr(part, f.name) for part in parts]) for f in dataclass_fields(Work)))
+    return Work(*(torch.cat([getattr(work, f.name) for work in works]) for f in dataclass_fields(Work)))
+
+
+def _find_formula(frame: Graph) -> str:
+    return str(Symbols(frame[fields.ATOMIC_NUMBERS].numpy()).get_chemical_formula())
 
 
 def _compute_work_in_group(frames: list[Graph]) -> Work:

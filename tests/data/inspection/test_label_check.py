@@ -119,7 +119,7 @@ def test_energies_that_drift_with_the_volume():
 def test_factors_are_what_was_done_to_the_labels():
     frames = frames_of("strained and shaken")
     changed = as_dataset(frames, total_energy=lambda e, _: 4 * e, stress=lambda s, _: 2 * s).frames
-    right, wrong = fit_factors(compute_work(frames)), fit_factors(compute_work(changed))
+    right, wrong = (fit_factors(compute_work(some)[0][1]) for some in (frames, changed))
     assert right[0].value == pytest.approx(1.0, abs=0.1)
     assert right[1].value == pytest.approx(1.0, abs=0.2)
     assert wrong[0].value == pytest.approx(4 * right[0].value, rel=0.02)
@@ -130,7 +130,35 @@ def test_a_few_wrong_frames_hide_no_mistake_in_all():
     frames = [dict(frame) for frame in frames_of(STRAINED)]
     frames[3]["total_energy"] = frames[3]["total_energy"] + 50.0
     assert label_contradiction(as_dataset(frames)) is None
-    assert "sign looks wrong" in label_contradiction(as_dataset(frames, stress=lambda stress, _: -stress))
+    flipped = label_contradiction(as_dataset(frames, stress=lambda stress, _: -stress))
+    assert "sign looks wrong" in flipped
+    assert flipped.endswith("declare 'data.units={stress_sign: compression}'")
+
+
+MIXED = ("barostat", "thermostat, liquid argon", "relaxation of a molecule")
+
+
+def mix(wrong="", mistake=None):
+    """Frames of three kinds of structures, one of them with a mistake in its forces."""
+    frames = [
+        {**frame, "forces": mistake(frame["forces"]) if name == wrong else frame["forces"]}
+        for name in MIXED
+        for frame in frames_of(name)
+    ]
+    return as_dataset(frames)
+
+
+def test_several_right_kinds_of_structures_are_not_accused():
+    assert label_contradiction(mix()) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "formula"), [("barostat", "Cu16"), ("thermostat, liquid argon", "Ar32"), (MIXED[2], "C2H6O")]
+)
+@pytest.mark.parametrize("mistake", [torch.neg, lambda forces: forces / 51.422, lambda forces: forces.roll(1, 0)])
+def test_one_wrong_kind_beside_right_ones_is_found(wrong, formula, mistake):
+    sentence = label_contradiction(mix(wrong, mistake))
+    assert sentence.startswith((f"of the frames of {formula}: ", "energies change ", "forces do not explain "))
 
 
 def test_order_of_components_by_hand():
