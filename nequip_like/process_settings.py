@@ -24,7 +24,7 @@ _OF_THE_USER = (
     "GLIBC_TUNABLES",
 )
 
-SPIN_COUNT = 1000  # turns, some 30 microseconds, more than most waits take; GNU OpenMP itself takes 300,000
+SPIN_COUNT = 3000  # turns, some 90 microseconds, more than nearly all waits take; GNU OpenMP itself takes 300,000
 
 
 def keep_memory() -> bool:
