@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from nequip_like.workflow.run_folder import processes
 from nequip_like.workflow.run_folder.claims import claimed
-from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME, name_folder
+from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME, name_folder, read_pattern
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -34,7 +34,7 @@ def hold_output_folder(config: DictConfig, section: str) -> Iterator[Path]:
     Raises:
         OutputError: If another run that goes on holds the folder, or it cannot be made or written.
     """
-    pattern = str(OmegaConf.to_container(config.hydra[section], resolve=False)["dir"])  # type: ignore[index,call-overload]
+    pattern = read_pattern(config.hydra[section], "dir")
     folder = name_folder(pattern, Path(str(config.hydra[section].dir)))
     follows = NAMED_BY_TIME in pattern and bool(processes.rank())
     with read_write(config.hydra), open_dict(config.hydra):

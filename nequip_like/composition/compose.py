@@ -17,7 +17,7 @@ from nequip_like.composition.arguments import parse, translate_arguments
 from nequip_like.composition.hydra_compose import check_files, compose_arguments
 from nequip_like.errors import ConfigError
 from nequip_like.whole_files import path_of
-from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME
+from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME, read_pattern
 
 _OF_HYDRA = "${hydra:"
 
@@ -97,7 +97,7 @@ def run_config(composed: DictConfig, show: bool = True) -> DictConfig:
 def _fill_hydra_values(config: DictConfig, composed: DictConfig) -> DictConfig:
     """Fill in what Hydra would tell a command, such as the output folder; references to other keys stay."""
     # The time stays open: each training is to have a folder of its own.
-    folder = str(OmegaConf.to_container(composed.hydra.run, resolve=False)["dir"])  # type: ignore[index,call-overload]
+    folder = read_pattern(composed.hydra.run, "dir")
     if NAMED_BY_TIME not in folder or _OF_HYDRA in folder:
         folder = str(path_of(str(composed.hydra.run.dir)).absolute())
     values = OmegaConf.to_container(config, resolve=False)

@@ -9,7 +9,6 @@ A checkpoint of such a run holds all of this, so to go on from it the source is 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from nequip_like.data import fields
 from nequip_like.data import reference_energies as rules
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.graph import has_label
+from nequip_like.data.published import compute_checksum
 from nequip_like.data.reference_energies import ReferenceEnergies
 from nequip_like.data.species import species_of
 from nequip_like.errors import ConfigError, DataError, closest_hint
@@ -143,7 +143,12 @@ def begin(config: DictConfig, resumption: Resumption | None) -> FineTuning | Non
     if resumption is None:
         source, card = read_source(settings.source)
         path = Path(card["path"])
-        info = {"source": str(path.absolute()), "sha256": _compute_digest(path), "new_species": {}, "shift_changes": {}}
+        info = {
+            "source": str(path.absolute()),
+            "sha256": compute_checksum(path),
+            "new_species": {},
+            "shift_changes": {},
+        }
         tuning = FineTuning(settings, source, str(path), info)
     else:
         if "finetune" not in resumption.checkpoint_entry:
@@ -158,11 +163,6 @@ def begin(config: DictConfig, resumption: Resumption | None) -> FineTuning | Non
     if config.get("cutoff_radius") is not None:
         config.cutoff_radius = source.cutoff
     return tuning
-
-
-def _compute_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _describe(config: DictConfig, section: str, model: Potential) -> None:

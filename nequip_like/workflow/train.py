@@ -40,7 +40,7 @@ from nequip_like.workflow.quiet import quiet_lightning
 from nequip_like.workflow.run_folder import earlier_run
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.held_folder import HeldFolder
-from nequip_like.workflow.run_folder.new_folders import name_folder
+from nequip_like.workflow.run_folder.new_folders import name_folder, read_pattern
 
 HISTORY_FILE = "metrics.csv"
 
@@ -183,7 +183,7 @@ def _train(
 def _name_folder(config: DictConfig) -> Path:
     """Name the output folder, a new one if its name has the time in it, and write it into the config."""
     if OmegaConf.is_interpolation(config, "output_dir"):
-        pattern = str(OmegaConf.to_container(config, resolve=False)["output_dir"])  # type: ignore[index,call-overload]
+        pattern = read_pattern(config, "output_dir")
         config.output_dir = str(name_folder(pattern, Path(str(config.output_dir))).absolute())
     return Path(str(config.output_dir)).absolute()
 

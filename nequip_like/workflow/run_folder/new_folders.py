@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+
 from nequip_like.whole_files import output_errors
 from nequip_like.workflow.run_folder import processes
 
 NAMED_BY_TIME = "${now:"
+
+
+def read_pattern(section: DictConfig, key: str) -> str:
+    """A folder's name as the config has it, with ``${now:...}`` and other references open.
+
+    Args:
+        section: The section of the config.
+        key: Key of the name in it.
+    """
+    return str(OmegaConf.to_container(section, resolve=False)[key])  # type: ignore[index,call-overload] # a mapping
 
 
 def name_folder(pattern: str, folder: Path) -> Path:
