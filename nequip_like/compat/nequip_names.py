@@ -93,7 +93,7 @@ def class_name(target: object) -> str:
     return str(target).rsplit(".", 1)[-1]
 
 
-def own_target(target: str, where: str) -> str:
+def translate_target(target: str, key: str) -> str:
     """The `_target_` of this package for one of NequIP's; those of other packages and our own pass.
 
     Raises:
@@ -103,13 +103,13 @@ def own_target(target: str, where: str) -> str:
     if not is_target(target):
         return target
     if name in REFUSED:
-        raise ConfigError(f"{where}: there is no {name} here", REFUSED[name])
+        raise ConfigError(f"{key}: there is no {name} here", REFUSED[name])
     if name in SAME:
         return SAME[name]
     if target.startswith("nequip_like."):
         return target  # one of ours, or a typing mistake: the check of every `_target_` tells
-    known = [*SAME, *DATA_MODULES]
+    options = [*SAME, *DATA_MODULES]
     raise ConfigError(
-        f"{where}: there is no {target} here",
-        f"{closest_hint(name, known)}docs/coming-from-nequip.md lists what there is",
+        f"{key}: there is no {target} here",
+        f"{closest_hint(name, options)}docs/coming-from-nequip.md lists what there is",
     )

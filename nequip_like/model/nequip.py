@@ -84,12 +84,12 @@ class NequIPEnergy(nn.Module):
         )
         self.layers = nn.ModuleList()
         irreps = Irreps([(type_embed_num_features, "0e")])
-        for i, (wanted, radial_mlp) in enumerate(zip(hidden, radial_mlps, strict=True)):
+        for i, (hidden_irreps, radial_mlp) in enumerate(zip(hidden, radial_mlps, strict=True)):
             # Without these in the first layer an isolated atom has zero features, hence exactly its shift as energy.
             sees_itself = i > 0 or learnable_shift
             layer = InteractionLayer(
                 irreps_in=irreps,
-                hidden=wanted,
+                hidden=hidden_irreps,
                 l_max=l_max,
                 num_radial=num_bessels,
                 radial_mlp=radial_mlp,

@@ -175,31 +175,32 @@ class Potential(Summarized, nn.Module):
                 "forces are derivatives, which torch.inference_mode() forbids",
                 "use torch.no_grad(), and Trainer(inference_mode=False)",
             )
-        own = {key: value for key, value in graph.items() if key not in fields.LABELS}
-        return own | self._predict(graph, edge_vectors(graph).detach())
+        inputs = {key: value for key, value in graph.items() if key not in fields.LABELS}
+        return inputs | self._predict(graph, edge_vectors(graph).detach())
 
     def _predict(self, graph: Graph, vectors: Tensor) -> Graph:
         if not self.do_derivatives:
-            return self._totals(graph, self.energy_model(graph, vectors))
+            return self._sum_energies(graph, self.energy_model(graph, vectors))
         if isinstance(self.energy_model, DifferentiatedModel):
-            found = self.energy_model.energies_and_gradient(graph, vectors)
-            if found is not None:
-                sums = found.edge_sums or partial(_edge_sums, graph, vectors)
-                return self._totals(graph, found.energies) | _derivatives(graph, *sums(found.gradient))
+            differentiated = self.energy_model.energies_and_gradient(graph, vectors)
+            if differentiated is not None:
+                edge_sums = differentiated.edge_sums or partial(_sum_over_edges, graph, vectors)
+                derivatives = _compute_derivatives(graph, *edge_sums(differentiated.gradient))
+                return self._sum_energies(graph, differentiated.energies) | derivatives
         with torch.enable_grad():
             vectors.requires_grad_(True)
-            prediction = self._totals(graph, self.energy_model(graph, vectors))
+            prediction = self._sum_energies(graph, self.energy_model(graph, vectors))
             (gradient,) = torch.autograd.grad(
                 prediction[fields.TOTAL_ENERGY].sum(), vectors, create_graph=self.training, materialize_grads=True
             )
         if not self.training:
             vectors = vectors.detach()
             prediction = {key: value.detach() for key, value in prediction.items()}
-        prediction.update(_derivatives(graph, *_edge_sums(graph, vectors, gradient)))
+        prediction.update(_compute_derivatives(graph, *_sum_over_edges(graph, vectors, gradient)))
         return prediction
 
     @staticmethod
-    def _totals(graph: Graph, energies: Tensor) -> Graph:
+    def _sum_energies(graph: Graph, energies: Tensor) -> Graph:
         atomic = energies.unsqueeze(-1)
         total = sum_rows(atomic, batch_index(graph), num_graphs(graph))
         return {fields.TOTAL_ENERGY: total, fields.PER_ATOM_ENERGY: atomic}
@@ -215,7 +216,7 @@ def _check_plain(config: dict[str, Any]) -> None:
         ) from error
 
 
-def _edge_sums(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+def _sum_over_edges(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """What :attr:`Differentiated.edge_sums` is, in torch."""
     centre, neighbour = graph[fields.EDGE_INDEX]
     atoms = len(graph[fields.POSITIONS])
@@ -224,7 +225,7 @@ def _edge_sums(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor,
     return differences, sum_rows(outer, centre, atoms).view(-1, 3, 3)
 
 
-def _derivatives(graph: Graph, forces: Tensor, products: Tensor) -> Graph:
+def _compute_derivatives(graph: Graph, forces: Tensor, products: Tensor) -> Graph:
     """Forces, stress and virial from the sums over the atoms' edges."""
     of_graph = sum_rows(products, batch_index(graph), num_graphs(graph))
     strain_derivative = 0.5 * (of_graph + of_graph.transpose(1, 2))

@@ -36,7 +36,7 @@ def pair_cutoff_table(cutoffs: PairCutoffs | None, type_names: Sequence[str], r_
     """
     table = torch.full((len(type_names), len(type_names)), float(r_max), dtype=torch.float64)
     for centre, entry in (cutoffs or {}).items():
-        row = _type_index(centre, type_names)
+        row = _find_type(centre, type_names)
         pairs = entry.items() if isinstance(entry, Mapping) else [(name, entry) for name in type_names]
         for neighbour, radius in pairs:
             if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius <= r_max:
@@ -44,11 +44,11 @@ def pair_cutoff_table(cutoffs: PairCutoffs | None, type_names: Sequence[str], r_
                     f"per_edge_type_cutoff of {centre}-{neighbour} is {radius}",
                     f"give a radius in Angstrom above 0 and at most r_max = {r_max}",
                 )
-            table[row, _type_index(neighbour, type_names)] = float(radius)
+            table[row, _find_type(neighbour, type_names)] = float(radius)
     return table
 
 
-def _type_index(name: str, type_names: Sequence[str]) -> int:
+def _find_type(name: str, type_names: Sequence[str]) -> int:
     if name not in type_names:
         raise ConfigError(
             f"per_edge_type_cutoff names '{name}', which is not a species of the model",

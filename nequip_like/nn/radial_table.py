@@ -53,15 +53,15 @@ class _Filtered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _filtered(values)
+        return _filter(values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _filtered(torch.nn.functional.pad(gradient, (0, 0, 2 * _REACH, 2 * _REACH)))
+        return _filter(torch.nn.functional.pad(gradient, (0, 0, 2 * _REACH, 2 * _REACH)))
 
 
-def _filtered(values: Tensor) -> Tensor:
+def _filter(values: Tensor) -> Tensor:
     count = values.shape[-2] - 2 * _REACH
     result = values.narrow(-2, _REACH, count) * _FILTER[0]
     for distance, factor in enumerate(_FILTER[1:], start=1):
@@ -86,7 +86,7 @@ def radial_tables(
     """
     tables: list[Tensor] = []
     for _, group in groupby(networks, key=_hidden_shape):
-        tables.extend(table.to(dtype) for table in _tables_together(spline, basis, list(group)))
+        tables.extend(table.to(dtype) for table in _evaluate_together(spline, basis, list(group)))
     return tables
 
 
@@ -94,7 +94,7 @@ def _hidden_shape(network: ScalarMLP) -> list[torch.Size]:
     return [weight.shape for weight in network.weights[:-1]]
 
 
-def _tables_together(spline: SplineTable, basis: Tensor, networks: Sequence[ScalarMLP]) -> Iterator[Tensor]:
+def _evaluate_together(spline: SplineTable, basis: Tensor, networks: Sequence[ScalarMLP]) -> Iterator[Tensor]:
     hidden = basis.unsqueeze(0)
     first = networks[0]
     for layer in range(len(first.weights) - 1):
