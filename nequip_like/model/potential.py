@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs, volumes
+from nequip_like.data.species import type_table
 from nequip_like.errors import ModelError
 from nequip_like.nn.scatter import sum_rows
 from nequip_like.summaries import Summarized
@@ -137,6 +139,11 @@ class Potential(Summarized, nn.Module):
         return (*energies, fields.FORCES, fields.STRESS, fields.VIRIAL) if self.do_derivatives else energies
 
     @property
+    def units(self) -> dict[str, str]:
+        """Units of the positions that it takes and of the fields that ``forward`` adds, by name."""
+        return {name: fields.field(name).unit for name in (fields.POSITIONS, *self.predicted_fields)}
+
+    @property
     def kernel_in_use(self) -> str:
         """How the network is evaluated where its weights are now, in words."""
         return getattr(self.energy_model, "kernel_in_use", "torch")
@@ -145,6 +152,29 @@ class Potential(Summarized, nn.Module):
     def accepts_skin_edges(self) -> bool:
         """Whether edges beyond the cutoff cost next to nothing: a neighbour list with skin may be given whole."""
         return self.do_derivatives and bool(getattr(self.energy_model, "accepts_skin_edges", False))
+
+    @cached_property
+    def _type_of_number(self) -> Tensor:
+        return type_table(self.type_names)
+
+    def assign_types(self, atomic_numbers: Tensor) -> Tensor:
+        """Type of each atom, shape (atoms,).
+
+        Args:
+            atomic_numbers: Shape (atoms,), on the CPU.
+
+        Raises:
+            ModelError: If a species is none of the model's.
+        """
+        types = self._type_of_number[atomic_numbers]
+        if bool((types < 0).any()):
+            unknown = sorted(set(atomic_numbers[types < 0].tolist()))
+            raise ModelError(
+                f"the model does not know {', '.join(chemical_symbols[number] for number in unknown)}; "
+                f"it was trained on {', '.join(self.type_names)}",
+                "train it on data with this species, or remove these atoms",
+            )
+        return types
 
     def cache_parameters(self) -> None:
         """From now on predictions keep what they make of the parameters, as long as no tensor of them is changed.

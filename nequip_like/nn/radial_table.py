@@ -25,6 +25,21 @@ _REACH = len(_FILTER) - 1
 _BESIDE = 2  # coefficients beyond each end of [0, 1]
 
 
+# Intervals for each Bessel function. The error is about 2e-9 of the largest weight with 24, and 1e-14 with 192: below
+# the rounding of the element type in use.
+_INTERVALS = {torch.float32: 24, torch.float64: 192}
+
+
+def count_intervals(num_bessels: int, dtype: torch.dtype) -> int:
+    """Number of intervals that functions of a radial basis need.
+
+    Args:
+        num_bessels: Number of Bessel functions of the basis.
+        dtype: Element type of the network that reads the table.
+    """
+    return _INTERVALS[dtype] * num_bessels
+
+
 class SplineTable:
     """Coefficients of splines on [0, 1], made of values at equal places.
 
