@@ -1,4 +1,4 @@
-"""NequIP's section ``data`` (checked against 0.19.1) as arguments of our :class:`~nequip_like.data.DataModule`."""
+"""NequIP's section ``data`` (checked against 0.19.1) as arguments of our data module."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class _Sets:
 
 
 def translate_data(
-    data: Mapping[str, Any], type_names: Sequence[str], r_max: float, notes: list[str]
+    data: Mapping[str, Any], type_names: Sequence[str], model_cutoff: float, notes: list[str]
 ) -> dict[str, Any]:
     """Arguments of our data module.
 
     Args:
         data: NequIP's section, all interpolations resolved.
         type_names: The model's types.
-        r_max: The model's cutoff, Angstrom.
+        model_cutoff: The model's cutoff, Angstrom.
         notes: What a user should know is added here.
 
     Raises:
@@ -76,7 +76,7 @@ def translate_data(
     sets = _collect_sets(name, data, type_names, notes)
     if not sets.members:
         raise ConfigError("data names no file", "give train_file_path and val_file_path, or split_dataset")
-    cutoff = _find_common_cutoff(sets.members, r_max)
+    cutoff = _find_common_cutoff(sets.members, model_cutoff)
     statistics = translate_statistics(
         data.get("stats_manager"), type_names, sets.members[0].effects.pair_cutoffs, cutoff, notes
     )
@@ -226,21 +226,21 @@ def _check_sizes(sizes: Mapping[str, Any]) -> dict[str, int | float]:
     return dict(sizes)
 
 
-def _find_common_cutoff(sets: Sequence[_Set], r_max: float) -> float:
+def _find_common_cutoff(sets: Sequence[_Set], model_cutoff: float) -> float:
     """The one cutoff of all neighbour lists; the model's if none is given."""
-    cutoffs = {file_set.effects.r_max for file_set in sets} - {None}
+    cutoffs = {file_set.effects.cutoff for file_set in sets} - {None}
     if len(cutoffs) > 1:
         raise ConfigError(
             f"the data sets have neighbour lists up to {', '.join(map(str, sorted(cutoffs, key=str)))} Angstrom",
             "give all of them the r_max of the model",
         )
     cutoff = next(iter(cutoffs), None)
-    if cutoff is not None and cutoff < r_max:
+    if cutoff is not None and cutoff < model_cutoff:
         raise ConfigError(
-            f"NeighborListTransform has r_max {cutoff}, the model {r_max}: its longer edges would be missing",
+            f"NeighborListTransform has r_max {cutoff}, the model {model_cutoff}: its longer edges would be missing",
             "give both the same, for example by ${cutoff_radius}",
         )
-    return float(r_max if cutoff is None else cutoff)
+    return float(model_cutoff if cutoff is None else cutoff)
 
 
 # --- where they go

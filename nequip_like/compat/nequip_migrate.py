@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.compat.nequip_config import SECTIONS, is_nequip_config, resolve_for_now, to_own_config
-from nequip_like.compat.nequip_names import class_name
+from nequip_like.compat.nequip_names import class_name, class_of
 from nequip_like.errors import ConfigError
 from nequip_like.model import FullNequIPGNNModel
 from nequip_like.whole_files import path_of
@@ -108,19 +108,15 @@ def _choose_groups(settings: Mapping[str, Any]) -> dict[str, str | None]:
         "model": "nequip" if name == "NequIPGNNModel" else f"nequip_{preset}" if preset in _PRESETS else None,
         "training_module": _MODULES.get(class_name(module["_target_"])),
         "targets": _choose_targets(module),
-        "optimizer": _OPTIMIZERS.get(_get_class_name(module.get("optimizer"))),
-        "lr_scheduler": _SCHEDULERS.get(_get_class_name(schedule)),
+        "optimizer": _OPTIMIZERS.get(class_of(module.get("optimizer"))),
+        "lr_scheduler": _SCHEDULERS.get(class_of(schedule)),
         "logger": "csv" if "csv" in settings["logger"] else None,
     }
 
 
-def _get_class_name(node: Any) -> str:
-    return class_name(node.get("_target_")) if isinstance(node, Mapping) else ""
-
-
 def _choose_targets(module: Mapping[str, Any]) -> str | None:
     """The file of targets, if validation and test measure with the preset that belongs to the loss."""
-    loss, metrics = _get_class_name(module.get("loss")), _get_class_name(module.get("val_metrics"))
+    loss, metrics = class_of(module.get("loss")), class_of(module.get("val_metrics"))
     # Our test metrics are those of the validation; others would be merged with them.
     has_same_metrics = module.get("test_metrics") in (None, module.get("val_metrics"))
     return _TARGETS.get(loss) if metrics == loss.replace("Loss", "Metrics") and has_same_metrics else None

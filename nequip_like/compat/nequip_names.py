@@ -5,6 +5,8 @@ A class of NequIP is known by its own name, whichever of NequIP's modules a conf
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import nequip_like.training
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.moved import NAMES
@@ -91,6 +93,11 @@ def is_target(value: object) -> bool:
 def class_name(target: object) -> str:
     """Last part of a `_target_`."""
     return str(target).rsplit(".", 1)[-1]
+
+
+def class_of(node: object) -> str:
+    """Class that a node of a config builds, without its package; empty for anything else than a node."""
+    return class_name(node.get("_target_", "")) if isinstance(node, Mapping) else ""
 
 
 def translate_target(target: str, key: str) -> str:

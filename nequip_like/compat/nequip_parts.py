@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nequip_like.compat.nequip_names import MODELS, OBSERVERS, SHORT_FIELDS, class_name, is_target, translate_target
+from nequip_like.compat.nequip_names import (
+    MODELS,
+    OBSERVERS,
+    SHORT_FIELDS,
+    class_name,
+    class_of,
+    is_target,
+    translate_target,
+)
 from nequip_like.errors import ConfigError
 
 CSV_LOGGER = {
@@ -121,8 +129,8 @@ def _name_terms(manager: Any) -> None:
         if not isinstance(entry, dict) or entry.get("name"):
             continue
         field, metric = entry.get("field"), entry.get("metric")
-        short = _METRIC_SHORT.get(class_name(metric.get("_target_"))) if isinstance(metric, Mapping) else None
-        mapped = isinstance(field, Mapping) and class_name(field.get("_target_")) == "MappedFieldModifier"
+        short = _METRIC_SHORT.get(class_of(metric))
+        mapped = class_of(field) == "MappedFieldModifier"
         if short is not None and (mapped or " " in short) and (of := _shorten_field(field)):
             entry["name"] = f"{of}_{short}"
 
@@ -137,7 +145,7 @@ def _shorten_field(field: Any) -> str:
     names = [SHORT_FIELDS.get(name, name) for name in field_names]
     if len(names) == 2:
         return f"pred_{names[0]}_label_{names[1]}"
-    prefix = "per_atom_" if class_name(field.get("_target_")) == "PerAtomModifier" else ""
+    prefix = "per_atom_" if class_of(field) == "PerAtomModifier" else ""
     return f"{prefix}{names[0]}" if names else ""
 
 

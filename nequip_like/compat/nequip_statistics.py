@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nequip_like.compat.nequip_names import SHORT_FIELDS, class_name
+from nequip_like.compat.nequip_names import SHORT_FIELDS, class_of
 from nequip_like.compat.nequip_values import check_keys, check_same_types, parse_list
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.nn.radial import pair_cutoff_table
@@ -43,7 +43,7 @@ def translate_statistics(
     """
     if manager is None:
         return []
-    name = class_name(manager.get("_target_", "")) if isinstance(manager, Mapping) else ""
+    name = class_of(manager)
     if name not in _MANAGERS:
         raise ConfigError(
             f"data.stats_manager is {manager!r}", f"{closest_hint(name, _MANAGERS)}there are {', '.join(_MANAGERS)}"
@@ -98,7 +98,7 @@ def _translate_field(field: Any) -> tuple[dict[str, Any], str]:
     """Our arguments for a field or modifier, and NequIP's short name of it."""
     if isinstance(field, str):
         return {"field": field}, SHORT_FIELDS.get(field, field)
-    name = class_name(field.get("_target_", "")) if isinstance(field, Mapping) else ""
+    name = class_of(field)
     if name in _FIELD_NAMES:
         return {"field": _FIELD_NAMES[name]}, _FIELD_NAMES[name]
     inner = str(field.get("field", "")) if isinstance(field, Mapping) else ""
@@ -116,7 +116,7 @@ def _translate_field(field: Any) -> tuple[dict[str, Any], str]:
 
 def _translate_metric(metric: Any) -> tuple[str, str]:
     """Our name of a statistic, and NequIP's short name of it."""
-    name = class_name(metric.get("_target_", "")) if isinstance(metric, Mapping) else ""
+    name = class_of(metric)
     if name not in _METRICS:
         raise ConfigError(
             f"data.stats_manager.metrics: the metric is {metric!r}",

@@ -33,12 +33,12 @@ class Effects:
     """What is left of the transforms.
 
     Attributes:
-        r_max: Cutoff of the neighbour lists, Angstrom; None if no transform makes one.
+        cutoff: Cutoff of the neighbour lists, Angstrom; None if no transform makes one.
         pair_cutoffs: Smaller cutoffs of pairs of types, as NequIP writes them.
         stress_sign: ``compression`` if a positive stress in the file means compression.
     """
 
-    r_max: float | None = None
+    cutoff: float | None = None
     pair_cutoffs: Mapping[str, Any] | None = None
     stress_sign: str | None = None
 
@@ -108,11 +108,11 @@ def _apply_neighbor_list(
 ) -> Effects:
     name = class_name(transform["_target_"])
     check_keys(name, transform, _NEIGHBOR_KEYS, "argument")
-    r_max = parse_length(f"r_max of {name}", transform.get("r_max"))
+    cutoff = parse_length(f"r_max of {name}", transform.get("r_max"))
     check_same_types(name, transform.get("type_names"), type_names)
     if transform.get("backend") or transform.get("backend_kwargs"):
         text = "the backend of the neighbour list has no effect: it is vesin's, and the list is the same"
         if text not in notes:
             notes.append(text)
-    smallest = r_max if effects.r_max is None else min(effects.r_max, r_max)
-    return replace(effects, r_max=smallest, pair_cutoffs=transform.get("per_edge_type_cutoff") or effects.pair_cutoffs)
+    smallest = cutoff if effects.cutoff is None else min(effects.cutoff, cutoff)
+    return replace(effects, cutoff=smallest, pair_cutoffs=transform.get("per_edge_type_cutoff") or effects.pair_cutoffs)

@@ -218,7 +218,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
         torch.manual_seed(seed)
         energy_model = NequIPEnergy(
             type_names=names,
-            r_max=float(r_max),
+            cutoff=float(r_max),
             l_max=_parse_harmonics(irreps_edge_sh),
             hidden=hidden,
             radial_mlps=list(zip(radial_mlp_depth, radial_mlp_width, strict=True)),
