@@ -102,7 +102,7 @@ class Evaluation(Summarized):
         return _format_error_table(f"{self.dataset.name}: {len(self.dataset)} frames", self.metrics)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Predictions as arrays, for the reason that :class:`GraphDataset` has."""
+        """Predictions as arrays, for the reason that :class:`~nequip_like.data.dataset.GraphDataset` has."""
         return {**self.__dict__, "predictions": arrays_of(self.predictions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 class NequIPEnergy(nn.Module):
     """Atomic energies of the NequIP architecture.
 
-    Arguments are those of :func:`nequip_like.model.FullNequIPGNNModel`, already checked.
+    Arguments are those of :func:`~nequip_like.model.builders.FullNequIPGNNModel`, already checked.
     """
 
     sender_norm: Tensor
@@ -39,7 +39,7 @@ class NequIPEnergy(nn.Module):
         self,
         *,
         type_names: Sequence[str],
-        r_max: float,
+        cutoff: float,
         l_max: int,
         hidden: Sequence[Irreps],
         radial_mlps: Sequence[tuple[int, int]],
@@ -73,13 +73,13 @@ class NequIPEnergy(nn.Module):
         if not (neighbors > 0).all():
             raise ConfigError(f"avg_num_neighbors is {neighbors.tolist()}", "it must be above 0 for each species")
         self.register_buffer("sender_norm", neighbors.rsqrt())
-        cutoffs = pair_cutoff_table(per_edge_type_cutoff, type_names, r_max)
+        cutoffs = pair_cutoff_table(per_edge_type_cutoff, type_names, cutoff)
         self.register_buffer("inverse_cutoffs", cutoffs.reciprocal())
 
         self.type_embedding = nn.Parameter(torch.randn(len(type_names), type_embed_num_features, dtype=dtype))
         self.harmonics = SphericalHarmonics(l_max)
         self.radial = RadialEmbedding(
-            num_bessels, bessel_trainable, PolynomialEnvelope(polynomial_cutoff_p), r_max, dtype
+            num_bessels, bessel_trainable, PolynomialEnvelope(polynomial_cutoff_p), cutoff, dtype
         )
         self.layers = nn.ModuleList()
         irreps = Irreps([(type_embed_num_features, "0e")])
