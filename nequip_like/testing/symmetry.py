@@ -81,6 +81,26 @@ def check_predictions(actual: Graph, expected: Graph, tolerance: float, prefix: 
         check_close(actual[key], value, tolerance, prefix + key)
 
 
+def check_field_shapes(potential: Potential, atoms: Atoms) -> None:
+    """Every predicted field has the shape that the table of fields says, is float64 and finite.
+
+    Stress and virial of a structure without a cell are NaN instead.
+
+    Raises:
+        AssertionError: Naming the first field that is otherwise, or the fields if some are missing.
+    """
+    prediction = predict(potential, atoms)
+    if set(prediction) != set(fields.LABELS):
+        raise AssertionError(f"predicted fields are {sorted(prediction)} instead of {sorted(fields.LABELS)}")
+    for key, value in prediction.items():
+        shape = (len(atoms) if fields.field(key).owner == "node" else 1, *fields.field(key).shape)
+        if value.shape != shape or value.dtype != torch.float64:
+            raise AssertionError(f"{key} is {tuple(value.shape)} {value.dtype} instead of {shape} torch.float64")
+        has_value = atoms.pbc.any() or key not in (fields.STRESS, fields.VIRIAL)
+        if not bool(value.isfinite().all() if has_value else value.isnan().all()):
+            raise AssertionError(f"{key} is {'not finite' if has_value else 'not NaN without a cell'}")
+
+
 def check_atom_order(potential: Potential, atoms: Atoms, tolerance: float) -> None:
     """Number the atoms differently: fields of atoms are reordered, all others stay.
 

@@ -157,6 +157,33 @@ def test_checks_notice_wrong_derivatives(check, change):
         CHECKS[check](Changed(sound.energy_model, TYPE_NAMES, CUTOFF, {}).eval())
 
 
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("forces", lambda value: value.float(), "forces is (5, 3) torch.float32 instead of (5, 3) torch.float64"),
+        ("total_energy", lambda value: value[0], "total_energy is (1,) torch.float64 instead of (1, 1) torch.float64"),
+        ("forces", lambda value: value / 0.0, "forces is not finite"),
+        ("stress", torch.nan_to_num, "stress is not NaN without a cell"),
+    ],
+)
+def test_field_shapes(key, change, message):
+    class Changed(Potential):
+        def forward(self, graph):
+            prediction = super().forward(graph)
+            return {**prediction, key: change(prediction[key])}
+
+    symmetry.check_field_shapes(build(), molecule())
+    with pytest.raises(AssertionError) as raised:
+        symmetry.check_field_shapes(Changed(build().energy_model, TYPE_NAMES, CUTOFF, {}).eval(), molecule())
+    assert str(raised.value) == message
+
+
+def test_missing_fields_are_noticed():
+    potential = Potential(build().energy_model, TYPE_NAMES, CUTOFF, {}, do_derivatives=False).eval()
+    with pytest.raises(AssertionError, match=r"predicted fields are \['atomic_energy', 'total_energy'\] instead of"):
+        symmetry.check_field_shapes(potential, molecule())
+
+
 def test_checks_refuse_to_test_nothing():
     potential = build()
     with torch.no_grad():
