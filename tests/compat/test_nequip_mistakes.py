@@ -39,12 +39,20 @@ MISTAKES = {
     ),
     "short lists": ([transforms(r_max=3.5)], "longer edges would be missing", "cutoff_radius"),
     "no transform": ([transforms(("NeighborListTransfrm", {}))], "NeighborListTransfrm", "did you mean"),
+    "transform argument": (
+        [transforms(("NeighborListTransform", {"r_max": 4.0, "per_edge_cutoff": None}))],
+        "NeighborListTransform has the unknown argument 'per_edge_cutoff'", "did you mean 'per_edge_type_cutoff'?",
+    ),
     "virial of the other sign": (
         [transforms(("VirialToStressTransform", {}), ("StressSignFlipTransform", {}))], "VirialToStress", "in the file",
     ),
     "loader": ([("data.train_dataloader.batchsize", 5)], "train_dataloader.batchsize", "did you mean 'batch_size'"),
     "sampler": ([("data.train_dataloader.sampler", {"_target_": "x.Y"})], "train_dataloader.sampler", "known are"),
     "manager": ([("data.stats_manager._target_", "nequip.data.CommonStatisticsManager")], "CommonStat", "did you mean"),
+    "statistics of a manager that has its own": (
+        [("data.stats_manager.metrics", [])],
+        "data.stats_manager has the unknown key 'metrics'", "known are dataloader_kwargs, type_names",
+    ),
     "statistic": (
         [("data.stats_manager", {"_target_": "nequip.data.DataStatisticsManager", "metrics": [
             {"field": "forces", "metric": {"_target_": "nequip.data.RMS"}}]})], "RMS", "RootMeanSquare",
