@@ -19,7 +19,6 @@ from nequip_like.errors import ConfigError
 from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
-from nequip_like.report.curves import plot_curves
 from nequip_like.summaries import Summarized
 from nequip_like.training.csv_logger import carry_over
 from nequip_like.training.graceful_stop import GracefulStop
@@ -340,6 +339,8 @@ def _finish_training(
     console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)
     history = result.folder / HISTORY_FILE
     if history.is_file():
+        from nequip_like.report.curves import plot_curves  # matplotlib, which training itself does not need
+
         best = None if result.best_checkpoint is None else card["provenance"]["epoch"]
         picture = result.folder / "training.png"
         plot_curves(history, picture, formats=formats, best_epoch=best, before=result.before)
