@@ -176,14 +176,18 @@ class NequIPLightningModule(GuardedModule):
         for observe in self.gradient_observers:
             observe(self.trainer)
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
         """Clip the gradients of a step, once they are summed over processes and judged."""
         if self.guard.left_out:
             return  # no gradients are left
-        if self._clip is None:
-            super().configure_gradient_clipping(optimizer, *args, **kwargs)
-        else:
-            self._clip.apply(self.trainer, optimizer)
+        clip = GradientClip.choose(self._clip, gradient_clip_val, gradient_clip_algorithm)
+        if clip is not None:
+            clip.apply(self.trainer, optimizer)
 
     def on_train_start(self) -> None:
         """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""
