@@ -27,7 +27,7 @@ SECTIONS = (*_REQUIRED, "global_options")
 # Keys of our own that a flat config may have; they are taken over as they are.
 _OURS = (
     *("ckpt_path", "seed", "output_dir", "trusted_packages", "resume", "monitored_metric"),
-    *("run_name", "validate_every_n_updates"),
+    *("run_name", "console", "validate_every_n_updates"),
 )
 _LATER = re.compile(r"\$\{\s*(training_data_stats|hydra)\s*:")
 _NO_MONITOR = "val0_epoch/weighted_sum"
@@ -104,6 +104,7 @@ def to_own_config(config: DictConfig) -> Translation:
         "monitored_metric": _monitored(callbacks, module),
         "ckpt_path": None,
         "run_name": None,
+        "console": "line",
         "output_dir": "${hydra:runtime.output_dir}",
         **{key: plain[key] for key in _OURS if key in plain},
         "data": data,

@@ -16,7 +16,7 @@ CSV_LOGGER = {
     "version": "",
 }
 _SHOWN = {
-    "epoch_printer": {"_target_": "nequip_like.training.callbacks.EpochPrinter"},
+    "epoch_printer": {"_target_": "nequip_like.training.callbacks.EpochPrinter", "style": "${console}"},
     "progress_bar": {"_target_": "lightning.pytorch.callbacks.RichProgressBar"},
 }
 _LIGHTNING = "lightning.pytorch.callbacks"

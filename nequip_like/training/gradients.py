@@ -198,7 +198,10 @@ class GradientClip:
 
     @classmethod
     def choose(
-        cls, clip: GradientClip | None, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
+        cls,
+        clip: GradientClip | None,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> GradientClip | None:
         """The limits of a run, whose trainer may have one in Lightning's words.
 

@@ -176,17 +176,11 @@ class NequIPLightningModule(GuardedModule):
         for observe in self.gradient_observers:
             observe(self.trainer)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         """Clip the gradients of a step, once they are summed over processes and judged."""
         if self.guard.left_out:
             return  # no gradients are left
-        clip = GradientClip.choose(self._clip, gradient_clip_val, gradient_clip_algorithm)
-        if clip is not None:
+        if (clip := GradientClip.choose(self._clip, *args, **kwargs)) is not None:
             clip.apply(self.trainer, optimizer)
 
     def on_train_start(self) -> None:

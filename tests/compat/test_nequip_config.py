@@ -28,6 +28,7 @@ def test_whole_config():
         "monitored_metric": "val0_epoch/forces_rmse",
         "ckpt_path": None,
         "run_name": None,
+        "console": "line",
         "output_dir": "${hydra:runtime.output_dir}",
         "data": {
             "_target_": "nequip_like.data.datamodule.DataModule",

@@ -47,7 +47,7 @@ def test_gradients_that_are_not_there(quiet_trainer):
 def test_nothing_to_clip():
     assert GradientClip.of(None) is None
     assert GradientClip.of({"norm": None, "value": None}) is None
-    assert GradientClip.choose(None, None, None) is None
+    assert GradientClip.choose(None) is None
     assert GradientClip.choose(None, 0.0, None) is None  # Lightning's: no limit
 
 

@@ -39,6 +39,7 @@ _OPTIONAL = (
     "resume",
     "finetune",
     "run_name",
+    "console",
     "validate_every_n_updates",
     "callbacks",
     "logger",
