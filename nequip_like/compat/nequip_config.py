@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.compat.nequip_data import own_data
+from nequip_like.compat.nequip_loss_weights import is_scheduler, merge_schedulers
 from nequip_like.compat.nequip_names import DATA_MODULES, REFUSED, class_name
 from nequip_like.compat.nequip_parts import own_model, own_trainer, own_training_module
 from nequip_like.compat.nequip_values import names_of, radius
@@ -64,8 +65,21 @@ def is_nequip_config(config: DictConfig) -> bool:
 
 
 def as_own_config(config: DictConfig) -> Translation:
-    """The config itself, or its translation if it is one of NequIP's; see :func:`to_own_config`."""
-    return to_own_config(config) if is_nequip_config(config) else Translation(config, [])
+    """The config itself, or its translation if it is one of NequIP's; see :func:`to_own_config`.
+
+    Of a config of ours, schedulers of the loss that have NequIP's names are translated.
+    """
+    if is_nequip_config(config):
+        return to_own_config(config)
+    notes: list[str] = []
+    callbacks: Any = OmegaConf.to_container(config, resolve=False).get("callbacks")  # type: ignore[union-attr]
+    schedulers = [name for name, node in callbacks.items() if is_scheduler(node)] if isinstance(callbacks, dict) else []
+    if schedulers:
+        config = config.copy()
+        values = {name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in schedulers}
+        with open_dict(config):
+            config.callbacks = merge_schedulers({**callbacks, **values}, notes)
+    return Translation(config, notes)
 
 
 def to_own_config(config: DictConfig) -> Translation:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nequip_like.compat.nequip_loss_weights import is_scheduler, merge_schedulers
 from nequip_like.compat.nequip_names import MODELS, OBSERVERS, SHORT_FIELDS, class_name, is_target, own_target
 from nequip_like.errors import ConfigError
 
@@ -193,13 +194,14 @@ def _callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
         if is_target(node["_target_"]) and name == "TF32Scheduler":
             _check_tf32(node, notes)
             continue
-        node["_target_"] = own_target(node["_target_"], "trainer.callbacks")
+        if not is_scheduler(node):
+            node["_target_"] = own_target(node["_target_"], "trainer.callbacks")
         node["_target_"] = _RESUMABLE.get(node["_target_"], node["_target_"])
         label = _NODE_NAMES.get(name, _snake(name))
         if name == "ModelCheckpoint":
             label = "best_checkpoint" if node.get("monitor") else "checkpoint"
         named[_free(label, named)] = node
-    return named
+    return merge_schedulers(named, notes)
 
 
 def _check_tf32(node: Mapping[str, Any], notes: list[str]) -> None:

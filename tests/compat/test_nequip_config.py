@@ -291,7 +291,7 @@ def test_terms_of_metrics_have_nequips_names():
 
 
 def test_callbacks_of_the_loss():
-    names = ("SoftAdapt", "LossCoefficientScheduler", "LossCoefficientMonitor")
+    names = ("SoftAdapt", "LossCoefficientMonitor")
     targets = [own_target(f"nequip.train.callbacks.{name}", "here") for name in names]
     assert targets == [f"nequip_like.training.callbacks.loss_weights.coefficients.{name}" for name in names]
 
