@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nequip_like.arguments import annotations_of, check
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
+from nequip_like.moved import replace_names
 from nequip_like.optim.groups import check_groups, parameter_groups
 from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
@@ -163,9 +164,9 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
         >>> [(group["name"], len(group["params"]), group["weight_decay"]) for group in groups]
         [('main', 1, 0.01), ('main-no_decay', 1, 0.0)]
     """
-    arguments = dict(config)
+    arguments = replace_names(config)
     rules, decay = (arguments.pop(key, None) for key in GROUP_KEYS)
-    groups = parameter_groups(model, rules, decay or "all", for_muon=_is_muon(arguments))
+    groups = parameter_groups(model, rules, "all" if decay is None else decay, for_muon=_is_muon(arguments))
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
     if arguments.get("_target_") in WITH_FUSED_FORM:
         arguments = choose_fused_form(arguments, parameters)
@@ -183,9 +184,10 @@ def check_optimizer(config: Mapping[str, Any]) -> torch.optim.Optimizer:
     Raises:
         ConfigError: As :func:`build_optimizer`.
     """
+    config = replace_names(config)
     alone = {key: value for key, value in config.items() if key not in GROUP_KEYS}
     rules, decay = (config.get(key) for key in GROUP_KEYS)
-    read = check_groups(rules, decay or "all")
+    read = check_groups(rules, "all" if decay is None else decay)
     optimizer = build_optimizer(alone, nn.Linear(1, 1, bias=False))
     options: list[Mapping[str, Any]] = [rule.options for rule in read or ()]
     _check_options(optimizer, [*options, {"weight_decay": 0.0} if decay not in (None, "all") else {}])
