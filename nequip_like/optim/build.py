@@ -19,7 +19,7 @@ from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
 from nequip_like.optim.schedule_free import CLASSES, schedule_free_class
 
-_KEY = "training_module.optimizer"
+_KEY = "optimizer"
 # What else decides how an optimizer updates its parameters; the fused form does all of them in one operation.
 _FORMS = ("fused", "foreach", "capturable", "differentiable")
 WITH_FUSED_FORM = ("torch.optim.Adam", "torch.optim.AdamW")
@@ -75,7 +75,7 @@ def Optimizer(  # noqa: N802 (the name that configs use)
         >>> Optimizer([torch.zeros(3)], "sgd", learning_rate=0.01)
         Traceback (most recent call last):
         ...
-        nequip_like.errors.ConfigError: training_module.optimizer.learning_rate: SGD takes no 'learning_rate'
+        nequip_like.errors.ConfigError: optimizer.learning_rate: SGD takes no 'learning_rate'
           -> ...
     """
     optimizer = find_optimizer(name)
@@ -140,7 +140,6 @@ def choose_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -
     return {**arguments, "fused": devices <= {"cpu", "cuda"}}
 
 
-_OPTIMIZER = "training_module.optimizer"
 GROUP_KEYS = ("param_groups", "weight_decay_groups")  # of the section, which no optimizer takes
 
 
@@ -170,7 +169,7 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
     if arguments.get("_target_") in WITH_FUSED_FORM:
         arguments = choose_fused_form(arguments, parameters)
-    optimizer: torch.optim.Optimizer = instantiate(_OPTIMIZER, arguments, parameters, kind=torch.optim.Optimizer)
+    optimizer: torch.optim.Optimizer = instantiate(_KEY, arguments, parameters, kind=torch.optim.Optimizer)
     _check_options(optimizer, groups)
     return optimizer
 
@@ -198,7 +197,7 @@ def _check_options(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[st
     for option in ("lr", "weight_decay"):
         if option not in optimizer.defaults and any(option in group for group in groups):
             raise ConfigError(
-                f"{_OPTIMIZER}: {type(optimizer).__name__} has no {option}, so no group can have its own",
+                f"{_KEY}: {type(optimizer).__name__} has no {option}, so no group can have its own",
                 "leave it out of param_groups and weight_decay_groups, or take another optimizer",
             )
 

@@ -15,8 +15,8 @@ from nequip_like.model.finetuning import chosen_parameters
 from nequip_like.nn.scale_shift import PerTypeScaleShift
 from nequip_like.optim.muon import IS_MATRIX, is_hidden_matrix
 
-_KEY = "training_module.optimizer.param_groups"
-_DECAY_KEY = "training_module.optimizer.weight_decay_groups"
+_KEY = "optimizer.param_groups"
+_DECAY_KEY = "optimizer.weight_decay_groups"
 DecayGroups = Literal["all", "no_bias"] | list[str | list[str]]
 _OPTIONS: dict[str, Any] = {"lr": Positive, "weight_decay": FromZero}
 _RULE = ("match", *_OPTIONS)
@@ -63,7 +63,7 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
         >>> check_groups([{"match": "readout"}], "all")
         Traceback (most recent call last):
         ...
-        nequip_like.errors.ConfigError: training_module.optimizer.param_groups[0] changes nothing
+        nequip_like.errors.ConfigError: optimizer.param_groups[0] changes nothing
           -> give lr or weight_decay
     """
     check(_DECAY_KEY, decay, DecayGroups)

@@ -154,7 +154,7 @@ def _order(loader: Any) -> Any:
     return getattr(loader.batch_sampler, "sampler", None)
 
 
-_CLIP_KEY = "training_module.gradient_clip"
+_CLIP_KEY = "gradient_clip"
 _KINDS = ("norm", "value")
 ClipConfig = Mapping[str, Positive | None]
 
@@ -176,7 +176,7 @@ class GradientClip:
 
     @classmethod
     def of(cls, config: ClipConfig | None) -> GradientClip | None:
-        """Read ``training_module.gradient_clip``.
+        """Read the argument ``gradient_clip`` of a Lightning module.
 
         Args:
             config: ``{norm: 10.0, value: 100.0}``, either or both.
@@ -226,7 +226,7 @@ class GradientClip:
         if clip is not None:
             raise ConfigError(
                 f"{_CLIP_KEY} and trainer.gradient_clip_val are both given",
-                f"leave trainer.gradient_clip_val out; {_CLIP_KEY}={{{kind}: {gradient_clip_val:g}}} says the same",
+                f"leave trainer.gradient_clip_val out: {{{kind}: {gradient_clip_val:g}}} says the same",
             )
         return cls(**{kind: float(gradient_clip_val)}) if gradient_clip_val > 0 else None
 

@@ -49,6 +49,10 @@ _OPTIONAL = (
 )
 
 
+# Arguments of training_module whose parts say what is wrong with them.
+OWN_ARGUMENTS = ("optimizer", "lr_scheduler", "gradient_clip")
+
+
 def check_section_keys(config: DictConfig) -> None:
     """Refuse a config that lacks a section, or has one that nothing uses: most likely a typing mistake.
 
