@@ -67,6 +67,10 @@ def upgrade(content: Any, origin: Path | str = "the checkpoint") -> None:
         _UPGRADES[version](entry)
     # In place, because Lightning hands one dictionary to all hooks: the next one has to meet the new form as well.
     entry["format_version"] = CHECKPOINT_VERSION
+    # Callbacks of earlier versions; the LossWeightSchedule in their place has no state.
+    states = content.get("callbacks") or {}
+    for key in [key for key in states if str(key).startswith("LinearLossCoefficientScheduler")]:
+        del states[key]
 
 
 def averaging_of(entry: Mapping[str, Any]) -> str | None:

@@ -180,10 +180,8 @@ class NequIPLightningModule(GuardedModule):
         """Clip the gradients of a step, once they are summed over processes and judged."""
         if self.guard.left_out:
             return  # no gradients are left
-        if self._clip is None:
-            super().configure_gradient_clipping(optimizer, *args, **kwargs)
-        else:
-            self._clip.apply(self.trainer, optimizer)
+        if (clip := GradientClip.choose(self._clip, *args, **kwargs)) is not None:
+            clip.apply(self.trainer, optimizer)
 
     def on_train_start(self) -> None:
         """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""

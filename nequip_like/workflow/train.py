@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
@@ -169,7 +169,8 @@ def _train(
             path = None if resumption is None else resumption.path
             resumption = None  # what it holds is not needed twice in memory
             result.before = validate_source(console, tuning, trainer, module, data, result.metrics)
-            trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
+            with naming_arguments("training_module", sections.OWN_ARGUMENTS):
+                trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
             _end_training(console, trainer, module, info, result, formats)
             if result.stopped_by is not None:
                 return result

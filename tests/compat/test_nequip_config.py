@@ -28,6 +28,7 @@ def test_whole_config():
         "monitored_metric": "val0_epoch/forces_rmse",
         "ckpt_path": None,
         "run_name": None,
+        "console": "line",
         "output_dir": "${hydra:runtime.output_dir}",
         "data": {
             "_target_": "nequip_like.data.datamodule.DataModule",
@@ -290,7 +291,7 @@ def test_terms_of_metrics_have_nequips_names():
 
 
 def test_callbacks_of_the_loss():
-    names = ("SoftAdapt", "LossCoefficientScheduler", "LossCoefficientMonitor")
+    names = ("SoftAdapt", "LossCoefficientMonitor")
     targets = [translate_target(f"nequip.train.callbacks.{name}", "here") for name in names]
     assert targets == [f"nequip_like.training.callbacks.loss_weights.coefficients.{name}" for name in names]
 

@@ -22,6 +22,7 @@ from nequip_like.model.potential import Potential
 from nequip_like.nn.pair_potential import ZBL
 from nequip_like.optim.build import GROUP_KEYS
 from nequip_like.summaries import Summarized
+from nequip_like.training.callbacks.console import Style
 from nequip_like.training.checkpointing.callback import RunName
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import resume, slurm
@@ -66,6 +67,7 @@ _TOP_LEVEL = {
     "ckpt_path": str | None,
     "output_dir": str,
     "run_name": RunName | None,
+    "console": Style,
     "validate_every_n_updates": Count | None,
 }
 _NEEDED = ("data", "training_module", "training_module.model", "trainer")
@@ -128,6 +130,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     sections.check_trainer(values["trainer"])
     slurm.check_slurm_tasks(values["trainer"])
     _check_cycle(values)
+    _check_console(values)
     _check_finetune(config, values)
     return CheckedConfig(values, tasks, trusted, check_parts(values, tasks, targets, bool(trusted), unsure))
 
@@ -142,6 +145,16 @@ def _check_cycle(values: Mapping[str, Any]) -> None:
                 f"validate_every_n_updates and trainer.{name} are both given",
                 f"leave one of them out: trainer.{name}=null",
             )
+
+
+def _check_console(values: Mapping[str, Any]) -> None:
+    """Refuse a table that no callback would print."""
+    nodes = [node for node in (values.get("callbacks") or {}).values() if node is not None]
+    if values.get("console") == "table" and all(node.get("style") != "table" for node in nodes):
+        raise ConfigError(
+            "console is 'table', but no callback prints it",
+            "leave callbacks.epoch_printer as it is in the defaults, with style: ${console}",
+        )
 
 
 def _check_finetune(config: DictConfig, values: Mapping[str, Any]) -> None:

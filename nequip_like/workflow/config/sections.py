@@ -39,6 +39,7 @@ _OPTIONAL = (
     "resume",
     "finetune",
     "run_name",
+    "console",
     "validate_every_n_updates",
     "callbacks",
     "logger",
@@ -46,6 +47,10 @@ _OPTIONAL = (
     "global_options",
     "trusted_packages",
 )
+
+
+# Arguments of training_module whose parts say what is wrong with them.
+OWN_ARGUMENTS = ("optimizer", "lr_scheduler", "gradient_clip")
 
 
 def check_section_keys(config: DictConfig) -> None:
