@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nequip_like.compat.nequip_names import MODELS, OBSERVERS, SHORT_FIELDS, class_name, is_target, own_target
+from nequip_like.compat.nequip_names import (
+    MODELS,
+    OBSERVERS,
+    SHORT_FIELDS,
+    WEIGHT_STATISTICS,
+    class_name,
+    is_target,
+    own_target,
+)
 from nequip_like.errors import ConfigError
 
 CSV_LOGGER = {
@@ -195,6 +203,11 @@ def _callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
             continue
         node["_target_"] = own_target(node["_target_"], "trainer.callbacks")
         node["_target_"] = _RESUMABLE.get(node["_target_"], node["_target_"])
+        if name in WEIGHT_STATISTICS:
+            notes.append(f"{name} is TrainingStats here: norms of each weight, its gradient and its update")
+            steps = {"every_n_steps": node.get("log_freq", 100), "every_n_epochs": None}
+            named.setdefault("training_stats", {"_target_": node["_target_"], **steps, "by_weight": True})
+            continue
         label = _NODE_NAMES.get(name, _snake(name))
         if name == "ModelCheckpoint":
             label = "best_checkpoint" if node.get("monitor") else "checkpoint"
