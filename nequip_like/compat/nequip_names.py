@@ -16,6 +16,8 @@ PREFIXES = ("nequip.", "nequip_like.")
 DATA_MODULES = ("ASEDataModule", "NequIPDataModule", "NequIP3BPADataModule")
 MODELS = ("NequIPGNNModel", "FullNequIPGNNModel", "PresetNequIPGNNModel")
 
+WEIGHT_STATISTICS = ("TrainingStatsMonitor", "WandbWatch")
+
 # Name -> where the same thing is here.
 SAME: dict[str, str] = {
     **{name: f"nequip_like.training.{name}" for name in nequip_like.training.__all__},
@@ -25,7 +27,7 @@ SAME: dict[str, str] = {
         name: f"nequip_like.training.callbacks.loss_weights.coefficients.{name}"
         for name in ("LossCoefficientMonitor", "SoftAdapt")
     },
-    **{name: f"nequip_like.training.callbacks.weight_stats.{name}" for name in ("TrainingStatsMonitor", "WandbWatch")},
+    **dict.fromkeys(WEIGHT_STATISTICS, "nequip_like.training.callbacks.TrainingStats"),
     "PerAtomModifier": "nequip_like.metrics.modifiers.PerAtomModifier",
     "MappedFieldModifier": "nequip_like.metrics.modifiers.MappedFieldModifier",
     "BaseModifier": "nequip_like.metrics.modifiers.FieldModifier",

@@ -11,6 +11,7 @@ from nequip_like.compat.nequip_names import (
     MODELS,
     OBSERVERS,
     SHORT_FIELDS,
+    WEIGHT_STATISTICS,
     class_name,
     class_of,
     is_target,
@@ -210,6 +211,11 @@ def _translate_callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
         if not is_scheduler(node):
             node["_target_"] = translate_target(node["_target_"], "trainer.callbacks")
         node["_target_"] = _RESUMABLE.get(node["_target_"], node["_target_"])
+        if name in WEIGHT_STATISTICS:
+            notes.append(f"{name} is TrainingStats here: norms of each weight, its gradient and its update")
+            steps = {"every_n_steps": node.get("log_freq", 100), "every_n_epochs": None}
+            nodes.setdefault("training_stats", {"_target_": node["_target_"], **steps, "by_weight": True})
+            continue
         label = _NODE_NAMES.get(name, _convert_to_snake_case(name))
         if name == "ModelCheckpoint":
             label = "best_checkpoint" if node.get("monitor") else "checkpoint"

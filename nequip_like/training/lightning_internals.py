@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import lightning
 
+from nequip_like.data.loader import ResumableLoader
+
 
 def epoch_ends_next(trainer: lightning.Trainer) -> bool:
     """Whether this was the last batch of the epoch."""
@@ -39,3 +41,11 @@ def ends_within_epoch(trainer: lightning.Trainer) -> bool:
     # should_stop alone is a wish, which Lightning passes over until min_epochs and min_steps are reached: whoever saves
     # because training ends would save after each batch until then.
     return trainer.should_stop and trainer.fit_loop._can_stop_early and not epoch_ends_next(trainer)
+
+
+def take_back_batch(trainer: lightning.Trainer) -> None:
+    """Let the batch that failed come again in a run that goes on: Lightning counts it as not done, its loader does."""
+    combined_loader = trainer.fit_loop._combined_loader
+    for loader in [] if combined_loader is None else combined_loader.flattened:
+        if isinstance(loader, ResumableLoader):
+            loader.take_back(trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"])

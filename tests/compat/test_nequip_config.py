@@ -313,6 +313,8 @@ def test_callbacks_and_loggers_get_names():
                 node("nequip.train.callbacks.LossCoefficientMonitor", interval="epoch", frequency=1),
                 node("nequip.train.callbacks.TestTimeXYZFileWriter", out_file="test"),
                 node("nequip.train.callbacks.TF32Scheduler", schedule={0: False}),
+                node("nequip.train.callbacks.TrainingStatsMonitor", log_freq=10, log_weights=False),
+                node("nequip.train.callbacks.WandbWatch", log_freq=20, log="all"),
             ],
         ),
         (
@@ -323,10 +325,15 @@ def test_callbacks_and_loggers_get_names():
     )
     assert list(config["callbacks"]) == [
         "early_stopping", "best_checkpoint", "best_checkpoint_2", "checkpoint", "learning_rate",
-        "loss_coefficient_monitor", "epoch_printer", "progress_bar",
+        "loss_coefficient_monitor", "training_stats", "epoch_printer", "progress_bar",
     ]  # fmt: skip
+    assert config["callbacks"]["training_stats"] == node(
+        "nequip_like.training.callbacks.TrainingStats", every_n_steps=10, every_n_epochs=None, by_weight=True
+    )
     assert list(config["logger"]) == ["csv", "wandb"]
-    assert [note.split()[0] for note in notes] == ["TestTimeXYZFileWriter", "TF32Scheduler"]
+    assert [note.split()[0] for note in notes] == [
+        "TestTimeXYZFileWriter", "TF32Scheduler", "TrainingStatsMonitor", "WandbWatch"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("given", [True, ...])

@@ -4,6 +4,7 @@ Blocks of a page are taken in order, in a folder of its own: one that begins wit
 file, Python is executed, and commands are called in this process (by bash, as they are typed, in the slow test).
 """
 
+import inspect
 import re
 import shlex
 import shutil
@@ -19,12 +20,16 @@ from nequip_like.cli import test as cli_test
 from nequip_like.cli import train as cli_train
 from nequip_like.data.io.file_formats import FORMATS
 from nequip_like.inference import load
+from nequip_like.training.checkpointing.callback import ResumableCheckpoint
+from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
 from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.resume import Resumption, check_early, find_resumption
 from tests.tutorials.pages import blocks, run_python, run_script
 
 ROOT = Path(__file__).parents[2]
 DEVELOP, PACKAGE = ROOT / "docs" / "develop", ROOT / "nequip_like"
 PAGES = {page.stem: page for page in DEVELOP.glob("*.md") if page.stem != "README"}
+CONTENT_KEYS = {"state_dict", "format_version"}  # of a checkpoint, and of the entry of this package in it
 FAMILY = {block.file: block.text for block in blocks(PAGES["add-a-model-family"]) if block.file}
 
 
@@ -86,6 +91,7 @@ def test_page_runs(name, folder, capsys, compose):
     elif name == "run":
         assert load("model.safetensors").type_names == ["H", "C", "O"]
         check_paths(names, compose())
+        check_life_of_checkpoint(names, compose("resume=auto", f"output_dir={folder}"), folder)
 
 
 def check_forces(atoms):
@@ -114,24 +120,69 @@ def check_paths(names, config):
     )
 
 
+def check_life_of_checkpoint(names, config, folder):
+    """From its writing to the run that goes on, the files that have a checkpoint in hand are those of the page."""
+
+    def fit(epochs, path=None):
+        saving = ResumableCheckpoint(dirpath=folder / "checkpoints", filename="best", monitor="val0_epoch/weighted_sum")
+        names["lightning"].Trainer(
+            max_epochs=epochs,
+            callbacks=[saving],
+            plugins=[WholeFileCheckpointIO()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(names["module"], datamodule=names["data"], ckpt_path=path, weights_only=True)
+
+    def write_and_go_on():
+        fit(1)
+        resumption = find_resumption(config, folder)
+        assert resumption.epochs == 1
+        check_early(resumption, folder, {}, ())
+        fit(2, resumption.path)
+        assert names["module"].global_step > resumption.step > 0
+
+    path, word = PAGES["run"].read_text().split("**A checkpoint's life**")[1].split("Two more")[0].split("One is asked")
+    assert len(files_named(path)) == 4
+    assert (
+        files_called(write_and_go_on, has_checkpoint)
+        == files_named(path) | {"whole_files.py"}
+        == files_named(path + word)
+    )
+
+
+def has_checkpoint(frame):
+    """Whether a function gets a checkpoint: its path, its content, our entry in it, or what has them."""
+    code = frame.f_code
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
+    values = [frame.f_locals[name] for name in arguments if name in frame.f_locals]
+    values += [value for values_of in values if isinstance(values_of, tuple) for value in values_of]
+    return any(
+        str(value).endswith(".ckpt")
+        if isinstance(value, str | Path)
+        else isinstance(value, Resumption) or (isinstance(value, dict) and not value.keys().isdisjoint(CONTENT_KEYS))
+        for value in values
+    )
+
+
 def files_named(text):
     return set(re.findall(r"`(\w+(?:/\w+)*\.py)`", text))
 
 
-def files_called(function):
-    """Files of the package in which a function is called."""
+def files_called(function, counts=lambda frame: True):
+    """Files of the package in which a function is called; of some functions only, if wanted."""
     called = set()
 
     def note(frame, event, argument):
-        called.add(frame.f_code.co_filename)
+        if event == "call" and frame.f_code.co_filename.startswith(str(PACKAGE)) and counts(frame):
+            called.add(frame.f_code.co_filename)
 
     sys.setprofile(note)
     try:
         function()
     finally:
         sys.setprofile(None)
-    paths = [Path(name) for name in called if name.startswith(str(PACKAGE))]
-    return {path.relative_to(PACKAGE).as_posix() for path in paths}
+    return {Path(name).relative_to(PACKAGE).as_posix() for name in called}
 
 
 def test_files_that_pages_name_are_there():
