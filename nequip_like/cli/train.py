@@ -166,8 +166,7 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     if not stays and (command_line.cfg or command_line.info):
         if command_line.resolve:
             from nequip_like.composition.compose import run_config
-            from nequip_like.workflow.config.resolvers import leave_statistics
-            from nequip_like.workflow.config.values import values_before_data
+            from nequip_like.workflow.config.values import leave_statistics, values_before_data
 
             values_before_data(run_config(composed, show=False))  # says it in our words if a value cannot be had
             leave_statistics()

@@ -20,8 +20,7 @@ from nequip_like.compat.nequip_names import DATA_MODULES, REFUSED, class_name
 from nequip_like.compat.nequip_parts import translate_model, translate_trainer, translate_training_module
 from nequip_like.compat.nequip_values import parse_length, parse_names
 from nequip_like.errors import ConfigError, closest_hint, first_line
-from nequip_like.workflow.config.resolvers import register_resolvers
-from nequip_like.workflow.config.values import own_error
+from nequip_like.workflow.config.values import own_error, register_resolvers
 
 _REQUIRED = ("run", "data", "trainer", "training_module")
 SECTIONS = (*_REQUIRED, "global_options")

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from nequip_like.compat.nequip_config import as_own_config, is_nequip_config, to_own_config
 from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, translate_target
 from nequip_like.compat.nequip_transforms import KNOWN as KNOWN_TRANSFORMS
-from nequip_like.workflow.config import resolvers
+from nequip_like.workflow.config import values
 from tests.compat.flat_config import FLAT, flat, model, own, transforms
 
 # --- the whole
@@ -366,4 +366,4 @@ def test_the_page_for_nequip_users_names_everything():
     modifiers = ("enable_OpenEquivariance", "enable_CuEquivariance")
     wanted = {*REFUSED, *OBSERVERS, *DATA_MODULES, *KNOWN_TRANSFORMS, *callbacks} - {*tests_and_bases, *modifiers}
     assert sorted(name for name in wanted if f"`{name}`" not in page) == []
-    assert sorted(name for name in {**resolvers.FUNCTIONS, **resolvers.REFUSED} if f"`{name}`" not in page) == []
+    assert sorted(name for name in {**values.FUNCTIONS, **values.REFUSED} if f"`{name}`" not in page) == []

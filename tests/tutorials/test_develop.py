@@ -28,6 +28,7 @@ from tests.tutorials.pages import blocks, run_python, run_script
 
 ROOT = Path(__file__).parents[2]
 DEVELOP, PACKAGE = ROOT / "docs" / "develop", ROOT / "nequip_like"
+CONFIG = "workflow/config/"  # begin of the files that check a config
 PAGES = {page.stem: page for page in DEVELOP.glob("*.md") if page.stem != "README"}
 CONTENT_KEYS = {"state_dict", "format_version"}  # of a checkpoint, and of the entry of this package in it
 # The only files of the package that are entered by `module.loss.step(prediction, batch)`.
@@ -92,7 +93,7 @@ def test_page_runs(name, folder, capsys, compose):
         check_forces(names["atoms"])
     elif name == "run":
         assert load("model.safetensors").type_names == ["H", "C", "O"]
-        check_paths(names, compose())
+        check_paths(names, compose)
         check_life_of_checkpoint(names, compose("resume=auto", f"output_dir={folder}"), folder)
 
 
@@ -110,17 +111,37 @@ def check_forces(atoms):
         assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=2e-3)
 
 
-def check_paths(names, config):
+# Beside the usual: what makes more of the check's judges speak.
+ALL_JUDGES = (
+    "finetune.source=model.safetensors",
+    "finetune.shifts=refit",
+    "model.per_type_energy_shifts={H: -1.0, C: -2.0, O: -3.0}",
+    "model.num_features=8",
+    "model.radial_mlp_depth=1",
+    "model.radial_mlp_width=128",
+    "model.model_dtype=float32",
+    "chemical_species=[H,C,O]",
+    "trainer.accumulate_grad_batches=2",
+    "+callbacks.weights._target_=nequip_like.training.callbacks.SoftAdapt",
+    "+callbacks.criteria={_target_: nequip_like.training.callbacks.CriteriaStopping, criteria: {forces: {threshold: 0.1}}}",
+)
+
+
+def check_paths(names, compose):
     """The files that a step of the loss and the check of a config go through are those that the page names."""
     module, batch = names["module"], next(iter(names["data"].train_dataloader()))
     prediction = module.model(batch)
-    step, check = PAGES["run"].read_text().split("**A ")[1], PAGES["run"].read_text().split("**The check")[1]
+    page = PAGES["run"].read_text()
+    step, check = page.split("**A ")[1], page.split("**The check")[1].split("**A checkpoint")[0]
     assert files_called(lambda: module.loss.step(prediction, batch)) == STEP_OF_THE_LOSS
     assert files_named(step.split("**The check")[0]) == STEP_OF_THE_LOSS
-    called = files_called(lambda: check_config(config))
-    assert {name for name in called if name.startswith("workflow/config/")} | {"arguments.py"} == files_named(
-        check.split("**A checkpoint")[0]
-    )
+    deciding, _, judges = check.partition("**hands")
+    usual, full = compose(), compose(*ALL_JUDGES)
+    in_config = {name for name in files_called(lambda: check_config(usual)) if name.startswith(CONFIG)}
+    assert in_config == files_named(deciding)
+    assert len(in_config) == 6
+    assert {name for name in files_called(lambda: check_config(full)) if name.startswith(CONFIG)} == in_config
+    assert files_called(lambda: check_config(full), called_from(CONFIG)) - in_config == files_named(judges)
 
 
 def check_life_of_checkpoint(names, config, folder):
@@ -177,15 +198,34 @@ def files_called(function, counts=lambda frame: True):
     called = set()
 
     def note(frame, event, argument):
-        if event == "call" and frame.f_code.co_filename.startswith(str(PACKAGE)) and counts(frame):
-            called.add(frame.f_code.co_filename)
+        # An import runs a file's head, which is no call.
+        if event == "call" and frame.f_code.co_name != "<module>" and (file := find_file(frame)) and counts(frame):
+            called.add(file)
 
     sys.setprofile(note)
     try:
         function()
     finally:
         sys.setprofile(None)
-    return {Path(name).relative_to(PACKAGE).as_posix() for name in called}
+    return called
+
+
+def called_from(folder):
+    """Whether the next function of the package above a frame stands in a folder of it."""
+
+    def judge(frame):
+        above = frame.f_back
+        while above is not None and find_file(above) is None:
+            above = above.f_back
+        return above is not None and find_file(above).startswith(folder)
+
+    return judge
+
+
+def find_file(frame):
+    """The file of a frame, as it is named in the package; None for other code."""
+    name = frame.f_code.co_filename
+    return Path(name).relative_to(PACKAGE).as_posix() if name.startswith(str(PACKAGE)) else None
 
 
 def test_files_that_pages_name_are_there():
