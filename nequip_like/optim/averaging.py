@@ -139,11 +139,12 @@ class _Average(AveragedModel):
             self._walked = model, list(self.module.modules()), list(model.modules())
         _, averages, weights = self._walked
         averaged, current = _collect(averages, "_parameters"), _collect(weights, "_parameters")
-        if int(self.n_averaged) == 0:
+        if not self.n_averaged:
             torch._foreach_copy_(averaged, current)
         else:
             self.multi_avg_fn(averaged, current, self.n_averaged)
-        torch._foreach_copy_(_collect(averages, "_buffers"), _collect(weights, "_buffers"))
+        if buffers := _collect(averages, "_buffers"):
+            torch._foreach_copy_(buffers, _collect(weights, "_buffers"))
         self.n_averaged += 1
 
     def __getstate__(self) -> dict[str, Any]:

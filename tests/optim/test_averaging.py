@@ -215,7 +215,7 @@ def test_average_is_that_of_torch(make):
             tensor.data.add_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype))
         if step == 2:
             ours = pickle.loads(pickle.dumps(copy.deepcopy(ours)))
-        if step == 4:
+        if step == 5:
             model[0].weight = model[3].weight = nn.Parameter(torch.full((3, 3), 5.0))
             model[2].running_mean = torch.full((3,), 7.0)
         ours.update_parameters(model)
