@@ -132,6 +132,10 @@ class _Average(AveragedModel):
 
     _walked: tuple[nn.Module, list[nn.Module], list[nn.Module]] | None = None
 
+    def __init__(self, model: nn.Module, share: Callable[[int], float]) -> None:
+        self._move = _Update(share)
+        super().__init__(model, multi_avg_fn=self._move, use_buffers=False)
+
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Move the averages towards the weights of a model, and copy its buffers."""
@@ -142,7 +146,7 @@ class _Average(AveragedModel):
         if not self.n_averaged:
             torch._foreach_copy_(averaged, current)
         else:
-            self.multi_avg_fn(averaged, current, self.n_averaged)
+            self._move(averaged, current, self.n_averaged)
         if buffers := _collect(averages, "_buffers"):
             torch._foreach_copy_(buffers, _collect(weights, "_buffers"))
         self.n_averaged += 1
@@ -152,6 +156,6 @@ class _Average(AveragedModel):
 
 
 def _copy(model: nn.Module, share: Callable[[int], float]) -> AveragedModel:
-    copy = _Average(model, multi_avg_fn=_Update(share), use_buffers=False)
+    copy = _Average(model, share)
     copy.requires_grad_(False)
     return copy

@@ -61,11 +61,11 @@ def log_again(trainer: lightning.Trainer, values: Mapping[str, Tensor]) -> bool:
     results = trainer._results
     if results is None:
         return False
-    entries = [results.get(f"training_step.{name}") for name in values]
-    pairs = list(zip(entries, values.values(), strict=True))
-    if any(entry is None or entry.value.device != value.device for entry, value in pairs):
+    pairs = [(results.get(f"training_step.{name}"), value) for name, value in values.items()]
+    entries = [(entry, value) for entry, value in pairs if entry is not None and entry.value.device == value.device]
+    if len(entries) < len(pairs):
         return False
-    for entry, value in pairs:
+    for entry, value in entries:
         entry.forward(value, 1)  # the number of frames is for means over an epoch, which a step has none of
         entry.has_reset = False
     return True
