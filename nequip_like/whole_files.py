@@ -81,7 +81,7 @@ _ADVICE = {
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says while a file is written into an :class:`OutputError` that names the file.
+    """Turn what the system says while a file is written into an ``OutputError`` that names the file.
 
     A name with a NUL character, which Python refuses with a ValueError, is refused before: what is done here may raise
     a ValueError of its own.

@@ -104,7 +104,7 @@ class Slots:
         Args:
             sums: Shape (slots,).
             counts: Shape (slots,).
-            bins: Position of a term of :attr:`quantiles` -> its counts in bins, shape (slots of the term, bins).
+            bins: Position of a term of ``quantiles`` -> its counts in bins, shape (slots of the term, bins).
 
         Returns:
             The values, 0 where there is none, and which there are; shape (slots + aggregates,) each.

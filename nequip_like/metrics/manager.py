@@ -141,7 +141,7 @@ class MetricsManager(WeightedTerms):
 
         Args:
             values: What :meth:`step` or :meth:`compute` gave.
-            has_value: :attr:`in_step` or :attr:`in_epoch` right after it.
+            has_value: ``in_step`` or ``in_epoch`` right after it.
         """
         return [
             term.name
@@ -313,7 +313,7 @@ class MetricsManager(WeightedTerms):
 
     @property
     def step_values(self) -> Tensor | None:
-        """Values of the terms in the last :meth:`step`, shape (terms,), 0 where :attr:`in_step` is false."""
+        """Values of the terms in the last :meth:`step`, shape (terms,), 0 where ``in_step`` is false."""
         return None if self._last_values is None else self._last_values[self._tensors["value_index"]]
 
     def forward(self, prediction: Graph, target: Graph) -> dict[str, Tensor]:

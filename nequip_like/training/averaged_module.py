@@ -30,7 +30,7 @@ class AveragedLightningModule(NequIPLightningModule):
         evaluate: Which weights are validated and tested: ``averaged``, ``raw``, or ``both``. With ``both``, values of
             the raw weights are logged as ``val{i}_raw_epoch/NAME`` beside ``val{i}_epoch/NAME``. The weights that are
             exported are those that are evaluated; of both, those that the best checkpoint follows.
-        **arguments: Arguments of :class:`NequIPLightningModule`.
+        **arguments: Arguments of :class:`~nequip_like.training.module.NequIPLightningModule`.
 
     Raises:
         ConfigError: If an argument is out of range.

@@ -1,4 +1,4 @@
-"""A Lightning module whose steps, weights and evaluations are looked at by a :class:`FiniteGuard`."""
+"""A Lightning module whose steps, weights and evaluations are looked at by a ``FiniteGuard``."""
 
 from __future__ import annotations
 

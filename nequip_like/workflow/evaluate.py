@@ -72,7 +72,7 @@ def test_model(
             ``group``, where these have 2 to 20 values in a data set.
         console: Where to print; the terminal by default.
         formats: Formats of the parity plot: ``png``, ``pdf``, ``svg``, a file for each.
-        families: Builders of model families by name, as for :func:`nequip_like.inference.load`.
+        families: Builders of model families by name, as for :func:`nequip_like.inference.loading.load`.
 
     Returns:
         The evaluation of each data set, by name.

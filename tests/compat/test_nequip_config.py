@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nequip_like.compat.nequip_config import as_own_config, is_nequip_config, to_own_config
-from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, own_target
+from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, translate_target
 from nequip_like.compat.nequip_transforms import KNOWN as KNOWN_TRANSFORMS
 from nequip_like.workflow.config import resolvers
 from tests.compat.flat_config import FLAT, flat, model, own, transforms
@@ -291,7 +291,7 @@ def test_terms_of_metrics_have_nequips_names():
 
 def test_callbacks_of_the_loss():
     names = ("SoftAdapt", "LossCoefficientScheduler", "LossCoefficientMonitor")
-    targets = [own_target(f"nequip.train.callbacks.{name}", "here") for name in names]
+    targets = [translate_target(f"nequip.train.callbacks.{name}", "here") for name in names]
     assert targets == [f"nequip_like.training.callbacks.loss_weights.coefficients.{name}" for name in names]
 
 
