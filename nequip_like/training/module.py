@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import lightning
@@ -37,7 +37,7 @@ from nequip_like.training.gradients import (
     sum_gradients,
 )
 from nequip_like.training.guarded_module import EvaluationTask, list_evaluations
-from nequip_like.training.lightning_internals import ends_within_epoch
+from nequip_like.training.lightning_internals import ends_within_epoch, log_again
 from nequip_like.training.nonfinite_guard import Policy
 from nequip_like.training.run_length import begin_schedules
 
@@ -244,15 +244,22 @@ class NequIPLightningModule(ResumableModule):
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Log a value; a schedule that follows it counts it once."""
         super().log(name, value, *args, **kwargs)
+        self._note_logged([name])
+
+    def _note_logged(self, names: Iterable[str]) -> None:
         if self._plateau is not None:
-            self._plateau.note(name)
+            for name in names:
+                self._plateau.note(name)
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
         if self._trainer is None:
             return
+        logged = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        if batch is not None and log_again(self.trainer, logged):
+            self._note_logged(logged)
+            return
         # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
         size = None if batch is None else len(batch[fields.NUM_ATOMS])
-        logged = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
         self.log_dict(logged, batch_size=size, sync_dist=batch is None)
 
     # --- optimizer
