@@ -1,4 +1,4 @@
-"""Names that configs and checkpoints of earlier versions may hold in a ``_target_``, and where these things are now.
+"""Names and words that configs and checkpoints of earlier versions may hold, and what they are now.
 
 A module that moved keeps its old name here for good: a run begun with an earlier version goes on with this one.
 """
@@ -79,6 +79,23 @@ NAMES: dict[str, str] = {
     **dict.fromkeys(("LearningRate", "Optimizer"), "optim"),
 }
 
+# Words that a key took -> what is written now. They name the maps behind the sum over neighbours, self-connections and
+# products, by the names of this package, of MACE and of mlip.
+WORDS: dict[str, dict[str, list[list[str]]]] = {
+    "weight_decay_groups": {
+        "mace": [["linear_out.", "self_connection.", "products.", "linear.weight", "skip_tp"]],
+        "mlip": [["linear_out.", "linear_down", "SymmetricContraction", "symmetric_contraction"]],
+    }
+}
+
+# What is there no more -> what to write instead.
+GONE: dict[str, str] = {
+    f"{_PACKAGE}.training.callbacks.weight_stats.{name}": (
+        "write _target_: nequip_like.training.callbacks.TrainingStats, every_n_steps: 100, by_weight: true"
+    )
+    for name in ("TrainingStatsMonitor", "WandbWatch")
+}
+
 
 def find_current_name(target: str) -> str:
     """Where the thing that a ``_target_`` names is now.
@@ -109,7 +126,7 @@ def find_current_name(target: str) -> str:
 
 
 def replace_names(config: Any) -> Any:
-    """A config, with every ``_target_`` in it as it is called now.
+    """A config, with every ``_target_`` in it as it is called now, and every word as it is written now.
 
     Args:
         config: A mapping, a sequence or a value; it is left alone.
@@ -119,10 +136,13 @@ def replace_names(config: Any) -> Any:
         {'loss': {'_target_': 'nequip_like.metrics.EnergyForceLoss', 'coeffs': None}}
     """
     if isinstance(config, Mapping):
-        return {
-            key: find_current_name(value) if key == "_target_" and isinstance(value, str) else replace_names(value)
-            for key, value in config.items()
-        }
+        return {key: _replace_value(key, value) for key, value in config.items()}
     if isinstance(config, list | tuple):
         return type(config)(replace_names(entry) for entry in config)
     return config
+
+
+def _replace_value(key: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return replace_names(value)
+    return find_current_name(value) if key == "_target_" else WORDS.get(key, {}).get(value, value)

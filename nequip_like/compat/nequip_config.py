@@ -11,23 +11,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.compat.nequip_data import translate_data
+from nequip_like.compat.nequip_loss_weights import is_scheduler, merge_schedulers
 from nequip_like.compat.nequip_names import DATA_MODULES, REFUSED, class_name
 from nequip_like.compat.nequip_parts import translate_model, translate_trainer, translate_training_module
 from nequip_like.compat.nequip_values import parse_length, parse_names
 from nequip_like.errors import ConfigError, closest_hint, first_line
-from nequip_like.workflow.config.resolvers import register_resolvers
-from nequip_like.workflow.config.values import own_error
+from nequip_like.workflow.config.values import own_error, register_resolvers
 
 _REQUIRED = ("run", "data", "trainer", "training_module")
 SECTIONS = (*_REQUIRED, "global_options")
 # Keys of our own that a flat config may have; they are taken over as they are.
 _OURS = (
     *("ckpt_path", "seed", "output_dir", "trusted_packages", "resume", "monitored_metric"),
-    *("run_name", "validate_every_n_updates"),
+    *("run_name", "console", "validate_every_n_updates"),
 )
 _LATER = re.compile(r"\$\{\s*(training_data_stats|hydra)\s*:")
 _NO_MONITOR = "val0_epoch/weighted_sum"
@@ -64,8 +64,21 @@ def is_nequip_config(config: DictConfig) -> bool:
 
 
 def as_own_config(config: DictConfig) -> Translation:
-    """The config itself, or its translation if it is one of NequIP's; see :func:`to_own_config`."""
-    return to_own_config(config) if is_nequip_config(config) else Translation(config, [])
+    """The config itself, or its translation if it is one of NequIP's; see :func:`to_own_config`.
+
+    Of a config of ours, schedulers of the loss that have NequIP's names are translated.
+    """
+    if is_nequip_config(config):
+        return to_own_config(config)
+    notes: list[str] = []
+    callbacks: Any = OmegaConf.to_container(config, resolve=False).get("callbacks")  # type: ignore[union-attr]
+    schedulers = [name for name, node in callbacks.items() if is_scheduler(node)] if isinstance(callbacks, dict) else []
+    if schedulers:
+        config = config.copy()
+        values = {name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in schedulers}
+        with open_dict(config):
+            config.callbacks = merge_schedulers({**callbacks, **values}, notes)
+    return Translation(config, notes)
 
 
 def to_own_config(config: DictConfig) -> Translation:
@@ -106,6 +119,7 @@ def to_own_config(config: DictConfig) -> Translation:
         "monitored_metric": _find_monitor(callbacks, module),
         "ckpt_path": None,
         "run_name": None,
+        "console": "line",
         "output_dir": "${hydra:runtime.output_dir}",
         **{key: sections[key] for key in _OURS if key in sections},
         "data": data,

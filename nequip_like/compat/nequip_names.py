@@ -16,18 +16,18 @@ PREFIXES = ("nequip.", "nequip_like.")
 DATA_MODULES = ("ASEDataModule", "NequIPDataModule", "NequIP3BPADataModule")
 MODELS = ("NequIPGNNModel", "FullNequIPGNNModel", "PresetNequIPGNNModel")
 
-_COEFFICIENTS = (
-    *("LossCoefficientMonitor", "LossCoefficientScheduler", "LinearLossCoefficientScheduler"),
-    "SoftAdapt",
-)
+WEIGHT_STATISTICS = ("TrainingStatsMonitor", "WandbWatch")
 
 # Name -> where the same thing is here.
 SAME: dict[str, str] = {
     **{name: f"nequip_like.training.{name}" for name in nequip_like.training.__all__},
     **{name: f"nequip_like.{package}.{name}" for name, package in NAMES.items()},
     **{name: f"nequip_like.model.{name}" for name in MODELS},
-    **{name: f"nequip_like.training.callbacks.loss_weights.coefficients.{name}" for name in _COEFFICIENTS},
-    **{name: f"nequip_like.training.callbacks.weight_stats.{name}" for name in ("TrainingStatsMonitor", "WandbWatch")},
+    **{
+        name: f"nequip_like.training.callbacks.loss_weights.coefficients.{name}"
+        for name in ("LossCoefficientMonitor", "SoftAdapt")
+    },
+    **dict.fromkeys(WEIGHT_STATISTICS, "nequip_like.training.callbacks.TrainingStats"),
     "PerAtomModifier": "nequip_like.metrics.modifiers.PerAtomModifier",
     "MappedFieldModifier": "nequip_like.metrics.modifiers.MappedFieldModifier",
     "BaseModifier": "nequip_like.metrics.modifiers.FieldModifier",

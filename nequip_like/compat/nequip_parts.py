@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nequip_like.compat.nequip_loss_weights import is_scheduler, merge_schedulers
 from nequip_like.compat.nequip_names import (
     MODELS,
     OBSERVERS,
     SHORT_FIELDS,
+    WEIGHT_STATISTICS,
     class_name,
     class_of,
     is_target,
@@ -24,7 +26,7 @@ CSV_LOGGER = {
     "version": "",
 }
 _SHOWN = {
-    "epoch_printer": {"_target_": "nequip_like.training.callbacks.EpochPrinter"},
+    "epoch_printer": {"_target_": "nequip_like.training.callbacks.EpochPrinter", "style": "${console}"},
     "progress_bar": {"_target_": "lightning.pytorch.callbacks.RichProgressBar"},
 }
 _LIGHTNING = "lightning.pytorch.callbacks"
@@ -206,13 +208,19 @@ def _translate_callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
         if is_target(node["_target_"]) and name == "TF32Scheduler":
             _check_tf32(node, notes)
             continue
-        node["_target_"] = translate_target(node["_target_"], "trainer.callbacks")
+        if not is_scheduler(node):
+            node["_target_"] = translate_target(node["_target_"], "trainer.callbacks")
         node["_target_"] = _RESUMABLE.get(node["_target_"], node["_target_"])
+        if name in WEIGHT_STATISTICS:
+            notes.append(f"{name} is TrainingStats here: norms of each weight, its gradient and its update")
+            steps = {"every_n_steps": node.get("log_freq", 100), "every_n_epochs": None}
+            nodes.setdefault("training_stats", {"_target_": node["_target_"], **steps, "by_weight": True})
+            continue
         label = _NODE_NAMES.get(name, _convert_to_snake_case(name))
         if name == "ModelCheckpoint":
             label = "best_checkpoint" if node.get("monitor") else "checkpoint"
         nodes[_make_unique(label, nodes)] = node
-    return nodes
+    return merge_schedulers(nodes, notes)
 
 
 def _check_tf32(node: Mapping[str, Any], notes: list[str]) -> None:

@@ -16,7 +16,7 @@ from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import arrays_of, graphs_of, split
 from nequip_like.data.io.annotations import group_key, group_names
-from nequip_like.data.io.given import Source
+from nequip_like.data.io.readers import Source
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.error_metrics import ErrorMetrics, compute_errors
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits

@@ -11,10 +11,9 @@ from nequip_like.errors import ConfigError
 from nequip_like.metrics.elementwise import Edges
 from nequip_like.metrics.loss_functions import LossFunctions, Words
 from nequip_like.metrics.manager import MetricsManager
-from nequip_like.metrics.modifiers import Modifier, PerAtomModifier, as_modifier
+from nequip_like.metrics.modifiers import Average, Modifier, PerAtomModifier, as_modifier
 from nequip_like.metrics.terms import (
     PER_ATOM_ENERGY,
-    Average,
     Coeffs,
     Entries,
     IgnoreNan,

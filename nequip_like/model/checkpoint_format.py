@@ -1,4 +1,4 @@
-"""Checkpoints: what training writes into them, and how any part of the package reads them.
+"""Checkpoints: what training writes into them, and the one way in which they are written and read.
 
 A checkpoint is what Lightning writes, with one more entry, :data:`CHECKPOINT_KEY`:
 
@@ -18,6 +18,7 @@ A checkpoint is what Lightning writes, with one more entry, :data:`CHECKPOINT_KE
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,10 +28,27 @@ import torch
 
 import nequip_like
 from nequip_like.errors import ModelFileError
-from nequip_like.whole_files import path_of
+from nequip_like.whole_files import path_of, written_whole
 
 CHECKPOINT_KEY = "nequip_like"
 CHECKPOINT_VERSION = 2
+
+
+def write_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write a checkpoint whole or not at all: until it is on the disk, an older one of this name stays.
+
+    Args:
+        content: Tensors and plain values.
+        path: Where the file shall be.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    # By way of memory: torch's own writer turns a full disk into an error that does not tell.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with written_whole(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -67,6 +85,10 @@ def upgrade(content: Any, origin: Path | str = "the checkpoint") -> None:
         _UPGRADES[version](entry)
     # In place, because Lightning hands one dictionary to all hooks: the next one has to meet the new form as well.
     entry["format_version"] = CHECKPOINT_VERSION
+    # Callbacks of earlier versions; the LossWeightSchedule in their place has no state.
+    states = content.get("callbacks") or {}
+    for key in [key for key in states if str(key).startswith("LinearLossCoefficientScheduler")]:
+        del states[key]
 
 
 def averaging_of(entry: Mapping[str, Any]) -> str | None:

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from nequip_like.arguments import annotations_of, check
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
+from nequip_like.moved import replace_names
 from nequip_like.optim.groups import check_groups, parameter_groups
 from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
 from nequip_like.optim.schedule_free import CLASSES, schedule_free_class
 
-_KEY = "training_module.optimizer"
+_KEY = "optimizer"
 # What else decides how an optimizer updates its parameters; the fused form does all of them in one operation.
 _FORMS = ("fused", "foreach", "capturable", "differentiable")
 WITH_FUSED_FORM = ("torch.optim.Adam", "torch.optim.AdamW")
@@ -74,7 +75,7 @@ def Optimizer(  # noqa: N802 (the name that configs use)
         >>> Optimizer([torch.zeros(3)], "sgd", learning_rate=0.01)
         Traceback (most recent call last):
         ...
-        nequip_like.errors.ConfigError: training_module.optimizer.learning_rate: SGD takes no 'learning_rate'
+        nequip_like.errors.ConfigError: optimizer.learning_rate: SGD takes no 'learning_rate'
           -> ...
     """
     optimizer = find_optimizer(name)
@@ -139,7 +140,6 @@ def choose_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -
     return {**arguments, "fused": devices <= {"cpu", "cuda"}}
 
 
-_OPTIMIZER = "training_module.optimizer"
 GROUP_KEYS = ("param_groups", "weight_decay_groups")  # of the section, which no optimizer takes
 
 
@@ -163,13 +163,13 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
         >>> [(group["name"], len(group["params"]), group["weight_decay"]) for group in groups]
         [('main', 1, 0.01), ('main-no_decay', 1, 0.0)]
     """
-    arguments = dict(config)
+    arguments = replace_names(config)
     rules, decay = (arguments.pop(key, None) for key in GROUP_KEYS)
-    groups = parameter_groups(model, rules, decay or "all", for_muon=_is_muon(arguments))
+    groups = parameter_groups(model, rules, "all" if decay is None else decay, for_muon=_is_muon(arguments))
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
     if arguments.get("_target_") in WITH_FUSED_FORM:
         arguments = choose_fused_form(arguments, parameters)
-    optimizer: torch.optim.Optimizer = instantiate(_OPTIMIZER, arguments, parameters, kind=torch.optim.Optimizer)
+    optimizer: torch.optim.Optimizer = instantiate(_KEY, arguments, parameters, kind=torch.optim.Optimizer)
     _check_options(optimizer, groups)
     return optimizer
 
@@ -183,9 +183,10 @@ def check_optimizer(config: Mapping[str, Any]) -> torch.optim.Optimizer:
     Raises:
         ConfigError: As :func:`build_optimizer`.
     """
+    config = replace_names(config)
     alone = {key: value for key, value in config.items() if key not in GROUP_KEYS}
     rules, decay = (config.get(key) for key in GROUP_KEYS)
-    read = check_groups(rules, decay or "all")
+    read = check_groups(rules, "all" if decay is None else decay)
     optimizer = build_optimizer(alone, nn.Linear(1, 1, bias=False))
     options: list[Mapping[str, Any]] = [rule.options for rule in read or ()]
     _check_options(optimizer, [*options, {"weight_decay": 0.0} if decay not in (None, "all") else {}])
@@ -196,7 +197,7 @@ def _check_options(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[st
     for option in ("lr", "weight_decay"):
         if option not in optimizer.defaults and any(option in group for group in groups):
             raise ConfigError(
-                f"{_OPTIMIZER}: {type(optimizer).__name__} has no {option}, so no group can have its own",
+                f"{_KEY}: {type(optimizer).__name__} has no {option}, so no group can have its own",
                 "leave it out of param_groups and weight_decay_groups, or take another optimizer",
             )
 

@@ -15,19 +15,15 @@ from nequip_like.model.finetuning import chosen_parameters
 from nequip_like.nn.scale_shift import PerTypeScaleShift
 from nequip_like.optim.muon import IS_MATRIX, is_hidden_matrix
 
-_KEY = "training_module.optimizer.param_groups"
-_DECAY_KEY = "training_module.optimizer.weight_decay_groups"
-DecayGroups = Literal["all", "no_bias", "mace", "mlip"]
+_KEY = "optimizer.param_groups"
+_DECAY_KEY = "optimizer.weight_decay_groups"
+DecayGroups = Literal["all", "no_bias"] | list[str | list[str]]
 _OPTIONS: dict[str, Any] = {"lr": Positive, "weight_decay": FromZero}
 _RULE = ("match", *_OPTIONS)
 
 # What no decay of weights is meant for, by the last part of the name, whatever the shape.
 _NO_WEIGHTS = ("bias", "biases", "scale", "scales", "shift", "shifts", "frequencies")
 _NORMALISATIONS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-# MACE decays the linear maps behind the sum over neighbours, its self-connections and its products. Ours first.
-_OF_MACE = ("linear_out.", "self_connection.", "products.", "linear.weight", "skip_tp")
-# mlip: what is called linear_down there (the map behind the sum over neighbours), and MACE's contractions.
-_OF_MLIP = ("linear_out.", "linear_down", "SymmetricContraction", "symmetric_contraction")
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
 
     Args:
         groups: A list of ``{match, lr, weight_decay}``, a mapping with a ``_target_``, or None.
-        decay: ``all``, ``no_bias``, ``mace`` or ``mlip``.
+        decay: ``all``, ``no_bias``, or a list of patterns.
 
     Returns:
         The rules; None if a function makes the groups.
@@ -67,10 +63,12 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
         >>> check_groups([{"match": "readout"}], "all")
         Traceback (most recent call last):
         ...
-        nequip_like.errors.ConfigError: training_module.optimizer.param_groups[0] changes nothing
+        nequip_like.errors.ConfigError: optimizer.param_groups[0] changes nothing
           -> give lr or weight_decay
     """
     check(_DECAY_KEY, decay, DecayGroups)
+    if isinstance(decay, list) and not (decay and all(entry and all(entry) for entry in decay)):
+        raise ConfigError(f"{_DECAY_KEY} has an empty pattern", "give parts of names: [linear_out., readout]")
     if groups is None:
         return []
     if isinstance(groups, Mapping):
@@ -80,7 +78,7 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
             )
         if decay != "all":
             raise ConfigError(
-                f"{_DECAY_KEY} is '{decay}', but param_groups names a function, which decides", "leave one out"
+                f"{_DECAY_KEY} is {decay!r}, but param_groups names a function, which decides", "leave one out"
             )
         return None
     if not isinstance(groups, Sequence) or isinstance(groups, str):
@@ -118,7 +116,8 @@ def parameter_groups(
         model: The model.
         groups: As ``param_groups`` of :func:`check_groups`.
         decay: Which parameters weight decay acts on: ``all``; ``no_bias``, all but biases, scales, shifts, frequencies,
-            parameters of normalisations and others of one dimension; ``mace`` and ``mlip``, those that these decay.
+            parameters of normalisations and others of one dimension; or those whose names contain one of some patterns,
+            ``["linear_out.", ["self_connection.", "skip_tp"]]``. Each entry has to fit; in a list, one of its patterns.
         for_muon: Put matrices between features apart, see :mod:`nequip_like.optim.muon`.
 
     Returns:
@@ -127,7 +126,7 @@ def parameter_groups(
 
     Raises:
         ConfigError: If nothing is trainable, a rule is wrong or fits to no trainable parameter that is left for it, or
-            ``decay`` to none.
+            a pattern of ``decay`` to none.
 
     Example:
         The head learns faster, and has its own group; what no rule is for comes first:
@@ -212,14 +211,16 @@ def _select_decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str,
         return set(trainable)
     if kind == "no_bias":
         return {name for name, parameter in trainable.items() if _is_weight(name, parameter, _find_owner(model, name))}
-    parts = _OF_MACE if kind == "mace" else _OF_MLIP
-    decayed = {name for name in trainable if any(part in name for part in parts)}
-    if not decayed and kind == "mlip":
-        return set(trainable)  # as mlip does
-    if not decayed:
-        raise ConfigError(
-            f"{_DECAY_KEY} is '{kind}', but this model has none of the parts that it is about", "take no_bias or all"
-        )
+    decayed: set[str] = set()
+    for i, entry in enumerate(kind):
+        patterns = [entry] if isinstance(entry, str) else entry
+        names = {name for name in trainable if any(pattern in name for pattern in patterns)}
+        if not names:
+            raise ConfigError(
+                f"{_DECAY_KEY}[{i}]: '{' or '.join(patterns)}' fits to the name of no trained parameter",
+                f"give parts of names, of which there are {', '.join(trainable)}; or no_bias, or all",
+            )
+        decayed |= names
     return decayed
 
 

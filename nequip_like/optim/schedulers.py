@@ -15,7 +15,7 @@ from nequip_like.errors import ConfigError, naming
 from nequip_like.instantiate import instantiate
 from nequip_like.optim.schedules.learning_rate import LearningRate
 
-SCHEDULER = "training_module.lr_scheduler"
+SCHEDULER = "lr_scheduler"
 _SCHEDULER_KEYS = ("scheduler", "monitor", "interval", "frequency", "strict", "name")
 
 
@@ -40,7 +40,7 @@ def build_scheduler(config: Mapping[str, Any], optimizer: Optimizer) -> dict[str
     entry = dict(config) if isinstance(config, Mapping) and "scheduler" in config else {"scheduler": config}
     if unknown := [key for key in entry if key not in _SCHEDULER_KEYS]:
         raise ConfigError(
-            f"training_module.lr_scheduler has the unknown key '{unknown[0]}'",
+            f"{SCHEDULER} has the unknown key '{unknown[0]}'",
             f"known are {', '.join(_SCHEDULER_KEYS)}",
         )
     for key, annotation in (("interval", Literal["epoch", "step"]), ("frequency", Count)):
@@ -114,7 +114,7 @@ class PlateauSchedule:
             return None
         if not entry.get("monitor"):
             raise ConfigError(
-                "training_module.lr_scheduler.monitor is not given",
+                f"{SCHEDULER}.monitor is not given",
                 "name the value that ReduceLROnPlateau follows: {scheduler: {...}, monitor: val0_epoch/weighted_sum}",
             )
         by_steps = entry.get("interval", "epoch") == "step"
@@ -139,7 +139,7 @@ class PlateauSchedule:
         """
         if self.monitor not in values and (validated or not self.monitor.startswith("val")):
             raise ConfigError(
-                f"training_module.lr_scheduler follows '{self.monitor}', which is not logged",
+                f"{SCHEDULER} follows '{self.monitor}', which is not logged",
                 f"there are {', '.join(values)}",
             )
         if not self.by_steps:

@@ -154,7 +154,7 @@ def _order(loader: Any) -> Any:
     return getattr(loader.batch_sampler, "sampler", None)
 
 
-_CLIP_KEY = "training_module.gradient_clip"
+_CLIP_KEY = "gradient_clip"
 _KINDS = ("norm", "value")
 ClipConfig = Mapping[str, Positive | None]
 
@@ -175,18 +175,17 @@ class GradientClip:
     value: float | None = None
 
     @classmethod
-    def of(cls, config: ClipConfig | None, trainers: float | None = None) -> GradientClip | None:
-        """Read ``training_module.gradient_clip``.
+    def of(cls, config: ClipConfig | None) -> GradientClip | None:
+        """Read the argument ``gradient_clip`` of a Lightning module.
 
         Args:
             config: ``{norm: 10.0, value: 100.0}``, either or both.
-            trainers: ``trainer.gradient_clip_val``, which says the same in Lightning's words.
 
         Returns:
-            None if nothing is to be clipped here.
+            None if there is no limit.
 
         Raises:
-            ConfigError: If a key is unknown, a limit is not above 0, or the trainer clips, too.
+            ConfigError: If a key is unknown, or a limit is not above 0.
         """
         if config is None:
             return None
@@ -195,9 +194,41 @@ class GradientClip:
             hint = closest_hint(unknown[0], _KINDS)
             raise ConfigError(f"{_CLIP_KEY} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_KINDS)}")
         limits = {key: float(limit) for key, limit in config.items() if limit is not None}
-        if limits:
-            _refuse_both(trainers)
         return cls(**limits) if limits else None
+
+    @classmethod
+    def choose(
+        cls,
+        clip: GradientClip | None,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> GradientClip | None:
+        """The limits of a run, whose trainer may have one in Lightning's words.
+
+        Args:
+            clip: What :meth:`of` reads.
+            gradient_clip_val: The trainer's limit.
+            gradient_clip_algorithm: What it is a limit of: ``norm`` or ``value``; None: norm.
+
+        Returns:
+            None if there is no limit.
+
+        Raises:
+            ConfigError: If both are there.
+
+        Example:
+            >>> GradientClip.choose(None, 0.5, "value")
+            GradientClip(norm=None, value=0.5)
+        """
+        if gradient_clip_val is None:
+            return clip
+        kind = gradient_clip_algorithm or "norm"
+        if clip is not None:
+            raise ConfigError(
+                f"{_CLIP_KEY} and trainer.gradient_clip_val are both given",
+                f"leave trainer.gradient_clip_val out: {{{kind}: {gradient_clip_val:g}}} says the same",
+            )
+        return cls(**{kind: float(gradient_clip_val)}) if gradient_clip_val > 0 else None
 
     def apply(self, trainer: lightning.Trainer, optimizer: Optimizer) -> None:
         """Clip the gradients of all parameters of an optimizer.
@@ -205,23 +236,12 @@ class GradientClip:
         Args:
             trainer: The trainer, whose precision plugin knows where the gradients are.
             optimizer: The optimizer.
-
-        Raises:
-            ConfigError: If the trainer clips, too.
         """
-        _refuse_both(trainer.gradient_clip_val)
         if all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
             return  # torch cannot clip nothing by value
         for limit, kind in ((self.value, GradClipAlgorithmType.VALUE), (self.norm, GradClipAlgorithmType.NORM)):
             if limit is not None:
                 trainer.precision_plugin.clip_gradients(optimizer, limit, kind)
-
-
-def _refuse_both(trainers: float | None) -> None:
-    if trainers is not None:
-        raise ConfigError(
-            f"{_CLIP_KEY} and trainer.gradient_clip_val are both given", "leave one out: trainer.gradient_clip_val=null"
-        )
 
 
 class SummedGradientsStrategy(DDPStrategy):

@@ -209,7 +209,7 @@ def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrid
     earlier = resumption.checkpoint_entry.get("config")
     if not isinstance(earlier, Mapping):
         return
-    earlier_values, current_values = _LATER | _flatten(replace_names(earlier)), _LATER | _flatten(values)
+    earlier_values, current_values = _LATER | _flatten(replace_names(earlier)), _LATER | _flatten(replace_names(values))
     # The model of a fine-tuning is that of its source, whatever the config says; it is compared when it is there.
     later = ("model.", "training_module.model.") if current_values.get("finetune.source") is not None else ()
     for key in sorted(earlier_values.keys() | current_values.keys()):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.optim.schedules.lengths import RunLength
@@ -20,7 +20,7 @@ from nequip_like.report.schedule_plot import SchedulePreview, plot_schedule
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.training.run_length import run_length
 from nequip_like.workflow import setup
-from nequip_like.workflow.config.resolvers import register_resolvers
+from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.quiet import quiet_lightning
 
 _POINTS = 3000  # more than an image has columns
@@ -115,7 +115,8 @@ def _sample_steps(total: int) -> list[int]:
 def _collect_rates(
     module: NequIPLightningModule, run: RunLength, batches: int, accumulates: int, steps: Sequence[int]
 ) -> tuple[dict[str, list[float]], list[str]]:
-    configuration = module.configure_optimizers()
+    with naming_arguments("training_module", ("optimizer", "lr_scheduler")):
+        configuration = module.configure_optimizers()
     optimizer: Optimizer = configuration["optimizer"] if isinstance(configuration, Mapping) else configuration
     entry: Mapping[str, Any] = configuration.get("lr_scheduler", {}) if isinstance(configuration, Mapping) else {}
     scheduler = entry.get("scheduler")

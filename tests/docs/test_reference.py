@@ -46,7 +46,11 @@ def leaves(value, prefix=""):
             if key not in ("_target_", "defaults"):
                 yield from leaves(entry, f"{prefix}.{key}" if prefix else key)
     else:
-        yield prefix, f"[{', '.join(value)}]" if isinstance(value, list) else value
+        yield prefix, in_line(value)
+
+
+def in_line(value):
+    return f"[{', '.join(map(in_line, value))}]" if isinstance(value, list) else value
 
 
 def config_keys():

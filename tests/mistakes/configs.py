@@ -149,7 +149,19 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key at the top level",
         "cutof_radius: 4.0\n",
         "nothing uses 'cutof_radius' of the config",
-        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, ckpt_path, resume, finetune, run_name, validate_every_n_updates, callbacks, logger, report, trusted_packages",
+        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, ckpt_path, resume, finetune, run_name, console, validate_every_n_updates, callbacks, logger, report, trusted_packages",
+    ),
+    _typed(
+        "A misspelt choice of what is printed",
+        "console=tabel",
+        "console is 'tabel'",
+        "did you mean 'table'? give line, table or none",
+    ),
+    _typed(
+        "A table that nothing prints",
+        "console=table ~callbacks.epoch_printer",
+        "console is 'table', but no callback prints it",
+        "leave callbacks.epoch_printer as it is in the defaults, with style: ${console}",
     ),
     _written(
         "A format of pictures that there is not",

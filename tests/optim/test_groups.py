@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from nequip_like.errors import ConfigError
+from nequip_like.model.checkpoint_format import CHECKPOINT_KEY
+from nequip_like.model.finetuning import train_only
 from nequip_like.optim.build import build_optimizer, check_optimizer
 from nequip_like.optim.groups import check_groups, parameter_groups
+from nequip_like.workflow.resume import Resumption, check_same_config
 
 # All that the model can train.
 TRAINABLE = {
@@ -58,30 +64,67 @@ def test_no_bias_of_other_modules():
     assert others == {"first.bias", "norm.weight", "norm.bias", "packed.bias"}
 
 
-def test_groups_of_mace_and_mlip(make_potential):
+def test_decay_by_parts_of_names(make_potential):
     model = make_potential(**TRAINABLE)
     every = {name for name, _ in model.named_parameters()}
     out = {name for name in every if ".linear_out." in name}
     itself = {name for name in every if ".self_connection." in name}
     assert len(out) > 2
     assert len(itself) > 0
-    assert names(model, parameter_groups(model, decay="mace")) == [out | itself, every - out - itself]
-    assert names(model, parameter_groups(model, decay="mlip")) == [out, every - out]
+    assert names(model, parameter_groups(model, decay=["linear_out."])) == [out, every - out]
+    for patterns in (["linear_out.", "self_connection."], [["products.", "self_connection.", "linear_out."]]):
+        assert names(model, parameter_groups(model, decay=patterns)) == [out | itself, every - out - itself]
+    with pytest.raises(ConfigError, match=r"weight_decay_groups\[1\]: 'linear_uot' fits to the name of no trained"):
+        parameter_groups(model, decay=["linear_out.", "linear_uot"])
+    train_only(model, [name for name in every if "readout" in name])
+    with pytest.raises(ConfigError, match=r"weight_decay_groups\[0\]: 'linear_out\.' fits to the name of no trained"):
+        parameter_groups(model, decay=["linear_out."])
 
 
-def test_groups_of_foreign_models():
+def test_words_of_earlier_versions(make_potential, compose):
+    """mace and mlip, as they were before patterns could be given; optimizer=mlip says mlip's with patterns."""
+    model = make_potential(**TRAINABLE)
+    every = {name for name, _ in model.named_parameters()}
+    out = {name for name in every if ".linear_out." in name}
+    itself = {name for name in every if ".self_connection." in name}
+    of_mlip = OmegaConf.to_container(compose("optimizer=mlip").training_module.optimizer)
+    adamw = {"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": 0.5}
+    for config, decayed in (
+        (adamw | {"weight_decay_groups": "mace"}, out | itself),
+        (adamw | {"weight_decay_groups": "mlip"}, out),
+        (of_mlip | {"weight_decay": 0.5}, out),
+        (of_mlip | {"weight_decay": 0.5, "weight_decay_groups": "mlip"}, out),
+    ):
+        check_optimizer(config)
+        assert names(model, build_optimizer(config, model).param_groups) == [decayed, every - decayed]
+
+
+@pytest.mark.parametrize("now", ["optimizer=mlip", "training_module.optimizer.weight_decay_groups=mlip"])
+def test_a_run_begun_with_a_word_is_resumed(now, compose):
+    values = OmegaConf.to_container(compose("optimizer=mlip", now))
+    earlier = {"optimizer": {**values["training_module"]["optimizer"], "weight_decay_groups": "mlip"}}
+    content = {CHECKPOINT_KEY: {"config": {"training_module": earlier}}}
+    current = {"training_module": {"optimizer": values["training_module"]["optimizer"]}}
+    resumption = Resumption(Path("last.ckpt"), content)
+    check_same_config(resumption, current)
+    current["training_module"]["optimizer"]["weight_decay_groups"] = "mace"
+    with pytest.raises(ConfigError, match=r"weight_decay_groups was \[\['linear_out"):
+        check_same_config(resumption, current)
+
+
+@pytest.mark.parametrize(("word", "decayed"), [("mlip", "linear_down"), ("mace", "linear")])
+def test_words_for_models_of_these_packages(word, decayed):
     class Layer(nn.Module):
         def __init__(self):
             super().__init__()
             self.linear_down, self.linear, self.linear_up = (nn.Linear(2, 2, bias=False) for _ in range(3))
 
     model = nn.ModuleDict({"interactions": Layer()})
-    assert names(model, parameter_groups(model, decay="mlip"))[0] == {"interactions.linear_down.weight"}
-    assert names(model, parameter_groups(model, decay="mace"))[0] == {"interactions.linear.weight"}
-    plain = nn.Sequential(nn.Linear(2, 2))
-    assert parameter_groups(plain, decay="mlip")[0].keys() == {"params"}  # none of these parts: all, as mlip does
-    with pytest.raises(ConfigError, match=r"weight_decay_groups is 'mace', but this model has none"):
-        parameter_groups(plain, decay="mace")
+    config = {"_target_": "torch.optim.AdamW", "weight_decay_groups": word}
+    groups = build_optimizer(config, model).param_groups
+    assert names(model, groups)[0] == {f"interactions.{decayed}.weight"}
+    with pytest.raises(ConfigError, match=r"fits to the name of no trained parameter\n.*; or no_bias, or all"):
+        build_optimizer(config, nn.Sequential(nn.Linear(2, 2)))
 
 
 def test_rules_by_name(make_potential):
@@ -157,7 +200,10 @@ def test_frozen_parameters_are_in_no_group(make_potential, monkeypatch):
         ([{"match": 3, "lr": 1.0}], "all", r"param_groups\[0\]\.match is 3"),
         ([{"match": "readout", "learning_rate": 1}], "all", r"unknown key 'learning_rate'\n.*match, lr, weight_decay"),
         (None, "no_biases", r"weight_decay_groups is 'no_biases'\n  -> did you mean 'no_bias'\?"),
-        ({"_target_": "a.b"}, "mace", r"names a function, which decides"),
+        (None, [], r"weight_decay_groups has an empty pattern"),
+        (None, [["a", ""]], r"weight_decay_groups has an empty pattern"),
+        (None, [1], r"weight_decay_groups is \[1\]"),
+        ({"_target_": "a.b"}, "no_bias", r"weight_decay_groups is 'no_bias', but param_groups names a function"),
     ],
 )
 def test_mistakes(groups, decay, message):

@@ -46,7 +46,25 @@ def test_gradients_that_are_not_there(quiet_trainer):
 
 def test_nothing_to_clip():
     assert GradientClip.of(None) is None
-    assert GradientClip.of({"norm": None, "value": None}, 1.0) is None
+    assert GradientClip.of({"norm": None, "value": None}) is None
+    assert GradientClip.choose(None) is None
+    assert GradientClip.choose(None, 0.0, None) is None  # Lightning's: no limit
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ((6.5, None), GradientClip(norm=6.5)),
+        ((6.5, "norm"), GradientClip(norm=6.5)),
+        ((6.5, "value"), GradientClip(value=6.5)),
+    ],
+)
+def test_lightnings_words_for_the_same(setting, expected):
+    assert GradientClip.choose(None, *setting) == expected
+    with pytest.raises(ConfigError) as error:
+        GradientClip.choose(GradientClip(norm=1.0), *setting)
+    same = f"{{{setting[1] or 'norm'}: 6.5}}"
+    assert error.value.advice == f"leave trainer.gradient_clip_val out: {same} says the same"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +78,7 @@ def test_nothing_to_clip():
     ],
 )
 def test_mistakes(config, message):
-    with pytest.raises(ConfigError, match=rf"^training_module\.{message}"):
+    with pytest.raises(ConfigError, match=rf"^{message}"):
         GradientClip.of(config)
 
 
@@ -109,6 +127,21 @@ def test_steps_of_a_run(accumulate, steps, make_data, make_module, quiet_trainer
         assert norm == pytest.approx(1e-3, rel=2e-3)  # torch divides by the norm and 1e-6
         assert norm <= 1e-3
         assert value <= 1e-4
+
+
+@pytest.mark.parametrize(("accumulate", "kind"), [(1, "norm"), (2, "value")])
+def test_both_keys_train_alike(accumulate, kind, make_data, make_module, quiet_trainer):
+    """Bit for bit: a run that was begun with one of them can go on with the other."""
+    weights = []
+    for clip, lightnings in (
+        ({kind: 1e-3}, {}),
+        (None, {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": kind}),
+    ):
+        torch.manual_seed(0)
+        module = make_module(gradient_clip=clip)
+        quiet_trainer(accumulate_grad_batches=accumulate, **lightnings).fit(module, datamodule=make_data())
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in module.model.parameters()]))
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize("how", [{}, {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}])

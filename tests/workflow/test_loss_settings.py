@@ -81,7 +81,10 @@ def test_mistakes(overrides: list[str], message: str, compose: Any) -> None:
         ([schedule(**RAMP), {"_target_": "SoftAdapt"}], r"callbacks\.c1: .*all set the coefficients"),
         ([{"_target_": "SoftAdapt", "beta": "much"}], r"callbacks\.c0\.beta is 'much'"),
         ([{"_target_": "SoftAdapt", "frequency": 0}], r"callbacks\.c0\.frequency is 0"),
-        ([{"_target_": "LossCoefficientScheduler", "schedule": {0: {"force": 1}}}], "there is no term 'force'"),
+        (
+            [{"_target_": "LossWeightSchedule", "stages": [{"start": 0, "coeffs": {"force": 1}}]}],
+            r"callbacks\.c0: .*there is no term 'force'",
+        ),
     ],
     ids=range(8),
 )
@@ -104,10 +107,9 @@ _NODES: dict[str, dict[str, Any]] = {
     "cosine by steps": schedule(kind="cosine", to=0.2, start={"steps": 2}, end={"steps": 9}),
     "SoftAdapt": {"_target_": "SoftAdapt", "beta": 2.0},
     "SoftAdapt by batches": {"_target_": "SoftAdapt", "interval": "batch", "frequency": 2},
-    "linear scheduler": {
-        "_target_": "LinearLossCoefficientScheduler",
-        "final_coeffs": {"total_energy": 1.0, "forces": 9.0},
-        "transition_epochs": 3,
+    "stages": {
+        "_target_": "LossWeightSchedule",
+        "stages": [{"start": 0, "end": 3, "coeffs": {"total_energy": 1.0, "forces": 9.0}}],
     },
 }
 WAYS: dict[str, tuple[str, ...]] = {
@@ -116,7 +118,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "cosine by steps": (),
     "SoftAdapt": WEIGHTS,
     "SoftAdapt by batches": ("trainer.accumulate_grad_batches=2",),
-    "linear scheduler": (),
+    "stages": (),
 }
 
 

@@ -54,7 +54,8 @@ def test_accumulation_that_changes(compose):
     OmegaConf.set_struct(config, False)
     callback = "lightning.pytorch.callbacks.GradientAccumulationScheduler"
     config.callbacks.more = {"_target_": callback, "scheduling": {0: 1, 1: 2}}
-    with pytest.raises(ConfigError, match=r"lr_scheduler: warmup_length is given in epochs, but .*\n.*\{steps: 1000\}"):
+    message = r"^training_module\.lr_scheduler: warmup_length is given in epochs, but .*\n.*\{steps: 1000\}"
+    with pytest.raises(ConfigError, match=message):
         train(config)
 
 

@@ -137,7 +137,7 @@ class LearningRate(LRScheduler):
     def _check_rates(self) -> None:
         highest = self.highest
         if not highest > 0:
-            raise ConfigError("all learning rates of the optimizer are 0", "give training_module.optimizer.lr above 0")
+            raise ConfigError("all learning rates of the optimizer are 0", "give the optimizer an lr above 0")
         if self.min_lr > highest:
             raise ConfigError(
                 f"min_lr is {self.min_lr:g}, above the optimizer's learning rate, {highest:g}", "give a smaller one"

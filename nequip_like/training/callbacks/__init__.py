@@ -8,9 +8,7 @@ from nequip_like.training.callbacks.log_functions import LogFunctions
 from nequip_like.training.callbacks.logging_interval import LoggingInterval
 from nequip_like.training.callbacks.loss_log import LossLog
 from nequip_like.training.callbacks.loss_weights.coefficients import (
-    LinearLossCoefficientScheduler,
     LossCoefficientMonitor,
-    LossCoefficientScheduler,
     LossWeightSchedule,
     SoftAdapt,
 )
@@ -21,11 +19,9 @@ __all__ = [
     "CriteriaStopping",
     "EpochPrinter",
     "LearningRateLog",
-    "LinearLossCoefficientScheduler",
     "LogFunctions",
     "LoggingInterval",
     "LossCoefficientMonitor",
-    "LossCoefficientScheduler",
     "LossLog",
     "LossWeightSchedule",
     "MetricsTable",

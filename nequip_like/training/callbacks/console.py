@@ -1,11 +1,11 @@
-"""What a run prints as it goes: one line for each validation, and for each n-th step."""
+"""What a run prints as it goes: one line or one table for each validation, and a line for each n-th step."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning
 from lightning.pytorch.trainer.states import TrainerFn
@@ -30,24 +30,30 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = ("per_atom_energy_rmse", "forces_rmse", "stress_rmse", WEIGHTED_SUM)
+_WIDE = 200  # of a log file, whose lines need not fit a window
+
+Style = Literal["line", "table", "none"]
 
 
 class EpochPrinter(lightning.Callback):
-    """Prints one line for each validation: epoch, step, learning rate, loss, validation errors, time.
+    """Prints a line or a table for each validation; it works where a progress bar does not, as in log files.
 
-    It works where a progress bar does not: in log files, in batch jobs, over ssh. Where the forces are further from the
-    labels than zero is, the line ends with this.
+    The line: epoch, step, learning rate, loss, validation errors, time. Where the forces are further from the labels
+    than zero is, it ends with this. The table is in meV and Angstrom; its row ``train`` is the mean over the epoch so
+    far, with mean squared errors of the loss as their roots.
 
     Args:
         every_n: Print only every n-th validation (and the first).
         every_n_steps: Print a line after each n-th optimizer step as well, with the loss of its batch; None: no such
             lines.
+        style: ``line`` or ``table`` for a validation; ``none`` prints nothing at all.
     """
 
     @checked
-    def __init__(self, every_n: Count = 1, every_n_steps: Count | None = None) -> None:
+    def __init__(self, every_n: Count = 1, every_n_steps: Count | None = None, style: Style = "line") -> None:
         self.every_n = every_n
         self.every_n_steps = every_n_steps
+        self.style = style
         self._count = 0
         self._start = time.monotonic()
 
@@ -57,16 +63,23 @@ class EpochPrinter(lightning.Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         """Print the line of a step."""
-        if after_step(trainer, self.every_n_steps):
+        if self.style != "none" and after_step(trainer, self.every_n_steps):
             say(self._join_with_time(self._describe_step(trainer)))
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print the line of a validation."""
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+        """Print the line or the table of a validation."""
+        if self.style == "none" or trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         self._count += 1
-        if (self._count - 1) % self.every_n == 0:
+        if (self._count - 1) % self.every_n:
+            return
+        if self.style == "line":
             say(self.line(trainer))
+            return
+        # All processes: sums are shared.
+        rows = {**compute_training_values(pl_module), **collect_validation_values(trainer)}
+        if trainer.is_global_zero:
+            _print(build_table(trainer, rows))
 
     def line(self, trainer: lightning.Trainer) -> str:
         """The line for the trainer's present state, after a validation."""
@@ -123,14 +136,8 @@ def _list_validation_prefixes(module: lightning.LightningModule) -> list[str]:
     return list(dict.fromkeys(name.partition("_epoch/")[0] for name in names))
 
 
-_WIDE = 200  # of a log file, whose lines need not fit a window
-
-
-class MetricsTable(lightning.Callback):
-    """Prints a table after each validation, in meV and Angstrom.
-
-    The row ``train`` is the mean over the epoch so far; mean squared errors of the loss are shown as their roots.
-    It may stand beside ``EpochPrinter`` or in its place.
+class MetricsTable(EpochPrinter):
+    """The table of an :class:`EpochPrinter`, for configs that name it as a callback of its own.
 
     Args:
         every_n: Only after every n-th validation (and the first).
@@ -138,43 +145,31 @@ class MetricsTable(lightning.Callback):
 
     @checked
     def __init__(self, every_n: Count = 1) -> None:
-        self.every_n = every_n
-        self._count = 0
+        super().__init__(every_n, style="table")
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print the table."""
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
-            return
-        self._count += 1
-        if (self._count - 1) % self.every_n:
-            return
-        # All processes: sums are shared.
-        rows = {**compute_training_values(pl_module), **collect_validation_values(trainer)}
-        if trainer.is_global_zero:
-            _print(self.table(trainer, rows))
 
-    def table(self, trainer: lightning.Trainer, rows: Mapping[str, Mapping[str, float]]) -> Table:
-        """The table of some rows.
+def build_table(trainer: lightning.Trainer, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """The table of some rows.
 
-        Args:
-            trainer: Tells epoch, steps and learning rate.
-            rows: Values by set and by name of the metric, in eV and Angstrom.
-        """
-        from rich.markup import escape
-        from rich.table import Table
+    Args:
+        trainer: Tells epoch, steps and learning rate.
+        rows: Values by set and by name of the metric, in eV and Angstrom.
+    """
+    from rich.markup import escape
+    from rich.table import Table
 
-        names = [name for name in SHOWN if any(name in values for values in rows.values())]
-        steps = f"step {update_step(trainer)} ({micro_step(trainer)} batches)"
-        title = f"epoch {trainer.current_epoch}, {steps}, lr {learning_rate(trainer):.2e}"
-        table = Table(title=title, title_justify="left")
-        table.add_column("set", no_wrap=True)
-        for name in names:
-            unit = SHOWN[name].unit
-            table.add_column(f"{SHOWN[name].label}\n{unit}", justify="right", no_wrap=True)
-        for row, values in rows.items():
-            cells = [f"{values[name] * SHOWN[name].factor:.4g}" if name in values else "" for name in names]
-            table.add_row(escape(row), *cells)
-        return table
+    names = [name for name in SHOWN if any(name in values for values in rows.values())]
+    steps = f"step {update_step(trainer)} ({micro_step(trainer)} batches)"
+    title = f"epoch {trainer.current_epoch}, {steps}, lr {learning_rate(trainer):.2e}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("set", no_wrap=True)
+    for name in names:
+        unit = SHOWN[name].unit
+        table.add_column(f"{SHOWN[name].label}\n{unit}", justify="right", no_wrap=True)
+    for row, values in rows.items():
+        cells = [f"{values[name] * SHOWN[name].factor:.4g}" if name in values else "" for name in names]
+        table.add_row(escape(row), *cells)
+    return table
 
 
 def compute_training_values(module: lightning.LightningModule) -> dict[str, dict[str, float]]:

@@ -22,17 +22,17 @@ from nequip_like.model.potential import Potential
 from nequip_like.nn.pair_potential import ZBL
 from nequip_like.optim.build import GROUP_KEYS
 from nequip_like.summaries import Summarized
+from nequip_like.training.callbacks.console import Style
 from nequip_like.training.checkpointing.callback import RunName
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import resume, slurm
 from nequip_like.workflow.config import sections, trust
 from nequip_like.workflow.config.dry_build import Parts, check_parts
-from nequip_like.workflow.config.finetune_settings import read_settings
-from nequip_like.workflow.config.finetune_source import check_model, read_source
 from nequip_like.workflow.config.key_places import place_hint
-from nequip_like.workflow.config.report_settings import read_picture_formats
 from nequip_like.workflow.config.signatures import arguments_of, check_node, limits_of, unknown_argument
 from nequip_like.workflow.config.values import values_before_data
+from nequip_like.workflow.finetune.settings import read_settings
+from nequip_like.workflow.finetune.source import check_model, read_source
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ _TOP_LEVEL = {
     "ckpt_path": str | None,
     "output_dir": str,
     "run_name": RunName | None,
+    "console": Style,
     "validate_every_n_updates": Count | None,
 }
 _NEEDED = ("data", "training_module", "training_module.model", "trainer")
@@ -113,7 +114,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
         if key in values:
             check(key, values[key], annotation)
     resume.check_choice(values)
-    read_picture_formats(values.get("report"))
+    sections.read_picture_formats(values.get("report"))
     for key in _NEEDED:
         _check_present(values, key)
     for name in ("callbacks", "logger"):
@@ -128,6 +129,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     sections.check_trainer(values["trainer"])
     slurm.check_slurm_tasks(values["trainer"])
     _check_cycle(values)
+    _check_console(values)
     _check_finetune(config, values)
     return CheckedConfig(values, tasks, trusted, check_parts(values, tasks, targets, bool(trusted), unsure))
 
@@ -142,6 +144,16 @@ def _check_cycle(values: Mapping[str, Any]) -> None:
                 f"validate_every_n_updates and trainer.{name} are both given",
                 f"leave one of them out: trainer.{name}=null",
             )
+
+
+def _check_console(values: Mapping[str, Any]) -> None:
+    """Refuse a table that no callback would print."""
+    nodes = [node for node in (values.get("callbacks") or {}).values() if node is not None]
+    if values.get("console") == "table" and all(node.get("style") != "table" for node in nodes):
+        raise ConfigError(
+            "console is 'table', but no callback prints it",
+            "leave callbacks.epoch_printer as it is in the defaults, with style: ${console}",
+        )
 
 
 def _check_finetune(config: DictConfig, values: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_size
-from nequip_like.errors import ConfigError, closest_hint, naming
+from nequip_like.errors import ConfigError, closest_hint, naming, naming_arguments
 from nequip_like.instantiate import instantiate
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.builders import feature_channels
@@ -35,7 +35,8 @@ from nequip_like.training.callbacks.criteria_stopping import CriteriaStopping, r
 from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, check_together
 from nequip_like.training.gradients import GradientClip, check_can_accumulate
 from nequip_like.training.run_length import check_length_of_run
-from nequip_like.workflow.config.sections import check_tasks
+from nequip_like.workflow.config.sections import OWN_ARGUMENTS, check_tasks
+from nequip_like.workflow.config.values import is_known
 
 METRICS = ("loss", "train_metrics", "val_metrics", "test_metrics")
 _PER_TYPE = ("avg_num_neighbors", "per_type_energy_scales", "per_type_energy_shifts")
@@ -87,22 +88,14 @@ def check_parts(
             parts.managers[name] = manager
     _check_tasks(tasks, module, parts)
     if "train" in tasks:
-        _check_optimizer(module, getattr(targets["training_module"], "averaging", None), values["trainer"])
-        _check_steps(module, values["trainer"], parts)
+        with naming_arguments("training_module", OWN_ARGUMENTS):
+            _check_optimizer(module, getattr(targets["training_module"], "averaging", None), values["trainer"])
+            _check_steps(module, values["trainer"], parts)
         _check_averaging(module, values["trainer"])
         parts.monitored = _collect_monitored(values)
         _check_monitored(values, parts, type_names is None, trusted)
     _build_callbacks(values, targets, unsure, parts.managers.get("loss"))
     return parts
-
-
-def is_known(value: Any) -> bool:
-    """Whether nothing of a value is left to the data."""
-    if isinstance(value, Mapping):
-        return all(is_known(entry) for entry in value.values())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return all(is_known(entry) for entry in value)
-    return value is not NOT_KNOWN_YET
 
 
 # --- data and model
@@ -237,7 +230,8 @@ def _check_optimizer(module: Mapping[str, Any], averaging: str | None, trainer: 
 
 def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: Parts) -> None:
     """Check clipping and accumulation of gradients."""
-    GradientClip.of(module.get("gradient_clip"), trainer.get("gradient_clip_val"))
+    lightnings = (trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm"))
+    GradientClip.choose(GradientClip.of(module.get("gradient_clip")), *lightnings)
     if "loss" in parts.managers and trainer.get("accumulate_grad_batches", 1) > 1:
         check_can_accumulate(parts.managers["loss"])
 

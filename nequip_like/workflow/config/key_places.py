@@ -42,7 +42,7 @@ OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(("device", "gpu", "cuda"), "trainer.accelerator"),
     **dict.fromkeys(("gpus", "n_gpus", "num_gpus", "ngpus"), "trainer.devices"),
     **dict.fromkeys(("nodes", "n_nodes"), "trainer.num_nodes"),
-    **dict.fromkeys(("clip_grad", "gradient_clip_norm", "max_grad_norm"), "trainer.gradient_clip_val"),
+    **dict.fromkeys(("clip_grad", "gradient_clip_norm", "max_grad_norm"), "training_module.gradient_clip"),
     **dict.fromkeys(("time_limit", "max_hours", "walltime"), "trainer.max_time"),
     "scheduler": "lr_scheduler",
     "eval_interval": "trainer.check_val_every_n_epoch",

@@ -10,6 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from nequip_like.errors import ConfigError
 from nequip_like.metrics import EnergyForceMetrics
 from nequip_like.training import EpochPrinter
+from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.setup import build_trainer
 
 
 def test_line(trainer):
@@ -42,14 +44,52 @@ def test_printed_at_every_nth_validation(trainer, capsys):
     assert epochs == [0, 2, 4]
 
 
-def test_printed_at_every_nth_step(trainer, capsys):
-    printer = EpochPrinter(every_n_steps=50)
+@pytest.mark.parametrize("style", ["line", "table"])
+def test_printed_at_every_nth_step(style, trainer, capsys):
+    printer = EpochPrinter(every_n_steps=50, style=style)
     for step in range(1, 121):
         trainer.global_step = trainer.fit_loop.epoch_loop.batch_progress.total.processed = step
         printer.on_train_batch_end(trainer, trainer.lightning_module, None, None, 0)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[1] for line in lines] == ["step     50", "step    100"]
     assert all("val0" not in line and "loss 2.500e-01" in line for line in lines)
+
+
+def test_nothing_is_printed(trainer, capsys):
+    printer = EpochPrinter(every_n_steps=1, style="none")
+    printer.on_train_start(trainer, trainer.lightning_module)
+    printer.on_train_batch_end(trainer, trainer.lightning_module, None, None, 0)
+    printer.on_validation_end(trainer, trainer.lightning_module)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("console", "style"), [("line", "line"), ("table", "table"), ("none", "none")])
+def test_one_key_of_the_config_chooses(console, style, compose):
+    config = compose(f"console={console}")
+    assert check_config(config).values["callbacks"]["epoch_printer"] == {
+        "_target_": "nequip_like.training.callbacks.EpochPrinter",
+        "every_n": 1,
+        "every_n_steps": None,
+        "style": style,
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "styles"),
+    [
+        ((), ["line"]),
+        (("callbacks=[default,metrics_table]",), ["line", "table"]),
+        (("callbacks=[default,metrics_table]", "~callbacks.epoch_printer"), ["table"]),
+        (("callbacks.epoch_printer=null",), []),
+        (("~callbacks.epoch_printer",), []),
+        (("console=none", "callbacks.epoch_printer=null"), []),
+    ],
+)
+def test_keys_of_earlier_versions(settings, styles, compose):
+    config = compose("~callbacks.learning_rate", "~logger", *settings)
+    check_config(config)
+    callbacks = build_trainer(config).callbacks
+    assert [callback.style for callback in callbacks if isinstance(callback, EpochPrinter)] == styles
 
 
 @pytest.mark.parametrize("change", [{"sanity_checking": True}, {"state": SimpleNamespace(fn=TrainerFn.VALIDATING)}])

@@ -8,7 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError
-from nequip_like.training import NequIPLightningModule
+from nequip_like.training import EpochPrinter, NequIPLightningModule
 from nequip_like.training.callbacks import MetricsTable
 from nequip_like.training.callbacks.console import collect_validation_values, compute_training_values
 
@@ -18,8 +18,9 @@ def cells(text):
     return [[cell.strip() for cell in line.strip("│┃").split("│")] for line in text.splitlines() if line[:1] == "│"]
 
 
-def test_rows_and_units(trainer, capsys):
-    MetricsTable().on_validation_end(trainer, trainer.lightning_module)
+@pytest.mark.parametrize("printer", [EpochPrinter(style="table"), MetricsTable()])
+def test_rows_and_units(printer, trainer, capsys):
+    printer.on_validation_end(trainer, trainer.lightning_module)
     out = capsys.readouterr().out
     assert "epoch 3, step 120 (120 batches), lr 5.00e-03" in out
     heads = [line for line in out.splitlines() if "┃" in line]

@@ -13,10 +13,7 @@ Coefficients = Mapping[str, float | None]
 
 
 class CoefficientCallback(lightning.Callback):
-    """Base class: sets coefficients of the loss in the course of a run."""
-
-    # Whether it cannot go together with another of its kind.
-    alone = True
+    """Base class: sets coefficients of the loss in the course of a run; each run has one at most."""
 
     def check_loss(self, loss: MetricsManager) -> None:
         """Refuse terms that the loss does not have.
@@ -58,7 +55,7 @@ def check_together(callbacks: list[CoefficientCallback], loss: MetricsManager) -
         ConfigError: Naming the term, or both callbacks.
     """
     names = [type(callback).__name__ for callback in callbacks]
-    if len(callbacks) > 1 and any(callback.alone for callback in callbacks):
+    if len(callbacks) > 1:
         raise ConfigError(
             f"the callbacks {' and '.join(names)} all set the coefficients of the loss",
             "take one of them; a LossWeightSchedule takes all terms",

@@ -14,6 +14,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import check_term_names
 from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, find_loss, select_weighted
+from nequip_like.training.callbacks.loss_weights.stages import compute_stages, read_stages, resolve_names
 
 Interval = Literal["epoch", "step"]
 _UNITS: dict[str, Interval] = {"epochs": "epoch", "steps": "step"}
@@ -201,7 +202,7 @@ def _read_moment(name: str, key: str, value: Any) -> tuple[int, Interval | None]
 class LossWeightSchedule(CoefficientCallback):
     """Changes weights (or coefficients) of the loss as functions of the epoch or of the number of optimizer steps.
 
-    Each term has a ``kind``:
+    Either each of ``terms`` has a ``kind``:
 
     - ``constant``: ``value``;
     - ``piecewise_constant``: ``value``, multiplied at each of ``boundaries: {100: 25.0}`` that was reached,
@@ -211,6 +212,9 @@ class LossWeightSchedule(CoefficientCallback):
     ``value`` and ``from`` are the configured weight if they are not given. Terms without a schedule keep theirs. With
     ``weights`` these are the weights that are used; with ``coeffs`` all are scaled to sum up to 1 afterwards.
 
+    Or ``stages`` set the coefficients of all terms, those that are not named to null: from epoch ``start`` on, or along
+    a line that begins at ``start`` and reaches them at ``end``.
+
     The weights depend on nothing but the epoch and the number of steps, so there is no state, and a resumed run has
     those that it would have had.
 
@@ -218,6 +222,8 @@ class LossWeightSchedule(CoefficientCallback):
         terms: Term (``forces_mse``, or ``forces``) -> its schedule.
         interval: What plain numbers count: ``epoch`` or ``step``. ``start: {steps: 1000}`` and ``end: {steps: 5000}``
             say it themselves.
+        stages: In place of ``terms``: ``[{start: 100, coeffs: {forces: 1.0}}, {start: 200, end: 250, coeffs: {...}}]``,
+            in epochs, in their order.
 
     Raises:
         ConfigError: If a key is unknown or missing, or a value out of range.
@@ -232,17 +238,27 @@ class LossWeightSchedule(CoefficientCallback):
         [1.0, 50.5, 100.0]
     """
 
-    def __init__(self, terms: Mapping[str, Mapping[str, Any]], interval: Interval = "epoch") -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, Mapping[str, Any]] | None = None,
+        interval: Interval = "epoch",
+        stages: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
         check("interval of LossWeightSchedule", interval, Interval)
-        if not terms:
+        if not terms and not stages:
             raise ConfigError(
                 "LossWeightSchedule has no terms", "write terms: {forces: {kind: linear, to: 25, end: 100}}"
             )
-        self.functions = {name: read_weight_function(name, entry, interval) for name, entry in terms.items()}
+        if terms and stages:
+            raise ConfigError("LossWeightSchedule has both terms and stages", "leave one of them out")
+        self.functions = {name: read_weight_function(name, entry, interval) for name, entry in (terms or {}).items()}
+        self.stages = read_stages(stages or ())
         self._by_steps = any(function.interval == "step" for function in self.functions.values())
 
     def check_loss(self, loss: MetricsManager) -> None:
         """Refuse terms that the loss does not have, or whose first weight nobody gave."""
+        for stage in self.stages:
+            resolve_names(stage.coeffs, loss)
         keys_by_term: dict[str, str] = {}
         for key, function in self.functions.items():
             name = loss.term_name(key, "terms of LossWeightSchedule")
@@ -261,7 +277,7 @@ class LossWeightSchedule(CoefficientCallback):
         return select_weighted(loss.scaled(self._compute_weights(epoch, step, loss)))
 
     def _compute_weights(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float | None]:
-        weights = loss.configured_coeffs
+        weights = compute_stages(self.stages, epoch, loss)
         for key, function in self.functions.items():
             name = loss.term_name(key, "terms of LossWeightSchedule")
             weights[name] = function.at(epoch, step, weights[name] or 0.0)
