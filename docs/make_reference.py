@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent / "reference" / "fields.md"
 _HEAD = """\
 # Fields
 
-<!-- Written by docs/make_reference.py from nequip_like/data/fields.py and label_names.py. Do not edit. -->
+<!-- Written by docs/make_reference.py from nequip_like/data/fields.py and labels/names.py. Do not edit. -->
 
 A structure is a `dict[str, Tensor]`, and so is a batch of structures. Each key has one row here. In a batch, the rows
 of graphs, atoms (nodes) or edges of all structures are joined along the first dimension. *Rotation* says how the value

@@ -38,7 +38,7 @@ class Accumulator:
         value_index: Where the value of each term stands among the values, shape (terms,).
         sums: Shape (slots,).
         counts: Shape (slots,).
-        bins: Position of a term of :attr:`quantiles` -> its counts in bins, shape (slots of the term, bins).
+        bins: Position of a term of ``quantiles`` -> its counts in bins, shape (slots of the term, bins).
     """
 
     def __init__(self, terms: Sequence[Term]) -> None:

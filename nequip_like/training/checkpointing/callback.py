@@ -331,7 +331,7 @@ class ResumableCheckpoint(ModelCheckpoint):
 
 
 def hand_over(trainer: lightning.Trainer, *paths: str | Path) -> None:
-    """Tell all :class:`RemoteStorageSync` of a run that files were written; on the first process only."""
+    """Tell all ``RemoteStorageSync`` of a run that files were written; on the first process only."""
     if trainer.is_global_zero:
         for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
             if isinstance(callback, RemoteStorageSync):

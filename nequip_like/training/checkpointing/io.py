@@ -37,7 +37,7 @@ class ResumableModule(GuardedModule):
 
     Args:
         info: Plain values that are kept in each checkpoint: the resolved config, versions, overrides.
-        **arguments: Arguments of :class:`GuardedModule`.
+        **arguments: Arguments of :class:`~nequip_like.training.guarded_module.GuardedModule`.
     """
 
     averaging: str | None = None  # kind of average of the weights that is kept beside them: ema, swa
