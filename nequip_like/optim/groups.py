@@ -12,6 +12,7 @@ from nequip_like.arguments import FromZero, Positive, check
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.instantiate import instantiate
 from nequip_like.model.finetuning import chosen_parameters
+from nequip_like.moved import find_current_word
 from nequip_like.nn.scale_shift import PerTypeScaleShift
 from nequip_like.optim.muon import IS_MATRIX, is_hidden_matrix
 
@@ -66,6 +67,7 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
         nequip_like.errors.ConfigError: optimizer.param_groups[0] changes nothing
           -> give lr or weight_decay
     """
+    decay = find_current_word("weight_decay_groups", decay)
     check(_DECAY_KEY, decay, DecayGroups)
     if isinstance(decay, list) and not (decay and all(entry and all(entry) for entry in decay)):
         raise ConfigError(f"{_DECAY_KEY} has an empty pattern", "give parts of names: [linear_out., readout]")
@@ -143,7 +145,7 @@ def parameter_groups(
     if rules is None:
         return _call_group_function(groups, model)
     rule_numbers = _assign_rules(model, rules, trainable)
-    decayed = _select_decayed(model, decay, trainable)
+    decayed = _select_decayed(model, find_current_word("weight_decay_groups", decay), trainable)
     parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
         number = rule_numbers.get(name, -1)
