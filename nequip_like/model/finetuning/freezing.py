@@ -36,18 +36,18 @@ def chosen_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> 
     names = [name for name, _ in model.named_parameters()]
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        found = [name for name in names if matches(name, pattern)]
+        found = [name for name in names if fits(name, pattern)]
         if not found:
             raise _nothing(model, names, pattern, where)
         chosen |= dict.fromkeys(found)
     return [name for name in names if name in chosen]
 
 
-def matches(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
     """Whether a pattern fits to a parameter's name: it is a part of it, or with a ``*`` the whole.
 
     Example:
-        >>> matches("readout.bias", "readout"), matches("readout.bias", "*.bias"), matches("readout.bias", "*.out")
+        >>> fits("readout.bias", "readout"), fits("readout.bias", "*.bias"), fits("readout.bias", "*.out")
         (True, True, False)
     """
     return fnmatch.fnmatchcase(name, pattern) if any(sign in pattern for sign in "*?[") else pattern in name
@@ -55,7 +55,7 @@ def matches(name: str, pattern: str) -> bool:
 
 def _nothing(model: nn.Module, names: Sequence[str], pattern: str, where: str) -> ConfigError:
     parts = [part for part in dict.fromkeys(part for name in names for part in name.split(".")) if not part.isdigit()]
-    fixed = [name for name, _ in model.named_buffers() if matches(name, pattern)]
+    fixed = [name for name, _ in model.named_buffers() if fits(name, pattern)]
     if fixed:
         flags = {"scales": "per_type_energy_scales_trainable", "shifts": "per_type_energy_shifts_trainable"}
         flag = flags.get(fixed[0].rpartition(".")[2])
