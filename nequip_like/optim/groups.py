@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nequip_like.arguments import FromZero, Positive, check
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.instantiate import instantiate
-from nequip_like.model.finetuning import chosen_parameters, fits
+from nequip_like.model.finetuning import chosen_parameters, fits_to_name
 from nequip_like.moved import find_current_word
 from nequip_like.nn.scale_shift import PerTypeScaleShift
 from nequip_like.optim.muon import IS_MATRIX, is_hidden_matrix
@@ -216,7 +216,7 @@ def _select_decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str,
     decayed: set[str] = set()
     for i, entry in enumerate(kind):
         patterns = [entry] if isinstance(entry, str) else entry
-        names = {name for name in trainable if any(fits(name, pattern) for pattern in patterns)}
+        names = {name for name in trainable if any(fits_to_name(pattern, name) for pattern in patterns)}
         if not names:
             position = f"{_DECAY_KEY}[{i}]"
             chosen_parameters(model, patterns, position)  # refuses what fits to nothing at all
