@@ -57,7 +57,7 @@ $(VENV)/.installed-docs: $(STAMP)
 	@touch $@
 
 docs: $(VENV)/.installed-docs ## the documentation, in docs/_build/html
-	$(BIN)/sphinx-build docs docs/_build/html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going docs docs/_build/html
 
 wheel: install ## sdist, and from it the wheel, in dist/
 	$(BIN)/python -m build

@@ -97,7 +97,7 @@ def measure(root: Path) -> dict[str, str]:
     largest = max(folders, key=lambda folder: folders[folder])
     functions = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     bare = [_length(node) - _docstring_lines(node) for node in functions]
-    imports = [len(_own_imports(tree)) for tree in trees.values()]
+    imports = [len(_own_imports(tree, root)) for tree in trees.values()]
     names = [name for tree in trees.values() for name in _bound_names(tree)]
     generic = sum(name.strip("_") in GENERIC for name in names)
     doers = [node.name.strip("_").split("_")[0] for node in functions if _does_something(node)]
@@ -156,13 +156,19 @@ def _docstring_lines(node: ast.AST) -> int:
     return 0
 
 
-def _own_imports(tree: ast.AST) -> set[str]:
-    """Modules of the package that a file imports."""
+def _own_imports(tree: ast.AST, root: Path) -> set[str]:
+    """Modules of the package that a file imports; each once, by whichever way it is imported."""
     return {
-        node.module
+        f"{node.module}.{alias.name}" if _is_module(root, f"{node.module}.{alias.name}") else node.module
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE
+        for alias in node.names
     }
+
+
+def _is_module(root: Path, name: str) -> bool:
+    path = root.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
 
 
 def _bound_names(tree: ast.AST) -> Iterator[str]:

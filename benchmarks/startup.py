@@ -1,6 +1,7 @@
 """How long a user waits: for imports, for ``--help``, and from the command to the end of the first training step.
 
     python benchmarks/startup.py --peer nequip=/path/to/python/with/nequip --json out.json
+    python benchmarks/startup.py --peer earlier=/path/to/python/with/an/earlier/commit --cases check first_step
 
 Every case runs in a process of its own, ours and the peer's in turn, round by round; one run before is not counted.
 ``cpu`` is user and system time of that process, which other people's work on the machine changes less than ``wall``.
@@ -24,7 +25,7 @@ from command import machine, processors, pythons_of
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parent / "tutorials" / "data" / "ethanol" / "train.xyz"
-CODES = ("nequip",)
+CODES = ("nequip", "earlier")  # NequIP, and this package at another commit
 IMPORTS = {
     # Names are taken out of the modules: some load them only then.
     "import_torch": {"ours": "import torch", "nequip": "import torch"},
@@ -46,7 +47,7 @@ IMPORTS = {
         "nequip": "from nequip.ase import NequIPCalculator",
     },
 }
-CASES = (*IMPORTS, "help", "first_step", "first_step_tutorial")
+CASES = (*IMPORTS, "help", "compose", "check", "first_step", "first_step_tutorial")
 
 OURS = """\
 defaults: [train, _self_]
@@ -99,7 +100,7 @@ training_module:
     per_type_energy_scales: ${{training_data_stats:per_type_forces_rms}}
     per_type_energy_shifts: ${{training_data_stats:per_atom_energy_mean}}
 """
-CONFIGS = {"ours": OURS, "nequip": NEQUIP}
+CONFIGS = {"ours": OURS, "earlier": OURS, "nequip": NEQUIP}
 TUTORIAL = ["-cn", "tutorial", "run=[train]", "trusted_packages=[first_step]"]
 TUTORIAL += ["+callbacks.first_step._target_=first_step.FirstStep"]
 
@@ -151,12 +152,18 @@ def measurement(case: str, code: str, python: str, data: Path, overrides: list[s
     config = CONFIGS[code].format(data=data)
     own = overrides if code == "ours" else []
     if case in IMPORTS:
-        return lambda: timed([python, "-c", IMPORTS[case][code]])
+        statement = IMPORTS[case].get(code)  # an earlier commit may have other modules
+        return None if statement is None else (lambda: timed([python, "-c", statement]))
     if case == "help":
         return lambda: timed([script, "--help"], config)  # NequIP's needs a config
     if case == "first_step":
         return lambda: timed([script, "-cn", "config", *own], config, until_first_step=True)
-    return (lambda: timed([script, *TUTORIAL, *own], until_first_step=True)) if code == "ours" else None
+    if code == "nequip":
+        return None
+    if case in ("check", "compose"):
+        option = ["--check"] if case == "check" else ["--cfg", "job"]
+        return lambda: timed([script, "-cn", "tutorial", *option, *own])
+    return lambda: timed([script, *TUTORIAL, *own], until_first_step=True)
 
 
 def row_of(case: str, times: dict[str, list[Times]]) -> dict:

@@ -88,6 +88,24 @@ WORDS: dict[str, dict[str, list[list[str]]]] = {
     }
 }
 
+# What is there no more -> what to write instead.
+GONE: dict[str, str] = {
+    **{
+        f"{_PACKAGE}.training.callbacks.weight_stats.{name}": (
+            "write _target_: nequip_like.training.callbacks.TrainingStats, every_n_steps: 100, by_weight: true"
+        )
+        for name in ("TrainingStatsMonitor", "WandbWatch")
+    },
+    # Where a config is composed, compat translates them.
+    **{
+        f"{_PACKAGE}.training.callbacks.{place}{name}": (
+            "write _target_: nequip_like.training.callbacks.LossWeightSchedule, stages: [{start: 100, coeffs: {...}}]"
+        )
+        for place in ("", "loss_weights.coefficients.")
+        for name in ("LossCoefficientScheduler", "LinearLossCoefficientScheduler")
+    },
+}
+
 
 def find_current_name(target: str) -> str:
     """Where the thing that a ``_target_`` names is now.

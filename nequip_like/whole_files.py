@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,7 +58,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     if not path.name or path.is_dir():
         raise OutputError(f"{path.absolute()} is a folder", "give the name of a file")
     # Processes on several machines, or in several containers, may have one number.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}-{os.urandom(4).hex()}{path.suffix}")
     with output_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +81,7 @@ _ADVICE = {
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says while a file is written into an :class:`OutputError` that names the file.
+    """Turn what the system says while a file is written into an ``OutputError`` that names the file.
 
     A name with a NUL character, which Python refuses with a ValueError, is refused before: what is done here may raise
     a ValueError of its own.
@@ -130,6 +128,8 @@ def temporary_folder() -> Path:
         OutputError: If there is no such folder.
     """
     try:
+        import tempfile  # here: it loads what --help has no use for
+
         return Path(tempfile.gettempdir())
     except FileNotFoundError as error:
         raise OutputError(f"no folder for temporary files: {first_line(error)}", "name one in TMPDIR") from error

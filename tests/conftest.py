@@ -154,7 +154,7 @@ def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
 
-    from nequip_like.workflow.config.resolvers import register_resolvers
+    from nequip_like.workflow.config.values import register_resolvers
 
     def compose(*overrides: str, name: str = "train") -> Any:
         register_resolvers()

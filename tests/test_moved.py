@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nequip_like.errors import ConfigError
 from nequip_like.instantiate import instantiate
 from nequip_like.moved import MODULES, NAMES, find_current_name, replace_names
 from nequip_like.workflow.config.trust import look_up
@@ -31,8 +32,6 @@ TARGETS = (
     "nequip_like.train.callbacks.TrainingStats",
     "nequip_like.train.callbacks.metrics_table.MetricsTable",
     "nequip_like.train.callbacks.counters.StepCounters",
-    "nequip_like.train.callbacks.weight_stats.TrainingStatsMonitor",
-    "nequip_like.train.callbacks.weight_stats.WandbWatch",
     "nequip_like.train.checkpoints.ResumableCheckpoint",
     "nequip_like.train.history.HistoryLogger",
     "nequip_like.train.loss_coefficients.SoftAdapt",
@@ -57,6 +56,25 @@ def test_an_old_name_is_the_thing_of_today(target):
     found = look_up("here", target)
     assert found.__name__ == target.rpartition(".")[2]
     assert found is look_up("here", find_current_name(target))
+
+
+def test_what_is_no_more_says_what_to_write():
+    for name in ("TrainingStatsMonitor", "WandbWatch"):
+        for package in ("train", "training"):
+            with pytest.raises(ConfigError) as raised:
+                look_up("callbacks.stats", f"nequip_like.{package}.callbacks.weight_stats.{name}")
+            assert str(raised.value) == (
+                f"callbacks.stats._target_ is 'nequip_like.training.callbacks.weight_stats.{name}', which there is no "
+                "more\n  -> write _target_: nequip_like.training.callbacks.TrainingStats, every_n_steps: 100, "
+                "by_weight: true"
+            )
+
+
+@pytest.mark.parametrize("place", ["train.callbacks", "train.loss_coefficients", "training.callbacks"])
+def test_schedulers_of_the_loss_say_what_to_write(place):
+    """Where a config is not composed, which translates them."""
+    with pytest.raises(ConfigError, match=r"which there is no more\n.*LossWeightSchedule, stages: \[\{start: 100"):
+        look_up("callbacks.mine", f"nequip_like.{place}.LinearLossCoefficientScheduler")
 
 
 def test_names_that_never_moved_stay():

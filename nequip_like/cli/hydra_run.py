@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hydra._internal.hydra import Hydra
@@ -36,18 +38,36 @@ def run_composed(command_line: argparse.Namespace, config: DictConfig, folder: s
         folder: Where configs are looked up if the command line names no other folder.
         task: Gets the config without Hydra's section. Its errors end the process, with Hydra's form of a traceback.
     """
+    name, overrides = command_line.config_name or "train", command_line.overrides
+    with _started(command_line, config, folder) as hydra:
+        run_and_report(lambda: hydra.run(config_name=name, task_function=task, overrides=overrides))
+
+
+def show_composed(command_line: argparse.Namespace, config: DictConfig, folder: str) -> None:
+    """Print a composed config, or the part of it that the command line asks for with ``--cfg`` and ``--package``.
+
+    Args:
+        command_line: The parsed command line.
+        config: The composed config, with Hydra's section. It is changed.
+        folder: Where configs are looked up if the command line names no other folder.
+    """
+    name, overrides = command_line.config_name or "train", command_line.overrides
+    kind, package, resolve = command_line.cfg, command_line.package, command_line.resolve
+    with _started(command_line, config, folder) as hydra:
+        run_and_report(lambda: hydra.show_cfg(name, overrides, cfg_type=kind, package=package, resolve=resolve))
+
+
+@contextmanager
+def _started(command_line: argparse.Namespace, config: DictConfig, folder: str) -> Iterator[Hydra]:
+    """Hydra, which takes a composed config for what it composes itself."""
     with read_write(config.hydra):
         config.hydra.mode = RunMode.RUN
     hydra = _Composed.create_main_hydra2(task_name=JOB_NAME, config_search_path=search_path(command_line, folder))
+    hydra.config = config  # type: ignore[attr-defined] # of _Composed, which Hydra's maker does not know
     try:
-        run_and_report(lambda: _run(hydra, command_line, config, task))
+        yield hydra
     finally:
         GlobalHydra.instance().clear()
-
-
-def _run(hydra: Hydra, command_line: argparse.Namespace, config: DictConfig, task: TaskFunction) -> None:
-    hydra.config = config  # type: ignore[attr-defined] # of _Composed, which Hydra's maker does not know
-    hydra.run(config_name=command_line.config_name or "train", task_function=task, overrides=command_line.overrides)
 
 
 class _Composed(Hydra):

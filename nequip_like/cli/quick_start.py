@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
-from nequip_like.cli.deferred import defer
+from nequip_like.cli.deferred import defer, defer_with
 
 
 @contextmanager
@@ -21,6 +23,8 @@ def quick_start() -> Iterator[None]:
     - Two packages load large parts of SciPy and use none of it: ``import torchmetrics``, which Lightning needs, gives
       ``scipy.signal`` a ``hamming``, which it had once and another package looks for; ``import ase.io`` takes
       ``trapezoid`` from ``scipy.integrate``, and all of ``scipy.spatial``. These are loaded when they are used.
+    - ``import torchmetrics`` loads all of ``matplotlib.pyplot`` for its ``plot`` methods. It is loaded when one is
+      called.
     """
     enabled, modules = gc.isenabled(), len(sys.modules)
     gc.disable()
@@ -28,9 +32,18 @@ def quick_start() -> Iterator[None]:
     defer("scipy.integrate", {"trapezoid": "trapezoid"})
     defer("scipy.spatial", {})
     try:
+        _import_torchmetrics()
         yield
     finally:
         if len(sys.modules) > modules:  # not in the second job of a multirun: what the first one left would stay
             gc.freeze()
         if enabled:
             gc.enable()
+
+
+def _import_torchmetrics() -> None:
+    """Import it, which Lightning and the metrics need, with names for its annotations in place of matplotlib's."""
+    style = SimpleNamespace(context=lambda style: lambda function: function)
+    axes, pyplot = {"Axes": object}, {"Figure": object, "style": style}
+    with defer_with("matplotlib.axes", axes), defer_with("matplotlib.pyplot", pyplot):
+        importlib.import_module("torchmetrics")

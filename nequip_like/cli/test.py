@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare_process()
         # Imported here: torch takes seconds to import, and --help should not.
         with quick_start():
-            from nequip_like.workflow.config.trusted_families import trusted_families
+            from nequip_like.cli.trusted_families import trusted_families
             from nequip_like.workflow.evaluate import test_model
 
         test_model(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.errors import ConfigError
 from nequip_like.whole_files import path_of
 
@@ -66,8 +65,11 @@ def _run_command(arguments: list[str]) -> None:
         [argument for argument in arguments if argument not in ("--debug", "--check")]
     )
 
-    prepare_process()
+    # Imported here and below, because --help waits for none of it.
+    from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
     from nequip_like.cli.errors import run_cli
+
+    prepare_process()
 
     if "--migrate" in arguments:
         files = [argument for argument in hydra_arguments if argument != "--migrate"]
@@ -121,12 +123,14 @@ class _Job:
         config: The composed config with Hydra's section; of several runs, without the values that vary.
         checked: What the check of a single run found; None if it is left to Hydra to compose the config again.
         several: Whether it is a ``--multirun``.
+        shows: Whether the config is to be printed, and not run.
     """
 
     command_line: argparse.Namespace
     config: DictConfig
     checked: CheckedConfig | None
-    several: bool
+    several: bool = False
+    shows: bool = False
 
 
 def _check_first(arguments: list[str], only_check: bool, image: Path | None = None) -> _Job | None:
@@ -162,12 +166,11 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     if not stays and (command_line.cfg or command_line.info):
         if command_line.resolve:
             from nequip_like.composition.compose import run_config
-            from nequip_like.workflow.config.resolvers import leave_statistics
-            from nequip_like.workflow.config.values import values_before_data
+            from nequip_like.workflow.config.values import leave_statistics, values_before_data
 
             values_before_data(run_config(composed, show=False))  # says it in our words if a value cannot be had
             leave_statistics()
-        return None
+        return None if command_line.info else _Job(command_line, composed, None, shows=True)
     if command_line.multirun or composed.hydra.mode == RunMode.MULTIRUN:
         if image is not None:
             raise ConfigError(
@@ -180,7 +183,7 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
         checked = _check_job(composed, only_check, runs=image is None)
         if image is not None:
             _draw_schedule(composed, image)
-    return _Job(command_line, composed, checked if is_single_run(command_line, composed) else None, several=False)
+    return _Job(command_line, composed, checked if is_single_run(command_line, composed) else None)
 
 
 def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
@@ -237,6 +240,13 @@ def _run(job: _Job | None, debug: bool) -> None:
 
     if job is None:
         _run_by_hydra(lambda config: None)
+    elif job.shows:
+        from nequip_like.cli.hydra_run import show_composed
+
+        try:
+            show_composed(job.command_line, job.config, str(Path.cwd()))
+        except SystemExit as end:  # Hydra has said that the config lacks what --package names
+            sys.exit(2 if end.code == 1 else end.code)
     elif code := run_cli(lambda: _run_in_own_folder(job, debug), debug=debug):
         sys.exit(code)
 

@@ -14,13 +14,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nequip_like.compat.nequip_data import own_data
+from nequip_like.compat.nequip_data import translate_data
 from nequip_like.compat.nequip_names import DATA_MODULES, REFUSED, class_name
-from nequip_like.compat.nequip_parts import own_model, own_trainer, own_training_module, replace_schedulers
-from nequip_like.compat.nequip_values import names_of, radius
+from nequip_like.compat.nequip_parts import (
+    replace_schedulers,
+    translate_model,
+    translate_trainer,
+    translate_training_module,
+)
+from nequip_like.compat.nequip_values import parse_length, parse_names
 from nequip_like.errors import ConfigError, closest_hint, first_line
-from nequip_like.workflow.config.resolvers import register_resolvers
-from nequip_like.workflow.config.values import own_error
+from nequip_like.workflow.config.values import own_error, register_resolvers
 
 _REQUIRED = ("run", "data", "trainer", "training_module")
 SECTIONS = (*_REQUIRED, "global_options")
@@ -48,10 +52,10 @@ class Translation:
 
 def is_nequip_config(config: DictConfig) -> bool:
     """Whether a composed config is one of NequIP's, with or without its prefix replaced."""
-    plain = OmegaConf.to_container(config, resolve=False)
-    if not isinstance(plain, Mapping):
+    sections = OmegaConf.to_container(config, resolve=False)
+    if not isinstance(sections, Mapping):
         return False
-    data, module = plain.get("data"), plain.get("training_module")
+    data, module = sections.get("data"), sections.get("training_module")
     target = data.get("_target_") if isinstance(data, Mapping) else None
     if class_name(target) in DATA_MODULES or class_name(target) in REFUSED:
         return True
@@ -59,7 +63,7 @@ def is_nequip_config(config: DictConfig) -> bool:
         return False
     # Ours are composed with `output_dir`, and have their model at the top level.
     targets = [str(target), str(module.get("_target_"))]
-    is_flat = "output_dir" not in plain and isinstance(module.get("model"), Mapping)
+    is_flat = "output_dir" not in sections and isinstance(module.get("model"), Mapping)
     return is_flat or any(name.startswith("nequip.") for name in targets)
 
 
@@ -89,43 +93,45 @@ def to_own_config(config: DictConfig) -> Translation:
     register_resolvers()
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     _check_top_level(config)
-    plain = resolved_for_now(config)
+    sections = resolve_for_now(config)
     notes: list[str] = []
-    module = plain["training_module"]
-    model = own_model(module.get("model") if isinstance(module, Mapping) else None, notes)
-    if not isinstance(plain["data"], Mapping):
-        raise ConfigError(f"data is {plain['data']!r}", f"give a mapping with a _target_: {', '.join(DATA_MODULES)}")
-    type_names = names_of("training_module.model.type_names", model["type_names"])
-    data = own_data(plain["data"], type_names, radius("training_module.model.r_max", model["r_max"]), notes)
-    trainer, callbacks, logger = own_trainer(plain["trainer"], notes)
+    module = sections["training_module"]
+    model = translate_model(module.get("model") if isinstance(module, Mapping) else None, notes)
+    if not isinstance(sections["data"], Mapping):
+        raise ConfigError(f"data is {sections['data']!r}", f"give a mapping with a _target_: {', '.join(DATA_MODULES)}")
+    type_names = parse_names("training_module.model.type_names", model["type_names"])
+    data = translate_data(
+        sections["data"], type_names, parse_length("training_module.model.r_max", model["r_max"]), notes
+    )
+    trainer, callbacks, logger = translate_trainer(sections["trainer"], notes)
     if "isolated_atom_energies" in str(model) or "reference_energies" in str(model):
         data["reference_energies"] = "auto"
-    if plain.get("global_options"):
+    if sections.get("global_options"):
         notes.append("global_options has no effect, as in NequIP since 0.14")
-    own = {
-        "run": plain["run"],
+    settings = {
+        "run": sections["run"],
         "cutoff_radius": model["r_max"],
         "chemical_species": type_names,
         "seed": data["seed"],
-        "monitored_metric": _monitored(callbacks, module),
+        "monitored_metric": _find_monitor(callbacks, module),
         "ckpt_path": None,
         "run_name": None,
         "console": "line",
         "output_dir": "${hydra:runtime.output_dir}",
-        **{key: plain[key] for key in _OURS if key in plain},
+        **{key: sections[key] for key in _OURS if key in sections},
         "data": data,
         "model": model,
-        "training_module": {**own_training_module(module), "model": "${model}"},
+        "training_module": {**translate_training_module(module), "model": "${model}"},
         "trainer": trainer,
         "callbacks": callbacks,
         "logger": logger,
     }
-    return Translation(OmegaConf.create(own), notes)
+    return Translation(OmegaConf.create(settings), notes)
 
 
 def _check_top_level(config: DictConfig) -> None:
     """All sections are there, and every other key is one that some value refers to."""
-    known = (*SECTIONS, *_OURS)
+    options = (*SECTIONS, *_OURS)
     keys = [str(key) for key in config]
     if "callbacks" in keys:
         raise ConfigError(
@@ -134,40 +140,40 @@ def _check_top_level(config: DictConfig) -> None:
         )
     text = OmegaConf.to_yaml(config)
     for key in keys:
-        if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
-            hint = closest_hint(key, known)
+        if key not in options and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
+            hint = closest_hint(key, options)
             raise ConfigError(f"nothing uses '{key}' of the config", f"{hint}known are {', '.join(SECTIONS)}")
     if missing := [key for key in _REQUIRED if key not in keys]:
         raise ConfigError(f"the config has no '{missing[0]}'", f"a config of NequIP's has {', '.join(_REQUIRED)}")
 
 
-def resolved_for_now(config: DictConfig) -> dict[str, Any]:
+def resolve_for_now(config: DictConfig) -> dict[str, Any]:
     """Plain values; what only the data or the run will tell stays as it is written.
 
     Raises:
         ConfigError: If a value is missing, or an interpolation leads nowhere.
     """
     OmegaConf.register_new_resolver("written_later", lambda kind, name: f"${{{kind}:{name}}}", replace=True)
-    kept = OmegaConf.create(_kept_for_later(OmegaConf.to_container(config, resolve=False)))
+    escaped = OmegaConf.create(_escape_for_later(OmegaConf.to_container(config, resolve=False)))
     try:
-        plain = OmegaConf.to_container(kept, resolve=True, throw_on_missing=True)
+        values = OmegaConf.to_container(escaped, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        if (own := own_error(error)) is not None:
-            raise own from None
+        if (config_error := own_error(error)) is not None:
+            raise config_error from None
         key = getattr(error, "full_key", None) or "the config"
         raise ConfigError(f"{key}: {first_line(error)}", "see what it refers to") from error
-    return {str(key): value for key, value in plain.items()} if isinstance(plain, Mapping) else {}
+    return {str(key): value for key, value in values.items()} if isinstance(values, Mapping) else {}
 
 
-def _kept_for_later(value: Any) -> Any:
+def _escape_for_later(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _kept_for_later(entry) for key, entry in value.items()}
+        return {key: _escape_for_later(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_kept_for_later(entry) for entry in value]
+        return [_escape_for_later(entry) for entry in value]
     return _LATER.sub(r"${written_later:\1,", value) if isinstance(value, str) else value
 
 
-def _monitored(callbacks: Mapping[str, Any], module: Mapping[str, Any]) -> str:
+def _find_monitor(callbacks: Mapping[str, Any], module: Mapping[str, Any]) -> str:
     """What the callbacks follow, else the schedule."""
     followed = [node.get("monitor") for node in callbacks.values()]
     scheduler = module.get("lr_scheduler")

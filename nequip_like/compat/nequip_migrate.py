@@ -12,8 +12,8 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from nequip_like.compat.nequip_config import SECTIONS, is_nequip_config, resolved_for_now, to_own_config
-from nequip_like.compat.nequip_names import class_name
+from nequip_like.compat.nequip_config import SECTIONS, is_nequip_config, resolve_for_now, to_own_config
+from nequip_like.compat.nequip_names import class_name, class_of
 from nequip_like.errors import ConfigError
 from nequip_like.model import FullNequIPGNNModel
 from nequip_like.whole_files import path_of
@@ -52,30 +52,30 @@ def migrated(file: str | Path) -> str:
         ConfigError: If the file cannot be read, is none of NequIP's configs, or asks for what there is not.
     """
     path = path_of(file)
-    flat = _flat(path)
+    flat = _load_flat(path)
     translation = to_own_config(flat)
-    wanted = _plain(translation.config)
-    groups = _groups(wanted)
-    own = _composed(groups)
-    changes = _difference(wanted, own, translation.config)
+    settings = _extract_values(translation.config)
+    groups = _choose_groups(settings)
+    defaults = _compose_defaults(groups)
+    changes = _collect_changes(settings, defaults, translation.config)
     overrides = [f"override {group}: {name or 'null'}" for group, name in groups.items() if name != _DEFAULTS[group]]
     lines = [f"# Made from {path.name}, a config of NequIP's, by nequip-train --migrate."]
     lines += [f"# {note}" for note in translation.notes]
-    gone = [str(key) for key in flat if key not in (*wanted, *SECTIONS, "hydra")]
+    gone = [str(key) for key in flat if key not in (*settings, *SECTIONS, "hydra")]
     lines += [f"# Keys that other values referred to; their values stand there now: {', '.join(gone)}"] if gone else []
     lines += ["defaults:", "  - train", *(f"  - {override}" for override in overrides), "  - _self_"]
-    lines += [f"{key}: {_in_line(value)}" for key, value in changes.items() if not isinstance(value, dict)]
+    lines += [f"{key}: {_format_inline(value)}" for key, value in changes.items() if not isinstance(value, dict)]
     sections = {key: value for key, value in changes.items() if isinstance(value, dict)}
     if "hydra" in flat:
-        sections = {"hydra": _plain(flat.hydra), **sections}
+        sections = {"hydra": _extract_values(flat.hydra), **sections}
     return "\n".join([*lines, yaml.safe_dump(sections, sort_keys=False, default_flow_style=None, width=108)])
 
 
-def _in_line(value: Any) -> str:
+def _format_inline(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").rstrip()
 
 
-def _flat(path: Path) -> DictConfig:
+def _load_flat(path: Path) -> DictConfig:
     try:
         config = OmegaConf.load(path)
     except OSError as error:
@@ -99,41 +99,37 @@ def _flat(path: Path) -> DictConfig:
 # --- which of our files to begin with
 
 
-def _groups(wanted: Mapping[str, Any]) -> dict[str, str | None]:
-    module, model = wanted["training_module"], wanted["model"]
+def _choose_groups(settings: Mapping[str, Any]) -> dict[str, str | None]:
+    module, model = settings["training_module"], settings["model"]
     schedule = (module.get("lr_scheduler") or {}).get("scheduler")
     preset = str(model.get("preset", "")).upper()
     name = class_name(model["_target_"])
     return {
         "model": "nequip" if name == "NequIPGNNModel" else f"nequip_{preset}" if preset in _PRESETS else None,
         "training_module": _MODULES.get(class_name(module["_target_"])),
-        "targets": _targets(module),
-        "optimizer": _OPTIMIZERS.get(_class_of(module.get("optimizer"))),
-        "lr_scheduler": _SCHEDULERS.get(_class_of(schedule)),
-        "logger": "csv" if "csv" in wanted["logger"] else None,
+        "targets": _choose_targets(module),
+        "optimizer": _OPTIMIZERS.get(class_of(module.get("optimizer"))),
+        "lr_scheduler": _SCHEDULERS.get(class_of(schedule)),
+        "logger": "csv" if "csv" in settings["logger"] else None,
     }
 
 
-def _class_of(node: Any) -> str:
-    return class_name(node.get("_target_")) if isinstance(node, Mapping) else ""
-
-
-def _targets(module: Mapping[str, Any]) -> str | None:
+def _choose_targets(module: Mapping[str, Any]) -> str | None:
     """The file of targets, if validation and test measure with the preset that belongs to the loss."""
-    loss, metrics = _class_of(module.get("loss")), _class_of(module.get("val_metrics"))
+    loss, metrics = class_of(module.get("loss")), class_of(module.get("val_metrics"))
     # Our test metrics are those of the validation; others would be merged with them.
-    same = module.get("test_metrics") in (None, module.get("val_metrics"))
-    return _TARGETS.get(loss) if metrics == loss.replace("Loss", "Metrics") and same else None
+    has_same_metrics = module.get("test_metrics") in (None, module.get("val_metrics"))
+    return _TARGETS.get(loss) if metrics == loss.replace("Loss", "Metrics") and has_same_metrics else None
 
 
-def _composed(groups: Mapping[str, str | None]) -> dict[str, Any]:
+def _compose_defaults(groups: Mapping[str, str | None]) -> dict[str, Any]:
     """Our own defaults with these files, interpolations as they are written."""
     overrides = [f"~{group}" if name is None else f"{group}={name}" for group, name in groups.items()]
     with hydra.initialize_config_module("nequip_like.conf", version_base="1.3"):
-        return _plain(hydra.compose("train", overrides))
+        return _extract_values(hydra.compose("train", overrides))
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def _extract_values(config: DictConfig) -> dict[str, Any]:
     """Plain values, interpolations as they are written."""
     return dict(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type] # of a mapping it is one
 
@@ -141,57 +137,62 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 # --- what differs
 
 
-def _difference(
-    wanted: Mapping[str, Any], own: Mapping[str, Any], config: DictConfig, where: str = ""
+def _collect_changes(
+    settings: Mapping[str, Any], defaults: Mapping[str, Any], config: DictConfig, section: str = ""
 ) -> dict[str, Any]:
-    """What has to be written so that ``own`` becomes ``wanted``."""
+    """What has to be written so that ``defaults`` becomes ``settings``."""
     changes: dict[str, Any] = {}
-    for key in [*own, *(key for key in wanted if key not in own)]:
-        path = f"{where}.{key}" if where else str(key)
-        if key not in wanted and not where:
+    for key in [*defaults, *(key for key in settings if key not in defaults)]:
+        path = f"{section}.{key}" if section else str(key)
+        if key not in settings and not section:
             continue  # a key of our own that NequIP's configs do not have
-        value = wanted[key] if key in wanted else _default(wanted, str(key))
-        change = _change(value, own.get(key, _NOT_GIVEN), config, path)
+        value = settings[key] if key in settings else _look_up_default(settings, str(key))
+        change = _change(value, defaults.get(key, _NOT_GIVEN), config, path)
         if change is not _NOT_GIVEN:
             changes[str(key)] = change
     return changes
 
 
-def _change(value: Any, own: Any, config: DictConfig, path: str) -> Any:
+def _change(value: Any, default: Any, config: DictConfig, path: str) -> Any:
     """What to write for one key; ``_NOT_GIVEN`` if our defaults say it already."""
-    if isinstance(value, Mapping) and isinstance(own, Mapping):
-        return _difference(value, own, config, path) or _NOT_GIVEN
-    if own is not _NOT_GIVEN and (value == own or value == _means(own, config, path)):
+    if isinstance(value, Mapping) and isinstance(default, Mapping):
+        return _collect_changes(value, default, config, path) or _NOT_GIVEN
+    if default is not _NOT_GIVEN and (value == default or value == _evaluate_default(default, config, path)):
         return _NOT_GIVEN
     parent = path.rpartition(".")[0]
-    if path.endswith(("train_metrics", "test_metrics")) and value and value == _means("${.val_metrics}", config, path):
-        return _NOT_GIVEN if own == "${.val_metrics}" else f"${{{parent}.val_metrics}}"
+    reference = "${.val_metrics}"
+    if (
+        value
+        and path.endswith(("train_metrics", "test_metrics"))
+        and value == _evaluate_default(reference, config, path)
+    ):
+        return _NOT_GIVEN if default == reference else f"${{{parent}.val_metrics}}"
     return value
 
 
-def _means(own: Any, config: DictConfig, path: str) -> Any:
+def _evaluate_default(default: Any, config: DictConfig, path: str) -> Any:
     """What an interpolation of ours gives in the config that is wanted."""
-    if not (isinstance(own, str) and "${" in own):
+    if not (isinstance(default, str) and "${" in default):
         return _NOT_GIVEN
     changed = config.copy()
-    OmegaConf.update(changed, path, own, merge=False)
-    value: Any = resolved_for_now(changed)
+    OmegaConf.update(changed, path, default, merge=False)
+    value: Any = resolve_for_now(changed)
     for key in path.split("."):
         value = value[key]
     return value
 
 
-def _default(section: Mapping[str, Any], key: str) -> Any:
+def _look_up_default(section: Mapping[str, Any], key: str) -> Any:
     """What a key that is not given means: the default of the class; null for a node that is not there."""
     target = section.get("_target_")
     if target is None:
         return None
-    return _defaults_of(get_object(str(target))).get(key)
+    return _collect_defaults(get_object(str(target))).get(key)
 
 
-def _defaults_of(target: Callable[..., Any]) -> dict[str, Any]:
+def _collect_defaults(target: Callable[..., Any]) -> dict[str, Any]:
     """Defaults of a class (with those of its bases that it hands arguments on to) or of a builder of models."""
-    found: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     handed_on = (
         [base for base in reversed(target.__mro__) if base is not object] if inspect.isclass(target) else [target]
     )
@@ -200,5 +201,5 @@ def _defaults_of(target: Callable[..., Any]) -> dict[str, Any]:
     for source in handed_on:
         for name, parameter in inspect.signature(source).parameters.items():
             if parameter.default is not inspect.Parameter.empty:
-                found[name] = parameter.default
-    return found
+                defaults[name] = parameter.default
+    return defaults

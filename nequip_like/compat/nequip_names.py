@@ -5,6 +5,8 @@ A class of NequIP is known by its own name, whichever of NequIP's modules a conf
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import nequip_like.training
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.moved import NAMES
@@ -13,6 +15,8 @@ PREFIXES = ("nequip.", "nequip_like.")
 
 DATA_MODULES = ("ASEDataModule", "NequIPDataModule", "NequIP3BPADataModule")
 MODELS = ("NequIPGNNModel", "FullNequIPGNNModel", "PresetNequIPGNNModel")
+
+WEIGHT_STATISTICS = ("TrainingStatsMonitor", "WandbWatch")
 
 # Name -> where the same thing is here.
 SAME: dict[str, str] = {
@@ -23,7 +27,7 @@ SAME: dict[str, str] = {
         name: f"nequip_like.training.callbacks.loss_weights.coefficients.{name}"
         for name in ("LossCoefficientMonitor", "SoftAdapt")
     },
-    **{name: f"nequip_like.training.callbacks.weight_stats.{name}" for name in ("TrainingStatsMonitor", "WandbWatch")},
+    **dict.fromkeys(WEIGHT_STATISTICS, "nequip_like.training.callbacks.TrainingStats"),
     "PerAtomModifier": "nequip_like.metrics.modifiers.PerAtomModifier",
     "MappedFieldModifier": "nequip_like.metrics.modifiers.MappedFieldModifier",
     "BaseModifier": "nequip_like.metrics.modifiers.FieldModifier",
@@ -91,7 +95,12 @@ def class_name(target: object) -> str:
     return str(target).rsplit(".", 1)[-1]
 
 
-def own_target(target: str, where: str) -> str:
+def class_of(node: object) -> str:
+    """Class that a node of a config builds, without its package; empty for anything else than a node."""
+    return class_name(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+
+
+def translate_target(target: str, key: str) -> str:
     """The `_target_` of this package for one of NequIP's; those of other packages and our own pass.
 
     Raises:
@@ -101,13 +110,13 @@ def own_target(target: str, where: str) -> str:
     if not is_target(target):
         return target
     if name in REFUSED:
-        raise ConfigError(f"{where}: there is no {name} here", REFUSED[name])
+        raise ConfigError(f"{key}: there is no {name} here", REFUSED[name])
     if name in SAME:
         return SAME[name]
     if target.startswith("nequip_like."):
         return target  # one of ours, or a typing mistake: the check of every `_target_` tells
-    known = [*SAME, *DATA_MODULES]
+    options = [*SAME, *DATA_MODULES]
     raise ConfigError(
-        f"{where}: there is no {target} here",
-        f"{closest_hint(name, known)}docs/coming-from-nequip.md lists what there is",
+        f"{key}: there is no {target} here",
+        f"{closest_hint(name, options)}docs/coming-from-nequip.md lists what there is",
     )

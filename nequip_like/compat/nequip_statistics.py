@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nequip_like.compat.nequip_names import SHORT_FIELDS, class_name
-from nequip_like.compat.nequip_values import check_same_types, list_of
+from nequip_like.compat.nequip_names import SHORT_FIELDS, class_of
+from nequip_like.compat.nequip_values import check_keys, check_same_types, parse_list
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.nn.radial import pair_cutoff_table
 
 _COMMON = ("CommonDataStatisticsManager", "EnergyOnlyDataStatisticsManager")
 _MANAGERS = (*_COMMON, "DataStatisticsManager")
-_MANAGER_KEYS = ("_target_", "dataloader_kwargs", "type_names", "metrics")
+_COMMON_KEYS = ("_target_", "dataloader_kwargs", "type_names")
 _ENTRY_KEYS = ("field", "metric", "per_type", "ignore_nan", "name")
 _METRICS = {
     "Mean": "mean",
@@ -26,7 +26,7 @@ _METRICS = {
 _FIELD_NAMES = {"NumNeighbors": "num_neighbors", "EdgeLengths": "edge_lengths"}
 
 
-def own_statistics(
+def translate_statistics(
     manager: Any, type_names: Sequence[str], pair_cutoffs: Mapping[str, Any] | None, cutoff: float, notes: list[str]
 ) -> list[dict[str, Any]]:
     """Definitions of the statistics that are not there in any case.
@@ -43,28 +43,25 @@ def own_statistics(
     """
     if manager is None:
         return []
-    name = class_name(manager.get("_target_", "")) if isinstance(manager, Mapping) else ""
+    name = class_of(manager)
     if name not in _MANAGERS:
         raise ConfigError(
             f"data.stats_manager is {manager!r}", f"{closest_hint(name, _MANAGERS)}there are {', '.join(_MANAGERS)}"
         )
-    for key in manager:
-        if key not in _MANAGER_KEYS or (key == "metrics" and name in _COMMON):
-            raise ConfigError(
-                f"data.stats_manager has the unknown key '{key}'",
-                f"{closest_hint(key, _MANAGER_KEYS)}known are {', '.join(_MANAGER_KEYS[1:])}",
-            )
+    check_keys("data.stats_manager", manager, _COMMON_KEYS if name in _COMMON else (*_COMMON_KEYS, "metrics"))
     check_same_types("data.stats_manager", manager.get("type_names"), type_names)
     if manager.get("dataloader_kwargs"):
         notes.append("data.stats_manager.dataloader_kwargs has no effect: statistics are exact sums over all frames")
-    pairs = _pairs(pair_cutoffs, type_names, cutoff)
+    pairs = _build_pair_cutoffs(pair_cutoffs, type_names, cutoff)
     if name in _COMMON:
         # Their statistics are always there; only neighbour lists cut by pairs of types change some.
-        return [] if pairs is None else _neighbors_within(pairs)
-    return [_definition(entry, pairs) for entry in list_of("data.stats_manager.metrics", manager.get("metrics"))]
+        return [] if pairs is None else _define_neighbor_counts(pairs)
+    return [
+        _translate_entry(entry, pairs) for entry in parse_list("data.stats_manager.metrics", manager.get("metrics"))
+    ]
 
 
-def _pairs(
+def _build_pair_cutoffs(
     cutoffs: Mapping[str, Any] | None, type_names: Sequence[str], cutoff: float
 ) -> dict[str, dict[str, float]] | None:
     if not cutoffs:
@@ -75,7 +72,7 @@ def _pairs(
     return {centre: dict(zip(type_names, row, strict=True)) for centre, row in zip(type_names, table, strict=True)}
 
 
-def _neighbors_within(pairs: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def _define_neighbor_counts(pairs: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
     common = {"field": "num_neighbors", "metric": "mean", "pair_cutoffs": pairs}
     return [
         {"name": "num_neighbors_mean", **common},
@@ -83,17 +80,12 @@ def _neighbors_within(pairs: Mapping[str, Mapping[str, float]]) -> list[dict[str
     ]
 
 
-def _definition(entry: Any, pairs: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:
+def _translate_entry(entry: Any, pairs: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         raise ConfigError(f"data.stats_manager.metrics has {entry!r}", f"give mappings of {', '.join(_ENTRY_KEYS)}")
-    for key in entry:
-        if key not in _ENTRY_KEYS:
-            raise ConfigError(
-                f"data.stats_manager.metrics has the unknown key '{key}'",
-                f"{closest_hint(key, _ENTRY_KEYS)}known are {', '.join(_ENTRY_KEYS)}",
-            )
-    field, short = _field(entry.get("field"))
-    metric, default = _metric(entry.get("metric"))
+    check_keys("data.stats_manager.metrics", entry, _ENTRY_KEYS)
+    field, short = _translate_field(entry.get("field"))
+    metric, default = _translate_metric(entry.get("metric"))
     definition = {"name": entry.get("name") or f"{short}_{default}", **field, "metric": metric}
     if entry.get("per_type"):
         definition["per_type"] = True
@@ -102,11 +94,11 @@ def _definition(entry: Any, pairs: Mapping[str, Mapping[str, float]] | None) -> 
     return definition
 
 
-def _field(field: Any) -> tuple[dict[str, Any], str]:
+def _translate_field(field: Any) -> tuple[dict[str, Any], str]:
     """Our arguments for a field or modifier, and NequIP's short name of it."""
     if isinstance(field, str):
         return {"field": field}, SHORT_FIELDS.get(field, field)
-    name = class_name(field.get("_target_", "")) if isinstance(field, Mapping) else ""
+    name = class_of(field)
     if name in _FIELD_NAMES:
         return {"field": _FIELD_NAMES[name]}, _FIELD_NAMES[name]
     inner = str(field.get("field", "")) if isinstance(field, Mapping) else ""
@@ -114,28 +106,28 @@ def _field(field: Any) -> tuple[dict[str, Any], str]:
         return {"field": inner}, SHORT_FIELDS.get(inner, inner)
     if name == "PerAtomModifier":
         factor = field.get("factor")
-        more = {} if factor is None else {"factor": factor}
-        return {"field": inner, "per_atom": True, **more}, f"per_atom_{SHORT_FIELDS.get(inner, inner)}"
+        factors = {} if factor is None else {"factor": factor}
+        return {"field": inner, "per_atom": True, **factors}, f"per_atom_{SHORT_FIELDS.get(inner, inner)}"
     raise ConfigError(
         f"data.stats_manager.metrics: the field is {field!r}",
         "give the name of a field, PerAtomModifier, NumNeighbors or EdgeLengths",
     )
 
 
-def _metric(metric: Any) -> tuple[str, str]:
+def _translate_metric(metric: Any) -> tuple[str, str]:
     """Our name of a statistic, and NequIP's short name of it."""
-    name = class_name(metric.get("_target_", "")) if isinstance(metric, Mapping) else ""
+    name = class_of(metric)
     if name not in _METRICS:
         raise ConfigError(
             f"data.stats_manager.metrics: the metric is {metric!r}",
             f"{closest_hint(name, _METRICS)}there are {', '.join(_METRICS)} of nequip_like.data",
         )
-    own = _METRICS[name]
+    statistic = _METRICS[name]
     if name in ("Max", "Min") and metric.get("abs"):
-        own = f"abs{own}"
-    short = own
+        statistic = f"abs{statistic}"
+    short = statistic
     if name == "StandardDeviation":
-        short = own = "var" if metric.get("squared") else "std"
+        short = statistic = "var" if metric.get("squared") else "std"
         if metric.get("unbiased") is False:
-            own = f"{own}_biased"
-    return own, short
+            statistic = f"{statistic}_biased"
+    return statistic, short

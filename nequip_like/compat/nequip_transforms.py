@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nequip_like.compat.nequip_names import class_name
-from nequip_like.compat.nequip_values import check_same_types, list_of, mapping_of, radius
+from nequip_like.compat.nequip_values import check_keys, check_same_types, parse_length, parse_list, parse_mapping
 from nequip_like.errors import ConfigError, closest_hint
 
 _SAME_HERE = {
@@ -33,17 +33,17 @@ class Effects:
     """What is left of the transforms.
 
     Attributes:
-        r_max: Cutoff of the neighbour lists, Angstrom; None if no transform makes one.
+        cutoff: Cutoff of the neighbour lists, Angstrom; None if no transform makes one.
         pair_cutoffs: Smaller cutoffs of pairs of types, as NequIP writes them.
         stress_sign: ``compression`` if a positive stress in the file means compression.
     """
 
-    r_max: float | None = None
+    cutoff: float | None = None
     pair_cutoffs: Mapping[str, Any] | None = None
     stress_sign: str | None = None
 
 
-def effects_of(transforms: Any, type_names: Sequence[str], notes: list[str]) -> Effects:
+def collect_effects(transforms: Any, type_names: Sequence[str], notes: list[str]) -> Effects:
     """Go through the transforms.
 
     Args:
@@ -55,14 +55,14 @@ def effects_of(transforms: Any, type_names: Sequence[str], notes: list[str]) -> 
         ConfigError: If a transform is unknown, or contradicts the model.
     """
     effects = Effects()
-    transforms = list_of("data.transforms", transforms)
+    transforms = parse_list("data.transforms", transforms)
     for transform in transforms:
         target = transform.get("_target_") if isinstance(transform, Mapping) else None
         name = class_name(target)
         if name == "ChemicalSpeciesToAtomTypeMapper":
             _check_mapper(transform, type_names)
         elif name in ("NeighborListTransform", "NeighborListPruneTransform"):
-            effects = _neighbors(effects, transform, type_names, notes)
+            effects = _apply_neighbor_list(effects, transform, type_names, notes)
         elif name == "StressSignFlipTransform":
             _check_flip(transforms)
             effects = replace(effects, stress_sign="compression")
@@ -89,11 +89,11 @@ def _check_flip(transforms: Sequence[Any]) -> None:
 
 
 def _check_mapper(transform: Mapping[str, Any], type_names: Sequence[str]) -> None:
-    _check_keys(transform, _MAPPER_KEYS)
+    check_keys("ChemicalSpeciesToAtomTypeMapper", transform, _MAPPER_KEYS, "argument")
     for key in ("model_type_names", "chemical_symbols"):
         check_same_types("ChemicalSpeciesToAtomTypeMapper", transform.get(key), type_names)
     key = "chemical_species_to_atom_type_map"
-    mapping = mapping_of(key, transform.get(key))
+    mapping = parse_mapping(key, transform.get(key))
     changed = {str(species): kind for species, kind in mapping.items() if species != kind}
     if changed:
         species, kind = next(iter(changed.items()))
@@ -103,23 +103,16 @@ def _check_mapper(transform: Mapping[str, Any], type_names: Sequence[str]) -> No
         )
 
 
-def _neighbors(effects: Effects, transform: Mapping[str, Any], type_names: Sequence[str], notes: list[str]) -> Effects:
-    _check_keys(transform, _NEIGHBOR_KEYS)
+def _apply_neighbor_list(
+    effects: Effects, transform: Mapping[str, Any], type_names: Sequence[str], notes: list[str]
+) -> Effects:
     name = class_name(transform["_target_"])
-    r_max = radius(f"r_max of {name}", transform.get("r_max"))
+    check_keys(name, transform, _NEIGHBOR_KEYS, "argument")
+    cutoff = parse_length(f"r_max of {name}", transform.get("r_max"))
     check_same_types(name, transform.get("type_names"), type_names)
     if transform.get("backend") or transform.get("backend_kwargs"):
         text = "the backend of the neighbour list has no effect: it is vesin's, and the list is the same"
         if text not in notes:
             notes.append(text)
-    smallest = r_max if effects.r_max is None else min(effects.r_max, r_max)
-    return replace(effects, r_max=smallest, pair_cutoffs=transform.get("per_edge_type_cutoff") or effects.pair_cutoffs)
-
-
-def _check_keys(transform: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in transform:
-        if key not in known:
-            raise ConfigError(
-                f"{class_name(transform['_target_'])} has the unknown argument '{key}'",
-                f"{closest_hint(key, known)}known are {', '.join(known[1:])}",
-            )
+    smallest = cutoff if effects.cutoff is None else min(effects.cutoff, cutoff)
+    return replace(effects, cutoff=smallest, pair_cutoffs=transform.get("per_edge_type_cutoff") or effects.pair_cutoffs)

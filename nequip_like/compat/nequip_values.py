@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, closest_hint
 
 
-def mapping_of(where: str, value: Any) -> dict[str, Any]:
+def parse_mapping(key: str, value: Any) -> dict[str, Any]:
     """A mapping; nothing is an empty one.
 
     Raises:
@@ -17,11 +17,11 @@ def mapping_of(where: str, value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} is {value!r}", "give a mapping: {name: value}")
+        raise ConfigError(f"{key} is {value!r}", "give a mapping: {name: value}")
     return dict(value)
 
 
-def list_of(where: str, value: Any) -> list[Any]:
+def parse_list(key: str, value: Any) -> list[Any]:
     """A list; nothing is an empty one.
 
     Raises:
@@ -30,55 +30,75 @@ def list_of(where: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ConfigError(f"{where} is {value!r}", "give a list: [first, second]")
+        raise ConfigError(f"{key} is {value!r}", "give a list: [first, second]")
     return list(value)
 
 
-def names_of(where: str, value: Any) -> list[str]:
+def parse_names(key: str, value: Any) -> list[str]:
     """A list of names; nothing is an empty one.
 
     Raises:
         ConfigError: If it is something else.
     """
-    names = list_of(where, value)
+    names = parse_list(key, value)
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(
-            f"{where} is {value!r}", "give a list of names, such as [H, C, O]; write a name like NO as 'NO'"
+            f"{key} is {value!r}", "give a list of names, such as [H, C, O]; write a name like NO as 'NO'"
         )
     return names
 
 
-def whole_number(where: str, value: Any, smallest: int = 0) -> int:
+def parse_whole_number(key: str, value: Any, smallest: int = 0) -> int:
     """A whole number.
 
     Raises:
         ConfigError: If it is something else, or too small.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise ConfigError(f"{where} is {value!r}", f"give a whole number from {smallest} up")
+        raise ConfigError(f"{key} is {value!r}", f"give a whole number from {smallest} up")
     return value
 
 
-def radius(where: str, value: Any) -> float:
+def parse_length(key: str, value: Any) -> float:
     """A length above zero.
 
     Raises:
         ConfigError: If it is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ConfigError(f"{where} is {value!r}", "give a length above 0, in Angstrom")
+        raise ConfigError(f"{key} is {value!r}", "give a length above 0, in Angstrom")
     return float(value)
 
 
-def check_same_types(where: str, given: Any, type_names: Sequence[str]) -> None:
+def check_keys(owner: str, keys: Iterable[str], options: Sequence[str], kind: str = "key") -> None:
+    """Refuse a key that nothing reads.
+
+    Args:
+        owner: What has the keys, for messages.
+        keys: The keys.
+        options: Those that are read; `_target_` may be among them.
+        kind: What they are called, for messages.
+
+    Raises:
+        ConfigError: If there is such a key.
+    """
+    for key in keys:
+        if key not in options:
+            listing = ", ".join(option for option in options if option != "_target_")
+            raise ConfigError(
+                f"{owner} has the unknown {kind} '{key}'", f"{closest_hint(key, options)}known are {listing}"
+            )
+
+
+def check_same_types(owner: str, types: Any, type_names: Sequence[str]) -> None:
     """Refuse another list of types than the model's; nothing stands for the model's.
 
     Raises:
         ConfigError: If they differ.
     """
-    names = names_of(f"the list of types of {where}", given)
+    names = parse_names(f"the list of types of {owner}", types)
     if names and names != list(type_names):
         raise ConfigError(
-            f"{where} has the types {', '.join(names)}, the model {', '.join(type_names)}",
+            f"{owner} has the types {', '.join(names)}, the model {', '.join(type_names)}",
             "give both the same list, for example by ${model_type_names}",
         )

@@ -29,7 +29,7 @@ def load_nequip_weights(potential: Potential, state: Mapping[str, Tensor]) -> No
     Raises:
         ModelFileError: If an entry is missing or has another size, or if the state has weights that find no place.
     """
-    groups = _blocks(potential)
+    groups = _collect_blocks(potential)
     unused = [
         name
         for name, value in state.items()
@@ -59,11 +59,11 @@ def to_nequip_weights(potential: Potential, prefix: str = "model.func.") -> dict
     """The weights of ``potential`` under NequIP's names, each a flat tensor to be reshaped to the target's shape."""
     return {
         prefix + key: torch.cat([block.detach().reshape(-1) for block in blocks])
-        for key, blocks in _blocks(potential).items()
+        for key, blocks in _collect_blocks(potential).items()
     }
 
 
-def _blocks(potential: Potential) -> dict[str, list[Tensor]]:
+def _collect_blocks(potential: Potential) -> dict[str, list[Tensor]]:
     """NequIP's name (without prefix) of each group of weights, and our tensors of the group in NequIP's order."""
     model = potential.energy_model
     if not isinstance(model, NequIPEnergy):
@@ -73,13 +73,13 @@ def _blocks(potential: Potential) -> dict[str, list[Tensor]]:
         blocks["bessel_encode.bessel_weights"] = [model.radial.frequencies]
     for i, layer in enumerate(cast(list[InteractionLayer], list(model.layers))):
         name = f"layer{i}_convnet.conv."
-        blocks[name + "linear_1.weight"] = _in_source_order(layer.linear_in)
+        blocks[name + "linear_1.weight"] = _sort_by_source(layer.linear_in)
         for j, weight in enumerate(layer.radial_mlp.weights):
             # Every second entry of NequIP's sequence is an activation.
             blocks[f"{name}edge_mlp.mlp.{2 * j}.weight"] = [weight]
-        blocks[name + "linear_2.weight"] = _in_source_order(layer.linear_out)
+        blocks[name + "linear_2.weight"] = _sort_by_source(layer.linear_out)
         if layer.self_connection is not None:
-            blocks[name + "sc.weight"] = _in_source_order(layer.self_connection)
+            blocks[name + "sc.weight"] = _sort_by_source(layer.self_connection)
     for j, weight in enumerate(model.readout.weights):
         blocks[f"per_atom_energy_readout.mlp_module.mlp.{2 * j}.weight"] = [weight]
     for name in ("scales", "shifts"):
@@ -89,7 +89,7 @@ def _blocks(potential: Potential) -> dict[str, list[Tensor]]:
     return blocks
 
 
-def _in_source_order(layer: Linear | SelfConnection) -> list[Tensor]:
+def _sort_by_source(layer: Linear | SelfConnection) -> list[Tensor]:
     sources = [source for source in layer.sources if source is not None]
     order = sorted(range(len(sources)), key=sources.__getitem__)
     return [layer.weights[i] for i in order]

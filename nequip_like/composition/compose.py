@@ -31,7 +31,7 @@ def compose(config: str | Path = "train", overrides: Sequence[str] = ()) -> Dict
         overrides: What is changed, as it would be typed behind ``nequip-train``, without the shell's quotes.
 
     Returns:
-        The config for :func:`nequip_like.train`; its values can be read and set: ``config.trainer.max_epochs = 50``.
+        The config for ``nequip_like.train``; its values can be read and set: ``config.trainer.max_epochs = 50``.
         The override ``output_dir=FOLDER`` names its output folder; without it each training makes a new one,
         ``outputs/DATE/TIME``.
 

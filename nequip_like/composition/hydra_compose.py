@@ -25,9 +25,8 @@ from nequip_like.composition.hydra_errors import CONFIG_ERRORS, find_failed_key,
 from nequip_like.composition.overrides import check_choices, check_kinds, insert_nulls, parse_overrides
 from nequip_like.errors import ConfigError, first_line
 from nequip_like.whole_files import path_of
-from nequip_like.workflow.config.resolvers import register_resolvers
 from nequip_like.workflow.config.trust import check_hydra, user_packages
-from nequip_like.workflow.config.values import own_error
+from nequip_like.workflow.config.values import own_error, register_resolvers
 
 PACKAGE = "pkg://nequip_like.conf"
 JOB_NAME = "train"  # ${hydra:job.name}; it names the log file

@@ -21,6 +21,7 @@ from nequip_like.data.reference_energies import Choice, ReferenceEnergies, refer
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.data.sources import below
+from nequip_like.data.statistics import custom_statistics, training_statistics
 from nequip_like.summaries import Summarized
 
 
@@ -98,6 +99,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         replay: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.replay = Replay.read(below(path, replay), key_mapping, units)
         self.request = Request(
             train=below(path, train),
             val=below(path, val),
@@ -110,9 +112,9 @@ class DataModule(Summarized, lightning.LightningDataModule):
             reference_energies=references_below(path, reference_energies),
             allow_overlap=allow_overlap,
             train_size=train_size,
-            statistics=statistics,
-            replay=Replay.read(below(path, replay), key_mapping, units),
+            replay=None if self.replay is None else self.replay.source,
         )
+        self.custom_statistics = statistics
         self.batch_size = batch_size
         self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
         self.seed = seed
@@ -153,7 +155,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             ConfigError: If an argument cannot be understood.
             DataError: If a file, a frame or a label cannot be right.
         """
-        _ = self.data
+        _ = self.data, self._statistics
         return self
 
     def setup(self, stage: str | None = None) -> None:
@@ -173,7 +175,15 @@ class DataModule(Summarized, lightning.LightningDataModule):
     @property
     def statistics(self) -> dict[str, Any]:
         """Statistics of the training set, and ``reference_energies`` (also as ``isolated_atom_energies``), eV."""
-        return dict(self.data.statistics)
+        return dict(self._statistics)
+
+    @cached_property
+    def _statistics(self) -> dict[str, Any]:
+        statistics = training_statistics(self.train_set) | custom_statistics(self.train_set, self.custom_statistics)
+        if self.reference is not None:
+            statistics["reference_energies"] = dict(self.reference.energies)
+            statistics["isolated_atom_energies"] = dict(self.reference.energies)
+        return statistics
 
     @property
     def reference(self) -> ReferenceEnergies | None:
@@ -207,12 +217,12 @@ class DataModule(Summarized, lightning.LightningDataModule):
     @property
     def num_replayed(self) -> int:
         """Number of replayed frames in an epoch."""
-        return 0 if self.request.replay is None else self.request.replay.count(len(self.train_set))
+        return 0 if self.replay is None else self.replay.count(len(self.train_set))
 
     @property
     def replay_weight(self) -> float:
         """Weight of replayed frames in the loss."""
-        return 1.0 if self.request.replay is None else self.request.replay.weight
+        return 1.0 if self.replay is None else self.replay.weight
 
     def move_replay(self, changes: Mapping[str, float]) -> None:
         """Move the energies of the replayed frames to the reference energies of the training set.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,16 +11,11 @@ from torch.utils.data import Dataset
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import arrays_of, fill_missing_labels, frame_key, graphs_of, has_label
-from nequip_like.data.io.annotations import Annotations
-from nequip_like.data.io.given import Source
-from nequip_like.data.io.readers import Index, read
-from nequip_like.data.labels.units import Units
+from nequip_like.data.io.readers import Index, Reading, Source, read
 from nequip_like.data.neighbors import add_neighbors
 from nequip_like.data.species import atom_types, checked_species, type_table
 from nequip_like.errors import DataError
 from nequip_like.summaries import Summarized
-
-__all__ = ["GraphDataset", "fill_missing_labels", "load_dataset"]
 
 _COLLISION = 0.1  # Angstrom; even two protons repel each other with 144 eV there
 
@@ -30,19 +24,20 @@ class GraphDataset(Summarized, Dataset[Graph]):
     """Frames ready to be batched: with atom types, neighbour lists, and the same labels in each.
 
     Args:
-        frames: Graphs of single structures, without edges.
+        frames: Graphs of single structures, without edges; or what was read from files, which knows its origins,
+            units and notes.
         cutoff: Cutoff radius of the neighbour lists, Angstrom.
         type_names: Chemical symbols; the position of a symbol is its atom type.
-        origins: File and frame that each graph comes from, for messages.
+        origins: File and frame that each graph comes from, for messages; a reading has its own.
         name: Name of the data set, for messages and tables.
-        units: Units that the labels were read in, for tables.
-        read_from: ``{label: names in the files}``, for tables.
-        notes: Remarks of the reader, for tables.
         keys: Hash of each structure, where they are known already.
-        annotations: What each frame holds beside its structure and labels; nothing by default.
 
     Attributes:
         labels: ``{label: number of frames that have it}``, only labels that some frame has.
+        units: Units that the labels were read in, for tables.
+        read_from: ``{label: names in the files}``, for tables.
+        notes: Remarks of the reader, for tables.
+        annotations: What each frame holds beside its structure and labels.
 
     Raises:
         ConfigError: If a type name is no chemical symbol, or the cutoff is not positive.
@@ -61,34 +56,35 @@ class GraphDataset(Summarized, Dataset[Graph]):
 
     def __init__(
         self,
-        frames: Sequence[Graph],
+        frames: Sequence[Graph] | Reading,
         cutoff: float,
         type_names: Sequence[str],
         *,
         origins: Sequence[str] | None = None,
         name: str = "data",
-        units: Units | None = None,
-        read_from: Mapping[str, str] | None = None,
-        notes: Sequence[str] = (),
         keys: Sequence[str] | None = None,
-        annotations: Sequence[Annotations] | None = None,
     ) -> None:
-        if not frames:
+        if origins is None:
+            origins = [f"{name} frame {i}" for i in range(len(frames))]
+        reading = frames if isinstance(frames, Reading) else Reading.of(fill_missing_labels(frames), origins)
+        if not reading.frames:
             raise DataError(f"the data set '{name}' has no frames", "give a file with structures")
         self.cutoff = float(cutoff)
         self.type_names = checked_species(type_names)
         self.name = name
-        self.units = units or Units()
-        self.read_from = dict(read_from or {})
-        self.notes = list(notes)
+        self.units = reading.units
+        self.read_from = reading.read_from
+        self.notes = list(reading.notes)
+        self.annotations = list(reading.annotations)
         self._keys = None if keys is None else list(keys)
-        self._origins = list(origins) if origins is not None else [f"{name} frame {i}" for i in range(len(frames))]
-        if len(self._origins) != len(frames):
-            raise DataError(f"{len(frames)} frames but {len(self._origins)} origins", "give one origin per frame")
-        self.annotations = [Annotations() for _ in frames] if annotations is None else list(annotations)
+        self._origins = list(reading.origins)
+        if len(self._origins) != len(reading.frames):
+            raise DataError(
+                f"{len(reading.frames)} frames but {len(self._origins)} origins", "give one origin per frame"
+            )
         table = type_table(self.type_names)
         self.frames: list[Graph] = []
-        for i, frame in enumerate(fill_missing_labels(frames)):
+        for i, frame in enumerate(reading.frames):
             types = atom_types(frame, table, self._origins[i], self.type_names)
             typed = {**frame, fields.ATOM_TYPES: types, fields.FRAME_INDEX: torch.tensor([i])}
             self.frames.append(add_neighbors(typed, self.cutoff, origin=self._origins[i], closest=_COLLISION))
@@ -142,7 +138,7 @@ def load_dataset(
     type_names: Sequence[str],
     cutoff: float,
     key_mapping: Mapping[str, str] | None = None,
-    units: Units | Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
     *,
     index: Index = ":",
     name: str | None = None,
@@ -168,14 +164,5 @@ def load_dataset(
         GraphDataset(name=structures, frames=1, atoms=2, labels={}, species=H, cutoff=2 Å)
     """
     reading = read(path, index=index, key_mapping=key_mapping, units=units)
-    return GraphDataset(
-        reading.frames,
-        cutoff,
-        type_names,
-        origins=reading.origins,
-        name=name or (Path(reading.files[0]).stem if reading.files else "structures"),
-        units=reading.units,
-        read_from=reading.read_from,
-        notes=reading.notes,
-        annotations=reading.annotations,
-    )
+    name = name or (reading.files[0].stem if reading.files else "structures")
+    return GraphDataset(reading, cutoff, type_names, name=name)

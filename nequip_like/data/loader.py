@@ -43,7 +43,7 @@ class _RestOfEpoch:
 
 
 class ResumableLoader(DataLoader[Graph]):
-    """Loads batches in the order of a :class:`FrameBatchSampler` and remembers how far the epoch has come.
+    """Loads batches in the order of a ``FrameBatchSampler`` and remembers how far the epoch has come.
 
     Lightning saves :meth:`state_dict` in each checkpoint and gives it back on resuming, so a resumed run sees the
     batches that the stopped one had left, with any number of workers: what workers had prefetched does not count.

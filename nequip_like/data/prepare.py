@@ -8,7 +8,6 @@ from typing import Any
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
-from nequip_like.data.io.readers import Reading
 from nequip_like.data.reference_energies import (
     Choice,
     ReferenceEnergies,
@@ -16,18 +15,16 @@ from nequip_like.data.reference_energies import (
     is_isolated_atom,
     uses_isolated_frames,
 )
-from nequip_like.data.replay import Replay
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species, species_of
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
-from nequip_like.data.statistics import custom_statistics, training_statistics
 from nequip_like.summaries import Summarized
 
 _LARGEST_BINDING = 15.0  # eV/atom; the strongest solids and molecules are bound by less than 10
 
 
-@dataclass(frozen=True, repr=False)
-class Request(Summarized):
+@dataclass(frozen=True)
+class Request:
     """What a configuration asks for; see :class:`nequip_like.data.datamodule.DataModule` for each entry."""
 
     train: Any
@@ -41,8 +38,7 @@ class Request(Summarized):
     reference_energies: Choice
     allow_overlap: bool
     train_size: int | None = None
-    statistics: Sequence[Mapping[str, Any]] = ()
-    replay: Replay | None = None
+    replay: FileSource | None = None
     known_species: Sequence[str] = ()
 
 
@@ -55,7 +51,6 @@ class Prepared(Summarized):
     test: dict[str, GraphDataset]
     type_names: list[str]
     reference: ReferenceEnergies | None
-    statistics: dict[str, Any]
     replay: GraphDataset | None = None
 
     def summary(self) -> dict[str, Any]:
@@ -73,131 +68,122 @@ def prepare(request: Request) -> Prepared:
     """Read, split and check the data of a run.
 
     Isolated atoms that become the reference energies are taken out of the training frames first. Frames are held out
-    of what is left, never those that occur more than once. Reference energies and statistics are those of the training
-    frames only, never of replayed ones.
+    of what is left, never those that occur more than once. Reference energies are those of the training frames only,
+    never of replayed ones.
 
     Raises:
         ConfigError: If the request cannot be understood.
         DataError: If a file, a frame or a label cannot be right, or a structure is in two of train, val and test.
     """
-    sources = {
-        "val": held_out_sources(request.val, "val", request.key_mapping, request.units),
-        "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
-    }
-    reading = file_source(request.train, "train", request.key_mapping, request.units).read()
-    type_names = _choose_type_names(request, reading)
-    # A model that is fine-tuned may know species that these data do not have, and cannot tell the energy of.
-    species = species_of(reading.frames)
-    referred = [name for name in type_names if name in species] if request.known_species else type_names
-    isolated: list[int] = []
-    if uses_isolated_frames(request.reference_energies, reading.frames, referred):
-        isolated = [i for i, frame in enumerate(reading.frames) if is_isolated_atom(frame)]
-    pool = [i for i in range(len(reading.frames)) if i not in set(isolated)] or list(range(len(reading.frames)))
-    parts = _split(request, reading, pool, sources)
+    return _Preparation(request).run()
 
-    train_frames = [reading.frames[i] for i in parts["train"]]
-    reference = choose(
-        request.reference_energies,
-        train_frames,
-        referred,
-        isolated=[reading.frames[i] for i in isolated],
-        origins=[reading.origins[i] for i in (*isolated, *parts["train"])],
-        key_mapping=request.key_mapping,
-        units=request.units,
-    )
-    held_out: dict[str, dict[str, GraphDataset]] = {}
-    for kind, by_name in sources.items():
-        held_out[kind] = {}
-        for name, source in by_name.items():
+
+class _Preparation:
+    """The training file of a request, and what is made of it."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.sources = {
+            "val": held_out_sources(request.val, "val", request.key_mapping, request.units),
+            "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
+        }
+        self.reading = file_source(request.train, "train", request.key_mapping, request.units).read()
+        self.frames = self.reading.frames
+        self.type_names = self._choose_type_names()
+        # A model that is fine-tuned may know species that these data do not have, and cannot tell the energy of.
+        species = species_of(self.frames)
+        self.referred = [name for name in self.type_names if name in species or not request.known_species]
+        self.isolated: list[int] = []
+        if uses_isolated_frames(request.reference_energies, self.frames, self.referred):
+            self.isolated = [i for i, frame in enumerate(self.frames) if is_isolated_atom(frame)]
+        self.parts = self._split()
+
+    def run(self) -> Prepared:
+        """Make the data sets."""
+        reference = self._find_references()
+        held_out = {kind: self._build_held_out(kind) for kind in self.sources}
+        train = self._build_dataset("train", self.parts["train"])
+        check_neighbors(train)
+        train.notes.extend(_collect_notes(reference, train, self.request.known_species))
+        replay = None if self.request.replay is None else self._build_dataset("replay", source=self.request.replay)
+        if not self.request.allow_overlap:
+            groups = {kind: list(sets.values()) for kind, sets in held_out.items()}
+            check_disjoint({"train": [train] if replay is None else [train, replay], **groups})
+        return Prepared(train, held_out["val"], held_out["test"], self.type_names, reference, replay)
+
+    def _choose_type_names(self) -> list[str]:
+        """Declared species, or those of the training frames.
+
+        Isolated atoms that become references are not trained on, so a species that only they have is none of the
+        model's. Species that a model knows already come first, in its order.
+        """
+        model_species = list(self.request.known_species)
+        return [*model_species, *(name for name in self._find_species() if name not in model_species)]
+
+    def _find_species(self) -> list[str]:
+        if self.request.species != "auto":
+            return checked_species(self.request.species)
+        bound = species_of(frame for frame in self.frames if not is_isolated_atom(frame))
+        if bound and uses_isolated_frames(self.request.reference_energies, self.frames, bound):
+            return bound
+        return species_of(self.frames)
+
+    def _split(self) -> dict[str, list[int]]:
+        """Frames of train and of each part that is held out of the training file, as indices into the reading."""
+        isolated, frames = set(self.isolated), range(len(self.frames))
+        pool = [i for i in frames if i not in isolated] or list(frames)
+        sizes = {
+            f"{kind}/{name}": source.size
+            for kind, by_name in self.sources.items()
+            for name, source in by_name.items()
+            if isinstance(source, HeldOut)
+        }
+        if not sizes and self.request.train_size is None:
+            return {"train": pool}
+        repeated = duplicates([self.reading.keys[i] for i in pool])
+        parts = split_frames(
+            len(pool),
+            sizes,
+            self.request.split_seed,
+            keep_in_train={*repeated, *repeated.values()},
+            train_size=self.request.train_size,
+        )
+        return {name: [pool[i] for i in indices] for name, indices in parts.items()}
+
+    def _find_references(self) -> ReferenceEnergies | None:
+        train = self.parts["train"]
+        return choose(
+            self.request.reference_energies,
+            [self.frames[i] for i in train],
+            self.referred,
+            isolated=[self.frames[i] for i in self.isolated],
+            origins=[self.reading.origins[i] for i in (*self.isolated, *train)],
+            key_mapping=self.request.key_mapping,
+            units=self.request.units,
+        )
+
+    def _build_held_out(self, kind: str) -> dict[str, GraphDataset]:
+        datasets: dict[str, GraphDataset] = {}
+        for name, source in self.sources[kind].items():
             title = kind if name == kind else f"{kind} {name}"
-            part = parts.get(f"{kind}/{name}")
-            source_reading = (
-                reading if part is not None else source.read() if isinstance(source, FileSource) else reading
-            )
-            held_out[kind][name] = _build_dataset(
-                request, source_reading, part, type_names, title, annotated=kind == "test"
-            )
-    train = _build_dataset(request, reading, parts["train"], type_names, "train")
-    check_neighbors(train)
-    train.notes.extend(_collect_notes(reference, train, request.known_species))
-    replay = None
-    if request.replay is not None:
-        replay = _build_dataset(request, request.replay.source.read(), None, type_names, "replay")
-    if not request.allow_overlap:
-        groups = {kind: list(sets.values()) for kind, sets in held_out.items()}
-        check_disjoint({"train": [train] if replay is None else [train, replay], **groups})
-    statistics = training_statistics(train) | custom_statistics(train, request.statistics)
-    if reference is not None:
-        statistics["reference_energies"] = dict(reference.energies)
-        statistics["isolated_atom_energies"] = dict(reference.energies)
-    return Prepared(train, held_out["val"], held_out["test"], type_names, reference, statistics, replay)
+            if isinstance(source, FileSource):
+                datasets[name] = self._build_dataset(title, source=source, annotated=kind == "test")
+            else:
+                datasets[name] = self._build_dataset(title, self.parts[f"{kind}/{name}"], annotated=kind == "test")
+        return datasets
 
-
-def _choose_type_names(request: Request, reading: Reading) -> list[str]:
-    """Declared species, or those of the training frames.
-
-    Isolated atoms that become references are not trained on, so a species that only they have is none of the model's.
-    Species that a model knows already come first, in its order.
-    """
-    species = _find_species(request, reading)
-    model_species = list(request.known_species)
-    return [*model_species, *(name for name in species if name not in model_species)]
-
-
-def _find_species(request: Request, reading: Reading) -> list[str]:
-    if request.species != "auto":
-        return checked_species(request.species)
-    bound = species_of(frame for frame in reading.frames if not is_isolated_atom(frame))
-    if bound and uses_isolated_frames(request.reference_energies, reading.frames, bound):
-        return bound
-    return species_of(reading.frames)
-
-
-def _split(
-    request: Request, reading: Reading, pool: list[int], sources: Mapping[str, Mapping[str, FileSource | HeldOut]]
-) -> dict[str, list[int]]:
-    """Frames of train and of each part that is held out of the training file, as indices into the reading."""
-    sizes = {
-        f"{kind}/{name}": source.size
-        for kind, by_name in sources.items()
-        for name, source in by_name.items()
-        if isinstance(source, HeldOut)
-    }
-    if not sizes and request.train_size is None:
-        return {"train": pool}
-    repeated = duplicates([reading.keys[i] for i in pool])
-    parts = split_frames(
-        len(pool),
-        sizes,
-        request.split_seed,
-        keep_in_train={*repeated, *repeated.values()},
-        train_size=request.train_size,
-    )
-    return {name: [pool[i] for i in indices] for name, indices in parts.items()}
-
-
-def _build_dataset(
-    request: Request,
-    reading: Reading,
-    indices: Sequence[int] | None,
-    type_names: list[str],
-    name: str,
-    annotated: bool = False,
-) -> GraphDataset:
-    """Make a data set of some frames of a reading, or of all; only test sets keep their annotations."""
-    selection = range(len(reading.frames)) if indices is None else indices
-    return GraphDataset(
-        [reading.frames[i] for i in selection],
-        request.cutoff_radius,
-        type_names,
-        origins=[reading.origins[i] for i in selection],
-        name=name,
-        units=reading.units,
-        read_from=reading.read_from,
-        notes=reading.notes,
-        keys=[reading.keys[i] for i in selection],
-        annotations=[reading.annotations[i] for i in selection] if annotated else None,
-    )
+    def _build_dataset(
+        self,
+        name: str,
+        indices: Sequence[int] | None = None,
+        source: FileSource | None = None,
+        annotated: bool = False,
+    ) -> GraphDataset:
+        """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
+        reading = self.reading if source is None else source.read()
+        indices = range(len(reading.frames)) if indices is None else indices
+        part, keys = reading.select(indices, annotated), [reading.keys[i] for i in indices]
+        return GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
 
 
 def _collect_notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:

@@ -17,7 +17,6 @@ from ase.data import atomic_numbers as number_of
 from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.data import fields
-from nequip_like.data import reference_energies as rules
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import has_label
 from nequip_like.data.sources import below, file_source
@@ -332,7 +331,7 @@ def uses_isolated_frames(choice: Choice, frames: Sequence[Graph], type_names: Se
     """Whether the isolated atoms among training frames become the references (and are then not trained on)."""
     if choice not in ("auto", "isolated_atoms"):
         return False
-    isolated = [frame for frame in frames if rules.is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)]
+    isolated = [frame for frame in frames if is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)]
     return choice == "isolated_atoms" or set(species_of(isolated)) >= set(type_names)
 
 
@@ -368,19 +367,19 @@ def choose(
     if choice is None:
         return None
     if isinstance(choice, Mapping) and not ({"file", "path"} & set(choice)):
-        reference: ReferenceEnergies | None = rules.from_user(choice, type_names)  # type: ignore[arg-type]
+        reference: ReferenceEnergies | None = from_user(choice, type_names)  # type: ignore[arg-type]
     elif choice == "auto":
-        reference = rules.auto(frames, type_names, isolated=isolated, origins=origins)
+        reference = auto(frames, type_names, isolated=isolated, origins=origins)
     elif choice == "isolated_atoms":
-        reference = rules.from_isolated_atoms([*isolated, *frames], type_names, origins=origins)
+        reference = from_isolated_atoms([*isolated, *frames], type_names, origins=origins)
     elif choice == "least_squares":
-        reference = rules.fit_least_squares(frames, type_names)
+        reference = fit_least_squares(frames, type_names)
     else:
         check_reference_file(choice)
         energy_names = {name: label for name, label in (key_mapping or {}).items() if label == fields.TOTAL_ENERGY}
         reading = file_source(choice, "reference_energies", energy_names, units).read()
-        reference = rules.from_isolated_atoms(reading.frames, type_names, origins=reading.origins)
-    return None if reference is None else rules.add_residual(reference, frames)
+        reference = from_isolated_atoms(reading.frames, type_names, origins=reading.origins)
+    return None if reference is None else add_residual(reference, frames)
 
 
 def check_reference_file(choice: object) -> None:

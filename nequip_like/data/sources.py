@@ -10,9 +10,7 @@ from typing import Any
 
 from nequip_like.arguments import check_key, shown
 from nequip_like.data.io.given import entries, is_graph, is_structure
-from nequip_like.data.io.readers import Index, Reading, read
-from nequip_like.data.labels.names import checked_mapping
-from nequip_like.data.labels.units import Units
+from nequip_like.data.io.readers import Index, Reading, check_declared, read
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
@@ -31,8 +29,7 @@ class FileSource(Summarized):
 
     def __post_init__(self) -> None:
         """Refuse units and names that cannot be meant before a file is read."""
-        Units.declared(self.units)
-        checked_mapping(self.key_mapping)
+        check_declared(self.key_mapping, self.units)
 
     def read(self) -> Reading:
         """Read all frames."""

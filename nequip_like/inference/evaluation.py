@@ -16,10 +16,9 @@ from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import arrays_of, graphs_of, split
 from nequip_like.data.io.annotations import group_key, group_names
-from nequip_like.data.io.given import Source
+from nequip_like.data.io.readers import Source
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.error_metrics import ErrorMetrics, compute_errors
-from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized, html_table
@@ -103,7 +102,7 @@ class Evaluation(Summarized):
         return _format_error_table(f"{self.dataset.name}: {len(self.dataset)} frames", self.metrics)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Predictions as arrays, for the reason that :class:`GraphDataset` has."""
+        """Predictions as arrays, for the reason that :class:`~nequip_like.data.dataset.GraphDataset` has."""
         return {**self.__dict__, "predictions": arrays_of(self.predictions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -203,13 +202,12 @@ def evaluate(
         >>> round(metrics["total_energy_mae"], 6), round(metrics["per_atom_energy_mae"], 6)
         (0.5, 0.25)
     """
-    if not isinstance(potential, Potential):
-        potential = load_any(potential)[0]
+    predictor = Predictor(potential, device, batch_size)
+    potential = predictor.potential
     if isinstance(dataset, GraphDataset):
         check_fits(potential, dataset)
     else:
         dataset = load_dataset(dataset, potential.type_names, potential.cutoff, key_mapping, units)
-    predictor = Predictor(potential, device, batch_size)
     labels = select_compared_labels(dataset, potential.predicted_fields)
     if not labels:
         raise DataError(

@@ -9,38 +9,40 @@ import torch
 
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
-from nequip_like.inference.device import resolve_device
 from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, averaging_of, evaluated_of, read_checkpoint
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
-from nequip_like.nn.lora import merged_state
 from nequip_like.whole_files import path_of
 
 RAW_PREFIX = "model."
 EMA_PREFIX = "ema.module."
 
 
-def load_checkpoint(path: str | Path, families: Families | None = None) -> tuple[Potential, dict[str, Any]]:
+def load_checkpoint(
+    path: str | Path, families: Families | None = None, device: str | torch.device = "cpu"
+) -> tuple[Potential, dict[str, Any]]:
     """Read the potential of a Lightning checkpoint: the weights that were evaluated in training, averaged or raw.
 
     Args:
         path: A ``.ckpt`` file that training wrote.
         families: As for :func:`~nequip_like.inference.model_file.read_model`.
+        device: Where to put it; ``auto`` takes a GPU if there is one.
 
     Returns:
-        The potential on the CPU, in evaluation mode, and a card: ``config``, ``type_names``, ``cutoff``, ``weights``
+        The potential, in evaluation mode, and a card: ``config``, ``type_names``, ``cutoff``, ``weights``
         ("ema", "swa" or "raw"), ``epoch`` and ``global_step``.
 
     Raises:
         ModelFileError: If the file is missing, damaged, holds code, or was not written by this package.
+        ConfigError: If there is no such device, or ``families`` has a name that is built in.
     """
     content = read_checkpoint(path)
     entry, state = content[CHECKPOINT_KEY], content["state_dict"]
     averaged = evaluated_of(entry) == "averaged"
     prefix = EMA_PREFIX if averaged else RAW_PREFIX
     tensors = {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
-    potential = restore(entry.get("potential"), merged_state(tensors, str(path)), str(path), families)
+    potential = restore(entry.get("potential"), tensors, str(path), families, device)
     card = {
         "config": potential.config,
         "type_names": potential.type_names,
@@ -133,14 +135,13 @@ def load_any(
         ModelFileError: If there is no such file, or it cannot be read.
         ConfigError: If there is no such device, or ``families`` has a name that is built in.
     """
-    target = resolve_device(device)
     file = find_model(path)
     if file.suffix == ".ckpt" or _has_prefix(file, _ZIP):
-        potential, card = load_checkpoint(file, families)
+        potential, card = load_checkpoint(file, families, device)
     else:
         card = model_file.read_card(file)
-        potential = model_file.read_model(file, families=families)
-    return potential.to(target), {**card, "path": str(file)}
+        potential = model_file.read_model(file, device, families)
+    return potential, {**card, "path": str(file)}
 
 
 def _has_prefix(path: Path, prefix: bytes) -> bool:

@@ -29,9 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import nequip_like
-from nequip_like.data import fields
 from nequip_like.errors import ModelFileError
-from nequip_like.inference.device import resolve_device
 from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import check_version
 from nequip_like.model.families import Families
@@ -79,7 +77,7 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
         "type_names": potential.type_names,
         "cutoff": potential.cutoff,
         "checksum": hash_weights(tensors),
-        "units": {name: fields.field(name).unit for name in (fields.POSITIONS, *potential.predicted_fields)},
+        "units": potential.units,
         "versions": {"nequip_like": nequip_like.__version__, "torch": str(torch.__version__)},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **(card or {}),
@@ -106,18 +104,17 @@ def read_model(path: str | Path, device: str | torch.device = "cpu", families: F
         ModelFileError: If the file is missing, is no model file, is damaged, or is of a newer format.
         ConfigError: If there is no such device, or ``families`` has a name that is built in.
     """
-    target = resolve_device(device)
     path = path_of(path)
     card = read_card(path)
     with _reading(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    potential = restore(card.get("config"), tensors, str(path), families)
+    potential = restore(card.get("config"), tensors, str(path), families, device)
     if card.get("type_names") != potential.type_names or card.get("cutoff") != potential.cutoff:
         raise ModelFileError(f"{path}: species or cutoff of its card are not those of its model", "export it again")
     # A copy that broke off may have the right length, and zeros in place of weights. Early files have no checksum.
     if card.get("checksum", checksum := hash_weights(tensors)) != checksum:
         raise ModelFileError(f"{path}: its weights are not those that were written, it is damaged", "copy it again")
-    return potential.to(target)
+    return potential
 
 
 def hash_weights(tensors: Mapping[str, Tensor]) -> str:

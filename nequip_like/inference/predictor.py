@@ -15,8 +15,8 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import Graphs, collate, split, to_device
-from nequip_like.data.io.given import Source, entries, is_structure
-from nequip_like.data.io.readers import read_structures
+from nequip_like.data.io.given import entries, is_structure
+from nequip_like.data.io.readers import Source, read_structures
 from nequip_like.data.io.structures import ase_results, check_extent, graph_from_atoms
 from nequip_like.data.labels.frame_units import is_stated_unit
 from nequip_like.errors import ModelError

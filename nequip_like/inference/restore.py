@@ -1,4 +1,4 @@
-"""Builds a potential that is ready to predict from the config and the tensors of a file."""
+"""Builds a potential that is ready to predict from the config and the tensors of a file: the end of every loading."""
 
 from __future__ import annotations
 
@@ -7,35 +7,47 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nequip_like.errors import ModelFileError, NequipLikeError
+from nequip_like.inference.device import resolve_device
 from nequip_like.model.families import FAMILIES, Families, build, check_names
 from nequip_like.model.potential import Potential
+from nequip_like.nn.lora import merged_state
 
 _SMALL = 128  # always within reach, and more than the tensors of the smallest models tell
 _DIGITS = 18  # of a number; more are as good as infinite
 _OTHER_VERSION = "the file is damaged, or was written by another version of nequip_like; export the model again"
 
 
-def restore(config: Any, tensors: Mapping[str, Any], file: str, families: Families | None = None) -> Potential:
+def restore(
+    config: Any,
+    tensors: Mapping[str, Any],
+    file: str,
+    families: Families | None = None,
+    device: str | torch.device = "cpu",
+) -> Potential:
     """Build a potential and give it its weights.
 
     Nothing that the file names is imported: ``config`` names a family of :mod:`nequip_like.model.families`.
 
     Args:
         config: ``{"family": name, "arguments": {...}}``, not yet checked.
-        tensors: The potential's ``state_dict``, not yet checked.
+        tensors: The potential's ``state_dict``, adapted or not, not yet checked.
         file: The file, for messages.
         families: Builders of families by name, beside those that are built in.
+        device: Where to put it, as for :func:`~nequip_like.inference.device.resolve_device`.
 
     Returns:
-        The potential on the CPU, in evaluation mode; its parameters do not require gradients.
+        The potential, in evaluation mode; its parameters do not require gradients.
 
     Raises:
-        ConfigError: If ``families`` has a name that is built in.
+        ConfigError: If there is no such device, or ``families`` has a name that is built in.
         ModelFileError: If the config cannot be built, or tensors are missing, too many, or of another shape or type.
     """
+    target = resolve_device(device)
+    tensors = merged_state(tensors, file)
     described = isinstance(config, Mapping) and isinstance(config.get("family"), str)
     if not described or not isinstance(config.get("arguments"), Mapping):
         raise ModelFileError(f"{file} does not describe its model", _OTHER_VERSION)
@@ -55,7 +67,7 @@ def restore(config: Any, tensors: Mapping[str, Any], file: str, families: Famili
         raise ModelFileError(f"{file}: its model cannot be built: {reason}", _OTHER_VERSION) from error
     _check_tensors(potential.state_dict(), tensors, file)
     potential.load_state_dict(dict(tensors))
-    return potential.requires_grad_(False).eval()
+    return potential.to(target).requires_grad_(False).eval()
 
 
 def _check_size(arguments: Mapping[str, Any], tensors: Mapping[str, Any], file: str) -> None:

@@ -10,14 +10,11 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.data import chemical_symbols
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.io.structures import ase_results, graph_from_atoms, moved_to
-from nequip_like.data.species import type_table
 from nequip_like.errors import DataError, ModelError
-from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import Predictor
 from nequip_like.integrations.skin import SkinNeighborList
 from nequip_like.model.potential import Potential
@@ -77,13 +74,11 @@ class NequIPCalculator(Calculator):
         super().__init__(**arguments)
         if not (np.isfinite(skin) and skin >= 0):
             raise ModelError(f"skin is {skin}", "give a length in Angstrom of 0 or more")
-        potential = model if isinstance(model, Potential) else load_any(model)[0]
-        self.potential = potential
+        self._predictor = Predictor(model, device)
+        self.potential = potential = self._predictor.potential
         potential.cache_parameters()
         keep_memory()
         self.neighbor_list = SkinNeighborList(potential.cutoff, skin)
-        self._predictor = Predictor(potential, device)
-        self._type_of_number = type_table(potential.type_names)
         self._structure: Graph | None = None
         self._on_device: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         if not potential.do_derivatives:
@@ -144,9 +139,7 @@ class NequIPCalculator(Calculator):
 
     def _assign_types(self, graph: Graph) -> Graph:
         """The structure with all that does not change when its atoms move."""
-        types = self._type_of_number[graph[fields.ATOMIC_NUMBERS]]
-        if bool((types < 0).any()):
-            self._refuse_species(graph, types)
+        types = self.potential.assign_types(graph[fields.ATOMIC_NUMBERS])
         return {**graph, fields.ATOM_TYPES: types, fields.BATCH: torch.zeros_like(types)}
 
     def _move_to_device(self, graph: Graph) -> Graph:
@@ -159,14 +152,6 @@ class NequIPCalculator(Calculator):
             for key, value in graph.items()
         }
         return {key: tensor for key, (_, tensor) in self._on_device.items()}
-
-    def _refuse_species(self, graph: Graph, types: torch.Tensor) -> None:
-        unknown = sorted(set(graph[fields.ATOMIC_NUMBERS][types < 0].tolist()))
-        raise ModelError(
-            f"the model does not know {', '.join(chemical_symbols[number] for number in unknown)}; "
-            f"it was trained on {', '.join(self.potential.type_names)}",
-            "train it on data with this species, or remove these atoms",
-        )
 
     def _check_images(self, graph: Graph) -> Graph:
         """Refuse a cell that repeats atoms on top of themselves."""

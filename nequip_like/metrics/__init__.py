@@ -3,8 +3,9 @@
 Knows the table of fields and nothing of models, Lightning or configs. One step of a loss:
 
 1. ``terms`` lists what the loss consists of: a metric, the field it compares, a coefficient or an absolute weight.
-2. ``batch`` holds one prediction beside its target. ``modifiers`` say what is compared (the energy per atom, say),
-   ``masked`` takes the differences where the target has a label (is not NaN) and gives each row its weight.
+   This is read once.
+2. ``masked`` holds one prediction beside its target. ``modifiers`` say what is compared (the energy per atom, say);
+   differences are taken where the target has a label (is not NaN), and each row gets its weight.
 3. ``elementwise`` and ``distribution`` turn differences into sums: a mean squared error is a sum of squares and a
    count.
 4. ``accumulator`` writes all sums and counts into one float64 vector, so that one sum over the processes is enough.

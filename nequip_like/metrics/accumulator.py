@@ -1,4 +1,4 @@
-"""Where the sums of all terms stand in one vector, and how values come from it.
+"""Sums and counts of all terms of a metrics manager, over batches and processes, and the values that come of them.
 
 Each term has a slot, or one for each of its types, in a vector of sums and in a vector of counts. So adding up batches,
 gathering processes and dividing are a few operations on short vectors, however many terms there are.
@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from nequip_like.distributed import gather
-from nequip_like.metrics.distribution import AbsoluteErrorQuantile
+from nequip_like.metrics.distribution import BINS, AbsoluteErrorQuantile
 from nequip_like.metrics.elementwise import ErrorMetric, mean_of
 from nequip_like.metrics.terms import Term
 
 Finalizer = Callable[[Tensor, Tensor], Tensor]
+Totals = tuple[Tensor, Tensor, dict[int, Tensor]]  # sums, counts, and by position of a term its counts in bins
 
 
-class Slots:
-    """The plan of the vectors for some terms.
+class Accumulator:
+    """The sums of some terms since the last :meth:`reset`, float64.
 
     Slots whose sums are finalised by the same function lie side by side. Behind the slots, a vector of values has the
     aggregates of the terms that are per type.
@@ -29,63 +31,88 @@ class Slots:
         terms: The terms.
 
     Attributes:
-        size: Number of slots.
         order: Positions of the terms in the order of their slots.
         first: First slot of each term.
-        residual_key: For each term a number; terms with the same number share their residuals.
-        value_index: Where the value of each term stands among the values.
+        metrics: The metric of each term, None if it is not one of this package.
         quantiles: Terms whose errors are counted in bins: position -> metric.
+        value_index: Where the value of each term stands among the values, shape (terms,).
+        sums: Shape (slots,).
+        counts: Shape (slots,).
+        bins: Position of a term of :attr:`quantiles` -> its counts in bins, shape (slots of the term, bins).
     """
 
     def __init__(self, terms: Sequence[Term]) -> None:
-        self._terms = terms
-        keys: list[tuple[object, ...]] = []
+        self.metrics = [term.metric if isinstance(term.metric, ErrorMetric) else None for term in terms]
+        self.quantiles = {p: m for p, m in enumerate(self.metrics) if isinstance(m, AbsoluteErrorQuantile)}
+        self._widths = [max(1, len(term.type_names)) for term in terms]
         groups: dict[Finalizer, list[int]] = {}
-        self.residual_key: list[int] = []
-        for position, term in enumerate(terms):
-            groups.setdefault(_choose_finalizer(term), []).append(position)
-            key = (term.modifier, term.ignore_nan, term.average)
-            if key not in keys:
-                keys.append(key)
-            self.residual_key.append(keys.index(key))
-        self.order: list[int] = []
+        for position, metric in enumerate(self.metrics):
+            groups.setdefault(mean_of if metric is None else metric.finalizer, []).append(position)
+        self.order = [position for positions in groups.values() for position in positions]
         self.first = [0] * len(terms)
-        self._groups: list[tuple[Finalizer, slice]] = []
         is_max: list[bool] = []
+        self._groups: list[tuple[Finalizer, slice]] = []
         for finalizer, positions in groups.items():
             start = len(is_max)
             for position in positions:
-                self.order.append(position)
                 self.first[position] = len(is_max)
-                is_max += [_takes_maximum(terms[position])] * self.width(position)
+                is_max += [_takes_maximum(self.metrics[position])] * self._widths[position]
             self._groups.append((finalizer, slice(start, len(is_max))))
-        self.size = len(is_max)
         self._has_max = any(is_max)
-        self._per_type = [position for position, term in enumerate(terms) if term.type_names]
-        self.value_index = list(self.first)
-        for extra, position in enumerate(self._per_type):
-            self.value_index[position] = self.size + extra
-        self.quantiles = {p: t.metric for p, t in enumerate(terms) if isinstance(t.metric, AbsoluteErrorQuantile)}
         self._is_max = torch.tensor(is_max)
+        self._per_type = [position for position, term in enumerate(terms) if term.type_names]
         self._type_coeffs = [torch.tensor(terms[p].type_coeffs, dtype=torch.float64) for p in self._per_type]
-
-    def width(self, position: int) -> int:
-        """Number of slots of a term."""
-        return max(1, len(self._terms[position].type_names))
+        value_index = list(self.first)
+        for extra, position in enumerate(self._per_type):
+            value_index[position] = len(is_max) + extra
+        self.value_index = torch.tensor(value_index)
+        self._named = _place_names(terms, value_index, self.first)
+        self.sums = torch.zeros(len(is_max), dtype=torch.float64)
+        self.counts = torch.zeros_like(self.sums)
+        self.bins = {p: torch.zeros(self._widths[p], BINS, dtype=torch.float64) for p in self.quantiles}
 
     def to(self, device: torch.device) -> None:
         """Follow to another device."""
-        self._is_max = self._is_max.to(device)
+        self.sums, self.counts = self.sums.to(device), self.counts.to(device)
+        self.bins = {position: counted.to(device) for position, counted in self.bins.items()}
+        self.value_index, self._is_max = self.value_index.to(device), self._is_max.to(device)
         self._type_coeffs = [coeffs.to(device) for coeffs in self._type_coeffs]
 
-    def merge(self, sums: Tensor, other_sums: Tensor) -> Tensor:
-        """Add up the sums of two parts, shape (slots,) each; of maxima, take the larger."""
-        if not self._has_max:
-            return sums + other_sums
-        return torch.where(self._is_max, torch.maximum(sums, other_sums), sums + other_sums)
+    def select_slots(self, positions: Sequence[int]) -> list[bool]:
+        """Which slots are those of the terms at these positions."""
+        return [position in positions for position in self.order for _ in range(self._widths[position])]
 
-    def globalise(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums and counts of all processes, in one collective; the gradient is that of this process's share."""
+    # --- sums
+
+    def add(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> None:
+        """Add those of a batch; of maxima, take the larger."""
+        added = self.sums + sums
+        self.sums = torch.where(self._is_max, torch.maximum(self.sums, sums), added) if self._has_max else added
+        self.counts = self.counts + counts
+        self.bins = {position: counted + bins[position] for position, counted in self.bins.items()}
+
+    def reset(self) -> None:
+        """Begin with zeros."""
+        self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+        self.bins = {position: torch.zeros_like(counted) for position, counted in self.bins.items()}
+
+    def running_state(self) -> dict[str, Tensor]:
+        """The sums, as a checkpoint can hold them; batches replace these tensors and do not change them."""
+        return {"sums": self.sums, "counts": self.counts, **{f"bins {p}": bins for p, bins in self.bins.items()}}
+
+    def set_running_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to what :meth:`running_state` of the same terms gave."""
+        device = self.sums.device
+        self.sums, self.counts = state["sums"].to(device), state["counts"].to(device)
+        self.bins = {position: state[f"bins {position}"].to(device) for position in self.bins}
+
+    def sum_processes(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> Totals:
+        """Sums, counts and bins of all processes; the gradient is that of this process's share.
+
+        Without torch.distributed they are as they were.
+        """
+        if not (dist.is_available() and dist.is_initialized()):
+            return sums, counts, bins
         local = sums.detach()
         gathered = gather(torch.stack([local, counts]))
         all_sums, all_counts = gathered[:, 0], gathered[:, 1].sum(0)
@@ -96,7 +123,9 @@ class Slots:
             total = torch.where(self._is_max, all_sums.amax(0), total)
             ties = (all_sums == total).sum(0).clamp(min=1)
             share = share * torch.where(self._is_max, (local == total) / ties, 1.0)
-        return total + share, all_counts
+        return total + share, all_counts, {position: gather(counted).sum(0) for position, counted in bins.items()}
+
+    # --- values
 
     def compute_values(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
         """Values of slots and aggregates.
@@ -104,7 +133,7 @@ class Slots:
         Args:
             sums: Shape (slots,).
             counts: Shape (slots,).
-            bins: Position of a term of :attr:`quantiles` -> its counts in bins, shape (slots of the term, bins).
+            bins: Position of a term of ``quantiles`` -> its counts in bins, shape (slots of the term, bins).
 
         Returns:
             The values, 0 where there is none, and which there are; shape (slots + aggregates,) each.
@@ -132,20 +161,20 @@ class Slots:
     def name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
         """What :meth:`compute_values` gave, by the names of the terms and of their types; NaN where there is none."""
         single = torch.where(has_value, values, torch.nan).unbind()
-        result: dict[str, Tensor] = {}
-        for position, term in enumerate(self._terms):
-            result[term.name] = single[self.value_index[position]]
-            for offset, name in enumerate(term.log_names[1:]):
-                result[name] = single[self.first[position] + offset]
-        return result
+        return {name: single[index] for name, index in self._named}
 
     def _slice(self, position: int) -> slice:
-        return slice(self.first[position], self.first[position] + self.width(position))
+        return slice(self.first[position], self.first[position] + self._widths[position])
 
 
-def _choose_finalizer(term: Term) -> Finalizer:
-    return term.metric.finalizer if isinstance(term.metric, ErrorMetric) else mean_of
+def _takes_maximum(metric: ErrorMetric | None) -> bool:
+    return metric is not None and metric.accumulates == "max"
 
 
-def _takes_maximum(term: Term) -> bool:
-    return isinstance(term.metric, ErrorMetric) and term.metric.accumulates == "max"
+def _place_names(terms: Sequence[Term], value_index: Sequence[int], first: Sequence[int]) -> list[tuple[str, int]]:
+    """Names of the values of terms and of their types, in the order in which they are logged, and where each stands."""
+    places: list[tuple[str, int]] = []
+    for position, term in enumerate(terms):
+        places.append((term.name, value_index[position]))
+        places += [(name, first[position] + offset) for offset, name in enumerate(term.log_names[1:])]
+    return places

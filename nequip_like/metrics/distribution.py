@@ -112,7 +112,7 @@ class AbsoluteErrorQuantile(ErrorMetric):
     def update(
         self, prediction: Tensor, target: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
     ) -> None:
-        """Add a batch to the states; arguments as in :meth:`ErrorMetric.partial`."""
+        """Add a batch to the states; arguments as in :meth:`~nequip_like.metrics.elementwise.ErrorMetric.partial`."""
         labels = Labels.of(target, weight, mask, self.ignore_nan)
         residuals = Residuals.of(prediction, labels)
         self.histogram = self.histogram + self.count_in_bins(residuals)[0]

@@ -11,10 +11,9 @@ from nequip_like.errors import ConfigError
 from nequip_like.metrics.elementwise import Edges
 from nequip_like.metrics.loss_functions import LossFunctions, Words
 from nequip_like.metrics.manager import MetricsManager
-from nequip_like.metrics.modifiers import Modifier, PerAtomModifier, as_modifier
+from nequip_like.metrics.modifiers import Average, Modifier, PerAtomModifier, as_modifier
 from nequip_like.metrics.terms import (
     PER_ATOM_ENERGY,
-    Average,
     Coeffs,
     Entries,
     IgnoreNan,
@@ -129,7 +128,7 @@ def EnergyForceLoss(  # noqa: N802
         per_atom_energy: Divide energies by the number of atoms.
         per_type_forces_coeffs: Type -> coefficient > 0, for all types. ``forces_mse`` becomes the mean over types,
             weighted by these, of the mean squared errors ``forces_mse_Type``. Not given: the mean over all components.
-        extra_metrics: Further entries of a :class:`MetricsManager`.
+        extra_metrics: Further entries of a :class:`~nequip_like.metrics.manager.MetricsManager`.
         ignore_nan: Leave out labels that are NaN: for all labels, or by label.
         type_names: Names of the model's types of atoms.
         weights: In place of ``coeffs``: weights that are taken as they are, not scaled.
@@ -244,7 +243,7 @@ def FieldLoss(  # noqa: N802
             divided by the number of atoms; so is ``per_atom_NAME`` of any other field of structures. null takes a term
             out, as it helps to do in a config that is put together.
         scaled: Scale the weights to sum up to 1, in place of taking them as they are.
-        extra_metrics: Further entries of a :class:`MetricsManager`.
+        extra_metrics: Further entries of a :class:`~nequip_like.metrics.manager.MetricsManager`.
         ignore_nan: Leave out labels that are NaN: for all terms, or by term.
         type_names: Names of the model's types of atoms.
         function: As in :func:`EnergyForceLoss`, for all terms or by term.

@@ -11,13 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from nequip_like.data.fields import Graph
-from nequip_like.distributed import gather, is_distributed
 from nequip_like.errors import ConfigError
 from nequip_like.metrics import torchmetrics_adapter
-from nequip_like.metrics.accumulator import Slots
-from nequip_like.metrics.batch import Comparison
-from nequip_like.metrics.distribution import BINS
-from nequip_like.metrics.elementwise import ErrorMetric
+from nequip_like.metrics.accumulator import Accumulator, Totals
+from nequip_like.metrics.masked import Comparison, Quantity
 from nequip_like.metrics.terms import WEIGHTED_SUM, Term, read_terms
 from nequip_like.metrics.weights import Coefficients, WeightedTerms
 
@@ -89,21 +86,15 @@ class MetricsManager(WeightedTerms):
     ) -> None:
         super().__init__(read_terms(metrics, type_names), absolute)
         self.sync = sync
-        self._foreign_metrics = [t.metric for t in self.terms if not isinstance(t.metric, ErrorMetric)]
-        self.foreign_metrics = nn.ModuleList(self._foreign_metrics)  # so that they follow to other devices
-        for metric in self._foreign_metrics:
+        self._quantities = _share_quantities(self.terms)
+        self._sums = Accumulator(self.terms)
+        foreign = [self.terms[p].metric for p, metric in enumerate(self._sums.metrics) if metric is None]
+        self._foreign_metrics = foreign
+        self.foreign_metrics = nn.ModuleList(foreign)  # so that they follow to other devices
+        for metric in foreign:
             metric.set_dtype(torch.float64)
             metric.sync_on_compute = sync
         self._warned = False
-        self._slots = Slots(self.terms)
-        self._tensors = {
-            "sums": torch.zeros(self._slots.size, dtype=torch.float64),
-            "counts": torch.zeros(self._slots.size, dtype=torch.float64),
-            "value_index": torch.tensor(self._slots.value_index),
-        }
-        for position in self._slots.quantiles:
-            self._tensors[_name_bins(position)] = torch.zeros(self._slots.width(position), BINS, dtype=torch.float64)
-        self._states = [name for name in self._tensors if name != "value_index"]
         self.in_step = self.in_epoch = torch.ones(0, dtype=torch.bool)
         self._last_values: Tensor | None = None
         self.set_coeffs(self.configured_coeffs)
@@ -111,22 +102,19 @@ class MetricsManager(WeightedTerms):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MetricsManager:
         """Follow the module to another device, but stay in float64."""
         super()._apply(fn, recurse)
-        for name, tensor in self._tensors.items():
-            self._tensors[name] = tensor.to(fn(tensor.new_empty(0)).device)
-        self._slots.to(self._tensors["sums"].device)
+        self._sums.to(fn(self._sums.sums.new_empty(0)).device)
+        self._use(self._coeffs)
         return self
 
     def _use(self, coeffs: Coefficients) -> None:
         super()._use(coeffs)
-        self._active_slots = [p in self._active for p in self._slots.order for _ in range(self._slots.width(p))]
-        device = self._tensors["sums"].device
+        self._active_slots = self._sums.select_slots(self._active)
+        device = self._sums.sums.device
         with torch.inference_mode(False):
-            self._tensors["coeffs"] = torch.tensor(
-                [self._coeffs[self.terms[p].name] for p in self._active], dtype=torch.float64, device=device
+            self._active_coeffs = torch.tensor(
+                [coeffs[self.terms[p].name] for p in self._active], dtype=torch.float64, device=device
             )
-            self._tensors["active"] = torch.tensor(
-                [self._slots.value_index[p] for p in self._active], dtype=torch.int64, device=device
-            )
+            self._active_values = self._sums.value_index[self._active]
 
     # --- what has no value
 
@@ -141,75 +129,83 @@ class MetricsManager(WeightedTerms):
 
         Args:
             values: What :meth:`step` or :meth:`compute` gave.
-            has_value: :attr:`in_step` or :attr:`in_epoch` right after it.
+            has_value: ``in_step`` or ``in_epoch`` right after it.
         """
         return [
             term.name
-            for term, has_label in zip(self.terms, has_value.tolist(), strict=True)
-            if has_label and isinstance(term.metric, ErrorMetric) and not math.isfinite(float(values[term.name]))
+            for term, metric, has_label in zip(self.terms, self._sums.metrics, has_value.tolist(), strict=True)
+            if has_label and metric is not None and not math.isfinite(float(values[term.name]))
         ]
 
     # --- batches
 
-    def _update_foreign(self, term: Term, batch: Comparison, step: bool) -> tuple[Tensor, Tensor]:
+    def _update_foreign(self, position: int, batch: Comparison, step: bool) -> tuple[Tensor, Tensor]:
         """Update a metric that is not ours: its step value (or zero) and 1 or 0 for "had labels"."""
-        if not self._warned and torchmetrics_adapter.uses_no_weights(term, batch):
+        term, quantity = self.terms[position], self._quantities[position]
+        if not self._warned and quantity is not None and batch.weigh_rows(quantity) is not None:
             self._warned = True
             warnings.warn(f"metric '{term.name}' does not use the weights of the data", stacklevel=2)
-        zero = torch.zeros((), dtype=torch.float64, device=self._tensors["sums"].device)
-        value = torchmetrics_adapter.update(term, batch, step)
+        zero = torch.zeros((), dtype=torch.float64, device=self._sums.sums.device)
+        value = torchmetrics_adapter.update(term, quantity, batch, step)
         return (zero, zero) if value is None else (value.to(zero.device), zero + 1)
 
-    def _accumulate_batch(
-        self, prediction: Graph, target: Graph, step: bool
-    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins; adds them to the states."""
+    def _accumulate_batch(self, prediction: Graph, target: Graph, step: bool) -> Totals:
+        """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins; adds them to the epoch's."""
         batch = Comparison(prediction, target)
         sums: list[Tensor] = []
         counts: list[Tensor] = []
-        for position in self._slots.order:
-            term, key = self.terms[position], self._slots.residual_key[position]
-            metric = term.metric
-            if not isinstance(metric, ErrorMetric):
-                total, count = self._update_foreign(term, batch, step)
+        for position in self._sums.order:
+            term, metric, quantity = self.terms[position], self._sums.metrics[position], self._quantities[position]
+            if metric is None or quantity is None:
+                total, count = self._update_foreign(position, batch, step)
                 sums.append(total)
                 counts.append(count)
                 continue
-            residuals = batch.compute_residuals(term, key)
+            residuals = batch.compute_residuals(quantity)
             if term.type_names:
-                sums.extend(metric.reduce_by(residuals, batch.find_types(term), len(term.type_names)).unbind())
+                sums.extend(metric.reduce_by(residuals, batch.find_types(term.name), len(term.type_names)).unbind())
             else:
                 sums.append(metric.reduce(residuals))
-            counts.extend(batch.count_elements(term, metric, key))
+            counts.extend(self._count_elements(position, batch))
         if not all(self._active_slots):
             # An observed term must not reach the gradient, not even as zero times NaN.
             sums = [total if keep else total.detach() for total, keep in zip(sums, self._active_slots, strict=True)]
         all_sums, all_counts = torch.stack(sums), torch.stack(counts)
         with torch.no_grad():
             bins = self._count_in_bins(batch)
-            self._tensors["sums"] = self._slots.merge(self._tensors["sums"], all_sums.detach())
-            self._tensors["counts"] = self._tensors["counts"] + all_counts
-            for position, counted in bins.items():
-                self._tensors[_name_bins(position)] = self._tensors[_name_bins(position)] + counted
+            self._sums.add(all_sums.detach(), all_counts, bins)
         return all_sums, all_counts, bins
+
+    def _count_elements(self, position: int, batch: Comparison) -> Sequence[Tensor]:
+        """What the sum of a term is divided by, or of each of its types; each of shape ()."""
+        term, metric, quantity = self.terms[position], self._sums.metrics[position], self._quantities[position]
+        if metric is None or quantity is None:
+            return (torchmetrics_adapter.label_count(quantity, batch).to(self._sums.counts.device),)
+        if not term.type_names:
+            return (metric.counts(batch.collect_labels(quantity)),)
+        types, size = batch.find_types(term.name), len(term.type_names)
+        if metric.own_counts:
+            return metric.counts_by(batch.collect_labels(quantity), types, size).unbind()
+        return batch.count_by_type(quantity, types, size).unbind()
 
     def _count_in_bins(self, batch: Comparison) -> dict[int, Tensor]:
         bins: dict[int, Tensor] = {}
-        for position, metric in self._slots.quantiles.items():
-            term = self.terms[position]
-            residuals = batch.compute_residuals(term, self._slots.residual_key[position])
-            types = batch.find_types(term) if term.type_names else None
-            bins[position] = metric.count_in_bins(residuals, types, self._slots.width(position))
+        for position, metric in self._sums.quantiles.items():
+            term, quantity = self.terms[position], self._quantities[position]
+            if quantity is not None:
+                types = batch.find_types(term.name) if term.type_names else None
+                residuals = batch.compute_residuals(quantity)
+                bins[position] = metric.count_in_bins(residuals, types, max(1, len(term.type_names)))
         return bins
 
     def _name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
-        result = self._slots.name_values(values, has_value)
+        result = self._sums.name_values(values, has_value)
         if self._active:
             result[WEIGHTED_SUM] = self._sum_weighted(values)
         return result
 
     def _sum_weighted(self, values: Tensor) -> Tensor:
-        return torch.dot(values[self._tensors["active"]], self._tensors["coeffs"])
+        return torch.dot(values[self._active_values], self._active_coeffs)
 
     @torch.no_grad()
     def label_counts(self, target: Graph) -> Tensor:
@@ -239,14 +235,7 @@ class MetricsManager(WeightedTerms):
             [1.0, 3.0]
         """
         batch = Comparison(None, target)
-        counts: list[Tensor] = []
-        for position in self._slots.order:
-            term, key = self.terms[position], self._slots.residual_key[position]
-            if isinstance(term.metric, ErrorMetric):
-                counts.extend(batch.count_elements(term, term.metric, key))
-            else:
-                counts.append(torchmetrics_adapter.label_count(term, batch).to(self._tensors["counts"].device))
-        return torch.stack(counts)
+        return torch.stack([c for position in self._sums.order for c in self._count_elements(position, batch)])
 
     def _compute_share(self, sums: Tensor, counts: Tensor) -> Tensor:
         """What a batch adds to the weighted sum of several that have these counts together."""
@@ -262,7 +251,7 @@ class MetricsManager(WeightedTerms):
                     "value over several batches of a step is not the sum of their shares",
                     "take one batch for each step of the optimizer, or another function, such as mse",
                 )
-        return self._sum_weighted(self._slots.compute_values(sums, counts, {})[0])
+        return self._sum_weighted(self._sums.compute_values(sums, counts, {})[0])
 
     def update(self, prediction: Graph, target: Graph) -> None:
         """Add a batch to the epoch.
@@ -299,22 +288,21 @@ class MetricsManager(WeightedTerms):
             DataError: If the target lacks a label that a metric needs, or shapes do not match.
             ModelError: If the prediction lacks a field that a metric needs.
         """
-        sums, own_counts, bins = self._accumulate_batch(prediction, target, step=True)
-        if (self.sync if sync is None else sync) and is_distributed():
-            sums, own_counts = self._slots.globalise(sums, own_counts)
-            bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
-        values, has_value = self._slots.compute_values(sums, own_counts, bins)
+        totals = self._accumulate_batch(prediction, target, step=True)
+        if self.sync if sync is None else sync:
+            totals = self._sums.sum_processes(*totals)
+        values, has_value = self._sums.compute_values(*totals)
         result = self._name_values(values, has_value)
         if counts is not None and self._active:
-            result[WEIGHTED_SUM] = self._compute_share(sums, counts)
-        self.in_step = has_value[self._tensors["value_index"]]
+            result[WEIGHTED_SUM] = self._compute_share(totals[0], counts)
+        self.in_step = has_value[self._sums.value_index]
         self._last_values = values.detach()
         return result
 
     @property
     def step_values(self) -> Tensor | None:
-        """Values of the terms in the last :meth:`step`, shape (terms,), 0 where :attr:`in_step` is false."""
-        return None if self._last_values is None else self._last_values[self._tensors["value_index"]]
+        """Values of the terms in the last :meth:`step`, shape (terms,), 0 where ``in_step`` is false."""
+        return None if self._last_values is None else self._last_values[self._sums.value_index]
 
     def forward(self, prediction: Graph, target: Graph) -> dict[str, Tensor]:
         """The same as :meth:`step`."""
@@ -328,21 +316,19 @@ class MetricsManager(WeightedTerms):
 
         In a distributed run every process must call it.
         """
-        sums, counts = self._tensors["sums"], self._tensors["counts"]
-        bins = {position: self._tensors[_name_bins(position)] for position in self._slots.quantiles}
-        if self.sync and is_distributed():
-            sums, counts = self._slots.globalise(sums, counts)
-            bins = {position: gather(counted).sum(0) for position, counted in bins.items()}
+        sums, counts, bins = self._sums.sums, self._sums.counts, self._sums.bins
+        if self.sync:
+            sums, counts, bins = self._sums.sum_processes(sums, counts, bins)
         sums, counts = sums.clone(), counts.clone()
-        for position, term in enumerate(self.terms):
-            slot = self._slots.first[position]
-            if not isinstance(term.metric, ErrorMetric) and counts[slot] > 0:
-                sums[slot], counts[slot] = torchmetrics_adapter.compute(term), 1.0
-        values, has_value = self._slots.compute_values(sums, counts, bins)
+        for position, metric in enumerate(self._sums.metrics):
+            slot = self._sums.first[position]
+            if metric is None and counts[slot] > 0:
+                sums[slot], counts[slot] = torchmetrics_adapter.compute(self.terms[position]), 1.0
+        values, has_value = self._sums.compute_values(sums, counts, bins)
         result = self._name_values(values, has_value)
-        self.in_epoch = has_value[self._tensors["value_index"]]
+        self.in_epoch = has_value[self._sums.value_index]
         if self._active:
-            any_weighted = has_value[self._tensors["active"]].any()
+            any_weighted = has_value[self._active_values].any()
             result[WEIGHTED_SUM] = torch.where(any_weighted, result[WEIGHTED_SUM], torch.nan)
         return result
 
@@ -351,8 +337,7 @@ class MetricsManager(WeightedTerms):
 
         What is given does not change with later batches.
         """
-        states = {name: self._tensors[name] for name in self._states}  # replaced by each batch, not changed
-        return states | torchmetrics_adapter.running_state(self._foreign_metrics)
+        return self._sums.running_state() | torchmetrics_adapter.running_state(self._foreign_metrics)
 
     def set_running_state(self, state: Mapping[str, Any]) -> None:
         """Go back to what :meth:`running_state` gave.
@@ -363,18 +348,28 @@ class MetricsManager(WeightedTerms):
         states = self.running_state()
         if states.keys() != state.keys() or states["sums"].shape != state["sums"].shape:
             raise ConfigError("the sums kept for the metrics are those of other metrics", "give both the same metrics")
-        for name in self._states:
-            self._tensors[name] = state[name].to(states[name].device)
+        self._sums.set_running_state(state)
         torchmetrics_adapter.set_running_state(self._foreign_metrics, state)
 
     def reset(self) -> None:
         """Start a new epoch."""
-        for name in self._states:
-            self._tensors[name] = torch.zeros_like(self._tensors[name])
+        self._sums.reset()
         for metric in self._foreign_metrics:
             metric.reset()
 
 
-def _name_bins(position: int) -> str:
-    """Name of the state of a term whose errors are counted in bins."""
-    return f"bins {position}"
+def _share_quantities(terms: Sequence[Term]) -> list[Quantity | None]:
+    """What each term compares: one object for all terms that compare the same, None for a metric of whole graphs."""
+    quantities: list[Quantity] = []
+    shared: list[Quantity | None] = []
+    for term in terms:
+        if term.modifier is None:
+            shared.append(None)
+            continue
+        key = (term.modifier, term.ignore_nan, term.average)
+        same = [q for q in quantities if (q.modifier, q.ignore_nan, q.average) == key]
+        if not same:
+            same = [Quantity(term.name, *key)]
+            quantities += same
+        shared.append(same[0])
+    return shared

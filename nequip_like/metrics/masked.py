@@ -1,13 +1,18 @@
-"""Labels and errors of one field, masked and weighted: what all metrics of that field share."""
+"""A prediction beside its labels: which elements count, by how much, and the errors that all metrics share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nequip_like.errors import DataError
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import batch_index
+from nequip_like.errors import ConfigError, DataError, ModelError
+from nequip_like.metrics.modifiers import Average, Modifier
 
 
 def _expand_to_rows(values: Tensor, target: Tensor) -> Tensor:
@@ -142,3 +147,156 @@ class Residuals:
     def weighted(self, errors: Tensor) -> Tensor:
         """Errors of elements times their weights, shape (rows, ...)."""
         return errors if self.labels.weight is None else errors * self.labels.weight
+
+
+class Quantity:
+    """What metrics compare, and which of its elements count; metrics of one quantity share labels and residuals.
+
+    Args:
+        name: Name of the first of these metrics, for messages.
+        modifier: What is compared.
+        ignore_nan: Leave out elements whose label is NaN.
+        average: "elements": all count the same. "frames": each frame counts the same, whatever its number of atoms.
+
+    Attributes:
+        predicted: Fields that a prediction must have.
+        labels: Fields that the data must have.
+        owner: What a row belongs to; None if it is not known.
+        frame_weights: Fields of the data that weight its frames, as far as they are there.
+    """
+
+    def __init__(self, name: str, modifier: Modifier, ignore_nan: bool = True, average: Average = "elements") -> None:
+        self.name = name
+        self.modifier = modifier
+        self.ignore_nan = ignore_nan
+        self.average = average
+        self.predicted = tuple(modifier.prediction_fields)
+        self.labels = tuple(modifier.target_fields)
+        self.owner = modifier.owner
+        of_labels = sorted(fields.LABEL_WEIGHTS[label] for label in self.labels if label in fields.LABEL_WEIGHTS)
+        self.frame_weights = (fields.FRAME_WEIGHT, *of_labels)
+
+
+class Comparison:
+    """One prediction beside its target: residuals and weights, each computed once however many metrics use it.
+
+    Args:
+        prediction: What the model predicts; None if only the labels are looked at.
+        target: The labels.
+    """
+
+    def __init__(self, prediction: Graph | None, target: Graph) -> None:
+        self.prediction = {} if prediction is None else prediction
+        self.target = target
+        self._labels: dict[Quantity, Labels] = {}
+        self._residuals: dict[Quantity, Residuals] = {}
+        self._type_counts: dict[Quantity, Tensor] = {}
+
+    def find_prediction(self, quantity: Quantity) -> Tensor:
+        """Prediction of a quantity, shape (rows, ...).
+
+        Raises:
+            ModelError: If the model does not predict it.
+        """
+        for key in quantity.predicted:
+            if key not in self.prediction:
+                raise ModelError(
+                    f"metric '{quantity.name}' needs '{key}', which the model does not predict",
+                    "remove the metric, or use a model that predicts it",
+                )
+        return quantity.modifier.of_prediction(self.prediction)
+
+    def find_label(self, quantity: Quantity) -> Tensor:
+        """Label of a quantity, shape (rows, ...).
+
+        Raises:
+            DataError: If the data do not have it.
+        """
+        for key in quantity.labels:
+            if key not in self.target:
+                raise DataError(
+                    f"metric '{quantity.name}' needs '{key}', which no frame of this data set has",
+                    "remove the metric, or name the label's key in the file (data.key_mapping)",
+                )
+        return quantity.modifier.of_target(self.target)
+
+    def find_types(self, name: str) -> Tensor:
+        """Index of each atom's type, shape (atoms,).
+
+        Args:
+            name: Name of the metric that needs it, for messages.
+
+        Raises:
+            DataError: If neither side tells the types.
+        """
+        for graph in (self.target, self.prediction):
+            if fields.ATOM_TYPES in graph:
+                return graph[fields.ATOM_TYPES]
+        raise DataError(f"metric '{name}' is per type, but the data has no '{fields.ATOM_TYPES}'")
+
+    def weigh_rows(self, quantity: Quantity) -> Tensor | None:
+        """Weight of each row, shape (rows,): the atom's times that of its frame; None if the data has no weights.
+
+        Raises:
+            ConfigError: If the data has weights, and it is not known what the rows belong to.
+        """
+        frame, atom = _multiply_weights(self.target, quantity.frame_weights), self.target.get(fields.ATOM_WEIGHT)
+        if quantity.owner is None and (frame is not None or atom is not None):
+            raise ConfigError(
+                f"metric '{quantity.name}': it is not known what its rows belong to, so the data's weights cannot be "
+                "applied",
+                "wrap the function: CallableModifier(function, given_owner='graph') (or 'node', 'edge')",
+            )
+        if quantity.owner == "graph":
+            return None if frame is None else frame.reshape(-1)
+        of_rows = None
+        if frame is not None:
+            batch = batch_index(self.target)
+            if quantity.owner == "edge":
+                batch = batch[self.target[fields.EDGE_INDEX][0]]
+            of_rows = frame.reshape(-1)[batch]
+        if quantity.owner == "edge" or atom is None:
+            return of_rows
+        return atom.reshape(-1) if of_rows is None else atom.reshape(-1) * of_rows
+
+    def collect_labels(self, quantity: Quantity) -> Labels:
+        """Labels of a quantity with their masks and weights."""
+        if quantity not in self._labels:
+            label, weight = self.find_label(quantity), self.weigh_rows(quantity)
+            if quantity.average == "frames":
+                weight = _divide_by_frame_size(self.target, weight)
+            try:
+                self._labels[quantity] = Labels.of(label, weight, ignore_nan=quantity.ignore_nan)
+            except DataError as error:
+                raise DataError(f"metric '{quantity.name}': {error.message}", error.advice) from None
+        return self._labels[quantity]
+
+    def compute_residuals(self, quantity: Quantity) -> Residuals:
+        """Residuals of a quantity."""
+        if quantity not in self._residuals:
+            prediction, labels = self.find_prediction(quantity), self.collect_labels(quantity)
+            try:
+                self._residuals[quantity] = Residuals.of(prediction, labels)
+            except DataError as error:
+                raise DataError(f"metric '{quantity.name}': {error.message}", error.advice) from None
+        return self._residuals[quantity]
+
+    def count_by_type(self, quantity: Quantity, types: Tensor, size: int) -> Tensor:
+        """Counts (or sums of weights) of a quantity of atoms by their type, shape (size,)."""
+        if quantity not in self._type_counts:
+            self._type_counts[quantity] = self.collect_labels(quantity).counts_by(types, size)
+        return self._type_counts[quantity]
+
+
+def _multiply_weights(graph: Graph, names: Iterable[str]) -> Tensor | None:
+    """Product of those weights of frames that a graph has, shape (graphs, 1); None if it has none."""
+    product: Tensor | None = None
+    for weight in (graph[name] for name in names if name in graph):
+        product = weight if product is None else product * weight
+    return product
+
+
+def _divide_by_frame_size(graph: Graph, weight: Tensor | None) -> Tensor:
+    """Weights of atoms, shape (atoms,), divided by the number of atoms of their frame."""
+    shares = graph[fields.NUM_ATOMS].reshape(-1).double().reciprocal()[batch_index(graph)]
+    return shares if weight is None else weight * shares

@@ -19,6 +19,7 @@ from nequip_like.data.fields import FIELDS, Graph
 from nequip_like.errors import ConfigError, did_you_mean
 
 Owner = Literal["graph", "node", "edge"]
+Average = Literal["elements", "frames"]  # what counts the same: each element, or each frame
 
 _ABBREVIATIONS = {fields.TOTAL_ENERGY: "E", fields.PER_ATOM_ENERGY: "Ei", fields.FORCES: "F"}
 

@@ -39,7 +39,7 @@ METRICS = {"rmse": RootMeanSquaredError, "mae": MeanAbsoluteError, "maxabserr": 
 
 
 def build_metric_entries(labels: Sequence[str], ignore_nan: Mapping[str, bool] | None = None) -> list[dict[str, Any]]:
-    """Entries of a :class:`MetricsManager`: RMSE, MAE and largest error of labels, and of the energy per atom.
+    """Entries of a ``MetricsManager``: RMSE, MAE and largest error of labels, and of the energy per atom.
 
     Args:
         labels: Labels of the table of fields.
@@ -127,7 +127,7 @@ def EnergyForceMetrics(  # noqa: N802
     Args:
         coeffs: Name of a value -> coefficient in ``weighted_sum``. If not given, 1 for ``total_energy_rmse`` and
             ``forces_rmse``. Values that are not named are only observed.
-        extra_metrics: Further entries of a :class:`MetricsManager`.
+        extra_metrics: Further entries of a :class:`~nequip_like.metrics.manager.MetricsManager`.
         ignore_nan: Leave out labels that are NaN: for all labels, or by label.
         type_names: Names of the model's types of atoms.
         extended: Also the 95th percentiles ``per_atom_energy_p95`` and ``forces_p95``, ``forces_relative``,

@@ -6,19 +6,18 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torchmetrics import Metric
 
 from nequip_like.arguments import check
 from nequip_like.errors import ConfigError, did_you_mean
 from nequip_like.metrics.elementwise import ErrorMetric
-from nequip_like.metrics.modifiers import Modifier, as_modifier
+from nequip_like.metrics.modifiers import Average, Modifier, as_modifier
 
 WEIGHTED_SUM = "weighted_sum"
 ENTRY_KEYS = ("metric", "field", "coeff", "name", "per_type", "per_type_coeffs", "ignore_nan", "average")
 PER_ATOM_ENERGY = "per_atom_energy"  # name of what is compared where energies are divided by the number of atoms
-Average = Literal["elements", "frames"]
 
 Coeffs = Mapping[str, float | None]
 Entries = Sequence[Mapping[str, Any]]

@@ -12,23 +12,16 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from nequip_like.errors import ConfigError
-from nequip_like.metrics.batch import Comparison, combine_row_weights
+from nequip_like.metrics.masked import Comparison, Quantity
 from nequip_like.metrics.terms import Term
 
 
-def uses_no_weights(term: Term, batch: Comparison) -> bool:
-    """Whether the data has weights, which such a metric passes over."""
-    if term.modifier is None:
-        return False
-    weights = combine_row_weights(batch.target, term.modifier.owner, term.name, term.modifier.target_fields)
-    return weights is not None
-
-
-def update(term: Term, batch: Comparison, step: bool) -> Tensor | None:
+def update(term: Term, quantity: Quantity | None, batch: Comparison, step: bool) -> Tensor | None:
     """Update the metric of a term with a batch.
 
     Args:
         term: The term, with a metric that is not ours.
+        quantity: What it compares; None if it gets whole graphs.
         batch: Prediction and target.
         step: Also compute the value of this batch.
 
@@ -37,9 +30,9 @@ def update(term: Term, batch: Comparison, step: bool) -> Tensor | None:
     """
     prediction: Any = batch.prediction
     target: Any = batch.target
-    if term.modifier is not None:
-        prediction, target = batch.values(term)
-        if term.ignore_nan:
+    if quantity is not None:
+        prediction, target = batch.find_prediction(quantity), batch.find_label(quantity)
+        if quantity.ignore_nan:
             valid = ~torch.isnan(target)
             prediction, target = prediction[valid], target[valid]
         if target.numel() == 0:
@@ -50,12 +43,12 @@ def update(term: Term, batch: Comparison, step: bool) -> Tensor | None:
     return torch.zeros((), dtype=torch.float64)
 
 
-def label_count(term: Term, batch: Comparison) -> Tensor:
-    """1 if a metric would find a label in the batch, else 0; float64, shape ()."""
-    if term.modifier is None:
+def label_count(quantity: Quantity | None, batch: Comparison) -> Tensor:
+    """1 if a metric of a quantity would find a label in the batch, else 0; float64, shape ()."""
+    target = None if quantity is None else batch.find_label(quantity)
+    if quantity is None or target is None or not quantity.ignore_nan:
         return torch.ones((), dtype=torch.float64)
-    target = batch.label(term)
-    return (~torch.isnan(target)).any().double() if term.ignore_nan else torch.ones((), dtype=torch.float64)
+    return (~torch.isnan(target)).any().double()
 
 
 def compute(term: Term) -> Tensor:

@@ -198,8 +198,8 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     Raises:
         ConfigError: If an argument is out of range.
     """
-    arguments = _plain({key: value for key, value in locals().items()})
-    names = _checked_type_names(type_names)
+    arguments = _convert_to_plain({key: value for key, value in locals().items()})
+    names = _check_type_names(type_names)
     dtype = _DTYPES[model_dtype]
     if not len(feature_irreps_hidden) == len(radial_mlp_depth) == len(radial_mlp_width) > 0:
         raise ConfigError(
@@ -218,8 +218,8 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
         torch.manual_seed(seed)
         energy_model = NequIPEnergy(
             type_names=names,
-            r_max=float(r_max),
-            l_max=_harmonics_l_max(irreps_edge_sh),
+            cutoff=float(r_max),
+            l_max=_parse_harmonics(irreps_edge_sh),
             hidden=hidden,
             radial_mlps=list(zip(radial_mlp_depth, radial_mlp_width, strict=True)),
             type_embed_num_features=type_embed_num_features,
@@ -251,14 +251,14 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     return Potential(energy_model, names, r_max, {"family": "nequip", "arguments": arguments}, do_derivatives)
 
 
-def _checked_type_names(type_names: Sequence[str]) -> list[str]:
+def _check_type_names(type_names: Sequence[str]) -> list[str]:
     names = [str(name) for name in type_names]
     if not names or len(set(names)) != len(names) or not all(name.isalnum() for name in names):
         raise ConfigError(f"type_names are {names}", "give different names of letters and digits, such as [H, C, O]")
     return names
 
 
-def _harmonics_l_max(irreps: int | str) -> int:
+def _parse_harmonics(irreps: int | str) -> int:
     if isinstance(irreps, int):
         return irreps
     parsed = Irreps(irreps)
@@ -269,10 +269,10 @@ def _harmonics_l_max(irreps: int | str) -> int:
     return int(parsed.lmax)
 
 
-def _plain(value: Any) -> Any:
+def _convert_to_plain(value: Any) -> Any:
     """The same value out of dicts, lists, strings, numbers and None only, so that a file's header can hold it."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): _convert_to_plain(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(entry) for entry in value]
+        return [_convert_to_plain(entry) for entry in value]
     return value

@@ -1,4 +1,4 @@
-"""Checkpoints: what training writes into them, and how any part of the package reads them.
+"""Checkpoints: what training writes into them, and the one way in which they are written and read.
 
 A checkpoint is what Lightning writes, with one more entry, :data:`CHECKPOINT_KEY`:
 
@@ -18,6 +18,7 @@ A checkpoint is what Lightning writes, with one more entry, :data:`CHECKPOINT_KE
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,10 +28,27 @@ import torch
 
 import nequip_like
 from nequip_like.errors import ModelFileError
-from nequip_like.whole_files import path_of
+from nequip_like.whole_files import path_of, written_whole
 
 CHECKPOINT_KEY = "nequip_like"
 CHECKPOINT_VERSION = 2
+
+
+def write_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write a checkpoint whole or not at all: until it is on the disk, an older one of this name stays.
+
+    Args:
+        content: Tensors and plain values.
+        path: Where the file shall be.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    # By way of memory: torch's own writer turns a full disk into an error that does not tell.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with written_whole(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -48,50 +66,50 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = path_of(path)
     if not path.is_file():
         raise ModelFileError(f"there is no checkpoint {path.absolute()}", "give a file ending in .ckpt")
-    content = _tensors_and_values(path)
+    content = _load_content(path)
     upgrade(content, path)
     return dict(content)
 
 
-def upgrade(content: Any, where: Path | str = "the checkpoint") -> None:
+def upgrade(content: Any, origin: Path | str = "the checkpoint") -> None:
     """Bring what was read from a checkpoint to the present format version, in place.
 
     Raises:
         ModelFileError: If it was not written by this package, or is of a newer version.
     """
-    own = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
-    if not isinstance(own, dict) or not isinstance(content.get("state_dict"), Mapping):
-        raise ModelFileError(f"{where} is not a checkpoint of nequip_like", "give a .ckpt file of a training run")
-    check_version(own.get("format_version"), CHECKPOINT_VERSION, where)
-    for version in range(own["format_version"], CHECKPOINT_VERSION):
-        _UPGRADES[version](own)
+    entry = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
+    if not isinstance(entry, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise ModelFileError(f"{origin} is not a checkpoint of nequip_like", "give a .ckpt file of a training run")
+    check_version(entry.get("format_version"), CHECKPOINT_VERSION, origin)
+    for version in range(entry["format_version"], CHECKPOINT_VERSION):
+        _UPGRADES[version](entry)
     # In place, because Lightning hands one dictionary to all hooks: the next one has to meet the new form as well.
-    own["format_version"] = CHECKPOINT_VERSION
+    entry["format_version"] = CHECKPOINT_VERSION
     # Callbacks of earlier versions; the LossWeightSchedule in their place has no state.
     states = content.get("callbacks") or {}
     for key in [key for key in states if str(key).startswith("LinearLossCoefficientScheduler")]:
         del states[key]
 
 
-def averaging_of(own: Mapping[str, Any]) -> str | None:
+def averaging_of(entry: Mapping[str, Any]) -> str | None:
     """The kind of average of the weights that a checkpoint holds, ``ema`` or ``swa``, or None.
 
     Args:
-        own: The entry of this package.
+        entry: The entry of this package.
     """
     # Older files tell only whether there is an average; EMA was the only kind.
-    kind = own.get("averaging", "ema" if own.get("uses_ema") else None)
+    kind = entry.get("averaging", "ema" if entry.get("uses_ema") else None)
     return None if kind is None else str(kind)
 
 
-def evaluated_of(own: Mapping[str, Any]) -> str:
+def evaluated_of(entry: Mapping[str, Any]) -> str:
     """Which weights of a checkpoint were evaluated and are to be used: ``raw`` or ``averaged``.
 
     Args:
-        own: The entry of this package.
+        entry: The entry of this package.
     """
     # Older files do not tell, because whoever had an average could evaluate nothing else.
-    return str(own.get("evaluated", "averaged" if own.get("uses_ema") else "raw"))
+    return str(entry.get("evaluated", "averaged" if entry.get("uses_ema") else "raw"))
 
 
 def check_version(version: object, newest: int, path: Path | str) -> None:
@@ -108,7 +126,7 @@ def check_version(version: object, newest: int, path: Path | str) -> None:
         )
 
 
-def _tensors_and_values(path: Path) -> Any:
+def _load_content(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about foreign files, which are refused below
@@ -127,12 +145,12 @@ def _tensors_and_values(path: Path) -> Any:
         ) from error
 
 
-def _from_1(own: dict[str, Any]) -> None:
+def _upgrade_from_1(entry: dict[str, Any]) -> None:
     """Version 1 held no random states and nothing of the epoch that it was written in."""
     # Without states of its processes a run goes on from the weights and the optimizer: with random numbers of its own,
     # and sums that begin anew in the middle of an epoch.
-    own |= {"logged": own.get("metrics", {}), "validated": False, "plateau": 0, "skipped_steps": 0, "processes": []}
+    entry |= {"logged": entry.get("metrics", {}), "validated": False, "plateau": 0, "skipped_steps": 0, "processes": []}
 
 
 # From each version to the next.
-_UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {1: _from_1}
+_UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {1: _upgrade_from_1}

@@ -32,7 +32,7 @@ def build(config: Mapping[str, Any], families: Families | None = None) -> Potent
             builder gives something else.
     """
     family = str(config.get("family"))
-    builder = {**(families or {}), **FAMILIES}.get(family) or _installed(family)
+    builder = {**(families or {}), **FAMILIES}.get(family) or _load_installed(family)
     potential = builder(**config["arguments"])
     if not isinstance(potential, Potential) or potential.config.get("family") != family:
         gives = potential.config.get("family") if isinstance(potential, Potential) else type(potential).__name__
@@ -48,21 +48,21 @@ def is_built_in(potential: Potential) -> bool:
     return potential.config.get("family") in FAMILIES
 
 
-def check_names(families: Families, where: str) -> None:
+def check_names(families: Families, origin: str) -> None:
     """Refuse other families under a name that is built in.
 
     Args:
         families: Builders by name.
-        where: What names them, for messages.
+        origin: What names them, for messages.
 
     Raises:
         ConfigError: If there is one.
     """
-    if taken := sorted(FAMILIES.keys() & families.keys()):
-        raise ConfigError(f"{where} has '{taken[0]}', a family of nequip_like itself", "give it another name")
+    if clashes := sorted(FAMILIES.keys() & families.keys()):
+        raise ConfigError(f"{origin} has '{clashes[0]}', a family of nequip_like itself", "give it another name")
 
 
-def _installed(family: str) -> Callable[..., Potential]:
+def _load_installed(family: str) -> Callable[..., Potential]:
     """The builder that an installed package announces."""
     entries = list(importlib.metadata.entry_points(group=ENTRY_POINTS, name=family))
     packages = sorted({entry.dist.name if entry.dist else entry.module for entry in entries})

@@ -13,45 +13,24 @@ from nequip_like.model.potential import Differentiated
 from nequip_like.nn.native.compiler import find_compiler
 from nequip_like.nn.native.network import Edges, Head, NativeNetwork
 from nequip_like.nn.native.program import Constants
-from nequip_like.nn.native.spec import LayerPlan, NetworkPlan
-from nequip_like.nn.radial_table import SplineTable
+from nequip_like.nn.native.spec import NetworkPlan
 from nequip_like.process_settings import warn_once
-
-# Intervals of the radial table for each Bessel function. The error is about 2e-9 of the largest weight with 24, and
-# 1e-14 with 192: below the rounding of the element type in use.
-_INTERVALS = {torch.float32: 24, torch.float64: 192}
 
 
 class NativeBackend:
-    """Compiled code beside an energy model, which hands over sizes once and tensors at each call.
+    """Compiled code beside an energy model, which hands over its plan once and tensors at each call.
 
     Args:
         kernel: "auto" (used where it can be) or "fused" (must be used).
-        layers: Sizes and paths of the layers.
-        embedding: Number of species, and width of their embedding.
-        l_max: Highest degree of the edge harmonics.
-        num_bessels: Functions of the radial basis.
-        dtype: Of the weights.
+        plan: Sizes and paths of the network.
     """
 
-    def __init__(
-        self,
-        kernel: str,
-        layers: Sequence[LayerPlan],
-        embedding: tuple[int, int],
-        l_max: int,
-        num_bessels: int,
-        dtype: torch.dtype,
-    ) -> None:
+    def __init__(self, kernel: str, plan: NetworkPlan) -> None:
         self.required = kernel == "fused"
         #: Predictions may keep what they made of the parameters while these are the same tensors, unchanged.
         self.caches_parameters = False
         self._tensor_holders: list[dict[str, Any]] = []
         self._failure: str | None = None
-        #: Where the model has to evaluate its radial functions.
-        self.table = SplineTable(_INTERVALS[dtype] * num_bessels)
-        types, width = embedding
-        plan = NetworkPlan(tuple(layers), types, width, l_max, self.table.intervals, dtype == torch.float64)
         self.network = NativeNetwork(plan)
 
     def __getstate__(self) -> dict[str, Any]:

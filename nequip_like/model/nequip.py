@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,10 +18,10 @@ from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native.network import Edges
 from nequip_like.nn.native.program import Constants
-from nequip_like.nn.native.spec import plan_layer
+from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table
-from nequip_like.nn.radial_table import radial_tables
+from nequip_like.nn.radial_table import SplineTable, count_intervals, radial_tables
 from nequip_like.nn.scale_shift import PerType, PerTypeScaleShift, per_type_values
 from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 
@@ -30,7 +29,7 @@ from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 class NequIPEnergy(nn.Module):
     """Atomic energies of the NequIP architecture.
 
-    Arguments are those of :func:`nequip_like.model.FullNequIPGNNModel`, already checked.
+    Arguments are those of :func:`~nequip_like.model.builders.FullNequIPGNNModel`, already checked.
     """
 
     sender_norm: Tensor
@@ -40,7 +39,7 @@ class NequIPEnergy(nn.Module):
         self,
         *,
         type_names: Sequence[str],
-        r_max: float,
+        cutoff: float,
         l_max: int,
         hidden: Sequence[Irreps],
         radial_mlps: Sequence[tuple[int, int]],
@@ -74,22 +73,22 @@ class NequIPEnergy(nn.Module):
         if not (neighbors > 0).all():
             raise ConfigError(f"avg_num_neighbors is {neighbors.tolist()}", "it must be above 0 for each species")
         self.register_buffer("sender_norm", neighbors.rsqrt())
-        cutoffs = pair_cutoff_table(per_edge_type_cutoff, type_names, r_max)
+        cutoffs = pair_cutoff_table(per_edge_type_cutoff, type_names, cutoff)
         self.register_buffer("inverse_cutoffs", cutoffs.reciprocal())
 
         self.type_embedding = nn.Parameter(torch.randn(len(type_names), type_embed_num_features, dtype=dtype))
         self.harmonics = SphericalHarmonics(l_max)
         self.radial = RadialEmbedding(
-            num_bessels, bessel_trainable, PolynomialEnvelope(polynomial_cutoff_p), r_max, dtype
+            num_bessels, bessel_trainable, PolynomialEnvelope(polynomial_cutoff_p), cutoff, dtype
         )
         self.layers = nn.ModuleList()
         irreps = Irreps([(type_embed_num_features, "0e")])
-        for i, (wanted, radial_mlp) in enumerate(zip(hidden, radial_mlps, strict=True)):
+        for i, (hidden_irreps, radial_mlp) in enumerate(zip(hidden, radial_mlps, strict=True)):
             # Without these in the first layer an isolated atom has zero features, hence exactly its shift as energy.
             sees_itself = i > 0 or learnable_shift
             layer = InteractionLayer(
                 irreps_in=irreps,
-                hidden=wanted,
+                hidden=hidden_irreps,
                 l_max=l_max,
                 num_radial=num_bessels,
                 radial_mlp=radial_mlp,
@@ -109,9 +108,12 @@ class NequIPEnergy(nn.Module):
         self.kernel = kernel
         self.native: NativeBackend | None = None
         if kernel in ("auto", "fused"):
-            layers = [plan_layer(layer) for layer in self.interactions]
-            embedding = (len(type_names), type_embed_num_features)
-            self.native = NativeBackend(kernel, layers, embedding, l_max, num_bessels, dtype)
+            #: Where compiled code has its radial functions evaluated.
+            self.spline = SplineTable(count_intervals(num_bessels, dtype))
+            layers = tuple(plan_layer(layer) for layer in self.interactions)
+            types, width = self.type_embedding.shape
+            plan = NetworkPlan(layers, types, width, l_max, self.spline.intervals, dtype == torch.float64)
+            self.native = NativeBackend(kernel, plan)
 
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of the atoms, shape (atoms,), eV, float64; see :class:`~nequip_like.model.potential.EnergyModel`."""
@@ -156,16 +158,15 @@ class NequIPEnergy(nn.Module):
         constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
         if self.training:
             head_parameters = [*self.readout.parameters(), *self.scale_shift.parameters()]
-            parameters = self._list_native_parameters(native)
+            parameters = self._list_native_parameters()
             return native.predict_with_graph(edges, constants, parameters, self.head, head_parameters)
         # Predictions may have parameters from the step before: they are made only if they are asked for.
-        make_parameters = partial(self._list_native_parameters, native)
-        return native.predict(edges, constants, make_parameters, self.modules, self.head)
+        return native.predict(edges, constants, self._list_native_parameters, self.modules, self.head)
 
-    def _list_native_parameters(self, native: NativeBackend) -> list[Tensor]:
+    def _list_native_parameters(self) -> list[Tensor]:
         """In the order of :class:`~nequip_like.nn.native.layout.Weights`."""
-        basis = self.radial.continued(native.table.places)
-        tables = radial_tables(native.table, basis, self.dtype, [layer.radial_mlp for layer in self.interactions])
+        basis = self.radial.continued(self.spline.places)
+        tables = radial_tables(self.spline, basis, self.dtype, [layer.radial_mlp for layer in self.interactions])
         parameters: list[Tensor] = [self.type_embedding]
         for layer, table in zip(self.interactions, tables, strict=True):
             connection = () if layer.self_connection is None else layer.self_connection.weights

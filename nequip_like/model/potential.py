@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs, volumes
+from nequip_like.data.species import type_table
 from nequip_like.errors import ModelError
 from nequip_like.nn.scatter import sum_rows
 from nequip_like.summaries import Summarized
@@ -137,6 +139,11 @@ class Potential(Summarized, nn.Module):
         return (*energies, fields.FORCES, fields.STRESS, fields.VIRIAL) if self.do_derivatives else energies
 
     @property
+    def units(self) -> dict[str, str]:
+        """Units of the positions that it takes and of the fields that ``forward`` adds, by name."""
+        return {name: fields.field(name).unit for name in (fields.POSITIONS, *self.predicted_fields)}
+
+    @property
     def kernel_in_use(self) -> str:
         """How the network is evaluated where its weights are now, in words."""
         return getattr(self.energy_model, "kernel_in_use", "torch")
@@ -145,6 +152,29 @@ class Potential(Summarized, nn.Module):
     def accepts_skin_edges(self) -> bool:
         """Whether edges beyond the cutoff cost next to nothing: a neighbour list with skin may be given whole."""
         return self.do_derivatives and bool(getattr(self.energy_model, "accepts_skin_edges", False))
+
+    @cached_property
+    def _type_of_number(self) -> Tensor:
+        return type_table(self.type_names)
+
+    def assign_types(self, atomic_numbers: Tensor) -> Tensor:
+        """Type of each atom, shape (atoms,).
+
+        Args:
+            atomic_numbers: Shape (atoms,), on the CPU.
+
+        Raises:
+            ModelError: If a species is none of the model's.
+        """
+        types = self._type_of_number[atomic_numbers]
+        if bool((types < 0).any()):
+            unknown = sorted(set(atomic_numbers[types < 0].tolist()))
+            raise ModelError(
+                f"the model does not know {', '.join(chemical_symbols[number] for number in unknown)}; "
+                f"it was trained on {', '.join(self.type_names)}",
+                "train it on data with this species, or remove these atoms",
+            )
+        return types
 
     def cache_parameters(self) -> None:
         """From now on predictions keep what they make of the parameters, as long as no tensor of them is changed.
@@ -175,31 +205,32 @@ class Potential(Summarized, nn.Module):
                 "forces are derivatives, which torch.inference_mode() forbids",
                 "use torch.no_grad(), and Trainer(inference_mode=False)",
             )
-        own = {key: value for key, value in graph.items() if key not in fields.LABELS}
-        return own | self._predict(graph, edge_vectors(graph).detach())
+        inputs = {key: value for key, value in graph.items() if key not in fields.LABELS}
+        return inputs | self._predict(graph, edge_vectors(graph).detach())
 
     def _predict(self, graph: Graph, vectors: Tensor) -> Graph:
         if not self.do_derivatives:
-            return self._totals(graph, self.energy_model(graph, vectors))
+            return self._sum_energies(graph, self.energy_model(graph, vectors))
         if isinstance(self.energy_model, DifferentiatedModel):
-            found = self.energy_model.energies_and_gradient(graph, vectors)
-            if found is not None:
-                sums = found.edge_sums or partial(_edge_sums, graph, vectors)
-                return self._totals(graph, found.energies) | _derivatives(graph, *sums(found.gradient))
+            differentiated = self.energy_model.energies_and_gradient(graph, vectors)
+            if differentiated is not None:
+                edge_sums = differentiated.edge_sums or partial(_sum_over_edges, graph, vectors)
+                derivatives = _compute_derivatives(graph, *edge_sums(differentiated.gradient))
+                return self._sum_energies(graph, differentiated.energies) | derivatives
         with torch.enable_grad():
             vectors.requires_grad_(True)
-            prediction = self._totals(graph, self.energy_model(graph, vectors))
+            prediction = self._sum_energies(graph, self.energy_model(graph, vectors))
             (gradient,) = torch.autograd.grad(
                 prediction[fields.TOTAL_ENERGY].sum(), vectors, create_graph=self.training, materialize_grads=True
             )
         if not self.training:
             vectors = vectors.detach()
             prediction = {key: value.detach() for key, value in prediction.items()}
-        prediction.update(_derivatives(graph, *_edge_sums(graph, vectors, gradient)))
+        prediction.update(_compute_derivatives(graph, *_sum_over_edges(graph, vectors, gradient)))
         return prediction
 
     @staticmethod
-    def _totals(graph: Graph, energies: Tensor) -> Graph:
+    def _sum_energies(graph: Graph, energies: Tensor) -> Graph:
         atomic = energies.unsqueeze(-1)
         total = sum_rows(atomic, batch_index(graph), num_graphs(graph))
         return {fields.TOTAL_ENERGY: total, fields.PER_ATOM_ENERGY: atomic}
@@ -215,7 +246,7 @@ def _check_plain(config: dict[str, Any]) -> None:
         ) from error
 
 
-def _edge_sums(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+def _sum_over_edges(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """What :attr:`Differentiated.edge_sums` is, in torch."""
     centre, neighbour = graph[fields.EDGE_INDEX]
     atoms = len(graph[fields.POSITIONS])
@@ -224,7 +255,7 @@ def _edge_sums(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor,
     return differences, sum_rows(outer, centre, atoms).view(-1, 3, 3)
 
 
-def _derivatives(graph: Graph, forces: Tensor, products: Tensor) -> Graph:
+def _compute_derivatives(graph: Graph, forces: Tensor, products: Tensor) -> Graph:
     """Forces, stress and virial from the sums over the atoms' edges."""
     of_graph = sum_rows(products, batch_index(graph), num_graphs(graph))
     strain_derivative = 0.5 * (of_graph + of_graph.transpose(1, 2))

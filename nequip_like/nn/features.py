@@ -196,8 +196,8 @@ def _index(irreps: Irreps, kind: Irrep) -> int:
     return [entry.ir for entry in irreps].index(kind)
 
 
-def path_exists(left: Irreps, right: Irreps, kind: Irrep) -> bool:
-    """Whether some product of an irrep of ``left`` with one of ``right`` contains ``kind``.
+def path_exists(irreps_in1: Irreps, irreps_in2: Irreps, kind: Irrep) -> bool:
+    """Whether some product of an irrep of ``irreps_in1`` with one of ``irreps_in2`` contains ``kind``.
 
     Example:
         Two polar vectors make a scalar, an axial vector and a tensor, and no polar vector:
@@ -206,9 +206,9 @@ def path_exists(left: Irreps, right: Irreps, kind: Irrep) -> bool:
         >>> [path_exists(vector, vector, Irrep(kind)) for kind in ("0e", "1e", "2e", "1o")]
         [True, True, True, False]
     """
-    return any(kind in one.ir * two.ir for one in left for two in right)
+    return any(kind in entry_1.ir * entry_2.ir for entry_1 in irreps_in1 for entry_2 in irreps_in2)
 
 
-def add(left: Features, right: Sequence[Tensor]) -> Features:
+def add(features: Features, update: Sequence[Tensor]) -> Features:
     """Sum of two lists of features of the same irreps."""
-    return [one + two for one, two in zip(left, right, strict=True)]
+    return [part + change for part, change in zip(features, update, strict=True)]

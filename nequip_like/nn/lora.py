@@ -31,32 +31,32 @@ class AdaptedWeights(nn.Module):
         weights: The weights; they are taken over, not copied.
         rank: Rank of the product; less where a weight is smaller than that.
         alpha: The product is scaled by ``alpha / rank``.
-        chosen: Which weights are adapted, by their index.
+        adapted: Which weights are adapted, by their index.
         generator: Where A, of unit variance as the weights are, is drawn from.
     """
 
     lora_scale: Tensor
 
     def __init__(
-        self, weights: nn.ParameterList, rank: int, alpha: float, chosen: Collection[int], generator: torch.Generator
+        self, weights: nn.ParameterList, rank: int, alpha: float, adapted: Collection[int], generator: torch.Generator
     ) -> None:
         super().__init__()
-        self._chosen = [i in chosen for i in range(len(weights))]
+        self._is_adapted = [i in adapted for i in range(len(weights))]
         self.register_buffer(_SCALE, torch.tensor(alpha / rank, dtype=torch.float64))
         for i, weight in enumerate(weights):
             self.register_parameter(str(i), weight)
-            if not self._chosen[i]:
+            if not self._is_adapted[i]:
                 continue
             columns = weight.shape[-1]
             rows = weight.numel() // columns
             inner = min(rank, rows, columns)
-            first = torch.randn(rows, inner, dtype=weight.dtype, generator=generator).to(weight.device)
-            self.register_parameter(f"{_A}{i}", nn.Parameter(first))
+            factor_a = torch.randn(rows, inner, dtype=weight.dtype, generator=generator).to(weight.device)
+            self.register_parameter(f"{_A}{i}", nn.Parameter(factor_a))
             self.register_parameter(f"{_B}{i}", nn.Parameter(weight.new_zeros(inner, columns)))
 
     def __len__(self) -> int:
         """Number of weights."""
-        return len(self._chosen)
+        return len(self._is_adapted)
 
     def __iter__(self) -> Iterator[Tensor]:
         """The sums, in order."""
@@ -74,13 +74,13 @@ class AdaptedWeights(nn.Module):
             return [self[i] for i in range(*index.indices(len(self)))]
         i = range(len(self))[index]
         weight: Tensor = getattr(self, str(i))
-        if not self._chosen[i]:
+        if not self._is_adapted[i]:
             return weight
         return _sum(weight, self.lora_scale, getattr(self, f"{_A}{i}"), getattr(self, f"{_B}{i}"))
 
 
-def _sum(weight: Tensor, scale: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    return weight + (scale * (first @ second)).view_as(weight)
+def _sum(weight: Tensor, scale: Tensor, factor_a: Tensor, factor_b: Tensor) -> Tensor:
+    return weight + (scale * (factor_a @ factor_b)).view_as(weight)
 
 
 def adapt(model: nn.Module, rank: int, alpha: float, seed: int, but: Collection[str] = ()) -> list[str]:
@@ -115,33 +115,33 @@ def adapt(model: nn.Module, rank: int, alpha: float, seed: int, but: Collection[
         if not isinstance(weights, nn.ParameterList):
             continue
         names = [f"{prefix}.weights.{i}" for i in range(len(weights))]
-        chosen = [i for i, name in enumerate(names) if name not in but]
-        if chosen:
-            setattr(module, "weights", AdaptedWeights(weights, rank, alpha, chosen, generator))  # noqa: B010 (a module)
-            adapted += [names[i] for i in chosen]
+        indices = [i for i, name in enumerate(names) if name not in but]
+        if indices:
+            setattr(module, "weights", AdaptedWeights(weights, rank, alpha, indices, generator))  # noqa: B010 (a module)
+            adapted += [names[i] for i in indices]
     return adapted
 
 
 @torch.no_grad()
-def merged_state(state: Mapping[str, Any], where: str = "the model") -> dict[str, Any]:
+def merged_state(state: Mapping[str, Any], origin: str = "the model") -> dict[str, Any]:
     """A state with all products added to their weights: that of a model without adaptation.
 
     Args:
         state: ``state_dict`` of a model, adapted or not.
-        where: Where it comes from, for messages.
+        origin: Where it comes from, for messages.
 
     Raises:
         ModelFileError: If the factors of a product are not there or do not fit.
     """
     merged = {name: tensor for name, tensor in state.items() if ".lora_" not in name}
-    for name, second in state.items():
+    for name, factor_b in state.items():
         if match := re.fullmatch(rf"(.+\.){_B}(\d+)", name):
             prefix, index = match.groups()
             try:
-                weight, scale, first = (state[f"{prefix}{key}"] for key in (index, _SCALE, f"{_A}{index}"))
-                merged[f"{prefix}{index}"] = _sum(weight, scale, first, second)
+                weight, scale, factor_a = (state[f"{prefix}{key}"] for key in (index, _SCALE, f"{_A}{index}"))
+                merged[f"{prefix}{index}"] = _sum(weight, scale, factor_a, factor_b)
             except (KeyError, TypeError, AttributeError, RuntimeError) as error:
                 raise ModelFileError(
-                    f"{where}: what low-rank adaptation adds to '{prefix}{index}' is not whole", "the file is damaged"
+                    f"{origin}: what low-rank adaptation adds to '{prefix}{index}' is not whole", "the file is damaged"
                 ) from error
     return merged

@@ -79,10 +79,10 @@ class ZBL(nn.Module):
             centre: Receiving atom of each edge.
             neighbour: Sending atom of each edge.
         """
-        first, second = self.numbers[atom_types[centre]], self.numbers[atom_types[neighbour]]
-        reduced = (first**0.23 + second**0.23) * lengths / 0.46850
+        charge_centre, charge_neighbour = self.numbers[atom_types[centre]], self.numbers[atom_types[neighbour]]
+        reduced = (charge_centre**0.23 + charge_neighbour**0.23) * lengths / 0.46850
         screening = torch.exp(-reduced.unsqueeze(-1) * self.decays) @ self.weights
-        energy = self.prefactor * first * second / lengths * screening * self.envelope(scaled)
+        energy = self.prefactor * charge_centre * charge_neighbour / lengths * screening * self.envelope(scaled)
         return sum_rows(energy, centre, len(atom_types))
 
 
@@ -117,11 +117,11 @@ def build_pair_potential(config: str | Mapping[str, Any] | None, type_names: Seq
         raise ConfigError(f"unknown pair potential '{config}'", f"use one of {', '.join(_PAIR_POTENTIALS)}")
     arguments.pop("type_names", None)
     kind = _PAIR_POTENTIALS[name]
-    known = [argument for argument in inspect.signature(kind).parameters if argument != "type_names"]
+    options = [argument for argument in inspect.signature(kind).parameters if argument != "type_names"]
     for argument in arguments:
-        if argument not in known:
-            hint = closest_hint(argument, known).strip()
+        if argument not in options:
+            hint = closest_hint(argument, options).strip()
             raise ConfigError(
-                f"pair_potential: {kind.__name__} takes no '{argument}'", hint or f"it takes {', '.join(known)}"
+                f"pair_potential: {kind.__name__} takes no '{argument}'", hint or f"it takes {', '.join(options)}"
             )
     return kind(type_names, **arguments)

@@ -17,38 +17,38 @@ CutoffPower = Annotated[float, Range(low=2)]
 PairCutoffs = Mapping[str, float | Mapping[str, float]]
 
 
-def pair_cutoff_table(cutoffs: PairCutoffs | None, type_names: Sequence[str], r_max: float) -> Tensor:
+def pair_cutoff_table(cutoffs: PairCutoffs | None, type_names: Sequence[str], cutoff: float) -> Tensor:
     """Cutoff of each ordered pair (centre, neighbour), shape (types, types), Angstrom.
 
     Args:
-        cutoffs: ``{centre: radius}`` or ``{centre: {neighbour: radius}}``; what is not named has ``r_max``.
+        cutoffs: ``{centre: radius}`` or ``{centre: {neighbour: radius}}``; what is not named has ``cutoff``.
         type_names: The model's species.
-        r_max: The largest cutoff.
+        cutoff: The largest cutoff.
 
     Raises:
-        ConfigError: For an unknown species, or a radius that is not within (0, r_max].
+        ConfigError: For an unknown species, or a radius that is not within (0, cutoff].
 
     Example:
         Rows are centres, columns neighbours; what is not named has the largest cutoff:
 
-        >>> pair_cutoff_table({"H": {"H": 2.0, "O": 3.0}}, ["H", "O"], r_max=5.0).tolist()
+        >>> pair_cutoff_table({"H": {"H": 2.0, "O": 3.0}}, ["H", "O"], cutoff=5.0).tolist()
         [[2.0, 3.0], [5.0, 5.0]]
     """
-    table = torch.full((len(type_names), len(type_names)), float(r_max), dtype=torch.float64)
+    table = torch.full((len(type_names), len(type_names)), float(cutoff), dtype=torch.float64)
     for centre, entry in (cutoffs or {}).items():
-        row = _type_index(centre, type_names)
+        row = _find_type(centre, type_names)
         pairs = entry.items() if isinstance(entry, Mapping) else [(name, entry) for name in type_names]
         for neighbour, radius in pairs:
-            if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius <= r_max:
+            if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius <= cutoff:
                 raise ConfigError(
                     f"per_edge_type_cutoff of {centre}-{neighbour} is {radius}",
-                    f"give a radius in Angstrom above 0 and at most r_max = {r_max}",
+                    f"give a radius in Angstrom above 0 and at most r_max = {cutoff}",
                 )
-            table[row, _type_index(neighbour, type_names)] = float(radius)
+            table[row, _find_type(neighbour, type_names)] = float(radius)
     return table
 
 
-def _type_index(name: str, type_names: Sequence[str]) -> int:
+def _find_type(name: str, type_names: Sequence[str]) -> int:
     if name not in type_names:
         raise ConfigError(
             f"per_edge_type_cutoff names '{name}', which is not a species of the model",
@@ -89,26 +89,26 @@ class PolynomialEnvelope(nn.Module):
 class RadialEmbedding(nn.Module):
     """Bessel basis times envelope of each edge's scaled length.
 
-    ``B_n(x) = 2 pi / r_max^2 * sin(w_n pi x) / (pi x) * u(x)`` with ``w_n = 1..N``; with one cutoff this is
-    ``2 / r_max * sin(n pi r / r_max) / r * u`` (Batzner et al. 2022, Methods).
+    ``B_n(x) = 2 pi / cutoff^2 * sin(w_n pi x) / (pi x) * u(x)`` with ``w_n = 1..N``; with one cutoff this is
+    ``2 / cutoff * sin(n pi r / cutoff) / r * u`` (Batzner et al. 2022, Methods).
 
     Args:
         num_bessels: Number N of basis functions.
         trainable: Whether the frequencies ``w_n`` are trained.
         envelope: The smooth cutoff.
-        r_max: Largest cutoff, Angstrom.
+        cutoff: Largest cutoff, Angstrom.
         dtype: Element type of the output; the functions are evaluated in float64.
 
     Example:
         At the cutoff and beyond it every function is zero:
 
-        >>> basis = RadialEmbedding(4, trainable=False, envelope=PolynomialEnvelope(), r_max=5.0, dtype=torch.float64)
+        >>> basis = RadialEmbedding(4, trainable=False, envelope=PolynomialEnvelope(), cutoff=5.0, dtype=torch.float64)
         >>> basis(torch.tensor([0.3, 1.0, 1.1], dtype=torch.float64)).count_nonzero(dim=1).tolist()
         [4, 0, 0]
     """
 
     def __init__(
-        self, num_bessels: int, trainable: bool, envelope: PolynomialEnvelope, r_max: float, dtype: torch.dtype
+        self, num_bessels: int, trainable: bool, envelope: PolynomialEnvelope, cutoff: float, dtype: torch.dtype
     ) -> None:
         super().__init__()
         frequencies = torch.arange(1, num_bessels + 1, dtype=torch.float64)
@@ -117,7 +117,7 @@ class RadialEmbedding(nn.Module):
         else:
             self.register_buffer("frequencies", frequencies)
         self.envelope = envelope
-        self.factor = 2.0 * math.pi / r_max**2
+        self.factor = 2.0 * math.pi / cutoff**2
         self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:

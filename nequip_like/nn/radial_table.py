@@ -25,6 +25,21 @@ _REACH = len(_FILTER) - 1
 _BESIDE = 2  # coefficients beyond each end of [0, 1]
 
 
+# Intervals for each Bessel function. The error is about 2e-9 of the largest weight with 24, and 1e-14 with 192: below
+# the rounding of the element type in use.
+_INTERVALS = {torch.float32: 24, torch.float64: 192}
+
+
+def count_intervals(num_bessels: int, dtype: torch.dtype) -> int:
+    """Number of intervals that functions of a radial basis need.
+
+    Args:
+        num_bessels: Number of Bessel functions of the basis.
+        dtype: Element type of the network that reads the table.
+    """
+    return _INTERVALS[dtype] * num_bessels
+
+
 class SplineTable:
     """Coefficients of splines on [0, 1], made of values at equal places.
 
@@ -53,15 +68,15 @@ class _Filtered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _filtered(values)
+        return _filter(values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _filtered(torch.nn.functional.pad(gradient, (0, 0, 2 * _REACH, 2 * _REACH)))
+        return _filter(torch.nn.functional.pad(gradient, (0, 0, 2 * _REACH, 2 * _REACH)))
 
 
-def _filtered(values: Tensor) -> Tensor:
+def _filter(values: Tensor) -> Tensor:
     count = values.shape[-2] - 2 * _REACH
     result = values.narrow(-2, _REACH, count) * _FILTER[0]
     for distance, factor in enumerate(_FILTER[1:], start=1):
@@ -86,7 +101,7 @@ def radial_tables(
     """
     tables: list[Tensor] = []
     for _, group in groupby(networks, key=_hidden_shape):
-        tables.extend(table.to(dtype) for table in _tables_together(spline, basis, list(group)))
+        tables.extend(table.to(dtype) for table in _evaluate_together(spline, basis, list(group)))
     return tables
 
 
@@ -94,7 +109,7 @@ def _hidden_shape(network: ScalarMLP) -> list[torch.Size]:
     return [weight.shape for weight in network.weights[:-1]]
 
 
-def _tables_together(spline: SplineTable, basis: Tensor, networks: Sequence[ScalarMLP]) -> Iterator[Tensor]:
+def _evaluate_together(spline: SplineTable, basis: Tensor, networks: Sequence[ScalarMLP]) -> Iterator[Tensor]:
     hidden = basis.unsqueeze(0)
     first = networks[0]
     for layer in range(len(first.weights) - 1):

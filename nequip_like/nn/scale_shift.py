@@ -37,9 +37,9 @@ def per_type_values(name: str, values: PerType, type_names: Sequence[str], defau
         values = default
     if isinstance(values, Mapping):
         if set(values) != set(type_names):
-            wrong = sorted(set(values) ^ set(type_names))
+            mismatched = sorted(set(values) ^ set(type_names))
             raise ConfigError(
-                f"{name} and the model's species differ in {', '.join(map(str, wrong))}",
+                f"{name} and the model's species differ in {', '.join(map(str, mismatched))}",
                 f"give one value for each of {', '.join(type_names)}",
             )
         values_list = [values[type_name] for type_name in type_names]

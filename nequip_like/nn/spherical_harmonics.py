@@ -32,16 +32,16 @@ class SphericalHarmonics(nn.Module):
         super().__init__()
         self.l_max = l_max
         polar = torch.tensor([0.0, math.sqrt(3.0), 0.0], dtype=torch.float64)
-        previous = polar
+        harmonic = polar
         for degree in range(2, l_max + 1):
             coupling = wigner_3j(degree - 1, 1, degree, dtype=torch.float64)
-            value = torch.einsum("i,j,ijk->k", previous, polar, coupling)
+            value = torch.einsum("i,j,ijk->k", harmonic, polar, coupling)
             # Along the polar axis only the middle component, m = 0, is not zero.
             scale = math.sqrt(2 * degree + 1) / value[degree]
             matrix = (coupling * scale).reshape(-1, 2 * degree + 1)
             # These tables follow from l_max alone, so they are not part of a checkpoint.
             self.register_buffer(f"coupling_{degree}", matrix, persistent=False)
-            previous = value * scale
+            harmonic = value * scale
 
     def forward(self, unit_vectors: Tensor) -> Tensor:
         """Evaluate for unit vectors (rows, 3); gives (rows, (l_max + 1)^2), ordered by l, then m."""

@@ -32,7 +32,7 @@ class Rule:
     """Options of the parameters whose names fit to a pattern.
 
     Args:
-        patterns: As :func:`~nequip_like.model.finetuning.chosen_parameters` takes them.
+        patterns: As :func:`~nequip_like.model.finetuning.freezing.chosen_parameters` takes them.
         options: ``lr`` and ``weight_decay``.
     """
 

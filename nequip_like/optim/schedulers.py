@@ -97,7 +97,7 @@ class PlateauSchedule:
 
         Args:
             entry: What :func:`build_scheduler` gave; its ``frequency`` is changed. Lightning goes on to count the
-                steps of a :class:`LearningRate`.
+                steps of a :class:`~nequip_like.optim.schedules.learning_rate.LearningRate`.
 
         Returns:
             None if the schedule follows no metric.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nequip_like.arguments import check
 from nequip_like.whole_files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Format = Literal["png", "pdf", "svg"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -54,6 +54,8 @@ def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] | None 
     Raises:
         OutputError: If one cannot be written.
     """
+    import matplotlib  # here: the check of a config needs only the formats
+
     path = Path(path)
     files = [path] if formats is None else [path.with_suffix(f".{format_name}") for format_name in formats]
     with matplotlib.rc_context({"pdf.fonttype": 42}):

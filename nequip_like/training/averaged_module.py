@@ -9,7 +9,6 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from nequip_like.arguments import Count, Decay, NotNegative, check
-from nequip_like.model.checkpoint_format import CHECKPOINT_KEY
 from nequip_like.model.potential import Potential
 from nequip_like.optim.averaging import averaged_copy, mean_copy
 from nequip_like.training.build import cast_managers
@@ -30,7 +29,7 @@ class AveragedLightningModule(NequIPLightningModule):
         evaluate: Which weights are validated and tested: ``averaged``, ``raw``, or ``both``. With ``both``, values of
             the raw weights are logged as ``val{i}_raw_epoch/NAME`` beside ``val{i}_epoch/NAME``. The weights that are
             exported are those that are evaluated; of both, those that the best checkpoint follows.
-        **arguments: Arguments of :class:`NequIPLightningModule`.
+        **arguments: Arguments of :class:`~nequip_like.training.module.NequIPLightningModule`.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -48,7 +47,7 @@ class AveragedLightningModule(NequIPLightningModule):
         self.raw_test_metrics = copy.deepcopy(self.test_metrics) if both else nn.ModuleList()
 
     @property
-    def evaluated(self) -> Literal["raw", "averaged"]:
+    def evaluated(self) -> str:
         """Which weights are exported."""
         if self.evaluate == "both":
             return "raw" if self._follows_raw else "averaged"
@@ -78,10 +77,8 @@ class AveragedLightningModule(NequIPLightningModule):
         first = next((name for name in monitored if name), "")
         self._follows_raw = f"{RAW}_epoch/" in first
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the weights that were followed."""
-        super().on_load_checkpoint(checkpoint)
-        self._follows_raw = checkpoint[CHECKPOINT_KEY].get("evaluated") == "raw"
+    def _follow_weights(self, evaluated: str) -> None:
+        self._follows_raw = evaluated == "raw"
 
 
 class EMALightningModule(AveragedLightningModule):

@@ -80,7 +80,7 @@ class ExactAccumulation:
             batch_idx: Its number in the epoch.
 
         Returns:
-            What :meth:`MetricsManager.step` takes as ``counts``; None if a step is of one batch, or if the order of
+            What ``MetricsManager.step`` takes as ``counts``; None if a step is of one batch, or if the order of
             frames is not known: then each batch is divided by its own labels, as Lightning does.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A Lightning module whose steps, weights and evaluations are looked at by a :class:`FiniteGuard`."""
+"""A Lightning module whose steps, weights and evaluations are looked at by a ``FiniteGuard``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nequip_like.arguments import Count
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.fields import Graph
 from nequip_like.metrics.manager import MetricsManager
+from nequip_like.model.potential import Potential
 from nequip_like.training.nonfinite_guard import FiniteGuard, Policy, SeenBatch
 
 
@@ -59,6 +60,10 @@ class GuardedModule(lightning.LightningModule):
         ConfigError: If a value is out of range.
     """
 
+    model: Potential
+    loss: MetricsManager | None
+    train_metrics: MetricsManager | None
+
     def __init__(self, on_non_finite: Policy = "stop", max_skipped_steps: Count = 100) -> None:
         super().__init__()
         self.guard = FiniteGuard(on_non_finite, max_skipped_steps)
@@ -69,17 +74,22 @@ class GuardedModule(lightning.LightningModule):
 
     # --- steps
 
-    def _begin_training(self, model: nn.Module) -> None:
+    def _collect_training_managers(self) -> dict[str, MetricsManager]:
+        """Collect what has sums of the training batches, the loss and the metrics, as far as they are there."""
+        managers = {"loss": self.loss, "train_metrics": self.train_metrics}
+        return {name: manager for name, manager in managers.items() if manager is not None}
+
+    def _begin_training(self) -> None:
         """Forget batches of a step that was never taken; find the parameters once, for it takes as long as a check."""
         self.guard.begin()
-        self._parameters_judged = list(model.named_parameters())
+        self._parameters_judged = list(self.model.named_parameters())
 
-    def _begin_batch(self, managers: Sequence[MetricsManager]) -> None:
+    def _begin_batch(self) -> None:
         """Keep the epoch values from before a step: they are restored if the step is left out."""
         if self.guard.policy == "skip" and not self.guard.batches:
-            self._before_step = [manager.running_state() for manager in managers]
+            self._before_step = [manager.running_state() for manager in self._collect_training_managers().values()]
 
-    def _judge_step(self, loss: MetricsManager, managers: Sequence[MetricsManager]) -> None:
+    def _judge_step(self, loss: MetricsManager) -> None:
         """Take a step that is not sound out of gradients and epoch values, or stop."""
         # A scaler of gradients (16-bit) meets infinite ones as a matter of course, and leaves the step out itself.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
@@ -87,7 +97,8 @@ class GuardedModule(lightning.LightningModule):
         if not self.guard.judge(parameters, loss, self._make_origin("train"), self._describe_moment(), not scaled):
             for _, parameter in parameters:
                 parameter.grad = None  # an optimizer passes over these, with their state
-            for manager, state in zip(managers, self._before_step, strict=True):
+            managers = self._collect_training_managers()
+            for manager, state in zip(managers.values(), self._before_step, strict=True):
                 manager.set_running_state(state)
         if self.guard.policy == "skip":
             self.log("skipped_steps", float(self.guard.skipped_steps))
@@ -100,9 +111,10 @@ class GuardedModule(lightning.LightningModule):
         if not (by_steps and self.guard.left_out):
             super().lr_scheduler_step(scheduler, metric)
 
-    def _check_weights(self, model: nn.Module) -> None:
+    def _check_weights(self) -> None:
         """Before weights are evaluated or saved: raises if some are not finite."""
-        self.guard.check_weights(list(model.named_parameters()), self._make_origin("train"), self._describe_moment())
+        parameters = list(self.model.named_parameters())
+        self.guard.check_weights(parameters, self._make_origin("train"), self._describe_moment())
 
     # --- evaluations
 

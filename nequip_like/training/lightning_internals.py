@@ -1,12 +1,18 @@
-"""Where within an epoch a checkpoint can be written so that a resumed run is the uninterrupted one.
+"""What is asked of Lightning under its private names: where within an epoch training stands, and to log at less cost.
 
-Lightning, resumed from a checkpoint that was written after a batch, goes on with the next batch: a validation or an end
-of the epoch that was to come in between would be left out. Such checkpoints have to wait for these.
+A checkpoint can be written only where a resumed run is the uninterrupted one. Lightning, resumed from a checkpoint that
+was written after a batch, goes on with the next batch: a validation or an end of the epoch that was to come in between
+would be left out. Such checkpoints have to wait for these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import lightning
+from torch import Tensor
+
+from nequip_like.data.loader import ResumableLoader
 
 
 def epoch_ends_next(trainer: lightning.Trainer) -> bool:
@@ -39,3 +45,37 @@ def ends_within_epoch(trainer: lightning.Trainer) -> bool:
     # should_stop alone is a wish, which Lightning passes over until min_epochs and min_steps are reached: whoever saves
     # because training ends would save after each batch until then.
     return trainer.should_stop and trainer.fit_loop._can_stop_early and not epoch_ends_next(trainer)
+
+
+def take_back_batch(trainer: lightning.Trainer) -> None:
+    """Let the batch that failed come again in a run that goes on: Lightning counts it as not done, its loader does."""
+    combined_loader = trainer.fit_loop._combined_loader
+    for loader in [] if combined_loader is None else combined_loader.flattened:
+        if isinstance(loader, ResumableLoader):
+            loader.take_back(trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"])
+
+
+def log_again(trainer: lightning.Trainer, values: Mapping[str, Tensor]) -> bool:
+    """Log values of a training step that an earlier step of this epoch has logged, where those stand.
+
+    ``LightningModule.log`` looks through all attributes of each logged value for tensors to move to its device, at each
+    step: a tenth of a step of a small model, for values that are there already.
+
+    Args:
+        trainer: The trainer, in its ``training_step``.
+        values: The values of this step by name, without a graph.
+
+    Returns:
+        Whether it is done. If not, ``log`` has to do it: the first time, or if a value has come to another device.
+    """
+    results = trainer._results
+    if results is None:
+        return False
+    pairs = [(results.get(f"training_step.{name}"), value) for name, value in values.items()]
+    entries = [(entry, value) for entry, value in pairs if entry is not None and entry.value.device == value.device]
+    if len(entries) < len(pairs):
+        return False
+    for entry, value in entries:
+        entry.forward(value, 1)  # the number of frames is for means over an epoch, which a step has none of
+        entry.has_reset = False
+    return True

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import lightning
 import torch
-import torch.distributed
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from nequip_like.arguments import Count
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.distributed import gather_states, get_random_state, select_own_state, set_random_state, shapes
-from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.errors import ConfigError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
-from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION, averaging_of, upgrade
 from nequip_like.model.potential import Potential
 from nequip_like.optim.build import build_optimizer
 from nequip_like.optim.schedule_free import ScheduleFreeWeights
@@ -31,6 +27,7 @@ from nequip_like.training.build import (
     build_potential,
     cast_managers,
 )
+from nequip_like.training.checkpointing.io import ResumableModule
 from nequip_like.training.gradients import (
     ClipConfig,
     ExactAccumulation,
@@ -39,18 +36,13 @@ from nequip_like.training.gradients import (
     compute_batch_sum,
     sum_gradients,
 )
-from nequip_like.training.guarded_module import EvaluationTask, GuardedModule, list_evaluations
-from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
+from nequip_like.training.guarded_module import EvaluationTask, list_evaluations
+from nequip_like.training.lightning_internals import ends_within_epoch, log_again
 from nequip_like.training.nonfinite_guard import Policy
 from nequip_like.training.run_length import begin_schedules
 
-# Parts of the state that hold no weights and do not act on training.
-_OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.", "raw_val_metrics.", "raw_test_metrics.")
 
-_MODULES = {None: "NequIPLightningModule", "ema": "EMALightningModule", "swa": "SWALightningModule"}
-
-
-class NequIPLightningModule(GuardedModule):
+class NequIPLightningModule(ResumableModule):
     """Trains, validates and tests one potential.
 
     Logged names: ``train_loss_step/NAME``, ``train_loss_epoch/NAME``, ``train_metric_step/NAME``,
@@ -76,8 +68,6 @@ class NequIPLightningModule(GuardedModule):
         ConfigError: If a part cannot be built.
     """
 
-    averaging: str | None = None  # kind of average of the weights that is kept beside them: ema, swa
-
     def __init__(
         self,
         model: Potential | Buildable,
@@ -93,18 +83,12 @@ class NequIPLightningModule(GuardedModule):
         max_skipped_steps: Count = 100,
         gradient_clip: ClipConfig | None = None,
     ) -> None:
-        super().__init__(on_non_finite, max_skipped_steps)
+        super().__init__(info, on_non_finite=on_non_finite, max_skipped_steps=max_skipped_steps)
         self._clip = GradientClip.of(gradient_clip)
         self._accumulation: ExactAccumulation | None = None
-        self._schedule_free = ScheduleFreeWeights()
         self.model = build_potential(model)
         self.optimizer_config = optimizer
         self.lr_scheduler_config = lr_scheduler
-        self.info = dict(info or {})
-        self._plateau: PlateauSchedule | None = None
-        self._validated = False
-        self._logged_before: dict[str, float] = {}
-        self._resumed_from: Mapping[str, Any] | None = None
         # Error of a model that predicts no forces on each validation set, by prefix; found when first asked for.
         self.error_of_zero: dict[str, float] = {}
         # Called with the trainer when a step's gradients are whole, and not clipped yet.
@@ -115,11 +99,6 @@ class NequIPLightningModule(GuardedModule):
         self.train_metrics = build_manager("train_metrics", train_metrics, type_names)
         self.val_metrics = build_managers("val_metrics", val_metrics, type_names, counts["val"])
         self.test_metrics = build_managers("test_metrics", test_metrics, type_names, counts["test"])
-
-    @property
-    def evaluated(self) -> Literal["raw", "averaged"]:
-        """Which weights are validated, tested and exported."""
-        return "raw"
 
     @property
     def evaluation_model(self) -> Potential:
@@ -142,7 +121,7 @@ class NequIPLightningModule(GuardedModule):
         """Loss of the global batch."""
         if self.loss is None:
             raise ConfigError("training_module.loss is not given", "for example nequip_like.metrics.EnergyForceLoss")
-        self._begin_batch(self._list_training_managers())
+        self._begin_batch()
         prediction = self.model(batch)
         counts = None if self._accumulation is None else self._accumulation.count_labels(self.loss, batch, batch_idx)
         values = self.loss.step(prediction, batch, counts=counts)
@@ -159,20 +138,13 @@ class NequIPLightningModule(GuardedModule):
         sums = self._trainer is None or isinstance(self.trainer.strategy, SummedGradientsStrategy)
         return loss if sums else loss * self.trainer.world_size
 
-    def _list_training_managers(self) -> list[MetricsManager]:
-        return list(self._collect_training_managers().values())
-
-    def _collect_training_managers(self) -> dict[str, MetricsManager]:
-        managers = {"loss": self.loss, "train_metrics": self.train_metrics}
-        return {name: manager for name, manager in managers.items() if manager is not None}
-
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Sum the gradients over processes and judge them, before they are clipped."""
         if self.trainer.world_size > 1 and isinstance(self.trainer.strategy, SummedGradientsStrategy):
             sum_gradients(self.model.parameters())
         if self.loss is None:
             return
-        self._judge_step(self.loss, self._list_training_managers())
+        self._judge_step(self.loss)
         for observe in self.gradient_observers:
             observe(self.trainer)
 
@@ -185,14 +157,13 @@ class NequIPLightningModule(GuardedModule):
 
     def on_train_start(self) -> None:
         """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""
-        self._begin_training(self.model)
+        self._begin_training()
         self.error_of_zero = {}  # the data may be others now
         self._validated = False
         if self._plateau is not None:
             self._plateau.waiting = False  # a validation before the training tells a schedule nothing
         begin_schedules(self.trainer)
         self._accumulation = ExactAccumulation(self.trainer)
-        self._schedule_free.begin((self._resumed_from or {}).get("trained_weights"))
         self._go_on()
 
     def on_train_end(self) -> None:
@@ -203,12 +174,12 @@ class NequIPLightningModule(GuardedModule):
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums."""
         self.guard.begin_epoch()
-        for manager in self._list_training_managers():
+        for manager in self._collect_training_managers().values():
             manager.reset()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's loss and training metrics; a part of an epoch, at which training stops, is not one."""
-        self._check_weights(self.model)
+        self._check_weights()
         if ends_within_epoch(self.trainer):
             return
         self.guard.end_epoch(self._describe_moment())
@@ -250,7 +221,7 @@ class NequIPLightningModule(GuardedModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums of each validation set."""
-        self._check_weights(self.model)
+        self._check_weights()
         self._schedule_free.show_average()
         self._begin_evaluation(self._list_evaluations("val"))
 
@@ -273,18 +244,25 @@ class NequIPLightningModule(GuardedModule):
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Log a value; a schedule that follows it counts it once."""
         super().log(name, value, *args, **kwargs)
+        self._note_logged([name])
+
+    def _note_logged(self, names: Iterable[str]) -> None:
         if self._plateau is not None:
-            self._plateau.note(name)
+            for name in names:
+                self._plateau.note(name)
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
         if self._trainer is None:
             return
+        logged = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        if batch is not None and log_again(self.trainer, logged):
+            self._note_logged(logged)
+            return
         # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
         size = None if batch is None else len(batch[fields.NUM_ATOMS])
-        logged = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
         self.log_dict(logged, batch_size=size, sync_dist=batch is None)
 
-    # --- optimizer, checkpoint
+    # --- optimizer
 
     def configure_optimizers(self) -> Any:
         """Build what the config describes."""
@@ -302,94 +280,3 @@ class NequIPLightningModule(GuardedModule):
     def over(self) -> str | None:
         """Why the schedule of the learning rate ends the training; None as long as it goes on."""
         return None if self._plateau is None else self._plateau.over
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to build the potential again, and where the file comes from.
-
-        Raises:
-            TrainingError: If the weights are not finite: no file is written then, and older ones stay.
-        """
-        if self._trainer is not None:
-            self._check_weights(self.model)
-        logged = self._collect_logged()
-        checkpoint[CHECKPOINT_KEY] = {
-            "format_version": CHECKPOINT_VERSION,
-            "potential": self.model.config,
-            "uses_ema": self.averaging is not None,
-            "averaging": self.averaging,
-            "evaluated": self.evaluated,
-            "metrics": {name: value for name, value in logged.items() if name.startswith("val")},
-            "logged": logged,
-            "validated": self._validated,
-            "plateau": 0 if self._plateau is None else self._plateau.done,
-            "plateau_waiting": self._plateau is not None and self._plateau.waiting,
-            "skipped_steps": self.guard.skipped_steps,
-            "processes": gather_states(self._collect_process_state()),
-            "trained_weights": self._schedule_free.put_average(checkpoint["state_dict"]),
-            **self.info,
-        }
-
-    def _collect_logged(self) -> dict[str, float]:
-        """The last value of everything that was logged, before a resume or after it."""
-        if self._trainer is None:
-            return {}
-        return {**self._logged_before, **{name: float(x) for name, x in self.trainer.callback_metrics.items()}}
-
-    def _collect_process_state(self) -> dict[str, Any]:
-        """What this process needs to go on from here, beside what all share."""
-        sums = {name: manager.running_state() for name, manager in self._collect_training_managers().items()}
-        state = {"epoch_sums": sums, "gradients": self._collect_waiting_gradients(), "random": get_random_state()}
-        return dict(apply_to_collection(state, Tensor, lambda tensor: tensor.detach().cpu().clone()))
-
-    def _collect_waiting_gradients(self) -> dict[str, Tensor]:
-        """Gradients of an accumulation that waits for more batches."""
-        if self._trainer is None or not accumulating(self.trainer):
-            return {}
-        return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another set of weights; keep what it takes to go on within the epoch."""
-        upgrade(checkpoint)
-        saved = checkpoint[CHECKPOINT_KEY]
-        if (averaging := averaging_of(saved)) != self.averaging:
-            kind = _MODULES.get(averaging, f"module that keeps an average '{averaging}'")
-            raise ModelFileError(
-                f"the checkpoint was written by a {kind}", f"resume it with training_module._target_ of {kind}"
-            )
-        # Metrics of validation and test are the config's: sets may be added and left out.
-        module_state = self.state_dict()
-        state = {name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(_OBSERVED)}
-        state |= {name: value for name, value in module_state.items() if name.startswith(_OBSERVED)}
-        for name in sorted(module_state.keys() | state.keys()):
-            shape, saved_shape = (getattr(tensors.get(name), "shape", None) for tensors in (module_state, state))
-            if name not in module_state or name not in state or shape != saved_shape:
-                raise ModelFileError(
-                    f"the checkpoint is of another model: '{name}' differs",
-                    "resume it with the config that it came from",
-                )
-        checkpoint["state_dict"] = state
-        self._resumed_from = saved
-
-    def _go_on(self) -> None:
-        saved, self._resumed_from = self._resumed_from, None
-        if saved is None:
-            return
-        self._logged_before = dict(saved["logged"])
-        self._validated = bool(saved["validated"])
-        if self._plateau is not None:
-            self._plateau.done = int(saved["plateau"])
-            # Older checkpoints do not tell: by steps, the next one looked at whatever had been logged.
-            waited = self._plateau.monitor in saved["logged"] if self._plateau.by_steps else saved["validated"]
-            self._plateau.waiting = bool(saved.get("plateau_waiting", waited))
-        self.guard.skipped_steps = int(saved["skipped_steps"])
-        process_state = select_own_state(saved["processes"])
-        if process_state is None:
-            return
-        for name, manager in self._collect_training_managers().items():
-            sums = process_state["epoch_sums"].get(name, {})
-            if shapes(sums) == shapes(manager.running_state()):  # other metrics than before begin anew
-                manager.set_running_state(sums)
-        for name, parameter in self.model.named_parameters():
-            if name in process_state["gradients"]:
-                parameter.grad = process_state["gradients"][name].to(parameter)
-        set_random_state(process_state["random"])

@@ -17,7 +17,7 @@ from nequip_like.training.graceful_stop import GracefulStop
 
 
 def begin_schedules(trainer: lightning.Trainer) -> None:
-    """Tell each :class:`LearningRate` how long the run is; when training starts, so that the loader is known.
+    """Tell each ``LearningRate`` how long the run is; when training starts, so that the loader is known.
 
     Raises:
         ConfigError: If a schedule needs to know more than the run tells.

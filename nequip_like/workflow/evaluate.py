@@ -14,7 +14,7 @@ from rich.console import Console
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.inspection.report import inspect
 from nequip_like.data.io.annotations import check_group_key
-from nequip_like.data.io.given import Source
+from nequip_like.data.io.readers import Source
 from nequip_like.data.sources import FileSource, held_out_sources
 from nequip_like.errors import ConfigError
 from nequip_like.inference.evaluation import Evaluation, Evaluations, evaluate
@@ -23,7 +23,6 @@ from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.report.files import write_metrics, write_predictions
-from nequip_like.report.parity import plot_parity
 from nequip_like.report.pictures import read_formats
 from nequip_like.report.tables import print_evaluations
 from nequip_like.whole_files import path_of
@@ -73,7 +72,7 @@ def test_model(
             ``group``, where these have 2 to 20 values in a data set.
         console: Where to print; the terminal by default.
         formats: Formats of the parity plot: ``png``, ``pdf``, ``svg``, a file for each.
-        families: Builders of model families by name, as for :func:`nequip_like.inference.load`.
+        families: Builders of model families by name, as for :func:`nequip_like.inference.loading.load`.
 
     Returns:
         The evaluation of each data set, by name.
@@ -188,6 +187,8 @@ def report_test_sets(
 def _write_files(evaluations: Mapping[str, Evaluation], output: Path, formats: Sequence[str], console: Console) -> None:
     write_metrics(evaluations, output / METRICS_FILE)
     left_out = write_predictions(evaluations, output / PREDICTIONS_FILE)
+    from nequip_like.report.parity import plot_parity  # matplotlib, which an interrupted test has no use for
+
     pictures = [file.name for file in plot_parity(evaluations, output / PARITY_FILE, formats)]
     console.print(
         f"written to {output}: {', '.join([METRICS_FILE, PREDICTIONS_FILE, *pictures])}",

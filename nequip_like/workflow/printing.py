@@ -24,8 +24,8 @@ from nequip_like.training.zero_forces import worse_than_zero
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import CheckedConfig
 from nequip_like.workflow.config.dry_build import METRICS
-from nequip_like.workflow.config.finetune_settings import read_settings
 from nequip_like.workflow.config.sections import describe_left_out
+from nequip_like.workflow.finetune.settings import read_settings
 
 
 def print_data(console: Console, data: DataModule) -> None:

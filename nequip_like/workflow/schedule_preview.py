@@ -20,7 +20,7 @@ from nequip_like.report.schedule_plot import SchedulePreview, plot_schedule
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.training.run_length import run_length
 from nequip_like.workflow import setup
-from nequip_like.workflow.config.resolvers import register_resolvers
+from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.quiet import quiet_lightning
 
 _POINTS = 3000  # more than an image has columns

@@ -34,7 +34,7 @@ def choose_cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment
         trainer: Arguments of the trainer.
 
     Raises:
-        ConfigError: As :func:`check_tasks`.
+        ConfigError: As :func:`check_slurm_tasks`.
     """
     check_slurm_tasks(trainer)
     if TorchElasticEnvironment.detect():  # torchrun also works within a job

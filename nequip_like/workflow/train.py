@@ -19,21 +19,20 @@ from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
-from nequip_like.report.curves import plot_curves
 from nequip_like.summaries import Summarized
 from nequip_like.training.csv_logger import carry_over
 from nequip_like.training.graceful_stop import GracefulStop
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import written_whole
-from nequip_like.workflow import finetune, preflight, printing, resume, setup, slurm
+from nequip_like.workflow import preflight, printing, resume, setup, slurm
 from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
-from nequip_like.workflow.config.report_settings import read_picture_formats
-from nequip_like.workflow.config.resolvers import register_resolvers
+from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.ends import list_ends
 from nequip_like.workflow.evaluate import report_test_sets
-from nequip_like.workflow.finetune_report import print_start, validate_source
+from nequip_like.workflow.finetune import run as finetune
+from nequip_like.workflow.finetune.report import print_start, validate_source
 from nequip_like.workflow.interrupts import interruptible
 from nequip_like.workflow.loggers import log_config
 from nequip_like.workflow.quiet import quiet_lightning
@@ -164,7 +163,7 @@ def _train(
     log_config(trainer, info["config"])
 
     result = TrainingResult(folder, monitored=str(config.get("monitored_metric") or ""))
-    formats = read_picture_formats(info["config"].get("report"))
+    formats = sections.read_picture_formats(info["config"].get("report"))
     for task in run:
         if task == "train":
             path = None if resumption is None else resumption.path
@@ -341,6 +340,8 @@ def _finish_training(
     console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)
     history = result.folder / HISTORY_FILE
     if history.is_file():
+        from nequip_like.report.curves import plot_curves  # matplotlib, which training itself does not need
+
         best = None if result.best_checkpoint is None else card["provenance"]["epoch"]
         picture = result.folder / "training.png"
         plot_curves(history, picture, formats=formats, best_epoch=best, before=result.before)

@@ -70,6 +70,26 @@ def is_user_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         assert part in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        ("--cfg job --package trainer.max_epochs seed=4 trainer.max_epochs=7", "7\n"),
+        ("--cfg hydra --package hydra.job.name", "train\n"),
+        ("--cfg all --package hydra.overrides seed=4", "# @package hydra.overrides\nhydra: []\ntask:\n- seed=4\n"),
+        ("--cfg job --package run_name --resolve run_name=${seed} seed=4", "4\n"),
+        ("--cfg job --multirun --package seed seed=4", "4\n"),
+    ],
+)
+def test_config_is_printed(arguments, printed, type_in):
+    done = type_in("-cn", "tutorial", *arguments.split())
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
+
+
+def test_package_that_the_config_lacks(type_in):
+    done = type_in("-cn", "tutorial", "--cfg", "job", "--package", "nothing")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "package 'nothing' not found in config\n")
+
+
 # --- whole runs
 
 

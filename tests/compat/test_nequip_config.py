@@ -9,9 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from nequip_like.compat.nequip_config import as_own_config, is_nequip_config, to_own_config
-from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, own_target
+from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, translate_target
 from nequip_like.compat.nequip_transforms import KNOWN as KNOWN_TRANSFORMS
-from nequip_like.workflow.config import resolvers
+from nequip_like.workflow.config import values
 from tests.compat.flat_config import FLAT, flat, model, own, transforms
 
 # --- the whole
@@ -292,7 +292,7 @@ def test_terms_of_metrics_have_nequips_names():
 
 def test_callbacks_of_the_loss():
     names = ("SoftAdapt", "LossCoefficientMonitor")
-    targets = [own_target(f"nequip.train.callbacks.{name}", "here") for name in names]
+    targets = [translate_target(f"nequip.train.callbacks.{name}", "here") for name in names]
     assert targets == [f"nequip_like.training.callbacks.loss_weights.coefficients.{name}" for name in names]
 
 
@@ -313,6 +313,8 @@ def test_callbacks_and_loggers_get_names():
                 node("nequip.train.callbacks.LossCoefficientMonitor", interval="epoch", frequency=1),
                 node("nequip.train.callbacks.TestTimeXYZFileWriter", out_file="test"),
                 node("nequip.train.callbacks.TF32Scheduler", schedule={0: False}),
+                node("nequip.train.callbacks.TrainingStatsMonitor", log_freq=10, log_weights=False),
+                node("nequip.train.callbacks.WandbWatch", log_freq=20, log="all"),
             ],
         ),
         (
@@ -323,10 +325,15 @@ def test_callbacks_and_loggers_get_names():
     )
     assert list(config["callbacks"]) == [
         "early_stopping", "best_checkpoint", "best_checkpoint_2", "checkpoint", "learning_rate",
-        "loss_coefficient_monitor", "epoch_printer", "progress_bar",
+        "loss_coefficient_monitor", "training_stats", "epoch_printer", "progress_bar",
     ]  # fmt: skip
+    assert config["callbacks"]["training_stats"] == node(
+        "nequip_like.training.callbacks.TrainingStats", every_n_steps=10, every_n_epochs=None, by_weight=True
+    )
     assert list(config["logger"]) == ["csv", "wandb"]
-    assert [note.split()[0] for note in notes] == ["TestTimeXYZFileWriter", "TF32Scheduler"]
+    assert [note.split()[0] for note in notes] == [
+        "TestTimeXYZFileWriter", "TF32Scheduler", "TrainingStatsMonitor", "WandbWatch"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("given", [True, ...])
@@ -359,4 +366,4 @@ def test_the_page_for_nequip_users_names_everything():
     modifiers = ("enable_OpenEquivariance", "enable_CuEquivariance")
     wanted = {*REFUSED, *OBSERVERS, *DATA_MODULES, *KNOWN_TRANSFORMS, *callbacks} - {*tests_and_bases, *modifiers}
     assert sorted(name for name in wanted if f"`{name}`" not in page) == []
-    assert sorted(name for name in {**resolvers.FUNCTIONS, **resolvers.REFUSED} if f"`{name}`" not in page) == []
+    assert sorted(name for name in {**values.FUNCTIONS, **values.REFUSED} if f"`{name}`" not in page) == []

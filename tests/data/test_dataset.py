@@ -3,8 +3,8 @@ import pickle
 import pytest
 import torch
 
-from nequip_like.data.dataset import GraphDataset, fill_missing_labels, load_dataset
-from nequip_like.data.graph import collate
+from nequip_like.data.dataset import GraphDataset, load_dataset
+from nequip_like.data.graph import collate, fill_missing_labels
 from nequip_like.data.io.readers import read_frames
 from nequip_like.errors import ConfigError, DataError
 

@@ -14,7 +14,7 @@ from nequip_like.data.published import CATALOG, PublishedSet, cache_folder, fold
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.instantiate import instantiate
 from nequip_like.workflow.config import sections
-from nequip_like.workflow.config.resolvers import register_resolvers
+from nequip_like.workflow.config.values import register_resolvers
 
 
 @pytest.fixture

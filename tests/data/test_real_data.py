@@ -102,7 +102,7 @@ CLEAN = (
 def warnings_of(name, cutoff=4.0):
     reading = read(DATA / name)
     names = species_of(reading.frames)
-    return inspect(GraphDataset(reading.frames, cutoff, names, origins=reading.origins, notes=reading.notes)).warnings
+    return inspect(GraphDataset(reading, cutoff, names)).warnings
 
 
 @pytest.mark.parametrize("name", CLEAN)

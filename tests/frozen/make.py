@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_module
 from nequip_like.data.dataset import load_dataset
 from nequip_like.data.graph import collate
 from nequip_like.inference import model_file
-from nequip_like.workflow.config.resolvers import register_resolvers, tutorial_data
+from nequip_like.workflow.config.values import register_resolvers, tutorial_data
 from nequip_like.workflow.train import train
 
 MODULES = ("ema", "default")

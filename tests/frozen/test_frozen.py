@@ -13,7 +13,7 @@ from nequip_like.data.dataset import load_dataset
 from nequip_like.data.graph import collate
 from nequip_like.inference.loading import load_any
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, CHECKPOINT_VERSION, read_checkpoint
-from nequip_like.workflow.config.resolvers import register_resolvers
+from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.train import train
 from tests.frozen.make import MODULES, settings, write_frames
 

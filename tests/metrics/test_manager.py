@@ -479,7 +479,7 @@ def test_states_stay_float64_and_are_no_buffers() -> None:
         assert {name: value.item() for name, value in changed.compute().items()} == pytest.approx(
             {name: value.item() for name, value in before.items()}, abs=0.0, rel=0.0, nan_ok=True
         )
-    assert {value.device.type for value in manager.to("meta")._tensors.values()} == {"meta"}
+    assert {value.device.type for value in manager.to("meta").running_state().values()} == {"meta"}
 
 
 def test_inference_mode_leaves_training_possible() -> None:

@@ -9,7 +9,7 @@ from nequip_like.errors import ConfigError, ModelError, ModelFileError
 from nequip_like.inference import load, load_any, save
 from nequip_like.model import Potential
 from nequip_like.model.families import build
-from nequip_like.workflow.config.finetune_source import read_source
+from nequip_like.workflow.finetune.source import read_source
 
 MODULE = """
 import torch

@@ -268,13 +268,13 @@ def test_processes_at_once(places):
 
 def test_other_files_of_kernels(places, monkeypatch):
     """The source of Triton's programs lies beside the libraries: written again where it is not what it should be."""
-    from nequip_like.nn.kernels.triton_convolution import _written
+    from nequip_like.nn.kernels.triton_convolution import _write_module
 
-    file = cache.use_cache_folder(lambda folder: _written(folder / "a.py", b"x = 1\n"))
+    file = cache.use_cache_folder(lambda folder: _write_module(folder / "a.py", b"x = 1\n"))
     assert file == places / "cache" / "kernels" / "a.py"
     file.write_bytes(b"x =")
-    assert cache.use_cache_folder(lambda folder: _written(folder / "a.py", b"x = 1\n")).read_bytes() == b"x = 1\n"
+    assert cache.use_cache_folder(lambda folder: _write_module(folder / "a.py", b"x = 1\n")).read_bytes() == b"x = 1\n"
     monkeypatch.setenv("NEQUIP_LIKE_CACHE", NOWHERE)
     with pytest.warns(UserWarning, match="cannot write"):
-        file = cache.use_cache_folder(lambda folder: _written(folder / "a.py", b"x = 1\n"))
+        file = cache.use_cache_folder(lambda folder: _write_module(folder / "a.py", b"x = 1\n"))
     assert file == own_folder(places) / "a.py"

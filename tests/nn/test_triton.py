@@ -108,7 +108,7 @@ def test_copies_make_the_kernels_again():
 
 
 def test_other_devices_are_refused(monkeypatch):
-    monkeypatch.setattr(triton_convolution, "_interpreted", lambda: False)
+    monkeypatch.setattr(triton_convolution, "_is_interpreted", lambda: False)
     table = table_of(0, False)
     (flat, harmonics, weights), edges = inputs(table, torch.float32)
     with pytest.raises(ModelError, match=r"runs on GPUs only, and the model is on cpu\n.*model\.kernel=auto"):

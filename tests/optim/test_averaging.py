@@ -1,8 +1,12 @@
 """The averages of weights, in closed form."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from nequip_like.errors import ConfigError
 from nequip_like.optim.averaging import averaged_copy, mean_copy
@@ -190,3 +194,33 @@ def test_mean_of_all_weights():
     model = linear(W[0])
     found = follow(mean_copy(model), model)
     assert found == pytest.approx([sum(W[1 : t + 1]) / t for t in range(1, 5)], rel=1e-14)
+
+
+def shared() -> nn.Sequential:
+    """Weights of two element types, one of them in two places, and a buffer."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3, dtype=torch.float64), nn.BatchNorm1d(3), nn.Linear(3, 3))
+    model[3].weight = model[0].weight
+    return model
+
+
+@pytest.mark.parametrize("make", [lambda model: averaged_copy(model, 0.9), mean_copy])
+def test_average_is_that_of_torch(make):
+    """Bit for bit; also after a copy, and when the model has got another tensor in the place of one."""
+    model = shared()
+    ours = make(model)
+    theirs = copy.deepcopy(ours)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(6):
+        for tensor in [*model.parameters(), model[2].running_mean]:
+            tensor.data.add_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype))
+        if step == 2:
+            ours = pickle.loads(pickle.dumps(copy.deepcopy(ours)))
+        if step == 5:
+            model[0].weight = model[3].weight = nn.Parameter(torch.full((3, 3), 5.0))
+            model[2].running_mean = torch.full((3,), 7.0)
+        ours.update_parameters(model)
+        AveragedModel.update_parameters(theirs, model)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for name, expected in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], expected), name
+    assert float(ours.module[2].running_mean[0]) == 7.0

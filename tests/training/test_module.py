@@ -162,6 +162,47 @@ def test_names_that_are_logged(kind, make_data, make_module, tmp_path):
     assert recorder.names == {f"test{i}_epoch/{name}" for i in range(2) for name in METRIC_NAMES}
 
 
+class Rows(lightning.pytorch.loggers.logger.DummyLogger):
+    """Keeps everything that is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows: list[tuple] = []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append((step, {name: float(value) for name, value in metrics.items()}))
+
+
+class EachStep(lightning.Callback):
+    """Keeps what callbacks see after each batch; ends the training in the second epoch of 7 batches."""
+
+    def __init__(self):
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer, *arguments):
+        self.seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        trainer.should_stop = len(self.seen) == 10
+
+
+@pytest.mark.parametrize(("every", "accumulate"), [(1, 1), (3, 2)])
+def test_what_is_logged_again_is_what_lightning_logs(every, accumulate, make_data, make_module, tmp_path, monkeypatch):
+    """Values of a step take a shorter way from the second one on, to the same loggers and callbacks."""
+    logged = []
+    for shorter in (True, False):
+        torch.manual_seed(0)
+        with monkeypatch.context() as patch:
+            if not shorter:
+                patch.setattr("nequip_like.training.module.log_again", lambda trainer, values: False)
+            rows, steps = Rows(), EachStep()
+            options = {"log_every_n_steps": every, "accumulate_grad_batches": accumulate, "max_epochs": 3}
+            trainer = make_trainer(tmp_path, logger=rows, callbacks=[steps], **options)
+            trainer.fit(make_module(), datamodule=make_data(batch_size=2))
+        logged.append((rows.rows, steps.seen))
+    shorter, longer = logged
+    assert shorter == longer
+    assert len({values["train_loss_step/weighted_sum"] for values in shorter[1]}) == len(shorter[1]) == 10
+
+
 def test_each_set_has_its_own_numbers(make_data, make_module, tmp_path):
     data = make_data(val=[3, 2])
     module = make_module(num_datasets={"val": 2})

@@ -4,6 +4,7 @@ Blocks of a page are taken in order, in a folder of its own: one that begins wit
 file, Python is executed, and commands are called in this process (by bash, as they are typed, in the slow test).
 """
 
+import inspect
 import re
 import shlex
 import shutil
@@ -19,12 +20,19 @@ from nequip_like.cli import test as cli_test
 from nequip_like.cli import train as cli_train
 from nequip_like.data.io.file_formats import FORMATS
 from nequip_like.inference import load
+from nequip_like.training.checkpointing.callback import ResumableCheckpoint
+from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
 from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.resume import Resumption, check_early, find_resumption
 from tests.tutorials.pages import blocks, run_python, run_script
 
 ROOT = Path(__file__).parents[2]
 DEVELOP, PACKAGE = ROOT / "docs" / "develop", ROOT / "nequip_like"
+CONFIG = "workflow/config/"  # begin of the files that check a config
 PAGES = {page.stem: page for page in DEVELOP.glob("*.md") if page.stem != "README"}
+CONTENT_KEYS = {"state_dict", "format_version"}  # of a checkpoint, and of the entry of this package in it
+# The only files of the package that are entered by `module.loss.step(prediction, batch)`.
+STEP_OF_THE_LOSS = {f"metrics/{name}.py" for name in ("manager", "masked", "modifiers", "elementwise", "accumulator")}
 FAMILY = {block.file: block.text for block in blocks(PAGES["add-a-model-family"]) if block.file}
 
 
@@ -85,7 +93,8 @@ def test_page_runs(name, folder, capsys, compose):
         check_forces(names["atoms"])
     elif name == "run":
         assert load("model.safetensors").type_names == ["H", "C", "O"]
-        check_paths(names, compose())
+        check_paths(names, compose)
+        check_life_of_checkpoint(names, compose("resume=auto", f"output_dir={folder}"), folder)
 
 
 def check_forces(atoms):
@@ -102,15 +111,82 @@ def check_forces(atoms):
         assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=2e-3)
 
 
-def check_paths(names, config):
+# Beside the usual: what makes more of the check's judges speak.
+ALL_JUDGES = (
+    "finetune.source=model.safetensors",
+    "finetune.shifts=refit",
+    "model.per_type_energy_shifts={H: -1.0, C: -2.0, O: -3.0}",
+    "model.num_features=8",
+    "model.radial_mlp_depth=1",
+    "model.radial_mlp_width=128",
+    "model.model_dtype=float32",
+    "chemical_species=[H,C,O]",
+    "trainer.accumulate_grad_batches=2",
+    "+callbacks.weights._target_=nequip_like.training.callbacks.SoftAdapt",
+    "+callbacks.criteria._target_=nequip_like.training.callbacks.CriteriaStopping",
+    "+callbacks.criteria.criteria={forces: {threshold: 0.1}}",
+)
+
+
+def check_paths(names, compose):
     """The files that a step of the loss and the check of a config go through are those that the page names."""
     module, batch = names["module"], next(iter(names["data"].train_dataloader()))
     prediction = module.model(batch)
-    step, check = PAGES["run"].read_text().split("**A ")[1], PAGES["run"].read_text().split("**The check")[1]
-    assert files_called(lambda: module.loss.step(prediction, batch)) == files_named(step.split("**The check")[0])
-    called = files_called(lambda: check_config(config))
-    assert {name for name in called if name.startswith("workflow/config/")} | {"arguments.py"} == files_named(
-        check.split("**A checkpoint")[0]
+    page = PAGES["run"].read_text()
+    step, check = page.split("**A ")[1], page.split("**The check")[1].split("**A checkpoint")[0]
+    assert files_called(lambda: module.loss.step(prediction, batch)) == STEP_OF_THE_LOSS
+    assert files_named(step.split("**The check")[0]) == STEP_OF_THE_LOSS
+    deciding, _, judges = check.partition("**hands")
+    usual, full = compose(), compose(*ALL_JUDGES)
+    in_config = {name for name in files_called(lambda: check_config(usual)) if name.startswith(CONFIG)}
+    assert in_config == files_named(deciding)
+    assert len(in_config) == 6
+    assert {name for name in files_called(lambda: check_config(full)) if name.startswith(CONFIG)} == in_config
+    assert files_called(lambda: check_config(full), called_from(CONFIG)) - in_config == files_named(judges)
+
+
+def check_life_of_checkpoint(names, config, folder):
+    """From its writing to the run that goes on, the files that have a checkpoint in hand are those of the page."""
+
+    def fit(epochs, path=None):
+        saving = ResumableCheckpoint(dirpath=folder / "checkpoints", filename="best", monitor="val0_epoch/weighted_sum")
+        names["lightning"].Trainer(
+            max_epochs=epochs,
+            callbacks=[saving],
+            plugins=[WholeFileCheckpointIO()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(names["module"], datamodule=names["data"], ckpt_path=path, weights_only=True)
+
+    def write_and_go_on():
+        fit(1)
+        resumption = find_resumption(config, folder)
+        assert resumption.epochs == 1
+        check_early(resumption, folder, {}, ())
+        fit(2, resumption.path)
+        assert names["module"].global_step > resumption.step > 0
+
+    path, word = PAGES["run"].read_text().split("**A checkpoint's life**")[1].split("Two more")[0].split("One is asked")
+    assert len(files_named(path)) == 4
+    assert (
+        files_called(write_and_go_on, has_checkpoint)
+        == files_named(path) | {"whole_files.py"}
+        == files_named(path + word)
+    )
+
+
+def has_checkpoint(frame):
+    """Whether a function gets a checkpoint: its path, its content, our entry in it, or what has them."""
+    code = frame.f_code
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
+    values = [frame.f_locals[name] for name in arguments if name in frame.f_locals]
+    values += [value for values_of in values if isinstance(values_of, tuple) for value in values_of]
+    return any(
+        str(value).endswith(".ckpt")
+        if isinstance(value, str | Path)
+        else isinstance(value, Resumption) or (isinstance(value, dict) and not value.keys().isdisjoint(CONTENT_KEYS))
+        for value in values
     )
 
 
@@ -118,20 +194,39 @@ def files_named(text):
     return set(re.findall(r"`(\w+(?:/\w+)*\.py)`", text))
 
 
-def files_called(function):
-    """Files of the package in which a function is called."""
+def files_called(function, counts=lambda frame: True):
+    """Files of the package in which a function is called; of some functions only, if wanted."""
     called = set()
 
     def note(frame, event, argument):
-        called.add(frame.f_code.co_filename)
+        # An import runs a file's head, which is no call.
+        if event == "call" and frame.f_code.co_name != "<module>" and (file := find_file(frame)) and counts(frame):
+            called.add(file)
 
     sys.setprofile(note)
     try:
         function()
     finally:
         sys.setprofile(None)
-    paths = [Path(name) for name in called if name.startswith(str(PACKAGE))]
-    return {path.relative_to(PACKAGE).as_posix() for path in paths}
+    return called
+
+
+def called_from(folder):
+    """Whether the next function of the package above a frame stands in a folder of it."""
+
+    def judge(frame):
+        above = frame.f_back
+        while above is not None and find_file(above) is None:
+            above = above.f_back
+        return above is not None and find_file(above).startswith(folder)
+
+    return judge
+
+
+def find_file(frame):
+    """The file of a frame, as it is named in the package; None for other code."""
+    name = frame.f_code.co_filename
+    return Path(name).relative_to(PACKAGE).as_posix() if name.startswith(str(PACKAGE)) else None
 
 
 def test_files_that_pages_name_are_there():

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import check_config
-from nequip_like.workflow.config.resolvers import register_resolvers
+from nequip_like.workflow.config.values import register_resolvers
 
 METRIC = (
     "{metric:{_target_:nequip_like.metrics.HuberLoss,delta:0.1},field:forces,per_type:true,per_type_coeffs:{H:1,C:2}}"

@@ -13,8 +13,9 @@ from nequip_like.data import fields
 from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError, ModelError
 from nequip_like.inference import load_any
-from nequip_like.workflow import finetune, setup
-from nequip_like.workflow.finetune_report import compare_with_source
+from nequip_like.workflow import setup
+from nequip_like.workflow.finetune import run as finetune
+from nequip_like.workflow.finetune.report import compare_with_source
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import last
 from tests.workflow.tuning import (

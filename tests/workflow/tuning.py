@@ -18,8 +18,9 @@ from nequip_like.integrations.ase import NequIPCalculator
 from nequip_like.model import NequIPGNNModel, Potential
 from nequip_like.nn.native.compiler import find_compiler
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.workflow import finetune, setup
-from nequip_like.workflow.finetune import FineTuning
+from nequip_like.workflow import setup
+from nequip_like.workflow.finetune import run as finetune
+from nequip_like.workflow.finetune.run import FineTuning
 
 EXACT = 1e-12
 KERNELS = ["batched", pytest.param("fused", marks=pytest.mark.skipif(find_compiler() is None, reason="no C compiler"))]
@@ -43,7 +44,7 @@ def plain(*overrides: str) -> Any:
     """A config of somebody who says nothing of the model."""
     from hydra import compose, initialize_config_module
 
-    from nequip_like.workflow.config.resolvers import register_resolvers
+    from nequip_like.workflow.config.values import register_resolvers
 
     register_resolvers()
     with initialize_config_module("nequip_like.conf", version_base="1.3"):

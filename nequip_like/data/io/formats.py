@@ -22,21 +22,8 @@ from nequip_like.data.io.databases import read_database
 from nequip_like.data.io.extxyz import check_text
 from nequip_like.data.io.file_formats import FORMATS, Format
 from nequip_like.data.io.lammps_dump import check_dump
-from nequip_like.data.io.output_steps import divide_steps, find_excited_states
-from nequip_like.data.io.outputs import (
-    NamedBytes,
-    Part,
-    check_part,
-    drop_filled_in_results,
-    drop_unfinished_line,
-    find_last_structure,
-    find_open_line,
-    find_unconverged,
-    find_unfinished,
-    has_labels,
-    split_parts,
-)
-from nequip_like.data.io.structure_files import check_species_line, fix_structure
+from nequip_like.data.io.outputs import find_open_line, find_unconverged, read_content, read_part, split_parts
+from nequip_like.data.io.structure_files import check_species_line
 from nequip_like.errors import DataError, closest_hint, first_line
 
 _BY_SUFFIX = {
@@ -88,7 +75,7 @@ def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
     content = _read_content(path)
     if form.name == "traj":
         for part in split_parts(content, form):
-            yield from _read(part.content, form, path)
+            yield from read_content(part.content, form, path)
         return
     content = content.removeprefix(codecs.BOM_UTF8)
     if b"\r" in content:
@@ -107,46 +94,10 @@ def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
         check_species_line(content, path)
     first = 0
     for part in split_parts(content, form):
-        frames = _read_part(part, form, path, notes)
+        frames = read_part(part, form, path, notes)
         notes.extend(find_unconverged(part, form, range(first, first + len(frames)), path))
         first += len(frames)
         yield from frames
-
-
-def _read_part(part: Part, form: Format, path: Path, notes: list[str]) -> list[Atoms]:
-    """The frames of one output."""
-    check_part(part, form, path)
-    content = drop_unfinished_line(part.content) if form.output and form.name != "vasp-xml" else part.content
-    try:
-        images = list(_read(content, form, path))
-    except Exception:  # as above; a program that was stopped leaves a structure that no reader can read
-        begun = find_last_structure(content, form)
-        if begun is None:
-            raise
-        images = list(_read(content[:begun], form, path))
-    frames = []
-    for atoms in images:
-        fix_structure(atoms, content, form.name, f"{path}: the structure that begins in line {part.line}")
-        drop_filled_in_results(atoms, form)
-        if not form.output or has_labels(atoms, form):
-            frames.append(atoms)
-    if form.name == "gaussian-out":
-        notes.extend(find_excited_states(content, path))
-    if note := find_unfinished(part, form, len(frames), path):
-        notes.append(note)
-    elif bare := len(images) - len(frames):
-        notes.append(
-            f"{path}: {bare} structures without any label are left out, as of a calculation that did not converge"
-        )
-    return frames
-
-
-def _read(content: bytes, form: Format, path: Path) -> Iterator[Atoms]:
-    """Read one output with ASE's reader."""
-    reader = ioformats[form.name]
-    source = NamedBytes(divide_steps(content, form.name), path)
-    file = source if reader.isbinary else io.TextIOWrapper(source, encoding="utf-8", errors="replace")
-    yield from reader.read(file) if reader.single else reader.read(file, slice(None))
 
 
 def format_of(path: Path) -> Format:

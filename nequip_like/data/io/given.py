@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from ase import Atoms
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError, DataError
-
-Source = str | Path | Atoms | Graph | Iterable[str | Path] | Iterable[Atoms] | Iterable[Graph]
+from nequip_like.whole_files import path_of
 
 _STRUCTURE = (fields.POSITIONS, fields.CELL, fields.PBC, fields.ATOMIC_NUMBERS)
 _LABELS_AND_WEIGHTS = (*fields.LABELS, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
@@ -66,6 +66,40 @@ def _name_kind(entry: object) -> str | None:
     if isinstance(entry, Atoms):
         return "Atoms"
     return "a graph" if is_graph(entry) else None
+
+
+def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files that a source names, glob patterns expanded and sorted.
+
+    Raises:
+        DataError: If there is no such file.
+    """
+    files: list[Path] = []
+    for entry in [source] if isinstance(source, str | Path) else list(source):
+        try:
+            files.extend(_list_files(entry))
+        except OSError as error:  # a name that is too long, a folder that is closed
+            reason = getattr(error, "strerror", None) or error
+            excerpt = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
+            raise DataError(f"cannot read {excerpt}: {reason}", "check the path and its permissions") from error
+    if not files:
+        names = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
+        raise DataError(f"no files match {names or 'an empty list'}", "give at least one file")
+    return files
+
+
+def _list_files(entry: str | Path) -> list[Path]:
+    path = path_of(entry)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        raise DataError(f"{path.absolute()} is a folder, not a file", f"name its files, for example {path}/*.xyz")
+    matches = sorted(glob.glob(str(path)))
+    if not matches:
+        raise DataError(
+            f"no such file: {path.absolute()}", f"relative paths are looked up from the current folder, {Path.cwd()}"
+        )
+    return [Path(match) for match in matches if Path(match).is_file()]
 
 
 def convert_to_atoms(structure: Atoms | Graph, origin: str) -> Atoms:

@@ -1,4 +1,4 @@
-"""Outputs of programs as text: where each of several joined outputs begins, and what is left of an unfinished one.
+"""Outputs of programs: where each of several joined outputs begins, and its frames, as far as they are finished.
 
 ASE's readers read the header of an output once, stop at what they do not know, and leave out an unfinished structure
 without a word. Each part of a file is therefore read by itself, and what begins in the text is counted.
@@ -7,13 +7,17 @@ without a word. Each part of a file is therefore read by itself, and what begins
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from ase import Atoms
+from ase.io.formats import ioformats
 
 from nequip_like.data.io.file_formats import Format
+from nequip_like.data.io.output_steps import divide_steps, find_excited_states
+from nequip_like.data.io.structure_files import fix_structure
 from nequip_like.errors import DataError
 
 _LABELS = {"energy", "free_energy", "energies", "forces", "stress", "stresses"}  # ASE's names
@@ -161,3 +165,49 @@ def find_unfinished(part: Part, form: Format, read: int, path: Path) -> str | No
     if missing == 1:
         return f"{path}: the last structure, which begins in line {line}, is unfinished and left out"
     return f"{path}: {missing} of the {len(begins)} structures that begin in it have no result and are left out"
+
+
+def read_part(part: Part, form: Format, path: Path, notes: list[str]) -> list[Atoms]:
+    """The frames of one output.
+
+    Args:
+        part: The output.
+        form: Its format.
+        path: The file, for messages.
+        notes: Remarks on the output are added to these.
+
+    Raises:
+        DataError: If its species are named twice, or structures are missing from a file that is no output.
+    """
+    check_part(part, form, path)
+    content = drop_unfinished_line(part.content) if form.output and form.name != "vasp-xml" else part.content
+    try:
+        images = list(read_content(content, form, path))
+    except Exception:  # ASE raises anything; a program that was stopped leaves a structure that no reader can read
+        begun = find_last_structure(content, form)
+        if begun is None:
+            raise
+        images = list(read_content(content[:begun], form, path))
+    frames = []
+    for atoms in images:
+        fix_structure(atoms, content, form.name, f"{path}: the structure that begins in line {part.line}")
+        drop_filled_in_results(atoms, form)
+        if not form.output or has_labels(atoms, form):
+            frames.append(atoms)
+    if form.name == "gaussian-out":
+        notes.extend(find_excited_states(content, path))
+    if note := find_unfinished(part, form, len(frames), path):
+        notes.append(note)
+    elif bare := len(images) - len(frames):
+        notes.append(
+            f"{path}: {bare} structures without any label are left out, as of a calculation that did not converge"
+        )
+    return frames
+
+
+def read_content(content: bytes, form: Format, path: Path) -> Iterator[Atoms]:
+    """Read one output with ASE's reader."""
+    reader = ioformats[form.name]
+    source = NamedBytes(divide_steps(content, form.name), path)
+    file = source if reader.isbinary else io.TextIOWrapper(source, encoding="utf-8", errors="replace")
+    yield from reader.read(file) if reader.single else reader.read(file, slice(None))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from nequip_like.data.graph import Graphs, fill_missing_labels, frame_key
 from nequip_like.data.inspection.stress_size import check_stress_size
 from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.databases import NESTED, check_places, convert_to_array, is_read
-from nequip_like.data.io.given import Source, check_results, convert_to_atoms, entries
+from nequip_like.data.io.given import check_results, convert_to_atoms, entries, expand
 from nequip_like.data.io.structures import check_extent, graph_from_atoms
 from nequip_like.data.labels.components import add_inner_labels, add_vectors, find_lone_components
 from nequip_like.data.labels.frame_units import collect_units_of_frames
@@ -32,8 +31,8 @@ from nequip_like.data.labels.values import read_labels
 from nequip_like.data.labels.weights import LeftOut, find_equal_weights
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.summaries import Summarized
-from nequip_like.whole_files import path_of
 
+Source = str | Path | Atoms | Graph | Iterable[str | Path] | Iterable[Atoms] | Iterable[Graph]
 Index = str | int | slice
 
 _STRUCTURE_ARRAYS = {"numbers", "positions"}
@@ -69,6 +68,10 @@ class Reading(Summarized):
         labels = {label: "/".join(names) for label, names in self.label_names.items()}
         return {"frames": len(self.frames), "files": self.files, "labels": labels, "units": str(self.units)}
 
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.frames)
+
     @property
     def read_from(self) -> dict[str, str]:
         """``{label: names in the files}``, as tables show them."""
@@ -81,6 +84,17 @@ class Reading(Summarized):
     def keys(self) -> list[str]:
         """Hash of each structure, made when first asked for."""
         return [frame_key(frame) for frame in self.frames]
+
+    @classmethod
+    def of(cls, frames: Sequence[Graph], origins: Sequence[str]) -> Reading:
+        """Frames that come from elsewhere, with their origins and nothing else."""
+        return cls(list(frames), list(origins), annotations=[Annotations() for _ in frames])
+
+    def select(self, indices: Sequence[int], annotated: bool = True) -> Reading:
+        """Some of the frames, with everything that is said of them; without their annotations unless ``annotated``."""
+        part = Reading.of([self.frames[i] for i in indices], [self.origins[i] for i in indices])
+        annotations = [self.annotations[i] for i in indices] if annotated else part.annotations
+        return replace(self, frames=part.frames, origins=part.origins, annotations=annotations)
 
 
 def read_frames(
@@ -195,6 +209,16 @@ def read(
     return reading
 
 
+def check_declared(key_mapping: Mapping[str, str] | None, units: Units | Mapping[str, str] | None) -> None:
+    """Refuse names and units that :func:`read` could not mean, before a file is read.
+
+    Raises:
+        ConfigError: As :func:`read`.
+    """
+    Units.declared(units)
+    checked_mapping(key_mapping)
+
+
 def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms], list[str]]:
     """Read files or structures, in Angstrom, without asking for labels.
 
@@ -267,40 +291,6 @@ def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units
         raise ConfigError(f"units are {units}, but graphs are in eV and Angstrom", "leave units out")
     for number, atoms in numbered:
         check_results(atoms, block.origin(number))
-
-
-def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files that a source names, glob patterns expanded and sorted.
-
-    Raises:
-        DataError: If there is no such file.
-    """
-    files: list[Path] = []
-    for entry in [source] if isinstance(source, str | Path) else list(source):
-        try:
-            files.extend(_list_files(entry))
-        except OSError as error:  # a name that is too long, a folder that is closed
-            reason = getattr(error, "strerror", None) or error
-            excerpt = str(entry) if len(str(entry)) <= 200 else str(entry)[:200] + "..."
-            raise DataError(f"cannot read {excerpt}: {reason}", "check the path and its permissions") from error
-    if not files:
-        names = str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
-        raise DataError(f"no files match {names or 'an empty list'}", "give at least one file")
-    return files
-
-
-def _list_files(entry: str | Path) -> list[Path]:
-    path = path_of(entry)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        raise DataError(f"{path.absolute()} is a folder, not a file", f"name its files, for example {path}/*.xyz")
-    matches = sorted(glob.glob(str(path)))
-    if not matches:
-        raise DataError(
-            f"no such file: {path.absolute()}", f"relative paths are looked up from the current folder, {Path.cwd()}"
-        )
-    return [Path(match) for match in matches if Path(match).is_file()]
 
 
 def _select_frames(path: str, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:

@@ -26,7 +26,7 @@ _STEMS = {
     fields.VIRIAL: ("virial", "virials"),
     fields.PER_ATOM_ENERGY: ("energies", "atomic_energy", "atomic_energies", "atom_energy"),
 }
-FREE_ENERGY = "free_energy"  # stands for the energy only where a file has no other, see :mod:`free_energies`
+FREE_ENERGY = "free_energy"  # stands for the energy only where a file has no other, see free_energies.py
 _WEIGHED = {
     fields.TOTAL_ENERGY: ("energy", "total_energy"),
     fields.FORCES: ("forces", "force"),
@@ -42,7 +42,7 @@ PARTS = {  # of names that were most likely meant for a label
 }
 WEIGHT = re.compile(r"(?:^|_)[efsv]?weights?(?:_|$)|^w_(?:energ|forc|stress|virial)")
 _UNCERTAINTY = re.compile(r"(?:^|_)(?:sigma|mask)(?:_|$)")
-_COMPONENTS = ("f{}", "f_{}", "force_{}", "forces_{}")  # columns of their own, see :mod:`components`
+_COMPONENTS = ("f{}", "f_{}", "force_{}", "forces_{}")  # columns of their own, see components.py
 WELL_KNOWN: dict[str, str] = {
     prefix + stem: label for label, stems in _STEMS.items() for stem in stems for prefix in _PREFIXES
 } | {

@@ -13,7 +13,7 @@ from nequip_like.errors import ConfigError, closest_hint
 HEAD = ("readout", "scale_shift")
 
 
-def chosen_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> list[str]:
+def chosen_parameters(model: nn.Module, patterns: Sequence[str], key: str) -> list[str]:
     """Names of the parameters that patterns choose.
 
     A pattern with ``*``, ``?`` or ``[`` has to match a whole name; any other is a text that the name contains.
@@ -21,7 +21,7 @@ def chosen_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> 
     Args:
         model: The model.
         patterns: The patterns.
-        where: Key of the config that they stand under, for messages.
+        key: Key of the config that they stand under, for messages.
 
     Raises:
         ConfigError: For a pattern that matches no parameter.
@@ -34,13 +34,13 @@ def chosen_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> 
         [['readout.weight', 'readout.bias'], ['body.bias', 'readout.bias']]
     """
     names = [name for name, _ in model.named_parameters()]
-    chosen: dict[str, None] = {}
+    matched: dict[str, None] = {}
     for pattern in patterns:
-        found = [name for name in names if fits_to_name(pattern, name)]
-        if not found:
-            raise _nothing(model, names, pattern, where)
-        chosen |= dict.fromkeys(found)
-    return [name for name in names if name in chosen]
+        matches = [name for name in names if fits_to_name(pattern, name)]
+        if not matches:
+            raise _explain_no_match(model, names, pattern, key)
+        matched |= dict.fromkeys(matches)
+    return [name for name in names if name in matched]
 
 
 def fits_to_name(pattern: str, name: str) -> bool:
@@ -53,16 +53,16 @@ def fits_to_name(pattern: str, name: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) if any(sign in pattern for sign in "*?[") else pattern in name
 
 
-def _nothing(model: nn.Module, names: Sequence[str], pattern: str, where: str) -> ConfigError:
+def _explain_no_match(model: nn.Module, names: Sequence[str], pattern: str, key: str) -> ConfigError:
     parts = [part for part in dict.fromkeys(part for name in names for part in name.split(".")) if not part.isdigit()]
     fixed = [name for name, _ in model.named_buffers() if fits_to_name(pattern, name)]
     if fixed:
         flags = {"scales": "per_type_energy_scales_trainable", "shifts": "per_type_energy_shifts_trainable"}
         flag = flags.get(fixed[0].rpartition(".")[2])
         advice = f"write model.{flag}=true" if flag else "leave it out"
-        return ConfigError(f"{where}: '{pattern}' matches {fixed[0]}, which is not trained", advice)
+        return ConfigError(f"{key}: '{pattern}' matches {fixed[0]}, which is not trained", advice)
     return ConfigError(
-        f"{where}: no parameter of the model has '{pattern}' in its name",
+        f"{key}: no parameter of the model has '{pattern}' in its name",
         f"{closest_hint(pattern, parts)}names are made of {', '.join(parts)}",
     )
 

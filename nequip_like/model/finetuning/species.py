@@ -39,7 +39,7 @@ def rebuilt(
     """
     arguments = {**source.config["arguments"], **changes}
     if starts:
-        arguments |= _further(source, starts, shifts or {})
+        arguments |= _extend_arguments(source, starts, shifts or {})
     model = build({**source.config, "arguments": arguments})
     state = model.state_dict()
     with torch.no_grad():
@@ -57,40 +57,42 @@ def _start(rows: Tensor, type_names: list[str], start: str | None) -> Tensor:
     return rows.mean(dim=0) if start is MEAN else rows[type_names.index(start)]
 
 
-def _further(source: Potential, starts: Mapping[str, str | None], shifts: Mapping[str, float]) -> dict[str, Any]:
+def _extend_arguments(
+    source: Potential, starts: Mapping[str, str | None], shifts: Mapping[str, float]
+) -> dict[str, Any]:
     """Arguments that hold something for each species, with the new ones."""
-    old, given = source.type_names, source.config["arguments"]
+    type_names, arguments = source.type_names, source.config["arguments"]
     scale_shift = cast(NequIPEnergy, source.energy_model).scale_shift
-    further: dict[str, Any] = {
-        "type_names": [*old, *starts],
-        "per_type_energy_scales": _extended(scale_shift.scales, old, starts),
-        "per_type_energy_shifts": dict(zip(old, scale_shift.shifts.tolist(), strict=True)) | dict(shifts),
+    extended: dict[str, Any] = {
+        "type_names": [*type_names, *starts],
+        "per_type_energy_scales": _extend_values(scale_shift.scales, type_names, starts),
+        "per_type_energy_shifts": dict(zip(type_names, scale_shift.shifts.tolist(), strict=True)) | dict(shifts),
     }
-    if isinstance(given["avg_num_neighbors"], Mapping):
-        neighbors = torch.tensor([given["avg_num_neighbors"][name] for name in old], dtype=torch.float64)
-        further["avg_num_neighbors"] = _extended(neighbors, old, starts)
-    if given.get("per_edge_type_cutoff"):
-        further["per_edge_type_cutoff"] = _cutoffs(given["per_edge_type_cutoff"], starts)
-    pair = given.get("pair_potential")
+    if isinstance(arguments["avg_num_neighbors"], Mapping):
+        neighbors = torch.tensor([arguments["avg_num_neighbors"][name] for name in type_names], dtype=torch.float64)
+        extended["avg_num_neighbors"] = _extend_values(neighbors, type_names, starts)
+    if arguments.get("per_edge_type_cutoff"):
+        extended["per_edge_type_cutoff"] = _extend_cutoffs(arguments["per_edge_type_cutoff"], starts)
+    pair = arguments.get("pair_potential")
     if isinstance(pair, Mapping) and pair.get("chemical_species"):
-        further["pair_potential"] = {**pair, "chemical_species": [*pair["chemical_species"], *starts]}
-    return further
+        extended["pair_potential"] = {**pair, "chemical_species": [*pair["chemical_species"], *starts]}
+    return extended
 
 
-def _extended(values: Tensor, old: list[str], starts: Mapping[str, str | None]) -> dict[str, float]:
+def _extend_values(values: Tensor, type_names: list[str], starts: Mapping[str, str | None]) -> dict[str, float]:
     values = values.detach()
-    known = dict(zip(old, values.tolist(), strict=True))
-    return known | {name: float(_start(values, old, start)) for name, start in starts.items()}
+    by_type = dict(zip(type_names, values.tolist(), strict=True))
+    return by_type | {name: float(_start(values, type_names, start)) for name, start in starts.items()}
 
 
-def _cutoffs(cutoffs: Mapping[str, Any], starts: Mapping[str, str | None]) -> dict[str, Any]:
+def _extend_cutoffs(cutoffs: Mapping[str, Any], starts: Mapping[str, str | None]) -> dict[str, Any]:
     """Each new species has the cutoffs of the one that it begins as, as centre and as neighbour."""
     result: dict[str, Any] = {}
     for centre, entry in cutoffs.items():
         if isinstance(entry, Mapping):
-            entry = {**entry, **{new: entry[old] for new, old in starts.items() if old in entry}}
+            entry = {**entry, **{species: entry[start] for species, start in starts.items() if start in entry}}
         result[centre] = entry
-    return result | {new: result[old] for new, old in starts.items() if old in result}
+    return result | {species: result[start] for species, start in starts.items() if start in result}
 
 
 def change_shifts(model: Potential, changes: Mapping[str, float]) -> None:

@@ -63,7 +63,7 @@ class BatchedConvolution(nn.Module):
             summed = sum_rows(message, centre, atoms)
             for index, part in zip(block.paths, summed.split(block.dims, dim=1), strict=True):
                 results[index] = part
-        return [torch.cat([results[i] for i in chosen], dim=-1) for chosen in self.table.paths_of_kind.values()]
+        return [torch.cat([results[i] for i in indices], dim=-1) for indices in self.table.paths_of_kind.values()]
 
 
 class _Block:

@@ -48,7 +48,7 @@ class CueConvolution(nn.Module):
         self.dtype = dtype
         # Not registered as submodules: their tables are no part of a checkpoint.
         self._products: dict[torch.device, nn.Module] = {}
-        _expect("cuequivariance_torch", "cuequivariance cuequivariance-torch")
+        _require("cuequivariance_torch", "cuequivariance cuequivariance-torch")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what the library built; a copy builds it again."""
@@ -81,14 +81,14 @@ class CueConvolution(nn.Module):
 
             method = "uniform_1d" if device.type == "cuda" else "naive"
             if method == "uniform_1d":  # without its kernels the library would go on with the slow implementation
-                _expect("cuequivariance_ops_torch", f"cuequivariance-ops-torch-cu{(torch.version.cuda or '12')[:2]}")
+                _require("cuequivariance_ops_torch", f"cuequivariance-ops-torch-cu{(torch.version.cuda or '12')[:2]}")
             polynomial = polynomial_of(self.table)
             product = cuequivariance_torch.SegmentedPolynomial(polynomial, method=method, math_dtype=self.dtype)
             self._products[device] = product.to(device)
         return self._products[device]
 
 
-def _expect(module: str, packages: str) -> None:
+def _require(module: str, packages: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise ModelError(
             f"model.kernel is cuequivariance, and {module} is not installed",
@@ -124,7 +124,7 @@ def polynomial_of(table: PathTable) -> Any:
 
 def _monomials(table: PathTable) -> Iterator[tuple[tuple[int, int], int, int, int, float]]:
     """For each coefficient: the first weight and their number, the places of source, harmonic and result, the value."""
-    source_starts, kind_starts = _starts(table.features), _starts(table.irreps_out)
+    source_starts, kind_starts = _accumulate_starts(table.features), _accumulate_starts(table.irreps_out)
     for path, placed in zip(table.paths, table.placed(), strict=True):
         coupling = table.coupling(path)
         for i, j, k in (coupling.abs() > _ZERO).nonzero().tolist():
@@ -133,5 +133,5 @@ def _monomials(table: PathTable) -> Iterator[tuple[tuple[int, int], int, int, in
             yield (placed.weight, placed.width), source, placed.degree**2 + j, result, float(coupling[i, j, k])
 
 
-def _starts(irreps: Irreps) -> list[int]:
+def _accumulate_starts(irreps: Irreps) -> list[int]:
     return [0, *itertools.accumulate(entry.dim for entry in irreps)]

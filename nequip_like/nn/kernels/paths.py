@@ -50,7 +50,7 @@ class PlacedPath:
 
 
 class PathTable:
-    """All paths from ``features (x) Y_0..Y_lmax`` into the kinds of ``wanted``.
+    """All paths from ``features (x) Y_0..Y_lmax`` into the kinds of ``allowed``.
 
     Weights of the paths lie behind each other in the order of ``paths``, each ``multiplicity`` of its source wide. The
     result holds each kind once, in sorted order; its channels are those of the kind's paths, in path order. This is
@@ -59,11 +59,11 @@ class PathTable:
     Args:
         features: Irreps of the neighbours' features; each kind at most once.
         l_max: Highest degree of the harmonics; degree l has parity (-1)^l.
-        wanted: Irreps whose kinds may come out.
+        allowed: Irreps whose kinds may come out.
     """
 
-    def __init__(self, features: Irreps, l_max: int, wanted: Irreps) -> None:
-        kinds = {entry.ir for entry in wanted}
+    def __init__(self, features: Irreps, l_max: int, allowed: Irreps) -> None:
+        kinds = {entry.ir for entry in allowed}
         self.features = features
         self.l_max = l_max
         self.paths = [
@@ -73,27 +73,27 @@ class PathTable:
             for kind in entry.ir * Irrep(degree, (-1) ** degree)
             if kind in kinds
         ]
-        found = sorted({path.kind for path in self.paths})
-        self.paths_of_kind = {kind: [i for i, path in enumerate(self.paths) if path.kind == kind] for kind in found}
+        kinds_out = sorted({path.kind for path in self.paths})
+        self.paths_of_kind = {kind: [i for i, path in enumerate(self.paths) if path.kind == kind] for kind in kinds_out}
         self.irreps_out = Irreps(
-            [(sum(features[self.paths[i].source].mul for i in self.paths_of_kind[kind]), kind) for kind in found]
+            [(sum(features[self.paths[i].source].mul for i in self.paths_of_kind[kind]), kind) for kind in kinds_out]
         )
         self.weight_numel = sum(features[path.source].mul for path in self.paths)
 
     def placed(self) -> list[PlacedPath]:
         """The paths, each with where its channels and weights begin."""
         kinds = list(self.paths_of_kind)
-        filled = [0] * len(kinds)
+        offsets = [0] * len(kinds)
         result, weight = [], 0
         for number, path in enumerate(self.paths):
             width, kind = self.features[path.source].mul, kinds.index(path.kind)
             channels = self.irreps_out[kind].mul
-            result.append(PlacedPath(number, path.source, path.degree, width, kind, channels, filled[kind], weight))
-            filled[kind] += width
+            result.append(PlacedPath(number, path.source, path.degree, width, kind, channels, offsets[kind], weight))
+            offsets[kind] += width
             weight += width
         return result
 
     def coupling(self, path: Path) -> Tensor:
         """Coefficients (source, harmonic, result), float64: ``sqrt(2l+1)`` of the result times Wigner's 3j symbols."""
-        left = self.features[path.source].ir.l
-        return wigner_3j(left, path.degree, path.kind.l, dtype=float64) * math.sqrt(path.kind.dim)
+        source_degree = self.features[path.source].ir.l
+        return wigner_3j(source_degree, path.degree, path.kind.l, dtype=float64) * math.sqrt(path.kind.dim)

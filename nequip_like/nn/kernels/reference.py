@@ -46,4 +46,4 @@ class ReferenceConvolution(nn.Module):
             ) * math.sqrt(path.kind.dim)
             zeros = message.new_zeros(atoms, path.kind.dim, entry.mul)
             results.append(zeros.index_add(0, centre, message))
-        return [torch.cat([results[i] for i in chosen], dim=-1) for chosen in self.table.paths_of_kind.values()]
+        return [torch.cat([results[i] for i in indices], dim=-1) for indices in self.table.paths_of_kind.values()]

@@ -71,7 +71,7 @@ class TritonConvolution(nn.Module):
     @functools.cached_property
     def functions(self) -> ModuleType:
         """The module with the kernels."""
-        return _module_of(source_code(self.table, self.tile))
+        return _import_source(source_code(self.table, self.tile))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the kernels, which cannot be copied; a copy makes them again."""
@@ -81,7 +81,7 @@ class TritonConvolution(nn.Module):
         self, features: Features, harmonics: Tensor, weights: Tensor, centre: Tensor, neighbour: Tensor
     ) -> Features:
         """Sum the weighted products over the neighbours of each atom; arguments as in the reference."""
-        if not harmonics.is_cuda and not _interpreted():
+        if not harmonics.is_cuda and not _is_interpreted():
             raise ModelError(
                 f"model.kernel is triton, which runs on GPUs only, and the model is on {harmonics.device.type}",
                 "write model.kernel=auto",
@@ -103,20 +103,20 @@ class TritonConvolution(nn.Module):
 
     def source_gradients(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Where gradients of features go; sources without paths have none."""
-        used = {path.source for path in self.table.paths}
-        return [torch.empty_like(x) if s in used else torch.zeros_like(x) for s, x in enumerate(features)]
+        sources = {path.source for path in self.table.paths}
+        return [torch.empty_like(x) if s in sources else torch.zeros_like(x) for s, x in enumerate(features)]
 
 
-def _interpreted() -> bool:
+def _is_interpreted() -> bool:
     import triton
 
     return bool(triton.knobs.runtime.interpret)
 
 
-def _module_of(source: str) -> ModuleType:
+def _import_source(source: str) -> ModuleType:
     """Import code from a file: Triton reads the source of its functions."""
     key = hashlib.sha256(source.encode()).hexdigest()[:32]
-    file = use_cache_folder(lambda folder: _written(folder / f"triton_{key}.py", source.encode()))
+    file = use_cache_folder(lambda folder: _write_module(folder / f"triton_{key}.py", source.encode()))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise ModelError(f"cannot import {file}", "write model.kernel=batched")
@@ -125,7 +125,7 @@ def _module_of(source: str) -> ModuleType:
     return module
 
 
-def _written(file: Path, content: bytes) -> Path:
+def _write_module(file: Path, content: bytes) -> Path:
     """The file with this content; one that was cut short is written again."""
     with output_errors(file):
         if not file.is_file() or file.read_bytes() != content:
@@ -139,18 +139,18 @@ class _Edges:
 
     def __init__(self, atoms: int, centre: Tensor, neighbour: Tensor) -> None:
         self.atoms, self.count = atoms, len(centre)
-        self.received = _side(atoms, centre, neighbour)
-        self.sent = _side(atoms, neighbour, centre)
+        self.received = _sort_edges(atoms, centre, neighbour)
+        self.sent = _sort_edges(atoms, neighbour, centre)
 
 
-def _side(atoms: int, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """First edge of each atom, edges sorted by ``own``, and the atom at the other end of each."""
-    ordered, order = torch.sort(own, stable=True)
-    row = torch.searchsorted(ordered, torch.arange(atoms + 1, device=own.device))
-    return row, order, other[order]
+def _sort_edges(atoms: int, near_atoms: Tensor, far_atoms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """First edge of each atom, edges sorted by ``near_atoms``, and the atom at the other end of each."""
+    ordered, order = torch.sort(near_atoms, stable=True)
+    row = torch.searchsorted(ordered, torch.arange(atoms + 1, device=near_atoms.device))
+    return row, order, far_atoms[order]
 
 
-def _contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
+def _make_contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().contiguous() for tensor in tensors]
 
 
@@ -161,7 +161,7 @@ class _Convolution(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.kernel, ctx.edges = kernel, edges
         ctx.save_for_backward(harmonics, weights, *features)
-        harmonics, weights, *parts = _contiguous((harmonics, weights, *features))
+        harmonics, weights, *parts = _make_contiguous((harmonics, weights, *features))
         outputs = [parts[0].new_empty(edges.atoms, e.ir.dim, e.mul) for e in kernel.table.irreps_out]
         kernel.launch("forward", edges.atoms, *edges.received, *parts, harmonics, weights, *outputs)
         return tuple(outputs)
@@ -178,33 +178,33 @@ class _Gradients(torch.autograd.Function):
     def forward(ctx: Any, kernel: TritonConvolution, edges: _Edges, kinds: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.kernel, ctx.edges, ctx.kinds = kernel, edges, kinds
         ctx.save_for_backward(*tensors)
-        harmonics, weights, *rest = _contiguous(tensors)
-        parts, given = rest[:-kinds], rest[-kinds:]
+        harmonics, weights, *features_and_gradients = _make_contiguous(tensors)
+        parts, out_gradients = features_and_gradients[:-kinds], features_and_gradients[-kinds:]
         d_weights, d_parts = torch.empty_like(weights), kernel.source_gradients(parts)
         d_harmonics = harmonics.new_empty(kernel.harmonic_parts, *harmonics.shape)
-        inputs = (*parts, harmonics, weights, *given)
+        inputs = (*parts, harmonics, weights, *out_gradients)
         kernel.launch(
             "first_centre", edges.atoms, *edges.received, *inputs, d_harmonics, d_weights, edges.count
         )  # fmt: skip
-        kernel.launch("first_neighbour", edges.atoms, *edges.sent, harmonics, weights, *given, *d_parts)
+        kernel.launch("first_neighbour", edges.atoms, *edges.sent, harmonics, weights, *out_gradients, *d_parts)
         return (d_harmonics.sum(0), d_weights, *d_parts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         kernel, edges, kinds = ctx.kernel, ctx.edges, ctx.kinds
-        harmonics, weights, *rest = _contiguous(ctx.saved_tensors)
-        parts, given = rest[:-kinds], rest[-kinds:]
-        v_harmonics, v_weights, *v_parts = _contiguous(gradients)
+        harmonics, weights, *features_and_gradients = _make_contiguous(ctx.saved_tensors)
+        parts, out_gradients = features_and_gradients[:-kinds], features_and_gradients[-kinds:]
+        v_harmonics, v_weights, *v_parts = _make_contiguous(gradients)
         d_weights, d_parts = torch.empty_like(weights), kernel.source_gradients(parts)
         d_harmonics = harmonics.new_empty(kernel.harmonic_parts, *harmonics.shape)
-        d_given = [torch.empty_like(part) for part in given]
-        inputs = (*parts, harmonics, weights, *given)
+        d_out_gradients = [torch.empty_like(part) for part in out_gradients]
+        inputs = (*parts, harmonics, weights, *out_gradients)
         seconds = (*v_parts, v_harmonics, v_weights)
         kernel.launch(
-            "second_centre", edges.atoms, *edges.received, *inputs, *seconds, *d_given, d_harmonics, d_weights,
+            "second_centre", edges.atoms, *edges.received, *inputs, *seconds, *d_out_gradients, d_harmonics, d_weights,
             edges.count,
         )  # fmt: skip
-        sent = (harmonics, weights, *given, v_harmonics, v_weights, *d_parts)
+        sent = (harmonics, weights, *out_gradients, v_harmonics, v_weights, *d_parts)
         kernel.launch("second_neighbour", edges.atoms, *edges.sent, *sent)
-        return (None, None, None, d_harmonics.sum(0), d_weights, *d_parts, *d_given)
+        return (None, None, None, d_harmonics.sum(0), d_weights, *d_parts, *d_out_gradients)

@@ -74,46 +74,47 @@ def paths_of(table: PathTable) -> list[CodePath]:
     """The paths in the order of the table."""
     result = []
     for path, placed in zip(table.paths, table.placed(), strict=True):
-        scale, terms = _scaled_terms(table.coupling(path), path.degree)
+        scale, terms = _scale_terms(table.coupling(path), path.degree)
         result.append(CodePath(**vars(placed), scale=scale, terms=terms))
     return result
 
 
-def _scaled_terms(coupling: Tensor, degree: int) -> tuple[float, tuple[PathTerm, ...]]:
+def _scale_terms(coupling: Tensor, degree: int) -> tuple[float, tuple[PathTerm, ...]]:
     """Coefficients of a path with a harmonic of ``degree``, and the size that is the most frequent among them."""
     places = (coupling.abs() > _ZERO).nonzero().tolist()
     values = [float(coupling[i, j, k]) for i, j, k in places]
     sizes = [abs(value) for value in values]
-    scale = max(sizes, key=lambda size: sum(math.isclose(size, other, rel_tol=_ZERO) for other in sizes))
+    scale = max(sizes, key=lambda size: sum(math.isclose(size, entry, rel_tol=_ZERO) for entry in sizes))
     terms = (
-        PathTerm(i, degree**2 + j, k, _one_or(value / scale)) for (i, j, k), value in zip(places, values, strict=True)
+        PathTerm(i, degree**2 + j, k, _round_to_one(value / scale))
+        for (i, j, k), value in zip(places, values, strict=True)
     )
     return scale, tuple(terms)
 
 
-def _one_or(value: float) -> float:
+def _round_to_one(value: float) -> float:
     return math.copysign(1.0, value) if math.isclose(abs(value), 1.0, rel_tol=_ZERO) else value
 
 
 def groups_of_paths(table: PathTable, tile: Tile) -> list[list[int]]:
     """Paths behind each other that together have at most ``tile.rows`` results."""
-    return _in_groups([[number] for number in range(len(table.paths))], table, tile)
+    return _collect_groups([[number] for number in range(len(table.paths))], table, tile)
 
 
 def groups_of_sources(table: PathTable, tile: Tile) -> list[list[int]]:
     """The same without cutting through the paths of a source; sources without paths are left out."""
     of_source = [[n for n, p in enumerate(table.paths) if p.source == s] for s in range(len(table.features))]
-    return _in_groups([numbers for numbers in of_source if numbers], table, tile)
+    return _collect_groups([numbers for numbers in of_source if numbers], table, tile)
 
 
-def _in_groups(units: list[list[int]], table: PathTable, tile: Tile) -> list[list[int]]:
+def _collect_groups(units: list[list[int]], table: PathTable, tile: Tile) -> list[list[int]]:
     groups: list[list[int]] = []
-    filled = tile.rows
+    used_rows = tile.rows
     for unit in units:
         size = sum(table.paths[number].kind.dim for number in unit)
-        if not groups or filled + size > tile.rows:
+        if not groups or used_rows + size > tile.rows:
             groups.append([])
-            filled = 0
+            used_rows = 0
         groups[-1] += unit
-        filled += size
+        used_rows += size
     return groups

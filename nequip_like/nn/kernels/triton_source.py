@@ -25,6 +25,8 @@ from nequip_like.nn.kernels.triton_paths import CodePath, Tile, groups_of_paths,
 
 FUNCTIONS = ("forward", "first_centre", "first_neighbour", "second_centre", "second_neighbour")
 
+_Parts = tuple[list[str], list[str], list[str]]  # lines before, inside and after the loop over edges
+
 # Sums are written with the code's own ``add``: Triton's interpreter can run that, and not Triton's functions that are
 # themselves kernels (tl.sum, tl.zeros) if Triton was imported before the interpreter was asked for.
 _HEAD = '''\
@@ -70,7 +72,7 @@ def _function(writer: _Writer, name: str) -> str:
 
 
 class _Writer:
-    """Writes the functions; ``second`` adds what second derivatives need: ``v`` beside x, Y and w."""
+    """Writes the functions; ``second_order`` adds what second derivatives need: ``v`` beside x, Y and w."""
 
     def __init__(self, table: PathTable, tile: Tile) -> None:
         paths = paths_of(table)
@@ -96,14 +98,14 @@ class _Writer:
 
     def body(self, name: str, group: int, paths: Sequence[CodePath]) -> list[str]:
         """Lines of a function for a group of paths."""
-        second = name.startswith("second")
-        before, inside, after = {
+        second_order = name.startswith("second")
+        prologue, loop, epilogue = {
             "forward": self._forward,
             "first_centre": self._centre,
             "first_neighbour": self._neighbour,
             "second_centre": self._centre,
             "second_neighbour": self._neighbour,
-        }[name](paths, second, group)
+        }[name](paths, second_order, group)
         edges = self.tile.edges
         return [
             "atom = tl.program_id(0).to(tl.int64)",
@@ -113,53 +115,53 @@ class _Writer:
             f"lane = tl.arange(0, {edges})[:, None]",
             "first = tl.load(row + atom)",
             "last = tl.load(row + atom + 1)",
-            *before,
+            *prologue,
             f"for start in range(first, last, {edges}):",
-            *(f"    {line}" for line in [*self._edge(paths, name), *inside]),
-            *after,
+            *(f"    {line}" for line in [*self._edge(paths, name), *loop]),
+            *epilogue,
         ]
 
-    # --- the functions: lines before, inside and after the loop over edges
+    # --- the functions
 
-    def _forward(self, paths: Sequence[CodePath], second: bool, group: int) -> tuple[list[str], list[str], list[str]]:
+    def _forward(self, paths: Sequence[CodePath], second_order: bool, group: int) -> _Parts:
         sums = [(f"o{path.number}_{k}", path, k) for path in paths for k in path.rows]
-        inside: list[str] = []
+        loop: list[str] = []
         for source, of_source in groupby(paths, lambda path: path.source):
-            inside += self._source(source, "x")
+            loop += self._source(source, "x")
             for path in of_source:
                 n = path.number
-                inside += [*_matrix(path, "m", "Y"), self._weight(path, "w")]
-                inside += [f"o{n}_{k} += w{n} * ({_product(path, k, 'm', 'x')})" for k in path.rows]
-        return [self._zeros(name) for name, _, _ in sums], inside, self._results(paths)
+                loop += [*_matrix(path, "m", "Y"), self._weight(path, "w")]
+                loop += [f"o{n}_{k} += w{n} * ({_product(path, k, 'm', 'x')})" for k in path.rows]
+        return [self._zeros(name) for name, _, _ in sums], loop, self._results(paths)
 
-    def _centre(self, paths: Sequence[CodePath], second: bool, group: int) -> tuple[list[str], list[str], list[str]]:
-        """Gradients of harmonics and weights; in the second function also of the outputs.
+    def _centre(self, paths: Sequence[CodePath], second_order: bool, group: int) -> _Parts:
+        """Gradients of harmonics and weights; of second order also of the outputs.
 
         ``r_j = sum_ik C_ijk x_i g_k`` serves both: the gradient of the harmonics is ``w r_j``, that of the weight
         ``sum_j Y_j r_j``.
         """
         harmonics = sorted({j for path in paths for j in path.harmonics})
-        before = self._kinds(paths, "atom")
-        before += [self._zeros(f"o{path.number}_{k}") for path in paths for k in path.rows] if second else []
-        inside = [f"at_dY = dY + (({group} * tl.num_programs(1) + block) * edges + e) * {self.harmonics}"]
-        inside += [self._zeros(f"dY{j}") for j in harmonics]
+        prologue = self._kinds(paths, "atom")
+        prologue += [self._zeros(f"o{path.number}_{k}") for path in paths for k in path.rows] if second_order else []
+        loop = [f"at_dY = dY + (({group} * tl.num_programs(1) + block) * edges + e) * {self.harmonics}"]
+        loop += [self._zeros(f"dY{j}") for j in harmonics]
         for source, of_source in groupby(paths, lambda path: path.source):
-            inside += self._source(source, "xv" if second else "x")
+            loop += self._source(source, "xv" if second_order else "x")
             for path in of_source:
-                inside += self._centre_path(path, second)
+                loop += self._centre_path(path, second_order)
         for j in harmonics:
-            inside.append(f"tl.store(at_dY + {j}, tl.reduce(dY{j}, 1, add, keep_dims=True), mask=live)")
+            loop.append(f"tl.store(at_dY + {j}, tl.reduce(dY{j}, 1, add, keep_dims=True), mask=live)")
         for j in sorted(set(range(self.harmonics)) - set(harmonics)):
-            inside.append(f"tl.store(at_dY + {j}, tl.full([{self.tile.edges}, 1], 0.0, w.dtype.element_ty), mask=live)")
-        return before, inside, self._results(paths) if second else []
+            loop.append(f"tl.store(at_dY + {j}, tl.full([{self.tile.edges}, 1], 0.0, w.dtype.element_ty), mask=live)")
+        return prologue, loop, self._results(paths) if second_order else []
 
-    def _centre_path(self, path: CodePath, second: bool) -> list[str]:
+    def _centre_path(self, path: CodePath, second_order: bool) -> list[str]:
         n = path.number
         lines = [self._weight(path, "w")]
         lines += self._gradients(path, "")
         lines += _gradient_matrix(path)
         lines += [f"r{n}_{j} = {_pulled(path, j, 'x')}" for j in path.harmonics]
-        if not second:
+        if not second_order:
             lines += [f"dY{j} += w{n} * r{n}_{j}" for j in path.harmonics]
             total = " + ".join(f"Y{j} * r{n}_{j}" for j in path.harmonics)
             return [*lines, self._store_weight(path, total)]
@@ -174,29 +176,29 @@ class _Writer:
             lines.append(f"o{n}_{k} += vw{n} * ({_product(path, k, 'm', 'x')})")
         return lines
 
-    def _neighbour(self, paths: Sequence[CodePath], second: bool, group: int) -> tuple[list[str], list[str], list[str]]:
+    def _neighbour(self, paths: Sequence[CodePath], second_order: bool, group: int) -> _Parts:
         """Gradients of the features, by the edges that an atom sends."""
-        before, inside, after = [], self._kinds(paths, "other_atom"), []
+        prologue, loop, epilogue = [], self._kinds(paths, "other_atom"), []
         for source in sorted({path.source for path in paths}):
             dim, width = self.sources[source]
             for i in range(dim):
-                before.append(self._zeros(f"d{source}_{i}"))
+                prologue.append(self._zeros(f"d{source}_{i}"))
                 place = f"d{source} + atom * {dim * width} + {i * width} + one_u"
                 value = f"tl.reduce(d{source}_{i}, 0, add, keep_dims=True)"
-                after.append(f"tl.store({place}, {value}{self._mask(width, '', 'one_u')})")
+                epilogue.append(f"tl.store({place}, {value}{self._mask(width, '', 'one_u')})")
         for path in paths:
             n = path.number
-            inside += [self._weight(path, "w"), *_matrix(path, "m", "Y")]
-            inside += self._gradients(path, "live")
-            if second:
-                inside += [self._weight(path, "vw"), *_matrix(path, "n", "vY")]
-            factors = [("w", "n"), ("vw", "m")] if second else [("w", "m")]
-            inside += [
-                f"d{path.source}_{i} += {weight}{n} * ({_turned(path, i, matrix)})"
+            loop += [self._weight(path, "w"), *_matrix(path, "m", "Y")]
+            loop += self._gradients(path, "live")
+            if second_order:
+                loop += [self._weight(path, "vw"), *_matrix(path, "n", "vY")]
+            factors = [("w", "n"), ("vw", "m")] if second_order else [("w", "m")]
+            loop += [
+                f"d{path.source}_{i} += {weight}{n} * ({_transposed_product(path, i, matrix)})"
                 for i in path.columns
                 for weight, matrix in factors
             ]
-        return before, inside, after
+        return prologue, loop, epilogue
 
     # --- pieces
 
@@ -204,11 +206,11 @@ class _Writer:
         """Edges of the tile, the atom at the other end, their weights and harmonics."""
         lines = ["s = start + lane", "live = s < last", "e = tl.load(edge + s, mask=live, other=0)"]
         lines.append("other_atom = tl.load(other + s, mask=live, other=0)")
-        given = self.arguments(name)
-        lines += [f"at_{w} = {w} + (e * {self.weights} + u)" for w in ("w", "vw", "dw") if w in given]
-        lines += [f"at_{y} = {y} + e * {self.harmonics}" for y in ("Y", "vY") if y in given]
+        arguments = self.arguments(name)
+        lines += [f"at_{w} = {w} + (e * {self.weights} + u)" for w in ("w", "vw", "dw") if w in arguments]
+        lines += [f"at_{y} = {y} + e * {self.harmonics}" for y in ("Y", "vY") if y in arguments]
         for j in sorted({j for path in paths for j in path.harmonics}):
-            lines += [f"{y}{j} = tl.load(at_{y} + {j}, mask=live, other=0.0)" for y in ("Y", "vY") if y in given]
+            lines += [f"{y}{j} = tl.load(at_{y} + {j}, mask=live, other=0.0)" for y in ("Y", "vY") if y in arguments]
         return lines
 
     def _source(self, source: int, names: str) -> Iterator[str]:
@@ -285,7 +287,7 @@ def _product(path: CodePath, k: int, matrix: str, vector: str) -> str:
     )
 
 
-def _turned(path: CodePath, i: int, matrix: str) -> str:
+def _transposed_product(path: CodePath, i: int, matrix: str) -> str:
     """Column i of the matrix times the gradient of the result."""
     return " + ".join(
         f"{matrix}{path.number}_{k}_{i} * g{path.number}_{k}" for k, column in path.entries if column == i

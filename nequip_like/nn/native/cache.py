@@ -31,7 +31,7 @@ def load_or_build(key: str, build: Build, source: str | None = None) -> ctypes.C
 
     Args:
         key: Names what the library is made of.
-        build: Makes it; may raise an :class:`OutputError`, and then is asked again with another folder.
+        build: Makes it; may raise an ``OutputError``, and then is asked again with another folder.
         source: The code that it is made of, put beside it for people to read.
 
     Raises:
@@ -47,7 +47,7 @@ def use_cache_folder(use: Callable[[Path], Result]) -> Result:
     read only, a temporary folder takes its place, and a warning says so once.
 
     Args:
-        use: Gets the folder; an :class:`OutputError` means that the folder cannot be used.
+        use: Gets the folder; an ``OutputError`` means that the folder cannot be used.
 
     Raises:
         OutputError: The first, if no folder can be used.

@@ -101,7 +101,7 @@ class NativeNetwork:
         origins: Sequence[Tensor] | None,
         head: Head,
     ) -> tuple[Tensor, Tensor, SumEdges]:
-        """Energies (atoms,), gradient (edges, 3), and sums over the atoms' edges (:meth:`Calculation.sum_edges`).
+        """Energies (atoms,), gradient (edges, 3), and sums over the atoms' edges (``Calculation.sum_edges``).
 
         No graph is left.
 

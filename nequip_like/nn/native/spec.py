@@ -110,7 +110,7 @@ class NetworkPlan:
     # Vectors never reach over the end of a kind's channels, so no loop needs a remainder.
     @property
     def widest(self) -> int:
-        """The largest power of two that divides all numbers of channels: the most channels that fit into a vector."""
+        """The largest power of two that divides all numbers of channels, so the most that fit into a vector."""
         widths = [kind.width for layer in self.layers for kind in (*layer.inputs, *layer.hidden, *layer.outputs)]
         widths += [part.width for layer in self.layers for part in layer.scalars]
         common = math.gcd(*widths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 import torch.distributed
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor, nn
 
 from nequip_like.arguments import Count, checked
@@ -85,18 +87,23 @@ class TrainingStats(lightning.Callback):
     Args:
         every_n_steps: Log after each n-th optimizer step; None: never.
         every_n_epochs: Log after each n-th epoch; None: never.
+        by_weight: Also log each norm of each weight by itself, ``gradient_norm/WEIGHT`` and so on. These are hundreds
+            of values; wandb, if the run logs to it, draws histograms of weights and gradients as well.
 
     Raises:
         ConfigError: If an argument is out of range.
     """
 
     @checked
-    def __init__(self, every_n_steps: Count | None = 50, every_n_epochs: Count | None = 1) -> None:
+    def __init__(
+        self, every_n_steps: Count | None = 50, every_n_epochs: Count | None = 1, by_weight: bool = False
+    ) -> None:
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs
-        self._parameters: list[nn.Parameter] = []
+        self.by_weight = by_weight
+        self._parameters: dict[str, nn.Parameter] = {}
         self._norms: dict[str, Tensor] = {}
-        self._weights_before: list[Tensor] = []
+        self._weights_before: dict[str, Tensor] = {}
         self._mark = self._waited = 0.0
         self._since_step, self._since_epoch = StepWork(), StepWork()
 
@@ -110,14 +117,22 @@ class TrainingStats(lightning.Callback):
             raise ConfigError(f"TrainingStats cannot look at a {type(pl_module).__name__}", "take it out of callbacks")
         if not trainer.loggers:
             raise ConfigError("TrainingStats has no logger to write to", "take it out of callbacks, or give logger=csv")
-        self._parameters = [parameter for parameter in pl_module.model.parameters() if parameter.requires_grad]
+        self._parameters = {name: p for name, p in pl_module.model.named_parameters() if p.requires_grad}
         if self._see_gradients not in pl_module.gradient_observers:  # a fit that failed leaves it there
             pl_module.gradient_observers.append(self._see_gradients)
+        for logger in self._list_watching(trainer):
+            logger.watch(pl_module.model, log="all", log_freq=self.every_n_steps or 1, log_graph=False)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop looking at gradients."""
         if isinstance(pl_module, NequIPLightningModule):
             pl_module.gradient_observers.remove(self._see_gradients)
+            for logger in self._list_watching(trainer):
+                logger.experiment.unwatch(pl_module.model)
+
+    def _list_watching(self, trainer: lightning.Trainer) -> list[WandbLogger]:
+        wanted = self.by_weight and self.every_n_steps is not None
+        return [logger for logger in trainer.loggers if wanted and isinstance(logger, WandbLogger)]
 
     # --- times
 
@@ -177,39 +192,39 @@ class TrainingStats(lightning.Callback):
 
     def _see_gradients(self, trainer: lightning.Trainer) -> None:
         """Between the sum over processes and the clipping, of the step that comes next."""
-        self._norms, self._weights_before = {}, []
+        self._norms, self._weights_before = {}, {}
         if self.every_n_steps is None or (trainer.global_step + 1) % self.every_n_steps:
             return
         gradients = self._collect_gradients()
         if gradients:  # else the step is left out
-            self._norms = {"gradient_norm": _compute_norm(gradients)}
-            self._weights_before = [parameter.detach().clone() for parameter in self._parameters]
+            self._norms = self._compute_norms("gradient_norm", gradients)
+            self._weights_before = {name: weight.detach().clone() for name, weight in self._parameters.items()}
 
-    def _collect_gradients(self) -> list[Tensor]:
-        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+    def _collect_gradients(self) -> dict[str, Tensor]:
+        return {name: weight.grad for name, weight in self._parameters.items() if weight.grad is not None}
+
+    def _compute_norms(self, kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Euclidean norms, float64, shape (): of all tensors together, and of each if that is wanted."""
+        norms = [norm.double() for norm in torch._foreach_norm(list(tensors.values()))]
+        by_name = dict(zip(tensors, norms, strict=True)) if self.by_weight else {}
+        return {kind: torch.stack(norms).norm(), **{f"{kind}/{name}": norm for name, norm in by_name.items()}}
 
     def _measure_norms(self) -> dict[str, float]:
         """Norms of the step that was just taken: one wait for the device."""
         if not self._weights_before:
             return {}
         norms, weights_before = self._norms, self._weights_before
-        self._norms, self._weights_before = {}, []
-        weights = [parameter.detach() for parameter in self._parameters]
+        self._norms, self._weights_before = {}, {}
+        weights = {name: weight.detach() for name, weight in self._parameters.items()}
         if gradients := self._collect_gradients():  # clipped ones, until the next batch
-            norms["clipped_gradient_norm"] = _compute_norm(gradients)
-        norms["weight_norm"] = _compute_norm(weights)
-        norms["update_norm"] = _compute_norm(
-            [weight - weight_before for weight, weight_before in zip(weights, weights_before, strict=True)]
-        )
+            norms |= self._compute_norms("clipped_gradient_norm", gradients)
+        norms |= self._compute_norms("weight_norm", weights)
+        updates = {name: weight - weights_before[name] for name, weight in weights.items()}
+        norms |= self._compute_norms("update_norm", updates)
         values = dict(zip(norms, torch.stack(list(norms.values())).tolist(), strict=True))
         if values["weight_norm"] > 0:
             values["update_ratio"] = values["update_norm"] / values["weight_norm"]
         return values
-
-
-def _compute_norm(tensors: list[Tensor]) -> Tensor:
-    """Euclidean norm of all together, float64, shape ()."""
-    return torch.stack([norm.double() for norm in torch._foreach_norm(tensors)]).norm()
 
 
 def _measure_memory(device: torch.device) -> dict[str, float]:

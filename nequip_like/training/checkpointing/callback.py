@@ -18,12 +18,16 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from nequip_like.arguments import Count, Form, Positive, check
-from nequip_like.data.loader import ResumableLoader
 from nequip_like.errors import ConfigError, OutputError, TrainingError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.training.checkpointing.ranking import RankedCheckpoint, give_name, rank_checkpoints, write_ranking
-from nequip_like.training.checkpointing.upload import hand_over
-from nequip_like.training.lightning_internals import ends_within_epoch, epoch_ends_next, validation_comes_next
+from nequip_like.training.checkpointing.upload import RemoteStorageSync
+from nequip_like.training.lightning_internals import (
+    ends_within_epoch,
+    epoch_ends_next,
+    take_back_batch,
+    validation_comes_next,
+)
 from nequip_like.whole_files import is_partial, written_whole
 
 RunName = Annotated[str, Form(r"[A-Za-z0-9+=,_-][A-Za-z0-9+=,._-]*", "a name of letters, digits and +=,._- only")]
@@ -272,7 +276,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         # The first interrupt ends a run in order (GracefulStop); who interrupts again wants to be out at once.
         # The file has its own name and is in no list: it is not the best, and no run goes on exactly from it.
         path = Path(self.dirpath) / f"{self._prefix}{EXCEPTION}{self.FILE_EXTENSION}"
-        _take_back_batch(trainer)
+        take_back_batch(trainer)
         try:
             trainer.save_checkpoint(path, self.save_weights_only)
         except (OutputError, TrainingError) as error:  # of the two errors, the first is the one to be raised
@@ -326,6 +330,15 @@ class ResumableCheckpoint(ModelCheckpoint):
         return logged_value is not None and logged_value == float(score)
 
 
+def hand_over(trainer: lightning.Trainer, *paths: str | Path) -> None:
+    """Tell all :class:`RemoteStorageSync` of a run that files were written; on the first process only."""
+    if trainer.is_global_zero:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
+            if isinstance(callback, RemoteStorageSync):
+                for path in paths:
+                    callback.saved(path)
+
+
 def _list_matching_files(folder: Path, filename: str, ending: str) -> list[str]:
     """Files with the names that a callback gives, the newest last.
 
@@ -337,14 +350,6 @@ def _list_matching_files(folder: Path, filename: str, ending: str) -> list[str]:
     ) + re.escape(ending)
     paths = [path for path in folder.glob(f"*{ending}") if re.fullmatch(pattern, path.name)]
     return [path.name for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
-
-
-def _take_back_batch(trainer: lightning.Trainer) -> None:
-    """Let the batch that failed come again in a run that goes on: Lightning counts it as not done, its loader does."""
-    combined_loader = trainer.fit_loop._combined_loader
-    for loader in [] if combined_loader is None else combined_loader.flattened:
-        if isinstance(loader, ResumableLoader):
-            loader.take_back(trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"])
 
 
 def _take_cycle(arguments: dict[str, Any], updates: int | None, minutes: float | None) -> None:

@@ -83,12 +83,3 @@ class RemoteStorageSync(lightning.Callback):
     ) -> None:
         """Wait for all that is under way."""
         self.finish()
-
-
-def hand_over(trainer: lightning.Trainer, *paths: str | Path) -> None:
-    """Tell all :class:`RemoteStorageSync` of a run that files were written; on the first process only."""
-    if trainer.is_global_zero:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
-            if isinstance(callback, RemoteStorageSync):
-                for path in paths:
-                    callback.saved(path)

@@ -28,12 +28,11 @@ from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import resume, slurm
 from nequip_like.workflow.config import sections, trust
 from nequip_like.workflow.config.dry_build import Parts, check_parts
-from nequip_like.workflow.config.finetune_settings import read_settings
-from nequip_like.workflow.config.finetune_source import check_model, read_source
 from nequip_like.workflow.config.key_places import place_hint
-from nequip_like.workflow.config.report_settings import read_picture_formats
 from nequip_like.workflow.config.signatures import arguments_of, check_node, limits_of, unknown_argument
 from nequip_like.workflow.config.values import values_before_data
+from nequip_like.workflow.finetune.settings import read_settings
+from nequip_like.workflow.finetune.source import check_model, read_source
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
         if key in values:
             check(key, values[key], annotation)
     resume.check_choice(values)
-    read_picture_formats(values.get("report"))
+    sections.read_picture_formats(values.get("report"))
     for key in _NEEDED:
         _check_present(values, key)
     for name in ("callbacks", "logger"):

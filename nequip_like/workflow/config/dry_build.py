@@ -36,6 +36,7 @@ from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback
 from nequip_like.training.gradients import GradientClip, check_can_accumulate
 from nequip_like.training.run_length import check_length_of_run
 from nequip_like.workflow.config.sections import OWN_ARGUMENTS, check_tasks
+from nequip_like.workflow.config.values import is_known
 
 METRICS = ("loss", "train_metrics", "val_metrics", "test_metrics")
 _PER_TYPE = ("avg_num_neighbors", "per_type_energy_scales", "per_type_energy_shifts")
@@ -95,15 +96,6 @@ def check_parts(
         _check_monitored(values, parts, type_names is None, trusted)
     _build_callbacks(values, targets, unsure, parts.managers.get("loss"))
     return parts
-
-
-def is_known(value: Any) -> bool:
-    """Whether nothing of a value is left to the data."""
-    if isinstance(value, Mapping):
-        return all(is_known(entry) for entry in value.values())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return all(is_known(entry) for entry in value)
-    return value is not NOT_KNOWN_YET
 
 
 # --- data and model

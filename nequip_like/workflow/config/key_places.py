@@ -62,7 +62,7 @@ OTHER_NAMES: dict[str, str] = {
 
 
 def place_hint(name: str, config: Mapping[str, Any], written_key: str = "", *, exactly: bool = True) -> str:
-    """Begin of an advice: ``did you mean 'trainer.max_epochs'? ``, empty if nothing could be meant.
+    """Begin of an advice: ``did you mean 'trainer.max_epochs'?`` and a space, empty if nothing could be meant.
 
     Args:
         name: The last part of the key that was written.

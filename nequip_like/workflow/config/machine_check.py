@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
-from nequip_like.data.io.readers import expand
+from nequip_like.data.io.given import expand
 from nequip_like.data.published import cache_folder
 from nequip_like.data.reference_energies import check_reference_file, is_rule
 from nequip_like.data.replay import Replay

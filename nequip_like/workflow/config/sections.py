@@ -9,7 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nequip_like.arguments import shown
 from nequip_like.errors import ConfigError, closest_hint, first_line
+from nequip_like.report.pictures import read_formats
 from nequip_like.workflow.config.key_places import place_hint
 from nequip_like.workflow.config.values import own_error
 
@@ -47,6 +49,7 @@ _OPTIONAL = (
     "global_options",
     "trusted_packages",
 )
+_REPORT = ("format",)
 
 
 # Arguments of training_module whose parts say what is wrong with them.
@@ -176,3 +179,24 @@ def check_tasks(run: Sequence[str], metrics: Collection[str], has_data: Mapping[
                 f"run has '{task}', but there is no {task} data",
                 f"give data.{task}, or leave '{task}' out: run={'[' + ','.join(t for t in run if t != task) + ']'}",
             )
+
+
+def read_picture_formats(section: Any) -> list[str]:
+    """Read the formats of the pictures of a run; PNG if the config names none.
+
+    Args:
+        section: The section as plain values; None if the config has none.
+
+    Raises:
+        ConfigError: If the section has another key, or a format is not known.
+    """
+    if section is None:
+        return ["png"]
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"report is {shown(section)}", "give a mapping: report: {format: [png, pdf]}")
+    if unknown := [key for key in section if key not in _REPORT]:
+        raise ConfigError(
+            f"report has the unknown key '{unknown[0]}'",
+            f"{closest_hint(str(unknown[0]), _REPORT)}known are {', '.join(_REPORT)}",
+        )
+    return read_formats(section.get("format", ["png"]))

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from nequip_like.errors import ConfigError, closest_hint, first_line
-from nequip_like.moved import find_current_name
+from nequip_like.moved import GONE, find_current_name
 
 OWN = "nequip_like"
 THIRD_PARTY = ("torch", "lightning", "torchmetrics", "ase")
@@ -84,6 +84,8 @@ def look_up(node_key: str, target: Any, trusted: Sequence[str] = ()) -> Any:
     if not isinstance(target, str) or "." not in target or not all(map(str.isidentifier, target.split("."))):
         raise ConfigError(f"{key} is {target!r}", "give the whole name of a class, such as torch.optim.Adam")
     target = find_current_name(target)
+    if target in GONE:
+        raise ConfigError(f"{key} is '{target}', which there is no more", GONE[target])
     packages = (OWN, *THIRD_PARTY, *trusted)
     _check_package(key, target, packages)
     definition = _walk(key, target, packages)

@@ -4,7 +4,9 @@ import pytest
 import rich.console
 
 from nequip_like.data.dataset import GraphDataset, load_dataset
+from nequip_like.data.graph import fill_missing_labels
 from nequip_like.data.inspection.report import inspect, inspection_table
+from nequip_like.data.io.readers import Reading
 from nequip_like.data.labels.units import Units
 
 
@@ -15,7 +17,8 @@ def test_facts_by_hand(make_graph):
         ),
         make_graph("HC2", [[0, 0, 0], [0, 0, 1], [0, 9, 0]], cell=[20, 20, 20], pbc=True, total_energy=[[-9.0]]),
     ]
-    result = inspect(GraphDataset(frames, 1.5, ["H", "C"], name="train", units=Units(energy="meV")))
+    reading = Reading(fill_missing_labels(frames), ["train frame 0", "train frame 1"], units=Units(energy="meV"))
+    result = inspect(GraphDataset(reading, 1.5, ["H", "C"], name="train"))
     assert result.frames == 2
     assert result.atoms == (2, 3)
     assert result.species == {"H": 3, "C": 2}

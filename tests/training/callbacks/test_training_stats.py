@@ -11,6 +11,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import lightning
@@ -56,14 +57,21 @@ class Norms(lightning.Callback):
 
     def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
         self.before = torch.cat([p.detach().flatten() for p in module.model.parameters()]).clone()
+        self.each_before = {name: p.detach().clone() for name, p in module.model.named_parameters()}
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         gradients = [p.grad.flatten() for p in module.model.parameters() if p.grad is not None]
         self.found.append({"gradient_norm": float(torch.cat(gradients).norm())})
+        for name, weight in module.model.named_parameters():
+            if weight.grad is not None:
+                self.found[-1][f"gradient_norm/{name}"] = float(weight.grad.norm())
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         after = torch.cat([p.detach().flatten() for p in module.model.parameters()])
         self.found[-1] |= {"weight_norm": float(after.norm()), "update_norm": float((after - self.before).norm())}
+        for name, weight in module.model.named_parameters():
+            self.found[-1][f"weight_norm/{name}"] = float(weight.detach().norm())
+            self.found[-1][f"update_norm/{name}"] = float((weight.detach() - self.each_before[name]).norm())
 
 
 def test_norms_of_each_step(compose):
@@ -71,7 +79,8 @@ def test_norms_of_each_step(compose):
     norms.found.clear()
     check = f"+callbacks.check={{_target_: {Norms.__module__}.Norms}}"
     clip = "trainer.gradient_clip_val=0.01"
-    result = train(compose("run=[train]", "trusted_packages=[tests]", *STATS, *SGD, clip, check))
+    each = "callbacks.training_stats.by_weight=true"
+    result = train(compose("run=[train]", "trusted_packages=[tests]", *STATS, *SGD, clip, check, each))
     rows = [row for row in stats(result.folder) if "step_time" in row]
     assert len(rows) == len(norms.found) == 6
     for row, expected in zip(rows, norms.found, strict=True):
@@ -170,6 +179,25 @@ def test_validations_do_not_count(monkeypatch, trainer):
         callback.on_validation_end(trainer, module)
     work = callback._since_epoch
     assert (work.waiting, work.computing, work.batches, work.frames) == (3.0, 6.0, 3, 3)
+
+
+def test_wandb_draws_weights_that_are_logged_one_by_one(monkeypatch, trainer):
+    calls: list[tuple] = []
+
+    class Logger:
+        experiment = SimpleNamespace(unwatch=lambda model: calls.append((model,)))
+
+        def watch(self, model, **arguments):
+            calls.append((model, arguments))
+
+    monkeypatch.setattr("nequip_like.training.callbacks.training_stats.WandbLogger", Logger)
+    trainer.loggers = [Logger()]
+    module = trainer.lightning_module
+    for options in ({}, {"by_weight": True, "every_n_steps": None}, {"by_weight": True, "every_n_steps": 10}):
+        callback = TrainingStats(**options)
+        callback.on_fit_start(trainer, module)
+        callback.on_fit_end(trainer, module)
+    assert calls == [(module.model, {"log": "all", "log_freq": 10, "log_graph": False}), (module.model,)]
 
 
 @pytest.mark.parametrize("arguments", [{"every_n_steps": 0}, {"every_n_epochs": -1}, {"every_n_steps": 2.5}])

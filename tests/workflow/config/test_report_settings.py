@@ -8,7 +8,7 @@ import pytest
 
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import check_config
-from nequip_like.workflow.config.report_settings import read_picture_formats
+from nequip_like.workflow.config.sections import read_picture_formats
 from nequip_like.workflow.train import train
 
 

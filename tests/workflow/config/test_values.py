@@ -1,4 +1,4 @@
-"""Values of a config before there are data."""
+"""The values of a config: functions of interpolations, and values before there are data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,135 @@ from omegaconf import OmegaConf
 
 from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.config.resolvers import register_resolvers
-from nequip_like.workflow.config.values import values_before_data
-from nequip_like.workflow.setup import register_statistics
+from nequip_like.workflow import setup
+from nequip_like.workflow.config import sections, values
+from nequip_like.workflow.config.values import own_error, register_resolvers, tutorial_data, values_before_data
+from nequip_like.workflow.train import train
+
+VALUES = {
+    "${int_mul:6,7}": 42,
+    "${int_mul:${n},2}": 10,
+    "${int_div:12,4}": 3,
+    "${concat_lists:${a},${b}}": ["H", "C", "O"],
+    "${list_to_identity_dict:${a}}": {"H": "H", "C": "C"},
+    "${list_to_constant_dict:${a},2.5}": {"H": 2.5, "C": 2.5},
+}
+
+
+@pytest.mark.parametrize(("written", "value"), VALUES.items())
+def test_functions(written, value):
+    register_resolvers()
+    config = OmegaConf.create({"n": 5, "a": ["H", "C"], "b": ["O"], "x": written})
+    assert OmegaConf.to_container(config, resolve=True)["x"] == value
+
+
+@pytest.mark.parametrize(
+    ("written", "part"),
+    [
+        ("${int_div:5,2}", "int_div:5,2} is no whole number"),
+        ("${int_div:5,0}", "no whole number"),
+        ("${int_mul:2,1.5}", "got 1.5"),
+        ("${int_mul:-1,2}", "got -1"),
+        ("${list_to_identity_dict:H}", "got 'H'"),
+        ("${concat_lists:[1],2}", "got 2"),
+        ("${big_dataset_stats:MPTrj,6.0}", "training_data_stats"),
+        ("${type_names_from_package:model.nequip.zip}", "write the species"),
+        ("${cutoff_radius_from_package:model.nequip.zip}", "write the radius"),
+    ],
+)
+def test_functions_that_refuse(written, part):
+    register_resolvers()
+    with pytest.raises(Exception, match="raised while resolving") as caught:
+        OmegaConf.to_container(OmegaConf.create({"x": written}), resolve=True)
+    error = own_error(caught.value)
+    assert isinstance(error, ConfigError)
+    assert part in str(error)
+
+
+def cause(config):
+    """What a resolver raised: OmegaConf wraps it, ``resolved`` takes it out."""
+    with pytest.raises(ConfigError) as caught:
+        sections.resolve_section("section", config)
+    return caught.value
+
+
+def test_registering_twice_is_no_mistake():
+    register_resolvers()
+    register_resolvers()
+    assert OmegaConf.has_resolver("tutorial_data")
+
+
+def test_bundled_data():
+    from pathlib import Path
+
+    assert Path(tutorial_data("ethanol/train.xyz")).is_file()
+
+
+def test_bundled_data_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"no bundled data file 'etanol/train\.xyz'\n.*ethanol"):
+        tutorial_data("etanol/train.xyz")
+
+
+def test_published_data(monkeypatch, tmp_path):
+    monkeypatch.setattr(values, "folder_of", lambda name: tmp_path / name)
+    register_resolvers()
+    config = OmegaConf.create({"path": "${published_data:3bpa}"})
+    assert config.path == str(tmp_path / "3bpa")
+
+
+def test_statistics_before_the_data_is_read(monkeypatch):
+    OmegaConf.clear_resolver("training_data_stats")
+    register_resolvers()
+    error = cause(OmegaConf.create({"data": {"x": "${training_data_stats:forces_rms}"}}))
+    assert "before the training data was read" in error.message
+    assert "model and training_module" in error.advice
+
+
+def test_statistics_of_each_run_replace_those_before():
+    config = OmegaConf.create({"n": "${training_data_stats:num_neighbors_mean}"})
+    setup.register_statistics({"num_neighbors_mean": 3.0})
+    assert config.n == 3.0
+    setup.register_statistics({"num_neighbors_mean": 7.5})
+    assert config.n == 7.5
+
+
+def test_statistics_per_species_are_mappings():
+    setup.register_statistics({"per_type_forces_rms": {"H": 1.0, "C": 2.0}})
+    config = OmegaConf.create({"scales": "${training_data_stats:per_type_forces_rms}"})
+    assert OmegaConf.to_container(config, resolve=True)["scales"] == {"H": 1.0, "C": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "scale"),
+    [
+        ({"forces_rms": 2.0, "per_atom_energy_std": 0.1}, 2.0),
+        ({"per_atom_energy_std": 0.1}, 0.1),
+        ({"forces_rms": 0.0, "per_atom_energy_std": 0.1}, 0.1),
+        ({}, 1.0),
+    ],
+)
+def test_energy_scale(statistics, scale):
+    setup.register_statistics(statistics)
+    assert OmegaConf.create({"x": "${training_data_stats:energy_scale}"}).x == scale
+
+
+def test_unknown_statistic():
+    setup.register_statistics({"forces_rms": 2.0, "num_neighbors_mean": 3.0})
+    error = cause(OmegaConf.create({"x": "${training_data_stats:force_rms}"}))
+    assert "no statistic 'force_rms'" in error.message
+    assert "energy_scale, forces_rms, num_neighbors_mean" in error.advice
+
+
+def test_statistics_of_a_run_are_forgotten_after_it(compose):
+    """Else the next config of this process, the next job of a multirun, takes them into its mappings."""
+    train(compose("run=[val]"))
+    later = OmegaConf.merge({"shifts": "${training_data_stats:reference_energies}"}, {"shifts": {"Xe": -2.0}})
+    assert later.shifts == {"Xe": -2.0}
+    assert "before the training data was read" in cause(OmegaConf.create({"a": "${training_data_stats:x}"})).message
 
 
 def test_values():
-    register_statistics({"a": 7})  # those of an earlier run are none of this one's
+    setup.register_statistics({"a": 7})  # those of an earlier run are none of this one's
     config = OmegaConf.create(
         {
             "one": {"two": [1, "${three}", {"four": "${one.two[0]}"}]},

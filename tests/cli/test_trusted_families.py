@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from nequip_like.cli.trusted_families import trusted_families
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.config.trusted_families import trusted_families
 
 MODULES = {
     "families_one": "FAMILIES = {'one': int}",

@@ -23,7 +23,7 @@ from nequip_like.model.nequip import NequIPEnergy
 from nequip_like.model.potential import Potential
 from nequip_like.training.callbacks.console import before_line
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.workflow.finetune import FineTuning
+from nequip_like.workflow.finetune.run import FineTuning
 
 _FRAMES = 8
 # Of energies per atom and of forces, in eV and Angstrom, relative to the largest force if that is more than 1.

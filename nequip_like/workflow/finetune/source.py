@@ -15,8 +15,7 @@ from nequip_like.inference.loading import load_any
 from nequip_like.model.builders import preset_arguments
 from nequip_like.model.families import FAMILIES, is_built_in
 from nequip_like.model.potential import Potential
-from nequip_like.workflow.config.dry_build import is_known
-from nequip_like.workflow.config.values import values_before_data
+from nequip_like.workflow.config.values import is_known, values_before_data
 
 #: Switches of the model that a config may turn on; the weights stay the same.
 FLAGS = ("bessel_trainable", "per_type_energy_scales_trainable", "per_type_energy_shifts_trainable")

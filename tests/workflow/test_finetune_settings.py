@@ -9,7 +9,7 @@ import re
 import pytest
 
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.config.finetune_settings import Lora, Settings, read_settings
+from nequip_like.workflow.finetune.settings import Lora, Settings, read_settings
 
 NONE = {"source": None, "modules": None, "freeze": None, "new_species": "error", "shifts": "keep", "lora": None}
 

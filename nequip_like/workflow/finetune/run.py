@@ -30,8 +30,8 @@ from nequip_like.model.finetuning import HEAD, MEAN, change_shifts, chosen_param
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import adapt
 from nequip_like.summaries import Summarized
-from nequip_like.workflow.config.finetune_settings import Settings, read_settings
-from nequip_like.workflow.config.finetune_source import FLAGS, check_model, find_model_section, read_source
+from nequip_like.workflow.finetune.settings import Settings, read_settings
+from nequip_like.workflow.finetune.source import FLAGS, check_model, find_model_section, read_source
 from nequip_like.workflow.resume import Resumption
 
 _TARGET = "nequip_like.model.FullNequIPGNNModel"
