@@ -90,10 +90,20 @@ WORDS: dict[str, dict[str, list[list[str]]]] = {
 
 # What is there no more -> what to write instead.
 GONE: dict[str, str] = {
-    f"{_PACKAGE}.training.callbacks.weight_stats.{name}": (
-        "write _target_: nequip_like.training.callbacks.TrainingStats, every_n_steps: 100, by_weight: true"
-    )
-    for name in ("TrainingStatsMonitor", "WandbWatch")
+    **{
+        f"{_PACKAGE}.training.callbacks.weight_stats.{name}": (
+            "write _target_: nequip_like.training.callbacks.TrainingStats, every_n_steps: 100, by_weight: true"
+        )
+        for name in ("TrainingStatsMonitor", "WandbWatch")
+    },
+    # Where a config is composed, compat translates them.
+    **{
+        f"{_PACKAGE}.training.callbacks.{place}{name}": (
+            "write _target_: nequip_like.training.callbacks.LossWeightSchedule, stages: [{start: 100, coeffs: {...}}]"
+        )
+        for place in ("", "loss_weights.coefficients.")
+        for name in ("LossCoefficientScheduler", "LinearLossCoefficientScheduler")
+    },
 }
 
 
@@ -125,6 +135,19 @@ def find_current_name(target: str) -> str:
     return ".".join([_PACKAGE, "training", *parts[1:]])
 
 
+def find_current_word(key: str, value: Any) -> Any:
+    """What is written now for a word that a key took.
+
+    Args:
+        key: The last part of the key.
+        value: Its value.
+
+    >>> find_current_word("weight_decay_groups", "no_bias")
+    'no_bias'
+    """
+    return WORDS.get(key, {}).get(value, value) if isinstance(value, str) else value
+
+
 def replace_names(config: Any) -> Any:
     """A config, with every ``_target_`` in it as it is called now, and every word as it is written now.
 
@@ -145,4 +168,4 @@ def replace_names(config: Any) -> Any:
 def _replace_value(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return replace_names(value)
-    return find_current_name(value) if key == "_target_" else WORDS.get(key, {}).get(value, value)
+    return find_current_name(value) if key == "_target_" else find_current_word(key, value)

@@ -70,6 +70,13 @@ def test_what_is_no_more_says_what_to_write():
             )
 
 
+@pytest.mark.parametrize("place", ["train.callbacks", "train.loss_coefficients", "training.callbacks"])
+def test_schedulers_of_the_loss_say_what_to_write(place):
+    """Where a config is not composed, which translates them."""
+    with pytest.raises(ConfigError, match=r"which there is no more\n.*LossWeightSchedule, stages: \[\{start: 100"):
+        look_up("callbacks.mine", f"nequip_like.{place}.LinearLossCoefficientScheduler")
+
+
 def test_names_that_never_moved_stay():
     for name in (
         "torch.optim.Adam",

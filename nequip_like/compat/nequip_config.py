@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.compat.nequip_data import translate_data
-from nequip_like.compat.nequip_loss_weights import is_scheduler, merge_schedulers
 from nequip_like.compat.nequip_names import DATA_MODULES, REFUSED, class_name
-from nequip_like.compat.nequip_parts import translate_model, translate_trainer, translate_training_module
+from nequip_like.compat.nequip_parts import (
+    replace_schedulers,
+    translate_model,
+    translate_trainer,
+    translate_training_module,
+)
 from nequip_like.compat.nequip_values import parse_length, parse_names
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.workflow.config.values import own_error, register_resolvers
@@ -71,14 +75,7 @@ def as_own_config(config: DictConfig) -> Translation:
     if is_nequip_config(config):
         return to_own_config(config)
     notes: list[str] = []
-    callbacks: Any = OmegaConf.to_container(config, resolve=False).get("callbacks")  # type: ignore[union-attr]
-    schedulers = [name for name, node in callbacks.items() if is_scheduler(node)] if isinstance(callbacks, dict) else []
-    if schedulers:
-        config = config.copy()
-        values = {name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in schedulers}
-        with open_dict(config):
-            config.callbacks = merge_schedulers({**callbacks, **values}, notes)
-    return Translation(config, notes)
+    return Translation(replace_schedulers(config, notes), notes)
 
 
 def to_own_config(config: DictConfig) -> Translation:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf, open_dict
+
 from nequip_like.compat.nequip_loss_weights import is_scheduler, merge_schedulers
 from nequip_like.compat.nequip_names import (
     MODELS,
@@ -221,6 +223,28 @@ def _translate_callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
             label = "best_checkpoint" if node.get("monitor") else "checkpoint"
         nodes[_make_unique(label, nodes)] = node
     return merge_schedulers(nodes, notes)
+
+
+def replace_schedulers(config: DictConfig, notes: list[str]) -> DictConfig:
+    """A config of ours, with a LossWeightSchedule in place of callbacks that have the names of NequIP's schedulers.
+
+    Args:
+        config: The config; it is left alone.
+        notes: What a user should know is added here.
+
+    Raises:
+        ConfigError: If they cannot mean what was written.
+    """
+    written: Any = OmegaConf.to_container(config, resolve=False)
+    callbacks = written.get("callbacks")
+    names = [name for name, node in callbacks.items() if is_scheduler(node)] if isinstance(callbacks, dict) else []
+    if not names:
+        return config
+    config = config.copy()
+    nodes = {name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in names}
+    with open_dict(config):
+        config.callbacks = merge_schedulers({**callbacks, **nodes}, notes)
+    return config
 
 
 def _check_tf32(node: Mapping[str, Any], notes: list[str]) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from nequip_like.arguments import annotations_of, check
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
-from nequip_like.moved import replace_names
 from nequip_like.optim.groups import check_groups, parameter_groups
 from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
@@ -163,7 +162,7 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
         >>> [(group["name"], len(group["params"]), group["weight_decay"]) for group in groups]
         [('main', 1, 0.01), ('main-no_decay', 1, 0.0)]
     """
-    arguments = replace_names(config)
+    arguments = dict(config)
     rules, decay = (arguments.pop(key, None) for key in GROUP_KEYS)
     groups = parameter_groups(model, rules, "all" if decay is None else decay, for_muon=_is_muon(arguments))
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
@@ -183,7 +182,6 @@ def check_optimizer(config: Mapping[str, Any]) -> torch.optim.Optimizer:
     Raises:
         ConfigError: As :func:`build_optimizer`.
     """
-    config = replace_names(config)
     alone = {key: value for key, value in config.items() if key not in GROUP_KEYS}
     rules, decay = (config.get(key) for key in GROUP_KEYS)
     read = check_groups(rules, "all" if decay is None else decay)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from nequip_like.arguments import FromZero, Positive, check
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.instantiate import instantiate
-from nequip_like.model.finetuning import chosen_parameters
+from nequip_like.model.finetuning import chosen_parameters, fits_to_name
+from nequip_like.moved import find_current_word
 from nequip_like.nn.scale_shift import PerTypeScaleShift
 from nequip_like.optim.muon import IS_MATRIX, is_hidden_matrix
 
@@ -66,6 +67,7 @@ def check_groups(groups: Any, decay: Any) -> list[Rule] | None:
         nequip_like.errors.ConfigError: optimizer.param_groups[0] changes nothing
           -> give lr or weight_decay
     """
+    decay = find_current_word("weight_decay_groups", decay)
     check(_DECAY_KEY, decay, DecayGroups)
     if isinstance(decay, list) and not (decay and all(entry and all(entry) for entry in decay)):
         raise ConfigError(f"{_DECAY_KEY} has an empty pattern", "give parts of names: [linear_out., readout]")
@@ -116,7 +118,7 @@ def parameter_groups(
         model: The model.
         groups: As ``param_groups`` of :func:`check_groups`.
         decay: Which parameters weight decay acts on: ``all``; ``no_bias``, all but biases, scales, shifts, frequencies,
-            parameters of normalisations and others of one dimension; or those whose names contain one of some patterns,
+            parameters of normalisations and others of one dimension; or those whose names fit to one of some patterns,
             ``["linear_out.", ["self_connection.", "skip_tp"]]``. Each entry has to fit; in a list, one of its patterns.
         for_muon: Put matrices between features apart, see :mod:`nequip_like.optim.muon`.
 
@@ -143,7 +145,7 @@ def parameter_groups(
     if rules is None:
         return _call_group_function(groups, model)
     rule_numbers = _assign_rules(model, rules, trainable)
-    decayed = _select_decayed(model, decay, trainable)
+    decayed = _select_decayed(model, find_current_word("weight_decay_groups", decay), trainable)
     parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
         number = rule_numbers.get(name, -1)
@@ -214,12 +216,11 @@ def _select_decayed(model: nn.Module, kind: DecayGroups, trainable: Mapping[str,
     decayed: set[str] = set()
     for i, entry in enumerate(kind):
         patterns = [entry] if isinstance(entry, str) else entry
-        names = {name for name in trainable if any(pattern in name for pattern in patterns)}
+        names = {name for name in trainable if any(fits_to_name(pattern, name) for pattern in patterns)}
         if not names:
-            raise ConfigError(
-                f"{_DECAY_KEY}[{i}]: '{' or '.join(patterns)}' fits to the name of no trained parameter",
-                f"give parts of names, of which there are {', '.join(trainable)}; or no_bias, or all",
-            )
+            position = f"{_DECAY_KEY}[{i}]"
+            chosen_parameters(model, patterns, position)  # refuses what fits to nothing at all
+            raise ConfigError(f"{position}: all that '{' or '.join(patterns)}' fits to is frozen", "leave it out")
         decayed |= names
     return decayed
 

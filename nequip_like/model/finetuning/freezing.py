@@ -36,20 +36,26 @@ def chosen_parameters(model: nn.Module, patterns: Sequence[str], key: str) -> li
     names = [name for name, _ in model.named_parameters()]
     matched: dict[str, None] = {}
     for pattern in patterns:
-        matches = [name for name in names if _fits(name, pattern)]
+        matches = [name for name in names if fits_to_name(pattern, name)]
         if not matches:
             raise _explain_no_match(model, names, pattern, key)
         matched |= dict.fromkeys(matches)
     return [name for name in names if name in matched]
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits_to_name(pattern: str, name: str) -> bool:
+    """Whether a pattern fits to a parameter's name: it is a part of it, or with a ``*`` the whole.
+
+    Example:
+        >>> [fits_to_name(pattern, "readout.bias") for pattern in ("readout", "*.bias", "*.out")]
+        [True, True, False]
+    """
     return fnmatch.fnmatchcase(name, pattern) if any(sign in pattern for sign in "*?[") else pattern in name
 
 
 def _explain_no_match(model: nn.Module, names: Sequence[str], pattern: str, key: str) -> ConfigError:
     parts = [part for part in dict.fromkeys(part for name in names for part in name.split(".")) if not part.isdigit()]
-    fixed = [name for name, _ in model.named_buffers() if _fits(name, pattern)]
+    fixed = [name for name, _ in model.named_buffers() if fits_to_name(pattern, name)]
     if fixed:
         flags = {"scales": "per_type_energy_scales_trainable", "shifts": "per_type_energy_shifts_trainable"}
         flag = flags.get(fixed[0].rpartition(".")[2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +14,11 @@ from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.training.callbacks.words import (
     SHOWN,
     after_step,
-    convert_to_numbers,
+    collect_validation_values,
+    compute_training_values,
     learning_rate,
     micro_step,
     say,
-    take_roots,
     update_step,
 )
 from nequip_like.training.module import NequIPLightningModule
@@ -170,30 +169,6 @@ def build_table(trainer: lightning.Trainer, rows: Mapping[str, Mapping[str, floa
         cells = [f"{values[name] * SHOWN[name].factor:.4g}" if name in values else "" for name in names]
         table.add_row(escape(row), *cells)
     return table
-
-
-def compute_training_values(module: lightning.LightningModule) -> dict[str, dict[str, float]]:
-    """``{"train": {name: value}}``: means over the epoch so far, roots taken last; in a run all processes must call it.
-
-    Empty if the module has no loss.
-    """
-    if not isinstance(module, NequIPLightningModule) or module.loss is None:
-        return {}
-    values = convert_to_numbers(module.loss.compute())
-    if module.train_metrics is not None:
-        # The sum of the metrics is not the loss, which is what training is about.
-        values = {**convert_to_numbers(module.train_metrics.compute()), **values}
-    return {"train": take_roots(values)}
-
-
-def collect_validation_values(trainer: lightning.Trainer) -> dict[str, dict[str, float]]:
-    """``{"val0": {name: value}}`` of the last validation, roots taken last."""
-    rows: dict[str, dict[str, float]] = {}
-    for key, value in trainer.callback_metrics.items():
-        prefix, _, name = key.partition("_epoch/")
-        if name and re.match(r"val\d", prefix):
-            rows.setdefault(prefix, {})[name] = float(value)
-    return {prefix: take_roots(values) for prefix, values in sorted(rows.items())}
 
 
 def _print(table: Table) -> None:

@@ -12,9 +12,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from nequip_like.arguments import Count, checked
 from nequip_like.errors import ConfigError
-from nequip_like.training.callbacks.console import collect_validation_values, compute_training_values
 from nequip_like.training.callbacks.early_stopping import stop_reasons
 from nequip_like.training.callbacks.words import (
+    collect_validation_values,
+    compute_training_values,
     describe_best,
     learning_rate,
     micro_step,

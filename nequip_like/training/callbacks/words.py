@@ -1,4 +1,4 @@
-"""What several callbacks print and count: labels with units, the best validation, steps of optimizer and batch."""
+"""What several callbacks print and count: labels with units, values, the best validation, steps."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.training.guarded_module import GuardedModule
 from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
+from nequip_like.training.module import NequIPLightningModule
 
 _MSE = re.compile(r"_mse(?=_|$)")
 
@@ -91,6 +92,30 @@ def take_roots(values: Mapping[str, float]) -> dict[str, float]:
         elif root not in values:
             result[root] = math.sqrt(value) if value >= 0 else math.nan
     return result
+
+
+def compute_training_values(module: lightning.LightningModule) -> dict[str, dict[str, float]]:
+    """``{"train": {name: value}}``: means over the epoch so far, roots taken last; in a run all processes must call it.
+
+    Empty if the module has no loss.
+    """
+    if not isinstance(module, NequIPLightningModule) or module.loss is None:
+        return {}
+    values = convert_to_numbers(module.loss.compute())
+    if module.train_metrics is not None:
+        # The sum of the metrics is not the loss, which is what training is about.
+        values = {**convert_to_numbers(module.train_metrics.compute()), **values}
+    return {"train": take_roots(values)}
+
+
+def collect_validation_values(trainer: lightning.Trainer) -> dict[str, dict[str, float]]:
+    """``{"val0": {name: value}}`` of the last validation, roots taken last."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in trainer.callback_metrics.items():
+        prefix, _, name = key.partition("_epoch/")
+        if name and re.match(r"val\d", prefix):
+            rows.setdefault(prefix, {})[name] = float(value)
+    return {prefix: take_roots(values) for prefix, values in sorted(rows.items())}
 
 
 def learning_rate(trainer: lightning.Trainer) -> float:

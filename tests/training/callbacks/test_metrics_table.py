@@ -10,7 +10,7 @@ from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError
 from nequip_like.training import EpochPrinter, NequIPLightningModule
 from nequip_like.training.callbacks import MetricsTable
-from nequip_like.training.callbacks.console import collect_validation_values, compute_training_values
+from nequip_like.training.callbacks.words import collect_validation_values, compute_training_values
 
 
 def cells(text):
