@@ -6,7 +6,8 @@ The command line prints them as one line plus advice, without a traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -68,6 +69,33 @@ def naming(key: str) -> Iterator[None]:
         if error.message.startswith(key):
             raise
         raise ConfigError(f"{key}: {error.message}", error.advice) from error
+
+
+@contextmanager
+def naming_arguments(section: str, names: Collection[str]) -> Iterator[None]:
+    """Put the section of a config in front of an error whose message begins with one of the section's arguments.
+
+    Args:
+        section: Key of the section.
+        names: Names of its arguments.
+
+    Raises:
+        ConfigError: The part's, with the whole key; others as they are.
+
+    Example:
+        >>> with naming_arguments("training_module", ["lr_scheduler", "optimizer"]):
+        ...     raise ConfigError("lr_scheduler.frequency is 0", "give a whole number, 1 or more")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: training_module.lr_scheduler.frequency is 0
+          -> give a whole number, 1 or more
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if re.match(rf"(?:{'|'.join(map(re.escape, names))})\b", error.message) is None:
+            raise
+        raise ConfigError(f"{section}.{error.message}", error.advice) from error
 
 
 class DataError(NequipLikeError):

@@ -17,7 +17,7 @@ from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_size
-from nequip_like.errors import ConfigError, closest_hint, naming
+from nequip_like.errors import ConfigError, closest_hint, naming, naming_arguments
 from nequip_like.instantiate import instantiate
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.builders import feature_channels
@@ -189,7 +189,8 @@ def _build_manager(key: str, node: Any, type_names: list[str] | None, unsure: Un
     names = type_names or _find_named_types(node) or [_ANY_SPECIES]
     manager: MetricsManager = _build_part(key, unsure, {"type_names": names, **node}, kind=MetricsManager)
     if key.endswith(".loss"):
-        check_loss(manager)
+        with naming_arguments("training_module", ["loss"]):
+            check_loss(manager)
     return manager
 
 
