@@ -39,7 +39,7 @@ class AveragedLightningModule(NequIPLightningModule):
 
     def __init__(self, evaluate: Evaluate = "averaged", **arguments: Any) -> None:
         super().__init__(**arguments)
-        check("training_module.evaluate", evaluate, Evaluate)
+        check("evaluate", evaluate, Evaluate)
         self.evaluate = evaluate
         self._follows_raw = False
         both = evaluate == "both"
@@ -145,9 +145,9 @@ class SWALightningModule(AveragedLightningModule):
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        check("training_module.swa_start", swa_start, NotNegative)
-        check("training_module.swa_every", swa_every, Count)
-        check("training_module.swa_interval", swa_interval, Literal["epoch", "step"])
+        check("swa_start", swa_start, NotNegative)
+        check("swa_every", swa_every, Count)
+        check("swa_interval", swa_interval, Literal["epoch", "step"])
         self.swa_start, self.swa_every, self.swa_interval = swa_start, swa_every, swa_interval
         self.ema = mean_copy(self.model)
 

@@ -49,7 +49,7 @@ def build_manager(
     """Build one metrics manager from its config; one that is already built passes.
 
     Args:
-        name: Its key in ``training_module``.
+        name: Name of the module's argument, for messages.
         metrics: The manager, or its config; None: there is none.
         type_names: Species of the potential, for metrics by species.
 
@@ -94,9 +94,9 @@ def check_loss(manager: MetricsManager) -> None:
         ConfigError: If no term has a coefficient above 0, or if one of those that have is not differentiable.
     """
     if not manager.has_weighted_sum:
-        raise ConfigError("training_module.loss has no term with a coefficient", "give coeffs above 0")
+        raise ConfigError("loss has no term with a coefficient", "give coeffs above 0")
     if names := manager.without_gradient():
-        raise ConfigError(f"'{names[0]}' of training_module.loss cannot be trained on", "leave its coefficient out")
+        raise ConfigError(f"loss has '{names[0]}', which cannot be trained on", "leave its coefficient out")
 
 
 def _build(name: str, config: Any, kind: type, recursive: bool = True, **defaults: Any) -> Any:
@@ -105,4 +105,4 @@ def _build(name: str, config: Any, kind: type, recursive: bool = True, **default
     arguments = dict(config) if isinstance(config, Mapping) else {}
     if arguments and "type_names" not in arguments:
         arguments.update(defaults)
-    return instantiate(f"training_module.{name}", arguments, kind=kind, recursive=recursive)
+    return instantiate(name, arguments, kind=kind, recursive=recursive)

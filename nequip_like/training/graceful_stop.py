@@ -146,7 +146,7 @@ def read_duration(value: str | Mapping[str, int] | timedelta) -> timedelta:
         >>> read_duration("12h")
         Traceback (most recent call last):
         ...
-        nequip_like.errors.ConfigError: trainer.max_time is '12h'
+        nequip_like.errors.ConfigError: max_time is '12h'
           -> write DD:HH:MM:SS, for example 00:12:00:00
     """
     if isinstance(value, timedelta):
@@ -157,4 +157,4 @@ def read_duration(value: str | Mapping[str, int] | timedelta) -> timedelta:
         days, hours, minutes, seconds = (int(part) for part in str(value).split(":"))
         return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     except (TypeError, ValueError):
-        raise ConfigError(f"trainer.max_time is {value!r}", "write DD:HH:MM:SS, for example 00:12:00:00") from None
+        raise ConfigError(f"max_time is {value!r}", "write DD:HH:MM:SS, for example 00:12:00:00") from None

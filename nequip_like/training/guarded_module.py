@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nequip_like.arguments import Count
 from nequip_like.data.datamodule import DataModule
+from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.potential import Potential
@@ -148,6 +149,11 @@ class GuardedModule(lightning.LightningModule):
         self._named_missing |= names
         for name in sorted(names):
             rank_zero_warn(f"'{name}' has no value: no frame has a label for it that counts; it adds 0 to weighted_sum")
+
+    def list_validation_sets(self) -> list[GraphDataset]:
+        """List the data sets that are validated, in order; none if the data are not of a :class:`DataModule`."""
+        data = getattr(self._trainer, "datamodule", None)
+        return list(data.val_sets.values()) if isinstance(data, DataModule) else []
 
     # --- words
 

@@ -120,7 +120,7 @@ class NequIPLightningModule(ResumableModule):
     def training_step(self, batch: Graph, batch_idx: int) -> Tensor:
         """Loss of the global batch."""
         if self.loss is None:
-            raise ConfigError("training_module.loss is not given", "for example nequip_like.metrics.EnergyForceLoss")
+            raise ConfigError("loss is not given", "for example nequip_like.metrics.EnergyForceLoss")
         self._begin_batch()
         prediction = self.model(batch)
         counts = None if self._accumulation is None else self._accumulation.count_labels(self.loss, batch, batch_idx)
@@ -267,7 +267,7 @@ class NequIPLightningModule(ResumableModule):
     def configure_optimizers(self) -> Any:
         """Build what the config describes."""
         if self.optimizer_config is None:
-            raise ConfigError("training_module.optimizer is not given", "for example _target_: torch.optim.Adam")
+            raise ConfigError("optimizer is not given", "for example _target_: torch.optim.Adam")
         optimizer = build_optimizer(self.optimizer_config, self.model)
         self._schedule_free = ScheduleFreeWeights.of(optimizer, self.model, self.averaging)
         if self.lr_scheduler_config is None:

@@ -30,10 +30,10 @@ from nequip_like.metrics.terms import WEIGHTED_SUM
 Policy = Literal["stop", "skip"]
 MAX_NAMED = 4
 _CAUSES = (
-    "likely: too high a learning rate (training_module.optimizer.lr), a wrong label, or atoms almost on top of each "
-    "other in one of these frames"
+    "likely: too high a learning rate (the optimizer's lr), a wrong label, or atoms almost on top of each other in one "
+    "of these frames"
 )
-_SKIP = "; training_module.on_non_finite=skip leaves such steps out"
+_SKIP = "; on_non_finite=skip of the training module leaves such steps out"
 
 NamedParameters = Sequence[tuple[str, nn.Parameter]]
 Origin = Callable[[int], str]
@@ -61,10 +61,6 @@ def finite_frames(prediction: Graph, batch: Graph) -> Tensor:
         sound = sound & (
             torch.zeros_like(sound, dtype=torch.int64).index_add(0, batch_index(batch), broken_atoms.long()) == 0
         )
-    return sound
-
-
-def _get_sound(sound: Tensor) -> Tensor:
     return sound
 
 
@@ -99,7 +95,7 @@ class SeenBatch:
     def of_evaluation(cls, batch: Graph, prediction: Graph) -> SeenBatch:
         """Of one batch of many: only which frames are finite is kept."""
         sound = finite_frames(prediction, batch)
-        return cls(batch.get(fields.FRAME_INDEX), partial(_get_sound, sound), {})
+        return cls(batch.get(fields.FRAME_INDEX), lambda: sound, {})
 
     def list_indices(self, only_bad: bool) -> list[int]:
         """Indices of all frames, or of those whose predictions are not finite."""
@@ -126,8 +122,8 @@ class FiniteGuard:
     """
 
     def __init__(self, policy: Policy = "stop", max_skipped_steps: Count = 100) -> None:
-        check("training_module.on_non_finite", policy, Policy)
-        check("training_module.max_skipped_steps", max_skipped_steps, Count)
+        check("on_non_finite", policy, Policy)
+        check("max_skipped_steps", max_skipped_steps, Count)
         self.policy = policy
         self.max_skipped_steps = max_skipped_steps
         self.skipped_steps = 0
@@ -200,7 +196,7 @@ class FiniteGuard:
         self.skipped_steps += 1
         if self.skipped_steps > self.max_skipped_steps:
             raise TrainingError(
-                f"{message}; {self.skipped_steps} steps were left out, more than training_module.max_skipped_steps",
+                f"{message}; {self.skipped_steps} steps were left out, more than max_skipped_steps",
                 _CAUSES,
             )
         rank_zero_warn(f"{message}; the step is left out ({self.skipped_steps} so far)")

@@ -11,8 +11,7 @@ import lightning
 import torch
 
 from nequip_like.data import fields
-from nequip_like.data.datamodule import DataModule
-from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.metrics.elementwise import MeanSquaredError, RootMeanSquaredError
 from nequip_like.metrics.manager import MetricsManager
@@ -68,10 +67,10 @@ def worse_than_zero(trainer: lightning.Trainer, values: Mapping[str, Any]) -> li
     Returns:
         Nothing for sets without force labels, or with an error of forces that is not among the metrics.
     """
-    module, data = getattr(trainer, "lightning_module", None), getattr(trainer, "datamodule", None)
-    if not isinstance(module, NequIPLightningModule) or not isinstance(data, DataModule):
+    module = getattr(trainer, "lightning_module", None)
+    if not isinstance(module, NequIPLightningModule):
         return []
-    datasets = list(data.val_sets.values())
+    datasets = module.list_validation_sets()
     worse_sets = []
     for evaluation in module.validations:
         term = _find_force_term(evaluation.manager)
@@ -82,18 +81,20 @@ def worse_than_zero(trainer: lightning.Trainer, values: Mapping[str, Any]) -> li
         ):
             continue
         if evaluation.prefix not in module.error_of_zero:
-            module.error_of_zero[evaluation.prefix] = error_of_zero(datasets[evaluation.position], term)
+            dataset = datasets[evaluation.position]
+            frames = dataset.frames if fields.FORCES in dataset.labels else []
+            module.error_of_zero[evaluation.prefix] = error_of_zero(frames, term)
         rmse, rms = _take_root(term, float(values[key])), _take_root(term, module.error_of_zero[evaluation.prefix])
         if rms > 0 and rmse >= rms * _SHOWS:
             worse_sets.append(WorseThanZero(evaluation.prefix.removesuffix("_epoch"), rmse, rms))
     return worse_sets
 
 
-def error_of_zero(dataset: GraphDataset, term: Term) -> float:
+def error_of_zero(frames: Sequence[Graph], term: Term) -> float:
     """Error of a model that predicts no forces, over a whole data set; masked and weighted as the term is.
 
     Args:
-        dataset: The data set.
+        frames: The frames of the data set, with labels of forces.
         term: A metric of the forces.
 
     Returns:
@@ -101,7 +102,6 @@ def error_of_zero(dataset: GraphDataset, term: Term) -> float:
     """
     entry = {"name": term.name, "field": fields.FORCES, "metric": term.metric, "average": term.average}
     manager = MetricsManager([{**entry, "ignore_nan": term.ignore_nan}], sync=False)
-    frames = dataset.frames if fields.FORCES in dataset.labels else []
     for start in range(0, len(frames), _BATCH):
         parts = [{key: frame[key] for key in _USED if key in frame} for frame in frames[start : start + _BATCH]]
         batch = collate(parts)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.statistics import check_not_zero
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.instantiate import instantiate
 from nequip_like.model.potential import Potential
 from nequip_like.training.callbacks import LoggingInterval, StepCounters
@@ -108,9 +108,10 @@ def build_module(
     if model is not None:
         del arguments["model"]
         replacements["model"] = model
-    module: NequIPLightningModule = instantiate(
-        "training_module", arguments, kind=NequIPLightningModule, recursive=False, **replacements
-    )
+    with naming_arguments("training_module", arguments):
+        module: NequIPLightningModule = instantiate(
+            "training_module", arguments, kind=NequIPLightningModule, recursive=False, **replacements
+        )
     module.info = dict(info)
     return module
 
@@ -137,7 +138,9 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     if (every := config.get("validate_every_n_updates")) is not None:
         callbacks.append(ValidationCycle(every))  # before what asks whether a validation follows
         arguments |= {"check_val_every_n_epoch": 1, "val_check_interval": None}
-    callbacks += [GracefulStop(**limits), StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
+    with naming_arguments("trainer", limits):
+        callbacks.append(GracefulStop(**limits))
+    callbacks += [StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
     arguments["plugins"] = _collect_plugins(arguments)
     trainer: lightning.Trainer = instantiate(
         "trainer",

@@ -164,7 +164,7 @@ def test_wrong_shares(q: float) -> None:
 def test_a_percentile_cannot_be_trained_on(make_potential) -> None:
     term = {"field": "forces", "metric": AbsoluteErrorQuantile, "coeff": 1}
     assert MetricsManager([term]).has_weighted_sum  # as metrics of a validation it may be followed
-    with pytest.raises(ConfigError, match=r"'F_p95' of training_module\.loss cannot be trained on"):
+    with pytest.raises(ConfigError, match=r"^loss has 'F_p95', which cannot be trained on"):
         NequIPLightningModule(make_potential(), loss=MetricsManager([term]))
 
 

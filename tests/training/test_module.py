@@ -413,19 +413,19 @@ def test_loss_without_a_weighted_sum_is_refused(make_module):
 
 
 def test_missing_parts_are_named(make_data, make_module, tmp_path):
-    with pytest.raises(ConfigError, match=r"training_module\.optimizer is not given\n.*torch\.optim\.Adam"):
+    with pytest.raises(ConfigError, match=r"^optimizer is not given\n.*torch\.optim\.Adam"):
         make_trainer(tmp_path).fit(make_module(optimizer=None), datamodule=make_data())
-    with pytest.raises(ConfigError, match=r"training_module\.loss is not given"):
+    with pytest.raises(ConfigError, match=r"^loss is not given"):
         make_trainer(tmp_path).fit(make_module(loss=None), datamodule=make_data())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": {"r_max": 3.0}}, r"training_module\.model has no _target_"),
-        ({"model": 3}, r"training_module\.model has no _target_"),
+        ({"model": {"r_max": 3.0}}, r"^model has no _target_"),
+        ({"model": 3}, r"^model has no _target_"),
         ({"model": {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}}, "no Potential"),
-        ({"loss": {"_target_": "nequip_like.training.EnergyForceLos"}}, r"training_module\.loss: .*EnergyForceLos"),
+        ({"loss": {"_target_": "nequip_like.training.EnergyForceLos"}}, r"^loss: .*EnergyForceLos"),
         ({"loss": {"_target_": "nequip_like.metrics.EnergyForceLoss", "coefs": {}}}, "coefs"),
         ({"loss": {"_target_": "nequip_like.metrics.EnergyForceLoss", "coeffs": {"force": 1.0}}}, "'force'"),
         ({"val_metrics": {"_target_": "torch.nn.Identity"}}, "no MetricsManager"),

@@ -35,8 +35,10 @@ def labels(dataset: Any) -> list[Any]:
 def test_error_of_zero_is_the_size_of_the_labels(dataset):
     forces = np.concatenate(labels(dataset))
     assert len(labels(dataset)) == 5
-    assert error_of_zero(dataset, term(RootMeanSquaredError)) == pytest.approx(np.sqrt((forces**2).mean()), rel=1e-12)
-    assert error_of_zero(dataset, term(MeanSquaredError)) == pytest.approx((forces**2).mean(), rel=1e-12)
+    assert error_of_zero(dataset.frames, term(RootMeanSquaredError)) == pytest.approx(
+        np.sqrt((forces**2).mean()), rel=1e-12
+    )
+    assert error_of_zero(dataset.frames, term(MeanSquaredError)) == pytest.approx((forces**2).mean(), rel=1e-12)
 
 
 def test_with_weights_and_by_frames(dataset):
@@ -45,10 +47,10 @@ def test_with_weights_and_by_frames(dataset):
     known = [i for i in range(7) if i % 3 != 2]
     sums = [i * (x**2).sum() for i, x in zip(known, labels(dataset), strict=True)]
     counts = [i * x.size for i, x in zip(known, labels(dataset), strict=True)]
-    found = error_of_zero(dataset, term(RootMeanSquaredError))
+    found = error_of_zero(dataset.frames, term(RootMeanSquaredError))
     assert found == pytest.approx(math.sqrt(sum(sums) / sum(counts)), rel=1e-12)
     means = [i * (x**2).mean() for i, x in zip(known, labels(dataset), strict=True)]
-    found = error_of_zero(dataset, term(MeanSquaredError, average="frames"))
+    found = error_of_zero(dataset.frames, term(MeanSquaredError, average="frames"))
     assert found == pytest.approx(sum(means) / sum(known), rel=1e-12)
 
 

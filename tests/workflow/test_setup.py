@@ -172,7 +172,8 @@ def test_data_that_cannot_be_built(overrides, message, compose):
         (["training_module._target_=nequip_like.training.EMALightning"], r"training_module: .*EMALightning"),
         (["training_module._target_=builtins.dict"], r"no NequIPLightningModule"),
         (["+training_module.ema=0.9"], r"training_module: .*ema"),
-        (["training_module.ema_decay=2"], "ema_decay is 2"),
+        (["training_module.ema_decay=2"], r"^training_module\.ema_decay is 2"),
+        (["training_module.on_non_finite=skipp"], r"^training_module\.on_non_finite is 'skipp'"),
         (["model._target_=nequip_like.model.NequIP"], r"training_module\.model: nequip_like\.model\.NequIP"),
         (["model.l_max=-1"], "l_max is -1"),
         (["+model.lmax=2"], "lmax"),
@@ -237,6 +238,7 @@ def test_our_strategy_for_ddp(compose):
     [
         (["+trainer.max_epoch=3"], "trainer: lightning.Trainer cannot be built: .*max_epoch"),
         (["+trainer.callbacks=[]"], r"trainer\.callbacks is given\n.*section callbacks"),
+        (["trainer.max_time={hour: 1}"], r"^trainer\.max_time is \{'hour': 1\}"),
         (["+trainer.logger=true"], r"trainer\.logger is given\n.*section logger"),
         (["+trainer.inference_mode=true"], "inference_mode"),
         (["+callbacks.mine={a: 1}"], r"callbacks\.mine has no _target_"),

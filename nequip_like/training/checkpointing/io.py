@@ -113,9 +113,7 @@ class ResumableModule(GuardedModule):
         saved = checkpoint[CHECKPOINT_KEY]
         if (averaging := averaging_of(saved)) != self.averaging:
             kind = _MODULES.get(averaging, f"module that keeps an average '{averaging}'")
-            raise ModelFileError(
-                f"the checkpoint was written by a {kind}", f"resume it with training_module._target_ of {kind}"
-            )
+            raise ModelFileError(f"the checkpoint was written by a {kind}", f"resume it with the _target_ of {kind}")
         # Metrics of validation and test are the config's: sets may be added and left out.
         module_state = self.state_dict()
         state = {name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(_OBSERVED)}

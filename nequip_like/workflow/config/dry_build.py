@@ -182,7 +182,8 @@ def _build_manager(key: str, node: Any, type_names: list[str] | None, unsure: Un
     names = type_names or _find_named_types(node) or [_ANY_SPECIES]
     manager: MetricsManager = _build_part(key, unsure, {"type_names": names, **node}, kind=MetricsManager)
     if key.endswith(".loss"):
-        check_loss(manager)
+        with naming_arguments("training_module", ["loss"]):
+            check_loss(manager)
     return manager
 
 
