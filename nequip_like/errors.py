@@ -16,6 +16,7 @@ class NequipLikeError(Exception):
     Args:
         message: What is wrong, naming the file, the frame or the key.
         advice: What to write instead; printed on its own line.
+        argument: The argument that the message is about and begins with, if it is about one.
 
     Example:
         >>> print(NequipLikeError("cutoff_radius is -1", "give a positive length in Angstrom"))
@@ -23,9 +24,10 @@ class NequipLikeError(Exception):
           -> give a positive length in Angstrom
     """
 
-    def __init__(self, message: str, advice: str = "") -> None:
+    def __init__(self, message: str, advice: str = "", argument: str = "") -> None:
         self.message = message
         self.advice = advice
+        self.argument = argument
         super().__init__(f"{message}\n  -> {advice}" if advice else message)
 
 
@@ -50,6 +52,25 @@ def closest_hint(name: object, options: Iterable[str], *, any_case: bool = False
 
 class ConfigError(NequipLikeError):
     """The configuration cannot mean what was written."""
+
+
+@contextmanager
+def naming_arguments(section: str) -> Iterator[None]:
+    """Put a section of the config in front of the arguments that errors are about: ``train is`` -> ``data.train is``.
+
+    Args:
+        section: The section whose keys these arguments are.
+
+    Raises:
+        NequipLikeError: The one raised within, of the same class.
+    """
+    try:
+        yield
+    except NequipLikeError as error:
+        if not error.argument:
+            raise
+        advice = error.advice.replace(f"{error.argument}=", f"{section}.{error.argument}=")  # as it is typed
+        raise type(error)(f"{section}.{error.message}", advice) from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.statistics import check_not_zero
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.instantiate import instantiate
 from nequip_like.model.potential import Potential
 from nequip_like.training.callbacks import LoggingInterval, StepCounters
@@ -44,9 +44,11 @@ def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataMod
         ConfigError: If the section does not describe data.
         DataError: If the data cannot be used.
     """
-    data: DataModule = instantiate("data", resolve_section("data", config.data), kind=DataModule, recursive=False)
-    data.know_species(known_species)
-    data.prepare()
+    section = resolve_section("data", config.data)
+    with naming_arguments("data"):
+        data: DataModule = instantiate("data", section, kind=DataModule, recursive=False)
+        data.know_species(known_species)
+        data.prepare()
     if config.get("chemical_species") == "auto":
         config.chemical_species = list(data.type_names)
     # `data.reference_energies: null` asks for none, which is zero for each species.

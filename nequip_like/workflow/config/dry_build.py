@@ -17,7 +17,7 @@ from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_size
-from nequip_like.errors import ConfigError, closest_hint, naming
+from nequip_like.errors import ConfigError, closest_hint, naming, naming_arguments
 from nequip_like.instantiate import instantiate
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.builders import feature_channels
@@ -77,7 +77,8 @@ def check_parts(
         ConfigError: For the first mistake, naming its key.
     """
     module = values["training_module"]
-    parts = Parts(sets=_list_data_sets(values["data"], targets["data"]))
+    with naming_arguments("data"):
+        parts = Parts(sets=_list_data_sets(values["data"], targets["data"]))
     type_names = _read_species(values["data"], module["model"])
     with naming("training_module.model"):
         _check_model(module["model"], type_names)
