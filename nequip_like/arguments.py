@@ -259,7 +259,7 @@ def check(name: str, value: Any, annotation: Any) -> None:
             entry = re.sub(r":\s*", ": ", value)
             hint = f"put quotes around the whole, as the shell takes {{...,...}} apart: '{name}={{{entry}}}'; "
         hint = hint or _build_quoting_hint(name, value, annotation)
-        raise ConfigError(f"{name} is {shown(value)}", f"{hint}give {in_words(annotation)}", name)
+        raise ConfigError(f"{name} is {shown(value)}", f"{hint}give {in_words(annotation)}")
 
 
 def _build_quoting_hint(name: str, value: Any, annotation: Any) -> str:
@@ -299,7 +299,7 @@ def check_key(section: str, key: Any, options: Collection[str]) -> None:
     """
     if key not in options:
         raise ConfigError(
-            f"{section}: unknown key '{key}'", f"{closest_hint(key, options)}known are {', '.join(options)}", section
+            f"{section}: unknown key '{key}'", f"{closest_hint(key, options)}known are {', '.join(options)}"
         )
 
 

@@ -6,7 +6,8 @@ The command line prints them as one line plus advice, without a traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -16,7 +17,6 @@ class NequipLikeError(Exception):
     Args:
         message: What is wrong, naming the file, the frame or the key.
         advice: What to write instead; printed on its own line.
-        argument: The argument that the message is about and begins with, if it is about one.
 
     Example:
         >>> print(NequipLikeError("cutoff_radius is -1", "give a positive length in Angstrom"))
@@ -24,10 +24,9 @@ class NequipLikeError(Exception):
           -> give a positive length in Angstrom
     """
 
-    def __init__(self, message: str, advice: str = "", argument: str = "") -> None:
+    def __init__(self, message: str, advice: str = "") -> None:
         self.message = message
         self.advice = advice
-        self.argument = argument
         super().__init__(f"{message}\n  -> {advice}" if advice else message)
 
 
@@ -55,25 +54,6 @@ class ConfigError(NequipLikeError):
 
 
 @contextmanager
-def naming_arguments(section: str) -> Iterator[None]:
-    """Put a section of the config in front of the arguments that errors are about: ``train is`` -> ``data.train is``.
-
-    Args:
-        section: The section whose keys these arguments are.
-
-    Raises:
-        NequipLikeError: The one raised within, of the same class.
-    """
-    try:
-        yield
-    except NequipLikeError as error:
-        if not error.argument:
-            raise
-        advice = error.advice.replace(f"{error.argument}=", f"{section}.{error.argument}=")  # as it is typed
-        raise type(error)(f"{section}.{error.message}", advice) from error
-
-
-@contextmanager
 def naming(key: str) -> Iterator[None]:
     """Put the key of a config in front of what a part says of its arguments.
 
@@ -89,6 +69,35 @@ def naming(key: str) -> Iterator[None]:
         if error.message.startswith(key):
             raise
         raise ConfigError(f"{key}: {error.message}", error.advice) from error
+
+
+@contextmanager
+def naming_arguments(section: str, names: Collection[str]) -> Iterator[None]:
+    """Put the section of a config in front of an error whose message begins with one of the section's arguments.
+
+    Args:
+        section: Key of the section.
+        names: Names of its arguments.
+
+    Raises:
+        ConfigError: The part's, with the whole key; others as they are.
+
+    Example:
+        >>> with naming_arguments("training_module", ["lr_scheduler", "optimizer"]):
+        ...     raise ConfigError("lr_scheduler.frequency is 0", "give a whole number, 1 or more")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: training_module.lr_scheduler.frequency is 0
+          -> give a whole number, 1 or more
+    """
+    try:
+        yield
+    except ConfigError as error:
+        name = re.match(rf"(?:{'|'.join(map(re.escape, names))})\b", error.message)
+        if name is None:
+            raise
+        advice = error.advice.replace(f"{name[0]}=", f"{section}.{name[0]}=")  # as it is typed behind the command
+        raise ConfigError(f"{section}.{error.message}", advice) from error
 
 
 class DataError(NequipLikeError):

@@ -16,7 +16,7 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import fill_missing_labels
 from nequip_like.data.samplers import FrameBatchSampler, make_epoch_generator
 from nequip_like.data.sources import FileSource, file_source
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError
 
 _FILE_KEYS = ("file", "path", "index", "key_mapping", "units")
 _LIMITS = {"fraction": Annotated[float, Range(low=0, high=1, low_open=True, high_open=True)], "weight": Positive}
@@ -54,14 +54,12 @@ class Replay:
         if entry is None:
             return None
         if not isinstance(entry, Mapping):
-            raise ConfigError(f"replay is {entry!r}", "write replay: {file: old.xyz, fraction: 0.1}", "replay")
+            raise ConfigError(f"replay is {entry!r}", "write replay: {file: old.xyz, fraction: 0.1}")
         keys = (*_FILE_KEYS, *_LIMITS)
         for key in entry:
             check_key("replay", key, keys)
         if "fraction" not in entry:
-            raise ConfigError(
-                "replay has no 'fraction'", "give the part of each epoch that is drawn from it: 0.1", "replay"
-            )
+            raise ConfigError("replay has no 'fraction'", "give the part of each epoch that is drawn from it: 0.1")
         for key, annotation in _LIMITS.items():
             if key in entry:
                 check(f"replay.{key}", entry[key], annotation)
@@ -73,7 +71,7 @@ class Replay:
         """Frames of replay in an epoch with so many frames of the training set.
 
         Raises:
-            DataError: If it is none.
+            ConfigError: If it is none.
 
         Example:
             A fifth of an epoch: 100 training frames and 25 others.
@@ -83,10 +81,9 @@ class Replay:
         """
         drawn = round(frames * self.fraction / (1.0 - self.fraction))
         if drawn == 0:
-            raise DataError(
+            raise ConfigError(
                 f"replay.fraction is {self.fraction}, which is less than half a frame beside {frames} training frames",
                 f"give at least {1.0 / (frames + 1.0):.2g}, or leave replay out",
-                "replay.fraction",
             )
         return drawn
 

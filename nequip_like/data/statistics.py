@@ -185,19 +185,16 @@ class Statistic:
                 raise ConfigError(
                     f"statistics: the {key} of '{self.name}' is '{value}'",
                     f"{closest_hint(value, options)}known are {', '.join(options)}",
-                    "statistics",
                 )
         if self.per_type and self.owner == "graph":
             raise ConfigError(
                 f"statistics: '{self.name}' is per_type, but {self.field} belongs to structures",
                 "only values of atoms and edges have a type",
-                "statistics",
             )
         if self.per_atom and self.owner != "graph":
             raise ConfigError(
                 f"statistics: '{self.name}' is per_atom, but {self.field} is no value of structures",
                 "leave per_atom out",
-                "statistics",
             )
 
     @property
@@ -234,7 +231,7 @@ def custom_statistics(dataset: GraphDataset, definitions: Sequence[Mapping[str, 
     for definition in definitions:
         statistic = _read(definition)
         if statistic.name in result:
-            raise ConfigError(f"statistics has '{statistic.name}' twice", "give one of them another name", "statistics")
+            raise ConfigError(f"statistics has '{statistic.name}' twice", "give one of them another name")
         result[statistic.name] = _compute(dataset, statistic)
     return result
 
@@ -244,7 +241,7 @@ def _read(definition: Mapping[str, Any]) -> Statistic:
     for key in definition:
         check_key("statistics", key, keys)
     if missing := [key for key in ("name", "field", "metric") if key not in definition]:
-        raise ConfigError(f"statistics: an entry has no {missing[0]}", "give name, field and metric", "statistics")
+        raise ConfigError(f"statistics: an entry has no {missing[0]}", "give name, field and metric")
     return Statistic(**definition)
 
 

@@ -28,7 +28,7 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
-from nequip_like.workflow.config.sections import check_named_nodes, check_trainer, resolve_section
+from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:
@@ -45,7 +45,7 @@ def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataMod
         DataError: If the data cannot be used.
     """
     section = resolve_section("data", config.data)
-    with naming_arguments("data"):
+    with naming_arguments("data", DATA_ARGUMENTS):
         data: DataModule = instantiate("data", section, kind=DataModule, recursive=False)
         data.know_species(known_species)
         data.prepare()

@@ -80,7 +80,7 @@ def test_fraction(frames, fraction, count):
 
 
 def test_fraction_that_is_no_frame():
-    with pytest.raises(DataError, match=r"replay.fraction is 0.001, which is less than half a frame beside 10"):
+    with pytest.raises(ConfigError, match=r"^replay.fraction is 0.001, which is less than half a frame beside 10"):
         Replay.read({"file": "a.xyz", "fraction": 0.001}).count(10)
 
 

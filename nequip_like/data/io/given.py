@@ -49,14 +49,14 @@ def entries(source: Any, key: str = "") -> list[Any]:
         try:
             members = list(source)
         except TypeError:
-            raise ConfigError(f"{at}{reprlib.repr(source)} is no file and no structure", _ADVICE, key) from None
+            raise ConfigError(f"{at}{reprlib.repr(source)} is no file and no structure", _ADVICE) from None
     kinds = [_name_kind(entry) for entry in members]
     for i, (entry, kind) in enumerate(zip(members, kinds, strict=True)):
         if kind is None:
             description = f"{type(entry).__name__} {reprlib.repr(entry)}"
-            raise ConfigError(f"{at}entry {i}, {description}, is no file and no structure", _ADVICE, key)
+            raise ConfigError(f"{at}entry {i}, {description}, is no file and no structure", _ADVICE)
         if kind != kinds[0]:
-            raise ConfigError(f"{at}entry 0 is {kinds[0]} and entry {i} is {kind}", _ADVICE, key)
+            raise ConfigError(f"{at}entry 0 is {kinds[0]} and entry {i} is {kind}", _ADVICE)
     return members
 
 
