@@ -1,4 +1,4 @@
-"""Sources of structures, told apart in one place: files, ``Atoms`` of ASE, graphs; one or many."""
+"""Sources of structures, told apart in one place: the files that they name, ``Atoms`` of ASE, graphs; one or many."""
 
 from __future__ import annotations
 
