@@ -93,9 +93,11 @@ def naming_arguments(section: str, names: Collection[str]) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        if re.match(rf"(?:{'|'.join(map(re.escape, names))})\b", error.message) is None:
+        name = re.match(rf"(?:{'|'.join(map(re.escape, names))})\b", error.message)
+        if name is None:
             raise
-        raise ConfigError(f"{section}.{error.message}", error.advice) from error
+        advice = error.advice.replace(f"{name[0]}=", f"{section}.{name[0]}=")  # as it is typed behind the command
+        raise ConfigError(f"{section}.{error.message}", advice) from error
 
 
 class DataError(NequipLikeError):

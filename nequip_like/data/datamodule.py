@@ -155,7 +155,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             ConfigError: If an argument cannot be understood.
             DataError: If a file, a frame or a label cannot be right.
         """
-        _ = self.data, self._statistics
+        _ = self.data, self._statistics, self.num_replayed
         return self
 
     def setup(self, stage: str | None = None) -> None:

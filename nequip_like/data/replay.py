@@ -16,7 +16,7 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import fill_missing_labels
 from nequip_like.data.samplers import FrameBatchSampler, make_epoch_generator
 from nequip_like.data.sources import FileSource, file_source
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError
 
 _FILE_KEYS = ("file", "path", "index", "key_mapping", "units")
 _LIMITS = {"fraction": Annotated[float, Range(low=0, high=1, low_open=True, high_open=True)], "weight": Positive}
@@ -24,7 +24,7 @@ _LIMITS = {"fraction": Annotated[float, Range(low=0, high=1, low_open=True, high
 
 @dataclass(frozen=True)
 class Replay:
-    """The section ``data.replay`` of a config.
+    """Other data that are drawn from, and how often.
 
     Attributes:
         source: The files.
@@ -40,7 +40,7 @@ class Replay:
     def read(
         cls, entry: Any, key_mapping: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
     ) -> Replay | None:
-        """Read the section ``data.replay`` of a config.
+        """Read the argument ``replay`` of a :class:`~nequip_like.data.datamodule.DataModule`.
 
         Args:
             entry: ``{file, fraction, weight}`` and whatever else a data set may say (``index``, ``key_mapping``,
@@ -54,15 +54,15 @@ class Replay:
         if entry is None:
             return None
         if not isinstance(entry, Mapping):
-            raise ConfigError(f"data.replay is {entry!r}", "write data.replay: {file: old.xyz, fraction: 0.1}")
+            raise ConfigError(f"replay is {entry!r}", "write replay: {file: old.xyz, fraction: 0.1}")
         keys = (*_FILE_KEYS, *_LIMITS)
         for key in entry:
-            check_key("data.replay", key, keys)
+            check_key("replay", key, keys)
         if "fraction" not in entry:
-            raise ConfigError("data.replay has no 'fraction'", "give the part of each epoch that is drawn from it: 0.1")
+            raise ConfigError("replay has no 'fraction'", "give the part of each epoch that is drawn from it: 0.1")
         for key, annotation in _LIMITS.items():
             if key in entry:
-                check(f"data.replay.{key}", entry[key], annotation)
+                check(f"replay.{key}", entry[key], annotation)
         files = {key: value for key, value in entry.items() if key in _FILE_KEYS}
         source = file_source(files, "replay", key_mapping, units)
         return cls(source, float(entry["fraction"]), float(entry.get("weight", 1.0)))
@@ -71,7 +71,7 @@ class Replay:
         """Frames of replay in an epoch with so many frames of the training set.
 
         Raises:
-            DataError: If it is none.
+            ConfigError: If it is none.
 
         Example:
             A fifth of an epoch: 100 training frames and 25 others.
@@ -81,10 +81,9 @@ class Replay:
         """
         drawn = round(frames * self.fraction / (1.0 - self.fraction))
         if drawn == 0:
-            raise DataError(
-                f"data.replay.fraction is {self.fraction}, which is less than half a frame beside {frames} training "
-                "frames",
-                f"give at least {1.0 / (frames + 1.0):.2g}, or leave data.replay out",
+            raise ConfigError(
+                f"replay.fraction is {self.fraction}, which is less than half a frame beside {frames} training frames",
+                f"give at least {1.0 / (frames + 1.0):.2g}, or leave replay out",
             )
         return drawn
 

@@ -65,9 +65,9 @@ def file_source(
         return FileSource([entry], ":", key_mapping, units)
     if isinstance(entry, Mapping) and not is_graph(entry):
         for key in entry:
-            check_key(f"data.{section}", key, _KEYS)
+            check_key(section, key, _KEYS)
         if ("file" in entry) == ("path" in entry):
-            raise ConfigError(f"data.{section} needs its file, once", f"write {section}: {{file: name.xyz}}")
+            raise ConfigError(f"{section} needs its file, once", f"write {section}: {{file: name.xyz}}")
         inner = file_source(entry.get("file", entry.get("path")), section, None, None)
         index = entry.get("index")
         return FileSource(
@@ -76,22 +76,20 @@ def file_source(
             entry.get("key_mapping", key_mapping),
             entry.get("units", units),
         )
-    files = [] if isinstance(entry, int | float | None) else entries(entry, f"data.{section}")
+    files = [] if isinstance(entry, int | float | None) else entries(entry, section)
     if not files:
         hint = "put a name that YAML reads as true or false, NO, into quotes; or " if isinstance(entry, bool) else ""
-        raise ConfigError(
-            f"data.{section}: {entry!r} is no file", f"{hint}write {section}: name.xyz, or a list of files"
-        )
+        raise ConfigError(f"{section}: {entry!r} is no file", f"{hint}write {section}: name.xyz, or a list of files")
     return FileSource(files, ":", key_mapping, units)
 
 
 def _check_name(name: str, section: str) -> None:
     """Refuse what is written like null or a fraction elsewhere, and is no file."""
     if name in ("None", "none") and not Path(name).exists():
-        raise ConfigError(f"data.{section} is '{name}'", f"write null: data.{section}=null")
+        raise ConfigError(f"{section} is '{name}'", f"write null: {section}=null")
     if re.fullmatch(r"\d+(\.\d+)?\s*%", name) and not Path(name).exists():
         part = float(name.rstrip("% ")) / 100
-        raise ConfigError(f"data.{section} is '{name}'", f"write a fraction: data.{section}={part:g}")
+        raise ConfigError(f"{section} is '{name}'", f"write a fraction: {section}={part:g}")
 
 
 def held_out_sources(
@@ -141,11 +139,11 @@ def _check_set_names(names: Iterable[Any], section: str) -> None:
     for name in names:
         if name is None or isinstance(name, bool | float):
             raise ConfigError(
-                f"data.{section} has a set named {shown(name)}, which is no text",
+                f"{section} has a set named {shown(name)}, which is no text",
                 "put the name into quotes in the config file: YAML reads NO and off as false, 1e5 as a number",
             )
         if str(name) in texts:
-            raise ConfigError(f"data.{section} has two sets named '{name}'", "give each set its own name")
+            raise ConfigError(f"{section} has two sets named '{name}'", "give each set its own name")
         texts.add(str(name))
 
 

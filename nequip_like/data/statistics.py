@@ -183,17 +183,17 @@ class Statistic:
         for key, value, options in (("field", self.field, FIELDS), ("metric", self.metric, METRICS)):
             if value not in options:
                 raise ConfigError(
-                    f"data.statistics: the {key} of '{self.name}' is '{value}'",
+                    f"statistics: the {key} of '{self.name}' is '{value}'",
                     f"{closest_hint(value, options)}known are {', '.join(options)}",
                 )
         if self.per_type and self.owner == "graph":
             raise ConfigError(
-                f"data.statistics: '{self.name}' is per_type, but {self.field} belongs to structures",
+                f"statistics: '{self.name}' is per_type, but {self.field} belongs to structures",
                 "only values of atoms and edges have a type",
             )
         if self.per_atom and self.owner != "graph":
             raise ConfigError(
-                f"data.statistics: '{self.name}' is per_atom, but {self.field} is no value of structures",
+                f"statistics: '{self.name}' is per_atom, but {self.field} is no value of structures",
                 "leave per_atom out",
             )
 
@@ -231,7 +231,7 @@ def custom_statistics(dataset: GraphDataset, definitions: Sequence[Mapping[str, 
     for definition in definitions:
         statistic = _read(definition)
         if statistic.name in result:
-            raise ConfigError(f"data.statistics has '{statistic.name}' twice", "give one of them another name")
+            raise ConfigError(f"statistics has '{statistic.name}' twice", "give one of them another name")
         result[statistic.name] = _compute(dataset, statistic)
     return result
 
@@ -239,9 +239,9 @@ def custom_statistics(dataset: GraphDataset, definitions: Sequence[Mapping[str, 
 def _read(definition: Mapping[str, Any]) -> Statistic:
     keys = [entry.name for entry in dataclasses.fields(Statistic)]
     for key in definition:
-        check_key("data.statistics", key, keys)
+        check_key("statistics", key, keys)
     if missing := [key for key in ("name", "field", "metric") if key not in definition]:
-        raise ConfigError(f"data.statistics: an entry has no {missing[0]}", "give name, field and metric")
+        raise ConfigError(f"statistics: an entry has no {missing[0]}", "give name, field and metric")
     return Statistic(**definition)
 
 
@@ -249,7 +249,7 @@ def _compute(dataset: GraphDataset, statistic: Statistic) -> Any:
     if statistic.field in fields.FIELDS and statistic.field not in dataset.labels:
         raise DataError(
             f"no frame of the training set has {statistic.field}, which the statistic '{statistic.name}' needs",
-            "take it out of data.statistics, or declare the label's name in the file: data.key_mapping",
+            "take it out of statistics, or declare the label's name in the file: key_mapping",
         )
     parts = [_collect_values(frame, statistic, dataset.type_names) for frame in dataset.frames]
     values = torch.cat([part[0] for part in parts]).double() * statistic.factor
@@ -272,7 +272,7 @@ def _reduce_values(values: Tensor, statistic: Statistic, otherwise: float | None
             return otherwise
         raise DataError(
             f"the training set has {len(labelled)} values of {statistic.field}: too few for '{statistic.name}'",
-            "take it out of data.statistics",
+            "take it out of statistics",
         )
     return float(METRICS[statistic.metric](labelled))
 

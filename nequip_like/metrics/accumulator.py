@@ -18,7 +18,7 @@ from nequip_like.metrics.elementwise import ErrorMetric, mean_of
 from nequip_like.metrics.terms import Term
 
 Finalizer = Callable[[Tensor, Tensor], Tensor]
-Totals = tuple[Tensor, Tensor, dict[int, Tensor]]  # sums, counts, and by position of a term its counts in bins
+Totals = tuple[Tensor, Tensor, Mapping[int, Tensor]]  # sums, counts, and by position of a term its counts in bins
 
 
 class Accumulator:

@@ -316,10 +316,10 @@ class MetricsManager(WeightedTerms):
 
         In a distributed run every process must call it.
         """
-        sums, counts, bins = self._sums.sums, self._sums.counts, self._sums.bins
+        totals: Totals = (self._sums.sums, self._sums.counts, self._sums.bins)
         if self.sync:
-            sums, counts, bins = self._sums.sum_processes(sums, counts, bins)
-        sums, counts = sums.clone(), counts.clone()
+            totals = self._sums.sum_processes(*totals)
+        sums, counts, bins = totals[0].clone(), totals[1].clone(), totals[2]
         for position, metric in enumerate(self._sums.metrics):
             slot = self._sums.first[position]
             if metric is None and counts[slot] > 0:

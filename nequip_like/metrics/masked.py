@@ -216,7 +216,7 @@ class Comparison:
             if key not in self.target:
                 raise DataError(
                     f"metric '{quantity.name}' needs '{key}', which no frame of this data set has",
-                    "remove the metric, or name the label's key in the file (data.key_mapping)",
+                    "remove the metric, or name the label's key in the file (key_mapping)",
                 )
         return quantity.modifier.of_target(self.target)
 

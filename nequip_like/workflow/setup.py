@@ -28,7 +28,7 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
-from nequip_like.workflow.config.sections import check_named_nodes, check_trainer, resolve_section
+from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:
@@ -44,9 +44,11 @@ def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataMod
         ConfigError: If the section does not describe data.
         DataError: If the data cannot be used.
     """
-    data: DataModule = instantiate("data", resolve_section("data", config.data), kind=DataModule, recursive=False)
-    data.know_species(known_species)
-    data.prepare()
+    section = resolve_section("data", config.data)
+    with naming_arguments("data", DATA_ARGUMENTS):
+        data: DataModule = instantiate("data", section, kind=DataModule, recursive=False)
+        data.know_species(known_species)
+        data.prepare()
     if config.get("chemical_species") == "auto":
         config.chemical_species = list(data.type_names)
     # `data.reference_energies: null` asks for none, which is zero for each species.

@@ -5,7 +5,7 @@ import torch
 
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.graph import collate, fill_missing_labels
-from nequip_like.data.io.readers import read_frames
+from nequip_like.data.io.readers import read, read_frames
 from nequip_like.errors import ConfigError, DataError
 
 WATER = [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]
@@ -72,6 +72,19 @@ def test_origin_and_name(write, molecules):
     assert dataset.origin(0).endswith("w.xyz frame 2")
     assert dataset[0]["frame_index"].item() == 0
     assert dataset.name == "w"
+
+
+def test_part_of_a_reading(write, molecules):
+    frames = molecules(5)
+    for i, atoms in enumerate(frames):
+        atoms.info["step"] = 10 * i
+    reading = read(write("w.xyz", frames), units={"energy": "meV"})
+    part = GraphDataset(reading.select([4, 1]), 2.0, ["H", "O"])
+    assert [part.origin(i).split("w.xyz ")[1] for i in range(2)] == ["frame 4", "frame 1"]
+    assert [annotations.info["step"] for annotations in part.annotations] == [40, 10]
+    assert (part.units, part.read_from) == (reading.units, reading.read_from)
+    assert part.keys == [reading.keys[4], reading.keys[1]]
+    assert [annotations.info for annotations in reading.select([0], annotated=False).annotations] == [{}]
 
 
 def test_collisions_name_the_file(make_graph):

@@ -80,7 +80,7 @@ def test_fraction(frames, fraction, count):
 
 
 def test_fraction_that_is_no_frame():
-    with pytest.raises(DataError, match=r"data.replay.fraction is 0.001, which is less than half a frame beside 10"):
+    with pytest.raises(ConfigError, match=r"^replay.fraction is 0.001, which is less than half a frame beside 10"):
         Replay.read({"file": "a.xyz", "fraction": 0.001}).count(10)
 
 
@@ -175,13 +175,13 @@ def test_resumes_within_an_epoch(made):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("old.xyz", r"data.replay is 'old.xyz'\n.*fraction: 0.1"),
-        ({"file": "a.xyz"}, r"data.replay has no 'fraction'"),
-        ({"fraction": 0.1}, r"data.replay needs its file, once"),
-        ({"file": "a.xyz", "fraction": 1.0}, r"data.replay.fraction is 1.0\n.*above 0 and below 1"),
-        ({"file": "a.xyz", "fraction": 0.0}, r"data.replay.fraction is 0.0"),
-        ({"file": "a.xyz", "fraction": 0.1, "weight": 0.0}, r"data.replay.weight is 0.0\n.*above 0"),
-        ({"file": "a.xyz", "fracton": 0.1}, r"data.replay: unknown key 'fracton'\n.*did you mean 'fraction'\?"),
+        ("old.xyz", r"^replay is 'old.xyz'\n.*fraction: 0.1"),
+        ({"file": "a.xyz"}, r"^replay has no 'fraction'"),
+        ({"fraction": 0.1}, r"^replay needs its file, once"),
+        ({"file": "a.xyz", "fraction": 1.0}, r"^replay.fraction is 1.0\n.*above 0 and below 1"),
+        ({"file": "a.xyz", "fraction": 0.0}, r"^replay.fraction is 0.0"),
+        ({"file": "a.xyz", "fraction": 0.1, "weight": 0.0}, r"^replay.weight is 0.0\n.*above 0"),
+        ({"file": "a.xyz", "fracton": 0.1}, r"^replay: unknown key 'fracton'\n.*did you mean 'fraction'\?"),
     ],
 )
 def test_wrong_entries(entry, message):

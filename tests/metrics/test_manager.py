@@ -105,6 +105,26 @@ def forces(errors: list[float], types: list[int] | None = None) -> tuple[Graph, 
 # --- values
 
 
+def test_what_several_metrics_compare_is_evaluated_once() -> None:
+    """Twice here: for those that leave NaN labels out, and for the one whose frames count the same."""
+    calls = []
+
+    def doubled(graph: Graph) -> Tensor:
+        calls.append(graph)
+        return 2 * graph["forces"]
+
+    field = CallableModifier(doubled, given_owner="node")
+    metrics = [{"field": field, "metric": metric} for metric in (MeanAbsoluteError, MeanSquaredError)]
+    manager = MetricsManager(
+        [*metrics, {"field": CallableModifier(doubled, "", "node"), "metric": RootMeanSquaredError},
+         {"field": field, "metric": MeanAbsoluteError, "average": "frames", "name": "by_frames"}]
+    )  # fmt: skip
+    prediction, target = forces([1.0, 3.0])
+    values = manager.step(prediction, target)
+    assert [value.item() for value in values.values()] == [4.0, 20.0, math.sqrt(20.0), 4.0]
+    assert [graph is prediction for graph in calls] == [True, False, True, False]
+
+
 def test_step_by_hand() -> None:
     manager = MetricsManager(
         [

@@ -88,6 +88,26 @@ def test_tasks_that_make_no_sense(run, compose):
 # --- data and statistics
 
 
+@pytest.mark.parametrize(
+    ("override", "message", "advice"),
+    [
+        ("data.train=None", "data.train is 'None'", "write null: data.train=null"),
+        ("+data.statistics=[{name: a}]", "data.statistics: an entry has no field", "give name, field and"),
+        (
+            "data.replay={file:TRAIN,fraction:0.001}",
+            "data.replay.fraction is 0.001, which is less than half a frame beside 14 training frames",
+            "give at least 0.067, or leave replay out",
+        ),
+    ],
+)
+def test_errors_about_arguments_of_the_data_name_their_keys(override, message, advice, compose):
+    train = compose().data.train
+    with pytest.raises(ConfigError) as error:
+        setup.build_data(compose(override.replace("TRAIN", str(train)), "+data.allow_overlap=true"))
+    assert error.value.message == message
+    assert error.value.advice.startswith(advice)
+
+
 def test_species_and_statistics_reach_the_model(compose):
     config = compose()
     data = setup.build_data(config)

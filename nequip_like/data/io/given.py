@@ -1,4 +1,4 @@
-"""Sources of structures, told apart in one place: files, ``Atoms`` of ASE, graphs; one or many."""
+"""Sources of structures, told apart in one place: the files that they name, ``Atoms`` of ASE, graphs; one or many."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def entries(source: Any, key: str = "") -> list[Any]:
 
     Args:
         source: One entry, or anything that can be iterated over: a list, an ASE ``Trajectory``, a ``GraphDataset``.
-        key: The key that it stands under, for messages.
+        key: The argument that it is, for messages.
 
     Raises:
         ConfigError: If an entry is something else, or two are of different kinds.

@@ -35,7 +35,7 @@ from nequip_like.training.callbacks.criteria_stopping import CriteriaStopping, r
 from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, check_together
 from nequip_like.training.gradients import GradientClip, check_can_accumulate
 from nequip_like.training.run_length import check_length_of_run
-from nequip_like.workflow.config.sections import OWN_ARGUMENTS, check_tasks
+from nequip_like.workflow.config.sections import DATA_ARGUMENTS, OWN_ARGUMENTS, check_tasks
 from nequip_like.workflow.config.values import is_known
 
 METRICS = ("loss", "train_metrics", "val_metrics", "test_metrics")
@@ -78,7 +78,8 @@ def check_parts(
         ConfigError: For the first mistake, naming its key.
     """
     module = values["training_module"]
-    parts = Parts(sets=_list_data_sets(values["data"], targets["data"]))
+    with naming_arguments("data", DATA_ARGUMENTS):
+        parts = Parts(sets=_list_data_sets(values["data"], targets["data"]))
     type_names = _read_species(values["data"], module["model"])
     with naming("training_module.model"):
         _check_model(module["model"], type_names)

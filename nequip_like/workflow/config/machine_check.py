@@ -17,9 +17,10 @@ from nequip_like.data.published import cache_folder
 from nequip_like.data.reference_energies import check_reference_file, is_rule
 from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, below, file_source, held_out_sources
-from nequip_like.errors import ConfigError, DataError, ModelFileError
+from nequip_like.errors import ConfigError, DataError, ModelFileError, naming_arguments
 from nequip_like.whole_files import check_writable, path_of
 from nequip_like.workflow.config.check import CheckedConfig
+from nequip_like.workflow.config.sections import DATA_ARGUMENTS
 from nequip_like.workflow.run_folder.earlier_run import check_config_is_ours
 
 # Class of a logger -> what it imports, one of them, and how to install it.
@@ -56,7 +57,8 @@ def check_machine(checked: CheckedConfig) -> None:
     check_writable(folder, "give another folder: hydra.run.dir=FOLDER")
     check_config_is_ours(folder)
     if checked.parts.sets is not None:  # otherwise the data are described in a way of their own
-        _check_data(values["data"])
+        with naming_arguments("data", DATA_ARGUMENTS):
+            _check_data(values["data"])
     if (path := values.get("ckpt_path")) is not None and not path_of(path).is_file():
         raise ModelFileError(f"there is no checkpoint {path_of(path).absolute()}", "give a file ending in .ckpt")
 

@@ -23,6 +23,8 @@ GROUPS = (
 
 
 TASKS = ("train", "val", "test")
+# Arguments of the section `data` whose own errors begin with their names.
+DATA_ARGUMENTS = ("train", "val", "test", "replay", "statistics")
 
 
 AUTO = "auto"

@@ -166,4 +166,4 @@ def test_the_same_structure_twice_is_seen():
 def test_a_mixture_in_the_data_of_a_run_is_named():
     with pytest.raises(ConfigError) as error:
         DataModule(water(energy=0.0), test=["a.xyz", water(energy=0.0)], cutoff_radius=3.0).prepare()
-    assert error.value.message == "data.test: entry 0 is a file name and entry 1 is Atoms"
+    assert error.value.message == "test: entry 0 is a file name and entry 1 is Atoms"
