@@ -115,7 +115,8 @@ ALL_JUDGES = (
     "chemical_species=[H,C,O]",
     "trainer.accumulate_grad_batches=2",
     "+callbacks.weights._target_=nequip_like.training.callbacks.SoftAdapt",
-    "+callbacks.criteria={_target_: nequip_like.training.callbacks.CriteriaStopping, criteria: {forces: {threshold: 0.1}}}",
+    "+callbacks.criteria._target_=nequip_like.training.callbacks.CriteriaStopping",
+    "+callbacks.criteria.criteria.forces.threshold=0.1",
 )
 
 
