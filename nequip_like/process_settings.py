@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import warnings
+from collections.abc import Mapping
 
 # mallopt's names for what it sets, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -69,18 +70,29 @@ def shorten_waiting() -> bool:
     return True
 
 
-# Where launchers write the rank of a process; the same names that Lightning looks at.
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+# Where launchers tell a process its place among those of one run; NODE_RANK counts machines.
+_RANKS = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"),
+    *("OMPI_COMM_WORLD_RANK", "PMI_RANK"),
+)
+# What libraries read as numbers while they are imported: a word there ends the command before it can say why.
+READ_BY_LIBRARIES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 
 
-def is_first_process() -> bool:
-    """Whether this is the only process of a run or the first of several, before anything is set up between them."""
-    rank = next((os.environ[name] for name in _RANKS if os.environ.get(name)), "0")
-    return rank == "0"
+def rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Place of this process among those that a launcher started as one run; 0 is the first, which owns the files.
+
+    It is told before anything is set up between the processes.
+
+    Args:
+        environment: Where launchers tell it.
+    """
+    places = (environment.get(name, "") for name in _RANKS)
+    return max((int(place) for place in places if place.isdigit()), default=0)
 
 
 @functools.cache
 def warn_once(text: str) -> None:
     """Warn, but once in a process, and of several processes of one run in the first only."""
-    if is_first_process():
+    if rank() == 0:
         warnings.warn(text, stacklevel=3)

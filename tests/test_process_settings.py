@@ -129,3 +129,20 @@ def test_waiting_of_the_user(monkeypatch, name):
 def test_nothing_heavy_is_imported():
     program = "import sys, nequip_like.process_settings; print({'torch', 'numpy'} & set(sys.modules))"
     assert run(program) == ["set()"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, 0),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, 0),
+        ({"RANK": "3", "LOCAL_RANK": "1"}, 3),
+        ({"LOCAL_RANK": "1"}, 1),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, 1),
+        ({"SLURM_PROCID": "2"}, 2),
+        ({"OMPI_COMM_WORLD_RANK": "1"}, 1),
+        ({"RANK": ""}, 0),
+    ],
+)
+def test_rank(environment, rank):
+    assert process_settings.rank(environment) == rank

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from nequip_like.errors import ConfigError, OutputError
-from nequip_like.process_settings import keep_memory, shorten_waiting
+from nequip_like.process_settings import READ_BY_LIBRARIES, keep_memory, shorten_waiting
 from nequip_like.whole_files import path_of, temporary_folder_of_user
 
 
@@ -40,7 +40,7 @@ def check_launcher() -> None:
     Raises:
         ConfigError: If it is no number there.
     """
-    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
+    for name in READ_BY_LIBRARIES:
         value = os.environ.get(name)
         if value is not None and not (value.isascii() and value.isdigit()):
             raise ConfigError(

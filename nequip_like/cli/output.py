@@ -13,7 +13,7 @@ from types import FrameType
 
 from omegaconf import DictConfig, open_dict, read_write
 
-from nequip_like.workflow.run_folder import processes
+from nequip_like.process_settings import rank
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME, name_folder, read_pattern
 
@@ -36,7 +36,7 @@ def hold_output_folder(config: DictConfig, section: str) -> Iterator[Path]:
     """
     pattern = read_pattern(config.hydra[section], "dir")
     folder = name_folder(pattern, Path(str(config.hydra[section].dir)))
-    follows = NAMED_BY_TIME in pattern and bool(processes.rank())
+    follows = NAMED_BY_TIME in pattern and bool(rank())
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra[section].dir = str(folder)
         if follows:

@@ -51,9 +51,9 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool) -> 
     from hydra.core.hydra_config import HydraConfig
 
     from nequip_like.errors import NequipLikeError
+    from nequip_like.process_settings import rank
     from nequip_like.report.runs import Run, note_run
     from nequip_like.workflow.commands import read_typed_overrides
-    from nequip_like.workflow.run_folder import processes
 
     job = HydraConfig.get()
     run = Run(int(job.job.num), str(job.runtime.output_dir), read_typed_overrides())
@@ -71,7 +71,7 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool) -> 
     try:
         code = run_cli(attempt, debug=debug)
     finally:
-        if processes.rank() == 0:
+        if rank() == 0:
             note_run(folder, run, status, result)
     if result is not None and result.stopped_by is not None:
         sys.exit(128 + result.stopped_by)

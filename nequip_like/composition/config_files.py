@@ -139,7 +139,7 @@ def _read(file: Path) -> Any:
         if not text.strip():
             return None
         with file.open(encoding="utf-8") as stream:
-            return _convert_to_plain(load_config(stream))
+            return _unwrap_word(load_config(stream))
     except UnicodeDecodeError as error:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise ConfigError(f"{file}, line {line}: not UTF-8 text", "save the file as UTF-8") from error
@@ -151,7 +151,7 @@ def _read(file: Path) -> Any:
         raise ConfigError(f"cannot read {file}: {error.strerror or error}", "give a file that you may read") from error
 
 
-def _convert_to_plain(config: Any) -> Any:
+def _unwrap_word(config: Any) -> Any:
     content = OmegaConf.to_container(config, resolve=False)
     # OmegaConf makes a mapping of a mere word.
     return next(iter(content)) if isinstance(content, dict) and list(content.values()) == [None] else content

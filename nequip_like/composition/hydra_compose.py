@@ -22,7 +22,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from nequip_like.composition.config_files import check_config_file, load_config, register_user_folder
 from nequip_like.composition.hydra_errors import CONFIG_ERRORS, find_failed_key, translate_error
-from nequip_like.composition.overrides import check_choices, check_kinds, insert_nulls, parse_overrides
+from nequip_like.composition.overrides import (
+    check_choices,
+    check_kinds,
+    convert_to_plain,
+    insert_nulls,
+    parse_overrides,
+)
 from nequip_like.errors import ConfigError, first_line
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.trust import check_hydra, user_packages
@@ -88,7 +94,7 @@ def compose_arguments(command_line: argparse.Namespace, folder: str, number: int
     finally:
         GlobalHydra.instance().clear()
     trusted = user_packages(_select(config, "trusted_packages"))
-    check_hydra(OmegaConf.to_container(config.hydra, resolve=False), trusted)  # type: ignore[arg-type] # it is a mapping
+    check_hydra(convert_to_plain(config.hydra), trusted)
     if number is not None:
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.job.num, config.hydra.job.id = number, str(number)
@@ -188,7 +194,7 @@ def extract_key(override: str) -> str:
 def _check_kinds(file: Path) -> None:
     if file.is_file():
         with file.open(encoding="utf-8") as stream:
-            check_kinds(file, OmegaConf.to_container(load_config(stream), resolve=False), packaged())
+            check_kinds(file, convert_to_plain(load_config(stream)), packaged())
 
 
 def packaged() -> dict[str, Any]:
@@ -209,8 +215,7 @@ def _list_names(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _select(config: DictConfig, key: str) -> Any:
-    value = OmegaConf.select(config, key, throw_on_resolution_failure=False)
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return convert_to_plain(OmegaConf.select(config, key, throw_on_resolution_failure=False))
 
 
 def _resolve_hydra(config: DictConfig, trusted: Sequence[str], several: bool) -> None:
@@ -225,12 +230,8 @@ def _resolve_hydra(config: DictConfig, trusted: Sequence[str], several: bool) ->
             config.hydra.runtime.output_dir = str(Path(*(sweep or [str(config.hydra.run.dir)])).absolute())
         HydraConfig.instance().set_config(config)
         for section in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
-            check_hydra({section: _convert_to_plain(config.hydra.get(section))}, trusted)
+            check_hydra({section: convert_to_plain(config.hydra.get(section), resolve=True)}, trusted)
     except CONFIG_ERRORS as error:
         own = own_error(error)
         reason = first_line(error) if own is None else own.message
         raise ConfigError(f"hydra: {reason}", "see the section hydra of the config") from error
-
-
-def _convert_to_plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -152,7 +152,7 @@ def explain_missing_key(key: str, config: DictConfig | None, groups: Collection[
     parent = resolved.rpartition(".")[0]
     if parent and not _is_there(config, parent):
         hint = find_closest_parent(config, parent) or place_hint(
-            resolved.rpartition(".")[2], _convert_to_plain(config), resolved
+            resolved.rpartition(".")[2], convert_to_plain(config), resolved
         )
         return ConfigError(f"{message}: the config has no '{parent}'", f"{hint}see --cfg job")
     return ConfigError(message, _find_advice(resolved, config, groups, value))
@@ -163,7 +163,7 @@ def _find_advice(key: str, config: DictConfig, groups: Collection[str], value: A
     node = find_node(config, parent) if parent else config
     if not isinstance(node, DictConfig):
         is_null = f": write {parent}={{{name}: ...}}" if node is None else ", which has no keys"
-        return f"{parent} is {shown(_convert_to_plain(node))}{is_null}"
+        return f"{parent} is {shown(convert_to_plain(node))}{is_null}"
     names = [str(entry) for entry in node if str(entry) != "hydra"]
     if parent in _OF_NAMES:
         return (
@@ -172,7 +172,7 @@ def _find_advice(key: str, config: DictConfig, groups: Collection[str], value: A
         )
     if "_target_" in node and _takes(node["_target_"], name):
         return f"{node['_target_']} takes it: write +{key}={_format_value(value)}"
-    values = _convert_to_plain(config)
+    values = convert_to_plain(config)
     hint = (
         place_hint(name, values, key)
         or closest_hint(name, [*names, *(() if parent else groups)])
@@ -204,13 +204,14 @@ def _takes(target: Any, name: str) -> bool:
     return name in arguments_of(target_object, lambda module: within(module, (OWN,))).annotations
 
 
-def _convert_to_plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+def convert_to_plain(node: Any, *, resolve: bool = False) -> Any:
+    """A node as plain values, with interpolations as they are written or, with ``resolve``, in their values."""
+    return OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else node
 
 
 def resolve_key(key: str, config: DictConfig) -> str:
     """The key itself, or where a section above it, which is an interpolation such as ``${model}``, leads to."""
-    node, parts = _convert_to_plain(config), key.split(".")
+    node, parts = convert_to_plain(config), key.split(".")
     for i, part in enumerate(parts[:-1]):
         node = node.get(part) if isinstance(node, Mapping) else None
         if isinstance(node, str) and (match := _REFERENCE.fullmatch(node)):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import lightning
 
@@ -13,9 +12,7 @@ from nequip_like.data.fields import FORCES, LABELS, STRESS, TOTAL_ENERGY
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.workflow import slurm
 from nequip_like.workflow.config.sections import check_tasks
-from nequip_like.workflow.run_folder import processes
 
 
 def check_run(run: Sequence[str], data: DataModule, module: NequIPLightningModule, trainer: lightning.Trainer) -> None:
@@ -39,45 +36,6 @@ def check_run(run: Sequence[str], data: DataModule, module: NequIPLightningModul
     _check_labels(run, data, module)
     if "train" in run:
         _check_monitored(trainer, module, data)
-
-
-def check_processes(trainer: Mapping[str, Any]) -> None:
-    """Refuse a further process of a launcher for a run that has one: it would be a second run in the same folder.
-
-    Args:
-        trainer: The values of the section.
-
-    Raises:
-        ConfigError: If this process is not the first, and the config asks for one.
-    """
-    rank = processes.rank()
-    is_single = (
-        trainer.get("devices") == 1 and trainer.get("num_nodes", 1) == 1 and trainer.get("strategy") in (None, "auto")
-    )
-    if rank and is_single:
-        raise ConfigError(
-            f"a launcher started several processes, this is number {rank} (from 0), but the config asks for one",
-            "give trainer.devices=N with the number of processes on a machine, or start the command once",
-        )
-
-
-def check_single_process(trainer: Mapping[str, Any]) -> None:
-    """Refuse several processes for the runs of a ``--multirun``: each process would begin all the runs again.
-
-    Args:
-        trainer: The values of the section.
-
-    Raises:
-        ConfigError: If a run has several, or a launcher started this one beside others.
-    """
-    check_processes(trainer)
-    number = slurm.count_processes(trainer)
-    if number is not None and number > 1:
-        raise ConfigError(
-            f"--multirun goes with runs of one process, and trainer asks for {number}",
-            "write trainer.devices=1, or start the runs one by one, as for seed in 1 2; do nequip-train config.yaml "
-            "seed=$seed; done",
-        )
 
 
 def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:

@@ -17,6 +17,8 @@ _SAID = (
     "GPU available but not used",
     # Where srun is installed, and not used: a job that has to use it is refused (nequip_like.workflow.slurm).
     "The `srun` command is available on your system but is not used",
+    # A run without a validation set; data sets without frames are refused.
+    "Total length of `.*` across ranks is zero",
     # Graphs are in memory: loading them by other processes makes nothing faster.
     "The '.*dataloader' does not have many workers",
 )

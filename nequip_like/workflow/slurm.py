@@ -1,4 +1,4 @@
-"""Batch jobs: which processes of a job work together, and a job that is about to reach its limit is queued again."""
+"""Processes of a run: which of them work together; and a batch job that reaches its time limit is queued again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from nequip_like.errors import ConfigError
+from nequip_like.process_settings import rank
 
 _INTERACTIVE = ("bash", "interactive")  # names of jobs by which Lightning knows a shell
 _FIRST_SPECIAL_STEP = 2**32 - 16  # the batch script, an interactive shell and others have the numbers from here on
@@ -128,6 +129,45 @@ def _has_named_environment(trainer: Mapping[str, Any]) -> bool:
         for plugin in (plugins if isinstance(plugins, list) else [plugins])
         if isinstance(plugin, Mapping)
     )
+
+
+def check_processes(trainer: Mapping[str, Any]) -> None:
+    """Refuse a further process of a launcher for a run that has one: it would be a second run in the same folder.
+
+    Args:
+        trainer: The values of the section.
+
+    Raises:
+        ConfigError: If this process is not the first, and the config asks for one.
+    """
+    place = rank()
+    is_single = (
+        trainer.get("devices") == 1 and trainer.get("num_nodes", 1) == 1 and trainer.get("strategy") in (None, "auto")
+    )
+    if place and is_single:
+        raise ConfigError(
+            f"a launcher started several processes, this is number {place} (from 0), but the config asks for one",
+            "give trainer.devices=N with the number of processes on a machine, or start the command once",
+        )
+
+
+def check_single_process(trainer: Mapping[str, Any]) -> None:
+    """Refuse several processes for the runs of a ``--multirun``: each process would begin all the runs again.
+
+    Args:
+        trainer: The values of the section.
+
+    Raises:
+        ConfigError: If a run has several, or a launcher started this one beside others.
+    """
+    check_processes(trainer)
+    number = count_processes(trainer)
+    if number is not None and number > 1:
+        raise ConfigError(
+            f"--multirun goes with runs of one process, and trainer asks for {number}",
+            "write trainer.devices=1, or start the runs one by one, as for seed in 1 2; do nequip-train config.yaml "
+            "seed=$seed; done",
+        )
 
 
 def count_processes(trainer: Mapping[str, Any]) -> int | None:

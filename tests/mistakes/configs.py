@@ -193,6 +193,19 @@ CONFIG_MISTAKES: list[Mistake] = [
         "data.test has a set named 100000.0, which is no text",
         "put the name into quotes in the config file: YAML reads NO and off as false, 1e5 as a number",
     ),
+    _typed(
+        "No frames to validate with",
+        "data.val=0",
+        "data.val: cannot hold out 0 frames",
+        "write a positive number of frames, or for none: data.val=null monitored_metric=train_loss_epoch/weighted_sum "
+        "callbacks.early_stopping.check_on_train_epoch_end=true callbacks.best_checkpoint.save_on_train_epoch_end=true",
+    ),
+    _typed(
+        "No frames to test with",
+        "data.test=0",
+        "data.test: cannot hold out 0 frames",
+        "write a positive number of frames, or for none: data.test=null",
+    ),
     _typed("A percentage", "data.val=10%", "data.val is '10%'", "write a fraction: data.val=0.1"),
     _typed("None in place of null", "data.test=None", "data.test is 'None'", "write null: data.test=null"),
     _written(
@@ -586,6 +599,19 @@ CONFIG_MISTAKES: list[Mistake] = [
         "monitored_metric=forces_rmse",
         "monitored_metric is 'forces_rmse', which is not logged",
         "did you mean 'val0_epoch/forces_rmse'?",
+    ),
+    _typed(
+        "No validation, but a monitored metric of one",
+        "data.val=null",
+        "monitored_metric is 'val0_epoch/weighted_sum', which is not logged",
+        "give data.val, or train without it and write monitored_metric=train_loss_epoch/weighted_sum "
+        "callbacks.early_stopping.check_on_train_epoch_end=true callbacks.best_checkpoint.save_on_train_epoch_end=true",
+    ),
+    _typed(
+        "Stopping by several criteria, but no validation",
+        "data.val=null callbacks=[default,criteria_stopping] monitored_metric=train_loss_epoch/weighted_sum",
+        "callbacks.criteria_stopping.criteria.forces is 'val0_epoch/forces_mae', which is not logged",
+        "give data.val, or leave it out: ~callbacks.criteria_stopping",
     ),
     _typed(
         "A monitored metric of a set that there is not",

@@ -124,7 +124,7 @@ ALL_JUDGES = (
     "trainer.accumulate_grad_batches=2",
     "+callbacks.weights._target_=nequip_like.training.callbacks.SoftAdapt",
     "+callbacks.criteria._target_=nequip_like.training.callbacks.CriteriaStopping",
-    "+callbacks.criteria.criteria={forces: {threshold: 0.1}}",
+    "+callbacks.criteria.criteria.forces.threshold=0.1",
 )
 
 

@@ -15,7 +15,7 @@ from nequip_like.errors import ConfigError, ModelError
 from nequip_like.inference import load_any
 from nequip_like.workflow import setup
 from nequip_like.workflow.finetune import run as finetune
-from nequip_like.workflow.finetune.report import compare_with_source
+from nequip_like.workflow.finetune.agreement import compare_with_source
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import last
 from tests.workflow.tuning import (

@@ -15,7 +15,7 @@ from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError
 from nequip_like.inference import read_card
 from nequip_like.integrations.ase import NequIPCalculator
-from nequip_like.workflow.finetune.report import compare_with_source
+from nequip_like.workflow.finetune.agreement import compare_with_source
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import last
 from tests.workflow.tuning import (

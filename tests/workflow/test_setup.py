@@ -65,7 +65,8 @@ def test_tasks(run, expected, compose):
             ["train"],
             "no val, for data.val is not given; no test, for data.test is not given",
         ),
-        (("~data.test",), ["train", "val", "test"], ""),  # a data module of another kind
+        (("~data.test",), ["train", "val"], "no test, for data.test is not given"),
+        (("~data.test", "data._target_=my_package.Data"), ["train", "val", "test"], ""),  # may have it all the same
     ],
 )
 def test_by_default_all_tasks_that_there_are_data_for(data, expected, note, compose):

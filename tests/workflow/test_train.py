@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from nequip_like.errors import ConfigError, DataError, ModelFileError
 from nequip_like.inference import model_file
 from nequip_like.inference.loading import load_checkpoint
 from nequip_like.workflow import setup
+from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import train
 
 EXACT = 1e-12
@@ -191,6 +193,31 @@ def test_runs_that_cannot_begin(overrides, message, compose, tmp_path):
     with pytest.raises((ConfigError, ModelFileError), match=message):
         train(compose("run=[train,val,test]", *overrides))
     assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("asked", ["data.val=null", "data.val=0", "~data.val"])
+def test_training_without_validation(asked, compose, tmp_path):
+    """What the error advises is enough: the best epoch is kept, and a loss that does not fall ends the run."""
+    with pytest.raises(ConfigError) as caught:
+        train(compose("run=auto", "data.test=null", asked))
+    advised = re.findall(r"\S+=\S+", caught.value.advice)
+    stop = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=1e6", "trainer.max_epochs=9")
+    result = train(compose("data.test=null", *({asked} - {"data.val=0"}), *advised, *stop))
+    assert result.monitored == "train_loss_epoch/weighted_sum"
+    assert result.best_checkpoint == tmp_path / "run" / "checkpoints" / "best.ckpt"
+    losses = columns(result.folder)["train_loss_epoch/weighted_sum"]
+    assert len(losses) == 2
+    assert result.best == min(losses)
+
+
+def test_callbacks_that_wait_for_a_validation_are_named(compose):
+    idle = ["early_stopping.check_on_train_epoch_end", "best_checkpoint.save_on_train_epoch_end"]
+    message = (
+        "callbacks.early_stopping and callbacks.best_checkpoint would act after validations, but there is no data.val; "
+        f"write {' '.join(f'callbacks.{option}=true' for option in idle)}"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        check_config(compose("run=[train]", "data.val=null", "monitored_metric=train_loss_epoch/weighted_sum"))
 
 
 @pytest.mark.parametrize("run", ["run=[train]", "run=[val]", "run=[test]"])

@@ -79,7 +79,7 @@ def check_parts(
     """
     module = values["training_module"]
     with naming_arguments("data", DATA_ARGUMENTS):
-        parts = Parts(sets=_list_data_sets(values["data"], targets["data"]))
+        parts = Parts(sets=_list_data_sets(values, targets["data"]))
     type_names = _read_species(values["data"], module["model"])
     with naming("training_module.model"):
         _check_model(module["model"], type_names)
@@ -102,7 +102,8 @@ def check_parts(
 # --- data and model
 
 
-def _list_data_sets(data: Mapping[str, Any], target: Any) -> dict[str, list[str]] | None:
+def _list_data_sets(values: Mapping[str, Any], target: Any) -> dict[str, list[str]] | None:
+    data = values["data"]
     entries = {stage: data.get(stage) for stage in ("train", "val", "test")}
     if target is not DataModule or not is_known(entries):
         return None
@@ -114,9 +115,20 @@ def _list_data_sets(data: Mapping[str, Any], target: Any) -> dict[str, list[str]
         sources = held_out_sources(entries[stage], stage, *common)
         for source in sources.values():
             if isinstance(source, HeldOut):
-                check_size(f"data.{stage}", source.size)
+                _check_held_out(stage, source.size, values)
         sets[stage] = list(sources)
     return sets
+
+
+def _check_held_out(stage: str, size: float, values: Mapping[str, Any]) -> None:
+    """Check a size, and tell who asks for 0 frames how to do without: a run without validation follows its loss."""
+    try:
+        check_size(f"data.{stage}", size)
+    except ConfigError as error:
+        if size == 0:
+            changes = [f"data.{stage}=null", *(_list_changes_without_validation(values) if stage == "val" else ())]
+            error.advice += f", or for none: {' '.join(changes)}"
+        raise
 
 
 def _read_species(data: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] | None:
@@ -295,6 +307,30 @@ def _collect_monitored(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: name for key, name in monitors.items() if isinstance(name, str)}
 
 
+def _list_changes_without_validation(values: Mapping[str, Any]) -> list[str]:
+    """List the overrides by which a run without validation follows its training loss, at the end of each epoch."""
+    return ["monitored_metric=train_loss_epoch/weighted_sum", *_list_idle_without_validation(values)]
+
+
+def _list_idle_without_validation(values: Mapping[str, Any]) -> list[str]:
+    """List the overrides that wake callbacks which follow a value and look at it after validations only."""
+    return [
+        f"callbacks.{name}.{option}=true"
+        for name, node in (values.get("callbacks") or {}).items()
+        if isinstance(node, Mapping) and isinstance(node.get("monitor"), str)
+        for option in ("check_on_train_epoch_end", "save_on_train_epoch_end")
+        if node.get(option) is False
+    ]
+
+
+def _advise_without_validation(key: str, values: Mapping[str, Any]) -> str:
+    if key == "monitored_metric":
+        changes = " ".join(_list_changes_without_validation(values))
+        return f"give data.val, or train without it and write {changes}"
+    part = ".".join(key.split(".")[:2])
+    return f"give data.val, or leave it out: ~{part}" if key.startswith("callbacks.") else "give data.val"
+
+
 def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool, trusted: bool) -> None:
     num_sets = 1 if parts.sets is None else len(parts.sets["val"])
     kinds = ("", RAW) if values["training_module"].get("evaluate") == "both" else ("",)
@@ -320,7 +356,15 @@ def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool,
         config_key = key if values.get("monitored_metric") != name else "monitored_metric"
         candidates = [name for name in logged if name.startswith("val") and _ANY_SPECIES not in name]
         advice = closest_hint(name, candidates).strip() or f"there are {', '.join(candidates)}"
-        raise ConfigError(f"{config_key} is '{name}', which is not logged", advice if num_sets else "give data.val")
+        if not num_sets:
+            advice = _advise_without_validation(config_key, values)
+        raise ConfigError(f"{config_key} is '{name}', which is not logged", advice)
+    if not num_sets and (changes := _list_idle_without_validation(values)):
+        idle = " and ".join(change.rpartition(".")[0] for change in changes)
+        warnings.warn(
+            f"{idle} would act after validations, but there is no data.val; write {' '.join(changes)}",
+            stacklevel=2,
+        )
 
 
 def _are_all_known(name: str, module: Mapping[str, Any]) -> bool:

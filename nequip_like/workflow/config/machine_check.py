@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -12,14 +11,10 @@ from typing import Any
 import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
-from nequip_like.data.io.given import expand
-from nequip_like.data.published import cache_folder
-from nequip_like.data.reference_energies import check_reference_file, is_rule
-from nequip_like.data.replay import Replay
-from nequip_like.data.sources import HeldOut, below, file_source, held_out_sources
-from nequip_like.errors import ConfigError, DataError, ModelFileError, naming_arguments
+from nequip_like.errors import ConfigError, ModelFileError, naming_arguments
 from nequip_like.whole_files import check_writable, path_of
 from nequip_like.workflow.config.check import CheckedConfig
+from nequip_like.workflow.config.data_files import check_data_files
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS
 from nequip_like.workflow.run_folder.earlier_run import check_config_is_ours
 
@@ -58,7 +53,7 @@ def check_machine(checked: CheckedConfig) -> None:
     check_config_is_ours(folder)
     if checked.parts.sets is not None:  # otherwise the data are described in a way of their own
         with naming_arguments("data", DATA_ARGUMENTS):
-            _check_data(values["data"])
+            check_data_files(values["data"])
     if (path := values.get("ckpt_path")) is not None and not path_of(path).is_file():
         raise ModelFileError(f"there is no checkpoint {path_of(path).absolute()}", "give a file ending in .ckpt")
 
@@ -129,25 +124,3 @@ def _check_packages(values: Mapping[str, Any]) -> None:
 
 def _is_installed(module: str) -> bool:
     return module in sys.modules or find_spec(module) is not None
-
-
-# --- files
-
-
-def _check_data(data: Mapping[str, Any]) -> None:
-    folder, references = data.get("path"), data.get("reference_energies")
-    if folder is not None and cache_folder() in Path(folder).parents and not Path(folder).exists():
-        return  # it will be downloaded
-    entries: list[Any] = []
-    for stage in ("train", "val", "test"):
-        sources = held_out_sources(below(folder, data.get(stage)), stage, None, None)
-        entries += [source.files for source in sources.values() if not isinstance(source, HeldOut)]
-    if isinstance(references, Mapping) and {"file", "path"} & set(references):
-        entries.append(file_source(below(folder, references), "reference_energies", None, None).files)
-    elif not is_rule(references):
-        check_reference_file(below(folder, references))
-    if (replay := Replay.read(below(folder, data.get("replay")))) is not None:
-        entries.append(replay.source.files)
-    for path in [path for files in entries for path in expand(files)]:
-        if not os.access(path, os.R_OK):
-            raise DataError(f"cannot read {path}: Permission denied", "check the path and its permissions")

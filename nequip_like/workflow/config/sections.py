@@ -28,6 +28,7 @@ DATA_ARGUMENTS = ("train", "val", "test", "replay", "statistics")
 
 
 AUTO = "auto"
+_DATA = "nequip_like.data.datamodule.DataModule"
 
 
 _REQUIRED = ("run", "data", "training_module", "trainer", "seed", "output_dir")
@@ -102,9 +103,10 @@ def read_tasks(config: Mapping[str, Any]) -> list[str]:
     """
     requested = config["run"]
     if requested == AUTO:
-        # A data module of another kind may have sets that no key tells of.
         data = config["data"] if isinstance(config["data"], Mapping | DictConfig) else {}
-        return [task for task in TASKS if task == "train" or data.get(task, True)]
+        # A data module of another kind may have sets that no key tells of.
+        without_key = data.get("_target_") != _DATA
+        return [task for task in TASKS if task == "train" or data.get(task, without_key)]
     run = list(requested) if isinstance(requested, Sequence) and not isinstance(requested, str) else [requested]
     unknown = [task for task in run if task not in TASKS]
     if unknown or not run or run.count("train") > 1:

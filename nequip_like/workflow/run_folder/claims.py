@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nequip_like.errors import OutputError
+from nequip_like.process_settings import rank
 from nequip_like.whole_files import check_writable, output_errors, written_whole
 from nequip_like.workflow.run_folder import processes
 from nequip_like.workflow.run_folder.processes import Process
@@ -131,7 +132,7 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
     check_writable(folder.absolute(), way_out)
     with output_errors(folder):
         is_new_folder = not folder.exists()
-        if processes.rank() > 0:
+        if rank() > 0:
             _check_followed(folder, way_out)
             claim = None
         else:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from nequip_like.process_settings import rank
 from nequip_like.whole_files import output_errors
-from nequip_like.workflow.run_folder import processes
 
 NAMED_BY_TIME = "${now:"
 
@@ -36,8 +36,8 @@ def name_folder(pattern: str, folder: Path) -> Path:
         return folder
     # A further process that torchrun or srun started cannot know the first one's folder. All that is shared goes
     # there by the first; what a part of the user's writes in each process stays apart.
-    rank = processes.rank()
-    return folder.with_name(f"{folder.name}-rank{rank}") if rank else make_new(folder)
+    place = rank()
+    return folder.with_name(f"{folder.name}-rank{place}") if place else make_new(folder)
 
 
 def make_new(path: Path) -> Path:

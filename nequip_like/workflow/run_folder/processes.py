@@ -12,11 +12,6 @@ from pathlib import Path
 _PROC = Path("/proc")
 _LARGEST_PID = 2**31 - 1
 _GONE = ("Z", "X")  # has ended, and is only remembered until its parent asks how
-# Where launchers tell a process its place among those of one run; NODE_RANK counts machines.
-_RANKS = (
-    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"),
-    *("OMPI_COMM_WORLD_RANK", "PMI_RANK"),
-)
 
 
 @dataclass(frozen=True)
@@ -64,16 +59,6 @@ class Process:
         if began is None:
             return None
         return began == self.began
-
-
-def rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Place of this process among those that a launcher started as one run; 0 is the first, which owns the files.
-
-    Args:
-        environment: Where launchers tell it.
-    """
-    places = (environment.get(name, "") for name in _RANKS)
-    return max((int(place) for place in places if place.isdigit()), default=0)
 
 
 def launch(environment: Mapping[str, str] = os.environ) -> str:

@@ -81,23 +81,6 @@ def test_where_there_is_no_proc(monkeypatch, other):
         assert processes._read_start_time(other[0].pid) == ""
 
 
-@pytest.mark.parametrize(
-    ("environment", "rank"),
-    [
-        ({}, 0),
-        ({"RANK": "0", "LOCAL_RANK": "0"}, 0),
-        ({"RANK": "3", "LOCAL_RANK": "1"}, 3),
-        ({"LOCAL_RANK": "1"}, 1),
-        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, 1),
-        ({"SLURM_PROCID": "2"}, 2),
-        ({"OMPI_COMM_WORLD_RANK": "1"}, 1),
-        ({"RANK": ""}, 0),
-    ],
-)
-def test_rank(environment, rank):
-    assert processes.rank(environment) == rank
-
-
 def test_launch():
     assert processes.launch({}) == ""
     assert processes.launch({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "RANK": "1"}) == "7/0"
