@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nequip_like.compat.nequip_data import translate_data
 from nequip_like.compat.nequip_names import DATA_MODULES, REFUSED, class_name
 from nequip_like.compat.nequip_parts import (
-    replace_schedulers,
+    replace_callbacks,
     translate_model,
     translate_trainer,
     translate_training_module,
@@ -75,7 +75,7 @@ def as_own_config(config: DictConfig) -> Translation:
     if is_nequip_config(config):
         return to_own_config(config)
     notes: list[str] = []
-    return Translation(replace_schedulers(config, notes), notes)
+    return Translation(replace_callbacks(config, notes), notes)
 
 
 def to_own_config(config: DictConfig) -> Translation:

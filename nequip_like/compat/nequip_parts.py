@@ -214,9 +214,7 @@ def _translate_callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
             node["_target_"] = translate_target(node["_target_"], "trainer.callbacks")
         node["_target_"] = _RESUMABLE.get(node["_target_"], node["_target_"])
         if name in WEIGHT_STATISTICS:
-            notes.append(f"{name} is TrainingStats here: norms of each weight, its gradient and its update")
-            steps = {"every_n_steps": node.get("log_freq", 100), "every_n_epochs": None}
-            nodes.setdefault("training_stats", {"_target_": node["_target_"], **steps, "by_weight": True})
+            nodes.setdefault("training_stats", _translate_weight_statistics(name, node, notes))
             continue
         label = _NODE_NAMES.get(name, _convert_to_snake_case(name))
         if name == "ModelCheckpoint":
@@ -225,8 +223,14 @@ def _translate_callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
     return merge_schedulers(nodes, notes)
 
 
-def replace_schedulers(config: DictConfig, notes: list[str]) -> DictConfig:
-    """A config of ours, with a LossWeightSchedule in place of callbacks that have the names of NequIP's schedulers.
+def _translate_weight_statistics(name: str, node: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    notes.append(f"{name} is TrainingStats here: norms of each weight, its gradient and its update")
+    steps = {"every_n_steps": node.get("log_freq", 100), "every_n_epochs": None}
+    return {"_target_": translate_target(f"nequip.train.callbacks.{name}", name), **steps, "by_weight": True}
+
+
+def replace_callbacks(config: DictConfig, notes: list[str]) -> DictConfig:
+    """A config of ours, with callbacks of today in place of those that earlier versions had under NequIP's names.
 
     Args:
         config: The config; it is left alone.
@@ -237,11 +241,18 @@ def replace_schedulers(config: DictConfig, notes: list[str]) -> DictConfig:
     """
     written: Any = OmegaConf.to_container(config, resolve=False)
     callbacks = written.get("callbacks")
-    names = [name for name, node in callbacks.items() if is_scheduler(node)] if isinstance(callbacks, dict) else []
-    if not names:
+    if not isinstance(callbacks, dict):
+        return config
+    schedulers = [name for name, node in callbacks.items() if is_scheduler(node)]
+    statistics = [
+        name for name, node in callbacks.items() if class_of(node) in WEIGHT_STATISTICS and is_target(node["_target_"])
+    ]
+    if not schedulers and not statistics:
         return config
     config = config.copy()
-    nodes = {name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in names}
+    nodes = {name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in schedulers + statistics}
+    for name in statistics:
+        nodes[name] = _translate_weight_statistics(class_of(nodes[name]), nodes[name], notes)
     with open_dict(config):
         config.callbacks = merge_schedulers({**callbacks, **nodes}, notes)
     return config

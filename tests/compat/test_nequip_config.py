@@ -12,6 +12,7 @@ from nequip_like.compat.nequip_config import as_own_config, is_nequip_config, to
 from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, translate_target
 from nequip_like.compat.nequip_transforms import KNOWN as KNOWN_TRANSFORMS
 from nequip_like.workflow.config import values
+from nequip_like.workflow.config.check import check_config
 from tests.compat.flat_config import FLAT, flat, model, own, transforms
 
 # --- the whole
@@ -334,6 +335,24 @@ def test_callbacks_and_loggers_get_names():
     assert [note.split()[0] for note in notes] == [
         "TestTimeXYZFileWriter", "TF32Scheduler", "TrainingStatsMonitor", "WandbWatch"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("home", ["train", "training"])
+@pytest.mark.parametrize("name", ["TrainingStatsMonitor", "WandbWatch"])
+def test_weight_statistics_of_earlier_configs(home, name, compose):
+    """Both were callbacks of this package under NequIP's names."""
+    target = f"nequip_like.{home}.callbacks.weight_stats.{name}"
+    config = compose(f"+callbacks.mine={{_target_: {target}, log_freq: 10}}")
+    translation = as_own_config(config)
+    assert translation.config.callbacks.mine == {
+        "_target_": "nequip_like.training.callbacks.TrainingStats",
+        "every_n_steps": 10,
+        "every_n_epochs": None,
+        "by_weight": True,
+    }
+    assert translation.notes == [f"{name} is TrainingStats here: norms of each weight, its gradient and its update"]
+    assert config.callbacks.mine["_target_"] == target
+    check_config(translation.config)
 
 
 @pytest.mark.parametrize("given", [True, ...])

@@ -252,12 +252,6 @@ CONFIG_MISTAKES: list[Mistake] = [
         "did you mean 'patience'?",
     ),
     _written(
-        "A callback that is no more",
-        "callbacks: {weights: {_target_: nequip_like.training.callbacks.weight_stats.TrainingStatsMonitor, log_freq: 10}}\n",
-        "callbacks.weights._target_ is 'nequip_like.training.callbacks.weight_stats.TrainingStatsMonitor', which there is no more",
-        "write _target_: nequip_like.training.callbacks.TrainingStats, every_n_steps: 100, by_weight: true",
-    ),
-    _written(
         "A misspelt option of a metric",
         "training_module:\n  val_metrics:\n    extra_metrics:\n      - {metric: {_target_: nequip_like.metrics.HuberLoss, dleta: 0.1}, field: forces}\n",
         "training_module.val_metrics.extra_metrics[0].metric.dleta: HuberLoss takes no 'dleta'",
