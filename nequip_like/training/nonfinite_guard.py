@@ -99,6 +99,7 @@ class SeenBatch:
     def of_evaluation(cls, batch: Graph, prediction: Graph) -> SeenBatch:
         """Of one batch of many: only which frames are finite is kept."""
         sound = finite_frames(prediction, batch)
+        # No lambda: a module that has evaluated can be pickled, to go to another process.
         return cls(batch.get(fields.FRAME_INDEX), partial(_get_sound, sound), {})
 
     def list_indices(self, only_bad: bool) -> list[int]:
