@@ -64,6 +64,10 @@ def finite_frames(prediction: Graph, batch: Graph) -> Tensor:
     return sound
 
 
+def _get_sound(sound: Tensor) -> Tensor:
+    return sound
+
+
 @dataclass(frozen=True)
 class SeenBatch:
     """What is kept of a batch until it is judged.
@@ -95,7 +99,8 @@ class SeenBatch:
     def of_evaluation(cls, batch: Graph, prediction: Graph) -> SeenBatch:
         """Of one batch of many: only which frames are finite is kept."""
         sound = finite_frames(prediction, batch)
-        return cls(batch.get(fields.FRAME_INDEX), lambda: sound, {})
+        # No lambda: a module that has evaluated can be pickled, to go to another process.
+        return cls(batch.get(fields.FRAME_INDEX), partial(_get_sound, sound), {})
 
     def list_indices(self, only_bad: bool) -> list[int]:
         """Indices of all frames, or of those whose predictions are not finite."""
