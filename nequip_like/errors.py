@@ -73,14 +73,17 @@ def naming(key: str) -> Iterator[None]:
 
 @contextmanager
 def naming_arguments(section: str, names: Collection[str]) -> Iterator[None]:
-    """Put the section of a config in front of an error whose message begins with one of the section's arguments.
+    """Put the section of a config in front of its arguments, in errors of the parts that the section describes.
+
+    In the message, if this begins with an argument; in the advice wherever one is given a value, as it is typed.
 
     Args:
         section: Key of the section.
         names: Names of its arguments.
 
     Raises:
-        ConfigError: The part's, with the whole key; others as they are.
+        ConfigError: The part's, with the whole key; one that begins otherwise as it is.
+        TrainingError: The part's, with the whole key in its advice.
 
     Example:
         >>> with naming_arguments("training_module", ["lr_scheduler", "optimizer"]):
@@ -90,14 +93,15 @@ def naming_arguments(section: str, names: Collection[str]) -> Iterator[None]:
         nequip_like.errors.ConfigError: training_module.lr_scheduler.frequency is 0
           -> give a whole number, 1 or more
     """
+    name = rf"(?:{'|'.join(map(re.escape, names))})"
     try:
         yield
-    except ConfigError as error:
-        name = re.match(rf"(?:{'|'.join(map(re.escape, names))})\b", error.message)
-        if name is None:
+    except (ConfigError, TrainingError) as error:
+        begins = re.match(rf"{name}\b", error.message) is not None
+        if not begins and isinstance(error, ConfigError):
             raise
-        advice = error.advice.replace(f"{name[0]}=", f"{section}.{name[0]}=")  # as it is typed behind the command
-        raise ConfigError(f"{section}.{error.message}", advice) from error
+        advice = re.sub(rf"(?<![\w.])(?={name}=)", f"{section}.", error.advice)
+        raise type(error)(f"{section}." * begins + error.message, advice) from error
 
 
 class DataError(NequipLikeError):

@@ -33,7 +33,7 @@ _CAUSES = (
     "likely: too high a learning rate (the optimizer's lr), a wrong label, or atoms almost on top of each other in one "
     "of these frames"
 )
-_SKIP = "; on_non_finite=skip of the training module leaves such steps out"
+_SKIP = "; on_non_finite=skip leaves such steps out"
 
 NamedParameters = Sequence[tuple[str, nn.Parameter]]
 Origin = Callable[[int], str]

@@ -196,8 +196,8 @@ def test_runs_that_cannot_begin(overrides, message, compose, tmp_path):
 
 
 @pytest.mark.parametrize("asked", ["data.val=null", "data.val=0", "~data.val"])
-def test_training_without_validation(asked, compose, tmp_path):
-    """What the error advises is enough: the best epoch is kept, and a loss that does not fall ends the run."""
+def test_training_without_validation(asked, compose, tmp_path, capsys):
+    """What the error advises is enough: a line an epoch, the best is kept, a loss that does not fall ends the run."""
     with pytest.raises(ConfigError) as caught:
         train(compose("run=auto", "data.test=null", asked))
     advised = re.findall(r"\S+=\S+", caught.value.advice)
@@ -208,6 +208,11 @@ def test_training_without_validation(asked, compose, tmp_path):
     losses = columns(result.folder)["train_loss_epoch/weighted_sum"]
     assert len(losses) == 2
     assert result.best == min(losses)
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if line.startswith("epoch ")]
+    assert [line.split(" | ")[0] for line in lines] == ["epoch    0", "epoch    1"]
+    assert "val0" not in "".join(lines)
+    assert "train_loss_epoch/weighted_sum has not improved in 1 epochs" in printed
 
 
 def test_callbacks_that_wait_for_a_validation_are_named(compose):

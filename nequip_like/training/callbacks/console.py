@@ -35,7 +35,7 @@ Style = Literal["line", "table", "none"]
 
 
 class EpochPrinter(lightning.Callback):
-    """Prints a line or a table for each validation; it works where a progress bar does not, as in log files.
+    """Prints a line or a table for each validation, or each epoch without one; also where a progress bar does not work.
 
     The line: epoch, step, learning rate, loss, validation errors, time. Where the forces are further from the labels
     than zero is, it ends with this. The table is in meV and Angstrom; its row ``train`` is the mean over the epoch so
@@ -67,7 +67,16 @@ class EpochPrinter(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Print the line or the table of a validation."""
-        if self.style == "none" or trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+        if not trainer.sanity_checking and trainer.state.fn == TrainerFn.FITTING:
+            self._print_errors(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print the line or the table of an epoch, if no validation ever does."""
+        if not any(trainer.num_val_batches):
+            self._print_errors(trainer, pl_module)
+
+    def _print_errors(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.style == "none":
             return
         self._count += 1
         if (self._count - 1) % self.every_n:
@@ -119,7 +128,8 @@ def describe_validation(module: lightning.LightningModule, metrics: Mapping[str,
             for name in _COLUMNS
             if (key := f"{prefix}_epoch/{name}") in metrics
         ]
-        parts.append(f"{prefix}: " + ", ".join(errors))
+        if errors:  # none without a validation set
+            parts.append(f"{prefix}: " + ", ".join(errors))
     return parts
 
 

@@ -52,7 +52,9 @@ class ResumableEarlyStopping(EarlyStopping):
         stopped_before = trainer.should_stop
         super()._run_early_stopping_check(trainer)
         if trainer.should_stop and not stopped_before:
-            why = f"{self.monitor} has not improved in {self.wait_count} validations, best {float(self.best_score):.6g}"
+            by_epoch = self._check_on_train_epoch_end and not self.monitor.startswith("val")
+            looks = "epochs" if by_epoch else "validations"
+            why = f"{self.monitor} has not improved in {self.wait_count} {looks}, best {float(self.best_score):.6g}"
             if self.wait_count < self.patience:
                 why = (self.stopping_reason_message or "").removesuffix(" Signaling Trainer to stop.")
             self.reason = stop_line(trainer, why)
