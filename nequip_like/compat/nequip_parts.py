@@ -250,7 +250,9 @@ def replace_callbacks(config: DictConfig, notes: list[str]) -> DictConfig:
     if not schedulers and not statistics:
         return config
     config = config.copy()
-    nodes = {name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in schedulers + statistics}
+    nodes: dict[str, Any] = {
+        name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in schedulers + statistics
+    }
     for name in statistics:
         nodes[name] = _translate_weight_statistics(class_of(nodes[name]), nodes[name], notes)
     with open_dict(config):
