@@ -151,7 +151,7 @@ class GuardedModule(lightning.LightningModule):
             rank_zero_warn(f"'{name}' has no value: no frame has a label for it that counts; it adds 0 to weighted_sum")
 
     def list_validation_sets(self) -> list[GraphDataset]:
-        """List the data sets that are validated, in order; none if the data are not of a :class:`DataModule`."""
+        """List the data sets that are validated, in order; none if a data module of another kind has them."""
         data = getattr(self._trainer, "datamodule", None)
         return list(data.val_sets.values()) if isinstance(data, DataModule) else []
 

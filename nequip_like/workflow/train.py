@@ -24,7 +24,7 @@ from nequip_like.training.csv_logger import carry_over
 from nequip_like.training.graceful_stop import GracefulStop
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import written_whole
-from nequip_like.workflow import preflight, printing, resume, same_run, setup, slurm
+from nequip_like.workflow import preflight, printing, resume, setup, slurm
 from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
@@ -139,13 +139,13 @@ def _train(
     if tuning is not None and resumption is None:
         earlier_run.check_source_stays(folder, tuning.settings.source)
     if "train" in run:
-        same_run.check_early(resumption, folder, checked.values, overrides)
+        resume.check_early(resumption, folder, checked.values, overrides)
     data, model = _read(config, tuning, console, printed_data)
     info = setup.collect_provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})
     if "train" in run:
-        info["train_set"] = same_run.fingerprint(data.trained_on.frames)
+        info["train_set"] = resume.fingerprint(data.trained_on.frames)
     if resumption is not None and "train" in run:
-        same_run.check_same_run(resumption, info["config"], data.trained_on.frames, overrides)
+        resume.check_same_run(resumption, info["config"], data.trained_on.frames, overrides)
         run = run[run.index("train") :]  # what comes before is done
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info, model)
