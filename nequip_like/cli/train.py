@@ -320,7 +320,7 @@ def _train_config(
         from nequip_like.workflow.commands import read_typed_overrides
         from nequip_like.workflow.train import train
 
-    return train(run_config(config), read_typed_overrides(), checked=checked, printed_data=printed_data)
+    return train(run_config(config), typed=read_typed_overrides(), checked=checked, printed_data=printed_data)
 
 
 if __name__ == "__main__":

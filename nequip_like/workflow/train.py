@@ -84,8 +84,8 @@ class TrainingResult(Summarized):
 
 def train(
     config: DictConfig,
-    overrides: Sequence[str] = (),
     *,
+    typed: Sequence[str] = (),
     checked: CheckedConfig | None = None,
     printed_data: set[str] | None = None,
 ) -> TrainingResult:
@@ -99,7 +99,7 @@ def train(
 
     Args:
         config: The composed config, with the sections run, data, training_module, trainer.
-        overrides: What was changed on the command line; kept with the results.
+        typed: What was typed behind the command; it is in the config already, and only kept with the results.
         checked: What :func:`~nequip_like.workflow.config.check.check_config` found, if this config was checked already.
         printed_data: What runs before, of the same command, have printed of their data, and what this one adds; the
             same is not printed twice.
@@ -123,7 +123,7 @@ def train(
         slurm.check_processes(checked.values["trainer"])
         folder = _name_folder(config)
         with quiet_lightning(), interruptible(), claimed(folder, "output_dir=FOLDER"):
-            return _train(config, overrides, checked, printed_data)
+            return _train(config, typed, checked, printed_data)
     finally:
         register_resolvers()  # forgets the statistics of this run
 
