@@ -6,8 +6,7 @@ import importlib.util
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -44,28 +43,6 @@ def defer(name: str, functions: Mapping[str, str]) -> None:
         setattr(sys.modules[parent], last, module)
     if not any(isinstance(finder, _ParentFirst) for finder in sys.meta_path):
         sys.meta_path.insert(0, _ParentFirst())
-
-
-@contextmanager
-def defer_with(name: str, values: Mapping[str, object]) -> Iterator[None]:
-    """Defer a module, and let it meanwhile have some names without being loaded.
-
-    For the import of a package that takes them only to annotate and to decorate its own functions.
-
-    Args:
-        name: The module.
-        values: Names that are in it inside this block, with what they stand for. Afterwards the module is loaded when
-            they are asked for, as with any other name.
-    """
-    loaded = name in sys.modules
-    defer(name, {})
-    module = sys.modules.get(name)
-    if not loaded and module is not None:
-        vars(module).update(values)
-    yield
-    if isinstance(module, _Deferred):
-        for value in values:
-            vars(module).pop(value, None)
 
 
 def _forward(module: ModuleType, function: str) -> Callable[..., Any]:

@@ -7,9 +7,10 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
-from nequip_like.cli.deferred import defer, defer_with
+from nequip_like.cli.deferred import defer
 
 
 @contextmanager
@@ -42,8 +43,32 @@ def quick_start() -> Iterator[None]:
 
 
 def _import_torchmetrics() -> None:
-    """Import it, which Lightning and the metrics need, with names for its annotations in place of matplotlib's."""
-    style = SimpleNamespace(context=lambda style: lambda function: function)
-    axes, pyplot = {"Axes": object}, {"Figure": object, "style": style}
-    with defer_with("matplotlib.axes", axes), defer_with("matplotlib.pyplot", pyplot):
+    """Import it, which Lightning and the metrics need, without ``matplotlib.pyplot``.
+
+    It takes two types for annotations and a decorator from there, and functions for its ``plot`` methods. It gets
+    something for the former; the latter import pyplot when they are called.
+    """
+    if any(name in sys.modules for name in ("torchmetrics", "matplotlib.axes", "matplotlib.pyplot")):
         importlib.import_module("torchmetrics")
+        return
+    matplotlib = importlib.import_module("matplotlib")
+    axes, pyplot = ModuleType("matplotlib.axes"), ModuleType("matplotlib.pyplot")
+    vars(axes)["Axes"] = vars(pyplot)["Figure"] = object
+    vars(pyplot)["style"] = SimpleNamespace(context=lambda style: lambda function: function)
+    for module in (axes, pyplot):
+        sys.modules[module.__name__] = module
+        setattr(matplotlib, module.__name__.rpartition(".")[2], module)
+    try:
+        importlib.import_module("torchmetrics")
+    finally:  # whoever imports them from now on gets matplotlib's own
+        for module in (axes, pyplot):
+            del sys.modules[module.__name__]
+            delattr(matplotlib, module.__name__.rpartition(".")[2])
+    vars(sys.modules["torchmetrics.utilities.plot"])["plt"] = _Pyplot()
+
+
+class _Pyplot:
+    """Stands for ``matplotlib.pyplot`` in one module, and imports it when something in it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("matplotlib.pyplot"), name)

@@ -118,19 +118,37 @@ class _Update:
         torch._foreach_lerp_(list(averaged), list(current), self.share(int(count)))
 
 
-def _collect(modules: Sequence[nn.Module], kind: Literal["_parameters", "_buffers"]) -> list[Tensor]:
-    """Tensors of modules, each once, as they are now: a module may have replaced one."""
-    tensors = (tensor for module in modules for tensor in getattr(module, kind).values() if tensor is not None)
-    return list({id(tensor): tensor for tensor in tensors}.values())
+class _Walk:
+    """The modules of a model, as they were found in one walk through it.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = list(model.modules())
+        self._children = self._list_children()
+
+    def _list_children(self) -> list[nn.Module | None]:
+        return [child for module in self._modules for child in module._modules.values()]
+
+    def is_of(self, model: nn.Module) -> bool:
+        """Whether these are still the modules of the model: none was replaced, added or taken out."""
+        return self._modules[0] is model and self._list_children() == self._children
+
+    def collect(self, kind: Literal["_parameters", "_buffers"]) -> list[Tensor]:
+        """Tensors of the modules, each once, as they are now: a module may have replaced one."""
+        tensors = (tensor for module in self._modules for tensor in getattr(module, kind).values())
+        return list({id(tensor): tensor for tensor in tensors if tensor is not None}.values())
 
 
 class _Average(AveragedModel):
-    """An average that walks once through the modules of both models.
+    """An average that walks through the modules of both models only when they have changed.
 
     ``AveragedModel`` does so at each step, which takes several times as long as moving the average.
     """
 
-    _walked: tuple[nn.Module, list[nn.Module], list[nn.Module]] | None = None
+    _walks: tuple[_Walk, _Walk] | None = None
 
     def __init__(self, model: nn.Module, share: Callable[[int], float]) -> None:
         self._move = _Update(share)
@@ -139,20 +157,20 @@ class _Average(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Move the averages towards the weights of a model, and copy its buffers."""
-        if self._walked is None or self._walked[0] is not model:
-            self._walked = model, list(self.module.modules()), list(model.modules())
-        _, averages, weights = self._walked
-        averaged, current = _collect(averages, "_parameters"), _collect(weights, "_parameters")
+        if self._walks is None or not (self._walks[0].is_of(self.module) and self._walks[1].is_of(model)):
+            self._walks = _Walk(self.module), _Walk(model)
+        averages, weights = self._walks
+        averaged, current = averages.collect("_parameters"), weights.collect("_parameters")
         if not self.n_averaged:
             torch._foreach_copy_(averaged, current)
         else:
             self._move(averaged, current, self.n_averaged)
-        if buffers := _collect(averages, "_buffers"):
-            torch._foreach_copy_(buffers, _collect(weights, "_buffers"))
+        if buffers := averages.collect("_buffers"):
+            torch._foreach_copy_(buffers, weights.collect("_buffers"))
         self.n_averaged += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_walked": None}  # a copy of this has modules of its own
+        return {**self.__dict__, "_walks": None}  # a copy of this has modules of its own
 
 
 def _copy(model: nn.Module, share: Callable[[int], float]) -> AveragedModel:

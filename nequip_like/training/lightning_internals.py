@@ -66,15 +66,21 @@ def log_again(trainer: lightning.Trainer, values: Mapping[str, Tensor]) -> bool:
         values: The values of this step by name, without a graph.
 
     Returns:
-        Whether it is done. If not, ``log`` has to do it: the first time, or if a value has come to another device.
+        Whether it is done. If not, ``log`` has to do it: at the first batch of an epoch, where it clears what was
+        logged before; if a value has come to another device; if it counts for the epoch, too.
     """
-    results = trainer._results
-    if results is None:
+    results, connector = trainer._results, trainer._logger_connector
+    if results is None or connector.should_reset_tensors("training_step"):
         return False
     pairs = [(results.get(f"training_step.{name}"), value) for name, value in values.items()]
-    entries = [(entry, value) for entry, value in pairs if entry is not None and entry.value.device == value.device]
+    entries = [
+        (entry, value)
+        for entry, value in pairs
+        if entry is not None and not entry.meta.on_epoch and entry.value.device == value.device
+    ]
     if len(entries) < len(pairs):
         return False
+    connector._current_fx = "training_step"
     for entry, value in entries:
         entry.forward(value, 1)  # the number of frames is for means over an epoch, which a step has none of
         entry.has_reset = False

@@ -255,7 +255,10 @@ class NequIPLightningModule(ResumableModule):
         if self._trainer is None:
             return
         logged = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
-        if batch is not None and log_again(self.trainer, logged):
+        usual = (
+            type(self).log is NequIPLightningModule.log and type(self).log_dict is lightning.LightningModule.log_dict
+        )
+        if batch is not None and usual and log_again(self.trainer, logged):
             self._note_logged(logged)
             return
         # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.

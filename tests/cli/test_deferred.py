@@ -10,7 +10,7 @@ from importlib.machinery import SourceFileLoader
 
 import pytest
 
-from nequip_like.cli.deferred import defer, defer_with
+from nequip_like.cli.deferred import defer
 
 PACKAGE = """\
 LOADED.append(__name__)
@@ -141,53 +141,6 @@ def test_what_is_loaded_or_not_there_is_left_alone(loaded):
         defer(name, {"old": "half"})
     assert vars(above.heavy) == before
     assert "above.nothing" not in sys.modules
-
-
-def test_names_for_a_while_do_not_load(loaded):
-    with defer_with("above.heavy", {"half": "a stand-in"}):
-        from above.heavy import half
-
-        assert (half, loaded) == ("a stand-in", [])
-    from above.heavy import half
-
-    assert half(8) == 4
-    assert sorted(loaded) == WHOLE
-
-
-def test_a_module_loaded_meanwhile_has_its_own_names(loaded):
-    with defer_with("above.heavy", {"half": "a stand-in"}):
-        import above.heavy
-
-        assert above.heavy.twice(4) == 8
-        assert above.heavy.half(8) == 4
-    assert above.heavy.half(8) == 4
-    with defer_with("above.heavy", {"half": "a stand-in"}):
-        assert above.heavy.half(8) == 4
-
-
-def test_matplotlib_is_what_it_would_be():
-    """Loaded at the first plot of a metric, with its own types."""
-    code = """
-import sys
-from nequip_like.cli.quick_start import quick_start
-with quick_start():
-    import torchmetrics
-assert "matplotlib.figure" not in sys.modules
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-import matplotlib
-matplotlib.use("agg")
-metric = torchmetrics.MeanMetric()
-metric.update(2.0)
-figure, axes = metric.plot()
-assert type(figure) is Figure and isinstance(axes, Axes) and not isinstance(figure, Axes)
-import matplotlib.pyplot
-assert matplotlib.pyplot.Figure is Figure and matplotlib.pyplot.gcf() is figure
-with matplotlib.pyplot.style.context("ggplot"):
-    pass
-"""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
 
 
 def test_scipy_is_what_it_would_be():

@@ -86,3 +86,29 @@ def test_only_imports_are_kept_for_good(tmp_path, monkeypatch):
     finally:
         del sys.modules["only_for_this_test"]
         gc.unfreeze()
+
+
+def test_matplotlib_is_what_it_would_be():
+    """Loaded at the first plot of a metric, with its own types."""
+    code = """
+import sys
+from nequip_like.cli.quick_start import quick_start
+with quick_start():
+    import torchmetrics
+assert not {"matplotlib.figure", "matplotlib.axes", "matplotlib.pyplot"} & set(sys.modules)
+import matplotlib
+assert not hasattr(matplotlib, "pyplot")
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+matplotlib.use("agg")
+metric = torchmetrics.MeanMetric()
+metric.update(2.0)
+figure, axes = metric.plot()
+assert type(figure) is Figure and isinstance(axes, Axes) and not isinstance(figure, Axes)
+import matplotlib.pyplot
+assert matplotlib.pyplot.Figure is Figure and matplotlib.pyplot.gcf() is figure
+with matplotlib.pyplot.style.context("ggplot"):
+    pass
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr

@@ -205,7 +205,7 @@ def shared() -> nn.Sequential:
 
 @pytest.mark.parametrize("make", [lambda model: averaged_copy(model, 0.9), mean_copy])
 def test_average_is_that_of_torch(make):
-    """Bit for bit; also after a copy, and when the model has got another tensor in the place of one."""
+    """Bit for bit; also after a copy, and when another tensor or module has taken the place of one."""
     model = shared()
     ours = make(model)
     theirs = copy.deepcopy(ours)
@@ -218,6 +218,10 @@ def test_average_is_that_of_torch(make):
         if step == 5:
             model[0].weight = model[3].weight = nn.Parameter(torch.full((3, 3), 5.0))
             model[2].running_mean = torch.full((3,), 7.0)
+        if step == 3:
+            model[1] = nn.Linear(3, 3, dtype=torch.float64)
+        if step == 4:
+            ours.module, theirs.module = copy.deepcopy(model), copy.deepcopy(model)
         ours.update_parameters(model)
         AveragedModel.update_parameters(theirs, model)
     assert list(ours.state_dict()) == list(theirs.state_dict())

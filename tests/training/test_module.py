@@ -184,8 +184,45 @@ class EachStep(lightning.Callback):
         trainer.should_stop = len(self.seen) == 10
 
 
-@pytest.mark.parametrize(("every", "accumulate"), [(1, 1), (3, 2)])
-def test_what_is_logged_again_is_what_lightning_logs(every, accumulate, make_data, make_module, tmp_path, monkeypatch):
+class LogsMore(NequIPLightningModule):
+    """Logs a value of its own after the usual ones; Lightning clears what was logged at the first batch of an epoch."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("mine", loss.detach())
+        return loss
+
+
+class LogsOtherwise(NequIPLightningModule):
+    """Logs a value beside each of the usual ones."""
+
+    def log(self, name, value, *arguments, **options):
+        super().log(name, value, *arguments, **options)
+        if name == "train_loss_step/weighted_sum":
+            super().log("train_loss_step/double", 2 * value, *arguments, **options)
+
+
+class LogsEpochs(NequIPLightningModule):
+    """Means over the epoch, too, for which sizes of batches count."""
+
+    def log_dict(self, values, **options):
+        of_batch = any(name.startswith("train_loss_step") for name in values)
+        super().log_dict(values, **options, **({"on_step": True, "on_epoch": True} if of_batch else {}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "every", "accumulate"),
+    [
+        (NequIPLightningModule, 1, 1),
+        (EMALightningModule, 3, 2),
+        (LogsMore, 1, 1),
+        (LogsOtherwise, 1, 1),
+        (LogsEpochs, 1, 1),
+    ],
+)
+def test_what_is_logged_again_is_what_lightning_logs(
+    kind, every, accumulate, make_data, make_module, tmp_path, monkeypatch
+):
     """Values of a step take a shorter way from the second one on, to the same loggers and callbacks."""
     logged = []
     for shorter in (True, False):
@@ -196,7 +233,7 @@ def test_what_is_logged_again_is_what_lightning_logs(every, accumulate, make_dat
             rows, steps = Rows(), EachStep()
             options = {"log_every_n_steps": every, "accumulate_grad_batches": accumulate, "max_epochs": 3}
             trainer = make_trainer(tmp_path, logger=rows, callbacks=[steps], **options)
-            trainer.fit(make_module(), datamodule=make_data(batch_size=2))
+            trainer.fit(make_module(kind), datamodule=make_data(batch_size=2))
         logged.append((rows.rows, steps.seen))
     shorter, longer = logged
     assert shorter == longer
