@@ -163,7 +163,13 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     # Hydra reads these, if it is to compose again.
     sys.argv[1:] = [argument for argument in arguments if argument not in typed] + command_line.overrides
     stays = only_check or image is not None
+    several = command_line.multirun or composed.hydra.mode == RunMode.MULTIRUN
     if not stays and (command_line.cfg or command_line.info):
+        if sum(map(bool, (command_line.cfg, command_line.info, several))) > 1:
+            raise ConfigError(
+                "--cfg and --info show what a single run would have, one at a time",
+                "give one of --cfg, --info and --multirun, and one value of each key",
+            )
         if command_line.resolve:
             from nequip_like.composition.compose import run_config
             from nequip_like.workflow.config.values import leave_statistics, values_before_data
@@ -171,7 +177,7 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
             values_before_data(run_config(composed, show=False))  # says it in our words if a value cannot be had
             leave_statistics()
         return None if command_line.info else _Job(command_line, composed, None, shows=True)
-    if command_line.multirun or composed.hydra.mode == RunMode.MULTIRUN:
+    if several:
         if image is not None:
             raise ConfigError(
                 "--plot-schedule draws a single run", "leave out --multirun, and give one value of each key"

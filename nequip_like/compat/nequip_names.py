@@ -16,7 +16,11 @@ PREFIXES = ("nequip.", "nequip_like.")
 DATA_MODULES = ("ASEDataModule", "NequIPDataModule", "NequIP3BPADataModule")
 MODELS = ("NequIPGNNModel", "FullNequIPGNNModel", "PresetNequIPGNNModel")
 
-WEIGHT_STATISTICS = ("TrainingStatsMonitor", "WandbWatch")
+# Name -> its arguments.
+WEIGHT_STATISTICS = {
+    "TrainingStatsMonitor": ("log_freq", "log_weights", "log_gradients", "log_optimizer_states"),
+    "WandbWatch": ("log_freq", "log", "log_graph"),
+}
 
 # Name -> where the same thing is here.
 SAME: dict[str, str] = {

@@ -19,6 +19,7 @@ from nequip_like.compat.nequip_names import (
     is_target,
     translate_target,
 )
+from nequip_like.compat.nequip_values import check_keys, parse_whole_number
 from nequip_like.errors import ConfigError
 
 CSV_LOGGER = {
@@ -224,9 +225,13 @@ def _translate_callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
 
 
 def _translate_weight_statistics(name: str, node: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    notes.append(f"{name} is TrainingStats here: norms of each weight, its gradient and its update")
-    steps = {"every_n_steps": node.get("log_freq", 100), "every_n_epochs": None}
-    return {"_target_": translate_target(f"nequip.train.callbacks.{name}", name), **steps, "by_weight": True}
+    check_keys(name, node, ("_target_", *WEIGHT_STATISTICS[name]), "argument")
+    every = parse_whole_number(f"log_freq of {name}", node.get("log_freq", 100), 1)
+    ignored = [key for key in WEIGHT_STATISTICS[name][1:] if key in node]
+    remark = f"; {' and '.join(ignored)} had no place here" if ignored else ""
+    notes.append(f"{name} is TrainingStats here: norms of each weight, its gradient and its update{remark}")
+    target = translate_target(f"nequip.train.callbacks.{name}", name)
+    return {"_target_": target, "every_n_steps": every, "every_n_epochs": None, "by_weight": True}
 
 
 def replace_callbacks(config: DictConfig, notes: list[str]) -> DictConfig:

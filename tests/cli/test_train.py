@@ -77,12 +77,18 @@ def is_user_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         ("--cfg hydra --package hydra.job.name", "train\n"),
         ("--cfg all --package hydra.overrides seed=4", "# @package hydra.overrides\nhydra: []\ntask:\n- seed=4\n"),
         ("--cfg job --package run_name --resolve run_name=${seed} seed=4", "4\n"),
-        ("--cfg job --multirun --package seed seed=4", "4\n"),
     ],
 )
 def test_config_is_printed(arguments, printed, type_in):
     done = type_in("-cn", "tutorial", *arguments.split())
     assert (done.returncode, done.stdout) == (0, printed), done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--cfg job --multirun", "--info all --cfg job", "--cfg hydra hydra.mode=MULTIRUN"]
+)
+def test_what_cannot_be_shown_together(arguments, type_in):
+    is_user_error(type_in("-cn", "tutorial", *arguments.split()), "give one of --cfg, --info and --multirun")
 
 
 def test_package_that_the_config_lacks(type_in):

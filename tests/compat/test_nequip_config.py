@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from nequip_like.compat.nequip_config import as_own_config, is_nequip_config, to_own_config
 from nequip_like.compat.nequip_names import DATA_MODULES, OBSERVERS, REFUSED, SAME, translate_target
 from nequip_like.compat.nequip_transforms import KNOWN as KNOWN_TRANSFORMS
+from nequip_like.errors import ConfigError
 from nequip_like.workflow.config import values
 from nequip_like.workflow.config.check import check_config
 from tests.compat.flat_config import FLAT, flat, model, own, transforms
@@ -337,12 +338,30 @@ def test_callbacks_and_loggers_get_names():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message", "advice"),
+    [
+        ({"log_frq": 5}, "TrainingStatsMonitor has the unknown argument 'log_frq'", "did you mean 'log_freq'"),
+        ({"log_freq": 0}, "log_freq of TrainingStatsMonitor is 0", "give a whole number from 1 up"),
+    ],
+)
+def test_weight_statistics_that_say_nothing(arguments, message, advice, compose):
+    config = compose()
+    OmegaConf.set_struct(config, False)
+    target = "nequip_like.train.callbacks.weight_stats.TrainingStatsMonitor"
+    config.callbacks.mine = {"_target_": target, **arguments}
+    with pytest.raises(ConfigError, match=message) as caught:
+        as_own_config(config)
+    assert advice in caught.value.advice
+
+
 @pytest.mark.parametrize("home", ["train", "training"])
 @pytest.mark.parametrize("name", ["TrainingStatsMonitor", "WandbWatch"])
 def test_weight_statistics_of_earlier_configs(home, name, compose):
     """Both were callbacks of this package under NequIP's names."""
     target = f"nequip_like.{home}.callbacks.weight_stats.{name}"
-    config = compose(f"+callbacks.mine={{_target_: {target}, log_freq: 10}}")
+    switch = {"TrainingStatsMonitor": "log_weights", "WandbWatch": "log_graph"}[name]
+    config = compose(f"+callbacks.mine={{_target_: {target}, log_freq: 10, {switch}: false}}")
     translation = as_own_config(config)
     assert translation.config.callbacks.mine == {
         "_target_": "nequip_like.training.callbacks.TrainingStats",
@@ -350,7 +369,10 @@ def test_weight_statistics_of_earlier_configs(home, name, compose):
         "every_n_epochs": None,
         "by_weight": True,
     }
-    assert translation.notes == [f"{name} is TrainingStats here: norms of each weight, its gradient and its update"]
+    note = (
+        f"{name} is TrainingStats here: norms of each weight, its gradient and its update; {switch} had no place here"
+    )
+    assert translation.notes == [note]
     assert config.callbacks.mine["_target_"] == target
     check_config(translation.config)
 

@@ -130,7 +130,7 @@ def test_references_and_replay_that_are_not_there(compose, tmp_path, monkeypatch
     error, message, _ = told(compose("data.reference_energies=iso.xyz"))
     assert (error, message) == (
         ConfigError,
-        f"reference_energies: 'iso.xyz' is no rule and no file ({tmp_path}/iso.xyz)",
+        f"data.reference_energies: 'iso.xyz' is no rule and no file ({tmp_path}/iso.xyz)",
     )
     error, message, _ = told(compose("data.replay={file: old.xyz, fraction: 0.1}"))
     assert (error, message) == (DataError, f"no such file: {tmp_path}/old.xyz")
