@@ -114,6 +114,23 @@ def test_a_family_of_ours_is_not_replaced(module, install, make_potential, tmp_p
         load(tmp_path / "own.safetensors", families={"nequip": Potential})
 
 
+@pytest.mark.parametrize(
+    ("families", "text"),
+    [
+        ([Potential], "[<class 'nequip_like.model.potential.Potential'>]"),
+        ([], "[]"),
+        ("pair", "'pair'"),
+        (Potential, "<class 'nequip_like.model.potential.Potential'>"),
+        ({"pair": "package.PairModel"}, "{'pair': 'package.PairModel'}"),
+    ],
+)
+def test_what_is_no_table_of_families(model_file, families, text):
+    with pytest.raises(ConfigError) as caught:
+        load(model_file, families=families)
+    advice = "give builders of model families by name, such as {'pair': PairModel}"
+    assert (caught.value.message, caught.value.advice) == (f"families is {text}", advice)
+
+
 def test_two_packages_with_one_family(model_file, install):
     install("constants", "constant = constant_family:model")
     install("further", "constant = constant_family:another")
