@@ -7,6 +7,8 @@ import torch
 
 from nequip_like.errors import ConfigError, ModelError, ModelFileError
 from nequip_like.inference import load, load_any, save
+from nequip_like.inference.predictor import Predictor
+from nequip_like.integrations.ase import NequIPCalculator
 from nequip_like.model import Potential
 from nequip_like.model.families import build
 from nequip_like.workflow.finetune.source import read_source
@@ -84,6 +86,8 @@ def test_family_of_the_caller(model_file):
     for potential in (
         load(model_file, families=constant_family.FAMILIES),
         load_any(model_file, families=constant_family.FAMILIES)[0],
+        Predictor(model_file, families=constant_family.FAMILIES).potential,
+        NequIPCalculator(model_file, families=constant_family.FAMILIES).potential,
     ):
         assert potential.energy_model.energy.item() == -1.25
         assert potential.config == {"family": "constant", "arguments": {"points": 100000}}
