@@ -35,7 +35,7 @@ def load_checkpoint(
 
     Raises:
         ModelFileError: If the file is missing, damaged, holds code, or was not written by this package.
-        ConfigError: If there is no such device, or ``families`` has a name that is built in.
+        ConfigError: If there is no such device, or ``families`` is no mapping or has a name that is built in.
     """
     content = read_checkpoint(path)
     entry, state = content[CHECKPOINT_KEY], content["state_dict"]
@@ -112,7 +112,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", families: Familie
 
     Raises:
         ModelFileError: If there is no such file, or it cannot be read.
-        ConfigError: If there is no such device.
+        ConfigError: If there is no such device, or ``families`` is no mapping or has a name that is built in.
     """
     return load_any(path, device, families)[0]
 
@@ -133,7 +133,7 @@ def load_any(
 
     Raises:
         ModelFileError: If there is no such file, or it cannot be read.
-        ConfigError: If there is no such device, or ``families`` has a name that is built in.
+        ConfigError: If there is no such device, or ``families`` is no mapping or has a name that is built in.
     """
     file = find_model(path)
     if file.suffix == ".ckpt" or _has_prefix(file, _ZIP):

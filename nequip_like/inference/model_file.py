@@ -102,7 +102,7 @@ def read_model(path: str | Path, device: str | torch.device = "cpu", families: F
 
     Raises:
         ModelFileError: If the file is missing, is no model file, is damaged, or is of a newer format.
-        ConfigError: If there is no such device, or ``families`` has a name that is built in.
+        ConfigError: If there is no such device, or ``families`` is no mapping or has a name that is built in.
     """
     path = path_of(path)
     card = read_card(path)

@@ -22,6 +22,7 @@ from nequip_like.data.labels.frame_units import is_stated_unit
 from nequip_like.errors import ModelError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.loading import load_any
+from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized
 
@@ -38,9 +39,11 @@ class Predictor(Summarized):
             is in training mode does not matter and is left as it is.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         batch_size: Structures at a time. Results do not depend on it beyond rounding.
+        families: Builders of model families by name, as for :func:`~nequip_like.inference.loading.load`.
 
     Raises:
-        ConfigError: If there is no such device, or the batch size is below 1.
+        ConfigError: If there is no such device, the batch size is below 1, or ``families`` is no mapping or has a name
+            that is built in.
         ModelFileError: If the model cannot be read.
 
     Example::
@@ -55,10 +58,11 @@ class Predictor(Summarized):
         potential: Potential | str | Path,
         device: str | torch.device = "cpu",
         batch_size: int = DEFAULT_BATCH_SIZE,
+        families: Families | None = None,
     ) -> None:
         check("batch_size", batch_size, Count)
         self.device = resolve_device(device)
-        potential = potential if isinstance(potential, Potential) else load_any(potential)[0]
+        potential = potential if isinstance(potential, Potential) else load_any(potential, families=families)[0]
         self.potential = potential.to(self.device)
         self.batch_size = batch_size
 

@@ -43,7 +43,7 @@ def restore(
         The potential, in evaluation mode; its parameters do not require gradients.
 
     Raises:
-        ConfigError: If there is no such device, or ``families`` has a name that is built in.
+        ConfigError: If there is no such device, or ``families`` is no mapping or has a name that is built in.
         ModelFileError: If the config cannot be built, or tensors are missing, too many, or of another shape or type.
     """
     target = resolve_device(device)
@@ -53,7 +53,7 @@ def restore(
         raise ModelFileError(f"{file} does not describe its model", _OTHER_VERSION)
     if config["family"] in FAMILIES:  # what the arguments of other families mean is not known here
         _check_size(config["arguments"], tensors, file)
-    check_names(families or {}, "families")
+    check_names({} if families is None else families, "families")
     try:
         potential = build(config, families)
     except ModelFileError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from ase.calculators.calculator import Calculator, all_changes
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.io.structures import ase_results, graph_from_atoms, moved_to
-from nequip_like.errors import DataError, ModelError
+from nequip_like.errors import ConfigError, DataError, ModelError, did_you_mean
 from nequip_like.inference.predictor import Predictor
 from nequip_like.integrations.skin import SkinNeighborList
+from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.process_settings import keep_memory
 
@@ -38,11 +40,13 @@ class NequIPCalculator(Calculator):
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         skin: How much farther than the cutoff the kept neighbour list reaches, Angstrom. The list is built anew only
             when it may lack a pair; results do not depend on the skin. 0 builds it for each structure.
-        **arguments: Arguments of ASE's ``Calculator``.
+        families: Builders of model families by name, as for :func:`~nequip_like.inference.loading.load`.
+        **arguments: Arguments of ASE's ``Calculator``: ``label``, ``directory``, ...
 
     Raises:
         ModelFileError: If the model cannot be read.
-        ConfigError: If there is no such device.
+        ConfigError: If there is no such device or argument, or ``families`` is no mapping or has a name that is built
+            in.
         ModelError: If the skin is negative.
 
     Example:
@@ -69,12 +73,14 @@ class NequIPCalculator(Calculator):
         model: str | Path | Potential,
         device: str | torch.device = "cpu",
         skin: float = 0.5,
+        families: Families | None = None,
         **arguments: Any,
     ) -> None:
+        _check_arguments(arguments)
         super().__init__(**arguments)
         if not (np.isfinite(skin) and skin >= 0):
             raise ModelError(f"skin is {skin}", "give a length in Angstrom of 0 or more")
-        self._predictor = Predictor(model, device)
+        self._predictor = Predictor(model, device, families=families)
         self.potential = potential = self._predictor.potential
         potential.cache_parameters()
         keep_memory()
@@ -169,3 +175,17 @@ class NequIPCalculator(Calculator):
                     "check the cell and its unit (Angstrom); set pbc to False along directions without periodicity",
                 )
         return graph
+
+
+def _named_arguments(function: Callable[..., Any]) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD} - {"self"}
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse what ASE's ``Calculator`` would keep as a parameter of a calculation, which nothing here looks at."""
+    of_ase = _named_arguments(Calculator.__init__)
+    for name in arguments:
+        if name not in of_ase:
+            options = of_ase | _named_arguments(NequIPCalculator.__init__)
+            raise ConfigError(f"NequIPCalculator has no argument '{name}'", did_you_mean(name, options))

@@ -74,11 +74,11 @@ class AbsoluteErrorQuantile(ErrorMetric):
 
     def reduce(self, residuals: Residuals) -> Tensor:
         """Zero, shape (): the errors are in the bins. NaN if one of them is not finite."""
-        return (self.errors(residuals).detach() * 0.0).sum()
+        return (self.compute_errors(residuals).detach() * 0.0).sum()
 
     def reduce_by(self, residuals: Residuals, index: Tensor, size: int) -> Tensor:
         """The same by group: ``index`` of shape (rows,) -> shape (size,)."""
-        return sum_rows_by_group(self.errors(residuals).detach() * 0.0, index, size)
+        return sum_rows_by_group(self.compute_errors(residuals).detach() * 0.0, index, size)
 
     def count_in_bins(self, residuals: Residuals, index: Tensor | None = None, size: int = 1) -> Tensor:
         """Numbers of errors (sums of their weights) in the bins.
@@ -91,7 +91,7 @@ class AbsoluteErrorQuantile(ErrorMetric):
         Returns:
             Shape (size, BINS).
         """
-        errors = self.errors(residuals).detach()
+        errors = self.compute_errors(residuals).detach()
         bins = ((errors.contiguous().view(torch.int64) >> _SHIFT) - _FIRST + 1).clamp(0, BINS - 1)
         if index is not None:
             bins = bins + BINS * index.reshape(index.shape + (1,) * (bins.dim() - 1))
@@ -129,22 +129,37 @@ def _compute_norms(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values.reshape(len(values), -1), dim=1)
 
 
-class _RowMetric(ErrorMetric):
-    """Base class: a sum over rows (atoms, or structures) divided by another that the labels tell."""
+class RowMetric(ErrorMetric):
+    """Base class: a sum over rows (atoms, or structures) divided by another that the labels tell.
+
+    A subclass gives ``errors`` of the shape (rows,), and :meth:`row_counts` if its value is no mean over rows. Rows
+    without any label are left out.
+
+    Example:
+        The mean length of the error of a force; the last atom has no label:
+
+        >>> class ForceError(RowMetric):
+        ...     def errors(self, residuals: Residuals) -> Tensor:
+        ...         return residuals.difference.norm(dim=-1)
+        >>> target = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [torch.nan, torch.nan, torch.nan]])
+        >>> ForceError()(torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0], [9.0, 9.0, 9.0]]), target).item()
+        3.0
+    """
 
     own_counts = True
+    per_row = True
 
     def row_counts(self, labels: Labels) -> Tensor:
-        """What each row adds to what is divided by, without its weight, shape (rows,)."""
-        raise NotImplementedError
+        """What each row adds to what is divided by, without its weight, shape (rows,); 1 for a mean over rows."""
+        return labels.target.new_ones(len(labels.target))
 
     def reduce(self, residuals: Residuals) -> Tensor:
         """Weighted sum over rows, shape ()."""
-        return (self.errors(residuals) * residuals.labels.row_weight()).sum()
+        return (self.compute_errors(residuals) * residuals.labels.row_weight()).sum()
 
     def reduce_by(self, residuals: Residuals, index: Tensor, size: int) -> Tensor:
         """Weighted sums by group: ``index`` of shape (rows,) -> shape (size,)."""
-        return sum_rows_by_group(self.errors(residuals) * residuals.labels.row_weight(), index, size)
+        return sum_rows_by_group(self.compute_errors(residuals) * residuals.labels.row_weight(), index, size)
 
     def counts(self, labels: Labels) -> Tensor:
         """Weighted sum of the counts of rows, shape ()."""
@@ -155,7 +170,7 @@ class _RowMetric(ErrorMetric):
         return sum_rows_by_group(self.row_counts(labels) * labels.row_weight(), index, size)
 
 
-class RelativeError(_RowMetric):
+class RelativeError(RowMetric):
     """Sum over rows of the norm of the error, divided by that of the norm of the label: 0.1 is an error of 10 %.
 
     Norms are over all components of a row (the vector of an atom, the stress of a structure), so the value does not
@@ -182,7 +197,7 @@ class RelativeError(_RowMetric):
         return torch.where(torch.isnan(norms), 1.0, norms)  # with ignore_nan: false, the sum is NaN, and so the value
 
 
-class CosineSimilarity(_RowMetric):
+class CosineSimilarity(RowMetric):
     """Mean over rows of the cosine of the angle between prediction and label: 1 is the right direction.
 
     Rows whose label has length zero, or lacks a component, have no direction and are left out. A prediction of length

@@ -19,6 +19,7 @@ from torchmetrics import Metric
 
 from nequip_like.errors import ConfigError
 from nequip_like.metrics.masked import Labels, Residuals, sum_rows_by_group
+from nequip_like.metrics.strata import read_positive, sort_strata
 
 Edges = Literal["above", "last"]
 
@@ -49,11 +50,15 @@ class ErrorMetric(Metric):
     """Base class: a mean (or sum) over elements of some function of the error.
 
     A subclass gives :meth:`errors`, which must map a zero difference to zero, a ``finalizer`` and an ``abbreviation``.
-    What it divides by (:meth:`counts`) is known from the labels alone.
+    What it divides by (:meth:`counts`) is known from the labels alone. One value for each row instead of each element
+    is what :class:`nequip_like.metrics.distribution.RowMetric` is for.
 
     Args:
         ignore_nan: Leave out elements whose target is NaN (a missing label). Otherwise NaN targets propagate.
         **kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: If the class has no :meth:`errors`, or, with the first batch, if these have another shape.
 
     Example:
         An atom without a label (NaN) is left out; the mean is over components, not over atoms:
@@ -71,11 +76,17 @@ class ErrorMetric(Metric):
     abbreviation: ClassVar[str] = ""
     accumulates: ClassVar[Literal["sum", "max"]] = "sum"
     own_counts: ClassVar[bool] = False  # whether it divides by something else than the number of valid elements
+    per_row: ClassVar[bool] = False  # whether `errors` gives one value for each row, not one for each element
     total: Tensor
     count: Tensor
 
     def __init__(self, ignore_nan: bool = True, **kwargs: object) -> None:
         super().__init__(**kwargs)
+        if type(self).errors is ErrorMetric.errors:
+            raise ConfigError(
+                f"the metric {type(self).__name__} has no method errors",
+                "define errors(self, residuals), which gives one value for each component",
+            )
         self.ignore_nan = ignore_nan
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx=self.accumulates)
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -86,8 +97,12 @@ class ErrorMetric(Metric):
         return mean_of
 
     def errors(self, residuals: Residuals) -> Tensor:
-        """Error of each element, shape (rows, ...), unweighted; zero where the difference is zero."""
+        """Error of each element, shape of ``residuals.difference``, unweighted; zero where the difference is zero."""
         raise NotImplementedError
+
+    def compute_errors(self, residuals: Residuals) -> Tensor:
+        """The same, refused in another shape: their sum would be divided by the number of something else."""
+        return residuals.check_errors(self.errors(residuals), type(self).__name__, self.per_row)
 
     @property
     def is_linear(self) -> bool:
@@ -96,11 +111,11 @@ class ErrorMetric(Metric):
 
     def reduce(self, residuals: Residuals) -> Tensor:
         """Weighted sum of the errors over all elements, shape ()."""
-        return residuals.weighted(self.errors(residuals)).sum()
+        return residuals.weighted(self.compute_errors(residuals)).sum()
 
     def reduce_by(self, residuals: Residuals, index: Tensor, size: int) -> Tensor:
         """Weighted sums by group: ``index`` of shape (rows,) -> shape (size,)."""
-        return sum_rows_by_group(residuals.weighted(self.errors(residuals)), index, size)
+        return sum_rows_by_group(residuals.weighted(self.compute_errors(residuals)), index, size)
 
     def counts(self, labels: Labels) -> Tensor:
         """What the sum is divided by, shape (): the number of valid elements, or the sum of their weights."""
@@ -226,24 +241,14 @@ class MaximumAbsoluteError(MeanAbsoluteError):
 
     def reduce(self, residuals: Residuals) -> Tensor:
         """Largest error, shape (); zero for nothing."""
-        errors = self.errors(residuals)
+        errors = self.compute_errors(residuals)
         return errors.amax() if errors.numel() else errors.sum()
 
     def reduce_by(self, residuals: Residuals, index: Tensor, size: int) -> Tensor:
         """Largest error by group: ``index`` of shape (rows,) -> shape (size,); zero for empty groups."""
-        errors = self.errors(residuals)
+        errors = self.compute_errors(residuals)
         rows = errors if errors.dim() == 1 else errors.flatten(1).amax(1)
         return rows.new_zeros(size).scatter_reduce(0, index, rows, "amax")
-
-
-def _read_positive(value: float | str, label: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{label} is {value!r}, which is no number") from None
-    if not number > 0:
-        raise ConfigError(f"{label} is {value!r}", "it must be larger than 0")
-    return number
 
 
 def _compute_huber(difference: Tensor, delta: float | Tensor) -> Tensor:
@@ -285,7 +290,7 @@ class HuberLoss(ErrorMetric):
         if reduction not in ("mean", "sum"):
             raise ConfigError(f"unknown reduction '{reduction}' of {type(self).__name__}", 'write "mean" or "sum"')
         self.reduction = reduction
-        self.delta = _read_positive(delta, f"delta of {type(self).__name__}")
+        self.delta = read_positive(delta, f"delta of {type(self).__name__}")
 
     @property
     def finalizer(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -315,7 +320,7 @@ class SmoothL1Loss(ErrorMetric):
 
     def __init__(self, beta: float = 1.0, ignore_nan: bool = True, **kwargs: object) -> None:
         super().__init__(ignore_nan=ignore_nan, **kwargs)
-        self.beta = _read_positive(beta, f"beta of {type(self).__name__}")
+        self.beta = read_positive(beta, f"beta of {type(self).__name__}")
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Loss of each element."""
@@ -366,7 +371,7 @@ class StratifiedHuberForceLoss(HuberLoss):
         if edges not in get_args(Edges):
             raise ConfigError(f"unknown edges '{edges}' of {type(self).__name__}", 'write "above" or "last"')
         self.edges = edges
-        self.strata = _sort_strata(delta_dict)
+        self.strata = sort_strata(delta_dict)
 
     def errors(self, residuals: Residuals) -> Tensor:
         """Huber loss of each component, with the delta of its vector's stratum."""
@@ -378,22 +383,3 @@ class StratifiedHuberForceLoss(HuberLoss):
             for bound, _ in self.strata[1:]:
                 delta = torch.where(norm == bound, self.strata[-1][1], delta)
         return _compute_huber(residuals.difference, delta)
-
-
-def _sort_strata(delta_dict: Mapping[float | str, float]) -> tuple[tuple[float, float], ...]:
-    """Lower bounds and deltas, in order, from 0 on."""
-    strata: dict[float, float] = {}
-    for key, delta in delta_dict.items():
-        try:
-            bound = float(key)
-        except (TypeError, ValueError):
-            raise ConfigError(f"key {key!r} of delta_dict is no number", "keys are norms, in eV/Angstrom") from None
-        if not 0 <= bound < math.inf or bound in strata:
-            reason = "given twice" if bound in strata else "not a finite number from 0 up"
-            raise ConfigError(f"lower bound {key!r} of delta_dict is {reason}")
-        strata[bound] = _read_positive(delta, f"delta of the stratum from {key}")
-    if strata and min(strata) > 0:
-        strata[0.0] = math.inf
-    if len(strata) < 2:
-        raise ConfigError("delta_dict needs two or more strata", "for one delta for all forces, use HuberLoss")
-    return tuple(sorted(strata.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -143,6 +144,32 @@ class Residuals:
             )
         difference = prediction.double() - labels.target
         return cls(difference if labels.valid is None else torch.where(labels.valid, difference, 0.0), labels)
+
+    def check_errors(self, errors: Any, name: str, per_row: bool = False) -> Tensor:
+        """Refuse errors of another shape than that of the differences.
+
+        Args:
+            errors: What a metric made of the residuals.
+            name: Its class, for messages.
+            per_row: Whether it has to be one value for each row, shape (rows,).
+
+        Returns:
+            The errors.
+
+        Raises:
+            ConfigError: If they have another shape, or are no tensor.
+        """
+        wanted = self.difference.shape[:1] if per_row else self.difference.shape
+        if isinstance(errors, Tensor) and errors.shape == wanted:
+            return errors
+        gives = f"the shape {tuple(errors.shape)}" if isinstance(errors, Tensor) else type(errors).__name__
+        raise ConfigError(
+            f"errors of the metric {name} gives {gives}, not the shape {tuple(wanted)}",
+            "give one value for each row, without a mean over them"
+            if per_row
+            else "give one value for each component, without a mean over them; for one value for each row (an atom, a "
+            "frame), derive the class from nequip_like.metrics.distribution.RowMetric",
+        )
 
     def weighted(self, errors: Tensor) -> Tensor:
         """Errors of elements times their weights, shape (rows, ...)."""

@@ -10,6 +10,7 @@ import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nequip_like.arguments import fits, shown
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.builders import FullNequIPGNNModel
 from nequip_like.model.potential import Potential
@@ -49,15 +50,19 @@ def is_built_in(potential: Potential) -> bool:
 
 
 def check_names(families: Families, origin: str) -> None:
-    """Refuse other families under a name that is built in.
+    """Refuse what is no table of families, and families under a name that is built in.
 
     Args:
         families: Builders by name.
         origin: What names them, for messages.
 
     Raises:
-        ConfigError: If there is one.
+        ConfigError: If it is no table, or has such a name.
     """
+    if not fits(families, Families):
+        raise ConfigError(
+            f"{origin} is {shown(families)}", "give builders of model families by name, such as {'pair': PairModel}"
+        )
     if clashes := sorted(FAMILIES.keys() & families.keys()):
         raise ConfigError(f"{origin} has '{clashes[0]}', a family of nequip_like itself", "give it another name")
 

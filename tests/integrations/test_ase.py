@@ -205,6 +205,25 @@ def test_bad_arguments(potential):
         NequIPCalculator(potential, device="cuda:77")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("devise", "did you mean 'device'? "), ("family", "did you mean 'families'? "), ("xc", "")]
+)
+def test_unknown_arguments_are_refused(potential, name, hint):
+    with pytest.raises(ConfigError) as caught:
+        NequIPCalculator(potential, **{name: "cpu"})
+    assert caught.value.message == f"NequIPCalculator has no argument '{name}'"
+    assert caught.value.advice == (
+        f"{hint}known: atoms, device, directory, families, ignore_bad_restart_file, label, model, restart, skin"
+    )
+
+
+def test_arguments_of_ase_are_taken(potential, tmp_path):
+    atoms = molecule()
+    calculator = NequIPCalculator(potential, label="water", directory=tmp_path, atoms=atoms, restart=None)
+    assert (calculator.prefix, calculator.directory, atoms.calc) == ("water", str(tmp_path), calculator)
+    assert np.isfinite(atoms.get_forces()).all()
+
+
 def test_float32_model(make_potential):
     atoms = molecule()
     forces = []

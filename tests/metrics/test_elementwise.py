@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nequip_like.errors import ConfigError, DataError
+from nequip_like.metrics.distribution import RowMetric
 from nequip_like.metrics.elementwise import (
     ErrorMetric,
     HuberLoss,
@@ -20,6 +22,7 @@ from nequip_like.metrics.elementwise import (
     RootMeanSquaredError,
     StratifiedHuberForceLoss,
 )
+from nequip_like.metrics.masked import Labels, Residuals
 
 NAN = math.nan
 EXACT = 1e-12
@@ -225,3 +228,73 @@ def test_epoch_values_do_not_depend_on_batches(data: st.DataObject) -> None:
         for start, stop in zip([0, *cuts], [*cuts, rows], strict=True):
             metric.update(prediction[start:stop], target[start:stop], weight[start:stop])
         assert metric.compute().item() == pytest.approx(whole, abs=EXACT, rel=EXACT, nan_ok=True)
+
+
+# --- metrics of a user
+
+
+class Lengths(ErrorMetric):
+    def errors(self, residuals: Residuals) -> Tensor:
+        return residuals.difference.norm(dim=-1)
+
+
+class MeanOfAll(ErrorMetric):
+    def errors(self, residuals: Residuals) -> Tensor:
+        return residuals.difference.abs().mean()
+
+
+class NothingReturned(ErrorMetric):
+    def errors(self, residuals: Residuals) -> Tensor:
+        residuals.difference.abs()  # a return was meant
+
+
+class LengthsOfRows(RowMetric):
+    def errors(self, residuals: Residuals) -> Tensor:
+        return residuals.difference.norm(dim=-1)
+
+
+class ComponentsOfRows(RowMetric):
+    def errors(self, residuals: Residuals) -> Tensor:
+        return residuals.difference.abs()
+
+
+@pytest.mark.parametrize(
+    ("metric", "gives", "wanted"),
+    [
+        (Lengths, "the shape (2,)", "(2, 3)"),
+        (MeanOfAll, "the shape ()", "(2, 3)"),
+        (NothingReturned, "NoneType", "(2, 3)"),
+        (ComponentsOfRows, "the shape (2, 3)", "(2,)"),
+    ],
+)
+def test_errors_of_another_shape_are_refused(metric: type[ErrorMetric], gives: str, wanted: str) -> None:
+    message = (
+        f"errors of the metric {metric.__name__} gives {gives}, not the shape {wanted}\n  -> give one value for each "
+    )
+    prediction, target = torch.ones(2, 3), torch.zeros(2, 3)
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        metric().update(prediction, target)
+    residuals = Residuals.of(prediction, Labels.of(target))
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):  # as a term that is per type
+        metric().reduce_by(residuals, torch.tensor([0, 1]), 2)
+
+
+def test_advice_for_one_value_for_each_row_is_followed() -> None:
+    with pytest.raises(ConfigError, match=r"derive the class from nequip_like\.metrics\.distribution\.RowMetric$"):
+        Lengths().update(torch.ones(2, 3), torch.zeros(2, 3))
+    prediction, target = tensor([3.0, 4.0, 0.0], [0.0, 0.0, 1.0], [9.0, 9.0, 9.0]), torch.zeros(3, 3)
+    target[2] = NAN
+    assert value(LengthsOfRows(), prediction, target) == 3.0
+    assert value(LengthsOfRows(), prediction, target, weight=tensor(1.0, 3.0, 1.0)) == 2.0
+    residuals = Residuals.of(prediction, Labels.of(target))
+    assert LengthsOfRows().reduce_by(residuals, torch.tensor([1, 0, 0]), 2).tolist() == [1.0, 5.0]
+    assert LengthsOfRows().counts_by(residuals.labels, torch.tensor([1, 0, 0]), 2).tolist() == [1.0, 1.0]
+
+
+def test_a_class_without_errors_says_what_it_lacks() -> None:
+    class Misnamed(ErrorMetric):
+        def error(self, residuals: Residuals) -> Tensor:
+            return residuals.difference
+
+    with pytest.raises(ConfigError, match=r"^the metric Misnamed has no method errors\n  -> define errors\(self, "):
+        Misnamed()

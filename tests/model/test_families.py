@@ -7,6 +7,8 @@ import torch
 
 from nequip_like.errors import ConfigError, ModelError, ModelFileError
 from nequip_like.inference import load, load_any, save
+from nequip_like.inference.predictor import Predictor
+from nequip_like.integrations.ase import NequIPCalculator
 from nequip_like.model import Potential
 from nequip_like.model.families import build
 from nequip_like.workflow.finetune.source import read_source
@@ -84,6 +86,8 @@ def test_family_of_the_caller(model_file):
     for potential in (
         load(model_file, families=constant_family.FAMILIES),
         load_any(model_file, families=constant_family.FAMILIES)[0],
+        Predictor(model_file, families=constant_family.FAMILIES).potential,
+        NequIPCalculator(model_file, families=constant_family.FAMILIES).potential,
     ):
         assert potential.energy_model.energy.item() == -1.25
         assert potential.config == {"family": "constant", "arguments": {"points": 100000}}
@@ -112,6 +116,23 @@ def test_a_family_of_ours_is_not_replaced(module, install, make_potential, tmp_p
     assert type(load(tmp_path / "own.safetensors").energy_model) is type(own.energy_model)
     with pytest.raises(ConfigError, match=r"^families has 'nequip', a family of nequip_like itself\n  -> give it anot"):
         load(tmp_path / "own.safetensors", families={"nequip": Potential})
+
+
+@pytest.mark.parametrize(
+    ("families", "text"),
+    [
+        ([Potential], "[<class 'nequip_like.model.potential.Potential'>]"),
+        ([], "[]"),
+        ("pair", "'pair'"),
+        (Potential, "<class 'nequip_like.model.potential.Potential'>"),
+        ({"pair": "package.PairModel"}, "{'pair': 'package.PairModel'}"),
+    ],
+)
+def test_what_is_no_table_of_families(model_file, families, text):
+    with pytest.raises(ConfigError) as caught:
+        load(model_file, families=families)
+    advice = "give builders of model families by name, such as {'pair': PairModel}"
+    assert (caught.value.message, caught.value.advice) == (f"families is {text}", advice)
 
 
 def test_two_packages_with_one_family(model_file, install):
