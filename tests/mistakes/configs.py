@@ -602,6 +602,18 @@ CONFIG_MISTAKES: list[Mistake] = [
         "callbacks.early_stopping.check_on_train_epoch_end=true callbacks.best_checkpoint.save_on_train_epoch_end=true",
     ),
     _typed(
+        "A training loss to monitor that is misspelt",
+        "monitored_metric=train_loss_epoch/weightd_sum",
+        "monitored_metric is 'train_loss_epoch/weightd_sum', which is not logged",
+        "did you mean 'train_loss_epoch/weighted_sum'?",
+    ),
+    _typed(
+        "No validation, and a monitored metric that is misspelt",
+        "data.val=null monitored_metric=train_loss_epoch/weightd_sum",
+        "monitored_metric is 'train_loss_epoch/weightd_sum', which is not logged",
+        "did you mean 'train_loss_epoch/weighted_sum'?",
+    ),
+    _typed(
         "Stopping by several criteria, but no validation",
         "data.val=null callbacks=[default,criteria_stopping] monitored_metric=train_loss_epoch/weighted_sum",
         "callbacks.criteria_stopping.criteria.forces is 'val0_epoch/forces_mae', which is not logged",
