@@ -461,6 +461,24 @@ CONFIG_MISTAKES: list[Mistake] = [
         "training_module.lr_scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau cannot be built: Factor should be < 1.0.",
         "see the documentation of this class",
     ),
+    _typed(
+        "A limit of the gradient below 0",
+        "training_module.gradient_clip={norm:-1.0}",
+        "training_module.gradient_clip.norm is -1.0",
+        "give a number, above 0, or null",
+    ),
+    _typed(
+        "A limit of the gradient that is no mapping",
+        "training_module.gradient_clip=1.0",
+        "training_module.gradient_clip is 1.0",
+        "give a mapping: {norm: 1.0}",
+    ),
+    _typed(
+        "A gradient clipped without a limit",
+        "training_module.gradient_clip={}",
+        "training_module.gradient_clip has no limit",
+        "give {norm: 10.0}, or null",
+    ),
     _written(
         "A gradient clipped to nothing",
         "trainer: {gradient_clip_val: 0}\n",
