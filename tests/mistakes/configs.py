@@ -76,6 +76,24 @@ CONFIG_MISTAKES: list[Mistake] = [
         "did you mean 'num_layers'?",
     ),
     _typed(
+        "A key of a callback that is not chosen",
+        "callbacks.training_stats.by_weight=true",
+        "there is no 'callbacks.training_stats.by_weight' to change: the config has no 'callbacks.training_stats'",
+        "add it: callbacks=[default,training_stats]",
+    ),
+    _typed(
+        "A key of a logger that is not chosen",
+        "logger.wandb.project=ethanol",
+        "there is no 'logger.wandb.project' to change: the config has no 'logger.wandb'",
+        "add it: logger=wandb",
+    ),
+    _typed(
+        "A misspelt callback among several",
+        "callbacks=[default,training_stat]",
+        "callbacks has no option 'training_stat'",
+        "did you mean 'training_stats'? there are criteria_stopping, default, loss_log, metrics_table, periodic_checkpoint, training_stats",
+    ),
+    _typed(
         "A misspelt section on the command line",
         "modle.num_layers=3",
         "there is no 'modle.num_layers' to change: the config has no 'modle'",
