@@ -153,9 +153,8 @@ def _compose(hydra: Hydra, command_line: argparse.Namespace, folder: str) -> Dic
                 / Path(command_line.config_name or "train").with_suffix(".yaml")
             )
         names = _list_names(command_line.config_path or folder)
-        raise translate_error(
-            error, applicable, *names, _find_value(command_line.overrides, find_failed_key(error))
-        ) from error
+        value = _find_value(command_line.overrides, find_failed_key(error))
+        raise translate_error(error, applicable, *names, value, hydra.config_loader.get_group_options) from error
     if several:  # values that vary are left out until each run is composed
         command_line.overrides = insert_nulls(command_line.overrides, config, is_group)
     return config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def translate_error(
     configs: Iterable[str] = (),
     groups: Iterable[str] = (),
     value: Any = None,
+    options_of: Callable[[str], Sequence[str]] = lambda group: (),
 ) -> ConfigError:
     """The package's own error for one of Hydra's.
 
@@ -40,6 +41,7 @@ def translate_error(
         configs: Names of configs that could have been meant.
         groups: Names of groups that could have been meant.
         value: What the override that failed gives.
+        options_of: Names of the options of a group; empty if there is no such group.
     """
     if isinstance(error, YAMLError):
         return translate_yaml_error(error)
@@ -48,11 +50,11 @@ def translate_error(
     if isinstance(error, UnicodeDecodeError):
         return ConfigError("a config is not UTF-8 text", "save it as UTF-8")
     if isinstance(error, MissingConfigException):
-        return _explain_missing_config(error, list(configs))
+        return _explain_missing_config(error, list(configs), options_of)
     if isinstance(error, OverrideParseException):
         return _explain_unreadable(error)
     if isinstance(error, ConfigCompositionException):
-        return _explain_composition(error, config, list(groups), value)
+        return _explain_composition(error, config, list(groups), value, options_of)
     if match := re.search(r"invalid literal for int\(\) with base 10: '(.*)'", str(error)):
         return ConfigError(f"an override names '{match[1]}' of a list", "entries of a list have numbers, from 0 on")
     return ConfigError(_clean_message(first_line(error)), _DEFAULTS if "efaults" in str(error) else "see the config")
@@ -105,12 +107,15 @@ def _explain_unreadable(error: OverrideParseException) -> ConfigError:
     )
 
 
-def _explain_missing_config(error: MissingConfigException, configs: list[str]) -> ConfigError:
+def _explain_missing_config(
+    error: MissingConfigException, configs: list[str], options_of: Callable[[str], Sequence[str]]
+) -> ConfigError:
     """The error for a config, or an option of a group, that does not exist."""
     name = str(error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, option = name.rpartition("/")
-    if group and error.options:
-        options = sorted(str(choice) for choice in error.options)
+    # Hydra names the options where one is chosen, and not where several are.
+    options = sorted(str(choice) for choice in error.options or options_of(group)) if group else []
+    if options:
         ending = [choice for choice in options if choice.endswith(f"_{option}")]  # M for nequip_M
         hint = f"did you mean '{ending[0]}'? " if ending else closest_hint(option, options, any_case=True)
         return ConfigError(f"{group} has no option '{option}'", f"{hint}there are {', '.join(options)}")
@@ -130,12 +135,16 @@ def find_failed_key(error: BaseException) -> str | None:
 
 
 def _explain_composition(
-    error: ConfigCompositionException, config: DictConfig | None, groups: list[str], value: Any
+    error: ConfigCompositionException,
+    config: DictConfig | None,
+    groups: list[str],
+    value: Any,
+    options_of: Callable[[str], Sequence[str]],
 ) -> ConfigError:
     text = str(error)
     if (key := find_failed_key(error)) is not None:
         if "Could not override" in text and "defaults list" not in text:
-            return explain_missing_key(key, config, groups, value)
+            return explain_missing_key(key, config, groups, value, options_of)
         return _explain_not_applied(key, error, config, groups)
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
         decimal = f", or {match[2].replace(',', '.')} for a number" if re.fullmatch(r"0,\d+|\d+,0\d*", match[2]) else ""

@@ -23,6 +23,8 @@ _LEFT_OUT = {
     "logger": "; for none, write ~logger ~callbacks.learning_rate",
     "lr_scheduler": "; for none, write training_module.lr_scheduler=null",
 }
+# How to get a named node that a group has a config for.
+_ADDED = {"callbacks": "callbacks=[default,{}]", "logger": "logger={}"}
 # Mappings whose keys the user chooses.
 _OF_NAMES = ("data.val", "data.test", "data.key_mapping", "data.units")
 
@@ -128,7 +130,13 @@ def check_kinds(file: Path, content: Any, defaults: Mapping[str, Any], above: st
             check_kinds(file, entry, default, f"{key}.")
 
 
-def explain_missing_key(key: str, config: DictConfig | None, groups: Collection[str], value: Any = None) -> ConfigError:
+def explain_missing_key(
+    key: str,
+    config: DictConfig | None,
+    groups: Collection[str],
+    value: Any = None,
+    options_of: Callable[[str], Sequence[str]] = lambda group: (),
+) -> ConfigError:
     """The error for an override of a key that is not there.
 
     Args:
@@ -136,6 +144,7 @@ def explain_missing_key(key: str, config: DictConfig | None, groups: Collection[
         config: The config without this override; None if it cannot be composed.
         groups: Names of groups of configs.
         value: What the key was given: a key within it may be the one that is not there.
+        options_of: Names of the options of a group; empty if there is no such group.
     """
     if config is None:
         return ConfigError(f"there is no '{key}' to change", "see --cfg job")
@@ -151,6 +160,9 @@ def explain_missing_key(key: str, config: DictConfig | None, groups: Collection[
             return ConfigError(message, f"write {resolved}=...")
     parent = resolved.rpartition(".")[0]
     if parent and not _is_there(config, parent):
+        group, _, option = parent.rpartition(".")
+        if group in _ADDED and option in options_of(group):
+            return ConfigError(f"{message}: the config has no '{parent}'", f"add it: {_ADDED[group].format(option)}")
         hint = find_closest_parent(config, parent) or place_hint(
             resolved.rpartition(".")[2], convert_to_plain(config), resolved
         )

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nequip_like.arguments import Positive, check
+from nequip_like.arguments import Positive, check, fits, shown
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.loader import ResumableLoader
@@ -156,7 +156,6 @@ def _order(loader: Any) -> Any:
 
 _CLIP_KEY = "gradient_clip"
 _KINDS = ("norm", "value")
-ClipConfig = Mapping[str, Positive | None]
 
 
 @dataclass(frozen=True)
@@ -175,24 +174,30 @@ class GradientClip:
     value: float | None = None
 
     @classmethod
-    def of(cls, config: ClipConfig | None) -> GradientClip | None:
+    def of(cls, config: Any) -> GradientClip | None:
         """Read the argument ``gradient_clip`` of a Lightning module.
 
         Args:
-            config: ``{norm: 10.0, value: 100.0}``, either or both.
+            config: ``{norm: 10.0, value: 100.0}``, either or both; None: no limit.
 
         Returns:
             None if there is no limit.
 
         Raises:
-            ConfigError: If a key is unknown, or a limit is not above 0.
+            ConfigError: If it is no mapping, or empty, if a key is unknown, or a limit is not above 0.
         """
         if config is None:
             return None
-        check(_CLIP_KEY, config, ClipConfig | None)
+        if isinstance(config, int | float) and fits(config, Positive):
+            raise ConfigError(f"{_CLIP_KEY} is {shown(config)}", f"give a mapping: {{norm: {shown(config)}}}")
+        check(_CLIP_KEY, config, Mapping[str, Any] | None)
+        if not config:
+            raise ConfigError(f"{_CLIP_KEY} has no limit", "give {norm: 10.0}, or null")
         if unknown := [key for key in config if key not in _KINDS]:
             hint = closest_hint(unknown[0], _KINDS)
             raise ConfigError(f"{_CLIP_KEY} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_KINDS)}")
+        for key, limit in config.items():
+            check(f"{_CLIP_KEY}.{key}", limit, Positive | None)
         limits = {key: float(limit) for key, limit in config.items() if limit is not None}
         return cls(**limits) if limits else None
 

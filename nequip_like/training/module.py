@@ -29,7 +29,6 @@ from nequip_like.training.build import (
 )
 from nequip_like.training.checkpointing.io import ResumableModule
 from nequip_like.training.gradients import (
-    ClipConfig,
     ExactAccumulation,
     GradientClip,
     SummedGradientsStrategy,
@@ -81,7 +80,7 @@ class NequIPLightningModule(ResumableModule):
         info: Mapping[str, Any] | None = None,
         on_non_finite: Policy = "stop",
         max_skipped_steps: Count = 100,
-        gradient_clip: ClipConfig | None = None,
+        gradient_clip: Any = None,  # GradientClip.of checks it
     ) -> None:
         super().__init__(info, on_non_finite=on_non_finite, max_skipped_steps=max_skipped_steps)
         self._clip = GradientClip.of(gradient_clip)

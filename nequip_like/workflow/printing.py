@@ -64,10 +64,8 @@ def print_training(
     table = Table(title="Training", title_justify="left", show_header=False)
     if module.loss is not None:
         table.add_row("loss", _format_terms(module.loss))
-    if module.val_metrics:
-        table.add_row(
-            "monitored", f"{monitor} (weighted_sum: {_format_terms(cast(MetricsManager, module.val_metrics[0]))})"
-        )
+    if (manager := _find_monitored(monitor, module)) is not None:
+        table.add_row("monitored", f"{monitor} (weighted_sum: {_format_terms(manager)})")
     for stage, sets in (("train", {"train": data.train_set}), ("val", data.val_sets), ("test", data.test_sets)):
         table.add_row(f"labels, {stage}", _describe_labels(sets))
     table.add_row("untrained labels", _list_untrained(data.train_set, module))
@@ -117,6 +115,15 @@ def _describe_replay(data: DataModule) -> str:
     num_available = len(data.trained_on) - num_train
     frames = f"{drawn} of {num_available} frames in each epoch, beside {num_train} of train"
     return f"{frames}: {share:.2%} of it; weight {weight:g}"
+
+
+def _find_monitored(monitor: str, module: NequIPLightningModule) -> MetricsManager | None:
+    """Find the loss or the metrics that log the monitored value; of several validation sets all have the same."""
+    if monitor.startswith("train_loss"):
+        return module.loss
+    if monitor.startswith("train_metric"):
+        return module.train_metrics
+    return cast(MetricsManager, module.val_metrics[0]) if module.val_metrics else None
 
 
 def _format_terms(manager: MetricsManager) -> str:

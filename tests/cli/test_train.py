@@ -170,6 +170,17 @@ def test_multirun_over_sets_of_several_kinds(type_in, folder):
     assert [names & {"NO", "on", "no"} for names in sets] == [{"NO"}, {"on"}, {"no"}]
 
 
+def test_warnings_of_the_check_are_a_line(type_in):
+    """Without validation, half of what is advised."""
+    done = type_in("config.yaml", "data.val=null", "monitored_metric=train_loss_epoch/weighted_sum", "--check")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "warning: callbacks.early_stopping and callbacks.best_checkpoint would act after validations, but there is no "
+        "data.val; write callbacks.early_stopping.check_on_train_epoch_end=true "
+        "callbacks.best_checkpoint.save_on_train_epoch_end=true\n"
+    )
+
+
 @pytest.mark.parametrize("check", [("--check",), ()])
 @pytest.mark.parametrize(
     ("override", "error"),

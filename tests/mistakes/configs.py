@@ -76,6 +76,24 @@ CONFIG_MISTAKES: list[Mistake] = [
         "did you mean 'num_layers'?",
     ),
     _typed(
+        "A key of a callback that is not chosen",
+        "callbacks.training_stats.by_weight=true",
+        "there is no 'callbacks.training_stats.by_weight' to change: the config has no 'callbacks.training_stats'",
+        "add it: callbacks=[default,training_stats]",
+    ),
+    _typed(
+        "A key of a logger that is not chosen",
+        "logger.wandb.project=ethanol",
+        "there is no 'logger.wandb.project' to change: the config has no 'logger.wandb'",
+        "add it: logger=wandb",
+    ),
+    _typed(
+        "A misspelt callback among several",
+        "callbacks=[default,training_stat]",
+        "callbacks has no option 'training_stat'",
+        "did you mean 'training_stats'? there are criteria_stopping, default, loss_log, metrics_table, periodic_checkpoint, training_stats",
+    ),
+    _typed(
         "A misspelt section on the command line",
         "modle.num_layers=3",
         "there is no 'modle.num_layers' to change: the config has no 'modle'",
@@ -461,6 +479,24 @@ CONFIG_MISTAKES: list[Mistake] = [
         "training_module.lr_scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau cannot be built: Factor should be < 1.0.",
         "see the documentation of this class",
     ),
+    _typed(
+        "A limit of the gradient below 0",
+        "training_module.gradient_clip={norm:-1.0}",
+        "training_module.gradient_clip.norm is -1.0",
+        "give a number, above 0, or null",
+    ),
+    _typed(
+        "A limit of the gradient that is no mapping",
+        "training_module.gradient_clip=1.0",
+        "training_module.gradient_clip is 1.0",
+        "give a mapping: {norm: 1.0}",
+    ),
+    _typed(
+        "A gradient clipped without a limit",
+        "training_module.gradient_clip={}",
+        "training_module.gradient_clip has no limit",
+        "give {norm: 10.0}, or null",
+    ),
     _written(
         "A gradient clipped to nothing",
         "trainer: {gradient_clip_val: 0}\n",
@@ -600,6 +636,18 @@ CONFIG_MISTAKES: list[Mistake] = [
         "monitored_metric is 'val0_epoch/weighted_sum', which is not logged",
         "give data.val, or train without it and write monitored_metric=train_loss_epoch/weighted_sum "
         "callbacks.early_stopping.check_on_train_epoch_end=true callbacks.best_checkpoint.save_on_train_epoch_end=true",
+    ),
+    _typed(
+        "A training loss to monitor that is misspelt",
+        "monitored_metric=train_loss_epoch/weightd_sum",
+        "monitored_metric is 'train_loss_epoch/weightd_sum', which is not logged",
+        "did you mean 'train_loss_epoch/weighted_sum'?",
+    ),
+    _typed(
+        "No validation, and a monitored metric that is misspelt",
+        "data.val=null monitored_metric=train_loss_epoch/weightd_sum",
+        "monitored_metric is 'train_loss_epoch/weightd_sum', which is not logged",
+        "did you mean 'train_loss_epoch/weighted_sum'?",
     ),
     _typed(
         "Stopping by several criteria, but no validation",

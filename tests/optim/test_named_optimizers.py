@@ -109,7 +109,7 @@ def test_each_option_of_the_configs(option, compose, make_potential):
         (("optimizer=named", "training_module.optimizer.name=adamm"), r"name is 'adamm'\n.*did you mean 'Adam'"),
         (("optimizer=muon", "+training_module.optimizer.moment=1"), r"MuonAndAdamW takes no 'moment'\n.*'momentum'"),
         (("optimizer=mlip", "training_module.optimizer.grad_norm=-1"), r"optimizer\.grad_norm is -1\n.*above 0"),
-        (("training_module.gradient_clip={norm: 0}",), r"training_module\.gradient_clip is "),
+        (("training_module.gradient_clip={norm: 0}",), r"training_module\.gradient_clip\.norm is 0\n"),
         (("training_module.gradient_clip={nrm: 1}",), r"unknown key 'nrm'\n.*'norm'"),
         (
             ("training_module.gradient_clip={norm: 1}", "trainer.gradient_clip_val=1"),

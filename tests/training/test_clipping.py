@@ -70,10 +70,13 @@ def test_lightnings_words_for_the_same(setting, expected):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"norm": 0}, r"gradient_clip is .*\n"),
-        ({"norm": -1.0}, r"gradient_clip is "),
-        ({"value": "much"}, r"gradient_clip is "),
-        (5.0, r"gradient_clip is 5\.0\n"),
+        ({"norm": 0}, r"gradient_clip\.norm is 0\n  -> give a number, above 0, or null$"),
+        ({"norm": -1.0}, r"gradient_clip\.norm is -1\.0\n"),
+        ({"norm": math.inf}, r"gradient_clip\.norm is inf\n"),
+        ({"norm": 1.0, "value": "much"}, r"gradient_clip\.value is 'much'\n"),
+        (5.0, r"gradient_clip is 5\.0\n  -> give a mapping: \{norm: 5\.0\}$"),
+        (True, r"gradient_clip is true\n  -> give a mapping or null$"),
+        ({}, r"gradient_clip has no limit\n  -> give \{norm: 10\.0\}, or null$"),
         ({"nrom": 1.0}, r"gradient_clip has the unknown key 'nrom'\n  -> did you mean 'norm'\?"),
     ],
 )

@@ -39,6 +39,23 @@ def test_training(told, tmp_path):
     assert found["output"] == str(tmp_path / "run")
 
 
+def test_monitored_value_of_the_training(told):
+    """Its terms are those of the loss, with or without a validation."""
+    terms = "0.25 per_atom_energy_mse, 0.75 forces_mse"
+    loss = "training_module.loss.coeffs={total_energy: 1.0, forces: 3.0}"
+    for override in ("data.val=5", "data.val=null"):
+        found = rows(told(loss, override, "monitored_metric=train_loss_epoch/weighted_sum"))
+        assert found["monitored"] == f"train_loss_epoch/weighted_sum (weighted_sum: {terms})"
+
+
+def test_monitored_metric_of_the_training(told):
+    metrics = (
+        "+training_module.train_metrics={_target_: nequip_like.metrics.EnergyForceMetrics, coeffs: {forces_mae: 1.0}}"
+    )
+    found = rows(told(metrics, "monitored_metric=train_metric_epoch/weighted_sum"))
+    assert found["monitored"] == "train_metric_epoch/weighted_sum (weighted_sum: 1 forces_mae)"
+
+
 def test_number_of_parameters(told, compose):
     config = compose()
     model = setup.build_module(config, setup.build_data(config), {}).model

@@ -354,9 +354,11 @@ def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool,
         if (trusted and not name.startswith("val")) or not _are_all_known(name, values["training_module"]):
             continue
         config_key = key if values.get("monitored_metric") != name else "monitored_metric"
-        candidates = [name for name in logged if name.startswith("val") and _ANY_SPECIES not in name]
+        of_training = name.startswith("train") or not (num_sets or name.startswith("val"))
+        stage = "train" if of_training else "val"
+        candidates = [name for name in logged if name.startswith(stage) and _ANY_SPECIES not in name]
         advice = closest_hint(name, candidates).strip() or f"there are {', '.join(candidates)}"
-        if not num_sets:
+        if not num_sets and not closest_hint(name, candidates):
             advice = _advise_without_validation(config_key, values)
         raise ConfigError(f"{config_key} is '{name}', which is not logged", advice)
     if not num_sets and (changes := _list_idle_without_validation(values)):

@@ -223,7 +223,7 @@ class LossWeightSchedule(CoefficientCallback):
         interval: What plain numbers count: ``epoch`` or ``step``. ``start: {steps: 1000}`` and ``end: {steps: 5000}``
             say it themselves.
         stages: In place of ``terms``: ``[{start: 100, coeffs: {forces: 1.0}}, {start: 200, end: 250, coeffs: {...}}]``,
-            in epochs, in their order.
+            in whole epochs, in their order.
 
     Raises:
         ConfigError: If a key is unknown or missing, or a value out of range.

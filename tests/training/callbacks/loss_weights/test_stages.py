@@ -83,6 +83,11 @@ def test_a_run_that_is_resumed_needs_no_state() -> None:
     [
         ([{"coeffs": {F: 1}}], r"^stages\[0\] of LossWeightSchedule has no 'start'", "write {start: 100"),
         ([{"start": 1}], r"^stages\[0\] of LossWeightSchedule has no 'coeffs'", "write {start: 100"),
+        (
+            [stage({"epochs": 1}, {F: 1})],
+            r"^'start' in stages\[0\] of LossWeightSchedule is \{'epochs': 1\}",
+            "0 or more",
+        ),
         ([stage(-1, {F: 1})], r"^'start' in stages\[0\] of LossWeightSchedule is -1", "0 or more"),
         ([stage(3, {F: 1}, end=3)], "starts in epoch 3 and ends in epoch 3", "let it end after its start"),
         ([stage(3, {F: -1})], "^coefficient of 'forces_mse' is -1", "give a finite number"),
