@@ -71,7 +71,7 @@ def test_a_unit_of_something_else(folder, monkeypatch, capsys, tiny):
     status, printed = run(monkeypatch, capsys, tiny, *shlex.split(LINE), "data.units={forces: GPa}")
     assert status == 2
     assert printed.err == (
-        "error: units: 'GPa' is a pressure, or an energy by a volume, and no unit of forces\n"
+        "error: data.units: 'GPa' is a pressure, or an energy by a volume, and no unit of forces\n"
         "  -> write an energy by a length: eV/Angstrom, Hartree/Bohr or kcal/mol/Angstrom\n"
     )
 

@@ -39,7 +39,7 @@ def state_of(path: Path) -> dict:
 
 def test_val_train_test(compose, tmp_path):
     """One run with all there is: what it returns and what it writes."""
-    result = train(compose("run=[val,train,test]", "trainer.max_epochs=3"), ["seed=0"])
+    result = train(compose("run=[val,train,test]", "trainer.max_epochs=3"), typed=["seed=0"])
     folder = tmp_path / "run"
     assert result.folder == folder
     assert {path.name for path in folder.iterdir()} >= {
