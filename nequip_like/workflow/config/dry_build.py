@@ -244,9 +244,15 @@ def _check_optimizer(module: Mapping[str, Any], averaging: str | None, trainer: 
 
 def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: Parts) -> None:
     """Check clipping and accumulation of gradients."""
-    lightnings = (trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm"))
-    GradientClip.choose(GradientClip.of(module.get("gradient_clip")), *lightnings)
-    if "loss" in parts.managers and trainer.get("accumulate_grad_batches", 1) > 1:
+    clip, *lightnings = limits = [
+        module.get("gradient_clip"),
+        trainer.get("gradient_clip_val"),
+        trainer.get("gradient_clip_algorithm"),
+    ]
+    if is_known(limits):
+        GradientClip.choose(GradientClip.of(clip), *lightnings)
+    batches = trainer.get("accumulate_grad_batches", 1)
+    if "loss" in parts.managers and is_known(batches) and batches > 1:
         check_can_accumulate(parts.managers["loss"])
 
 
