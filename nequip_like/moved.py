@@ -88,7 +88,7 @@ WORDS: dict[str, dict[str, list[list[str]]]] = {
     }
 }
 
-# What is there no more -> what to write instead.
+# What is there no more -> what to write instead. Where a config is composed, compat has translated these already.
 GONE: dict[str, str] = {
     **{
         f"{_PACKAGE}.training.callbacks.weight_stats.{name}": (
@@ -96,7 +96,6 @@ GONE: dict[str, str] = {
         )
         for name in ("TrainingStatsMonitor", "WandbWatch")
     },
-    # Where a config is composed, compat translates them.
     **{
         f"{_PACKAGE}.training.callbacks.{place}{name}": (
             "write _target_: nequip_like.training.callbacks.LossWeightSchedule, stages: [{start: 100, coeffs: {...}}]"

@@ -208,15 +208,15 @@ def _translate_callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
         if is_target(node["_target_"]) and name in OBSERVERS:
             notes.append(f"{name} is left out, the training is the same without it: {OBSERVERS[name]}")
             continue
+        if _is_weight_statistics(node):
+            nodes.setdefault("training_stats", _translate_weight_statistics(node, notes))
+            continue
         if is_target(node["_target_"]) and name == "TF32Scheduler":
             _check_tf32(node, notes)
             continue
         if not is_scheduler(node):
             node["_target_"] = translate_target(node["_target_"], "trainer.callbacks")
         node["_target_"] = _RESUMABLE.get(node["_target_"], node["_target_"])
-        if name in WEIGHT_STATISTICS:
-            nodes.setdefault("training_stats", _translate_weight_statistics(name, node, notes))
-            continue
         label = _NODE_NAMES.get(name, _convert_to_snake_case(name))
         if name == "ModelCheckpoint":
             label = "best_checkpoint" if node.get("monitor") else "checkpoint"
@@ -224,7 +224,12 @@ def _translate_callbacks(value: Any, notes: list[str]) -> dict[str, Any]:
     return merge_schedulers(nodes, notes)
 
 
-def _translate_weight_statistics(name: str, node: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _is_weight_statistics(node: Any) -> bool:
+    return class_of(node) in WEIGHT_STATISTICS and is_target(node["_target_"])
+
+
+def _translate_weight_statistics(node: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    name = class_of(node)
     check_keys(name, node, ("_target_", *WEIGHT_STATISTICS[name]), "argument")
     every = parse_whole_number(f"log_freq of {name}", node.get("log_freq", 100), 1)
     ignored = [key for key in WEIGHT_STATISTICS[name][1:] if key in node]
@@ -249,9 +254,7 @@ def replace_callbacks(config: DictConfig, notes: list[str]) -> DictConfig:
     if not isinstance(callbacks, dict):
         return config
     schedulers = [name for name, node in callbacks.items() if is_scheduler(node)]
-    statistics = [
-        name for name, node in callbacks.items() if class_of(node) in WEIGHT_STATISTICS and is_target(node["_target_"])
-    ]
+    statistics = [name for name, node in callbacks.items() if _is_weight_statistics(node)]
     if not schedulers and not statistics:
         return config
     config = config.copy()
@@ -259,7 +262,7 @@ def replace_callbacks(config: DictConfig, notes: list[str]) -> DictConfig:
         name: OmegaConf.to_container(config.callbacks[name], resolve=True) for name in schedulers + statistics
     }
     for name in statistics:
-        nodes[name] = _translate_weight_statistics(class_of(nodes[name]), nodes[name], notes)
+        nodes[name] = _translate_weight_statistics(nodes[name], notes)
     with open_dict(config):
         config.callbacks = merge_schedulers({**callbacks, **nodes}, notes)
     return config

@@ -338,6 +338,14 @@ def test_callbacks_and_loggers_get_names():
     ]  # fmt: skip
 
 
+def test_callback_of_another_package_with_a_name_of_nequips():
+    watch = {"_target_": "mine.WandbWatch", "log_freq": 20}
+    config, notes = own(("trainer.callbacks", [watch]))
+    assert watch in config["callbacks"].values()
+    assert "training_stats" not in config["callbacks"]
+    assert notes == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "advice"),
     [
