@@ -1,4 +1,4 @@
-"""The compiled network beside an energy model: whether it is used, and its energies and gradient."""
+"""The compiled network beside an energy model: whether it is used, and its energies and derivatives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from nequip_like.errors import ModelError, OutputError
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.native.compiler import find_compiler
-from nequip_like.nn.native.network import Edges, Head, NativeNetwork
+from nequip_like.nn.native.head import Head
+from nequip_like.nn.native.network import Edges, Extra, Graphs, NativeNetwork
 from nequip_like.nn.native.program import Constants
 from nequip_like.nn.native.spec import NetworkPlan
 from nequip_like.process_settings import warn_once
@@ -76,27 +77,21 @@ class NativeBackend:
         constants: Constants,
         parameters: Sequence[Tensor],
         head: Head,
-        head_parameters: Iterable[Tensor],
+        graphs: Graphs,
+        extra: Extra | None,
     ) -> Differentiated:
-        """Energies and their sum's gradient, with a graph to the parameters.
-
-        Args:
-            edges: Atoms and edges.
-            constants: Cutoffs and normalisation.
-            parameters: Those of the network, in the order of :class:`~nequip_like.nn.native.layout.Weights`.
-            head: Energies (atoms,) from last features (atoms, channels) and types (atoms,).
-            head_parameters: Tensors that the head uses.
-        """
-        trained = [parameter for parameter in head_parameters if parameter.requires_grad]
-        return Differentiated(*self.network.predict_with_graph(edges, constants, parameters, head, trained))
+        """Energies and derivatives, with a graph to the parameters; see :class:`~nequip_like.nn.native.network`."""
+        return Differentiated(*self.network.predict_with_graph(edges, constants, parameters, head, graphs, extra))
 
     def predict(
         self,
         edges: Edges,
         constants: Constants,
         make_parameters: Callable[[], Sequence[Tensor]],
-        modules: Callable[[], Iterable[nn.Module]],
         head: Head,
+        modules: Callable[[], Iterable[nn.Module]],
+        graphs: Graphs,
+        extra: Extra | None,
     ) -> Differentiated:
         """The same without a graph.
 
@@ -104,11 +99,15 @@ class NativeBackend:
             edges: Atoms and edges.
             constants: Cutoffs and normalisation.
             make_parameters: Makes the network's parameters; not asked where earlier ones still hold.
-            modules: All modules that hold what parameters and constants are made of.
-            head: As in :meth:`predict_with_graph`.
+            head: What makes energies of the last features.
+            modules: All modules that hold what parameters, head and constants are made of.
+            graphs: Which atoms make a structure.
+            extra: What is added.
         """
         origins = self._list_tensors(modules) if self.caches_parameters else None
-        return Differentiated(*self.network.predict(edges, constants, make_parameters, origins, head))
+        return Differentiated(
+            *self.network.predict(edges, constants, make_parameters, head, origins, graphs, extra)
+        )
 
     def _list_tensors(self, modules: Callable[[], Iterable[nn.Module]]) -> list[Tensor]:
         """Parameters and buffers; by the modules' own dictionaries, since ``model.parameters()`` takes 0.1 ms."""

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.graph import batch_index, num_graphs
 from nequip_like.errors import ConfigError
 from nequip_like.model.native_energy import NativeBackend
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.mlp import ScalarMLP
-from nequip_like.nn.native.network import Edges
+from nequip_like.nn.native.head import Head
+from nequip_like.nn.native.network import Edges, Extra, Graphs
 from nequip_like.nn.native.program import Constants
 from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
@@ -139,29 +141,26 @@ class NequIPEnergy(nn.Module):
         """Energies (atoms,), float64, of the last layer's scalars (atoms, channels)."""
         return self.scale_shift(self.readout(scalars).squeeze(1), atom_types)
 
-    def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
-        """Energies and the gradient of their sum at once, by compiled code; None where that is not available.
+    def energies_and_derivatives(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
+        """Energies, forces and strain derivatives at once, by compiled code; None where that is not available.
 
-        Arguments are those of :meth:`forward`. In training mode a loss of both can be differentiated.
+        Arguments are those of :meth:`forward`. In training mode a loss of them can be differentiated.
         """
-        if self.native is None or not self.native.supports(vectors.device):
+        native = self.native
+        if native is None or not native.supports(vectors.device):
             return None
-        result = self._run_native(self.native, graph, vectors)
-        if self.pair_potential is None:
-            return result
-        energies, gradient = self._differentiate_pair_potential(graph, vectors)
-        return Differentiated(result.energies + energies, result.gradient + gradient, result.edge_sums)
-
-    def _run_native(self, native: NativeBackend, graph: Graph, vectors: Tensor) -> Differentiated:
-        """Hand the compiled network its tensors. What follows the layers (the head) stays torch code."""
         edges = Edges(graph[fields.ATOM_TYPES], graph[fields.EDGE_INDEX], vectors)
         constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
+        graphs = Graphs(batch_index(graph), num_graphs(graph))
+        extra = None if self.pair_potential is None else self._differentiate_pair_potential(graph, vectors)
+        readout, scale_shift = self.readout, self.scale_shift
+        weights = list(readout.weights)
+        factors = [readout.factor(layer) for layer in range(len(weights))]
+        head = Head(weights, factors, readout.nonlinearity, scale_shift.scales, scale_shift.shifts)
         if self.training:
-            head_parameters = [*self.readout.parameters(), *self.scale_shift.parameters()]
-            parameters = self._list_native_parameters()
-            return native.predict_with_graph(edges, constants, parameters, self.head, head_parameters)
+            return native.predict_with_graph(edges, constants, self._list_native_parameters(), head, graphs, extra)
         # Predictions may have parameters from the step before: they are made only if they are asked for.
-        return native.predict(edges, constants, self._list_native_parameters, self.modules, self.head)
+        return native.predict(edges, constants, self._list_native_parameters, head, self.modules, graphs, extra)
 
     def _list_native_parameters(self) -> list[Tensor]:
         """In the order of :class:`~nequip_like.nn.native.layout.Weights`."""
@@ -195,8 +194,8 @@ class NequIPEnergy(nn.Module):
         if self.native is not None:
             self.native.caches_parameters = True
 
-    def _differentiate_pair_potential(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the pair potential, which has nothing to train."""
+    def _differentiate_pair_potential(self, graph: Graph, vectors: Tensor) -> Extra:
+        """Energies and gradient of the pair potential, which has nothing to train."""
         centre, neighbour = graph[fields.EDGE_INDEX]
         types = graph[fields.ATOM_TYPES]
         with torch.enable_grad():
@@ -205,4 +204,4 @@ class NequIPEnergy(nn.Module):
             scaled = lengths * self.inverse_cutoffs[types[centre], types[neighbour]]
             energies = self.pair_potential(lengths, scaled, types, centre, neighbour)  # type: ignore[misc]
             (gradient,) = torch.autograd.grad(energies.sum(), vectors, materialize_grads=True)
-        return energies.detach(), gradient
+        return Extra(energies.detach(), gradient)

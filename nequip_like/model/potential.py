@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -36,35 +36,35 @@ class EnergyModel(Protocol):
         ...
 
 
-EdgeSums = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
 @dataclass(frozen=True, repr=False)
 class Differentiated(Summarized):
-    """Energies of atoms, and what forces and stress are made of.
+    """Energies, and what forces and stress are made of; all float64.
+
+    With ``g`` the gradient of the sum of all energies with respect to the edge vectors:
 
     Attributes:
-        energies: Shape (atoms,), eV, float64.
-        gradient: Of their sum with respect to the edge vectors, shape (edges, 3), eV/Angstrom, float64.
-        edge_sums: From a gradient (edges, 3) without a graph, for each atom: the sum over the edges that begin at it
-            minus that over those that end at it (atoms, 3), and the sum of vector times gradient over the former
-            (atoms, 3, 3). None leaves it to torch.
+        energies: Of the atoms, shape (atoms,), eV.
+        totals: Of the structures, shape (graphs,), eV.
+        forces: For each atom the sum of ``g`` over the edges that begin at it minus that over those that end at it,
+            shape (atoms, 3), eV/Angstrom.
+        strain: For each structure the sum of vector (x) ``g`` over its edges, shape (graphs, 3, 3), eV.
     """
 
     energies: Tensor
-    gradient: Tensor
-    edge_sums: EdgeSums | None = None
+    totals: Tensor
+    forces: Tensor
+    strain: Tensor
 
 
 @runtime_checkable
 class DifferentiatedModel(Protocol):
     """What a model family may supply beside, where it has something faster than autograd."""
 
-    def energies_and_gradient(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
-        """Energies, and the gradient of their sum with respect to the vectors; None where that is not available.
+    def energies_and_derivatives(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
+        """Energies and their derivatives; None where that is not available.
 
-        Arguments are those of :class:`EnergyModel`. In training mode a loss of both can be differentiated once; else
-        there is no graph.
+        Arguments are those of :class:`EnergyModel`, and the graph has its cells and numbers of atoms. In training mode
+        a loss of all can be differentiated once; else there is no graph.
         """
         ...
 
@@ -212,11 +212,11 @@ class Potential(Summarized, nn.Module):
         if not self.do_derivatives:
             return self._sum_energies(graph, self.energy_model(graph, vectors))
         if isinstance(self.energy_model, DifferentiatedModel):
-            differentiated = self.energy_model.energies_and_gradient(graph, vectors)
-            if differentiated is not None:
-                edge_sums = differentiated.edge_sums or partial(_sum_over_edges, graph, vectors)
-                derivatives = _compute_derivatives(graph, *edge_sums(differentiated.gradient))
-                return self._sum_energies(graph, differentiated.energies) | derivatives
+            result = self.energy_model.energies_and_derivatives(graph, vectors)
+            if result is not None:
+                energies = {fields.TOTAL_ENERGY: result.totals.unsqueeze(-1)}
+                energies[fields.PER_ATOM_ENERGY] = result.energies.unsqueeze(-1)
+                return energies | _compute_derivatives(graph, result.forces, result.strain)
         with torch.enable_grad():
             vectors.requires_grad_(True)
             prediction = self._sum_energies(graph, self.energy_model(graph, vectors))
@@ -247,19 +247,22 @@ def _check_plain(config: dict[str, Any]) -> None:
 
 
 def _sum_over_edges(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """What :attr:`Differentiated.edge_sums` is, in torch."""
+    """Forces and strain derivatives, as in :class:`Differentiated`."""
     centre, neighbour = graph[fields.EDGE_INDEX]
     atoms = len(graph[fields.POSITIONS])
     differences = sum_rows(gradient, centre, atoms) - sum_rows(gradient, neighbour, atoms)
     outer = (vectors.detach().unsqueeze(2) * gradient.unsqueeze(1)).flatten(1)
-    return differences, sum_rows(outer, centre, atoms).view(-1, 3, 3)
+    of_atom = sum_rows(outer, centre, atoms).view(-1, 3, 3)
+    return differences, sum_rows(of_atom, batch_index(graph), num_graphs(graph))
 
 
-def _compute_derivatives(graph: Graph, forces: Tensor, products: Tensor) -> Graph:
-    """Forces, stress and virial from the sums over the atoms' edges."""
-    of_graph = sum_rows(products, batch_index(graph), num_graphs(graph))
-    strain_derivative = 0.5 * (of_graph + of_graph.transpose(1, 2))
-    volume = volumes(graph).view(-1, 1, 1) if fields.CELL in graph else of_graph.new_zeros(len(of_graph), 1, 1)
+def _compute_derivatives(graph: Graph, forces: Tensor, strain: Tensor) -> Graph:
+    """Forces, stress and virial from what :class:`Differentiated` has."""
+    if fields.CELL not in graph:
+        nan = torch.full_like(strain, torch.nan, requires_grad=False)
+        return {fields.FORCES: forces, fields.STRESS: nan, fields.VIRIAL: nan.clone()}
+    strain_derivative = 0.5 * (strain + strain.transpose(1, 2))
+    volume = volumes(graph).view(-1, 1, 1)
     has_cell = volume > 0
     # The denominator is made safe before the division: NaN must not reach the weights through a masked branch.
     stress = strain_derivative / torch.where(has_cell, volume, torch.ones_like(volume))

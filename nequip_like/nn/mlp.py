@@ -24,6 +24,9 @@ class ScalarMLP(nn.Module):
         hidden_depth: Number of hidden layers.
         hidden_width: Width of each hidden layer.
         nonlinearity: Name of the activation, or None.
+
+    Attributes:
+        nonlinearity: Name of the activation; None if there is none.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ScalarMLP(nn.Module):
             )
         widths = [input_dim, *[hidden_width or 0] * hidden_depth, output_dim]
         self.activation = activation(nonlinearity)
+        self.nonlinearity = None if self.activation is None else nonlinearity
         self.weights = nn.ParameterList(
             nn.Parameter(torch.empty(width_in, width_out, dtype=dtype).uniform_(-math.sqrt(3), math.sqrt(3)))
             for width_in, width_out in pairwise(widths)

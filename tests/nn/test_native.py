@@ -300,7 +300,7 @@ def test_impossible_edges():
     edges[1, 0] = 5
     vectors = torch.ones(edges.shape[1], 3, dtype=torch.float64)
     with pytest.raises(ModelError, match="out of range"):
-        model.energy_model.energies_and_gradient({**graph, fields.EDGE_INDEX: edges}, vectors)
+        model.energy_model.energies_and_derivatives({**graph, fields.EDGE_INDEX: edges}, vectors)
 
 
 def test_converted_weights():
@@ -316,10 +316,10 @@ def test_other_types_of_numbers():
     short = {**graph, fields.ATOM_TYPES: graph[fields.ATOM_TYPES].int()}
     short[fields.EDGE_INDEX] = graph[fields.EDGE_INDEX].int()
     vectors = torch.randn(graph[fields.EDGE_INDEX].shape[1], 3, generator=torch.Generator().manual_seed(0)).double()
-    expected = model.energy_model.energies_and_gradient(graph, vectors)
-    found = model.energy_model.energies_and_gradient(short, vectors.float())
+    expected = model.energy_model.energies_and_derivatives(graph, vectors)
+    found = model.energy_model.energies_and_derivatives(short, vectors.float())
     assert torch.equal(found.energies, expected.energies)
-    assert torch.equal(found.gradient, expected.gradient)
+    assert torch.equal(found.forces, expected.forces)
 
 
 def test_other_devices():

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nequip_like.nn.native.program import Calculation, Constants, Program, Topology
+from nequip_like.nn.native.head import Head
+from nequip_like.nn.native.program import Adjoints, Calculation, Constants, Program, Topology
 from nequip_like.nn.native.spec import NetworkPlan
-
-Head = Callable[[Tensor, Tensor], Tensor]  # last features and atom types to energies, atom by atom
-SumEdges = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Edges(NamedTuple):
@@ -30,8 +28,48 @@ class Edges(NamedTuple):
     vectors: Tensor
 
 
+class Graphs(NamedTuple):
+    """Which atoms make a structure.
+
+    Attributes:
+        graph_of_atom: Number of each atom's structure, shape (atoms,).
+        count: Number of structures.
+    """
+
+    graph_of_atom: Tensor
+    count: int
+
+
+class Extra(NamedTuple):
+    """What is added to the network's results.
+
+    Attributes:
+        energies: Of the atoms, shape (atoms,), eV, float64.
+        gradient: Of their sum with respect to the edge vectors, shape (edges, 3), eV/Angstrom, float64.
+    """
+
+    energies: Tensor
+    gradient: Tensor
+
+
+class Energies(NamedTuple):
+    """Energies, and what their derivatives are together; all float64.
+
+    Attributes:
+        energies: Of the atoms, shape (atoms,), eV.
+        totals: Of the structures, shape (graphs,), eV.
+        forces: On the atoms, shape (atoms, 3), eV/Angstrom.
+        strain: Of each structure the sum of vector (x) gradient over its edges, shape (graphs, 3, 3), eV.
+    """
+
+    energies: Tensor
+    totals: Tensor
+    forces: Tensor
+    strain: Tensor
+
+
 class NativeNetwork:
-    """Energies of the atoms, and the gradient of their sum with respect to the edge vectors, by compiled code.
+    """Energies, forces and strain derivatives by compiled code.
 
     The code is made when first needed. Copies and pickles hold the plan only.
 
@@ -77,47 +115,49 @@ class NativeNetwork:
         constants: Constants,
         parameters: Sequence[Tensor],
         head: Head,
-        head_parameters: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Energies (atoms,) and gradient (edges, 3) that a loss can be differentiated through, once.
+        graphs: Graphs,
+        extra: Extra | None,
+    ) -> Energies:
+        """Energies and what their derivatives are together, that a loss can be differentiated through, once.
 
         Args:
             edges: Atoms and edges.
             constants: Cutoffs and normalisation.
             parameters: Those of the network, in the order of :class:`~nequip_like.nn.native.layout.Weights`.
-            head: Energies (atoms,) from last features (atoms, channels) and types (atoms,).
-            head_parameters: Tensors that the head uses and that are to be trained.
+            head: What makes energies of the last features.
+            graphs: Which atoms make a structure.
+            extra: Energies and gradients of something else, which has no parameters to train.
         """
         topology = self._sort_edges(edges)
-        calculation = Calculation(self.program, parameters, topology, constants, keep=True)
-        call = _TrainingCall(calculation, head, edges.atom_types, list(head_parameters))
-        return _DifferentiatedNetwork.apply(call, edges.vectors, len(parameters), *parameters, *head_parameters)
+        calculation = Calculation(self.program, parameters, head, topology, constants, keep=True)
+        call = _Call(calculation, edges.vectors, graphs, extra)
+        return Energies(*_DifferentiatedNetwork.apply(call, *parameters, *head.parameters))
 
     def predict(
         self,
         edges: Edges,
         constants: Constants,
         make_parameters: Callable[[], Sequence[Tensor]],
-        origins: Sequence[Tensor] | None,
         head: Head,
-    ) -> tuple[Tensor, Tensor, SumEdges]:
-        """Energies (atoms,), gradient (edges, 3), and sums over the atoms' edges (``Calculation.sum_edges``).
-
-        No graph is left.
+        origins: Sequence[Tensor] | None,
+        graphs: Graphs,
+        extra: Extra | None,
+    ) -> Energies:
+        """The same, and no graph is left.
 
         Args:
             edges: Atoms and edges.
             constants: Cutoffs and normalisation.
             make_parameters: Makes the network's parameters.
-            origins: All that these and the constants are made of, if they need not be made anew while these tensors
-                are unchanged; None makes them each time.
-            head: As in :meth:`predict_with_graph`.
+            head: What makes energies of the last features.
+            origins: All that parameters, head and constants are made of, if they need not be made anew while these
+                tensors are unchanged; None makes them each time.
+            graphs: Which atoms make a structure.
+            extra: Energies and gradients of something else.
         """
         topology = self._sort_edges(edges)
-        calculation = self._reuse_calculation(topology, constants, make_parameters, origins)
-        last = calculation.run_forward(edges.vectors)
-        energies, adjoint = _differentiate_head(head, last, edges.atom_types[topology.atom_order])
-        return energies[topology.new_of_old], calculation.run_reverse(adjoint), calculation.sum_edges
+        calculation = self._reuse_calculation(topology, constants, make_parameters, head, origins)
+        return _Call(calculation, edges.vectors, graphs, extra).run()
 
     def _sort_edges(self, edges: Edges) -> Topology:
         """The edges in the program's order; the last ones are remembered while the same tensors come."""
@@ -131,6 +171,7 @@ class NativeNetwork:
         topology: Topology,
         constants: Constants,
         make_parameters: Callable[[], Sequence[Tensor]],
+        head: Head,
         origins: Sequence[Tensor] | None,
     ) -> Calculation:
         """The last calculation, or as much of it as still holds: molecular dynamics asks for step after step."""
@@ -139,10 +180,11 @@ class NativeNetwork:
         if key is None or cached is None or cached.key != key:
             with torch.no_grad():
                 parameters = make_parameters()
-            calculation = Calculation(self.program, parameters, topology, constants, keep=False)
+            calculation = Calculation(self.program, parameters, head, topology, constants, keep=False)
         elif cached.calculation.topology is not topology:
             # Only the neighbour list is new: the parameters, scaled and transposed, serve again.
-            calculation = Calculation(self.program, cached.calculation.parameters, topology, constants, keep=False)
+            parameters = cached.calculation.parameters
+            calculation = Calculation(self.program, parameters, head, topology, constants, keep=False)
             calculation.reuse_prepared(cached.calculation)
         else:
             calculation = cached.calculation
@@ -177,59 +219,36 @@ class _CachedTopology:
         return identical and self._versions == (edges.atom_types._version, edges.edge_index._version)
 
 
-def _differentiate_head(head: Head, last: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies, and the gradient of their sum with respect to the last features; no graph is left."""
-    with torch.enable_grad():
-        last = last.detach().requires_grad_(True)
-        energies = head(last, types)
-        (adjoint,) = torch.autograd.grad(energies.sum(), last, materialize_grads=True)
-    return energies.detach(), adjoint
+class _Call:
+    """What one calculation has beside parameters."""
 
+    def __init__(self, calculation: Calculation, vectors: Tensor, graphs: Graphs, extra: Extra | None) -> None:
+        self.calculation, self._vectors, self._graphs, self._extra = calculation, vectors, graphs, extra
 
-class _TrainingCall:
-    """What one differentiated call holds beside tensors."""
-
-    def __init__(self, calculation: Calculation, head: Head, atom_types: Tensor, head_parameters: list[Tensor]) -> None:
-        self.calculation, self.head, self.head_parameters = calculation, head, head_parameters
-        self.types = atom_types[calculation.topology.atom_order]
-        self.last: Tensor | None = None
+    def run(self) -> Energies:
+        """The results."""
+        energies, gradient = self.calculation.run_energies(self._vectors)
+        if self._extra is not None:
+            energies += self._extra.energies
+            gradient += self._extra.gradient
+        return Energies(energies, *self.calculation.run_sums(energies, gradient, *self._graphs))
 
 
 class _DifferentiatedNetwork(torch.autograd.Function):
-    """Both results in one function: the gradients of a loss of both then come of one pass back, not of two."""
+    """All results in one function: the gradients of a loss of them then come of one pass back, not of several."""
 
     @staticmethod
-    def forward(ctx: Any, call: _TrainingCall, vectors: Tensor, count: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, call: _Call, *parameters: Tensor) -> tuple[Tensor, ...]:
         # Saved so that autograd notices a parameter that is changed before the gradient is asked for.
-        ctx.save_for_backward(*tensors)
-        ctx.call, ctx.count = call, count
-        call.last = call.calculation.run_forward(vectors)
-        energies, adjoint = _differentiate_head(call.head, call.last, call.types)
-        return energies[call.calculation.topology.new_of_old], call.calculation.run_reverse(adjoint)
+        ctx.save_for_backward(*parameters)
+        ctx.set_materialize_grads(False)
+        ctx.call, ctx.count = call, len(parameters)
+        return tuple(call.run())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, energies_gradient: Tensor, directions: Tensor) -> tuple[Tensor | None, ...]:
-        call: _TrainingCall = ctx.call
-        if len(ctx.saved_tensors) != ctx.count + len(call.head_parameters):  # reading them makes autograd's check
+    def backward(ctx: Any, *adjoints: Tensor | None) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        if len(ctx.saved_tensors) != ctx.count:  # reading them makes autograd's check
             raise RuntimeError("the parameters of this calculation are gone")
-        weights = energies_gradient[call.calculation.topology.atom_order]
-        # The loss's gradient by dE/dr is a direction of the edge vectors; along it the last features change like this.
-        change = call.calculation.run_tangent(directions)
-        adjoint, head_gradients = _differentiate_head_twice(call, weights, change)
-        # With a frozen network only the head is trained.
-        frozen = not any(ctx.needs_input_grad[3 : 3 + ctx.count])
-        gradients = [None] * ctx.count if frozen else call.calculation.run_dual(adjoint)
-        return (None, None, None, *gradients, *head_gradients)
-
-
-def _differentiate_head_twice(call: _TrainingCall, weights: Tensor, change: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of ``sum_a weights_a E_a + d(sum_a E_a)/d(last) . change``: of the last features, and the head's."""
-    with torch.enable_grad():
-        last = call.last.detach().requires_grad_(True)  # type: ignore[union-attr]
-        energies = call.head(last, call.types)
-        (adjoint,) = torch.autograd.grad(energies.sum(), last, create_graph=True, materialize_grads=True)
-        total = (weights * energies).sum() + (adjoint * change).sum()
-        trained = [last, *(tensor for tensor in call.head_parameters if tensor.requires_grad)]
-        last_gradient, *head_gradients = torch.autograd.grad(total, trained, materialize_grads=True)
-    return last_gradient, head_gradients
+        return (None, *call.calculation.run_gradients(Adjoints(*adjoints), ctx.needs_input_grad[1:]))

@@ -28,6 +28,7 @@ from nequip_like.nn.native.layout import Weights, index_features, list_starts, s
 from nequip_like.nn.native.spec import Kind, NetworkPlan
 
 _RUNTIME = "runtime.c"
+_HEAD = "head.c"
 _LEGEND = (
     "runtime.c lies in the folder nn/native of the package nequip_like.",
     "Of layer 0: f_0 features, s_0 what atoms send, m_0 messages, h_0 input of the gate, y_0 output of the layer.",
@@ -35,6 +36,7 @@ _LEGEND = (
 )
 _BLOCK_BYTES = 1 << 17  # messages of a block of atoms stay in the second cache
 _MOST_ATOMS = 16  # of a block
+_WIDEST_REGISTER = 64  # at least the numbers that a register of any processor holds
 _FEATURES = "#define FEATURES(index, before) (net->features + net->atoms * (net->feature_offsets[index] + (before)))"
 # Atoms a .. stop: n of species t.
 _BLOCK_RANGE = (
@@ -48,7 +50,7 @@ class NetworkSources:
     """C code of a network.
 
     Attributes:
-        units: Translation units: the network, and one for each different convolution.
+        units: Translation units: the network, one for each different convolution, and the head.
         headers: Text by name of the files that they include.
         block: Most atoms of a block.
     """
@@ -61,9 +63,10 @@ class NetworkSources:
 def write_network(plan: NetworkPlan) -> NetworkSources:
     """C code of a network."""
     writer = _NetworkWriter(plan)
-    runtime = files("nequip_like.nn.native").joinpath(_RUNTIME).read_text(encoding="utf-8")
-    units = [writer.write_passes(), *writer.write_convolutions()]
-    return NetworkSources([format_lines(unit) for unit in units], {_RUNTIME: runtime}, writer.block)
+    folder = files("nequip_like.nn.native")
+    headers = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in (_RUNTIME, _HEAD)}
+    units = [writer.write_passes(), *writer.write_convolutions(), writer.write_head()]
+    return NetworkSources([format_lines(unit) for unit in units], headers, writer.block)
 
 
 class _NetworkWriter:
@@ -80,13 +83,13 @@ class _NetworkWriter:
                 self.convolutions[key] = ConvolutionWriter(layer.table, name, moving=index > 0)
             self.convolution_of.append(self.convolutions[key])
 
-    def _define(self) -> Iterator[str]:
+    def _define(self, widest: int) -> Iterator[str]:
         """Definitions, and what all networks share."""
         plan = self.plan
         yield f"#define REAL {'double' if plan.double else 'float'}"
         if plan.double:
             yield "#define REAL_IS_DOUBLE"
-        yield f"#define WIDEST {plan.widest}"
+        yield f"#define WIDEST {widest}"
         yield f"#define KNOTS {plan.knots}"
         yield f"#define L_MAX {plan.l_max}"
         yield f"#define TYPES {plan.types}"
@@ -104,7 +107,12 @@ class _NetworkWriter:
         for writer in self.convolutions.values():
             layers = [str(index) for index, convolution in enumerate(self.convolution_of) if convolution is writer]
             title = write_comment(f"convolution of layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}")
-            yield [title, "#define ONLY_CONVOLUTION", *self._define(), *writer.write()]
+            yield [title, "#define ONLY_CONVOLUTION", *self._define(self.plan.widest), *writer.write()]
+
+    def write_head(self) -> list[str]:
+        """Lines of the head, which pads its rows to whole vectors, whatever the numbers of channels."""
+        title = write_comment("readout, sums over edges and structures, and the gradients of a loss")
+        return [title, "#define ONLY_CONVOLUTION", *self._define(_WIDEST_REGISTER), f'#include "{_HEAD}"']
 
     def write_passes(self) -> list[str]:
         """Lines of the rest."""
@@ -113,7 +121,7 @@ class _NetworkWriter:
         return [
             write_comment(f"A network of {len(self.layers)} layers, numbered from 0: its four passes."),
             *map(write_comment, _LEGEND),
-            *self._define(),
+            *self._define(self.plan.widest),
             *(f"DEFINE_GATE({C_NAMES[name]})" for name in sorted(activations)),
             *write_harmonics(self.plan.l_max),
             *(line for writer in self.convolutions.values() for line in writer.declare()),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nequip_like.errors import ModelError
+from nequip_like.nn.native.addresses import list_addresses
 from nequip_like.nn.native.compiler import compile_library
+from nequip_like.nn.native.head import Head, HeadCalculation
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
 from nequip_like.nn.native.network_source import write_network
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
@@ -76,7 +79,6 @@ class Topology:
         for name, size in (*sizes.items(), ("chunk_block", self.chunks + 1)):
             self.pointers[name] = address + 4 * place
             place += size
-        self.atom_order, self.new_of_old = memory[: self.atoms], memory[self.atoms : 2 * self.atoms]
         # The C code takes addresses, so types have to be right here.
         centre, neighbour = (index.to(torch.int64).contiguous() for index in edge_index)
         atom_types = atom_types.to(torch.int64).contiguous()
@@ -109,7 +111,10 @@ class Program:
         self.library = compile_library(sources.units, sources.headers)
         #: Whether the compiler could make it use several threads.
         self.parallel = bool(self.library.is_parallel())
-        self.library.topology.restype = ctypes.c_int64
+        for name in ("topology", "head_memory", "head_prepared"):
+            getattr(self.library, name).restype = ctypes.c_int64
+        #: Channels of each kind of the last features.
+        self.last_widths = [kind.size for kind in plan.layers[-1].outputs]
         self._offsets = {keep: assign_offsets(plan, keep) for keep in (False, True)}
         #: The offsets for C, which gets an address: they live as long as the program.
         self.offset_tables = {keep: torch.tensor(features.offsets) for keep, features in self._offsets.items()}
@@ -132,12 +137,36 @@ class Constants:
         self.norm = norm.detach().expand(types).contiguous()
 
 
+class Sums(NamedTuple):
+    """Sums over atoms and edges.
+
+    Attributes:
+        totals: Energies of the structures, shape (graphs,), eV.
+        forces: Shape (atoms, 3), eV/Angstrom.
+        strain: Of each structure the sum of vector (x) gradient over its edges, shape (graphs, 3, 3), eV.
+    """
+
+    totals: Tensor
+    forces: Tensor
+    strain: Tensor
+
+
+class Adjoints(NamedTuple):
+    """Gradients of a loss by the energies of the atoms and by :class:`Sums`; None is zero."""
+
+    energies: Tensor | None
+    totals: Tensor | None
+    forces: Tensor | None
+    strain: Tensor | None
+
+
 class Calculation:
     """One calculation: what the passes leave for each other.
 
     Args:
         program: The compiled network.
         parameters: Embedding, weights and radial tables, ordered as :class:`~nequip_like.nn.native.layout.Weights`.
+        head: What follows the network.
         topology: The edges.
         constants: The tables.
         keep: Whether what training needs is kept.
@@ -147,7 +176,13 @@ class Calculation:
     """
 
     def __init__(
-        self, program: Program, parameters: Sequence[Tensor], topology: Topology, constants: Constants, keep: bool
+        self,
+        program: Program,
+        parameters: Sequence[Tensor],
+        head: Head,
+        topology: Topology,
+        constants: Constants,
+        keep: bool,
     ) -> None:
         plan, edges = program.plan, topology.edges
         self.program, self.topology, self.constants, self.keep = program, topology, constants, keep
@@ -183,15 +218,14 @@ class Calculation:
             **{name: pointer for name, pointer in topology.pointers.items() if name != "new_of_old"},
             **{name: tensor.data_ptr() for name, tensor in self._tensors.items()},
         )
-        self._prepared = False
-        self._parameter_addresses = _list_addresses(self.parameters)
+        self._parameter_addresses = list_addresses(self.parameters)
         self._net.parameters = ctypes.addressof(self._parameter_addresses)
+        self._head = HeadCalculation(program.library, head, program.dtype, program.last_widths)
+        self._connect_head()
+        self._prepared = False
 
     def _allocate(self, size: int) -> Tensor:
         return torch.empty(size, dtype=self.program.dtype)
-
-    def _call(self, function: Any) -> None:
-        function(ctypes.byref(self._net))
 
     def _set(self, **tensors: Tensor) -> None:
         self._tensors.update(tensors)
@@ -199,105 +233,110 @@ class Calculation:
             setattr(self._net, name, tensor.data_ptr())
 
     def reuse_prepared(self, calculation: Calculation) -> None:
-        """Take over what another calculation with the same parameters has made of them."""
+        """Take over what another calculation with the same parameters, which is not used any more, made of them."""
         self._set(prepared=calculation._tensors["prepared"])
-        self._prepared = calculation._prepared
+        self._prepared, self._head = calculation._prepared, calculation._head
+        self._connect_head()
 
-    def _view_scalars(self, name: str, layer: int) -> list[Tensor]:
-        """Views of scalars at the end of the network, one (atoms, channels) for each kind."""
-        place = self.program.get_offsets(self.keep).offsets[index_features(layer, name)] * self.topology.atoms
-        views = []
-        for kind in self.program.plan.layers[-1].outputs:
-            size = self.topology.atoms * kind.size
-            views.append(self._tensors["features"][place : place + size].view(self.topology.atoms, kind.size))
-            place += size
-        return views
+    def _connect_head(self) -> None:
+        """Give the head its memory, and the places where it meets the last layer."""
+        count, atoms = len(self.program.plan.layers), self.topology.atoms
+        head, size = self._head.fields, self._tensors["features"].element_size()
+        offsets = self.program.get_offsets(self.keep).offsets
+        ends = {"features": ("f", count), "adjoints": ("yb", count - 1)}
+        if self.keep:
+            ends |= {"tangents": ("ft", count), "second_adjoints": ("yb2", count - 1)}
+        self._ends = {}
+        for end, (name, layer) in ends.items():
+            start = self._net.features + offsets[index_features(layer, name)] * atoms * size
+            widths = accumulate(self.program.last_widths, initial=0)
+            addresses = [start + width * atoms * size for width in widths][:-1]
+            self._ends[end] = (ctypes.c_void_p * len(addresses))(*addresses)
+            setattr(head, end, ctypes.addressof(self._ends[end]))
+        self._tensors["memory"] = self._head.allocate(atoms, self.keep)
+        head.memory = self._tensors["memory"].data_ptr()
 
-    def run_forward(self, vectors: Tensor) -> Tensor:
-        """Features of the last layer, shape (atoms, channels), atoms in the topology's order.
+    def run_energies(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies of the atoms, and the gradient of their sum with respect to the edge vectors.
 
         Args:
             vectors: Edge vectors, shape (edges, 3), Angstrom, float64, in the order of the topology's ``edge_index``.
+
+        Returns:
+            Energies (atoms,) in the caller's order, eV, and gradient (edges, 3), eV/Angstrom, both float64 whatever the
+            weights are: an atom's force is a sum over its edges whose terms nearly cancel.
         """
-        self._set(vectors=vectors.detach().to(torch.float64).contiguous())
+        energies = torch.empty(self.topology.atoms, dtype=torch.float64)
+        gradient = torch.empty(self.topology.edges, 3, dtype=torch.float64)
+        self._set(vectors=vectors.detach().to(torch.float64).contiguous(), gradient=gradient)
+        self._head.fields.energies = energies.data_ptr()
         # Asked at each step: the user may change it in between.
         self._net.threads = torch.get_num_threads()
-        library = self.program.library
         if not self._prepared:
-            self._call(library.network_prepare)
+            self.program.library.network_prepare(ctypes.byref(self._net))
             self._prepared = True
-        self._call(library.network_forward)
-        return torch.cat(self._view_scalars("f", len(self.program.plan.layers)), dim=1)
+        self.program.library.potential_energies(ctypes.byref(self._net), ctypes.byref(self._head.fields))
+        return energies, gradient
 
-    def _write_adjoint(self, name: str, adjoint: Tensor) -> None:
-        parts = self._view_scalars(name, len(self.program.plan.layers) - 1)
-        for view, part in zip(parts, adjoint.split([view.shape[1] for view in parts], dim=1), strict=True):
-            view.copy_(part)
-
-    def run_reverse(self, adjoint: Tensor) -> Tensor:
-        """Gradient with respect to the edge vectors, shape (edges, 3), float64; after :meth:`run_forward`.
+    def run_sums(self, energies: Tensor, gradient: Tensor, graph_of_atom: Tensor, graphs: int) -> Sums:
+        """What energies of atoms and the gradient by the edge vectors are together; after :meth:`run_energies`.
 
         Args:
-            adjoint: Of the last features, shape (atoms, channels).
+            energies: Shape (atoms,), float64.
+            gradient: Shape (edges, 3), float64.
+            graph_of_atom: Number of each atom's structure, shape (atoms,).
+            graphs: Number of structures.
         """
-        self._write_adjoint("yb", adjoint)
-        # Float64 whatever the weights are: an atom's force is a sum over its edges whose terms nearly cancel.
-        gradient = torch.empty(self.topology.edges, 3, dtype=torch.float64)
+        atoms, head = self.topology.atoms, self._head.fields
+        totals = torch.empty(graphs, dtype=torch.float64)
+        forces = torch.empty(atoms, 3, dtype=torch.float64)
+        strain = torch.empty(graphs, 3, 3, dtype=torch.float64)
+        products = torch.empty(atoms, 9, dtype=torch.float64)
         self._set(gradient=gradient)
-        self._call(self.program.library.network_reverse)
-        return gradient
+        # Held: the second pass reads it again.
+        self._tensors["graph_of_atom"] = graph_of_atom = graph_of_atom.to(torch.int64).contiguous()
+        head.graphs, head.graph_of_atom = graphs, graph_of_atom.data_ptr()
+        head.energies, head.totals = energies.data_ptr(), totals.data_ptr()
+        head.forces, head.strain = forces.data_ptr(), strain.data_ptr()
+        self.program.library.potential_sums(
+            ctypes.byref(self._net), ctypes.byref(head), ctypes.c_void_p(products.data_ptr())
+        )
+        return Sums(totals, forces, strain)
 
-    def sum_edges(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each atom's edges: gradients received minus sent (atoms, 3), and products with vectors (atoms, 3, 3).
-
-        Args:
-            gradient: With respect to the edge vectors of :meth:`run_forward`, shape (edges, 3), float64.
-        """
-        gradient = gradient.contiguous()
-        differences = torch.empty(self.topology.atoms, 3, dtype=torch.float64)
-        products = torch.empty(self.topology.atoms, 3, 3, dtype=torch.float64)
-        places = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (gradient, differences, products))
-        self.program.library.edge_sums(ctypes.byref(self._net), *places)
-        return differences, products
-
-    def run_tangent(self, directions: Tensor) -> Tensor:
-        """Change of the last features along a change of the edge vectors, shape (atoms, channels).
-
-        After :meth:`run_forward`.
+    def run_gradients(self, adjoints: Adjoints, wanted: Sequence[bool]) -> list[Tensor | None]:
+        """Gradients of a loss by the network's parameters and by the head's; after :meth:`run_sums`.
 
         Args:
-            directions: The change, shape (edges, 3), float64.
+            adjoints: Gradients of the loss by the results of both.
+            wanted: Which parameters' gradients are asked for.
         """
-        edges, harmonics = self.topology.edges, (self.program.plan.l_max + 1) ** 2
+        net, head, program = self._net, self._head.fields, self.program
+        edges, harmonics = self.topology.edges, (program.plan.l_max + 1) ** 2
+        count = len(self.parameters)
+        train_network = any(wanted[:count])
+        directions = torch.empty(edges, 3, dtype=torch.float64)
         self._set(
-            directions=directions.detach().to(torch.float64).contiguous(),
+            directions=directions,
             harmonics_tangent=self._allocate(edges * harmonics),
             sent_harmonics_tangent=self._allocate(edges * harmonics),
             length_tangent=self._allocate(edges),
             sent_length_tangent=self._allocate(edges),
         )
-        self._call(self.program.library.network_tangent)
-        return torch.cat(self._view_scalars("ft", len(self.program.plan.layers)), dim=1)
-
-    def run_dual(self, adjoint: Tensor) -> list[Tensor]:
-        """Gradients of the parameters; after :meth:`run_tangent`.
-
-        The adjoint of the tangent is the one that :meth:`run_reverse` began with.
-
-        Args:
-            adjoint: Of the last features, shape (atoms, channels).
-        """
-        self._write_adjoint("yb2", adjoint)
-        program = self.program
-        largest = max(layer.table.weight_numel for layer in program.plan.layers) * program.plan.table_rows
-        gradients = [torch.empty_like(parameter) for parameter in self.parameters]
-        addresses = _list_addresses(gradients)
-        # Only for this call: it is as large as the radial tables of all chunks.
-        self._set(scratch=self._allocate(program.weights.sums + self.topology.chunks * largest))
-        self._net.gradients = ctypes.addressof(addresses)
-        self._call(program.library.network_dual)
-        return gradients
-
-
-def _list_addresses(tensors: Sequence[Tensor]) -> Any:
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+        held = [None if adjoint is None else adjoint.to(torch.float64).contiguous() for adjoint in adjoints]
+        for name, adjoint in zip(Adjoints._fields, held, strict=True):
+            setattr(head, f"{name}_adjoint", None if adjoint is None else adjoint.data_ptr())
+        gradients: list[Tensor | None] = [None] * count
+        if train_network:
+            gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+            largest = max(layer.table.weight_numel for layer in program.plan.layers) * program.plan.table_rows
+            # Only for this call: it is as large as the radial tables of all chunks.
+            self._set(scratch=self._allocate(program.weights.sums + self.topology.chunks * largest))
+        addresses = list_addresses(gradients)
+        net.gradients = ctypes.addressof(addresses)
+        head_gradients, head_addresses = self._head.make_gradients(wanted[count:])
+        head.train_network = int(train_network)
+        program.library.potential_gradients(
+            ctypes.byref(net), ctypes.byref(head), ctypes.c_void_p(directions.data_ptr())
+        )
+        del head_addresses, held  # C has read and written what these hold
+        return gradients + head_gradients

@@ -1,0 +1,114 @@
+"""The head of a network from Python: what its C code (``head.c``) needs of the readout, its scales and its memory."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nequip_like.nn.native.addresses import list_addresses
+
+# In the order of WITH_ACTIVATION in head.c.
+HEAD_ACTIVATIONS = (None, "silu", "tanh", "ssp", "abs", "gelu", "mish")
+
+
+@dataclass(frozen=True)
+class Head:
+    """Energies of atoms from the last features: ``shifts[t] + scales[t] * readout(features)``.
+
+    The readout is a multilayer perceptron without biases, whose last layer has one output.
+
+    Attributes:
+        weights: Its matrices (inputs, outputs), in the network's element type.
+        factors: What each matrix is multiplied by.
+        activation: Name of the activation between them, or None.
+        scales: Scale of each species, shape (types,), float64.
+        shifts: Energy of the isolated atom of each species, shape (types,), eV, float64.
+    """
+
+    weights: Sequence[Tensor]
+    factors: Sequence[float]
+    activation: str | None
+    scales: Tensor
+    shifts: Tensor
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All tensors: weights, scales, shifts."""
+        return [*self.weights, self.scales, self.shifts]
+
+
+class CHead(ctypes.Structure):
+    """The structure ``Head`` of head.c, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("depth", "activation", "graphs", "kinds", "train_network")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("widths", "kind_widths", "factors", "weights", "gradients", "scales", "shifts"),
+                *("scales_gradient", "shifts_gradient", "features", "tangents", "adjoints", "second_adjoints"),
+                *("prepared", "memory", "graph_of_atom", "energies", "totals", "forces", "strain"),
+                *("energies_adjoint", "totals_adjoint", "forces_adjoint", "strain_adjoint"),
+            )
+        ),
+    ]
+
+
+class HeadCalculation:
+    """The head of one calculation: what its passes leave for each other.
+
+    Args:
+        library: The compiled network.
+        head: The readout.
+        dtype: Element type of the network.
+        kind_widths: Channels of each kind of the last features.
+    """
+
+    def __init__(self, library: ctypes.CDLL, head: Head, dtype: torch.dtype, kind_widths: Sequence[int]) -> None:
+        self.library, self.dtype = library, dtype
+        # The C code gets addresses: these lists hold the tensors.
+        self._weights = [weight.detach().to(dtype).contiguous() for weight in head.weights]
+        self._scales = [table.detach().to(torch.float64).contiguous() for table in (head.scales, head.shifts)]
+        self._widths = torch.tensor([weight.shape[0] for weight in head.weights])
+        self._kind_widths = torch.tensor(kind_widths)
+        self._factors = torch.tensor(head.factors, dtype=torch.float64)
+        self._addresses = list_addresses(self._weights)
+        self.fields = CHead(
+            depth=len(self._weights) - 1,
+            activation=HEAD_ACTIVATIONS.index(head.activation),
+            kinds=len(kind_widths),
+            widths=self._widths.data_ptr(),
+            kind_widths=self._kind_widths.data_ptr(),
+            factors=self._factors.data_ptr(),
+            weights=ctypes.addressof(self._addresses),
+            scales=self._scales[0].data_ptr(),
+            shifts=self._scales[1].data_ptr(),
+        )
+        self._prepared = torch.empty(library.head_prepared(ctypes.byref(self.fields)), dtype=dtype)
+        self.fields.prepared = self._prepared.data_ptr()
+        library.head_prepare(ctypes.byref(self.fields))
+
+    def allocate(self, atoms: int, keep: bool) -> Tensor:
+        """Memory of the passes for a number of atoms; with ``keep`` also for the gradients of a loss."""
+        size = self.library.head_memory(ctypes.byref(self.fields), ctypes.c_int64(int(keep)))
+        return torch.empty(atoms * size, dtype=self.dtype)
+
+    def make_gradients(self, wanted: Sequence[bool]) -> tuple[list[Tensor | None], Any]:
+        """Places for the gradients of :attr:`Head.parameters`, and what has to live as long as C writes there.
+
+        Args:
+            wanted: Which are asked for.
+        """
+        tensors = (*self._weights, *self._scales)
+        gradients = [torch.empty_like(tensor) if want else None for tensor, want in zip(tensors, wanted, strict=True)]
+        *weights, scales, shifts = gradients
+        addresses = list_addresses(weights)
+        self.fields.gradients = ctypes.addressof(addresses)
+        self.fields.scales_gradient = None if scales is None else scales.data_ptr()
+        self.fields.shifts_gradient = None if shifts is None else shifts.data_ptr()
+        return gradients, addresses
