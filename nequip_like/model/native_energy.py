@@ -12,8 +12,8 @@ from nequip_like.errors import ModelError, OutputError
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.native.compiler import find_compiler
 from nequip_like.nn.native.head import Head
-from nequip_like.nn.native.network import Edges, Extra, Graphs, NativeNetwork
-from nequip_like.nn.native.program import Constants
+from nequip_like.nn.native.network import Extra, NativeNetwork
+from nequip_like.nn.native.program import Constants, Structures
 from nequip_like.nn.native.spec import NetworkPlan
 from nequip_like.process_settings import warn_once
 
@@ -73,41 +73,36 @@ class NativeBackend:
 
     def predict_with_graph(
         self,
-        edges: Edges,
+        structures: Structures,
         constants: Constants,
         parameters: Sequence[Tensor],
         head: Head,
-        graphs: Graphs,
         extra: Extra | None,
     ) -> Differentiated:
         """Energies and derivatives, with a graph to the parameters; see :class:`~nequip_like.nn.native.network`."""
-        return Differentiated(*self.network.predict_with_graph(edges, constants, parameters, head, graphs, extra))
+        return Differentiated(*self.network.predict_with_graph(structures, constants, parameters, head, extra))
 
     def predict(
         self,
-        edges: Edges,
+        structures: Structures,
         constants: Constants,
         make_parameters: Callable[[], Sequence[Tensor]],
         head: Head,
         modules: Callable[[], Iterable[nn.Module]],
-        graphs: Graphs,
         extra: Extra | None,
     ) -> Differentiated:
         """The same without a graph.
 
         Args:
-            edges: Atoms and edges.
+            structures: Atoms and edges.
             constants: Cutoffs and normalisation.
             make_parameters: Makes the network's parameters; not asked where earlier ones still hold.
             head: What makes energies of the last features.
             modules: All modules that hold what parameters, head and constants are made of.
-            graphs: Which atoms make a structure.
             extra: What is added.
         """
         origins = self._list_tensors(modules) if self.caches_parameters else None
-        return Differentiated(
-            *self.network.predict(edges, constants, make_parameters, head, origins, graphs, extra)
-        )
+        return Differentiated(*self.network.predict(structures, constants, make_parameters, head, origins, extra))
 
     def _list_tensors(self, modules: Callable[[], Iterable[nn.Module]]) -> list[Tensor]:
         """Parameters and buffers; by the modules' own dictionaries, since ``model.parameters()`` takes 0.1 ms."""

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import batch_index, num_graphs
+from nequip_like.data.graph import batch_index, edge_vectors, num_graphs
 from nequip_like.errors import ConfigError
 from nequip_like.model.native_energy import NativeBackend
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native.head import Head
-from nequip_like.nn.native.network import Edges, Extra, Graphs
-from nequip_like.nn.native.program import Constants
+from nequip_like.nn.native.network import Extra
+from nequip_like.nn.native.program import Constants, Structures
 from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table
@@ -141,26 +141,33 @@ class NequIPEnergy(nn.Module):
         """Energies (atoms,), float64, of the last layer's scalars (atoms, channels)."""
         return self.scale_shift(self.readout(scalars).squeeze(1), atom_types)
 
-    def energies_and_derivatives(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
-        """Energies, forces and strain derivatives at once, by compiled code; None where that is not available.
+    def predict_derivatives(self, graph: Graph) -> Differentiated | None:
+        """Energies and their derivatives at once, by compiled code; None where that is not available.
 
-        Arguments are those of :meth:`forward`. In training mode a loss of them can be differentiated.
+        In training mode a loss of them can be differentiated.
         """
         native = self.native
-        if native is None or not native.supports(vectors.device):
+        if native is None or not native.supports(graph[fields.POSITIONS].device):
             return None
-        edges = Edges(graph[fields.ATOM_TYPES], graph[fields.EDGE_INDEX], vectors)
+        structures = Structures(
+            graph[fields.ATOM_TYPES],
+            graph[fields.EDGE_INDEX],
+            graph[fields.POSITIONS],
+            graph.get(fields.EDGE_CELL_SHIFT),
+            graph.get(fields.CELL),
+            batch_index(graph),
+            num_graphs(graph),
+        )
         constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
-        graphs = Graphs(batch_index(graph), num_graphs(graph))
-        extra = None if self.pair_potential is None else self._differentiate_pair_potential(graph, vectors)
+        extra = None if self.pair_potential is None else self._differentiate_pair_potential(graph)
         readout, scale_shift = self.readout, self.scale_shift
         weights = list(readout.weights)
         factors = [readout.factor(layer) for layer in range(len(weights))]
         head = Head(weights, factors, readout.nonlinearity, scale_shift.scales, scale_shift.shifts)
         if self.training:
-            return native.predict_with_graph(edges, constants, self._list_native_parameters(), head, graphs, extra)
+            return native.predict_with_graph(structures, constants, self._list_native_parameters(), head, extra)
         # Predictions may have parameters from the step before: they are made only if they are asked for.
-        return native.predict(edges, constants, self._list_native_parameters, head, self.modules, graphs, extra)
+        return native.predict(structures, constants, self._list_native_parameters, head, self.modules, extra)
 
     def _list_native_parameters(self) -> list[Tensor]:
         """In the order of :class:`~nequip_like.nn.native.layout.Weights`."""
@@ -194,12 +201,12 @@ class NequIPEnergy(nn.Module):
         if self.native is not None:
             self.native.caches_parameters = True
 
-    def _differentiate_pair_potential(self, graph: Graph, vectors: Tensor) -> Extra:
+    def _differentiate_pair_potential(self, graph: Graph) -> Extra:
         """Energies and gradient of the pair potential, which has nothing to train."""
         centre, neighbour = graph[fields.EDGE_INDEX]
         types = graph[fields.ATOM_TYPES]
         with torch.enable_grad():
-            vectors = vectors.detach().requires_grad_(True)
+            vectors = edge_vectors(graph).detach().requires_grad_(True)
             lengths = torch.linalg.vector_norm(vectors, dim=1)
             scaled = lengths * self.inverse_cutoffs[types[centre], types[neighbour]]
             energies = self.pair_potential(lengths, scaled, types, centre, neighbour)  # type: ignore[misc]

@@ -38,33 +38,33 @@ class EnergyModel(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class Differentiated(Summarized):
-    """Energies, and what forces and stress are made of; all float64.
-
-    With ``g`` the gradient of the sum of all energies with respect to the edge vectors:
+    """Energies and their derivatives; all float64.
 
     Attributes:
         energies: Of the atoms, shape (atoms,), eV.
         totals: Of the structures, shape (graphs,), eV.
-        forces: For each atom the sum of ``g`` over the edges that begin at it minus that over those that end at it,
-            shape (atoms, 3), eV/Angstrom.
-        strain: For each structure the sum of vector (x) ``g`` over its edges, shape (graphs, 3, 3), eV.
+        forces: Shape (atoms, 3), eV/Angstrom.
+        stress: Shape (graphs, 3, 3), eV/Angstrom^3, tension positive; NaN for a structure without a cell.
+        virial: Shape (graphs, 3, 3), eV; NaN for a structure without a cell.
     """
 
     energies: Tensor
     totals: Tensor
     forces: Tensor
-    strain: Tensor
+    stress: Tensor
+    virial: Tensor
 
 
 @runtime_checkable
 class DifferentiatedModel(Protocol):
     """What a model family may supply beside, where it has something faster than autograd."""
 
-    def energies_and_derivatives(self, graph: Graph, vectors: Tensor) -> Differentiated | None:
+    def predict_derivatives(self, graph: Graph) -> Differentiated | None:
         """Energies and their derivatives; None where that is not available.
 
-        Arguments are those of :class:`EnergyModel`, and the graph has its cells and numbers of atoms. In training mode
-        a loss of all can be differentiated once; else there is no graph.
+        Args:
+            graph: Structures with positions, cells, ``atom_types`` and edges. In training mode a loss of all results
+                can be differentiated once; else there is no graph.
         """
         ...
 
@@ -206,17 +206,22 @@ class Potential(Summarized, nn.Module):
                 "use torch.no_grad(), and Trainer(inference_mode=False)",
             )
         inputs = {key: value for key, value in graph.items() if key not in fields.LABELS}
-        return inputs | self._predict(graph, edge_vectors(graph).detach())
+        return inputs | self._predict(graph)
 
-    def _predict(self, graph: Graph, vectors: Tensor) -> Graph:
+    def _predict(self, graph: Graph) -> Graph:
+        if self.do_derivatives and isinstance(self.energy_model, DifferentiatedModel):
+            result = self.energy_model.predict_derivatives(graph)
+            if result is not None:
+                return {
+                    fields.TOTAL_ENERGY: result.totals.unsqueeze(-1),
+                    fields.PER_ATOM_ENERGY: result.energies.unsqueeze(-1),
+                    fields.FORCES: result.forces,
+                    fields.STRESS: result.stress,
+                    fields.VIRIAL: result.virial,
+                }
+        vectors = edge_vectors(graph).detach()
         if not self.do_derivatives:
             return self._sum_energies(graph, self.energy_model(graph, vectors))
-        if isinstance(self.energy_model, DifferentiatedModel):
-            result = self.energy_model.energies_and_derivatives(graph, vectors)
-            if result is not None:
-                energies = {fields.TOTAL_ENERGY: result.totals.unsqueeze(-1)}
-                energies[fields.PER_ATOM_ENERGY] = result.energies.unsqueeze(-1)
-                return energies | _compute_derivatives(graph, result.forces, result.strain)
         with torch.enable_grad():
             vectors.requires_grad_(True)
             prediction = self._sum_energies(graph, self.energy_model(graph, vectors))
@@ -247,7 +252,7 @@ def _check_plain(config: dict[str, Any]) -> None:
 
 
 def _sum_over_edges(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Forces and strain derivatives, as in :class:`Differentiated`."""
+    """Forces (atoms, 3), and for each structure the sum of vector (x) gradient over its edges (graphs, 3, 3)."""
     centre, neighbour = graph[fields.EDGE_INDEX]
     atoms = len(graph[fields.POSITIONS])
     differences = sum_rows(gradient, centre, atoms) - sum_rows(gradient, neighbour, atoms)
@@ -257,12 +262,9 @@ def _sum_over_edges(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Te
 
 
 def _compute_derivatives(graph: Graph, forces: Tensor, strain: Tensor) -> Graph:
-    """Forces, stress and virial from what :class:`Differentiated` has."""
-    if fields.CELL not in graph:
-        nan = torch.full_like(strain, torch.nan, requires_grad=False)
-        return {fields.FORCES: forces, fields.STRESS: nan, fields.VIRIAL: nan.clone()}
+    """Forces, stress and virial from the sums over edges."""
     strain_derivative = 0.5 * (strain + strain.transpose(1, 2))
-    volume = volumes(graph).view(-1, 1, 1)
+    volume = volumes(graph).view(-1, 1, 1) if fields.CELL in graph else strain.new_zeros(len(strain), 1, 1)
     has_cell = volume > 0
     # The denominator is made safe before the division: NaN must not reach the weights through a masked branch.
     stress = strain_derivative / torch.where(has_cell, volume, torch.ones_like(volume))

@@ -2,8 +2,8 @@
 
    Energy of an atom of species t: shifts[t] + scales[t] raw, with raw the output of a multilayer perceptron without
    biases. Its input is h_0; z_(k+1) = h_k W_k and h_(k+1) = activation(z_(k+1)) are its hidden layers, and the last
-   product has one column. Then energies become those of structures, and the gradient by edge vectors becomes forces and
-   strain derivatives.
+   product has one column. Before the network positions become edge vectors; after it energies become those of structures,
+   and the gradient by edge vectors becomes forces, virials and stresses.
 
    For a loss with adjoints e of the energies, and for a direction v of the edge vectors (see network_source.py), the
    function to be differentiated by the parameters is sum_a e_a E_a + d(sum_a E_a) along v. As in the other passes a
@@ -24,9 +24,11 @@ typedef struct {
     const REAL *const *features, *const *tangents;
     REAL *const *adjoints, *const *second_adjoints;
     REAL *prepared, *memory;
-    const int64_t *graph_of_atom; /* this and what follows in the caller's order */
-    double *energies, *totals, *forces, *strain;
-    const double *energies_adjoint, *totals_adjoint, *forces_adjoint, *strain_adjoint; /* null: zero */
+    /* All that follows is in the caller's order. Without periodic images translations are null, without cells these. */
+    const int64_t *graph_of_atom;
+    const double *positions, *translations, *cells;
+    double *energies, *totals, *forces, *stress, *virial, *strain; /* the last: room for 9 numbers of each structure */
+    const double *energies_adjoint, *totals_adjoint, *forces_adjoint, *stress_adjoint, *virial_adjoint; /* null: zero */
 } Head;
 
 void network_forward(const Net *net);
@@ -281,15 +283,33 @@ static void head_dual(const Net *net, const Head *head) {
 
 /* --- the whole: energies, what derivatives make of them, and the gradients of a loss */
 
-/* Energies of the atoms, and the gradient of their sum with respect to the edge vectors. */
-void potential_energies(const Net *net, const Head *head) {
+static void edge_vector(const Net *net, const Head *head, double *vectors, int64_t receiver, int64_t e) {
+    const int64_t here = net->atom_order[receiver], there = net->atom_order[net->neighbour[e]], i = net->original[e];
+    for (int x = 0; x < 3; x++) vectors[3 * i + x] = head->positions[3 * there + x] - head->positions[3 * here + x];
+    if (!head->translations) return;
+    const double *shift = head->translations + 3 * i, *cell = head->cells + 9 * head->graph_of_atom[here];
+    for (int x = 0; x < 3; x++) vectors[3 * i + x] += shift[0] * cell[x] + shift[1] * cell[3 + x] + shift[2] * cell[6 + x];
+}
+
+/* Edge vectors, energies of the atoms, and the gradient of their sum with respect to the edge vectors. */
+void potential_energies(const Net *net, const Head *head, double *vectors) {
+    _Pragma("omp parallel for schedule(static) num_threads(net->threads)") for (int64_t a = 0; a < net->atoms; a++)
+        for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) edge_vector(net, head, vectors, a, e);
     network_forward(net);
     _Pragma("omp parallel for schedule(dynamic, 1) num_threads(net->threads)") for (int64_t b = 0; b < net->blocks; b++)
         block_forward(net, head, net->block_start[b], net->block_stop[b] - net->block_start[b], net->block_type[b]);
     network_reverse(net);
 }
 
-/* Energies of structures, forces on atoms and strain derivatives of structures; products is for (atoms, 9) numbers. */
+/* Of a structure's cell; 0 if there is none. */
+static double volume(const Head *head, int64_t graph) {
+    if (!head->cells) return 0;
+    const double *a = head->cells + 9 * graph, *b = a + 3, *c = a + 6;
+    return fabs(a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0]));
+}
+
+/* Energies of structures, forces on atoms, stresses and virials; products is for (atoms, 9) numbers. A structure without
+   a cell has neither stress nor virial. */
 void potential_sums(const Net *net, const Head *head, double *products) {
     edge_sums(net, net->gradient, head->forces, products);
     memset(head->totals, 0, sizeof(double) * head->graphs);
@@ -299,23 +319,42 @@ void potential_sums(const Net *net, const Head *head, double *products) {
         head->totals[graph] += head->energies[a];
         for (int i = 0; i < 9; i++) head->strain[9 * graph + i] += products[9 * a + i];
     }
+    for (int64_t graph = 0; graph < head->graphs; graph++) {
+        const double size = volume(head, graph);
+        for (int i = 0; i < 9; i++) {
+            const double strain = 0.5 * (head->strain[9 * graph + i] + head->strain[9 * graph + 3 * (i % 3) + i / 3]);
+            head->stress[9 * graph + i] = size > 0 ? strain / size : NAN;
+            head->virial[9 * graph + i] = size > 0 ? -strain : NAN;
+        }
+    }
+}
+
+/* The adjoint of the sum of vector (x) gradient over a structure's edges, from those of stress and virial. */
+static void strain_adjoint(const Head *head, int64_t graph, double *adjoint) {
+    const double size = volume(head, graph);
+    memset(adjoint, 0, sizeof(double) * 9);
+    if (!(size > 0)) return;
+    for (int i = 0; i < 9; i++) {
+        const int64_t one = 9 * graph + i, two = 9 * graph + 3 * (i % 3) + i / 3;
+        if (head->stress_adjoint) adjoint[i] += 0.5 * (head->stress_adjoint[one] + head->stress_adjoint[two]) / size;
+        if (head->virial_adjoint) adjoint[i] -= 0.5 * (head->virial_adjoint[one] + head->virial_adjoint[two]);
+    }
 }
 
 /* The loss's gradient with respect to the gradient by the edge vectors: a direction of these. */
 static void edge_direction(const Net *net, const Head *head, double *directions, int64_t receiver, int64_t e) {
-    const int64_t here = net->atom_order[receiver], there = net->atom_order[net->neighbour[e]];
-    const double *vector = net->vectors + 3 * net->original[e];
-    double *direction = directions + 3 * net->original[e];
+    const int64_t here = net->atom_order[receiver], there = net->atom_order[net->neighbour[e]], i = net->original[e];
+    const double *vector = net->vectors + 3 * i, *strain = head->strain + 9 * head->graph_of_atom[here];
     for (int y = 0; y < 3; y++) {
-        direction[y] = head->forces_adjoint ? head->forces_adjoint[3 * here + y] - head->forces_adjoint[3 * there + y] : 0;
-        if (head->strain_adjoint)
-            for (int x = 0; x < 3; x++)
-                direction[y] += vector[x] * head->strain_adjoint[9 * head->graph_of_atom[here] + 3 * x + y];
+        double sum = vector[0] * strain[y] + vector[1] * strain[3 + y] + vector[2] * strain[6 + y];
+        if (head->forces_adjoint) sum += head->forces_adjoint[3 * here + y] - head->forces_adjoint[3 * there + y];
+        directions[3 * i + y] = sum;
     }
 }
 
 /* Gradients of all parameters. */
 void potential_gradients(const Net *net, const Head *head, double *directions) {
+    for (int64_t graph = 0; graph < head->graphs; graph++) strain_adjoint(head, graph, head->strain + 9 * graph);
     _Pragma("omp parallel for schedule(static) num_threads(net->threads)") for (int64_t a = 0; a < net->atoms; a++)
         for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) edge_direction(net, head, directions, a, e);
     network_tangent(net);

@@ -52,8 +52,9 @@ class CHead(ctypes.Structure):
             for name in (
                 *("widths", "kind_widths", "factors", "weights", "gradients", "scales", "shifts"),
                 *("scales_gradient", "shifts_gradient", "features", "tangents", "adjoints", "second_adjoints"),
-                *("prepared", "memory", "graph_of_atom", "energies", "totals", "forces", "strain"),
-                *("energies_adjoint", "totals_adjoint", "forces_adjoint", "strain_adjoint"),
+                *("prepared", "memory", "graph_of_atom", "positions", "translations", "cells"),
+                *("energies", "totals", "forces", "stress", "virial", "strain"),
+                *("energies_adjoint", "totals_adjoint", "forces_adjoint", "stress_adjoint", "virial_adjoint"),
             )
         ),
     ]

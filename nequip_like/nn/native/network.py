@@ -1,4 +1,4 @@
-"""The compiled network as a function of edge vectors and parameters that a loss of energies and forces can train."""
+"""The compiled potential as a function of positions and parameters that a loss of energies and forces can train."""
 
 from __future__ import annotations
 
@@ -10,34 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nequip_like.nn.native.head import Head
-from nequip_like.nn.native.program import Adjoints, Calculation, Constants, Program, Topology
+from nequip_like.nn.native.program import Calculation, Constants, Program, Results, Structures, Topology
 from nequip_like.nn.native.spec import NetworkPlan
-
-
-class Edges(NamedTuple):
-    """What the network is a function of, beside its parameters.
-
-    Attributes:
-        atom_types: Type of each atom, shape (atoms,).
-        edge_index: Receiving and sending atom of each edge, shape (2, edges).
-        vectors: Edge vectors, shape (edges, 3), Angstrom, float64.
-    """
-
-    atom_types: Tensor
-    edge_index: Tensor
-    vectors: Tensor
-
-
-class Graphs(NamedTuple):
-    """Which atoms make a structure.
-
-    Attributes:
-        graph_of_atom: Number of each atom's structure, shape (atoms,).
-        count: Number of structures.
-    """
-
-    graph_of_atom: Tensor
-    count: int
 
 
 class Extra(NamedTuple):
@@ -50,22 +24,6 @@ class Extra(NamedTuple):
 
     energies: Tensor
     gradient: Tensor
-
-
-class Energies(NamedTuple):
-    """Energies, and what their derivatives are together; all float64.
-
-    Attributes:
-        energies: Of the atoms, shape (atoms,), eV.
-        totals: Of the structures, shape (graphs,), eV.
-        forces: On the atoms, shape (atoms, 3), eV/Angstrom.
-        strain: Of each structure the sum of vector (x) gradient over its edges, shape (graphs, 3, 3), eV.
-    """
-
-    energies: Tensor
-    totals: Tensor
-    forces: Tensor
-    strain: Tensor
 
 
 class NativeNetwork:
@@ -111,59 +69,55 @@ class NativeNetwork:
 
     def predict_with_graph(
         self,
-        edges: Edges,
+        structures: Structures,
         constants: Constants,
         parameters: Sequence[Tensor],
         head: Head,
-        graphs: Graphs,
         extra: Extra | None,
-    ) -> Energies:
+    ) -> Results:
         """Energies and what their derivatives are together, that a loss can be differentiated through, once.
 
         Args:
-            edges: Atoms and edges.
+            structures: Atoms and edges.
             constants: Cutoffs and normalisation.
             parameters: Those of the network, in the order of :class:`~nequip_like.nn.native.layout.Weights`.
             head: What makes energies of the last features.
-            graphs: Which atoms make a structure.
             extra: Energies and gradients of something else, which has no parameters to train.
         """
-        topology = self._sort_edges(edges)
+        topology = self._sort_edges(structures)
         calculation = Calculation(self.program, parameters, head, topology, constants, keep=True)
-        call = _Call(calculation, edges.vectors, graphs, extra)
-        return Energies(*_DifferentiatedNetwork.apply(call, *parameters, *head.parameters))
+        call = _Call(calculation, structures, extra)
+        return Results(*_DifferentiatedNetwork.apply(call, *parameters, *head.parameters))
 
     def predict(
         self,
-        edges: Edges,
+        structures: Structures,
         constants: Constants,
         make_parameters: Callable[[], Sequence[Tensor]],
         head: Head,
         origins: Sequence[Tensor] | None,
-        graphs: Graphs,
         extra: Extra | None,
-    ) -> Energies:
+    ) -> Results:
         """The same, and no graph is left.
 
         Args:
-            edges: Atoms and edges.
+            structures: Atoms and edges.
             constants: Cutoffs and normalisation.
             make_parameters: Makes the network's parameters.
             head: What makes energies of the last features.
             origins: All that parameters, head and constants are made of, if they need not be made anew while these
                 tensors are unchanged; None makes them each time.
-            graphs: Which atoms make a structure.
             extra: Energies and gradients of something else.
         """
-        topology = self._sort_edges(edges)
+        topology = self._sort_edges(structures)
         calculation = self._reuse_calculation(topology, constants, make_parameters, head, origins)
-        return _Call(calculation, edges.vectors, graphs, extra).run()
+        return _Call(calculation, structures, extra).run()
 
-    def _sort_edges(self, edges: Edges) -> Topology:
+    def _sort_edges(self, structures: Structures) -> Topology:
         """The edges in the program's order; the last ones are remembered while the same tensors come."""
         cached = self._topology
-        if cached is None or not cached.matches(edges):
-            cached = self._topology = _CachedTopology(self.program, edges)
+        if cached is None or not cached.matches(structures):
+            cached = self._topology = _CachedTopology(self.program, structures)
         return cached.topology
 
     def _reuse_calculation(
@@ -207,31 +161,31 @@ class _CachedCalculation(NamedTuple):
 class _CachedTopology:
     """A topology and the tensors that it was made of."""
 
-    def __init__(self, program: Program, edges: Edges) -> None:
+    def __init__(self, program: Program, structures: Structures) -> None:
         # They are held: the address of a tensor that is gone could become that of another one.
-        self._tensors = (edges.atom_types, edges.edge_index)
-        self._versions = (edges.atom_types._version, edges.edge_index._version)
-        self.topology = Topology(program, edges.atom_types, edges.edge_index)
+        self._tensors = (structures.atom_types, structures.edge_index)
+        self._versions = (structures.atom_types._version, structures.edge_index._version)
+        self.topology = Topology(program, structures.atom_types, structures.edge_index)
 
-    def matches(self, edges: Edges) -> bool:
+    def matches(self, structures: Structures) -> bool:
         """Whether the edges' tensors are these, unchanged."""
-        identical = self._tensors[0] is edges.atom_types and self._tensors[1] is edges.edge_index
-        return identical and self._versions == (edges.atom_types._version, edges.edge_index._version)
+        identical = self._tensors[0] is structures.atom_types and self._tensors[1] is structures.edge_index
+        return identical and self._versions == (structures.atom_types._version, structures.edge_index._version)
 
 
 class _Call:
     """What one calculation has beside parameters."""
 
-    def __init__(self, calculation: Calculation, vectors: Tensor, graphs: Graphs, extra: Extra | None) -> None:
-        self.calculation, self._vectors, self._graphs, self._extra = calculation, vectors, graphs, extra
+    def __init__(self, calculation: Calculation, structures: Structures, extra: Extra | None) -> None:
+        self.calculation, self._structures, self._extra = calculation, structures, extra
 
-    def run(self) -> Energies:
+    def run(self) -> Results:
         """The results."""
-        energies, gradient = self.calculation.run_energies(self._vectors)
+        energies, gradient = self.calculation.run_energies(self._structures)
         if self._extra is not None:
             energies += self._extra.energies
             gradient += self._extra.gradient
-        return Energies(energies, *self.calculation.run_sums(energies, gradient, *self._graphs))
+        return self.calculation.run_sums(energies, gradient)
 
 
 class _DifferentiatedNetwork(torch.autograd.Function):
@@ -243,7 +197,7 @@ class _DifferentiatedNetwork(torch.autograd.Function):
         ctx.save_for_backward(*parameters)
         ctx.set_materialize_grads(False)
         ctx.call, ctx.count = call, len(parameters)
-        return tuple(call.run())
+        return tuple(call.run())  # type: ignore[arg-type] (all are there)
 
     @staticmethod
     @once_differentiable
@@ -251,4 +205,4 @@ class _DifferentiatedNetwork(torch.autograd.Function):
         call: _Call = ctx.call
         if len(ctx.saved_tensors) != ctx.count:  # reading them makes autograd's check
             raise RuntimeError("the parameters of this calculation are gone")
-        return (None, *call.calculation.run_gradients(Adjoints(*adjoints), ctx.needs_input_grad[1:]))
+        return (None, *call.calculation.run_gradients(Results(*adjoints), ctx.needs_input_grad[1:]))

@@ -137,27 +137,44 @@ class Constants:
         self.norm = norm.detach().expand(types).contiguous()
 
 
-class Sums(NamedTuple):
-    """Sums over atoms and edges.
+class Structures(NamedTuple):
+    """What a calculation is of: several structures, whose atoms are numbered one after the other.
 
     Attributes:
-        totals: Energies of the structures, shape (graphs,), eV.
-        forces: Shape (atoms, 3), eV/Angstrom.
-        strain: Of each structure the sum of vector (x) gradient over its edges, shape (graphs, 3, 3), eV.
+        atom_types: Type of each atom, shape (atoms,).
+        edge_index: Receiving and sending atom of each edge, shape (2, edges).
+        positions: Shape (atoms, 3), Angstrom.
+        translations: Of each edge's sending atom, in cells, shape (edges, 3); None without periodic images.
+        cells: Lattice vectors as rows, zeros without a cell, shape (graphs, 3, 3), Angstrom; None if none has one.
+        graph_of_atom: Number of each atom's structure, shape (atoms,).
+        count: Number of structures.
     """
 
-    totals: Tensor
-    forces: Tensor
-    strain: Tensor
+    atom_types: Tensor
+    edge_index: Tensor
+    positions: Tensor
+    translations: Tensor | None
+    cells: Tensor | None
+    graph_of_atom: Tensor
+    count: int
 
 
-class Adjoints(NamedTuple):
-    """Gradients of a loss by the energies of the atoms and by :class:`Sums`; None is zero."""
+class Results(NamedTuple):
+    """Energies and their derivatives, or the gradients of a loss by them, of which None is zero; all float64.
+
+    Attributes:
+        energies: Of the atoms, shape (atoms,), eV.
+        totals: Of the structures, shape (graphs,), eV.
+        forces: On the atoms, shape (atoms, 3), eV/Angstrom.
+        stress: Of the structures, shape (graphs, 3, 3), eV/Angstrom^3; NaN without a cell.
+        virial: Minus the stress times the volume, shape (graphs, 3, 3), eV; NaN without a cell.
+    """
 
     energies: Tensor | None
     totals: Tensor | None
     forces: Tensor | None
-    strain: Tensor | None
+    stress: Tensor | None
+    virial: Tensor | None
 
 
 class Calculation:
@@ -194,7 +211,7 @@ class Calculation:
             )
         harmonics = (plan.l_max + 1) ** 2
         # Not cleared: every pass sets what the next ones read.
-        self._tensors: dict[str, Tensor] = {
+        self._tensors: dict[str, Tensor | None] = {
             "features": self._allocate(program.get_offsets(keep).total * topology.atoms),
             "prepared": self._allocate(program.weights.prepared),
             "interval": torch.empty(edges, dtype=torch.int32),
@@ -256,58 +273,67 @@ class Calculation:
         self._tensors["memory"] = self._head.allocate(atoms, self.keep)
         head.memory = self._tensors["memory"].data_ptr()
 
-    def run_energies(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def run_energies(self, structures: Structures) -> tuple[Tensor, Tensor]:
         """Energies of the atoms, and the gradient of their sum with respect to the edge vectors.
 
         Args:
-            vectors: Edge vectors, shape (edges, 3), Angstrom, float64, in the order of the topology's ``edge_index``.
+            structures: Positions and cells, for the atoms and edges of the topology.
 
         Returns:
             Energies (atoms,) in the caller's order, eV, and gradient (edges, 3), eV/Angstrom, both float64 whatever the
             weights are: an atom's force is a sum over its edges whose terms nearly cancel.
         """
         energies = torch.empty(self.topology.atoms, dtype=torch.float64)
-        gradient = torch.empty(self.topology.edges, 3, dtype=torch.float64)
-        self._set(vectors=vectors.detach().to(torch.float64).contiguous(), gradient=gradient)
-        self._head.fields.energies = energies.data_ptr()
+        vectors, gradient = torch.empty(2, self.topology.edges, 3, dtype=torch.float64)
+        self._set(vectors=vectors, gradient=gradient)
+        head = self._head.fields
+        for name, tensor, dtype in (
+            ("positions", structures.positions, torch.float64),
+            ("translations", structures.translations, torch.float64),
+            ("cells", structures.cells, torch.float64),
+            ("graph_of_atom", structures.graph_of_atom, torch.int64),
+        ):
+            # Held: C gets addresses, and the second pass reads again.
+            held = self._tensors[name] = None if tensor is None else tensor.detach().to(dtype).contiguous()
+            setattr(head, name, None if held is None else held.data_ptr())
+        head.graphs, head.energies = structures.count, energies.data_ptr()
         # Asked at each step: the user may change it in between.
         self._net.threads = torch.get_num_threads()
         if not self._prepared:
             self.program.library.network_prepare(ctypes.byref(self._net))
             self._prepared = True
-        self.program.library.potential_energies(ctypes.byref(self._net), ctypes.byref(self._head.fields))
+        self.program.library.potential_energies(
+            ctypes.byref(self._net), ctypes.byref(head), ctypes.c_void_p(vectors.data_ptr())
+        )
         return energies, gradient
 
-    def run_sums(self, energies: Tensor, gradient: Tensor, graph_of_atom: Tensor, graphs: int) -> Sums:
+    def run_sums(self, energies: Tensor, gradient: Tensor) -> Results:
         """What energies of atoms and the gradient by the edge vectors are together; after :meth:`run_energies`.
 
         Args:
             energies: Shape (atoms,), float64.
             gradient: Shape (edges, 3), float64.
-            graph_of_atom: Number of each atom's structure, shape (atoms,).
-            graphs: Number of structures.
         """
         atoms, head = self.topology.atoms, self._head.fields
-        totals = torch.empty(graphs, dtype=torch.float64)
+        totals = torch.empty(head.graphs, dtype=torch.float64)
         forces = torch.empty(atoms, 3, dtype=torch.float64)
-        strain = torch.empty(graphs, 3, 3, dtype=torch.float64)
+        stress, virial, strain = torch.empty(3, head.graphs, 3, 3, dtype=torch.float64)
         products = torch.empty(atoms, 9, dtype=torch.float64)
         self._set(gradient=gradient)
-        # Held: the second pass reads it again.
-        self._tensors["graph_of_atom"] = graph_of_atom = graph_of_atom.to(torch.int64).contiguous()
-        head.graphs, head.graph_of_atom = graphs, graph_of_atom.data_ptr()
-        head.energies, head.totals = energies.data_ptr(), totals.data_ptr()
-        head.forces, head.strain = forces.data_ptr(), strain.data_ptr()
+        self._tensors["strain"] = strain
+        results = Results(energies, totals, forces, stress, virial)
+        for name, tensor in (*results._asdict().items(), ("strain", strain)):
+            setattr(head, name, tensor.data_ptr())
         self.program.library.potential_sums(
             ctypes.byref(self._net), ctypes.byref(head), ctypes.c_void_p(products.data_ptr())
         )
-        return Sums(totals, forces, strain)
+        return results
 
-    def run_gradients(self, adjoints: Adjoints, wanted: Sequence[bool]) -> list[Tensor | None]:
+    def run_gradients(self, adjoints: Results, wanted: Sequence[bool]) -> list[Tensor | None]:
         """Gradients of a loss by the network's parameters and by the head's; after :meth:`run_sums`.
 
         Args:
-            adjoints: Gradients of the loss by the results of both.
+            adjoints: Gradients of the loss by the results.
             wanted: Which parameters' gradients are asked for.
         """
         net, head, program = self._net, self._head.fields, self.program
@@ -323,7 +349,7 @@ class Calculation:
             sent_length_tangent=self._allocate(edges),
         )
         held = [None if adjoint is None else adjoint.to(torch.float64).contiguous() for adjoint in adjoints]
-        for name, adjoint in zip(Adjoints._fields, held, strict=True):
+        for name, adjoint in zip(Results._fields, held, strict=True):
             setattr(head, f"{name}_adjoint", None if adjoint is None else adjoint.data_ptr())
         gradients: list[Tensor | None] = [None] * count
         if train_network:
