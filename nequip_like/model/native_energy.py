@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from nequip_like.errors import ModelError, OutputError
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.native.compiler import find_compiler
-from nequip_like.nn.native.head import Head
 from nequip_like.nn.native.network import Extra, NativeNetwork
-from nequip_like.nn.native.program import Constants, Structures
+from nequip_like.nn.native.program import Parameters, Structures
 from nequip_like.nn.native.spec import NetworkPlan
 from nequip_like.process_settings import warn_once
 
@@ -71,23 +70,20 @@ class NativeBackend:
         threads = "" if self.network.program.parallel else ", one thread: the compiler has no OpenMP"
         return f"{prefix}fused, C code compiled for this model and processor{threads}"
 
-    def predict_with_graph(
-        self,
-        structures: Structures,
-        constants: Constants,
-        parameters: Sequence[Tensor],
-        head: Head,
-        extra: Extra | None,
-    ) -> Differentiated:
-        """Energies and derivatives, with a graph to the parameters; see :class:`~nequip_like.nn.native.network`."""
-        return Differentiated(*self.network.predict_with_graph(structures, constants, parameters, head, extra))
+    def predict_with_graph(self, structures: Structures, parameters: Parameters, extra: Extra | None) -> Differentiated:
+        """Energies and derivatives, with a graph to the parameters.
+
+        Args:
+            structures: Atoms and edges.
+            parameters: Those of the network and of its head.
+            extra: What is added.
+        """
+        return Differentiated(*self.network.predict_with_graph(structures, parameters, extra))
 
     def predict(
         self,
         structures: Structures,
-        constants: Constants,
-        make_parameters: Callable[[], Sequence[Tensor]],
-        head: Head,
+        make_parameters: Callable[[], Parameters],
         modules: Callable[[], Iterable[nn.Module]],
         extra: Extra | None,
     ) -> Differentiated:
@@ -95,14 +91,12 @@ class NativeBackend:
 
         Args:
             structures: Atoms and edges.
-            constants: Cutoffs and normalisation.
-            make_parameters: Makes the network's parameters; not asked where earlier ones still hold.
-            head: What makes energies of the last features.
-            modules: All modules that hold what parameters, head and constants are made of.
+            make_parameters: Makes the parameters; not asked where earlier ones still hold.
+            modules: All modules that hold what these are made of.
             extra: What is added.
         """
         origins = self._list_tensors(modules) if self.caches_parameters else None
-        return Differentiated(*self.network.predict(structures, constants, make_parameters, head, origins, extra))
+        return Differentiated(*self.network.predict(structures, make_parameters, origins, extra))
 
     def _list_tensors(self, modules: Callable[[], Iterable[nn.Module]]) -> list[Tensor]:
         """Parameters and buffers; by the modules' own dictionaries, since ``model.parameters()`` takes 0.1 ms."""

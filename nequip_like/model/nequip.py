@@ -19,7 +19,7 @@ from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native.head import Head
 from nequip_like.nn.native.network import Extra
-from nequip_like.nn.native.program import Constants, Structures
+from nequip_like.nn.native.program import Constants, Parameters, Structures
 from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table
@@ -158,26 +158,24 @@ class NequIPEnergy(nn.Module):
             batch_index(graph),
             num_graphs(graph),
         )
-        constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
         extra = None if self.pair_potential is None else self._differentiate_pair_potential(graph)
-        readout, scale_shift = self.readout, self.scale_shift
-        weights = list(readout.weights)
-        factors = [readout.factor(layer) for layer in range(len(weights))]
-        head = Head(weights, factors, readout.nonlinearity, scale_shift.scales, scale_shift.shifts)
         if self.training:
-            return native.predict_with_graph(structures, constants, self._list_native_parameters(), head, extra)
+            return native.predict_with_graph(structures, self._collect_parameters(), extra)
         # Predictions may have parameters from the step before: they are made only if they are asked for.
-        return native.predict(structures, constants, self._list_native_parameters, head, self.modules, extra)
+        return native.predict(structures, self._collect_parameters, self.modules, extra)
 
-    def _list_native_parameters(self) -> list[Tensor]:
-        """In the order of :class:`~nequip_like.nn.native.layout.Weights`."""
+    def _collect_parameters(self) -> Parameters:
+        """What compiled code needs."""
         basis = self.radial.continued(self.spline.places)
         tables = radial_tables(self.spline, basis, self.dtype, [layer.radial_mlp for layer in self.interactions])
-        parameters: list[Tensor] = [self.type_embedding]
+        network: list[Tensor] = [self.type_embedding]
         for layer, table in zip(self.interactions, tables, strict=True):
             connection = () if layer.self_connection is None else layer.self_connection.weights
-            parameters += [*layer.linear_in.weights, *layer.linear_out.weights, *connection, table]
-        return parameters
+            network += [*layer.linear_in.weights, *layer.linear_out.weights, *connection, table]
+        weights = list(self.readout.weights)
+        factors = [self.readout.factor(layer) for layer in range(len(weights))]
+        head = Head(weights, factors, self.readout.nonlinearity, self.scale_shift.scales, self.scale_shift.shifts)
+        return Parameters(network, head, Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding)))
 
     @property
     def interactions(self) -> list[InteractionLayer]:

@@ -1,14 +1,39 @@
-"""Addresses of tensors for C."""
+"""Memory for C: addresses of tensors, and several arrays in one allocation."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+_ALIGNMENT = 64  # bytes: a line of the cache, and a register of any processor
 
 
 def list_addresses(tensors: Sequence[Tensor | None]) -> Any:
     """A C array of the addresses of tensors, which somebody has to hold; null for None."""
     return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+
+
+def allocate_together(sizes: Mapping[str, int], dtype: torch.dtype) -> tuple[Tensor, dict[str, int]]:
+    """One tensor that holds several arrays, not cleared, and the address of each; the tensor has to be held.
+
+    Args:
+        sizes: Number of elements of each array.
+        dtype: Their type.
+
+    Example:
+        >>> memory, addresses = allocate_together({"first": 3, "second": 5}, torch.float32)
+        >>> addresses["second"] - addresses["first"], len(memory)
+        (64, 32)
+    """
+    elements = _ALIGNMENT // dtype.itemsize
+    starts, total = {}, 0
+    for name, size in sizes.items():
+        starts[name] = total
+        total += -(-size // elements) * elements
+    memory = torch.empty(total, dtype=dtype)
+    address = memory.data_ptr()
+    return memory, {name: address + start * dtype.itemsize for name, start in starts.items()}

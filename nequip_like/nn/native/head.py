@@ -37,8 +37,8 @@ class Head:
     shifts: Tensor
 
     @property
-    def parameters(self) -> list[Tensor]:
-        """All tensors: weights, scales, shifts."""
+    def tensors(self) -> list[Tensor]:
+        """Weights, scales, shifts."""
         return [*self.weights, self.scales, self.shifts]
 
 
@@ -100,7 +100,7 @@ class HeadCalculation:
         return torch.empty(atoms * size, dtype=self.dtype)
 
     def make_gradients(self, wanted: Sequence[bool]) -> tuple[list[Tensor | None], Any]:
-        """Places for the gradients of :attr:`Head.parameters`, and what has to live as long as C writes there.
+        """Places for the gradients of :attr:`Head.tensors`, and what has to live as long as C writes there.
 
         Args:
             wanted: Which are asked for.

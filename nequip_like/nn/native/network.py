@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nequip_like.nn.native.head import Head
-from nequip_like.nn.native.program import Calculation, Constants, Program, Results, Structures, Topology
+from nequip_like.nn.native.program import Calculation, Parameters, Program, Results, Structures, Topology
 from nequip_like.nn.native.spec import NetworkPlan
 
 
@@ -70,31 +70,25 @@ class NativeNetwork:
     def predict_with_graph(
         self,
         structures: Structures,
-        constants: Constants,
-        parameters: Sequence[Tensor],
-        head: Head,
+        parameters: Parameters,
         extra: Extra | None,
     ) -> Results:
         """Energies and what their derivatives are together, that a loss can be differentiated through, once.
 
         Args:
             structures: Atoms and edges.
-            constants: Cutoffs and normalisation.
-            parameters: Those of the network, in the order of :class:`~nequip_like.nn.native.layout.Weights`.
-            head: What makes energies of the last features.
+            parameters: Those of the network and of its head.
             extra: Energies and gradients of something else, which has no parameters to train.
         """
         topology = self._sort_edges(structures)
-        calculation = Calculation(self.program, parameters, head, topology, constants, keep=True)
+        calculation = Calculation(self.program, parameters, topology, keep=True)
         call = _Call(calculation, structures, extra)
-        return Results(*_DifferentiatedNetwork.apply(call, *parameters, *head.parameters))
+        return Results(*_DifferentiatedNetwork.apply(call, *parameters.network, *parameters.head.tensors))
 
     def predict(
         self,
         structures: Structures,
-        constants: Constants,
-        make_parameters: Callable[[], Sequence[Tensor]],
-        head: Head,
+        make_parameters: Callable[[], Parameters],
         origins: Sequence[Tensor] | None,
         extra: Extra | None,
     ) -> Results:
@@ -102,15 +96,13 @@ class NativeNetwork:
 
         Args:
             structures: Atoms and edges.
-            constants: Cutoffs and normalisation.
-            make_parameters: Makes the network's parameters.
-            head: What makes energies of the last features.
-            origins: All that parameters, head and constants are made of, if they need not be made anew while these
-                tensors are unchanged; None makes them each time.
+            make_parameters: Makes the parameters.
+            origins: All that these are made of, if they need not be made anew while these tensors are unchanged; None
+                makes them each time.
             extra: Energies and gradients of something else.
         """
         topology = self._sort_edges(structures)
-        calculation = self._reuse_calculation(topology, constants, make_parameters, head, origins)
+        calculation = self._reuse_calculation(topology, make_parameters, origins)
         return _Call(calculation, structures, extra).run()
 
     def _sort_edges(self, structures: Structures) -> Topology:
@@ -123,9 +115,7 @@ class NativeNetwork:
     def _reuse_calculation(
         self,
         topology: Topology,
-        constants: Constants,
-        make_parameters: Callable[[], Sequence[Tensor]],
-        head: Head,
+        make_parameters: Callable[[], Parameters],
         origins: Sequence[Tensor] | None,
     ) -> Calculation:
         """The last calculation, or as much of it as still holds: molecular dynamics asks for step after step."""
@@ -134,11 +124,10 @@ class NativeNetwork:
         if key is None or cached is None or cached.key != key:
             with torch.no_grad():
                 parameters = make_parameters()
-            calculation = Calculation(self.program, parameters, head, topology, constants, keep=False)
+            calculation = Calculation(self.program, parameters, topology, keep=False)
         elif cached.calculation.topology is not topology:
             # Only the neighbour list is new: the parameters, scaled and transposed, serve again.
-            parameters = cached.calculation.parameters
-            calculation = Calculation(self.program, parameters, head, topology, constants, keep=False)
+            calculation = Calculation(self.program, cached.calculation.parameters, topology, keep=False)
             calculation.reuse_prepared(cached.calculation)
         else:
             calculation = cached.calculation
@@ -146,15 +135,19 @@ class NativeNetwork:
         return calculation
 
 
-def _identify(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
+_Key = tuple[list[int], list[int]]
+_get_version = attrgetter("_version")
+
+
+def _identify(tensors: Sequence[Tensor]) -> _Key:
     """Which tensors these are, and how often they were changed."""
-    return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+    return list(map(Tensor.data_ptr, tensors)), list(map(_get_version, tensors))
 
 
 class _CachedCalculation(NamedTuple):
     """A calculation whose memory and prepared parameters serve the next one."""
 
-    key: tuple[tuple[int, int], ...]
+    key: _Key
     calculation: Calculation
 
 
@@ -197,7 +190,7 @@ class _DifferentiatedNetwork(torch.autograd.Function):
         ctx.save_for_backward(*parameters)
         ctx.set_materialize_grads(False)
         ctx.call, ctx.count = call, len(parameters)
-        return tuple(call.run())  # type: ignore[arg-type] (all are there)
+        return tuple(call.run())
 
     @staticmethod
     @once_differentiable
@@ -205,4 +198,4 @@ class _DifferentiatedNetwork(torch.autograd.Function):
         call: _Call = ctx.call
         if len(ctx.saved_tensors) != ctx.count:  # reading them makes autograd's check
             raise RuntimeError("the parameters of this calculation are gone")
-        return (None, *call.calculation.run_gradients(Results(*adjoints), ctx.needs_input_grad[1:]))
+        return (None, *call.calculation.run_gradients(adjoints, ctx.needs_input_grad[1:]))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nequip_like.errors import ModelError
-from nequip_like.nn.native.addresses import list_addresses
+from nequip_like.nn.native.addresses import allocate_together, list_addresses
 from nequip_like.nn.native.compiler import compile_library
 from nequip_like.nn.native.head import Head, HeadCalculation
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
@@ -71,14 +71,8 @@ class Topology:
             **{"sent_centre": self.edges, "block_start": most_blocks, "block_stop": most_blocks},
             **{"block_type": most_blocks},
         }
-        # One allocation, and one after the other in the order of the C function's arguments.
-        memory = torch.empty(sum(sizes.values()) + self.chunks + 1, dtype=torch.int32)
-        # C gets addresses only: this reference holds the memory as long as the topology lives.
-        self._memory, place, address = memory, 0, memory.data_ptr()
-        self.pointers: dict[str, int] = {}
-        for name, size in (*sizes.items(), ("chunk_block", self.chunks + 1)):
-            self.pointers[name] = address + 4 * place
-            place += size
+        # In the order of the C function's arguments. C gets addresses only: the memory lives as long as the topology.
+        self._memory, self.pointers = allocate_together({**sizes, "chunk_block": self.chunks + 1}, torch.int32)
         # The C code takes addresses, so types have to be right here.
         centre, neighbour = (index.to(torch.int64).contiguous() for index in edge_index)
         atom_types = atom_types.to(torch.int64).contiguous()
@@ -137,6 +131,20 @@ class Constants:
         self.norm = norm.detach().expand(types).contiguous()
 
 
+class Parameters(NamedTuple):
+    """All that a calculation needs of a model.
+
+    Attributes:
+        network: Embedding, weights and radial tables, ordered as :class:`~nequip_like.nn.native.layout.Weights`.
+        head: What makes energies of the last features.
+        constants: Cutoffs and normalisation.
+    """
+
+    network: Sequence[Tensor]
+    head: Head
+    constants: Constants
+
+
 class Structures(NamedTuple):
     """What a calculation is of: several structures, whose atoms are numbered one after the other.
 
@@ -147,7 +155,7 @@ class Structures(NamedTuple):
         translations: Of each edge's sending atom, in cells, shape (edges, 3); None without periodic images.
         cells: Lattice vectors as rows, zeros without a cell, shape (graphs, 3, 3), Angstrom; None if none has one.
         graph_of_atom: Number of each atom's structure, shape (atoms,).
-        count: Number of structures.
+        graphs: Number of structures.
     """
 
     atom_types: Tensor
@@ -156,11 +164,11 @@ class Structures(NamedTuple):
     translations: Tensor | None
     cells: Tensor | None
     graph_of_atom: Tensor
-    count: int
+    graphs: int
 
 
 class Results(NamedTuple):
-    """Energies and their derivatives, or the gradients of a loss by them, of which None is zero; all float64.
+    """Energies and their derivatives; all float64.
 
     Attributes:
         energies: Of the atoms, shape (atoms,), eV.
@@ -170,11 +178,11 @@ class Results(NamedTuple):
         virial: Minus the stress times the volume, shape (graphs, 3, 3), eV; NaN without a cell.
     """
 
-    energies: Tensor | None
-    totals: Tensor | None
-    forces: Tensor | None
-    stress: Tensor | None
-    virial: Tensor | None
+    energies: Tensor
+    totals: Tensor
+    forces: Tensor
+    stress: Tensor
+    virial: Tensor
 
 
 class Calculation:
@@ -182,47 +190,30 @@ class Calculation:
 
     Args:
         program: The compiled network.
-        parameters: Embedding, weights and radial tables, ordered as :class:`~nequip_like.nn.native.layout.Weights`.
-        head: What follows the network.
+        parameters: What the model has.
         topology: The edges.
-        constants: The tables.
         keep: Whether what training needs is kept.
 
     Raises:
         ModelError: If parameters have another element type than the program was made for.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        parameters: Sequence[Tensor],
-        head: Head,
-        topology: Topology,
-        constants: Constants,
-        keep: bool,
-    ) -> None:
-        plan, edges = program.plan, topology.edges
-        self.program, self.topology, self.constants, self.keep = program, topology, constants, keep
+    def __init__(self, program: Program, parameters: Parameters, topology: Topology, keep: bool) -> None:
+        edges, constants = topology.edges, parameters.constants
+        self.program, self.parameters, self.topology, self.keep = program, parameters, topology, keep
         # The C code gets addresses: what is no longer contiguous is copied, and this list holds the copies.
-        self.parameters = [parameter.detach().contiguous() for parameter in parameters]
-        if any(parameter.dtype != program.dtype for parameter in self.parameters):
+        self._weights = [parameter.detach().contiguous() for parameter in parameters.network]
+        if any(weight.dtype != program.dtype for weight in self._weights):
             raise ModelError(
                 f"the weights are no longer {program.dtype}", "build the model with model_dtype, and do not convert it"
             )
-        harmonics = (plan.l_max + 1) ** 2
-        # Not cleared: every pass sets what the next ones read.
-        self._tensors: dict[str, Tensor | None] = {
-            "features": self._allocate(program.get_offsets(keep).total * topology.atoms),
-            "prepared": self._allocate(program.weights.prepared),
-            "interval": torch.empty(edges, dtype=torch.int32),
-            "sent_interval": torch.empty(edges, dtype=torch.int32),
-            "basis": self._allocate(edges * 2 * TAPS),
-            "sent_basis": self._allocate(edges * 2 * TAPS),
-            "harmonics": self._allocate(edges * harmonics),
-            "sent_harmonics": self._allocate(edges * harmonics),
-            "harmonics_gradient": self._allocate(edges * harmonics),
-            "length_gradient": self._allocate(edges),
-        }
+        # C gets addresses only: what it reads and writes is held here. Nothing is cleared: every pass sets what the next
+        # ones read.
+        self._held: dict[str, Any] = {"prepared": torch.empty(program.weights.prepared, dtype=program.dtype)}
+        self._held["intervals"], intervals = allocate_together(
+            dict.fromkeys(("interval", "sent_interval"), edges), torch.int32
+        )
+        self._held["memory"], self._addresses = allocate_together(self._measure(), program.dtype)
         self._net = _Net(
             atoms=topology.atoms,
             edges=edges,
@@ -232,46 +223,57 @@ class Calculation:
             inverse_cutoff=constants.inverse_cutoff.data_ptr(),
             norm=constants.norm.data_ptr(),
             feature_offsets=program.offset_tables[keep].data_ptr(),
+            prepared=self._held["prepared"].data_ptr(),
             **{name: pointer for name, pointer in topology.pointers.items() if name != "new_of_old"},
-            **{name: tensor.data_ptr() for name, tensor in self._tensors.items()},
+            **intervals,
+            **self._addresses,
         )
-        self._parameter_addresses = list_addresses(self.parameters)
-        self._net.parameters = ctypes.addressof(self._parameter_addresses)
-        self._head = HeadCalculation(program.library, head, program.dtype, program.last_widths)
+        self._held["weights"] = list_addresses(self._weights)
+        self._net.parameters = ctypes.addressof(self._held["weights"])
+        self._head = HeadCalculation(program.library, parameters.head, program.dtype, program.last_widths)
         self._connect_head()
         self._prepared = False
 
-    def _allocate(self, size: int) -> Tensor:
-        return torch.empty(size, dtype=self.program.dtype)
+    def _measure(self) -> dict[str, int]:
+        """Numbers of each array of atoms and edges."""
+        plan, edges = self.program.plan, self.topology.edges
+        harmonics = edges * (plan.l_max + 1) ** 2
+        sizes = {"features": self.program.get_offsets(self.keep).total * self.topology.atoms}
+        sizes |= dict.fromkeys(("basis", "sent_basis"), edges * 2 * TAPS)
+        sizes |= dict.fromkeys(("harmonics", "sent_harmonics", "harmonics_gradient"), harmonics)
+        sizes["length_gradient"] = edges
+        if self.keep:
+            sizes |= dict.fromkeys(("harmonics_tangent", "sent_harmonics_tangent"), harmonics)
+            sizes |= dict.fromkeys(("length_tangent", "sent_length_tangent"), edges)
+        return sizes
 
-    def _set(self, **tensors: Tensor) -> None:
-        self._tensors.update(tensors)
+    def _hold(self, **tensors: Tensor) -> None:
+        self._held.update(tensors)
         for name, tensor in tensors.items():
             setattr(self._net, name, tensor.data_ptr())
 
     def reuse_prepared(self, calculation: Calculation) -> None:
         """Take over what another calculation with the same parameters, which is not used any more, made of them."""
-        self._set(prepared=calculation._tensors["prepared"])
+        self._hold(prepared=calculation._held["prepared"])
         self._prepared, self._head = calculation._prepared, calculation._head
         self._connect_head()
 
     def _connect_head(self) -> None:
         """Give the head its memory, and the places where it meets the last layer."""
-        count, atoms = len(self.program.plan.layers), self.topology.atoms
-        head, size = self._head.fields, self._tensors["features"].element_size()
+        count, bytes_of_number = len(self.program.plan.layers), self.topology.atoms * self.program.dtype.itemsize
+        head = self._head.fields
         offsets = self.program.get_offsets(self.keep).offsets
         ends = {"features": ("f", count), "adjoints": ("yb", count - 1)}
         if self.keep:
             ends |= {"tangents": ("ft", count), "second_adjoints": ("yb2", count - 1)}
-        self._ends = {}
+        widths = list(accumulate(self.program.last_widths[:-1], initial=0))
         for end, (name, layer) in ends.items():
-            start = self._net.features + offsets[index_features(layer, name)] * atoms * size
-            widths = accumulate(self.program.last_widths, initial=0)
-            addresses = [start + width * atoms * size for width in widths][:-1]
-            self._ends[end] = (ctypes.c_void_p * len(addresses))(*addresses)
-            setattr(head, end, ctypes.addressof(self._ends[end]))
-        self._tensors["memory"] = self._head.allocate(atoms, self.keep)
-        head.memory = self._tensors["memory"].data_ptr()
+            offset = offsets[index_features(layer, name)]
+            addresses = [self._addresses["features"] + (offset + width) * bytes_of_number for width in widths]
+            self._held[end] = (ctypes.c_void_p * len(addresses))(*addresses)
+            setattr(head, end, ctypes.addressof(self._held[end]))
+        self._held["head"] = self._head.allocate(self.topology.atoms, self.keep)
+        head.memory = self._held["head"].data_ptr()
 
     def run_energies(self, structures: Structures) -> tuple[Tensor, Tensor]:
         """Energies of the atoms, and the gradient of their sum with respect to the edge vectors.
@@ -285,7 +287,7 @@ class Calculation:
         """
         energies = torch.empty(self.topology.atoms, dtype=torch.float64)
         vectors, gradient = torch.empty(2, self.topology.edges, 3, dtype=torch.float64)
-        self._set(vectors=vectors, gradient=gradient)
+        self._hold(vectors=vectors, gradient=gradient)
         head = self._head.fields
         for name, tensor, dtype in (
             ("positions", structures.positions, torch.float64),
@@ -293,10 +295,9 @@ class Calculation:
             ("cells", structures.cells, torch.float64),
             ("graph_of_atom", structures.graph_of_atom, torch.int64),
         ):
-            # Held: C gets addresses, and the second pass reads again.
-            held = self._tensors[name] = None if tensor is None else tensor.detach().to(dtype).contiguous()
+            held = self._held[name] = None if tensor is None else tensor.detach().to(dtype).contiguous()
             setattr(head, name, None if held is None else held.data_ptr())
-        head.graphs, head.energies = structures.count, energies.data_ptr()
+        head.graphs, head.energies = structures.graphs, energies.data_ptr()
         # Asked at each step: the user may change it in between.
         self._net.threads = torch.get_num_threads()
         if not self._prepared:
@@ -319,8 +320,8 @@ class Calculation:
         forces = torch.empty(atoms, 3, dtype=torch.float64)
         stress, virial, strain = torch.empty(3, head.graphs, 3, 3, dtype=torch.float64)
         products = torch.empty(atoms, 9, dtype=torch.float64)
-        self._set(gradient=gradient)
-        self._tensors["strain"] = strain
+        self._hold(gradient=gradient)
+        self._held["strain"] = strain
         results = Results(energies, totals, forces, stress, virial)
         for name, tensor in (*results._asdict().items(), ("strain", strain)):
             setattr(head, name, tensor.data_ptr())
@@ -329,34 +330,28 @@ class Calculation:
         )
         return results
 
-    def run_gradients(self, adjoints: Results, wanted: Sequence[bool]) -> list[Tensor | None]:
+    def run_gradients(self, adjoints: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
         """Gradients of a loss by the network's parameters and by the head's; after :meth:`run_sums`.
 
         Args:
-            adjoints: Gradients of the loss by the results.
+            adjoints: Gradients of the loss by the results, in the order of :class:`Results`; None is zero.
             wanted: Which parameters' gradients are asked for.
         """
         net, head, program = self._net, self._head.fields, self.program
-        edges, harmonics = self.topology.edges, (program.plan.l_max + 1) ** 2
-        count = len(self.parameters)
+        count = len(self._weights)
         train_network = any(wanted[:count])
-        directions = torch.empty(edges, 3, dtype=torch.float64)
-        self._set(
-            directions=directions,
-            harmonics_tangent=self._allocate(edges * harmonics),
-            sent_harmonics_tangent=self._allocate(edges * harmonics),
-            length_tangent=self._allocate(edges),
-            sent_length_tangent=self._allocate(edges),
-        )
+        directions = torch.empty(self.topology.edges, 3, dtype=torch.float64)
+        self._hold(directions=directions)
         held = [None if adjoint is None else adjoint.to(torch.float64).contiguous() for adjoint in adjoints]
         for name, adjoint in zip(Results._fields, held, strict=True):
             setattr(head, f"{name}_adjoint", None if adjoint is None else adjoint.data_ptr())
         gradients: list[Tensor | None] = [None] * count
         if train_network:
-            gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+            gradients = [torch.empty_like(weight) for weight in self._weights]
             largest = max(layer.table.weight_numel for layer in program.plan.layers) * program.plan.table_rows
-            # Only for this call: it is as large as the radial tables of all chunks.
-            self._set(scratch=self._allocate(program.weights.sums + self.topology.chunks * largest))
+            # As large as the radial tables of all chunks.
+            size = program.weights.sums + self.topology.chunks * largest
+            self._hold(scratch=torch.empty(size, dtype=program.dtype))
         addresses = list_addresses(gradients)
         net.gradients = ctypes.addressof(addresses)
         head_gradients, head_addresses = self._head.make_gradients(wanted[count:])
@@ -364,5 +359,6 @@ class Calculation:
         program.library.potential_gradients(
             ctypes.byref(net), ctypes.byref(head), ctypes.c_void_p(directions.data_ptr())
         )
+        self._held.pop("scratch", None)
         del head_addresses, held  # C has read and written what these hold
         return gradients + head_gradients
