@@ -20,10 +20,11 @@ from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native.head import Head
 from nequip_like.nn.native.network import Extra
 from nequip_like.nn.native.program import Constants, Parameters, Structures
+from nequip_like.nn.native.radial_tables import RadialNetworks
 from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table
-from nequip_like.nn.radial_table import SplineTable, count_intervals, radial_tables
+from nequip_like.nn.radial_table import SplineTable, count_intervals
 from nequip_like.nn.scale_shift import PerType, PerTypeScaleShift, per_type_values
 from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 
@@ -167,15 +168,14 @@ class NequIPEnergy(nn.Module):
     def _collect_parameters(self) -> Parameters:
         """What compiled code needs."""
         basis = self.radial.continued(self.spline.places)
-        tables = radial_tables(self.spline, basis, self.dtype, [layer.radial_mlp for layer in self.interactions])
+        radial = RadialNetworks(basis, [layer.radial_mlp.parts for layer in self.interactions])
         network: list[Tensor] = [self.type_embedding]
-        for layer, table in zip(self.interactions, tables, strict=True):
+        for layer in self.interactions:
             connection = () if layer.self_connection is None else layer.self_connection.weights
-            network += [*layer.linear_in.weights, *layer.linear_out.weights, *connection, table]
-        weights = list(self.readout.weights)
-        factors = [self.readout.factor(layer) for layer in range(len(weights))]
-        head = Head(weights, factors, self.readout.nonlinearity, self.scale_shift.scales, self.scale_shift.shifts)
-        return Parameters(network, head, Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding)))
+            network += [*layer.linear_in.weights, *layer.linear_out.weights, *connection]
+        head = Head(self.readout.parts, self.scale_shift.scales, self.scale_shift.shifts)
+        constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
+        return Parameters(network, radial, head, constants)
 
     @property
     def interactions(self) -> list[InteractionLayer]:

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nequip_like.errors import ConfigError
 from nequip_like.nn.activations import activation
+
+
+class Perceptron(NamedTuple):
+    """What a :class:`ScalarMLP` consists of, for code that evaluates it in its own way.
+
+    Attributes:
+        weights: Its matrices (inputs, outputs).
+        factors: What each matrix is multiplied by.
+        activation: Name of the activation between them, or None.
+    """
+
+    weights: Sequence[Tensor]
+    factors: Sequence[float]
+    activation: str | None
 
 
 class ScalarMLP(nn.Module):
@@ -52,16 +68,20 @@ class ScalarMLP(nn.Module):
             for width_in, width_out in pairwise(widths)
         )
 
-    def factor(self, layer: int) -> float:
-        """What the weight of a layer is multiplied by: the gain over the square root of the fan-in."""
-        gain = math.sqrt(2.0) if layer > 0 and self.activation is not None else 1.0
-        return gain / math.sqrt(self.weights[layer].shape[0])
+    @property
+    def parts(self) -> Perceptron:
+        """Weights, factors (the gain over the square root of the fan-in), activation."""
+        weights = list(self.weights)
+        gains = [1.0, *[1.0 if self.activation is None else math.sqrt(2.0)] * (len(weights) - 1)]
+        factors = [gain / math.sqrt(weight.shape[0]) for gain, weight in zip(gains, weights, strict=True)]
+        return Perceptron(weights, factors, self.nonlinearity)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, input_dim) to (rows, output_dim)."""
-        for layer, weight in enumerate(self.weights):
+        weights, factors, _ = self.parts
+        for layer, (weight, factor) in enumerate(zip(weights, factors, strict=True)):
             if layer > 0 and self.activation is not None:
                 x = self.activation(x)
             # The weight is scaled, not the rows: it is the smaller of the two.
-            x = x @ (weight * self.factor(layer))
+            x = x @ (weight * factor)
         return x

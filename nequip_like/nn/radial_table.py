@@ -20,8 +20,8 @@ from nequip_like.nn.mlp import ScalarMLP
 # From values at equal places to coefficients: the middle one and those on both sides. The exact filter is the inverse
 # of the spline's own values at the places, (1, 26, 66, 26, 1) / 120. Its series in the wave number is matched as far as
 # nine coefficients can; then the error is, all but, that of interpolation.
-_FILTER = (2561 / 1152, -11141 / 14400, 2743 / 14400, -443 / 14400, 139 / 57600)
-_REACH = len(_FILTER) - 1
+FILTER = (2561 / 1152, -11141 / 14400, 2743 / 14400, -443 / 14400, 139 / 57600)
+_REACH = len(FILTER) - 1
 _BESIDE = 2  # coefficients beyond each end of [0, 1]
 
 
@@ -78,8 +78,8 @@ class _Filtered(torch.autograd.Function):
 
 def _filter(values: Tensor) -> Tensor:
     count = values.shape[-2] - 2 * _REACH
-    result = values.narrow(-2, _REACH, count) * _FILTER[0]
-    for distance, factor in enumerate(_FILTER[1:], start=1):
+    result = values.narrow(-2, _REACH, count) * FILTER[0]
+    for distance, factor in enumerate(FILTER[1:], start=1):
         result.add_(values.narrow(-2, _REACH - distance, count), alpha=factor)
         result.add_(values.narrow(-2, _REACH + distance, count), alpha=factor)
     return result
@@ -116,10 +116,10 @@ def _evaluate_together(spline: SplineTable, basis: Tensor, networks: Sequence[Sc
         if layer > 0 and first.activation is not None:
             hidden = first.activation(hidden)
         stacked = torch.stack([network.weights[layer] for network in networks]).to(torch.float64)
-        hidden = hidden @ (stacked * first.factor(layer))
+        hidden = hidden @ (stacked * first.parts.factors[layer])
     if len(first.weights) > 1 and first.activation is not None:
         hidden = first.activation(hidden)
     # Coefficients are linear in the values, and the last layer is linear: the filter takes the narrower side.
     hidden = spline.coefficients(hidden).expand(len(networks), -1, -1)
     for part, network in zip(hidden.unbind(), networks, strict=True):
-        yield part @ (network.weights[-1].to(torch.float64) * network.factor(len(network.weights) - 1))
+        yield part @ (network.weights[-1].to(torch.float64) * network.parts.factors[-1])

@@ -9,7 +9,9 @@
    function to be differentiated by the parameters is sum_a e_a E_a + d(sum_a E_a) along v. As in the other passes a
    trailing t is a tangent, b an adjoint, and adjoints of tangents are those of the first pass back.
 
-   The generated code before this defines what runtime.c needs. Rows are padded to whole vectors, with zeros. */
+   Rows are padded, see perceptron.c. */
+
+#include "perceptron.c"
 
 typedef struct {
     int64_t depth, activation, graphs, kinds, train_network;
@@ -31,13 +33,16 @@ typedef struct {
     const double *energies_adjoint, *totals_adjoint, *forces_adjoint, *stress_adjoint, *virial_adjoint; /* null: zero */
 } Head;
 
+void network_prepare(const Net *net);
 void network_forward(const Net *net);
 void network_reverse(const Net *net);
 void network_tangent(const Net *net);
 void network_dual(const Net *net);
+/* Those of radial.c, whose numbers are of another type. */
+typedef struct Radial Radial;
+void radial_tables(Radial *radial, int64_t first_row, int64_t threads);
+void radial_gradients(Radial *radial, int64_t threads);
 void edge_sums(const Net *net, const double *g, double *differences, double *products);
-
-static int64_t pad(int64_t width) { return (width + LANES - 1) / LANES * LANES; }
 
 /* --- memory: for each atom, rows of all layers in sections, and numbers */
 
@@ -86,7 +91,7 @@ static REAL *weight_sums(const Head *head, int64_t k) {
     return transposed_weights(head, k) + head->widths[k + 1] * pad(head->widths[k]);
 }
 
-void head_prepare(const Head *head) {
+static void head_prepare(const Head *head) {
     memset(head->prepared, 0, sizeof(REAL) * head_prepared(head));
     for (int64_t k = 0; k < head->depth; k++) {
         const int64_t inner = head->widths[k], columns = head->widths[k + 1];
@@ -103,39 +108,16 @@ void head_prepare(const Head *head) {
 
 /* --- activations of n numbers */
 
-#define EACH_NUMBER(NAME, ...)                                                                                        \
-    for (int64_t u = 0; u < n; u += LANES) {                                                                          \
-        V f, d, dd;                                                                                                   \
-        NAME(GET(z + u), &f, &d, &dd);                                                                                \
-        __VA_ARGS__;                                                                                                  \
-    }
-INLINE void identity(V x, V *f, V *d, V *dd) {
-    *f = x;
-    *d = (V){0} + (REAL)1;
-    *dd = (V){0};
-}
-/* In the order of HEAD_ACTIVATIONS in head.py. */
-#define WITH_ACTIVATION(...)                                                                                          \
-    switch (head->activation) {                                                                                       \
-    case 0: EACH_NUMBER(identity, __VA_ARGS__) break;                                                                 \
-    case 1: EACH_NUMBER(silu, __VA_ARGS__) break;                                                                     \
-    case 2: EACH_NUMBER(tanh_, __VA_ARGS__) break;                                                                    \
-    case 3: EACH_NUMBER(ssp, __VA_ARGS__) break;                                                                      \
-    case 4: EACH_NUMBER(abs_, __VA_ARGS__) break;                                                                     \
-    case 5: EACH_NUMBER(gelu, __VA_ARGS__) break;                                                                     \
-    case 6: EACH_NUMBER(mish, __VA_ARGS__) break;                                                                     \
-    }
-
-static void activate(const Head *head, int64_t n, const REAL *z, REAL *h) { WITH_ACTIVATION(AT(h + u) = f) }
+static void activate(const Head *head, int64_t n, const REAL *z, REAL *h) { WITH_ACTIVATION(head->activation, AT(h + u) = f) }
 
 /* Along or against it: o = activation'(z) x. */
 static void activate_linear(const Head *head, int64_t n, const REAL *z, const REAL *x, REAL *o) {
-    WITH_ACTIVATION(AT(o + u) = d * GET(x + u))
+    WITH_ACTIVATION(head->activation, AT(o + u) = d * GET(x + u))
 }
 
 /* zb = activation'(z) zb + activation''(z) zt htb, in place. */
 static void activate_dual(const Head *head, int64_t n, const REAL *z, const REAL *zt, const REAL *htb, REAL *zb) {
-    WITH_ACTIVATION(AT(zb + u) = d * GET(zb + u) + dd * GET(zt + u) * GET(htb + u))
+    WITH_ACTIVATION(head->activation, AT(zb + u) = d * GET(zb + u) + dd * GET(zt + u) * GET(htb + u))
 }
 
 /* --- between the kinds of the last features and rows */
@@ -283,18 +265,47 @@ static void head_dual(const Net *net, const Head *head) {
 
 /* --- the whole: energies, what derivatives make of them, and the gradients of a loss */
 
-static void edge_vector(const Net *net, const Head *head, double *vectors, int64_t receiver, int64_t e) {
-    const int64_t here = net->atom_order[receiver], there = net->atom_order[net->neighbour[e]], i = net->original[e];
-    for (int x = 0; x < 3; x++) vectors[3 * i + x] = head->positions[3 * there + x] - head->positions[3 * here + x];
-    if (!head->translations) return;
-    const double *shift = head->translations + 3 * i, *cell = head->cells + 9 * head->graph_of_atom[here];
-    for (int x = 0; x < 3; x++) vectors[3 * i + x] += shift[0] * cell[x] + shift[1] * cell[3 + x] + shift[2] * cell[6 + x];
+/* Writes the vector of edge e, which atom receiver receives; returns its length over the cutoff. */
+static double edge_vector(const Net *net, const Head *head, double *vectors, int64_t receiver, int64_t e) {
+    const int64_t here = net->atom_order[receiver], there = net->atom_order[net->neighbour[e]];
+    double *vector = vectors + 3 * net->original[e];
+    for (int x = 0; x < 3; x++) vector[x] = head->positions[3 * there + x] - head->positions[3 * here + x];
+    if (head->translations) {
+        const double *shift = head->translations + 3 * net->original[e], *cell = head->cells + 9 * head->graph_of_atom[here];
+        for (int x = 0; x < 3; x++) vector[x] += shift[0] * cell[x] + shift[1] * cell[3 + x] + shift[2] * cell[6 + x];
+    }
+    int here_type = 0, there_type = 0;
+    while (receiver >= net->type_start[here_type + 1]) here_type++;
+    while (net->neighbour[e] >= net->type_start[there_type + 1]) there_type++;
+    const double length = sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2]);
+    return length * net->inverse_cutoff[here_type * TYPES + there_type];
 }
 
-/* Edge vectors, energies of the atoms, and the gradient of their sum with respect to the edge vectors. */
-void potential_energies(const Net *net, const Head *head, double *vectors) {
-    _Pragma("omp parallel for schedule(static) num_threads(net->threads)") for (int64_t a = 0; a < net->atoms; a++)
-        for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) edge_vector(net, head, vectors, a, e);
+/* Edge vectors; returns an interval of the radial tables before which no edge lies. */
+static int64_t edge_vectors(const Net *net, const Head *head, double *vectors) {
+    double least = 1;
+    _Pragma("omp parallel for schedule(static) num_threads(net->threads) reduction(min : least)")
+    for (int64_t a = 0; a < net->atoms; a++)
+        for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) {
+            const double place = edge_vector(net, head, vectors, a, e);
+            /* A vector that is not finite lies in interval 0. */
+            least = place >= least ? least : place > 0 ? place : 0;
+        }
+    /* One less: where the edge is looked up its length may be rounded in another way. */
+    const int64_t interval = (int64_t)(least * KNOTS) - 1;
+    return interval > 0 ? interval : 0;
+}
+
+/* Edge vectors, energies of the atoms, and the gradient of their sum with respect to the edge vectors. With radial the
+   parameters are new. */
+void potential_energies(const Net *net, const Head *head, Radial *radial, double *vectors) {
+    const int64_t first_interval = edge_vectors(net, head, vectors);
+    if (radial) {
+        /* In training no step but this one reads the tables; predictions keep them. */
+        radial_tables(radial, net->keep ? first_interval : 0, net->threads);
+        network_prepare(net);
+        head_prepare(head);
+    }
     network_forward(net);
     _Pragma("omp parallel for schedule(dynamic, 1) num_threads(net->threads)") for (int64_t b = 0; b < net->blocks; b++)
         block_forward(net, head, net->block_start[b], net->block_stop[b] - net->block_start[b], net->block_type[b]);
@@ -353,11 +364,13 @@ static void edge_direction(const Net *net, const Head *head, double *directions,
 }
 
 /* Gradients of all parameters. */
-void potential_gradients(const Net *net, const Head *head, double *directions) {
+void potential_gradients(const Net *net, const Head *head, Radial *radial, double *directions) {
     for (int64_t graph = 0; graph < head->graphs; graph++) strain_adjoint(head, graph, head->strain + 9 * graph);
     _Pragma("omp parallel for schedule(static) num_threads(net->threads)") for (int64_t a = 0; a < net->atoms; a++)
         for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) edge_direction(net, head, directions, a, e);
     network_tangent(net);
     head_dual(net, head);
-    if (head->train_network) network_dual(net);
+    if (!head->train_network) return;
+    network_dual(net);
+    radial_gradients(radial, net->threads);
 }

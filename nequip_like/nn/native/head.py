@@ -10,36 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nequip_like.nn.mlp import Perceptron
 from nequip_like.nn.native.addresses import list_addresses
-
-# In the order of WITH_ACTIVATION in head.c.
-HEAD_ACTIVATIONS = (None, "silu", "tanh", "ssp", "abs", "gelu", "mish")
+from nequip_like.nn.native.spec import ACTIVATIONS
 
 
 @dataclass(frozen=True)
 class Head:
     """Energies of atoms from the last features: ``shifts[t] + scales[t] * readout(features)``.
 
-    The readout is a multilayer perceptron without biases, whose last layer has one output.
-
     Attributes:
-        weights: Its matrices (inputs, outputs), in the network's element type.
-        factors: What each matrix is multiplied by.
-        activation: Name of the activation between them, or None.
+        readout: A perceptron with one output.
         scales: Scale of each species, shape (types,), float64.
         shifts: Energy of the isolated atom of each species, shape (types,), eV, float64.
     """
 
-    weights: Sequence[Tensor]
-    factors: Sequence[float]
-    activation: str | None
+    readout: Perceptron
     scales: Tensor
     shifts: Tensor
 
     @property
     def tensors(self) -> list[Tensor]:
-        """Weights, scales, shifts."""
-        return [*self.weights, self.scales, self.shifts]
+        """Weights of the readout, scales, shifts."""
+        return [*self.readout.weights, self.scales, self.shifts]
 
 
 class CHead(ctypes.Structure):
@@ -65,7 +58,7 @@ class HeadCalculation:
 
     Args:
         library: The compiled network.
-        head: The readout.
+        head: The head.
         dtype: Element type of the network.
         kind_widths: Channels of each kind of the last features.
     """
@@ -73,15 +66,15 @@ class HeadCalculation:
     def __init__(self, library: ctypes.CDLL, head: Head, dtype: torch.dtype, kind_widths: Sequence[int]) -> None:
         self.library, self.dtype = library, dtype
         # The C code gets addresses: these lists hold the tensors.
-        self._weights = [weight.detach().to(dtype).contiguous() for weight in head.weights]
+        self._weights = [weight.detach().to(dtype).contiguous() for weight in head.readout.weights]
         self._scales = [table.detach().to(torch.float64).contiguous() for table in (head.scales, head.shifts)]
-        self._widths = torch.tensor([weight.shape[0] for weight in head.weights])
+        self._widths = torch.tensor([weight.shape[0] for weight in self._weights])
         self._kind_widths = torch.tensor(kind_widths)
-        self._factors = torch.tensor(head.factors, dtype=torch.float64)
+        self._factors = torch.tensor(head.readout.factors, dtype=torch.float64)
         self._addresses = list_addresses(self._weights)
         self.fields = CHead(
             depth=len(self._weights) - 1,
-            activation=HEAD_ACTIVATIONS.index(head.activation),
+            activation=ACTIVATIONS.index(head.readout.activation),
             kinds=len(kind_widths),
             widths=self._widths.data_ptr(),
             kind_widths=self._kind_widths.data_ptr(),
@@ -92,7 +85,6 @@ class HeadCalculation:
         )
         self._prepared = torch.empty(library.head_prepared(ctypes.byref(self.fields)), dtype=dtype)
         self.fields.prepared = self._prepared.data_ptr()
-        library.head_prepare(ctypes.byref(self.fields))
 
     def allocate(self, atoms: int, keep: bool) -> Tensor:
         """Memory of the passes for a number of atoms; with ``keep`` also for the gradients of a loss."""

@@ -83,7 +83,7 @@ class NativeNetwork:
         topology = self._sort_edges(structures)
         calculation = Calculation(self.program, parameters, topology, keep=True)
         call = _Call(calculation, structures, extra)
-        return Results(*_DifferentiatedNetwork.apply(call, *parameters.network, *parameters.head.tensors))
+        return Results(*_DifferentiatedNetwork.apply(call, *parameters.tensors))
 
     def predict(
         self,

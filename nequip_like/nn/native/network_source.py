@@ -28,7 +28,7 @@ from nequip_like.nn.native.layout import Weights, index_features, list_starts, s
 from nequip_like.nn.native.spec import Kind, NetworkPlan
 
 _RUNTIME = "runtime.c"
-_HEAD = "head.c"
+_PERCEPTRON, _HEAD, _RADIAL = "perceptron.c", "head.c", "radial.c"
 _LEGEND = (
     "runtime.c lies in the folder nn/native of the package nequip_like.",
     "Of layer 0: f_0 features, s_0 what atoms send, m_0 messages, h_0 input of the gate, y_0 output of the layer.",
@@ -50,7 +50,7 @@ class NetworkSources:
     """C code of a network.
 
     Attributes:
-        units: Translation units: the network, one for each different convolution, and the head.
+        units: Translation units: the network, one for each different convolution, the head, the radial networks.
         headers: Text by name of the files that they include.
         block: Most atoms of a block.
     """
@@ -64,8 +64,10 @@ def write_network(plan: NetworkPlan) -> NetworkSources:
     """C code of a network."""
     writer = _NetworkWriter(plan)
     folder = files("nequip_like.nn.native")
-    headers = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in (_RUNTIME, _HEAD)}
-    units = [writer.write_passes(), *writer.write_convolutions(), writer.write_head()]
+    headers = {
+        name: folder.joinpath(name).read_text(encoding="utf-8") for name in (_RUNTIME, _PERCEPTRON, _HEAD, _RADIAL)
+    }
+    units = [writer.write_passes(), *writer.write_convolutions(), writer.write_head(), writer.write_radial()]
     return NetworkSources([format_lines(unit) for unit in units], headers, writer.block)
 
 
@@ -113,6 +115,16 @@ class _NetworkWriter:
         """Lines of the head, which pads its rows to whole vectors, whatever the numbers of channels."""
         title = write_comment("readout, sums over edges and structures, and the gradients of a loss")
         return [title, "#define ONLY_CONVOLUTION", *self._define(_WIDEST_REGISTER), f'#include "{_HEAD}"']
+
+    def write_radial(self) -> list[str]:
+        """Lines of the radial networks, which are double whatever the network is."""
+        title = write_comment("radial networks as tables of splines, and the gradients of their weights")
+        element = f"#define ELEMENT {'double' if self.plan.double else 'float'}"
+        definitions = ["#define REAL double", "#define REAL_IS_DOUBLE", f"#define WIDEST {_WIDEST_REGISTER}"]
+        return [
+            *(title, "#define ONLY_CONVOLUTION", *definitions, "#define L_MAX 0", "#define TYPES 1"),
+            *(element, f'#include "{_RUNTIME}"', f'#include "{_RADIAL}"'),
+        ]
 
     def write_passes(self) -> list[str]:
         """Lines of the rest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,12 +16,15 @@ from nequip_like.nn.native.compiler import compile_library
 from nequip_like.nn.native.head import Head, HeadCalculation
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
 from nequip_like.nn.native.network_source import write_network
+from nequip_like.nn.native.radial_tables import RadialCalculation, RadialNetworks
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
 
 # A chunk of atoms has its own gradients of the radial tables: more chunks serve more threads, and take more memory.
 # Their number depends on the edges, never on the threads, so that sums are the same whatever the number of threads.
 _MOST_CHUNKS = 16
 _EDGES_OF_CHUNK = 1024
+
+T = TypeVar("T")
 
 
 class _Net(ctypes.Structure):
@@ -105,7 +108,7 @@ class Program:
         self.library = compile_library(sources.units, sources.headers)
         #: Whether the compiler could make it use several threads.
         self.parallel = bool(self.library.is_parallel())
-        for name in ("topology", "head_memory", "head_prepared"):
+        for name in ("topology", "head_memory", "head_prepared", "radial_memory", "padded_width"):
             getattr(self.library, name).restype = ctypes.c_int64
         #: Channels of each kind of the last features.
         self.last_widths = [kind.size for kind in plan.layers[-1].outputs]
@@ -135,14 +138,21 @@ class Parameters(NamedTuple):
     """All that a calculation needs of a model.
 
     Attributes:
-        network: Embedding, weights and radial tables, ordered as :class:`~nequip_like.nn.native.layout.Weights`.
+        network: Embedding and weights, ordered as :class:`~nequip_like.nn.native.layout.Weights` without the tables.
+        radial: The radial networks, which the tables are made of.
         head: What makes energies of the last features.
         constants: Cutoffs and normalisation.
     """
 
     network: Sequence[Tensor]
+    radial: RadialNetworks
     head: Head
     constants: Constants
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that can be trained."""
+        return [*self.network, *self.radial.tensors, *self.head.tensors]
 
 
 class Structures(NamedTuple):
@@ -202,13 +212,12 @@ class Calculation:
         edges, constants = topology.edges, parameters.constants
         self.program, self.parameters, self.topology, self.keep = program, parameters, topology, keep
         # The C code gets addresses: what is no longer contiguous is copied, and this list holds the copies.
-        self._weights = [parameter.detach().contiguous() for parameter in parameters.network]
+        self._weights = [weight.detach().contiguous() for weight in parameters.network]
         if any(weight.dtype != program.dtype for weight in self._weights):
             raise ModelError(
                 f"the weights are no longer {program.dtype}", "build the model with model_dtype, and do not convert it"
             )
-        # C gets addresses only: what it reads and writes is held here. Nothing is cleared: every pass sets what the next
-        # ones read.
+        # C gets addresses only: what it reads and writes is held here, not cleared: a pass sets what the next ones read.
         self._held: dict[str, Any] = {"prepared": torch.empty(program.weights.prepared, dtype=program.dtype)}
         self._held["intervals"], intervals = allocate_together(
             dict.fromkeys(("interval", "sent_interval"), edges), torch.int32
@@ -228,11 +237,19 @@ class Calculation:
             **intervals,
             **self._addresses,
         )
-        self._held["weights"] = list_addresses(self._weights)
+        self._radial = RadialCalculation(program.library, parameters.radial, program.plan.table_rows, program.dtype)
+        self._held["weights"] = list_addresses(self._insert_tables(self._weights, self._radial.tables))
         self._net.parameters = ctypes.addressof(self._held["weights"])
         self._head = HeadCalculation(program.library, parameters.head, program.dtype, program.last_widths)
         self._connect_head()
         self._prepared = False
+
+    def _insert_tables(self, weights: Sequence[T], tables: Sequence[T]) -> list[T]:
+        """Weights and tables in the order of the layout."""
+        merged = list(weights)
+        for layer, table in zip(self.program.weights.layers, tables, strict=True):
+            merged.insert(layer.table, table)
+        return merged
 
     def _measure(self) -> dict[str, int]:
         """Numbers of each array of atoms and edges."""
@@ -255,7 +272,9 @@ class Calculation:
     def reuse_prepared(self, calculation: Calculation) -> None:
         """Take over what another calculation with the same parameters, which is not used any more, made of them."""
         self._hold(prepared=calculation._held["prepared"])
-        self._prepared, self._head = calculation._prepared, calculation._head
+        self._held["weights"] = calculation._held["weights"]
+        self._net.parameters = calculation._net.parameters
+        self._prepared, self._head, self._radial = calculation._prepared, calculation._head, calculation._radial
         self._connect_head()
 
     def _connect_head(self) -> None:
@@ -300,12 +319,11 @@ class Calculation:
         head.graphs, head.energies = structures.graphs, energies.data_ptr()
         # Asked at each step: the user may change it in between.
         self._net.threads = torch.get_num_threads()
-        if not self._prepared:
-            self.program.library.network_prepare(ctypes.byref(self._net))
-            self._prepared = True
+        radial = None if self._prepared else ctypes.byref(self._radial.fields)
         self.program.library.potential_energies(
-            ctypes.byref(self._net), ctypes.byref(head), ctypes.c_void_p(vectors.data_ptr())
+            ctypes.byref(self._net), ctypes.byref(head), radial, ctypes.c_void_p(vectors.data_ptr())
         )
+        self._prepared = True
         return energies, gradient
 
     def run_sums(self, energies: Tensor, gradient: Tensor) -> Results:
@@ -331,33 +349,34 @@ class Calculation:
         return results
 
     def run_gradients(self, adjoints: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
-        """Gradients of a loss by the network's parameters and by the head's; after :meth:`run_sums`.
+        """Gradients of a loss by :attr:`Parameters.tensors`; after :meth:`run_sums`.
 
         Args:
             adjoints: Gradients of the loss by the results, in the order of :class:`Results`; None is zero.
-            wanted: Which parameters' gradients are asked for.
+            wanted: Which gradients are asked for.
         """
-        net, head, program = self._net, self._head.fields, self.program
-        count = len(self._weights)
-        train_network = any(wanted[:count])
+        net, head, radial, program = self._net, self._head.fields, self._radial.fields, self.program
         directions = torch.empty(self.topology.edges, 3, dtype=torch.float64)
         self._hold(directions=directions)
         held = [None if adjoint is None else adjoint.to(torch.float64).contiguous() for adjoint in adjoints]
         for name, adjoint in zip(Results._fields, held, strict=True):
             setattr(head, f"{name}_adjoint", None if adjoint is None else adjoint.data_ptr())
-        gradients: list[Tensor | None] = [None] * count
-        if train_network:
-            gradients = [torch.empty_like(weight) for weight in self._weights]
-            largest = max(layer.table.weight_numel for layer in program.plan.layers) * program.plan.table_rows
+        of_network = len(self._weights)
+        before_head = of_network + len(self.parameters.radial.tensors)
+        head.train_network = int(any(wanted[:before_head]))
+        gradients: list[Tensor | None] = [None] * before_head
+        if head.train_network:
+            tables = [torch.empty_like(table) for table in self._radial.tables]
+            network = [torch.empty_like(weight) for weight in self._weights]
+            gradients = [*network, *self._radial.make_gradients(tables, wanted[of_network:before_head])]
+            addresses = list_addresses(self._insert_tables(network, tables))
+            net.gradients = ctypes.addressof(addresses)
             # As large as the radial tables of all chunks.
-            size = program.weights.sums + self.topology.chunks * largest
+            size = program.weights.sums + self.topology.chunks * max(table.numel() for table in tables)
             self._hold(scratch=torch.empty(size, dtype=program.dtype))
-        addresses = list_addresses(gradients)
-        net.gradients = ctypes.addressof(addresses)
-        head_gradients, head_addresses = self._head.make_gradients(wanted[count:])
-        head.train_network = int(train_network)
+        head_gradients, head_addresses = self._head.make_gradients(wanted[before_head:])
         program.library.potential_gradients(
-            ctypes.byref(net), ctypes.byref(head), ctypes.c_void_p(directions.data_ptr())
+            ctypes.byref(net), ctypes.byref(head), ctypes.byref(radial), ctypes.c_void_p(directions.data_ptr())
         )
         self._held.pop("scratch", None)
         del head_addresses, held  # C has read and written what these hold

@@ -13,6 +13,8 @@ from nequip_like.nn.features import Gate, Linear, SelfConnection
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.kernels.paths import PathTable
 
+# Activations of perceptrons, by their numbers in perceptron.c; None is linear.
+ACTIVATIONS = (None, "silu", "tanh", "ssp", "abs", "gelu", "mish")
 TAPS = 6  # splines that are not zero on an interval of the radial table
 
 

@@ -1,0 +1,114 @@
+"""Radial networks from Python: what their C code (``radial.c``) needs for tables of splines, and for gradients."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nequip_like.nn.mlp import Perceptron
+from nequip_like.nn.native.addresses import list_addresses
+from nequip_like.nn.native.spec import ACTIVATIONS
+from nequip_like.nn.radial_table import FILTER
+
+
+class RadialNetworks(NamedTuple):
+    """Networks of the scaled distance, one for each layer.
+
+    Attributes:
+        basis: Their input at the places of the splines, shape (places, inputs), float64.
+        networks: The networks.
+    """
+
+    basis: Tensor
+    networks: Sequence[Perceptron]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The basis, and the weights of all networks."""
+        return [self.basis, *(weight for network in self.networks for weight in network.weights)]
+
+
+class _CRadial(ctypes.Structure):
+    """The structure ``Radial`` of radial.c, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("networks", "places", "rows", "first_row")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("matrices", "activations", "widths", "factors", "weights", "gradients", "tables", "table_gradients"),
+                *("filter", "basis", "basis_gradient", "memory"),
+            )
+        ),
+    ]
+
+
+class RadialCalculation:
+    """The tables of one calculation, and what their gradients need.
+
+    Args:
+        library: The compiled network.
+        radial: The networks.
+        rows: Rows of a table.
+        dtype: Element type of weights and tables.
+
+    Attributes:
+        tables: One for each network, shape (rows, outputs); C writes them.
+    """
+
+    def __init__(self, library: ctypes.CDLL, radial: RadialNetworks, rows: int, dtype: torch.dtype) -> None:
+        places, self._inputs = radial.basis.shape
+        self._basis = torch.zeros(places, library.padded_width(ctypes.c_int64(self._inputs)), dtype=torch.float64)
+        self._basis[:, : self._inputs] = radial.basis.detach()
+        # C gets addresses: what is no longer contiguous is copied, and this list holds the copies.
+        self._weights = [weight.detach().to(dtype).contiguous() for weight in radial.tensors[1:]]
+        self.tables = [torch.empty(rows, network.weights[-1].shape[1], dtype=dtype) for network in radial.networks]
+        sizes = [[network.weights[0].shape[0], *(weight.shape[1] for weight in network.weights)]
+                 for network in radial.networks]  # fmt: skip
+        self._numbers = torch.tensor(
+            [
+                *(len(network.weights) for network in radial.networks),
+                *(ACTIVATIONS.index(network.activation) for network in radial.networks),
+                *(width for widths in sizes for width in widths),
+            ]
+        )
+        factors = [factor for network in radial.networks for factor in network.factors]
+        self._factors = torch.tensor([*FILTER, *factors], dtype=torch.float64)
+        self._addresses = {"weights": list_addresses(self._weights), "tables": list_addresses(self.tables)}
+        count, numbers = len(radial.networks), self._numbers.data_ptr()
+        self.fields = _CRadial(
+            networks=count,
+            places=places,
+            rows=rows,
+            matrices=numbers,
+            activations=numbers + 8 * count,
+            widths=numbers + 16 * count,
+            filter=self._factors.data_ptr(),
+            factors=self._factors.data_ptr() + 8 * len(FILTER),
+            basis=self._basis.data_ptr(),
+            **{name: ctypes.addressof(addresses) for name, addresses in self._addresses.items()},
+        )
+        self._memory = torch.empty(library.radial_memory(ctypes.byref(self.fields)), dtype=torch.float64)
+        self.fields.memory = self._memory.data_ptr()
+
+    def make_gradients(self, table_gradients: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
+        """Places for the gradients of :attr:`RadialNetworks.tensors`, which C is to make from those of the tables.
+
+        Args:
+            table_gradients: Where the tables' gradients will be.
+            wanted: Which are asked for.
+        """
+        gradients: list[Tensor | None] = [
+            torch.empty_like(weight) if want else None for weight, want in zip(self._weights, wanted[1:], strict=True)
+        ]
+        basis = torch.empty(len(self._basis), self._inputs, dtype=torch.float64) if wanted[0] else None
+        self._table_gradients = table_gradients
+        for name, tensors in (("gradients", gradients), ("table_gradients", table_gradients)):
+            self._addresses[name] = addresses = list_addresses(tensors)
+            setattr(self.fields, name, ctypes.addressof(addresses))
+        self.fields.basis_gradient = None if basis is None else basis.data_ptr()
+        return [basis, *gradients]
