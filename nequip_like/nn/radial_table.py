@@ -7,15 +7,8 @@ of polynomials. The spline has four continuous derivatives, and its error falls 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-from nequip_like.nn.mlp import ScalarMLP
 
 # From values at equal places to coefficients: the middle one and those on both sides. The exact filter is the inverse
 # of the spline's own values at the places, (1, 26, 66, 26, 1) / 120. Its series in the wave number is matched as far as
@@ -59,67 +52,13 @@ class SplineTable:
         self.places = torch.arange(-beyond, intervals + 1 + beyond, dtype=torch.float64) / intervals
 
     def coefficients(self, values: Tensor) -> Tensor:
-        """Coefficients (..., intervals + 5, functions) of values (..., places, functions) at the places."""
-        return _Filtered.apply(values)
+        """Coefficients (intervals + 5, functions) of values (places, functions) at the places.
 
-
-class _Filtered(torch.autograd.Function):
-    """The symmetric filter along the last dimension but one; its adjoint is the filter of the padded gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _filter(values)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _filter(torch.nn.functional.pad(gradient, (0, 0, 2 * _REACH, 2 * _REACH)))
-
-
-def _filter(values: Tensor) -> Tensor:
-    count = values.shape[-2] - 2 * _REACH
-    result = values.narrow(-2, _REACH, count) * FILTER[0]
-    for distance, factor in enumerate(FILTER[1:], start=1):
-        result.add_(values.narrow(-2, _REACH - distance, count), alpha=factor)
-        result.add_(values.narrow(-2, _REACH + distance, count), alpha=factor)
-    return result
-
-
-def radial_tables(
-    spline: SplineTable, basis: Tensor, dtype: torch.dtype, networks: Sequence[ScalarMLP]
-) -> list[Tensor]:
-    """Tables of several radial networks, each (intervals + 5, outputs).
-
-    They are evaluated in float64 whatever their weights are: slopes are differences of neighbouring coefficients, which
-    make their rounding larger by the number of intervals.
-
-    Args:
-        spline: The intervals.
-        basis: Input of the networks at the spline's places, shape (places, inputs), float64.
-        dtype: Element type of the tables.
-        networks: Networks of the same input. Neighbours in the list of the same hidden shape are evaluated together.
-    """
-    tables: list[Tensor] = []
-    for _, group in groupby(networks, key=_hidden_shape):
-        tables.extend(table.to(dtype) for table in _evaluate_together(spline, basis, list(group)))
-    return tables
-
-
-def _hidden_shape(network: ScalarMLP) -> list[torch.Size]:
-    return [weight.shape for weight in network.weights[:-1]]
-
-
-def _evaluate_together(spline: SplineTable, basis: Tensor, networks: Sequence[ScalarMLP]) -> Iterator[Tensor]:
-    hidden = basis.unsqueeze(0)
-    first = networks[0]
-    for layer in range(len(first.weights) - 1):
-        if layer > 0 and first.activation is not None:
-            hidden = first.activation(hidden)
-        stacked = torch.stack([network.weights[layer] for network in networks]).to(torch.float64)
-        hidden = hidden @ (stacked * first.parts.factors[layer])
-    if len(first.weights) > 1 and first.activation is not None:
-        hidden = first.activation(hidden)
-    # Coefficients are linear in the values, and the last layer is linear: the filter takes the narrower side.
-    hidden = spline.coefficients(hidden).expand(len(networks), -1, -1)
-    for part, network in zip(hidden.unbind(), networks, strict=True):
-        yield part @ (network.weights[-1].to(torch.float64) * network.parts.factors[-1])
+        Compiled code (``nn/native/radial.c``) does the same; this is what it is tested against.
+        """
+        count = self.intervals + 1 + 2 * _BESIDE
+        result = FILTER[0] * values[_REACH : _REACH + count]
+        for distance, factor in enumerate(FILTER[1:], start=1):
+            before, after = _REACH - distance, _REACH + distance
+            result = result + factor * (values[before : before + count] + values[after : after + count])
+        return result

@@ -5,7 +5,7 @@ import torch
 
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.radial import PolynomialEnvelope, RadialEmbedding
-from nequip_like.nn.radial_table import SplineTable, radial_tables
+from nequip_like.nn.radial_table import SplineTable
 
 
 def splines(t):
@@ -57,49 +57,14 @@ def test_error_of_radial_networks(p, intervals, limit):
     """Relative to the largest weight, with 24 intervals for each Bessel function (float32) and 192 (float64)."""
     embedding = RadialEmbedding(8, False, PolynomialEnvelope(p), 5.0, torch.float64)
     table, nets = SplineTable(intervals), networks(2, 2, 1, 0)
-    coefficients = radial_tables(table, embedding.continued(table.places), torch.float64, nets)
+    basis = embedding.continued(table.places)
     x = torch.linspace(0.1, 0.9999, 3001, dtype=torch.float64)
     with torch.no_grad():
-        for network, part in zip(nets, coefficients, strict=True):
+        for network in nets:
             expected = network(embedding(x))
-            assert float((value(table, part, x) - expected).abs().max() / expected.abs().max()) < limit
-
-
-def test_gradients():
-    embedding = RadialEmbedding(2, True, PolynomialEnvelope(), 5.0, torch.float64)
-    table, nets = SplineTable(12), networks(1, 1, 2)
-    parameters = [parameter for network in nets for parameter in network.parameters()]
-    probe = [torch.randn(17, 24, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3)]
-
-    def total(dim):
-        basis = torch.nn.functional.pad(embedding.continued(table.places), (0, dim))
-        return sum(
-            (one * two).sum() for one, two in zip(radial_tables(table, basis, torch.float64, nets), probe, strict=True)
-        )
-
-    gradients = torch.autograd.grad(total(6), parameters)
-    step = 1e-6
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        with torch.no_grad():
-            parameter[0, 0] += step
-            above = float(total(6))
-            parameter[0, 0] -= 2 * step
-            below = float(total(6))
-            parameter[0, 0] += step
-        assert float(gradient[0, 0]) == pytest.approx((above - below) / (2 * step), rel=1e-5, abs=1e-7)
-
-
-def test_rounding_of_slopes():
-    """Weights in float32 give tables whose neighbouring entries do not jump: as exact as float64 rounded at the end."""
-    embedding = RadialEmbedding(8, False, PolynomialEnvelope(), 5.0, torch.float32)
-    table, (exact,) = SplineTable(192), networks(2)
-    with torch.random.fork_rng(devices=[]):
-        single = ScalarMLP(8, 24, 2, 64, "silu", torch.float32)
-    with torch.no_grad():
-        for one, two in zip(single.weights, exact.weights, strict=True):
-            two.copy_(one)
-        basis = embedding.continued(table.places)
-        (rounded,) = radial_tables(table, basis, torch.float32, [single])
-        (expected,) = radial_tables(table, basis, torch.float64, [exact])
-    assert rounded.dtype == torch.float32
-    assert torch.equal(rounded, expected.to(torch.float32))
+            assert (
+                float(
+                    (value(table, table.coefficients(network(basis)), x) - expected).abs().max() / expected.abs().max()
+                )
+                < limit
+            )

@@ -217,7 +217,7 @@ class Calculation:
             raise ModelError(
                 f"the weights are no longer {program.dtype}", "build the model with model_dtype, and do not convert it"
             )
-        # C gets addresses only: what it reads and writes is held here, not cleared: a pass sets what the next ones read.
+        # C gets addresses only: what it uses is held here. Nothing is cleared: a pass sets what the next ones read.
         self._held: dict[str, Any] = {"prepared": torch.empty(program.weights.prepared, dtype=program.dtype)}
         self._held["intervals"], intervals = allocate_together(
             dict.fromkeys(("interval", "sent_interval"), edges), torch.int32
