@@ -113,6 +113,7 @@ class NequIPEnergy(nn.Module):
         if kernel in ("auto", "fused"):
             #: Where compiled code has its radial functions evaluated.
             self.spline = SplineTable(count_intervals(num_bessels, dtype))
+            self._basis: tuple[tuple[int, int], Tensor] | None = None
             layers = tuple(plan_layer(layer) for layer in self.interactions)
             types, width = self.type_embedding.shape
             plan = NetworkPlan(layers, types, width, l_max, self.spline.intervals, dtype == torch.float64)
@@ -167,8 +168,7 @@ class NequIPEnergy(nn.Module):
 
     def _collect_parameters(self) -> Parameters:
         """What compiled code needs."""
-        basis = self.radial.continued(self.spline.places)
-        radial = RadialNetworks(basis, [layer.radial_mlp.parts for layer in self.interactions])
+        radial = RadialNetworks(self._evaluate_basis(), [layer.radial_mlp.parts for layer in self.interactions])
         network: list[Tensor] = [self.type_embedding]
         for layer in self.interactions:
             connection = () if layer.self_connection is None else layer.self_connection.weights
@@ -176,6 +176,16 @@ class NequIPEnergy(nn.Module):
         head = Head(self.readout.parts, self.scale_shift.scales, self.scale_shift.shifts)
         constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
         return Parameters(network, radial, head, constants)
+
+    def _evaluate_basis(self) -> Tensor:
+        """The radial basis at the places of the splines; without trained frequencies once, not at each step."""
+        frequencies = self.radial.frequencies
+        if frequencies.requires_grad:
+            return self.radial.continued(self.spline.places)
+        key = frequencies.data_ptr(), frequencies._version
+        if self._basis is None or self._basis[0] != key:
+            self._basis = key, self.radial.continued(self.spline.places)
+        return self._basis[1]
 
     @property
     def interactions(self) -> list[InteractionLayer]:

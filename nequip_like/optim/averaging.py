@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -81,6 +82,9 @@ def mean_copy(model: nn.Module) -> AveragedModel:
     return _copy(model, _share_of_mean)
 
 
+_KINDS = ("_modules", "_parameters", "_buffers")
+
+
 # Classes and not functions made on the spot: a module with an average can be pickled, to go to another process.
 
 
@@ -115,7 +119,7 @@ class _Update:
 
     @torch.no_grad()
     def __call__(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        torch._foreach_lerp_(list(averaged), list(current), self.share(int(count)))
+        torch._foreach_lerp_(averaged, current, self.share(int(count)))
 
 
 class _Walk:
@@ -126,20 +130,25 @@ class _Walk:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = list(model.modules())
-        self._children = self._list_children()
+        self._model = model
+        modules = list(model.modules())
+        # The dictionaries in which modules keep what belongs to them: a module may replace what is in one.
+        self._kinds = {kind: [getattr(module, kind) for module in modules] for kind in _KINDS}
+        self._filled = {kind: [held for held in dictionaries if held] for kind, dictionaries in self._kinds.items()}
+        self._sizes = {kind: sum(map(len, held)) for kind, held in self._kinds.items()}
+        self._children = self._list("_modules")
 
-    def _list_children(self) -> list[nn.Module | None]:
-        return [child for module in self._modules for child in module._modules.values()]
+    def _list(self, kind: str) -> list[Any]:
+        return list(chain.from_iterable(map(dict.values, self._filled[kind])))
 
     def is_of(self, model: nn.Module) -> bool:
         """Whether these are still the modules of the model: none was replaced, added or taken out."""
-        return self._modules[0] is model and self._list_children() == self._children
+        sizes = (sum(map(len, held)) == self._sizes[kind] for kind, held in self._kinds.items())
+        return self._model is model and all(sizes) and self._list("_modules") == self._children
 
     def collect(self, kind: Literal["_parameters", "_buffers"]) -> list[Tensor]:
         """Tensors of the modules, each once, as they are now: a module may have replaced one."""
-        tensors = (tensor for module in self._modules for tensor in getattr(module, kind).values())
-        return list({id(tensor): tensor for tensor in tensors if tensor is not None}.values())
+        return list({id(tensor): tensor for tensor in self._list(kind) if tensor is not None}.values())
 
 
 class _Average(AveragedModel):

@@ -17,6 +17,7 @@ from typing import Any, cast
 import lightning
 import torch
 import torch.distributed
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.distributed import gather, is_distributed
 from nequip_like.errors import ConfigError, TrainingError, closest_hint
 from nequip_like.metrics.manager import MetricsManager
+from nequip_like.training.gradient_norm import MeasuredGradients
 
 _KEY = "trainer.accumulate_grad_batches"
 
@@ -235,18 +237,29 @@ class GradientClip:
             )
         return cls(**{kind: float(gradient_clip_val)}) if gradient_clip_val > 0 else None
 
-    def apply(self, trainer: lightning.Trainer, optimizer: Optimizer) -> None:
+    def apply(
+        self, trainer: lightning.Trainer, optimizer: Optimizer, measured: MeasuredGradients | None = None
+    ) -> None:
         """Clip the gradients of all parameters of an optimizer.
 
         Args:
             trainer: The trainer, whose precision plugin knows where the gradients are.
             optimizer: The optimizer.
+            measured: Gradients with a norm that serves again if they are those of the optimizer.
         """
-        if all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not gradients:
             return  # torch cannot clip nothing by value
-        for limit, kind in ((self.value, GradClipAlgorithmType.VALUE), (self.norm, GradClipAlgorithmType.NORM)):
-            if limit is not None:
-                trainer.precision_plugin.clip_gradients(optimizer, limit, kind)
+        plugin = trainer.precision_plugin
+        if self.value is not None:
+            plugin.clip_gradients(optimizer, self.value, GradClipAlgorithmType.VALUE)
+        if self.norm is None:
+            return
+        # Lightning's other precisions keep other gradients, or clip in their own way.
+        if measured is not None and type(plugin) is Precision and measured.are(gradients):
+            measured.scale_down(self.norm)
+        else:
+            plugin.clip_gradients(optimizer, self.norm, GradClipAlgorithmType.NORM)
 
 
 class SummedGradientsStrategy(DDPStrategy):

@@ -149,10 +149,11 @@ class NequIPLightningModule(ResumableModule):
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         """Clip the gradients of a step, once they are summed over processes and judged."""
+        measured, self.guard.measured = self.guard.measured, None  # it would keep the gradients alive
         if self.guard.left_out:
             return  # no gradients are left
         if (clip := GradientClip.choose(self._clip, *args, **kwargs)) is not None:
-            clip.apply(self.trainer, optimizer)
+            clip.apply(self.trainer, optimizer, measured)
 
     def on_train_start(self) -> None:
         """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""

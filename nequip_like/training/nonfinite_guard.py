@@ -26,6 +26,7 @@ from nequip_like.distributed import gather_states
 from nequip_like.errors import TrainingError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
+from nequip_like.training.gradient_norm import MeasuredGradients
 
 Policy = Literal["stop", "skip"]
 MAX_NAMED = 4
@@ -121,6 +122,7 @@ class FiniteGuard:
     Attributes:
         skipped_steps: Steps that were left out so far; a checkpoint keeps it.
         left_out: Whether the last step that was judged is left out.
+        measured: The gradients that were judged last, with their norm, for who clips them; None before.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -133,6 +135,7 @@ class FiniteGuard:
         self.max_skipped_steps = max_skipped_steps
         self.skipped_steps = 0
         self.left_out = False
+        self.measured: MeasuredGradients | None = None
         self._taken_in_epoch = 0
         self.batches: list[SeenBatch] = []
         self._last_batches: list[SeenBatch] = []
@@ -187,7 +190,9 @@ class FiniteGuard:
         batches, self.batches = self.batches, []
         last_batches, self._last_batches = self._last_batches, batches
         gradients = [p.grad for _, p in parameters if p.grad is not None] if check_gradients else []
-        self.left_out = not _are_finite(gradients, [batch.values[WEIGHTED_SUM] for batch in batches])
+        self.measured = MeasuredGradients(gradients)
+        losses = [float(batch.values[WEIGHTED_SUM]) for batch in batches]
+        self.left_out = not (all(map(math.isfinite, losses)) and self.measured.is_finite())
         if not self.left_out:
             self._taken_in_epoch += 1
             return True
@@ -213,7 +218,7 @@ class FiniteGuard:
         Raises:
             TrainingError: If some are not finite; nothing should be written then.
         """
-        if not _are_finite([parameter.detach() for _, parameter in parameters], []):
+        if not MeasuredGradients([parameter.detach() for _, parameter in parameters]).is_finite():
             raise _make_weights_error(_list_not_finite(parameters), self._last_batches, origin, moment)
 
     # --- validation and test
@@ -253,15 +258,6 @@ class FiniteGuard:
         if self.policy == "stop":
             raise TrainingError(message, advice)
         rank_zero_warn(message)
-
-
-def _are_finite(tensors: list[Tensor], scalars: list[Tensor]) -> bool:
-    """Whether all is finite: one reduction and one synchronisation, as long as it is."""
-    sizes = [torch.stack(torch._foreach_norm(tensors)).sum()] if tensors else []
-    if math.isfinite(float(sum([*scalars, *sizes]))):
-        return True
-    # Squares of large but finite numbers overflow.
-    return all(bool(torch.isfinite(tensor).all()) for tensor in (*tensors, *scalars))
 
 
 def _list_not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> list[str]:

@@ -12,6 +12,13 @@ from torch import Tensor
 _ALIGNMENT = 64  # bytes: a line of the cache, and a register of any processor
 
 
+def prepare_for_c(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor itself where its numbers lie as C reads them, one after another and of this type; else a copy."""
+    if tensor.dtype == dtype and tensor.is_contiguous():
+        return tensor
+    return tensor.detach().to(dtype).contiguous()
+
+
 def list_addresses(tensors: Sequence[Tensor | None]) -> Any:
     """A C array of the addresses of tensors, which somebody has to hold; null for None."""
     return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))

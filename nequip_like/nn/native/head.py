@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nequip_like.nn.mlp import Perceptron
-from nequip_like.nn.native.addresses import list_addresses
+from nequip_like.nn.native.addresses import list_addresses, prepare_for_c
 from nequip_like.nn.native.spec import ACTIVATIONS
 
 
@@ -66,8 +66,8 @@ class HeadCalculation:
     def __init__(self, library: ctypes.CDLL, head: Head, dtype: torch.dtype, kind_widths: Sequence[int]) -> None:
         self.library, self.dtype = library, dtype
         # The C code gets addresses: these lists hold the tensors.
-        self._weights = [weight.detach().to(dtype).contiguous() for weight in head.readout.weights]
-        self._scales = [table.detach().to(torch.float64).contiguous() for table in (head.scales, head.shifts)]
+        self._weights = [prepare_for_c(weight, dtype) for weight in head.readout.weights]
+        self._scales = [prepare_for_c(table, torch.float64) for table in (head.scales, head.shifts)]
         self._widths = torch.tensor([weight.shape[0] for weight in self._weights])
         self._kind_widths = torch.tensor(kind_widths)
         self._factors = torch.tensor(head.readout.factors, dtype=torch.float64)

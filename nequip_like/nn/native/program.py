@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nequip_like.errors import ModelError
-from nequip_like.nn.native.addresses import allocate_together, list_addresses
+from nequip_like.nn.native.addresses import allocate_together, list_addresses, prepare_for_c
 from nequip_like.nn.native.compiler import compile_library
 from nequip_like.nn.native.head import Head, HeadCalculation
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
@@ -211,13 +211,12 @@ class Calculation:
     def __init__(self, program: Program, parameters: Parameters, topology: Topology, keep: bool) -> None:
         edges, constants = topology.edges, parameters.constants
         self.program, self.parameters, self.topology, self.keep = program, parameters, topology, keep
-        # The C code gets addresses: what is no longer contiguous is copied, and this list holds the copies.
-        self._weights = [weight.detach().contiguous() for weight in parameters.network]
-        if any(weight.dtype != program.dtype for weight in self._weights):
+        if any(weight.dtype != program.dtype for weight in parameters.network):
             raise ModelError(
                 f"the weights are no longer {program.dtype}", "build the model with model_dtype, and do not convert it"
             )
         # C gets addresses only: what it uses is held here. Nothing is cleared: a pass sets what the next ones read.
+        self._weights = [prepare_for_c(weight, program.dtype) for weight in parameters.network]
         self._held: dict[str, Any] = {"prepared": torch.empty(program.weights.prepared, dtype=program.dtype)}
         self._held["intervals"], intervals = allocate_together(
             dict.fromkeys(("interval", "sent_interval"), edges), torch.int32
@@ -314,7 +313,7 @@ class Calculation:
             ("cells", structures.cells, torch.float64),
             ("graph_of_atom", structures.graph_of_atom, torch.int64),
         ):
-            held = self._held[name] = None if tensor is None else tensor.detach().to(dtype).contiguous()
+            held = self._held[name] = None if tensor is None else prepare_for_c(tensor, dtype)
             setattr(head, name, None if held is None else held.data_ptr())
         head.graphs, head.energies = structures.graphs, energies.data_ptr()
         # Asked at each step: the user may change it in between.
@@ -358,7 +357,7 @@ class Calculation:
         net, head, radial, program = self._net, self._head.fields, self._radial.fields, self.program
         directions = torch.empty(self.topology.edges, 3, dtype=torch.float64)
         self._hold(directions=directions)
-        held = [None if adjoint is None else adjoint.to(torch.float64).contiguous() for adjoint in adjoints]
+        held = [None if adjoint is None else prepare_for_c(adjoint, torch.float64) for adjoint in adjoints]
         for name, adjoint in zip(Results._fields, held, strict=True):
             setattr(head, f"{name}_adjoint", None if adjoint is None else adjoint.data_ptr())
         of_network = len(self._weights)

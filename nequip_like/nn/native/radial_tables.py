@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nequip_like.nn.mlp import Perceptron
-from nequip_like.nn.native.addresses import list_addresses
+from nequip_like.nn.native.addresses import list_addresses, prepare_for_c
 from nequip_like.nn.native.spec import ACTIVATIONS
 from nequip_like.nn.radial_table import FILTER
 
@@ -62,10 +62,12 @@ class RadialCalculation:
 
     def __init__(self, library: ctypes.CDLL, radial: RadialNetworks, rows: int, dtype: torch.dtype) -> None:
         places, self._inputs = radial.basis.shape
-        self._basis = torch.zeros(places, library.padded_width(ctypes.c_int64(self._inputs)), dtype=torch.float64)
-        self._basis[:, : self._inputs] = radial.basis.detach()
-        # C gets addresses: what is no longer contiguous is copied, and this list holds the copies.
-        self._weights = [weight.detach().to(dtype).contiguous() for weight in radial.tensors[1:]]
+        # C gets addresses: what they belong to is held here.
+        self._basis = prepare_for_c(radial.basis, torch.float64)
+        padded = library.padded_width(ctypes.c_int64(self._inputs))
+        if padded > self._inputs:
+            self._basis = torch.nn.functional.pad(self._basis.detach(), (0, padded - self._inputs))
+        self._weights = [prepare_for_c(weight, dtype) for weight in radial.tensors[1:]]
         self.tables = [torch.empty(rows, network.weights[-1].shape[1], dtype=dtype) for network in radial.networks]
         sizes = [[network.weights[0].shape[0], *(weight.shape[1] for weight in network.weights)]
                  for network in radial.networks]  # fmt: skip
