@@ -16,6 +16,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.model.native_energy import NativeBackend
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.interaction import InteractionLayer
+from nequip_like.nn.lora import list_weights
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native.head import Head
 from nequip_like.nn.native.network import Extra
@@ -171,8 +172,9 @@ class NequIPEnergy(nn.Module):
         radial = RadialNetworks(self._evaluate_basis(), [layer.radial_mlp.parts for layer in self.interactions])
         network: list[Tensor] = [self.type_embedding]
         for layer in self.interactions:
-            connection = () if layer.self_connection is None else layer.self_connection.weights
-            network += [*layer.linear_in.weights, *layer.linear_out.weights, *connection]
+            for linear in (layer.linear_in, layer.linear_out, layer.self_connection):
+                if linear is not None:
+                    network += list_weights(linear.weights)
         head = Head(self.readout.parts, self.scale_shift.scales, self.scale_shift.shifts)
         constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
         return Parameters(network, radial, head, constants)

@@ -83,6 +83,11 @@ def _sum(weight: Tensor, scale: Tensor, factor_a: Tensor, factor_b: Tensor) -> T
     return weight + (scale * (factor_a @ factor_b)).view_as(weight)
 
 
+def list_weights(weights: nn.ParameterList | AdaptedWeights) -> list[Tensor]:
+    """All weights of a layer, adapted or not; quicker than a list of parameters, which looks each up by its name."""
+    return list(weights._parameters.values()) if type(weights) is nn.ParameterList else list(weights)  # type: ignore[arg-type]
+
+
 def adapt(model: nn.Module, rank: int, alpha: float, seed: int, but: Collection[str] = ()) -> list[str]:
     """Adapt the linear layers of a model: linear maps of each irrep, self-connections, and layers of networks.
 

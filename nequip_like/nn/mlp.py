@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nequip_like.errors import ConfigError
 from nequip_like.nn.activations import activation
+from nequip_like.nn.lora import list_weights
 
 
 class Perceptron(NamedTuple):
@@ -71,7 +72,7 @@ class ScalarMLP(nn.Module):
     @property
     def parts(self) -> Perceptron:
         """Weights, factors (the gain over the square root of the fan-in), activation."""
-        weights = list(self.weights)
+        weights = list_weights(self.weights)
         gains = [1.0, *[1.0 if self.activation is None else math.sqrt(2.0)] * (len(weights) - 1)]
         factors = [gain / math.sqrt(weight.shape[0]) for gain, weight in zip(gains, weights, strict=True)]
         return Perceptron(weights, factors, self.nonlinearity)

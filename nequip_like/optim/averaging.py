@@ -119,7 +119,7 @@ class _Update:
 
     @torch.no_grad()
     def __call__(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, self.share(int(count)))
+        torch._foreach_lerp_(list(averaged), list(current), self.share(int(count)))
 
 
 class _Walk:

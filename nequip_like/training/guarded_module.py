@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lightning
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.potential import Potential
+from nequip_like.training.lightning_internals import LeanModule
 from nequip_like.training.nonfinite_guard import FiniteGuard, Policy, SeenBatch
 
 
@@ -50,7 +50,7 @@ def list_evaluations(
     return [EvaluationTask(f"{stage}{i}{kind}_epoch", i, manager, model) for i, manager in enumerate(managers)]
 
 
-class GuardedModule(lightning.LightningModule):
+class GuardedModule(LeanModule):
     """Base class: stops, or leaves a step out, when something is not finite, and names what has no value.
 
     Args:

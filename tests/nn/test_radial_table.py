@@ -51,10 +51,10 @@ def networks(*depths):
         return [ScalarMLP(8, 24, depth, 64, "silu", torch.float64) for depth in depths]
 
 
-@pytest.mark.parametrize(("intervals", "limit"), [(192, 1e-8), (1536, 1e-13)])
+@pytest.mark.parametrize(("intervals", "limit"), [(160, 3e-8), (1536, 1e-13)])
 @pytest.mark.parametrize("p", [2.0, 5.5, 6.0])
 def test_error_of_radial_networks(p, intervals, limit):
-    """Relative to the largest weight, with 24 intervals for each Bessel function (float32) and 192 (float64)."""
+    """Relative to the largest weight, with 20 intervals for each Bessel function (float32) and 192 (float64)."""
     embedding = RadialEmbedding(8, False, PolynomialEnvelope(p), 5.0, torch.float64)
     table, nets = SplineTable(intervals), networks(2, 2, 1, 0)
     basis = embedding.continued(table.places)
