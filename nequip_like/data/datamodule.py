@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import lightning
+import torch
 from torch.utils.data import DataLoader
 
 from nequip_like.arguments import Count, NotNegative, Positive
@@ -270,6 +271,16 @@ class DataModule(Summarized, lightning.LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per test set, in the order of :attr:`test_sets`."""
         return [self._build_evaluation_loader(dataset) for dataset in self.test_sets.values()]
+
+    def transfer_batch_to_device(self, batch: Graph, device: torch.device, dataloader_idx: int) -> Graph:
+        """A batch on a device; one that is there already is left as it is.
+
+        Lightning would look for tensors in all that it holds, at each step: a twentieth of one of a small molecule.
+        """
+        if all(tensor.device == device for tensor in batch.values()):
+            return batch
+        moved: Graph = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved
 
     def _build_evaluation_loader(self, dataset: GraphDataset) -> DataLoader[Graph]:
         rank, world_size = self._get_processes()

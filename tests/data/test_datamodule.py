@@ -31,6 +31,15 @@ def test_parts_of_one_file(write, molecules):
     assert data.val_sets["val"].origin(0) == f"{file} frame {-int(frame['total_energy'])}"
 
 
+def test_batches_move_only_if_they_have_to(write, molecules):
+    data = DataModule(write("m.xyz", molecules(6)), val=2, cutoff_radius=2.0).prepare()
+    batch = next(iter(data.train_dataloader()))
+    assert data.transfer_batch_to_device(batch, torch.device("cpu"), 0) is batch
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved.keys() == batch.keys()
+    assert {tensor.device.type for tensor in moved.values()} == {"meta"}
+
+
 def test_several_test_sets_and_inspections(write, molecules):
     train, hot = write("t.xyz", molecules(5)), write("hot.xyz", molecules(5, seed=1))
     (hot.parent / "more").mkdir()

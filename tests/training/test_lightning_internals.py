@@ -62,18 +62,6 @@ def test_the_users_profiler_measures(capsys):
     assert isinstance(run(Lean()).profiler, IdleProfiler)
 
 
-def test_batches():
-    """One on the CPU stays the same object; others, and what is no graph, go Lightning's way."""
-    module, cpu = Lean(), torch.device("cpu")
-    batch = {"x": torch.ones(2)}
-    assert module.transfer_batch_to_device(batch, cpu, 0) is batch
-    moved = module.transfer_batch_to_device(batch, torch.device("meta"), 0)
-    assert moved["x"].device.type == "meta"
-    nested = [torch.ones(1), {"x": torch.ones(1)}]
-    assert module.transfer_batch_to_device(nested, cpu, 0)[1]["x"].tolist() == [1.0]
-    assert module.transfer_batch_to_device({"x": torch.ones(1, device="meta")}, torch.device("meta"), 0)["x"].is_meta
-
-
 def test_other_attributes_are_torchs():
     module = Lean()
     module.extra = torch.nn.Parameter(torch.zeros(2))
