@@ -21,7 +21,7 @@ from nequip_like.nn.native.spec import TAPS, NetworkPlan
 
 # A chunk of atoms has its own gradients of the radial tables: more chunks serve more threads, and take more memory.
 # Their number depends on the edges, never on the threads, so that sums are the same whatever the number of threads.
-_MOST_CHUNKS = 16
+_MOST_CHUNKS = 64
 _EDGES_OF_CHUNK = 1024
 
 T = TypeVar("T")
@@ -67,7 +67,8 @@ class Topology:
             )
         types = program.plan.types
         self.chunks = max(1, min(_MOST_CHUNKS, self.edges // _EDGES_OF_CHUNK))
-        most_blocks = self.atoms // program.block + types
+        # Each species and each chunk may end in the middle of a block.
+        most_blocks = self.atoms // program.block + types + self.chunks
         sizes = {
             **{"atom_order": self.atoms, "new_of_old": self.atoms, "type_start": types + 1, "row": self.atoms + 1},
             **{"original": self.edges, "neighbour": self.edges, "sent_row": self.atoms + 1, "sent": self.edges},

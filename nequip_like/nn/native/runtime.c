@@ -543,20 +543,23 @@ int64_t topology(int64_t atoms, int64_t edges, const int64_t *types, const int64
         }
     memmove(sent_row + 1, sent_row, sizeof(int32_t) * atoms);
     sent_row[0] = 0;
-    int64_t blocks = 0;
+    /* Chunks: ranges of atoms that send about the same number of edges; one begins with the first atom whose middle edge
+       is in its share. Blocks: at most BLOCK atoms of one species and one chunk. */
+    int64_t blocks = 0, chunk = 0;
     for (int t = 0; t < TYPES; t++)
-        for (int32_t a = type_start[t]; a < type_start[t + 1]; a += BLOCK) {
+        for (int32_t a = type_start[t]; a < type_start[t + 1]; a++) {
+            int begins = a == type_start[t] || a - block_start[blocks - 1] == BLOCK;
+            while (chunk < chunks && ((int64_t)sent_row[a] + sent_row[a + 1]) * chunks >= 2 * edges * chunk) {
+                chunk_block[chunk++] = (int32_t)blocks;
+                begins = 1;
+            }
+            if (!begins) continue;
+            if (blocks > 0) block_stop[blocks - 1] = a;
             block_start[blocks] = a;
-            block_stop[blocks] = a + BLOCK < type_start[t + 1] ? a + BLOCK : type_start[t + 1];
             block_type[blocks++] = t;
         }
-    /* Chunks: ranges of blocks that send about the same number of edges. */
-    int64_t block = 0;
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        chunk_block[chunk] = (int32_t)block;
-        while (block < blocks && (int64_t)sent_row[block_stop[block]] * chunks <= edges * (chunk + 1)) block++;
-    }
-    chunk_block[chunks] = (int32_t)blocks;
+    if (blocks > 0) block_stop[blocks - 1] = (int32_t)atoms;
+    while (chunk <= chunks) chunk_block[chunk++] = (int32_t)blocks;
     return blocks;
 }
 #endif
