@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -255,15 +257,57 @@ def test_compiler_without_room(places, monkeypatch):
         compile_library([SOURCE])
 
 
-def test_processes_at_once(places):
+def test_processes_at_once(places, monkeypatch):
+    """One compiles, and the others wait for what it makes."""
+    script = places / "cc"
+    script.write_text(f'#!/bin/sh\necho "$*" >> {places}/calls\nexec {compiler.find_compiler()} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CC", str(script))
     program = (
         "import sys; from nequip_like.nn.native.compiler import compile_library as compiled; "
         "print(compiled([sys.argv[1]]).answer())"
     )
     command = [sys.executable, "-c", program, SOURCE]
-    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [job.communicate()[0] for job in jobs] == ["42\n"] * 3
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    assert [job.communicate()[0] for job in jobs] == ["42\n"] * 6
     assert [Path(name).suffix for name in kept(places / "cache" / "kernels")] == [".c", ".so"]
+    calls = (places / "calls").read_text().splitlines()
+    assert len([call for call in calls if call.endswith("0.o")]) == 1
+
+
+def test_one_that_was_killed_is_not_waited_for(places):
+    kernels = places / "cache" / "kernels"
+    kernels.mkdir(parents=True)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (kernels / f".{'k' * 32}.building").write_text(f"{platform.node()} {ended.pid}")
+    start = time.monotonic()
+    assert load_or_build("k" * 32, make).answer() == 42
+    assert time.monotonic() - start < 30
+    assert [Path(name).suffix for name in kept(kernels)] == [".so"]
+
+
+@pytest.mark.parametrize("content", ["another-machine 1", "", f"{platform.node()} {os.getpid()}"])
+def test_nobody_is_waited_for_for_ever(places, monkeypatch, content):
+    """One of another machine, one that has not written who it is, and one that goes on and does not come back."""
+    monkeypatch.setattr(cache, "_PATIENCE", 0.2)
+    kernels = places / "cache" / "kernels"
+    kernels.mkdir(parents=True)
+    (kernels / f".{'w' * 32}.building").write_text(content)
+    start = time.monotonic()
+    assert load_or_build("w" * 32, make).answer() == 42
+    assert time.monotonic() - start >= 0.2
+    assert [Path(name).suffix for name in kept(kernels)] == [".so"]
+
+
+def test_a_failure_ends_the_turn(places):
+    def fail(target: Path, folder: Path) -> None:
+        raise ValueError("a fault")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="a fault"):
+            load_or_build("f" * 32, fail)
+    assert kept(places / "cache" / "kernels") == []
 
 
 def test_other_files_of_kernels(places, monkeypatch):

@@ -11,8 +11,11 @@ import atexit
 import ctypes
 import functools
 import hashlib
+import os
+import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +26,8 @@ from nequip_like.process_settings import warn_once
 from nequip_like.whole_files import output_errors, temporary_folder, temporary_folder_of_user, written_whole
 
 Result = TypeVar("Result")
+_PATIENCE = 120.0  # seconds for which a process waits before it builds what another one said it would
+_PAUSE = 0.05
 Build = Callable[[Path, Path], None]  # writes a library to a path; a folder takes what is needed only meanwhile
 
 
@@ -37,7 +42,7 @@ def load_or_build(key: str, build: Build, source: str | None = None) -> ctypes.C
     Raises:
         OutputError: If it can be stored nowhere.
     """
-    return use_cache_folder(lambda folder: _find_library(folder, key) or _build_library(folder, key, build, source))
+    return use_cache_folder(lambda folder: _find_library(folder, key) or _build_in_turn(folder, key, build, source))
 
 
 def use_cache_folder(use: Callable[[Path], Result]) -> Result:
@@ -83,6 +88,51 @@ def _load(path: Path) -> ctypes.CDLL | None:
     except OSError:  # it may not be read, its folder forbids programs, or another system made it
         return None
     return None
+
+
+def _build_in_turn(folder: Path, key: str, build: Build, source: str | None) -> ctypes.CDLL:
+    """Build, or wait for another process that does: those of one job begin together, and all need the same library.
+
+    Nobody waits for ever, and a library that two processes build is as good as one: so a file says who builds, and no
+    lock is needed, which file systems shared by machines may not have.
+    """
+    mark = folder / f".{key}.building"
+    end = time.monotonic() + _PATIENCE
+    while not _place_mark(mark) and time.monotonic() < end:
+        if _is_left_behind(mark):
+            mark.unlink(missing_ok=True)
+        else:
+            time.sleep(_PAUSE)
+    try:
+        return _find_library(folder, key) or _build_library(folder, key, build, source)
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _place_mark(mark: Path) -> bool:
+    """Whether this process is to build: no other one has said so before."""
+    with output_errors(mark.parent):
+        try:
+            place = os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        with open(place, "w", encoding="utf-8") as file:
+            file.write(f"{platform.node()} {os.getpid()}")
+    return True
+
+
+def _is_left_behind(mark: Path) -> bool:
+    """Whether the process that placed a mark is known to be gone; of another machine nobody knows."""
+    try:
+        node, _, pid = mark.read_text(encoding="utf-8").rpartition(" ")
+        if node != platform.node():
+            return False
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):  # it is gone, not written yet, or its process is somebody else's
+        return False
+    return False
 
 
 def _build_library(folder: Path, key: str, build: Build, source: str | None = None) -> ctypes.CDLL:

@@ -16,7 +16,7 @@
 #define TILE_ROWS 8
 #elif defined(__AVX__)
 #define REGISTER_BYTES 32
-#define TILE_ROWS 4
+#define TILE_ROWS 6
 #else
 #define REGISTER_BYTES 16
 #define TILE_ROWS 4
@@ -91,6 +91,8 @@ typedef struct {
     }
 DEFINE_TILE(tile_many_2, TILE_ROWS, 2)
 DEFINE_TILE(tile_many_1, TILE_ROWS, 1)
+DEFINE_TILE(tile_4_2, 4, 2)
+DEFINE_TILE(tile_4_1, 4, 1)
 DEFINE_TILE(tile_2_2, 2, 2)
 DEFINE_TILE(tile_2_1, 2, 1)
 DEFINE_TILE(tile_1_2, 1, 2)
@@ -103,6 +105,8 @@ static void product(int64_t rows, int64_t inner, int columns, const REAL *x, int
         int64_t r = 0;                                                                                                \
         for (; r + TILE_ROWS <= rows; r += TILE_ROWS)                                                                 \
             tile_many_##SUFFIX(inner, x + r * row_stride, row_stride, inner_stride, w + c, ldw, o + r * ldo + c, ldo, add); \
+        for (; r + 4 <= rows; r += 4)                                                                                 \
+            tile_4_##SUFFIX(inner, x + r * row_stride, row_stride, inner_stride, w + c, ldw, o + r * ldo + c, ldo, add); \
         for (; r + 2 <= rows; r += 2)                                                                                 \
             tile_2_##SUFFIX(inner, x + r * row_stride, row_stride, inner_stride, w + c, ldw, o + r * ldo + c, ldo, add); \
         for (; r < rows; r++)                                                                                         \
