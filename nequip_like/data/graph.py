@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -81,8 +81,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
                 f"structures 0 and {i} of a batch have different fields: {', '.join(sorted(difference))}",
                 "a missing label is NaN in its frame, never an absent key",
             )
-    atoms = torch.tensor([len(graph[fields.POSITIONS]) for graph in graphs])
-    offsets = (torch.cumsum(atoms, 0) - atoms).tolist()
+    offsets = list(accumulate((len(graph[fields.POSITIONS]) for graph in graphs[:-1]), initial=0))
     batch: Graph = {}
     for key in sorted(keys):
         fields.field(key)
@@ -92,7 +91,8 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         else:
             batch[key] = torch.cat([graph[key] for graph in graphs])
     counts = batch[fields.NUM_ATOMS]
-    batch[fields.BATCH] = torch.repeat_interleave(torch.arange(len(counts)), counts.cpu()).to(counts.device)
+    # By numpy, which takes a tenth of torch's time for a few structures.
+    batch[fields.BATCH] = torch.from_numpy(np.arange(len(counts)).repeat(counts.cpu().numpy())).to(counts.device)
     return batch
 
 
