@@ -179,6 +179,8 @@ def check_life_of_checkpoint(names, config, folder):
 def has_checkpoint(frame):
     """Whether a function gets a checkpoint: its path, its content, our entry in it, or what has them."""
     code = frame.f_code
+    if code.co_name == "__setattr__":
+        return False  # whoever assigns it counts
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
     values = [frame.f_locals[name] for name in arguments if name in frame.f_locals]
     values += [value for values_of in values if isinstance(values_of, tuple) for value in values_of]
