@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import platform
 from dataclasses import replace
 
 import pytest
@@ -387,6 +388,21 @@ def test_compiler_without_threads(monkeypatch, tmp_path):
     assert model.kernel_in_use.endswith(", one thread: the compiler has no OpenMP")
     difference, where = largest_difference(numbers(model, batch), expected)
     assert difference < 1e-13, where
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have other registers")
+@pytest.mark.parametrize("option", ["-mno-avx512f", "-mno-avx"])
+def test_smaller_registers(monkeypatch, tmp_path, option):
+    """Of a processor with AVX2, and of one without: other sizes of vectors and tiles."""
+    batch = batch_of([molecule(), crystal()] * 4, model_of("batched"))
+    expected = numbers(model_of("fused"), batch)
+    script = tmp_path / "cc"
+    script.write_text(f'#!/bin/sh\nexec {compiler.find_compiler()} "$@" {option}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("NEQUIP_LIKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CC", str(script))
+    difference, where = largest_difference(numbers(model_of("fused"), batch), expected)
+    assert difference < 1e-12, where
 
 
 def test_auto_goes_on_without_a_compiler_that_works(monkeypatch, tmp_path):
