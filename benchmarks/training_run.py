@@ -112,6 +112,8 @@ def write_data(source: Path, folder: Path, frames: int) -> dict:
     size = Counter(map(len, everything)).most_common(1)[0][0]
     chosen = [atoms for atoms in everything if len(atoms) == size]
     count = min(frames, len(chosen) - HELD_OUT)
+    if count < 1:
+        raise SystemExit(f"{source} has {len(chosen)} frames of {size} atoms; {HELD_OUT} are held out")
     write(folder / "train.xyz", chosen[:count])
     write(folder / "val.xyz", chosen[count : count + HELD_OUT])
     species = sorted({symbol for atoms in chosen[: count + HELD_OUT] for symbol in atoms.symbols})
@@ -191,7 +193,9 @@ def row_of(place: dict, rounds: dict[str, list[dict]], watched: dict | None) -> 
     for code, seconds in steps.items():
         median = statistics.median(seconds)
         row |= {f"{code}_ms": 1e3 * median, f"{code}_frames_s": place["batch"] / median}
-        row[f"{code}_parameters"] = rounds[code][0]["parameters"]
+        told = rounds[code][0]
+        row |= {f"{code}_{key}": told[key] for key in ("parameters", "steps")}
+        row[f"{code}_first_epoch_s"] = told["begins"][1] - told["begins"][0]
         if code != "ours":
             ratios = [peer / ours for peer, ours in zip(seconds, steps["ours"], strict=True)]
             row |= {f"{code}_ratio": statistics.median(ratios)}
@@ -216,6 +220,8 @@ def main() -> None:
     parser.add_argument("--override", action="append", default=[], help="for our runs: --override model.kernel=batched")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    if options.epochs < 3:
+        parser.error("--epochs: the first does not count, and what comes last is of two or more")
     pythons = pythons_of(parser, options, CODES)
     result: dict = {"machine": machine(options.threads), "cases": []}
     for entry in options.system:

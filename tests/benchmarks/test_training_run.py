@@ -66,8 +66,10 @@ def test_rows(load):
     row = benchmark.row_of({"system": "x", "batch": 5}, rounds, watched)
     assert row == {
         **{"system": "x", "batch": 5, "ours_ms": pytest.approx(150.0), "ours_frames_s": pytest.approx(5 / 0.15)},
-        **{"ours_parameters": 7, "nequip_ms": pytest.approx(1250.0), "nequip_frames_s": pytest.approx(4.0)},
-        **{"nequip_parameters": 7, "nequip_ratio": pytest.approx(7.5)},
+        **{"ours_parameters": 7, "ours_steps": 10, "ours_first_epoch_s": 5.0},
+        **{"nequip_ms": pytest.approx(1250.0), "nequip_frames_s": pytest.approx(4.0)},
+        **{"nequip_parameters": 7, "nequip_steps": 10, "nequip_first_epoch_s": 9.0},
+        **{"nequip_ratio": pytest.approx(7.5)},
         **{"nequip_ratio_min": pytest.approx(5.0), "nequip_ratio_max": pytest.approx(10.0)},
         **{"compiled_ms": pytest.approx(50.0), "wall_over_compiled": pytest.approx(2.0)},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -275,16 +276,47 @@ def test_processes_at_once(places, monkeypatch):
     assert len([call for call in calls if call.endswith("0.o")]) == 1
 
 
-def test_one_that_was_killed_is_not_waited_for(places):
+def test_one_that_is_killed_is_not_waited_for(places, monkeypatch):
+    """In the middle of its compilation."""
+    script = places / "cc"
+    script.write_text('#!/bin/sh\ncase "$*" in *0.o) sleep 60;; esac\n')
+    script.chmod(0o755)
+    program = "import sys; from nequip_like.nn.native.compiler import compile_library; compile_library([sys.argv[1]])"
+    environment = {**os.environ, "CC": str(script)}
+    builder = subprocess.Popen([sys.executable, "-c", program, SOURCE], env=environment, start_new_session=True)
     kernels = places / "cache" / "kernels"
-    kernels.mkdir(parents=True)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    (kernels / f".{'k' * 32}.building").write_text(f"{platform.node()} {ended.pid}")
+    while not (marks := list(kernels.glob(".*.building"))):
+        time.sleep(0.05)
+    os.killpg(builder.pid, signal.SIGKILL)
+    builder.wait()
+    (mark,) = marks
+    mark.rename(kernels / f".{'k' * 32}.building")
     start = time.monotonic()
     assert load_or_build("k" * 32, make).answer() == 42
     assert time.monotonic() - start < 30
-    assert [Path(name).suffix for name in kept(kernels)] == [".so"]
+    assert list(kernels.glob(".*.building")) == []
+
+
+def test_an_old_mark_is_left_behind(places):
+    kernels = places / "cache" / "kernels"
+    kernels.mkdir(parents=True)
+    mark = kernels / f".{'o' * 32}.building"
+    mark.write_text("another-machine 1")
+    os.utime(mark, (1.0, 1.0))
+    start = time.monotonic()
+    assert load_or_build("o" * 32, make).answer() == 42
+    assert time.monotonic() - start < 30
+    assert not mark.exists()
+
+
+def test_a_full_disk_leaves_no_mark(places, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "write", fail)
+    with pytest.raises(OutputError, match="No space left on device"):
+        load_or_build("d" * 32, make)
+    assert kept(places) == []
 
 
 @pytest.mark.parametrize("content", ["another-machine 1", "", f"{platform.node()} {os.getpid()}"])
@@ -297,7 +329,8 @@ def test_nobody_is_waited_for_for_ever(places, monkeypatch, content):
     start = time.monotonic()
     assert load_or_build("w" * 32, make).answer() == 42
     assert time.monotonic() - start >= 0.2
-    assert [Path(name).suffix for name in kept(kernels)] == [".so"]
+    # The mark is not ours, and its process may still be there.
+    assert sorted(Path(name).suffix for name in kept(kernels)) == [".building", ".so"]
 
 
 def test_a_failure_ends_the_turn(places):

@@ -28,6 +28,7 @@ from nequip_like.whole_files import output_errors, temporary_folder, temporary_f
 Result = TypeVar("Result")
 _PATIENCE = 120.0  # seconds for which a process waits before it builds what another one said it would
 _PAUSE = 0.05
+_AGE = 1200.0  # seconds after which a mark counts as left behind, whatever the clocks of two machines say
 Build = Callable[[Path, Path], None]  # writes a library to a path; a folder takes what is needed only meanwhile
 
 
@@ -98,15 +99,14 @@ def _build_in_turn(folder: Path, key: str, build: Build, source: str | None) -> 
     """
     mark = folder / f".{key}.building"
     end = time.monotonic() + _PATIENCE
-    while not _place_mark(mark) and time.monotonic() < end:
-        if _is_left_behind(mark):
-            mark.unlink(missing_ok=True)
-        else:
+    while not (placed := _place_mark(mark)) and time.monotonic() < end:
+        if not (_is_left_behind(mark) and _remove_mark(mark)):
             time.sleep(_PAUSE)
     try:
         return _find_library(folder, key) or _build_library(folder, key, build, source)
     finally:
-        mark.unlink(missing_ok=True)
+        if placed:
+            _remove_mark(mark)
 
 
 def _place_mark(mark: Path) -> bool:
@@ -116,18 +116,33 @@ def _place_mark(mark: Path) -> bool:
             place = os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
-        with open(place, "w", encoding="utf-8") as file:
-            file.write(f"{platform.node()} {os.getpid()}")
+        try:
+            os.write(place, f"{platform.node()} {os.getpid()}".encode())
+        except OSError:
+            _remove_mark(mark)  # the disk is full: an empty mark would let others wait
+            raise
+        finally:
+            os.close(place)
+    return True
+
+
+def _remove_mark(mark: Path) -> bool:
+    """Whether it could be removed: one of another user may have to stay, and then costs nothing but waiting."""
+    try:
+        mark.unlink(missing_ok=True)
+    except OSError:
+        return False
     return True
 
 
 def _is_left_behind(mark: Path) -> bool:
-    """Whether the process that placed a mark is known to be gone; of another machine nobody knows."""
+    """Whether the process that placed a mark is gone; of another machine's, only age tells."""
     try:
+        if time.time() - mark.stat().st_mtime > _AGE:
+            return True
         node, _, pid = mark.read_text(encoding="utf-8").rpartition(" ")
-        if node != platform.node():
-            return False
-        os.kill(int(pid), 0)
+        if node == platform.node():
+            os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
     except (OSError, ValueError):  # it is gone, not written yet, or its process is somebody else's
