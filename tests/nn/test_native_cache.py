@@ -319,7 +319,11 @@ def test_a_full_disk_leaves_no_mark(places, monkeypatch):
     assert kept(places) == []
 
 
-@pytest.mark.parametrize("content", ["another-machine 1", "", f"{platform.node()} {os.getpid()}"])
+@pytest.mark.parametrize(
+    "content",
+    ["another-machine 1", "", f"{platform.node()} {os.getpid()}"],
+    ids=["of another machine", "not written yet", "going on"],
+)
 def test_nobody_is_waited_for_for_ever(places, monkeypatch, content):
     """One of another machine, one that has not written who it is, and one that goes on and does not come back."""
     monkeypatch.setattr(cache, "_PATIENCE", 0.2)
