@@ -14,6 +14,7 @@ setup(
         "nequip_like": ["py.typed"],
         "nequip_like.conf": ["**/*.yaml"],
         "nequip_like.nn.native": ["*.c"],
+        "nequip_like.optim": ["*.c"],
         "nequip_like.tutorial_data": ["**/*.xyz", "**/*.md", "**/*.json"],
     },
     include_package_data=False,

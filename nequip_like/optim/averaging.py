@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from operator import is_
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from nequip_like.arguments import Decay, NotNegative, check
 from nequip_like.errors import ConfigError
+from nequip_like.optim.weight_passes import WeightPasses
 
 
 def averaged_copy(
@@ -119,7 +121,11 @@ class _Update:
 
     @torch.no_grad()
     def __call__(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        torch._foreach_lerp_(list(averaged), list(current), self.share(int(count)))
+        share = self.share(int(count))
+        if (passes := WeightPasses.of(averaged, current)) is not None:
+            passes.move_averages(averaged, current, share)
+        else:
+            torch._foreach_lerp_(list(averaged), list(current), share)
 
 
 class _Walk:
@@ -127,28 +133,37 @@ class _Walk:
 
     Args:
         model: The model.
+
+    Attributes:
+        parameters: Parameters of the modules, each once.
+        buffers: Buffers of the modules, each once.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         modules = list(model.modules())
         # The dictionaries in which modules keep what belongs to them: a module may replace what is in one.
-        self._kinds = {kind: [getattr(module, kind) for module in modules] for kind in _KINDS}
-        self._filled = {kind: [held for held in dictionaries if held] for kind, dictionaries in self._kinds.items()}
-        self._sizes = {kind: sum(map(len, held)) for kind, held in self._kinds.items()}
-        self._children = self._list("_modules")
+        self._kept = [getattr(module, kind) for kind in _KINDS for module in modules]
+        self._filled = [kept for kept in self._kept if kept]
+        self._content = self._list()
+        self.parameters, self.buffers = (self._collect(modules, kind) for kind in ("_parameters", "_buffers"))
 
-    def _list(self, kind: str) -> list[Any]:
-        return list(chain.from_iterable(map(dict.values, self._filled[kind])))
+    def _list(self) -> list[Any]:
+        return list(chain.from_iterable(map(dict.values, self._filled)))
+
+    @staticmethod
+    def _collect(modules: Sequence[nn.Module], kind: str) -> list[Tensor]:
+        kept = chain.from_iterable(getattr(module, kind).values() for module in modules)
+        return list({id(tensor): tensor for tensor in kept if tensor is not None}.values())
 
     def is_of(self, model: nn.Module) -> bool:
-        """Whether these are still the modules of the model: none was replaced, added or taken out."""
-        sizes = (sum(map(len, held)) == self._sizes[kind] for kind, held in self._kinds.items())
-        return self._model is model and all(sizes) and self._list("_modules") == self._children
-
-    def collect(self, kind: Literal["_parameters", "_buffers"]) -> list[Tensor]:
-        """Tensors of the modules, each once, as they are now: a module may have replaced one."""
-        return list({id(tensor): tensor for tensor in self._list(kind) if tensor is not None}.values())
+        """Whether this is still what the model consists of: nothing was replaced, added or taken out."""
+        content = self._list()
+        return (
+            self._model is model
+            and sum(map(len, self._kept)) == len(content) == len(self._content)
+            and all(map(is_, content, self._content))  # == would compare tensors number by number
+        )
 
 
 class _Average(AveragedModel):
@@ -169,13 +184,12 @@ class _Average(AveragedModel):
         if self._walks is None or not (self._walks[0].is_of(self.module) and self._walks[1].is_of(model)):
             self._walks = _Walk(self.module), _Walk(model)
         averages, weights = self._walks
-        averaged, current = averages.collect("_parameters"), weights.collect("_parameters")
         if not self.n_averaged:
-            torch._foreach_copy_(averaged, current)
+            torch._foreach_copy_(averages.parameters, weights.parameters)
         else:
-            self._move(averaged, current, self.n_averaged)
-        if buffers := averages.collect("_buffers"):
-            torch._foreach_copy_(buffers, weights.collect("_buffers"))
+            self._move(averages.parameters, weights.parameters, self.n_averaged)
+        if averages.buffers:
+            torch._foreach_copy_(averages.buffers, weights.buffers)
         self.n_averaged += 1
 
     def __getstate__(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nequip_like.arguments import annotations_of, check
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
+from nequip_like.optim.compiled_adam import use_compiled_step
 from nequip_like.optim.groups import check_groups, parameter_groups
 from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
@@ -88,10 +89,12 @@ def Optimizer(  # noqa: N802 (the name that configs use)
     options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
     }
-    if optimizer.kind in (torch.optim.Adam, torch.optim.AdamW):
+    chosen = optimizer.kind in (torch.optim.Adam, torch.optim.AdamW) and not any(form in options for form in _FORMS)
+    if chosen:
         options = choose_fused_form(options, groups)
     try:
-        return optimizer.kind(groups, **{**optimizer.fixed, **options})
+        built = optimizer.kind(groups, **{**optimizer.fixed, **options})
+        return use_compiled_step(built) if chosen else built
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{_KEY}: {optimizer.name} cannot be built: {first_line(error)}", f"it takes {', '.join(annotations)}"
@@ -126,14 +129,12 @@ def _read_arguments(optimizer: _Named) -> dict[str, Any]:
 
 
 def choose_fused_form(arguments: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
-    """Let Adam and AdamW take their fused form, unless the arguments say how they work.
+    """Let Adam and AdamW take their fused form, where there is one.
 
     Args:
-        arguments: The arguments.
+        arguments: The arguments, which do not say how they work.
         parameters: Parameters, or groups of them: CPUs and CUDA have that form.
     """
-    if any(form in arguments for form in _FORMS):
-        return dict(arguments)
     groups = [entry["params"] if isinstance(entry, Mapping) else [entry] for entry in parameters]
     devices = {tensor.device.type for group in groups for tensor in group if isinstance(tensor, Tensor)}
     return {**arguments, "fused": devices <= {"cpu", "cuda"}}
@@ -145,7 +146,8 @@ GROUP_KEYS = ("param_groups", "weight_decay_groups")  # of the section, which no
 def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.Optimizer:
     """Build any optimizer of torch, or one by its name (:func:`nequip_like.optim.build.Optimizer`).
 
-    Adam and AdamW take their fused form on CPUs and CUDA, unless the config says otherwise (``fused``, ``foreach``).
+    Adam and AdamW take a step of compiled code on CPUs (:mod:`nequip_like.optim.compiled_adam`), and torch's fused one
+    on CUDA, unless the config says otherwise (``fused``, ``foreach``).
 
     Args:
         config: ``_target_`` and arguments; beside them ``param_groups`` and ``weight_decay_groups``, see
@@ -166,11 +168,12 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
     rules, decay = (arguments.pop(key, None) for key in GROUP_KEYS)
     groups = parameter_groups(model, rules, "all" if decay is None else decay, for_muon=_is_muon(arguments))
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
-    if arguments.get("_target_") in WITH_FUSED_FORM:
+    chosen = arguments.get("_target_") in WITH_FUSED_FORM and not any(form in arguments for form in _FORMS)
+    if chosen:
         arguments = choose_fused_form(arguments, parameters)
     optimizer: torch.optim.Optimizer = instantiate(_KEY, arguments, parameters, kind=torch.optim.Optimizer)
     _check_options(optimizer, groups)
-    return optimizer
+    return use_compiled_step(optimizer) if chosen else optimizer
 
 
 def check_optimizer(config: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -9,6 +9,8 @@ from operator import attrgetter
 import torch
 from torch import Tensor
 
+from nequip_like.optim.weight_passes import WeightPasses
+
 _get_version = attrgetter("_version")
 
 
@@ -19,7 +21,7 @@ class MeasuredGradients:
         gradients: The gradients; none of them may change for the norm to serve again.
 
     Attributes:
-        norm: Euclidean norm of all components together, as ``torch.nn.utils.clip_grad_norm_`` computes it; shape ().
+        norm: Euclidean norm of all components together; shape ().
 
     Example:
         >>> measured = MeasuredGradients([torch.tensor([3.0]), torch.tensor([4.0])])
@@ -30,11 +32,7 @@ class MeasuredGradients:
     def __init__(self, gradients: Sequence[Tensor]) -> None:
         self._gradients = list(gradients)
         self._versions = list(map(_get_version, self._gradients))
-        self.norm = (
-            torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients)))
-            if self._gradients
-            else torch.zeros(())
-        )
+        self.norm = _measure_norm(self._gradients)
 
     def is_finite(self) -> bool:
         """Whether all components are finite: one synchronisation, as long as they are."""
@@ -56,3 +54,11 @@ class MeasuredGradients:
         # A product with 1 would change nothing. A norm that is NaN makes all NaN, as in torch.
         if not float(factor) >= 1.0:
             torch._foreach_mul_(self._gradients, torch.clamp(factor, max=1.0))
+
+
+def _measure_norm(gradients: list[Tensor]) -> Tensor:
+    if not gradients:
+        return torch.zeros(())
+    if (passes := WeightPasses.of(gradients)) is not None:
+        return torch.tensor(passes.measure_norm(gradients), dtype=gradients[0].dtype)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

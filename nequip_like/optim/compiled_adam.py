@@ -1,0 +1,108 @@
+"""Adam and AdamW whose step is one call of compiled code, where they can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nequip_like.optim.weight_passes import AdamOptions, AdamTensors, WeightPasses
+
+# Options of torch that change the step; the compiled one has none of them.
+_OTHER_STEPS = ("amsgrad", "maximize", "foreach", "capturable", "differentiable")
+
+
+def use_compiled_step(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Let Adam and AdamW in their fused form take the compiled step; any other optimizer is given back as it is.
+
+    The state is torch's, number by number and name by name: a run goes on from a checkpoint with either.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> optimizer = use_compiled_step(torch.optim.Adam([weight], lr=0.5, fused=True))
+        >>> weight.grad = torch.tensor([10.0, -0.1])
+        >>> optimizer.step()  # the first step is of the size of the learning rate, against the gradient
+        >>> [round(value, 6) for value in weight.tolist()]
+        [0.5, 2.5]
+    """
+    if type(optimizer) not in _COMPILED or not optimizer.defaults["fused"]:
+        return optimizer
+    # AdamW says by its class what Adam takes as an argument.
+    options = {key: value for key, value in optimizer.defaults.items() if key != "decoupled_weight_decay"}
+    return _COMPILED[type(optimizer)](optimizer.param_groups, **options)
+
+
+def _list_tensors(group: Mapping[str, Any], states: Mapping[Tensor, Any]) -> AdamTensors | None:
+    """What the step of a group works on; None if some of it is not there yet."""
+    weights = [weight for weight in group["params"] if weight.grad is not None]
+    held = [states.get(weight) or {} for weight in weights]
+    if not all(held):
+        return None
+    return AdamTensors(
+        weights,
+        [weight.grad for weight in weights],
+        *([state[name] for state in held] for name in ("exp_avg", "exp_avg_sq", "step")),
+    )
+
+
+def _step_of_torch(optimizer: torch.optim.Adam) -> None:
+    # torch wraps the step of each class whose optimizers it has made; the hooks within are called around ours already.
+    step: Any = torch.optim.Adam.step
+    (step.__wrapped__ if getattr(step, "hooked", False) else step)(optimizer)
+
+
+class _CompiledStep(torch.optim.Adam):
+    """The step, for both."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step.
+
+        Args:
+            closure: Computes the loss and the gradients.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        # All groups, or none: torch's own step takes all.
+        prepared = [self._prepare(group) for group in self.param_groups]
+        if any(step is None for step in prepared):
+            _step_of_torch(self)
+            return loss
+        for step in prepared:
+            if step is not None:
+                step()
+        return loss
+
+    def _prepare(self, group: Mapping[str, Any]) -> Callable[[], None] | None:
+        """The compiled step of a group; None if torch has to take it."""
+        options = (group["lr"], *group["betas"])
+        scaled = getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
+        if scaled or any(group[name] for name in _OTHER_STEPS) or any(isinstance(value, Tensor) for value in options):
+            return None
+        tensors = _list_tensors(group, self.state)
+        if tensors is None:
+            return None  # of the first step: torch makes the state
+        if not tensors.weights:
+            return lambda: None
+        passes = WeightPasses.of(tensors.weights, tensors.gradients, tensors.firsts, tensors.seconds)
+        if passes is None or any(step.dtype != torch.float32 or not step.is_cpu for step in tensors.steps):
+            return None
+        adam = AdamOptions(
+            group["lr"], group["betas"], group["eps"], group["weight_decay"], group["decoupled_weight_decay"]
+        )
+        return lambda: passes.step_adam(adam, tensors)
+
+
+class Adam(_CompiledStep):
+    """``torch.optim.Adam``."""
+
+
+class AdamW(_CompiledStep, torch.optim.AdamW):
+    """``torch.optim.AdamW``."""
+
+
+_COMPILED: dict[type, type[torch.optim.Optimizer]] = {torch.optim.Adam: Adam, torch.optim.AdamW: AdamW}

@@ -1,0 +1,173 @@
+"""Passes over all weights of a model in C, each in one call: the norm of gradients, a step of Adam, an average.
+
+torch goes through tensors one by one, and a model of a few hundred thousand weights has some forty of them: half of
+the time of a step of Adam is Python, and of what is left, half is torch's way to each tensor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import chain
+from operator import attrgetter
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from nequip_like.errors import ModelError, OutputError
+from nequip_like.nn.native.addresses import list_addresses
+from nequip_like.nn.native.compiler import compile_library, find_compiler
+from nequip_like.process_settings import warn_once
+
+_SUFFIXES = {torch.float32: "float", torch.float64: "double"}
+_get_dtype, _is_on_cpu = attrgetter("dtype"), attrgetter("is_cpu")
+_PIECE = 4096  # PIECE of weight_passes.c
+# O3 makes vectors of loops whose length is known at run time only. It comes first: a function of another level is not
+# put into those that call it.
+_UNIT = """\
+#pragma GCC optimize("O3")
+#include <math.h>
+#include <stdint.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#define REAL {real}
+#define NAME(name) name##_{real}
+static inline {real} root_{real}({real} x) {{ return {root}(x); }}
+#include "weight_passes.c"
+"""
+
+
+class _Adam(ctypes.Structure):
+    """The structure ``Adam`` of weight_passes.c, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_double) for name in ("rate", "beta1", "beta2", "epsilon", "decay")),
+        ("decoupled", ctypes.c_int64),
+    ]
+
+
+@functools.cache
+def _load_library() -> ctypes.CDLL | None:
+    """The compiled passes, tried once; None if they cannot be had, and then a warning says why."""
+    if find_compiler() is None:
+        return None
+    code = files(__package__).joinpath("weight_passes.c").read_text(encoding="utf-8")
+    units = [_UNIT.format(real="float", root="sqrtf"), _UNIT.format(real="double", root="sqrt")]
+    try:
+        library = compile_library(units, {"weight_passes.c": code})
+    except (ModelError, OutputError) as error:
+        warn_once(f"weights are updated by torch operations, which are slower: {error.message}")
+        return None
+    for suffix in _SUFFIXES.values():
+        getattr(library, f"measure_norm_{suffix}").restype = ctypes.c_double
+    return library
+
+
+class WeightPasses:
+    """The passes for arrays of given sizes.
+
+    Args:
+        library: The compiled passes.
+        dtype: Of the numbers.
+        sizes: Of the arrays.
+    """
+
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype, sizes: Sequence[int]) -> None:
+        self._library, self._suffix = library, _SUFFIXES[dtype]
+        self._pieces = sum(-(-size // _PIECE) for size in sizes)
+        self._sizes = (ctypes.c_int64 * len(sizes))(*sizes)
+        self._count = ctypes.c_int64(len(sizes))
+
+    @classmethod
+    def of(cls, *lists: Sequence[Tensor]) -> WeightPasses | None:
+        """The passes for lists of tensors, the first of each list belonging together, then the second, and so on.
+
+        Args:
+            *lists: Lists of equal length.
+
+        Returns:
+            None if torch has to do it: the tensors lie on a GPU, are of another or of several types, or have gaps, or
+            there is no compiler.
+        """
+        sizes = tuple(map(Tensor.numel, lists[0]))
+        tensors = list(chain.from_iterable(lists))
+        dtype = lists[0][0].dtype if lists[0] else None
+        if (
+            dtype not in _SUFFIXES
+            or set(map(_get_dtype, tensors)) != {dtype}
+            or any(tuple(map(Tensor.numel, each)) != sizes for each in lists[1:])
+            or not all(map(_is_on_cpu, tensors))
+            or not all(map(Tensor.is_contiguous, tensors))
+        ):
+            return None
+        library = _load_library()
+        return None if library is None else _prepare(library, dtype, sizes)
+
+    def measure_norm(self, tensors: Sequence[Tensor]) -> float:
+        """Euclidean norm of all numbers together, summed in float64."""
+        sums = (ctypes.c_double * self._pieces)()
+        return float(self._call("measure_norm", list_addresses(tensors), sums))
+
+    def move_averages(self, averages: Sequence[Tensor], weights: Sequence[Tensor], share: float) -> None:
+        """Move averages by a share of the way towards weights."""
+        self._call("move_averages", list_addresses(averages), list_addresses(weights), ctypes.c_double(share))
+        increment_version(averages)
+
+    def step_adam(self, adam: AdamOptions, tensors: AdamTensors) -> None:
+        """One step of Adam or AdamW, counted in the numbers of steps."""
+        options = _Adam(adam.rate, *adam.betas, adam.epsilon, adam.decay, adam.decoupled)
+        lists = (tensors.steps, tensors.weights, tensors.gradients, tensors.firsts, tensors.seconds)
+        self._call("step_adam", ctypes.byref(options), *map(list_addresses, lists))
+        increment_version([*tensors.weights, *tensors.firsts, *tensors.seconds])
+
+    def _call(self, name: str, *arguments: object) -> float:
+        function = getattr(self._library, f"{name}_{self._suffix}")
+        result: float = function(self._count, self._sizes, *arguments, ctypes.c_int64(torch.get_num_threads()))
+        return result
+
+
+# A model's sizes are the same at each step.
+_prepare = functools.lru_cache(maxsize=64)(WeightPasses)
+
+
+@dataclass(frozen=True)
+class AdamOptions:
+    """What a group of Adam says.
+
+    Attributes:
+        rate: Learning rate.
+        betas: Decay of the averages of gradients and of their squares.
+        epsilon: Added to the root of the latter.
+        decay: Weight decay.
+        decoupled: Whether it shrinks weights (AdamW), or is added to gradients.
+    """
+
+    rate: float
+    betas: tuple[float, float]
+    epsilon: float
+    decay: float
+    decoupled: bool
+
+
+@dataclass(frozen=True)
+class AdamTensors:
+    """What Adam works on; the lists have the same length.
+
+    Attributes:
+        weights: The weights.
+        gradients: Their gradients.
+        firsts: Averages of gradients.
+        seconds: Averages of squares of gradients.
+        steps: Numbers of steps, each of shape (), float32.
+    """
+
+    weights: list[Tensor]
+    gradients: list[Tensor]
+    firsts: list[Tensor]
+    seconds: list[Tensor]
+    steps: list[Tensor]
