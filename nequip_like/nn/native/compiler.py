@@ -18,14 +18,27 @@ from nequip_like.nn.native.cache import load_or_build
 
 # Products and sums may be contracted, but not reordered: a sum gives the same bits however many threads there are. NaN
 # and infinity keep their meaning (no -ffast-math): the guard against them looks at the results.
-_FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+_FLAGS = ("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _THREADS = "-fopenmp"
+_ARM = ("aarch64", "arm64")  # Linux's name, and Apple's
 _TEXT: Any = {"encoding": "utf-8", "errors": "replace"}  # whatever the locale: paths may have any letters
 
 
 def find_compiler() -> str | None:
     """The C compiler: ``$CC``, gcc, or cc; None if there is none."""
     return shutil.which(os.environ.get("CC") or "gcc") or shutil.which("cc")
+
+
+def list_flags(machine: str) -> tuple[str, ...]:
+    """Flags of the compiler, without threads.
+
+    For ARM ``-march=native`` chooses instructions without tuning, and some versions of clang refuse it.
+
+    Args:
+        machine: Kind of processor that code is compiled on and for, as ``platform.machine()`` names it.
+    """
+    processor = "-mcpu=native" if machine in _ARM else "-march=native"
+    return ("-O2", processor, *_FLAGS)
 
 
 def compile_library(units: Sequence[str], headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
@@ -50,13 +63,13 @@ def compile_library(units: Sequence[str], headers: Mapping[str, str] | None = No
             "model.kernel is fused, which needs a C compiler, and there is none",
             "install gcc, name a compiler in the environment variable CC, or write model.kernel=batched",
         )
-    headers = headers or {}
-    # -march=native means another set of instructions on another processor, so its name and flags are in the key.
-    parts = (*units, *headers, *headers.values(), *_FLAGS, _read_version(program), _identify_processor())
+    headers, native = headers or {}, list_flags(platform.machine())
+    # "native" means another set of instructions on another processor, so its name and flags are in the key.
+    parts = (*units, *headers, *headers.values(), *native, _read_version(program), _identify_processor())
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
     def build(target: Path, folder: Path) -> None:
-        flags = (*_FLAGS, _THREADS) if _has_threads(program) else _FLAGS
+        flags = (*native, _THREADS) if _has_threads(program) else native
         for name, text in headers.items():
             (folder / name).write_text(text, encoding="utf-8")
         _compile(program, flags, units, target, folder)
@@ -109,9 +122,11 @@ def _read_version(program: str) -> str:
 
 
 def _identify_processor() -> str:
-    """What ``-march=native`` depends on."""
+    """What ``-march=native`` and ``-mcpu=native`` depend on."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return f"{platform.machine()} {platform.processor()}"
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    # ARM's have no name, only the numbers of their maker and model.
+    names = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(names)}))

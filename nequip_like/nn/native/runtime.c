@@ -7,9 +7,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #if defined(__AVX512F__)
 #define REGISTER_BYTES 64
@@ -17,6 +14,9 @@
 #elif defined(__AVX__)
 #define REGISTER_BYTES 32
 #define TILE_ROWS 6
+#elif defined(__aarch64__) /* NEON has 32 registers, as AVX-512 */
+#define REGISTER_BYTES 16
+#define TILE_ROWS 8
 #else
 #define REGISTER_BYTES 16
 #define TILE_ROWS 4

@@ -1,0 +1,113 @@
+"""The compiled network for ARM: compiled for it with the compiler in the package ziglang, not run."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nequip_like.model import NequIPGNNModel
+from nequip_like.nn.native import compiler
+from nequip_like.nn.native.network_source import write_network
+
+NETWORKS = {
+    "float32": {"model_dtype": "float32", "l_max": 2, "num_features": 8},
+    "float64, with vectors of two numbers": {"model_dtype": "float64", "l_max": 1, "num_features": [6, 2]},
+}
+EM_AARCH64 = 0xB7
+MACH_O_ARM64 = bytes.fromhex("cffaedfe0c000001")
+VECTOR_FMLA = re.compile(r"\bfmla\s+v\d+\.(?:4s|2d)\b")
+needs_zig = pytest.mark.skipif(
+    importlib.util.find_spec("ziglang") is None,
+    reason="there is no ziglang (pip install ziglang), which compiles for ARM",
+)
+
+
+@pytest.fixture(params=NETWORKS)
+def sources(request, tmp_path):
+    """Files of a network's translation units, beside those that they include."""
+    model = NequIPGNNModel(
+        seed=0, type_names=["H", "C", "O"], r_max=4.0, num_layers=2, parity=True, avg_num_neighbors=10.0,
+        **NETWORKS[request.param],
+    )  # fmt: skip
+    network = write_network(model.energy_model.native.network.plan)
+    for name, text in network.headers.items():
+        (tmp_path / name).write_text(text)
+    files = [tmp_path / f"{number}.c" for number in range(len(network.units))]
+    for file, text in zip(files, network.units, strict=True):
+        file.write_text(text)
+    return files
+
+
+def run_zig(system, folder, *arguments):
+    """Compile for ARM with the flags that the package uses there, for any ARM instead of this machine's."""
+    flags = [flag.replace("native", "generic") for flag in compiler.list_flags("aarch64")]
+    assert "-mcpu=generic" in flags
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        f"aarch64-{system}",
+        "-g0",
+        *flags,
+        *map(str, arguments),
+    ]
+    environment = os.environ | dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), str(folder / "zig"))
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    assert found.returncode == 0, found.stderr
+
+
+@needs_zig
+def test_linux(sources, tmp_path):
+    """Vectors fill NEON's registers, sums of products stay in them, and OpenMP divides the work."""
+    codes = []
+    for source in sources:
+        assembly, object_file = source.with_suffix(".s"), source.with_suffix(".o")
+        run_zig("linux-gnu", tmp_path, compiler._THREADS, "-S", source, "-o", assembly)
+        run_zig("linux-gnu", tmp_path, "-c", assembly, "-o", object_file)
+        head = object_file.read_bytes()[:20]
+        assert head[:6] == b"\x7fELF\x02\x01"  # 64 bits, the lowest byte first
+        assert int.from_bytes(head[18:20], "little") == EM_AARCH64
+        codes.append(assembly.read_text(errors="replace"))
+        assert VECTOR_FMLA.search(codes[-1])
+        assert not re.search(r"\bb[lr]?\s+fmaf?\b", codes[-1])  # no product and sum by the mathematics library
+    passes = codes[0]
+    assert "__kmpc_fork_call" in passes
+    # The loop of a whole tile: 8 rows by 2 vectors, without a way through memory.
+    product = passes[passes.index("\nproduct:") :]
+    blocks = re.split(r"^\.L\w+:", product[: product.index(".cfi_endproc")], flags=re.MULTILINE)
+    tiles = [block for block in blocks if len(re.findall(r"\bfmla\s", block)) == 16]
+    assert len(tiles) == 1
+    assert "[sp" not in tiles[0]
+
+
+@needs_zig
+@pytest.mark.parametrize("sources", ["float32"], indirect=True)
+def test_mac(sources, tmp_path):
+    """Apple's compiler has no OpenMP; the types of its C library are others."""
+    for source in sources:
+        run_zig("macos", tmp_path, "-c", source, "-o", source.with_suffix(".o"))
+        assert source.with_suffix(".o").read_bytes()[:8] == MACH_O_ARM64
+
+
+def test_flags():
+    assert compiler.list_flags("x86_64") == (
+        "-O2", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC",
+    )  # fmt: skip
+    assert compiler.list_flags("arm64") == compiler.list_flags("aarch64")
+
+
+def test_processors_have_different_keys(monkeypatch, tmp_path):
+    """Two kinds of ARM with the same extensions, as in a cluster with one home folder."""
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(compiler, "Path", lambda _: file)
+    found = set()
+    for part in ("0xd0c", "0xd40"):
+        lines = ["processor\t: 0", "Features\t: fp asimd", "CPU implementer\t: 0x41", f"CPU part\t: {part}", ""]
+        file.write_text("\n".join(lines * 2))
+        found.add(compiler._identify_processor())
+    assert len(found) == 2
