@@ -31,27 +31,19 @@ static NAME(Piece) NAME(go_on)(NAME(Piece) piece, const int64_t *sizes) {
     return piece;
 }
 
-static int NAME(choose_threads)(int64_t pieces, int64_t threads) {
+static int64_t NAME(choose_threads)(int64_t pieces, int64_t threads) {
     const int64_t useful = 1 + pieces / LEAST_PIECES;
-    return (int)(threads < useful ? threads : useful);
+    return threads < useful ? threads : useful;
 }
-
-#ifdef _OPENMP
-#define THREAD omp_get_thread_num()
-#define THREADS omp_get_num_threads()
-#else
-#define THREAD 0
-#define THREADS 1
-#endif
 
 /* For each piece what is given, with `piece` and its number `i`. */
 #define EACH_PIECE(...)                                                                                               \
     {                                                                                                                 \
         const int64_t pieces = NAME(count_pieces)(arrays, sizes);                                                     \
-        const int used = NAME(choose_threads)(pieces, threads);                                                       \
-        (void)used; /* without OpenMP */                                                                              \
-        _Pragma("omp parallel num_threads(used)") {                                                                   \
-            const int64_t begin = pieces * THREAD / THREADS, end = pieces * (THREAD + 1) / THREADS;                    \
+        const int64_t used = NAME(choose_threads)(pieces, threads);                                                   \
+        _Pragma("omp parallel for num_threads(used) schedule(static, 1)")                                             \
+        for (int64_t thread = 0; thread < used; thread++) {                                                           \
+            const int64_t begin = pieces * thread / used, end = pieces * (thread + 1) / used;                         \
             NAME(Piece) piece = {0, 0, 0};                                                                            \
             for (int64_t i = 0; i < end; i++) {                                                                       \
                 piece = NAME(go_on)(piece, sizes);                                                                    \

@@ -32,9 +32,6 @@ _UNIT = """\
 #pragma GCC optimize("O3")
 #include <math.h>
 #include <stdint.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #define REAL {real}
 #define NAME(name) name##_{real}
 static inline {real} root_{real}({real} x) {{ return {root}(x); }}
@@ -51,15 +48,20 @@ class _Adam(ctypes.Structure):
     ]
 
 
+def read_sources() -> tuple[list[str], dict[str, str]]:
+    """Translation units, one for each type of numbers, and the file that they include."""
+    code = files(__package__).joinpath("weight_passes.c").read_text(encoding="utf-8")
+    roots = {"float": "sqrtf", "double": "sqrt"}
+    return [_UNIT.format(real=real, root=root) for real, root in roots.items()], {"weight_passes.c": code}
+
+
 @functools.cache
 def _load_library() -> ctypes.CDLL | None:
     """The compiled passes, tried once; None if they cannot be had, and then a warning says why."""
     if find_compiler() is None:
         return None
-    code = files(__package__).joinpath("weight_passes.c").read_text(encoding="utf-8")
-    units = [_UNIT.format(real="float", root="sqrtf"), _UNIT.format(real="double", root="sqrt")]
     try:
-        library = compile_library(units, {"weight_passes.c": code})
+        library = compile_library(*read_sources())
     except (ModelError, OutputError) as error:
         warn_once(f"weights are updated by torch operations, which are slower: {error.message}")
         return None

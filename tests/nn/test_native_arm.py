@@ -1,4 +1,4 @@
-"""The compiled network for ARM: compiled for it with the compiler in the package ziglang, not run."""
+"""Compiled code for ARM, of networks and of passes over weights: compiled by the package ziglang, not run."""
 
 import importlib.util
 import os
@@ -11,6 +11,7 @@ import pytest
 from nequip_like.model import NequIPGNNModel
 from nequip_like.nn.native import compiler
 from nequip_like.nn.native.network_source import write_network
+from nequip_like.optim import weight_passes
 
 NETWORKS = {
     "float32": {"model_dtype": "float32", "l_max": 2, "num_features": 8},
@@ -33,10 +34,15 @@ def sources(request, tmp_path):
         **NETWORKS[request.param],
     )  # fmt: skip
     network = write_network(model.energy_model.native.network.plan)
-    for name, text in network.headers.items():
-        (tmp_path / name).write_text(text)
-    files = [tmp_path / f"{number}.c" for number in range(len(network.units))]
-    for file, text in zip(files, network.units, strict=True):
+    return write_files(tmp_path, network.units, network.headers)
+
+
+def write_files(folder, units, headers):
+    """Put translation units and what they include into a folder; the paths of the units."""
+    for name, text in headers.items():
+        (folder / name).write_text(text)
+    files = [folder / f"{number}.c" for number in range(len(units))]
+    for file, text in zip(files, units, strict=True):
         file.write_text(text)
     return files
 
@@ -83,6 +89,18 @@ def test_linux(sources, tmp_path):
     tiles = [block for block in blocks if len(re.findall(r"\bfmla\s", block)) == 16]
     assert len(tiles) == 1
     assert "[sp" not in tiles[0]
+
+
+@needs_zig
+def test_passes_over_weights(tmp_path):
+    """Sums of squares, Adam and averages work on vectors."""
+    for source in write_files(tmp_path, *weight_passes.read_sources()):
+        assembly = source.with_suffix(".s")
+        run_zig("linux-gnu", tmp_path, compiler._THREADS, "-S", source, "-o", assembly)
+        code = assembly.read_text(errors="replace")
+        assert VECTOR_FMLA.search(code)
+        assert re.search(r"\bfsqrt\s+v\d+\.(?:4s|2d)\b", code)
+        assert "__kmpc_fork_call" in code
 
 
 @needs_zig
