@@ -2,7 +2,8 @@
 
 The only argument is JSON: code, case, kernel, skin, threads, species, system (a file of systems.py), and the files of
 weights (ours writes, nequip's reads), of the compiled model, and of the first forces. With ``prepare`` it compiles and
-ends.
+ends. ``device`` is cpu (default) or cuda, ``precision`` float32 (default) or tf32; mace and sevenn run on a CPU in
+float32 only.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import accelerator
 from cases import ARCHITECTURE, CASES
 from systems import Walk
 from workers import forget_peak, serve, tell, use_threads
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+MODIFIERS = {  # nequip's name of each of its faster kernels
+    "nequip_oeq_compiled": "enable_OpenEquivariance",
+    "nequip_cueq_compiled": "enable_CuEquivariance",
+}
 
 
 def architecture(spec: Mapping) -> dict:
@@ -36,9 +43,10 @@ def ours(spec: Mapping):
     from nequip_like.integrations.ase import NequIPCalculator
     from nequip_like.model import NequIPGNNModel
 
+    accelerator.use_tf32(spec)
     model = NequIPGNNModel(**architecture(spec), kernel=spec["kernel"])
     np.savez(spec["weights"], **{key: value.numpy() for key, value in to_nequip_weights(model).items()})
-    return NequIPCalculator(model, skin=spec["skin"])
+    return NequIPCalculator(model, accelerator.device(spec), skin=spec["skin"])
 
 
 def _nequip_model(spec: Mapping):
@@ -47,7 +55,7 @@ def _nequip_model(spec: Mapping):
     from nequip.utils.global_state import set_global_state
     from nequip_parity_peer import load
 
-    set_global_state()
+    set_global_state(allow_tf32=spec.get("precision") == "tf32")
     model = NequIPGNNModel(**architecture(spec))
     load(model, dict(np.load(spec["weights"])))
     return model.eval()
@@ -59,7 +67,7 @@ def _nequip_calculator(spec: Mapping, model):
 
     species = {name: name for name in spec["species"]}
     transforms = basic_transforms(model.metadata, ARCHITECTURE["r_max"], spec["species"], species)
-    return NequIPCalculator(model, device="cpu", transforms=transforms)
+    return NequIPCalculator(model, device=accelerator.device(spec), transforms=transforms)
 
 
 def nequip(spec: Mapping):
@@ -72,24 +80,36 @@ def nequip_compiled(spec: Mapping):
     from nequip.integrations.ase import NequIPCalculator
 
     return NequIPCalculator.from_compiled_model(
-        spec["compiled"], device="cpu", chemical_species_to_atom_type_map={name: name for name in spec["species"]}
+        spec["compiled"],
+        device=accelerator.device(spec),
+        chemical_species_to_atom_type_map={name: name for name in spec["species"]},
     )
 
 
 def prepare(spec: Mapping) -> None:
-    """What ``nequip-compile --mode aotinductor --device cpu --target ase`` does, on a model that was never saved."""
+    """What ``nequip-compile --mode aotinductor --target ase`` does, on a model that was never saved."""
     import torch
     from nequip.data import AtomicDataDict
+    from nequip.model import modify
     from nequip.scripts._compile_utils import COMPILE_TARGET_DICT
     from nequip.utils.aot import aot_export_model
-    from nequip.utils.aoti_metadata import NEQUIP_AOTI_INPUTS_KEY, NEQUIP_AOTI_OUTPUTS_KEY, serialize_aoti_keys
+    from nequip.utils.aoti_metadata import (
+        NEQUIP_AOTI_INPUTS_KEY,
+        NEQUIP_AOTI_OUTPUTS_KEY,
+        NEQUIP_CUSTOM_OPS_LIBS_KEY,
+        embed_custom_ops_libs,
+        serialize_aoti_keys,
+    )
     from nequip.utils.global_state import get_latest_global_state
 
     torch.set_num_threads(spec["threads"])
     start = time.perf_counter()
     model, target = _nequip_model(spec), COMPILE_TARGET_DICT["ase"]
     data = _nequip_calculator(spec, model).atoms_to_data(Walk(spec["system"]).atoms)
-    data = target["data_settings"](AtomicDataDict.to_(data, torch.device("cpu")))
+    device = torch.device(accelerator.device(spec))
+    data = target["data_settings"](AtomicDataDict.to_(data, device))
+    if spec["code"] in MODIFIERS:
+        model = modify(model, [{"modifier": MODIFIERS[spec["code"]]}])
     dims = {key: torch.export.Dim(f"num_{key}s", min=2, max=torch.inf) for key in ("graph", "node", "edge")}
     metadata = {**model.metadata, **get_latest_global_state(only_metadata_related=True)}
     metadata = {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in metadata.items()}
@@ -97,7 +117,7 @@ def prepare(spec: Mapping) -> None:
     metadata[NEQUIP_AOTI_OUTPUTS_KEY] = serialize_aoti_keys(target["output"])
     aot_export_model(
         model=model,
-        device=torch.device("cpu"),
+        device=device,
         input_fields=target["input"],
         output_fields=target["output"],
         data=data,
@@ -105,6 +125,8 @@ def prepare(spec: Mapping) -> None:
         output_path=spec["compiled"],
         inductor_configs={"aot_inductor.metadata": metadata},
     )
+    if NEQUIP_CUSTOM_OPS_LIBS_KEY in metadata:  # what whoever loads it has to import first
+        embed_custom_ops_libs(spec["compiled"], set(metadata[NEQUIP_CUSTOM_OPS_LIBS_KEY].split()))
     tell({"compile_s": time.perf_counter() - start})
 
 
@@ -171,7 +193,10 @@ def sevenn(spec: Mapping):
     return SevenNetCalculator(build_E3_equivariant_model(config), file_type="model_instance", device="cpu")
 
 
-CODES = {"ours": ours, "nequip": nequip, "nequip_compiled": nequip_compiled, "mace": mace, "sevenn": sevenn}
+CODES = {
+    **{"ours": ours, "nequip": nequip, "nequip_compiled": nequip_compiled, "mace": mace, "sevenn": sevenn},
+    **dict.fromkeys(MODIFIERS, nequip_compiled),
+}
 
 
 def touch_libraries(atoms: Atoms) -> None:
@@ -208,7 +233,8 @@ def main() -> None:
         walk.atoms.get_forces()
         return float(walk.atoms.get_potential_energy())
 
-    return serve(step, {"start_mb": start, "atoms": len(walk.atoms)}, warmup=spec["warmup"])
+    info = {"start_mb": start, "atoms": len(walk.atoms)}
+    return serve(step, info, warmup=spec["warmup"], peak=accelerator.peak(spec))
 
 
 if __name__ == "__main__":

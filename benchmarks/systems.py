@@ -6,13 +6,18 @@ A system is a dict of arrays: numbers, positions (Angstrom), cell, pbc, velociti
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 TIMESTEP = 0.5  # fs
 TURN = 40  # steps after which the atoms go back the way they came
 TEMPERATURE = 300.0  # K
 SEED = 1
+SPACING = 3.105  # Angstrom between the molecules of made_water: 0.999 g/cm^3
 CRYSTALS = {"NaCl": ("rocksalt", 5.64, 8), "Ni": ("fcc", 3.52, 4)}  # structure, lattice constant, atoms of a cell
 
 
@@ -78,6 +83,40 @@ def whole_molecules(box):
     ordered = box[order]
     ordered.positions = positions
     return ordered
+
+
+def made_water(per_side: int = 4, seed: int = SEED) -> Atoms:
+    """A box of water that needs no file: molecules at the density of the liquid, turned at random on a rattled lattice.
+
+    For times only: it has the liquid's number of neighbours, and is no structure of the liquid.
+    """
+    from ase import Atoms
+
+    rng = np.random.default_rng(seed)
+    lattice = np.stack(np.meshgrid(*3 * [np.arange(per_side)], indexing="ij"), axis=-1).reshape(-1, 3)
+    molecule = np.array([[0.0, 0.0, 0.0], [0.757, 0.586, 0.0], [-0.757, 0.586, 0.0]])
+    turns = np.linalg.qr(rng.standard_normal((len(lattice), 3, 3)))[0]
+    places = SPACING * lattice + 0.05 * rng.standard_normal(lattice.shape)
+    positions = places[:, None] + molecule @ turns
+    return Atoms(len(lattice) * ["O", "H", "H"], positions.reshape(-1, 3), cell=3 * [SPACING * per_side], pbc=True)
+
+
+def made_droplets(frames: int, molecules: int = 9) -> list[Atoms]:
+    """Droplets of water with energies and forces that are drawn at random, for the time of a training step."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    droplets = []
+    for seed in range(frames):
+        box = made_water(seed=seed)
+        far = np.linalg.norm(box.positions[::3] - box.positions[::3].mean(axis=0), axis=1)
+        chosen = np.argsort(far)[:molecules]
+        atoms = box[(3 * chosen[:, None] + np.arange(3)).ravel()]
+        atoms.pbc, atoms.cell = False, None
+        rng = np.random.default_rng(seed)
+        labels = {"energy": float(rng.standard_normal()), "forces": rng.standard_normal((len(atoms), 3))}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        droplets.append(atoms)
+    return droplets
 
 
 def crystal(atoms: int, kind: str = "NaCl") -> dict:

@@ -1,7 +1,7 @@
 """The worker of train_step.py: one training step of one code, in an environment that may lack nequip_like.
 
 The only argument is JSON: code, case, kernel, threads, data, batch, and the file of the weights, which our own worker
-writes and nequip's reads.
+writes and nequip's reads. ``device`` is cpu (default) or cuda, ``precision`` float32 (default), tf32 or bf16.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 
+import accelerator
 from cases import ARCHITECTURE, CASES, features
 from workers import serve, use_threads
 
@@ -66,7 +67,8 @@ def _tensors(spec: Mapping) -> dict:
     import torch
 
     torch.set_num_threads(spec["threads"])
-    return {key: torch.from_numpy(value) for key, value in joined(read_batch(spec["data"], spec["batch"])).items()}
+    arrays = joined(read_batch(spec["data"], spec["batch"]))
+    return {key: torch.from_numpy(value).to(accelerator.device(spec)) for key, value in arrays.items()}
 
 
 def ours(spec: Mapping) -> Step:
@@ -79,14 +81,17 @@ def ours(spec: Mapping) -> Step:
     from nequip_like.model import NequIPGNNModel
 
     target = _tensors(spec)
+    accelerator.use_tf32(spec)
     model = NequIPGNNModel(**ARCHITECTURE, **CASES[spec["case"]], kernel=spec["kernel"])
     np.savez(spec["weights"], **{key: value.numpy() for key, value in to_nequip_weights(model).items()})
-    loss = EnergyForceLoss(type_names=ARCHITECTURE["type_names"])
+    model.to(accelerator.device(spec))
+    loss = EnergyForceLoss(type_names=ARCHITECTURE["type_names"]).to(accelerator.device(spec))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def step() -> float:
         optimizer.zero_grad()
-        value = loss.step(model(target), target)["weighted_sum"]
+        with accelerator.autocast(spec):
+            value = loss.step(model(target), target)["weighted_sum"]
         value.backward()
         optimizer.step()
         return float(value.detach())
@@ -95,26 +100,29 @@ def ours(spec: Mapping) -> Step:
     return step, {**_parameters(model), "atoms": len(target["pos"]), "edges": edges}
 
 
-def nequip(spec: Mapping, mode: str = "eager") -> Step:
-    """The model of nequip with our weights."""
+def nequip(spec: Mapping, mode: str = "eager", modifier: str | None = None) -> Step:
+    """The model of nequip with our weights, and with one of its faster kernels if a modifier is named."""
     import numpy as np
     import torch
-    from nequip.model import NequIPGNNModel
+    from nequip.model import NequIPGNNModel, modify
     from nequip.train import EnergyForceLoss
     from nequip.utils.global_state import set_global_state
     from nequip_parity_peer import load
 
-    set_global_state()
+    set_global_state(allow_tf32=spec.get("precision") == "tf32")
     target = _tensors(spec)
     model = NequIPGNNModel(**ARCHITECTURE, **CASES[spec["case"]], compile_mode=mode)
     load(model, dict(np.load(spec["weights"])))
-    model.train()
-    loss = EnergyForceLoss(coeffs={"total_energy": 1.0, "forces": 1.0})
+    if modifier:
+        model = modify(model, [{"modifier": modifier}])
+    model.to(accelerator.device(spec)).train()
+    loss = EnergyForceLoss(coeffs={"total_energy": 1.0, "forces": 1.0}).to(accelerator.device(spec))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def step() -> float:
         optimizer.zero_grad()
-        values = loss(model(dict(target)), target, prefix="", suffix="")
+        with accelerator.autocast(spec):
+            values = loss(model(dict(target)), target, prefix="", suffix="")
         value = values["weighted_sum"]
         value.backward()
         optimizer.step()
@@ -126,6 +134,16 @@ def nequip(spec: Mapping, mode: str = "eager") -> Step:
 def nequip_compiled(spec: Mapping) -> Step:
     """The model of nequip in its compile mode for training (torch.compile)."""
     return nequip(spec, "compile")
+
+
+def nequip_oeq(spec: Mapping) -> Step:
+    """The model of nequip with the kernels of OpenEquivariance."""
+    return nequip(spec, modifier="enable_OpenEquivariance")
+
+
+def nequip_oeq_compiled(spec: Mapping) -> Step:
+    """The model of nequip with the kernels of OpenEquivariance, in its compile mode."""
+    return nequip(spec, "compile", "enable_OpenEquivariance")
 
 
 def _parameters(model) -> dict:
@@ -204,7 +222,10 @@ def mlip(spec: Mapping) -> Step:
     return step, {"parameters": sum(leaf.size for leaf in jax.tree.leaves(field.params))}
 
 
-CODES = {"ours": ours, "nequip": nequip, "nequip_compiled": nequip_compiled, "mlip": mlip}
+CODES = {
+    **{"ours": ours, "nequip": nequip, "nequip_compiled": nequip_compiled, "mlip": mlip},
+    **{"nequip_oeq": nequip_oeq, "nequip_oeq_compiled": nequip_oeq_compiled},
+}
 
 
 def main() -> None:
@@ -212,7 +233,8 @@ def main() -> None:
     spec = json.loads(sys.argv[1])
     use_threads(spec["threads"])
     warnings.filterwarnings("ignore")
-    serve(*CODES[spec["code"]](spec))
+    step, info = CODES[spec["code"]](spec)
+    serve(step, info, peak=accelerator.peak(spec))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 MARK = "@worker "  # before each of our lines, because peers print to standard output, too
 POLL = 0.1  # seconds between two looks at a worker's memory
@@ -67,13 +68,19 @@ def forget_peak() -> float:
     return resident_megabytes(os.getpid())
 
 
-def serve(step: Callable[[], float], info: Mapping[str, object], warmup: int = 3) -> None:
+def serve(
+    step: Callable[[], float],
+    info: Mapping[str, object],
+    warmup: int = 3,
+    peak: Callable[[], float] = peak_megabytes,
+) -> None:
     """Take the first step, ``warmup`` more, and then a round of steps for each line on standard input.
 
     Args:
         step: One step; returns its loss or energy, so that nothing of it can still be under way.
         info: What the benchmark should know; sent after the first step together with its value.
         warmup: Steps that are not timed.
+        peak: Largest memory so far, MB; see :func:`peak_megabytes`.
     """
     tell({**info, "value": step()})
     tell({"warmup": [step() for _ in range(warmup)]})
@@ -83,7 +90,7 @@ def serve(step: Callable[[], float], info: Mapping[str, object], warmup: int = 3
             start = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - start)
-        tell({"seconds": seconds, "peak_mb": peak_megabytes()})
+        tell({"seconds": seconds, "peak_mb": peak()})
 
 
 # --- in the benchmark ------------------------------------------------------------------------------------------------
@@ -100,10 +107,12 @@ class Limits:
     Attributes:
         seconds: For each answer, so also for start and first step.
         gigabytes: Resident memory.
+        total: Seconds from its start to its end, whatever it was asked.
     """
 
     seconds: float = 1800.0
     gigabytes: float = 16.0
+    total: float = float("inf")
 
 
 class Worker:
@@ -114,6 +123,7 @@ class Worker:
         script: File in this folder that calls :func:`serve`.
         spec: What it shall do; its only argument, as JSON.
         limits: When it is stopped.
+        messages: File that takes what it writes to standard error; by default it goes to ours.
 
     Attributes:
         first_seconds: From the start of the process to the end of its first step.
@@ -123,16 +133,25 @@ class Worker:
         LeftOut: If the process ended or was stopped before it was ready.
     """
 
-    def __init__(self, python: str, script: str, spec: Mapping[str, object], limits: Limits) -> None:
+    def __init__(
+        self,
+        python: str,
+        script: str,
+        spec: Mapping[str, object],
+        limits: Limits,
+        messages: IO[str] | None = None,
+    ) -> None:
         start = time.perf_counter()
         self._limits = limits
         self._stopped = ""
         self._deadline = time.monotonic() + limits.seconds
+        self._end = time.monotonic() + limits.total
         environment = {**os.environ, "OMP_NUM_THREADS": str(spec["threads"])}
         self.process = subprocess.Popen(
             [python, str(FOLDER / script), json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=messages,
             text=True,
             env=environment,
             start_new_session=True,  # compilers that it starts end with it
@@ -152,6 +171,8 @@ class Worker:
         while self.process.poll() is None:
             if time.monotonic() > self._deadline:
                 self._stopped = f"no answer within {self._limits.seconds:g} s"
+            elif time.monotonic() > self._end:
+                self._stopped = f"not done within {self._limits.total:g} s"
             elif resident_megabytes(self.process.pid) > 1e3 * self._limits.gigabytes:
                 self._stopped = f"more than {self._limits.gigabytes:g} GB of memory"
             if self._stopped:
