@@ -14,7 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.io.structures import ase_results, graph_from_atoms, moved_to
+from nequip_like.data.io.structures import are_same, ase_results, graph_from_atoms, moved_to
 from nequip_like.errors import ConfigError, DataError, ModelError, did_you_mean
 from nequip_like.inference.predictor import Predictor
 from nequip_like.integrations.skin import SkinNeighborList
@@ -110,7 +110,8 @@ class NequIPCalculator(Calculator):
             ModelError: If the structure has a species that the model does not know, a position that is not finite,
                 a periodic direction without extent, or atoms at one place.
         """
-        if atoms is not None:
+        # ASE has mostly made a copy just before, which takes as long as a tenth of the forces of a small molecule.
+        if atoms is not None and self.check_state(atoms):
             self.atoms = atoms.copy()
         if self.atoms is None:
             raise ModelError("the calculator has no structure", "give atoms")
@@ -130,7 +131,7 @@ class NequIPCalculator(Calculator):
             "cell": (self.atoms.cell.array, atoms.cell.array),
             "pbc": (self.atoms.pbc, atoms.pbc),
         }
-        return [name for name, (last, current) in pairs.items() if not np.array_equal(last, current)]
+        return [name for name, (last, current) in pairs.items() if not are_same(last, current)]
 
     def _build_graph(self, atoms: Atoms) -> Graph:
         """The structure with its types and neighbours."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.io.structures import are_same
 from nequip_like.data.neighbors import add_neighbors
 
 _STRUCTURE = (fields.POSITIONS, fields.CELL, fields.PBC, fields.ATOMIC_NUMBERS)
@@ -22,14 +23,10 @@ _ONES = np.ones(3)
 class _Built:
     """A structure, with its edges up to cutoff + skin."""
 
-    structure: Graph
+    structure: dict[str, np.ndarray]
     inverse_cell: np.ndarray | None
     edges: Tensor
     shifts: Tensor
-
-    def array(self, key: str) -> np.ndarray:
-        """A field of the structure as an array."""
-        return self.structure[key].numpy()
 
 
 class SkinNeighborList:
@@ -102,11 +99,11 @@ class SkinNeighborList:
     def _holds(self, neighbors: _Built, graph: Graph) -> bool:
         """Whether the kept list has every pair of this structure that is within the cutoff."""
         for key in (fields.ATOMIC_NUMBERS, fields.PBC):
-            if not np.array_equal(neighbors.array(key), graph[key].numpy()):
+            if not are_same(neighbors.structure[key], graph[key].numpy()):
                 return False
-        positions, stretch = neighbors.array(fields.POSITIONS), 1.0
+        positions, stretch = neighbors.structure[fields.POSITIONS], 1.0
         cell = graph[fields.CELL].numpy()
-        if not np.array_equal(neighbors.array(fields.CELL), cell) and graph[fields.PBC].numpy().any():
+        if not are_same(neighbors.structure[fields.CELL], cell) and graph[fields.PBC].numpy().any():
             if neighbors.inverse_cell is None:  # periodic in some directions only: the cell does not fix F
                 return False
             deformation = neighbors.inverse_cell @ cell[0]
@@ -120,7 +117,7 @@ class SkinNeighborList:
 def _build_list(graph: Graph, radius: float) -> _Built:
     """A list for this structure, with pairs up to the radius."""
     edges = add_neighbors(graph, radius)
-    structure = {key: graph[key].clone() for key in _STRUCTURE}  # whoever gave the graph may write to it later
+    structure = {key: graph[key].numpy().copy() for key in _STRUCTURE}  # whoever gave the graph may write to it later
     inverse_cell = np.linalg.inv(graph[fields.CELL].numpy()[0]) if bool(graph[fields.PBC].all()) else None
     return _Built(structure, inverse_cell, edges[fields.EDGE_INDEX], edges[fields.EDGE_CELL_SHIFT])
 

@@ -77,6 +77,15 @@ class _CompiledStep(torch.optim.Adam):
                 step()
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Remove the gradients, or set them to zero; without the entry for a profiler that torch makes each time."""
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+
     def _prepare(self, group: Mapping[str, Any]) -> Callable[[], None] | None:
         """The compiled step of a group; None if torch has to take it."""
         options = (group["lr"], *group["betas"])

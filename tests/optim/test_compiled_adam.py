@@ -167,3 +167,17 @@ def test_hooks_run_once_and_the_closure_first():
 )
 def test_which_optimizers_have_it(config, kind):
     assert type(build_optimizer(config, nn.Linear(2, 1))) is kind
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_gradients_are_removed_or_zero(set_to_none):
+    weights = make_weights(torch.float32)
+    optimizer = use_compiled_step(torch.optim.Adam(weights, fused=True))
+    for weight in weights[1:]:
+        weight.grad = torch.ones_like(weight)
+    optimizer.zero_grad(set_to_none=set_to_none)
+    assert weights[0].grad is None
+    if set_to_none:
+        assert all(weight.grad is None for weight in weights)
+    else:
+        assert all(not weight.grad.any() for weight in weights[1:])

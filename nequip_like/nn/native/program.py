@@ -305,7 +305,7 @@ class Calculation:
             weights are: an atom's force is a sum over its edges whose terms nearly cancel.
         """
         energies = torch.empty(self.topology.atoms, dtype=torch.float64)
-        vectors, gradient = torch.empty(2, self.topology.edges, 3, dtype=torch.float64)
+        vectors, gradient = (torch.empty(self.topology.edges, 3, dtype=torch.float64) for _ in range(2))
         self._hold(vectors=vectors, gradient=gradient)
         head = self._head.fields
         for name, tensor, dtype in (
@@ -336,7 +336,7 @@ class Calculation:
         atoms, head = self.topology.atoms, self._head.fields
         totals = torch.empty(head.graphs, dtype=torch.float64)
         forces = torch.empty(atoms, 3, dtype=torch.float64)
-        stress, virial, strain = torch.empty(3, head.graphs, 3, 3, dtype=torch.float64)
+        stress, virial, strain = (torch.empty(head.graphs, 3, 3, dtype=torch.float64) for _ in range(3))
         products = torch.empty(atoms, 9, dtype=torch.float64)
         self._hold(gradient=gradient)
         self._held["strain"] = strain
