@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nequip_like.errors import ModelError, OutputError
 from nequip_like.model.potential import Differentiated
+from nequip_like.nn.mlp import Perceptron
+from nequip_like.nn.module_content import ModuleContent
 from nequip_like.nn.native.compiler import find_compiler
+from nequip_like.nn.native.head import Head
 from nequip_like.nn.native.network import Extra, NativeNetwork
 from nequip_like.nn.native.program import Parameters, Structures
 from nequip_like.nn.native.spec import NetworkPlan
 from nequip_like.process_settings import warn_once
+
+
+class CollectedWeights(NamedTuple):
+    """Weights of a model as compiled code takes them.
+
+    Attributes:
+        network: Embedding and weights of the layers, see :class:`~nequip_like.nn.native.program.Parameters`.
+        radial: The radial networks.
+        head: Readout, scales and shifts.
+    """
+
+    network: Sequence[Tensor]
+    radial: Sequence[Perceptron]
+    head: Head
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of them."""
+        return [*self.network, *(weight for network in self.radial for weight in network.weights), *self.head.tensors]
 
 
 class NativeBackend:
@@ -29,13 +51,14 @@ class NativeBackend:
         self.required = kernel == "fused"
         #: Predictions may keep what they made of the parameters while these are the same tensors, unchanged.
         self.caches_parameters = False
-        self._tensor_holders: list[dict[str, Any]] = []
+        self._content: ModuleContent | None = None
+        self._collected: CollectedWeights | None = None
         self._failure: str | None = None
         self.network = NativeNetwork(plan)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy belongs to another model, and perhaps to a machine with a compiler where this one has none."""
-        return {**self.__dict__, "_tensor_holders": [], "_failure": None}
+        return {**self.__dict__, "_content": None, "_collected": None, "_failure": None}
 
     def supports(self, device: torch.device) -> bool:
         """Whether it is used for tensors on a device.
@@ -84,7 +107,7 @@ class NativeBackend:
         self,
         structures: Structures,
         make_parameters: Callable[[], Parameters],
-        modules: Callable[[], Iterable[nn.Module]],
+        module: nn.Module,
         extra: Extra | None,
     ) -> Differentiated:
         """The same without a graph.
@@ -92,15 +115,33 @@ class NativeBackend:
         Args:
             structures: Atoms and edges.
             make_parameters: Makes the parameters; not asked where earlier ones still hold.
-            modules: All modules that hold what these are made of.
+            module: The module that holds what these are made of.
             extra: What is added.
         """
-        origins = self._list_tensors(modules) if self.caches_parameters else None
+        origins = None
+        if self.caches_parameters:
+            content = self._look_at(module)
+            origins = [*content.parameters, *content.buffers]
         return Differentiated(*self.network.predict(structures, make_parameters, origins, extra))
 
-    def _list_tensors(self, modules: Callable[[], Iterable[nn.Module]]) -> list[Tensor]:
-        """Parameters and buffers; by the modules' own dictionaries, since ``model.parameters()`` takes 0.1 ms."""
-        if not self._tensor_holders:
-            holders = [holder for module in modules() for holder in (module._parameters, module._buffers)]
-            self._tensor_holders = [holder for holder in holders if holder]
-        return [tensor for holder in self._tensor_holders for tensor in holder.values() if tensor is not None]
+    def collect(self, module: nn.Module, make: Callable[[], CollectedWeights]) -> CollectedWeights:
+        """Collect weights of a module, or find those of the last time where it still consists of the same tensors.
+
+        Args:
+            module: The module.
+            make: Collects them.
+        """
+        content = self._look_at(module)
+        if self._collected is not None:
+            return self._collected
+        weights = make()
+        # A sum, of a weight and its adaptation say, has the numbers of now.
+        own = set(map(id, (*content.parameters, *content.buffers)))
+        if all(id(tensor) in own for tensor in weights.tensors):
+            self._collected = weights
+        return weights
+
+    def _look_at(self, module: nn.Module) -> ModuleContent:
+        if self._content is None or not self._content.is_of(module):
+            self._content, self._collected = ModuleContent(module), None
+        return self._content

@@ -13,7 +13,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs
 from nequip_like.errors import ConfigError
-from nequip_like.model.native_energy import NativeBackend
+from nequip_like.model.native_energy import CollectedWeights, NativeBackend
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.lora import list_weights
@@ -165,19 +165,25 @@ class NequIPEnergy(nn.Module):
         if self.training:
             return native.predict_with_graph(structures, self._collect_parameters(), extra)
         # Predictions may have parameters from the step before: they are made only if they are asked for.
-        return native.predict(structures, self._collect_parameters, self.modules, extra)
+        return native.predict(structures, self._collect_parameters, self, extra)
 
     def _collect_parameters(self) -> Parameters:
         """What compiled code needs."""
-        radial = RadialNetworks(self._evaluate_basis(), [layer.radial_mlp.parts for layer in self.interactions])
+        native = cast(NativeBackend, self.native)
+        weights = native.collect(self, self._collect_weights)
+        constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
+        return Parameters(
+            weights.network, RadialNetworks(self._evaluate_basis(), weights.radial), weights.head, constants
+        )
+
+    def _collect_weights(self) -> CollectedWeights:
         network: list[Tensor] = [self.type_embedding]
         for layer in self.interactions:
             for linear in (layer.linear_in, layer.linear_out, layer.self_connection):
                 if linear is not None:
                     network += list_weights(linear.weights)
         head = Head(self.readout.parts, self.scale_shift.scales, self.scale_shift.shifts)
-        constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
-        return Parameters(network, radial, head, constants)
+        return CollectedWeights(network, [layer.radial_mlp.parts for layer in self.interactions], head)
 
     def _evaluate_basis(self) -> Tensor:
         """The radial basis at the places of the splines; without trained frequencies once, not at each step."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import is_
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from nequip_like.arguments import Decay, NotNegative, check
 from nequip_like.errors import ConfigError
+from nequip_like.nn.module_content import ModuleContent
 from nequip_like.optim.weight_passes import WeightPasses
 
 
@@ -84,9 +83,6 @@ def mean_copy(model: nn.Module) -> AveragedModel:
     return _copy(model, _share_of_mean)
 
 
-_KINDS = ("_modules", "_parameters", "_buffers")
-
-
 # Classes and not functions made on the spot: a module with an average can be pickled, to go to another process.
 
 
@@ -128,51 +124,13 @@ class _Update:
             torch._foreach_lerp_(list(averaged), list(current), share)
 
 
-class _Walk:
-    """The modules of a model, as they were found in one walk through it.
-
-    Args:
-        model: The model.
-
-    Attributes:
-        parameters: Parameters of the modules, each once.
-        buffers: Buffers of the modules, each once.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        modules = list(model.modules())
-        # The dictionaries in which modules keep what belongs to them: a module may replace what is in one.
-        self._kept = [getattr(module, kind) for kind in _KINDS for module in modules]
-        self._filled = [kept for kept in self._kept if kept]
-        self._content = self._list()
-        self.parameters, self.buffers = (self._collect(modules, kind) for kind in ("_parameters", "_buffers"))
-
-    def _list(self) -> list[Any]:
-        return list(chain.from_iterable(map(dict.values, self._filled)))
-
-    @staticmethod
-    def _collect(modules: Sequence[nn.Module], kind: str) -> list[Tensor]:
-        kept = chain.from_iterable(getattr(module, kind).values() for module in modules)
-        return list({id(tensor): tensor for tensor in kept if tensor is not None}.values())
-
-    def is_of(self, model: nn.Module) -> bool:
-        """Whether this is still what the model consists of: nothing was replaced, added or taken out."""
-        content = self._list()
-        return (
-            self._model is model
-            and sum(map(len, self._kept)) == len(content) == len(self._content)
-            and all(map(is_, content, self._content))  # == would compare tensors number by number
-        )
-
-
 class _Average(AveragedModel):
     """An average that walks through the modules of both models only when they have changed.
 
     ``AveragedModel`` does so at each step, which takes several times as long as moving the average.
     """
 
-    _walks: tuple[_Walk, _Walk] | None = None
+    _contents: tuple[ModuleContent, ModuleContent] | None = None
 
     def __init__(self, model: nn.Module, share: Callable[[int], float]) -> None:
         self._move = _Update(share)
@@ -181,9 +139,9 @@ class _Average(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Move the averages towards the weights of a model, and copy its buffers."""
-        if self._walks is None or not (self._walks[0].is_of(self.module) and self._walks[1].is_of(model)):
-            self._walks = _Walk(self.module), _Walk(model)
-        averages, weights = self._walks
+        if self._contents is None or not (self._contents[0].is_of(self.module) and self._contents[1].is_of(model)):
+            self._contents = ModuleContent(self.module), ModuleContent(model)
+        averages, weights = self._contents
         if not self.n_averaged:
             torch._foreach_copy_(averages.parameters, weights.parameters)
         else:
@@ -193,7 +151,7 @@ class _Average(AveragedModel):
         self.n_averaged += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_walks": None}  # a copy of this has modules of its own
+        return {**self.__dict__, "_contents": None}  # a copy of this has modules of its own
 
 
 def _copy(model: nn.Module, share: Callable[[int], float]) -> AveragedModel:

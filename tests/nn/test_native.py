@@ -12,6 +12,7 @@ from nequip_like.data import fields
 from nequip_like.data.graph import collate
 from nequip_like.errors import ModelError
 from nequip_like.model import NequIPGNNModel
+from nequip_like.nn.lora import adapt
 from nequip_like.nn.native import compiler, network_source, program
 from nequip_like.nn.native.compiler import compile_library
 from nequip_like.testing.structures import batch_of, crystal, far_apart, graph_of, molecule, pair
@@ -263,6 +264,82 @@ def test_held_parameters_follow_changes():
     fresh.energy_model.sender_norm.mul_(0.5)
     assert torch.equal(model(graph)[fields.FORCES], fresh(graph)[fields.FORCES])
     assert not torch.equal(model(graph)[fields.FORCES], changed)
+
+
+def change_in_place(model):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+
+
+def give_other_data(model):
+    for parameter in model.parameters():
+        parameter.data = parameter.data * 1.1
+
+
+def replace_a_parameter(model):
+    layer = model.energy_model.layers[1].radial_mlp.weights
+    layer[1] = torch.nn.Parameter(layer[1].detach() * 1.1)
+
+
+def adapt_linear_layers(model):
+    """And away from zero, where an adaptation begins."""
+    adapt(model, 2, 4.0, seed=5)
+    change_in_place(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora" in name:
+                parameter.add_(0.1)
+
+
+def load_others(model):
+    model.load_state_dict(model_of("batched", seed=11).state_dict())
+
+
+def load_and_assign(model):
+    model.load_state_dict(model_of("batched", seed=11).state_dict(), assign=True)
+
+
+def give_gaps(model):
+    """Rows that do not follow each other in memory."""
+    parameter = model.energy_model.type_embedding
+    parameter.data = parameter.data.repeat(1, 2)[:, ::2] * 1.1
+
+
+def change_frequencies(model):
+    with torch.no_grad():
+        model.energy_model.radial.frequencies.mul_(1.01)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(change_in_place, give_other_data, replace_a_parameter, adapt_linear_layers, load_others, load_and_assign),
+        *(give_gaps, change_frequencies),
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_collected_weights_follow_changes(change, training):
+    """Whatever is remembered of one step, the next has the weights of its own time; so has the one after it."""
+    models = [model_of(kernel, bessel_trainable=False).train(training) for kernel in ("fused", "batched")]
+    batch = batch_of([molecule(), crystal()], models[0])
+    predict = numbers if training else predict_only
+    for model in models:
+        before = predict(model, batch)
+    for model in models:
+        change(model)
+    for _ in range(2):
+        found, expected = (predict(model, batch) for model in models)
+        assert largest_difference(found, expected)[0] < 1e-9
+        for model in models:
+            change_in_place(model)
+    assert not torch.allclose(before["forces"], found["forces"], rtol=1e-3)
+
+
+def predict_only(model, batch):
+    prediction = model(batch)
+    return {"energy": prediction[fields.TOTAL_ENERGY], "forces": prediction[fields.FORCES]}
 
 
 def test_the_same_edges_with_other_types():

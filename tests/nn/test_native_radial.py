@@ -7,7 +7,7 @@ import torch
 
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native import compiler
-from nequip_like.nn.native.radial_tables import RadialCalculation, RadialNetworks
+from nequip_like.nn.native.radial_tables import RadialArguments, RadialCalculation, RadialNetworks
 from nequip_like.nn.radial import PolynomialEnvelope, RadialEmbedding
 from nequip_like.nn.radial_table import SplineTable
 from tests.nn.test_native import model_of
@@ -41,7 +41,7 @@ def tables_and_gradients(dtype, nets, basis, table, first_row=0, threads=1, want
     """From C, with the same random gradients of the tables each time."""
     radial = RadialNetworks(basis, [network.parts for network in nets])
     rows = table.intervals + 5
-    calculation = RadialCalculation(library(dtype), radial, rows, getattr(torch, dtype))
+    calculation = RadialCalculation(RadialArguments(library(dtype), radial, rows, getattr(torch, dtype)))
     fields, turns = ctypes.byref(calculation.fields), ctypes.c_int64(threads)
     library(dtype).radial_tables(fields, ctypes.c_int64(first_row), turns)
     gradients = calculation.make_gradients(probes(dtype, rows, first_row), wanted or [True] * len(radial.tensors))

@@ -8,7 +8,7 @@ from ase.build import bulk
 
 from nequip_like.data import fields
 from nequip_like.nn.native import compiler
-from nequip_like.nn.native.program import Topology
+from nequip_like.nn.native.network import Topology
 from nequip_like.testing.structures import graph_of, molecule
 from tests.nn.test_native import model_of
 

@@ -53,43 +53,64 @@ class CHead(ctypes.Structure):
     ]
 
 
-class HeadCalculation:
-    """The head of one calculation: what its passes leave for each other.
+class HeadArguments:
+    """The head as C takes it, whatever is calculated.
 
     Args:
         library: The compiled network.
         head: The head.
         dtype: Element type of the network.
         kind_widths: Channels of each kind of the last features.
+
+    Attributes:
+        library: The compiled network.
+        dtype: Element type.
+        weights: Weights of the readout.
+        scales: Scales and shifts.
+        prepared: Numbers that C makes of the weights.
+        fields: The structure of C, without what belongs to one calculation.
     """
 
     def __init__(self, library: ctypes.CDLL, head: Head, dtype: torch.dtype, kind_widths: Sequence[int]) -> None:
         self.library, self.dtype = library, dtype
         # The C code gets addresses: these lists hold the tensors.
-        self._weights = [prepare_for_c(weight, dtype) for weight in head.readout.weights]
-        self._scales = [prepare_for_c(table, torch.float64) for table in (head.scales, head.shifts)]
-        self._widths = torch.tensor([weight.shape[0] for weight in self._weights])
+        self.weights = [prepare_for_c(weight, dtype) for weight in head.readout.weights]
+        self.scales = [prepare_for_c(table, torch.float64) for table in (head.scales, head.shifts)]
+        self._widths = torch.tensor([weight.shape[0] for weight in self.weights])
         self._kind_widths = torch.tensor(kind_widths)
         self._factors = torch.tensor(head.readout.factors, dtype=torch.float64)
-        self._addresses = list_addresses(self._weights)
+        self._addresses = list_addresses(self.weights)
         self.fields = CHead(
-            depth=len(self._weights) - 1,
+            depth=len(self.weights) - 1,
             activation=ACTIVATIONS.index(head.readout.activation),
             kinds=len(kind_widths),
             widths=self._widths.data_ptr(),
             kind_widths=self._kind_widths.data_ptr(),
             factors=self._factors.data_ptr(),
             weights=ctypes.addressof(self._addresses),
-            scales=self._scales[0].data_ptr(),
-            shifts=self._scales[1].data_ptr(),
+            scales=self.scales[0].data_ptr(),
+            shifts=self.scales[1].data_ptr(),
         )
-        self._prepared = torch.empty(library.head_prepared(ctypes.byref(self.fields)), dtype=dtype)
+        self.prepared: int = library.head_prepared(ctypes.byref(self.fields))
+
+
+class HeadCalculation:
+    """The head of one calculation: what its passes leave for each other.
+
+    Args:
+        arguments: The head.
+    """
+
+    def __init__(self, arguments: HeadArguments) -> None:
+        self._arguments = arguments
+        self.fields = CHead.from_buffer_copy(arguments.fields)
+        self._prepared = torch.empty(arguments.prepared, dtype=arguments.dtype)
         self.fields.prepared = self._prepared.data_ptr()
 
     def allocate(self, atoms: int, keep: bool) -> Tensor:
         """Memory of the passes for a number of atoms; with ``keep`` also for the gradients of a loss."""
-        size = self.library.head_memory(ctypes.byref(self.fields), ctypes.c_int64(int(keep)))
-        return torch.empty(atoms * size, dtype=self.dtype)
+        size = self._arguments.library.head_memory(ctypes.byref(self.fields), ctypes.c_int64(int(keep)))
+        return torch.empty(atoms * size, dtype=self._arguments.dtype)
 
     def make_gradients(self, wanted: Sequence[bool]) -> tuple[list[Tensor | None], Any]:
         """Places for the gradients of :attr:`Head.tensors`, and what has to live as long as C writes there.
@@ -97,7 +118,7 @@ class HeadCalculation:
         Args:
             wanted: Which are asked for.
         """
-        tensors = (*self._weights, *self._scales)
+        tensors = (*self._arguments.weights, *self._arguments.scales)
         gradients = [torch.empty_like(tensor) if want else None for tensor, want in zip(tensors, wanted, strict=True)]
         *weights, scales, shifts = gradients
         addresses = list_addresses(weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -10,8 +11,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nequip_like.nn.native.program import Calculation, Parameters, Program, Results, Structures, Topology
+from nequip_like.errors import ModelError
+from nequip_like.nn.native.addresses import allocate_together
+from nequip_like.nn.native.program import NetworkArguments, Calculation, Parameters, Program, Results, Structures
 from nequip_like.nn.native.spec import NetworkPlan
+
+# A chunk of atoms has its own gradients of the radial tables: more chunks serve more threads, and take more memory.
+# Their number depends on the edges, never on the threads, so that sums are the same whatever the number of threads.
+_MOST_CHUNKS = 64
+_EDGES_OF_CHUNK = 1024
 
 
 class Extra(NamedTuple):
@@ -40,10 +48,12 @@ class NativeNetwork:
         self._program: Program | None = None
         self._topology: _CachedTopology | None = None
         self._calculation: _CachedCalculation | None = None
+        self._arguments: NetworkArguments | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses mean nothing to another process, and its processor may need other code.
-        return {"plan": self.plan, "_program": None, "_topology": None, "_calculation": None}
+        remembered = dict.fromkeys(("_program", "_topology", "_calculation", "_arguments"))
+        return {"plan": self.plan, **remembered}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NativeNetwork:
         """A copy shares the code."""
@@ -81,7 +91,7 @@ class NativeNetwork:
             extra: Energies and gradients of something else, which has no parameters to train.
         """
         topology = self._sort_edges(structures)
-        calculation = Calculation(self.program, parameters, topology, keep=True)
+        calculation = Calculation(self.program, self._take(parameters), parameters.constants, topology, keep=True)
         call = _Call(calculation, structures, extra)
         return Results(*_DifferentiatedNetwork.apply(call, *parameters.tensors))
 
@@ -105,6 +115,12 @@ class NativeNetwork:
         calculation = self._reuse_calculation(topology, make_parameters, origins)
         return _Call(calculation, structures, extra).run()
 
+    def _take(self, parameters: Parameters) -> NetworkArguments:
+        """Parameters as C takes them; those of the last step serve while the tensors are the same."""
+        if self._arguments is None or not self._arguments.serve(parameters):
+            self._arguments = NetworkArguments(self.program, parameters)
+        return self._arguments
+
     def _sort_edges(self, structures: Structures) -> Topology:
         """The edges in the program's order; the last ones are remembered while the same tensors come."""
         cached = self._topology
@@ -124,15 +140,62 @@ class NativeNetwork:
         if key is None or cached is None or cached.key != key:
             with torch.no_grad():
                 parameters = make_parameters()
-            calculation = Calculation(self.program, parameters, topology, keep=False)
+            calculation = Calculation(self.program, self._take(parameters), parameters.constants, topology, keep=False)
         elif cached.calculation.topology is not topology:
             # Only the neighbour list is new: the parameters, scaled and transposed, serve again.
-            calculation = Calculation(self.program, cached.calculation.parameters, topology, keep=False)
-            calculation.reuse_prepared(cached.calculation)
+            last = cached.calculation
+            calculation = Calculation(self.program, last.arguments, last.constants, topology, keep=False)
+            calculation.reuse_prepared(last)
         else:
             calculation = cached.calculation
         self._calculation = _CachedCalculation(key, calculation) if key is not None else None
         return calculation
+
+
+class Topology:
+    """Atoms by species and edges by atom, for one list of edges.
+
+    Args:
+        program: The compiled network.
+        atom_types: Type of each atom, shape (atoms,).
+        edge_index: Receiving and sending atom of each edge, shape (2, edges).
+
+    Raises:
+        ModelError: If an index is out of range, or there are more than 2^31 edges.
+    """
+
+    def __init__(self, program: Program, atom_types: Tensor, edge_index: Tensor) -> None:
+        self.atoms, self.edges = len(atom_types), edge_index.shape[1]
+        if self.edges >= 2**31:
+            raise ModelError(
+                f"{self.edges} edges are too many", "predict fewer atoms at a time, or write model.kernel=batched"
+            )
+        types = program.plan.types
+        self.chunks = max(1, min(_MOST_CHUNKS, self.edges // _EDGES_OF_CHUNK))
+        # Each species and each chunk may end in the middle of a block.
+        most_blocks = self.atoms // program.block + types + self.chunks
+        sizes = {
+            **{"atom_order": self.atoms, "new_of_old": self.atoms, "type_start": types + 1, "row": self.atoms + 1},
+            **{"original": self.edges, "neighbour": self.edges, "sent_row": self.atoms + 1, "sent": self.edges},
+            **{"sent_centre": self.edges, "block_start": most_blocks, "block_stop": most_blocks},
+            **{"block_type": most_blocks},
+        }
+        # In the order of the C function's arguments. C gets addresses only: the memory lives as long as the topology.
+        self._memory, self.pointers = allocate_together({**sizes, "chunk_block": self.chunks + 1}, torch.int32)
+        # The C code takes addresses, so types have to be right here.
+        centre, neighbour = (index.to(torch.int64).contiguous() for index in edge_index)
+        atom_types = atom_types.to(torch.int64).contiguous()
+        arrays = [self.pointers[name] for name in sizes]
+        self.blocks = program.library.topology(
+            ctypes.c_int64(self.atoms),
+            ctypes.c_int64(self.edges),
+            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (atom_types, centre, neighbour)),
+            *(ctypes.c_void_p(pointer) for pointer in arrays),
+            ctypes.c_int64(self.chunks),
+            ctypes.c_void_p(self.pointers["chunk_block"]),
+        )
+        if self.blocks < 0:
+            raise ModelError("an edge or a species is out of range", "build the neighbour list for these atoms")
 
 
 _Key = tuple[list[int], list[int]]

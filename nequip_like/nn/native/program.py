@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeVar
+from operator import is_
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,16 +14,14 @@ from torch import Tensor
 from nequip_like.errors import ModelError
 from nequip_like.nn.native.addresses import allocate_together, list_addresses, prepare_for_c
 from nequip_like.nn.native.compiler import compile_library
-from nequip_like.nn.native.head import Head, HeadCalculation
+from nequip_like.nn.native.head import Head, HeadArguments, HeadCalculation
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
 from nequip_like.nn.native.network_source import write_network
-from nequip_like.nn.native.radial_tables import RadialCalculation, RadialNetworks
+from nequip_like.nn.native.radial_tables import RadialArguments, RadialCalculation, RadialNetworks
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
 
-# A chunk of atoms has its own gradients of the radial tables: more chunks serve more threads, and take more memory.
-# Their number depends on the edges, never on the threads, so that sums are the same whatever the number of threads.
-_MOST_CHUNKS = 64
-_EDGES_OF_CHUNK = 1024
+if TYPE_CHECKING:
+    from nequip_like.nn.native.network import Topology
 
 T = TypeVar("T")
 
@@ -45,52 +44,6 @@ class _Net(ctypes.Structure):
             )
         ),
     ]
-
-
-class Topology:
-    """Atoms by species and edges by atom, for one list of edges.
-
-    Args:
-        program: The compiled network.
-        atom_types: Type of each atom, shape (atoms,).
-        edge_index: Receiving and sending atom of each edge, shape (2, edges).
-
-    Raises:
-        ModelError: If an index is out of range, or there are more than 2^31 edges.
-    """
-
-    def __init__(self, program: Program, atom_types: Tensor, edge_index: Tensor) -> None:
-        self.atoms, self.edges = len(atom_types), edge_index.shape[1]
-        if self.edges >= 2**31:
-            raise ModelError(
-                f"{self.edges} edges are too many", "predict fewer atoms at a time, or write model.kernel=batched"
-            )
-        types = program.plan.types
-        self.chunks = max(1, min(_MOST_CHUNKS, self.edges // _EDGES_OF_CHUNK))
-        # Each species and each chunk may end in the middle of a block.
-        most_blocks = self.atoms // program.block + types + self.chunks
-        sizes = {
-            **{"atom_order": self.atoms, "new_of_old": self.atoms, "type_start": types + 1, "row": self.atoms + 1},
-            **{"original": self.edges, "neighbour": self.edges, "sent_row": self.atoms + 1, "sent": self.edges},
-            **{"sent_centre": self.edges, "block_start": most_blocks, "block_stop": most_blocks},
-            **{"block_type": most_blocks},
-        }
-        # In the order of the C function's arguments. C gets addresses only: the memory lives as long as the topology.
-        self._memory, self.pointers = allocate_together({**sizes, "chunk_block": self.chunks + 1}, torch.int32)
-        # The C code takes addresses, so types have to be right here.
-        centre, neighbour = (index.to(torch.int64).contiguous() for index in edge_index)
-        atom_types = atom_types.to(torch.int64).contiguous()
-        arrays = [self.pointers[name] for name in sizes]
-        self.blocks = program.library.topology(
-            ctypes.c_int64(self.atoms),
-            ctypes.c_int64(self.edges),
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (atom_types, centre, neighbour)),
-            *(ctypes.c_void_p(pointer) for pointer in arrays),
-            ctypes.c_int64(self.chunks),
-            ctypes.c_void_p(self.pointers["chunk_block"]),
-        )
-        if self.blocks < 0:
-            raise ModelError("an edge or a species is out of range", "build the neighbour list for these atoms")
 
 
 class Program:
@@ -156,6 +109,46 @@ class Parameters(NamedTuple):
         return [*self.network, *self.radial.tensors, *self.head.tensors]
 
 
+class NetworkArguments:
+    """Parameters as C takes them, whatever is calculated: they serve until a tensor is replaced.
+
+    Args:
+        program: The compiled network.
+        parameters: What the model has.
+
+    Attributes:
+        weights: Those of the network.
+        radial: The radial networks.
+        head: The head.
+
+    Raises:
+        ModelError: If parameters have another element type than the program was made for.
+    """
+
+    def __init__(self, program: Program, parameters: Parameters) -> None:
+        if any(weight.dtype != program.dtype for weight in parameters.network):
+            raise ModelError(
+                f"the weights are no longer {program.dtype}", "build the model with model_dtype, and do not convert it"
+            )
+        self.parameters = parameters
+        self.weights = [prepare_for_c(weight, program.dtype) for weight in parameters.network]
+        self.radial = RadialArguments(program.library, parameters.radial, program.plan.table_rows, program.dtype)
+        self.head = HeadArguments(program.library, parameters.head, program.dtype, program.last_widths)
+        prepared = [*self.weights, self.radial.basis, *self.radial.weights, *self.head.weights, *self.head.scales]
+        self._addresses = list(map(Tensor.data_ptr, parameters.tensors))
+        # A copy has the numbers of now; the basis is another tensor when it has other numbers.
+        basis = len(self.weights)
+        self._may_serve = all(
+            own is given or i == basis for i, (own, given) in enumerate(zip(prepared, parameters.tensors, strict=True))
+        )
+
+    def serve(self, parameters: Parameters) -> bool:
+        """Whether these are the same tensors at the same places, whatever their numbers are now."""
+        tensors = parameters.tensors
+        same = self._may_serve and all(map(is_, tensors, self.parameters.tensors))
+        return same and list(map(Tensor.data_ptr, tensors)) == self._addresses
+
+
 class Structures(NamedTuple):
     """What a calculation is of: several structures, whose atoms are numbered one after the other.
 
@@ -201,23 +194,19 @@ class Calculation:
 
     Args:
         program: The compiled network.
-        parameters: What the model has.
+        arguments: What the model has.
+        constants: What it has beside parameters.
         topology: The edges.
         keep: Whether what training needs is kept.
-
-    Raises:
-        ModelError: If parameters have another element type than the program was made for.
     """
 
-    def __init__(self, program: Program, parameters: Parameters, topology: Topology, keep: bool) -> None:
-        edges, constants = topology.edges, parameters.constants
-        self.program, self.parameters, self.topology, self.keep = program, parameters, topology, keep
-        if any(weight.dtype != program.dtype for weight in parameters.network):
-            raise ModelError(
-                f"the weights are no longer {program.dtype}", "build the model with model_dtype, and do not convert it"
-            )
+    def __init__(
+        self, program: Program, arguments: NetworkArguments, constants: Constants, topology: Topology, keep: bool
+    ) -> None:
+        edges = topology.edges
+        self.program, self.arguments, self.topology, self.keep = program, arguments, topology, keep
         # C gets addresses only: what it uses is held here. Nothing is cleared: a pass sets what the next ones read.
-        self._weights = [prepare_for_c(weight, program.dtype) for weight in parameters.network]
+        self.constants = constants
         self._held: dict[str, Any] = {"prepared": torch.empty(program.weights.prepared, dtype=program.dtype)}
         self._held["intervals"], intervals = allocate_together(
             dict.fromkeys(("interval", "sent_interval"), edges), torch.int32
@@ -237,10 +226,10 @@ class Calculation:
             **intervals,
             **self._addresses,
         )
-        self._radial = RadialCalculation(program.library, parameters.radial, program.plan.table_rows, program.dtype)
-        self._held["weights"] = list_addresses(self._insert_tables(self._weights, self._radial.tables))
+        self._radial = RadialCalculation(arguments.radial)
+        self._held["weights"] = list_addresses(self._insert_tables(arguments.weights, self._radial.tables))
         self._net.parameters = ctypes.addressof(self._held["weights"])
-        self._head = HeadCalculation(program.library, parameters.head, program.dtype, program.last_widths)
+        self._head = HeadCalculation(arguments.head)
         self._connect_head()
         self._prepared = False
 
@@ -361,13 +350,14 @@ class Calculation:
         held = [None if adjoint is None else prepare_for_c(adjoint, torch.float64) for adjoint in adjoints]
         for name, adjoint in zip(Results._fields, held, strict=True):
             setattr(head, f"{name}_adjoint", None if adjoint is None else adjoint.data_ptr())
-        of_network = len(self._weights)
-        before_head = of_network + len(self.parameters.radial.tensors)
+        weights = self.arguments.weights
+        of_network = len(weights)
+        before_head = of_network + len(self.arguments.parameters.radial.tensors)
         head.train_network = int(any(wanted[:before_head]))
         gradients: list[Tensor | None] = [None] * before_head
         if head.train_network:
             tables = [torch.empty_like(table) for table in self._radial.tables]
-            network = [torch.empty_like(weight) for weight in self._weights]
+            network = [torch.empty_like(weight) for weight in weights]
             gradients = [*network, *self._radial.make_gradients(tables, wanted[of_network:before_head])]
             addresses = list_addresses(self._insert_tables(network, tables))
             net.gradients = ctypes.addressof(addresses)

@@ -47,8 +47,8 @@ class _CRadial(ctypes.Structure):
     ]
 
 
-class RadialCalculation:
-    """The tables of one calculation, and what their gradients need.
+class RadialArguments:
+    """The networks as C takes them, whatever is calculated.
 
     Args:
         library: The compiled network.
@@ -57,18 +57,26 @@ class RadialCalculation:
         dtype: Element type of weights and tables.
 
     Attributes:
-        tables: One for each network, shape (rows, outputs); C writes them.
+        weights: Weights of all networks.
+        inputs: Width of the basis.
+        basis: The basis in padded rows.
+        rows: Rows of a table.
+        columns: Columns of each table.
+        dtype: Element type.
+        memory: Numbers that the calculation needs.
+        fields: The structure of C, without what belongs to one calculation.
     """
 
     def __init__(self, library: ctypes.CDLL, radial: RadialNetworks, rows: int, dtype: torch.dtype) -> None:
-        places, self._inputs = radial.basis.shape
+        places, self.inputs = radial.basis.shape
+        self.rows, self.dtype = rows, dtype
         # C gets addresses: what they belong to is held here.
-        self._basis = prepare_for_c(radial.basis, torch.float64)
-        padded = library.padded_width(ctypes.c_int64(self._inputs))
-        if padded > self._inputs:
-            self._basis = torch.nn.functional.pad(self._basis.detach(), (0, padded - self._inputs))
-        self._weights = [prepare_for_c(weight, dtype) for weight in radial.tensors[1:]]
-        self.tables = [torch.empty(rows, network.weights[-1].shape[1], dtype=dtype) for network in radial.networks]
+        self.basis = prepare_for_c(radial.basis, torch.float64)
+        padded = library.padded_width(ctypes.c_int64(self.inputs))
+        if padded > self.inputs:
+            self.basis = torch.nn.functional.pad(self.basis.detach(), (0, padded - self.inputs))
+        self.weights = [prepare_for_c(weight, dtype) for weight in radial.tensors[1:]]
+        self.columns = [network.weights[-1].shape[1] for network in radial.networks]
         sizes = [[network.weights[0].shape[0], *(weight.shape[1] for weight in network.weights)]
                  for network in radial.networks]  # fmt: skip
         self._numbers = torch.tensor(
@@ -80,7 +88,7 @@ class RadialCalculation:
         )
         factors = [factor for network in radial.networks for factor in network.factors]
         self._factors = torch.tensor([*FILTER, *factors], dtype=torch.float64)
-        self._addresses = {"weights": list_addresses(self._weights), "tables": list_addresses(self.tables)}
+        self._addresses = list_addresses(self.weights)
         count, numbers = len(radial.networks), self._numbers.data_ptr()
         self.fields = _CRadial(
             networks=count,
@@ -91,10 +99,29 @@ class RadialCalculation:
             widths=numbers + 16 * count,
             filter=self._factors.data_ptr(),
             factors=self._factors.data_ptr() + 8 * len(FILTER),
-            basis=self._basis.data_ptr(),
-            **{name: ctypes.addressof(addresses) for name, addresses in self._addresses.items()},
+            basis=self.basis.data_ptr(),
+            weights=ctypes.addressof(self._addresses),
         )
-        self._memory = torch.empty(library.radial_memory(ctypes.byref(self.fields)), dtype=torch.float64)
+        self.memory: int = library.radial_memory(ctypes.byref(self.fields))
+
+
+class RadialCalculation:
+    """The tables of one calculation, and what their gradients need.
+
+    Args:
+        arguments: The networks.
+
+    Attributes:
+        tables: One for each network, shape (rows, outputs); C writes them.
+    """
+
+    def __init__(self, arguments: RadialArguments) -> None:
+        self._arguments = arguments
+        self.tables = [torch.empty(arguments.rows, columns, dtype=arguments.dtype) for columns in arguments.columns]
+        self._memory = torch.empty(arguments.memory, dtype=torch.float64)
+        self._addresses = {"tables": list_addresses(self.tables)}
+        self.fields = _CRadial.from_buffer_copy(arguments.fields)
+        self.fields.tables = ctypes.addressof(self._addresses["tables"])
         self.fields.memory = self._memory.data_ptr()
 
     def make_gradients(self, table_gradients: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
@@ -105,9 +132,12 @@ class RadialCalculation:
             wanted: Which are asked for.
         """
         gradients: list[Tensor | None] = [
-            torch.empty_like(weight) if want else None for weight, want in zip(self._weights, wanted[1:], strict=True)
+            torch.empty_like(weight) if want else None
+            for weight, want in zip(self._arguments.weights, wanted[1:], strict=True)
         ]
-        basis = torch.empty(len(self._basis), self._inputs, dtype=torch.float64) if wanted[0] else None
+        basis = None
+        if wanted[0]:
+            basis = torch.empty(len(self._arguments.basis), self._arguments.inputs, dtype=torch.float64)
         self._table_gradients = table_gradients
         for name, tensors in (("gradients", gradients), ("table_gradients", table_gradients)):
             self._addresses[name] = addresses = list_addresses(tensors)
