@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from nequip_like.errors import ModelError
 from nequip_like.nn.native.addresses import allocate_together
-from nequip_like.nn.native.program import NetworkArguments, Calculation, Parameters, Program, Results, Structures
+from nequip_like.nn.native.program import Calculation, NetworkArguments, Parameters, Program, Results, Structures
 from nequip_like.nn.native.spec import NetworkPlan
 
 # A chunk of atoms has its own gradients of the radial tables: more chunks serve more threads, and take more memory.
