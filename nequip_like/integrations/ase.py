@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,33 @@ from nequip_like.model.potential import Potential
 from nequip_like.process_settings import keep_memory
 
 SMALLEST_IMAGE_DISTANCE = 0.5  # Angstrom; no crystal repeats its atoms closer than this
+
+
+class _Snapshot:
+    """An ASE structure as it was; the copy of it is made when somebody asks for it.
+
+    To copy a structure takes as long as a tenth of the forces of a small molecule, most of it in its constructor.
+
+    Args:
+        atoms: The structure.
+    """
+
+    def __init__(self, atoms: Atoms) -> None:
+        self._class = type(atoms)
+        self.arrays = {name: array.copy() for name, array in atoms.arrays.items()}
+        self.cell, self.pbc = atoms.cell.array.copy(), atoms.pbc.copy()
+        self._info, self._displacement = dict(atoms.info), atoms.get_celldisp().copy()
+        self._constraints = copy.deepcopy(atoms.constraints)
+        self._atoms: Atoms | None = None
+
+    @property
+    def atoms(self) -> Atoms:
+        """The structure; always the same object."""
+        if self._atoms is None:
+            self._atoms = self._class(cell=self.cell, pbc=self.pbc, info=self._info, celldisp=self._displacement)
+            self._atoms.arrays = {name: array.copy() for name, array in self.arrays.items()}
+            self._atoms.constraints = self._constraints
+        return self._atoms
 
 
 class NequIPCalculator(Calculator):
@@ -77,6 +105,7 @@ class NequIPCalculator(Calculator):
         **arguments: Any,
     ) -> None:
         _check_arguments(arguments)
+        self._last: _Snapshot | None = None
         super().__init__(**arguments)
         if not (np.isfinite(skin) and skin >= 0):
             raise ModelError(f"skin is {skin}", "give a length in Angstrom of 0 or more")
@@ -98,6 +127,15 @@ class NequIPCalculator(Calculator):
         self.__dict__.update(state)
         keep_memory()  # the copy may be in another process
 
+    @property
+    def atoms(self) -> Atoms | None:
+        """A copy of the structure of the last calculation; None before the first."""
+        return None if self._last is None else self._last.atoms
+
+    @atoms.setter
+    def atoms(self, atoms: Atoms | None) -> None:  # ASE sets None when the structure has changed
+        self._last = None if atoms is None else _Snapshot(atoms)
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -110,12 +148,11 @@ class NequIPCalculator(Calculator):
             ModelError: If the structure has a species that the model does not know, a position that is not finite,
                 a periodic direction without extent, or atoms at one place.
         """
-        # ASE has mostly made a copy just before, which takes as long as a tenth of the forces of a small molecule.
-        if atoms is not None and self.check_state(atoms):
-            self.atoms = atoms.copy()
-        if self.atoms is None:
+        if atoms is not None:
+            self._last = _Snapshot(atoms)
+        elif (atoms := self.atoms) is None:
             raise ModelError("the calculator has no structure", "give atoms")
-        prediction = self._predictor.predict_batch(self._move_to_device(self._build_graph(self.atoms)))
+        prediction = self._predictor.predict_batch(self._move_to_device(self._build_graph(atoms)))
         self.results = ase_results(prediction)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -123,13 +160,14 @@ class NequIPCalculator(Calculator):
 
         ASE's own comparison takes as long as the forces of a small molecule.
         """
-        if self.atoms is None:
+        last = self._last
+        if last is None:
             return list(all_changes)
         pairs = {
-            "positions": (self.atoms.positions, atoms.positions),
-            "numbers": (self.atoms.numbers, atoms.numbers),
-            "cell": (self.atoms.cell.array, atoms.cell.array),
-            "pbc": (self.atoms.pbc, atoms.pbc),
+            "positions": (last.arrays["positions"], atoms.positions),
+            "numbers": (last.arrays["numbers"], atoms.numbers),
+            "cell": (last.cell, atoms.cell.array),
+            "pbc": (last.pbc, atoms.pbc),
         }
         return [name for name, (last, current) in pairs.items() if not are_same(last, current)]
 

@@ -1,11 +1,14 @@
 """The ASE calculator: the predictor's numbers, those of finite differences, and clear errors."""
 
+import pickle
+
 import ase.build
 import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+from ase.constraints import FixAtoms
 from ase.md.verlet import VelocityVerlet
 
 from nequip_like.data.dataset import load_dataset
@@ -364,3 +367,35 @@ def test_only_what_changed_goes_to_the_device(potential, monkeypatch):
     for one, other in [(first, second), (second, third)]:
         assert {key for key in one if one[key] is not other[key]} == {"pos", "edge_index", "edge_cell_shift"}
     assert other_cell["cell"] is not third["cell"]
+
+
+def test_the_last_structure_is_a_copy(potential):
+    """As ASE's own calculators keep it: what is changed later, in arrays, cell, notes or constraints, is not in it."""
+    atoms = crystal()
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.info["name"] = "first"
+    atoms.set_tags(1)
+    atoms.calc = calculator = NequIPCalculator(potential)
+    assert calculator.atoms is None
+    atoms.get_potential_energy()
+    expected = atoms.copy()
+    atoms.positions += 0.1
+    atoms.cell[0, 0] += 0.1
+    atoms.pbc = [True, True, False]
+    atoms.info["name"] = "second"
+    atoms.set_tags(2)
+    atoms.constraints[0].index[:] = 1
+    first = calculator.atoms
+    assert first is calculator.atoms
+    assert first == expected
+    assert (first.info, first.get_tags().tolist()) == ({"name": "first"}, [1] * len(first))
+    assert first.constraints[0].index.tolist() == [0]
+    assert calculator.get_property("energy") == calculator.results["energy"]  # without atoms: of the last ones
+    atoms.pbc = True
+    atoms.get_forces()
+    assert calculator.atoms is not first  # whoever holds the first one keeps it
+    assert first == expected
+    assert calculator.atoms == atoms
+    assert pickle.loads(pickle.dumps(calculator)).atoms == atoms
+    calculator.reset()
+    assert calculator.atoms is None
