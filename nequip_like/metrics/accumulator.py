@@ -35,7 +35,7 @@ class Accumulator:
         first: First slot of each term.
         metrics: The metric of each term, None if it is not one of this package.
         quantiles: Terms whose errors are counted in bins: position -> metric.
-        value_index: Where the value of each term stands among the values, shape (terms,).
+        value_index: Where the value of each term stands among the values, shape (terms,); see :meth:`index_values`.
         sums: Shape (slots,).
         counts: Shape (slots,).
         bins: Position of a term of ``quantiles`` -> its counts in bins, shape (slots of the term, bins).
@@ -65,22 +65,32 @@ class Accumulator:
         value_index = list(self.first)
         for extra, position in enumerate(self._per_type):
             value_index[position] = len(is_max) + extra
-        self.value_index = torch.tensor(value_index)
+        self._places = value_index
         self._named = _place_names(terms, value_index, self.first)
         self.sums = torch.zeros(len(is_max), dtype=torch.float64)
+        self.value_index = self.index_values(range(len(terms)))
         self.counts = torch.zeros_like(self.sums)
+        self._all_slots = torch.ones(len(is_max), dtype=torch.bool)  # on a CPU
         self.bins = {p: torch.zeros(self._widths[p], BINS, dtype=torch.float64) for p in self.quantiles}
 
     def to(self, device: torch.device) -> None:
         """Follow to another device."""
         self.sums, self.counts = self.sums.to(device), self.counts.to(device)
         self.bins = {position: counted.to(device) for position, counted in self.bins.items()}
-        self.value_index, self._is_max = self.value_index.to(device), self._is_max.to(device)
+        self.value_index = None if self.value_index is None else self.value_index.to(device)
+        self._is_max = self._is_max.to(device)
         self._type_coeffs = [coeffs.to(device) for coeffs in self._type_coeffs]
 
     def select_slots(self, positions: Sequence[int]) -> list[bool]:
         """Which slots are those of the terms at these positions."""
         return [position in positions for position in self.order for _ in range(self._widths[position])]
+
+    def index_values(self, positions: Sequence[int]) -> Tensor | None:
+        """Where the values of these terms stand among the values; None if they are all values in their order."""
+        places = [self._places[position] for position in positions]
+        if places == list(range(len(self.sums) + len(self._per_type))):
+            return None
+        return torch.tensor(places, device=self.sums.device)
 
     # --- sums
 
@@ -139,15 +149,19 @@ class Accumulator:
         Returns:
             The values, 0 where there is none, and which there are; shape (slots + aggregates,) each.
         """
-        has_value = counts > 0
-        safe = torch.where(has_value, counts, 1.0)
-        parts = [finalizer(sums[group], safe[group]) for finalizer, group in self._groups]
-        values = parts[0] if len(parts) == 1 else torch.cat(parts)
+        # On a CPU the question costs less than to leave out what is not there, in the values and in their gradient.
+        complete = counts.device.type == "cpu" and all(count > 0 for count in counts.tolist())
+        has_value = self._all_slots if complete else counts > 0
+        safe = counts if complete else torch.where(has_value, counts, 1.0)
+        if len(self._groups) == 1:
+            values = self._groups[0][0](sums, safe)
+        else:
+            values = torch.cat([finalizer(sums[group], safe[group]) for finalizer, group in self._groups])
         for position, counted in bins.items():
             quantile = torch.zeros_like(values)
             quantile[self._slice(position)] = self.quantiles[position].quantile(counted)
             values = values + quantile
-        values = torch.where(has_value, values, 0.0)
+        values = values if complete else torch.where(has_value, values, 0.0)
         if not self._per_type:
             return values, has_value
         aggregates, any_present = [], []
@@ -161,11 +175,17 @@ class Accumulator:
 
     def name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
         """What :meth:`compute_values` gave, by the names of the terms and of their types; NaN where there is none."""
-        single = torch.where(has_value, values, torch.nan).unbind()
+        complete = has_value is self._all_slots
+        single = (values if complete else torch.where(has_value, values, torch.nan)).unbind()
         return {name: single[index] for name, index in self._named}
 
     def _slice(self, position: int) -> slice:
         return slice(self.first[position], self.first[position] + self._widths[position])
+
+
+def pick_values(values: Tensor, index: Tensor | None) -> Tensor:
+    """The values that stand where :meth:`Accumulator.index_values` says."""
+    return values if index is None else values[index]
 
 
 def _takes_maximum(metric: ErrorMetric | None) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError
 from nequip_like.metrics import torchmetrics_adapter
-from nequip_like.metrics.accumulator import Accumulator, Totals
+from nequip_like.metrics.accumulator import Accumulator, Totals, pick_values
+from nequip_like.metrics.closed_form import BatchErrors, find_closed_terms
 from nequip_like.metrics.masked import Comparison, Quantity
 from nequip_like.metrics.terms import WEIGHTED_SUM, Term, read_terms
 from nequip_like.metrics.weights import Coefficients, WeightedTerms
@@ -56,8 +57,7 @@ class MetricsManager(WeightedTerms):
 
     Attributes:
         terms: What the entries say.
-        in_step: Which terms had a valid label in the last :meth:`step`, shape (terms,), on the device.
-        in_epoch: Likewise in the last :meth:`compute`.
+        in_epoch: Which terms had a valid label in the last :meth:`compute`, shape (terms,), on the device.
 
     Raises:
         ConfigError: If an entry cannot mean what was written.
@@ -88,6 +88,7 @@ class MetricsManager(WeightedTerms):
         self.sync = sync
         self._quantities = _share_quantities(self.terms)
         self._sums = Accumulator(self.terms)
+        self._closed_terms = find_closed_terms([self.terms[position] for position in self._sums.order])
         foreign = [self.terms[p].metric for p, metric in enumerate(self._sums.metrics) if metric is None]
         self._foreign_metrics = foreign
         self.foreign_metrics = nn.ModuleList(foreign)  # so that they follow to other devices
@@ -95,8 +96,8 @@ class MetricsManager(WeightedTerms):
             metric.set_dtype(torch.float64)
             metric.sync_on_compute = sync
         self._warned = False
-        self.in_step = self.in_epoch = torch.ones(0, dtype=torch.bool)
-        self._last_values: Tensor | None = None
+        self.in_epoch = torch.ones(0, dtype=torch.bool)
+        self._last_step: tuple[Tensor, Tensor] | None = None  # values, and which there are
         self.set_coeffs(self.configured_coeffs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MetricsManager:
@@ -114,7 +115,7 @@ class MetricsManager(WeightedTerms):
             self._active_coeffs = torch.tensor(
                 [coeffs[self.terms[p].name] for p in self._active], dtype=torch.float64, device=device
             )
-            self._active_values = self._sums.value_index[self._active]
+            self._active_values = self._sums.index_values(self._active)
 
     # --- what has no value
 
@@ -149,9 +150,19 @@ class MetricsManager(WeightedTerms):
         value = torchmetrics_adapter.update(term, quantity, batch, step)
         return (zero, zero) if value is None else (value.to(zero.device), zero + 1)
 
-    def _accumulate_batch(self, prediction: Graph, target: Graph, step: bool) -> Totals:
-        """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins; adds them to the epoch's."""
-        batch = Comparison(prediction, target)
+    def _accumulate_batch(self, prediction: Graph, target: Graph, step: bool) -> tuple[Totals, BatchErrors | None]:
+        """Sums and counts of a batch, shape (slots,) each, and bins; adds them to the epoch's.
+
+        The sums have their graph, or what is given besides is to attach the gradient to what is made of them.
+        """
+        errors = BatchErrors.of(self._closed_terms, prediction, target)
+        totals = self._sum_batch(Comparison(prediction, target), step) if errors is None else errors.totals
+        sums, counts, bins = totals
+        self._sums.add(sums.detach(), counts, bins)
+        return totals, errors
+
+    def _sum_batch(self, batch: Comparison, step: bool) -> Totals:
+        """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins."""
         sums: list[Tensor] = []
         counts: list[Tensor] = []
         for position in self._sums.order:
@@ -170,11 +181,9 @@ class MetricsManager(WeightedTerms):
         if not all(self._active_slots):
             # An observed term must not reach the gradient, not even as zero times NaN.
             sums = [total if keep else total.detach() for total, keep in zip(sums, self._active_slots, strict=True)]
-        all_sums, all_counts = torch.stack(sums), torch.stack(counts)
         with torch.no_grad():
             bins = self._count_in_bins(batch)
-            self._sums.add(all_sums.detach(), all_counts, bins)
-        return all_sums, all_counts, bins
+        return torch.stack(sums), torch.stack(counts), bins
 
     def _count_elements(self, position: int, batch: Comparison) -> Sequence[Tensor]:
         """What the sum of a term is divided by, or of each of its types; each of shape ()."""
@@ -205,7 +214,7 @@ class MetricsManager(WeightedTerms):
         return result
 
     def _sum_weighted(self, values: Tensor) -> Tensor:
-        return torch.dot(values[self._active_values], self._active_coeffs)
+        return torch.dot(pick_values(values, self._active_values), self._active_coeffs)
 
     @torch.no_grad()
     def label_counts(self, target: Graph) -> Tensor:
@@ -288,21 +297,29 @@ class MetricsManager(WeightedTerms):
             DataError: If the target lacks a label that a metric needs, or shapes do not match.
             ModelError: If the prediction lacks a field that a metric needs.
         """
-        totals = self._accumulate_batch(prediction, target, step=True)
+        totals, errors = self._accumulate_batch(prediction, target, step=True)
         if self.sync if sync is None else sync:
             totals = self._sums.sum_processes(*totals)
         values, has_value = self._sums.compute_values(*totals)
         result = self._name_values(values, has_value)
         if counts is not None and self._active:
             result[WEIGHTED_SUM] = self._compute_share(totals[0], counts)
-        self.in_step = has_value[self._sums.value_index]
-        self._last_values = values.detach()
+        if errors is not None and self._active and torch.is_grad_enabled():
+            errors.attach_gradient(result, self._coeffs, totals[1], totals[1] if counts is None else counts)
+        self._last_step = values.detach(), has_value
         return result
+
+    @property
+    def in_step(self) -> Tensor:
+        """Which terms had a valid label in the last :meth:`step`, shape (terms,), on the device."""
+        if self._last_step is None:
+            return torch.ones(0, dtype=torch.bool)
+        return pick_values(self._last_step[1], self._sums.value_index)
 
     @property
     def step_values(self) -> Tensor | None:
         """Values of the terms in the last :meth:`step`, shape (terms,), 0 where ``in_step`` is false."""
-        return None if self._last_values is None else self._last_values[self._sums.value_index]
+        return None if self._last_step is None else pick_values(self._last_step[0], self._sums.value_index)
 
     def forward(self, prediction: Graph, target: Graph) -> dict[str, Tensor]:
         """The same as :meth:`step`."""
@@ -326,9 +343,9 @@ class MetricsManager(WeightedTerms):
                 sums[slot], counts[slot] = torchmetrics_adapter.compute(self.terms[position]), 1.0
         values, has_value = self._sums.compute_values(sums, counts, bins)
         result = self._name_values(values, has_value)
-        self.in_epoch = has_value[self._sums.value_index]
+        self.in_epoch = pick_values(has_value, self._sums.value_index)
         if self._active:
-            any_weighted = has_value[self._active_values].any()
+            any_weighted = pick_values(has_value, self._active_values).any()
             result[WEIGHTED_SUM] = torch.where(any_weighted, result[WEIGHTED_SUM], torch.nan)
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,15 @@ from nequip_like.metrics.modifiers import Average, Modifier
 def _expand_to_rows(values: Tensor, target: Tensor) -> Tensor:
     """Append dimensions to ``values`` until it broadcasts along the rows of ``target``."""
     return values.reshape(values.shape + (1,) * (target.dim() - values.dim()))
+
+
+def _mark_labels(target: Tensor) -> Tensor | None:
+    """Which elements are not NaN; None if that is known of all."""
+    # On a CPU the question costs less than masks that mask nothing, in the loss and in its gradient. The sum answers it
+    # in one operation, but for labels that are infinite.
+    if target.device.type == "cpu" and not math.isnan(target.sum().item()):
+        return None
+    return ~torch.isnan(target)
 
 
 def sum_rows_by_group(elements: Tensor, index: Tensor, size: int) -> Tensor:
@@ -67,10 +77,7 @@ class Labels:
             ([[True, True], [False, False], [False, False]], 1.0)
         """
         target = target.double()
-        valid = ~torch.isnan(target) if ignore_nan else None
-        # On a CPU the question costs less than masks that mask nothing, in the loss and in its gradient.
-        if valid is not None and valid.device.type == "cpu" and bool(valid.all()):
-            valid = None
+        valid = _mark_labels(target) if ignore_nan else None
         if mask is not None:
             mask = _expand_to_rows(mask, target)
             valid = mask.expand_as(target) if valid is None else valid & mask

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from nequip_like.data.fields import FIELDS, Graph
 from nequip_like.errors import ConfigError, did_you_mean
 
 Owner = Literal["graph", "node", "edge"]
+Values = TypeVar("Values", Tensor, np.ndarray[Any, Any])
 Average = Literal["elements", "frames"]  # what counts the same: each element, or each frame
 
 _ABBREVIATIONS = {fields.TOTAL_ENERGY: "E", fields.PER_ATOM_ENERGY: "Ei", fields.FORCES: "F"}
@@ -160,8 +162,11 @@ class PerAtomModifier(FieldModifier):
 
     def __call__(self, graph: Graph) -> Tensor:
         """Field / number of atoms * factor, shape (graphs, ...)."""
-        value = graph[self.field].double()
-        result = value / graph[fields.NUM_ATOMS].reshape((-1,) + (1,) * (value.dim() - 1))
+        return self.scale(graph[self.field].double(), graph[fields.NUM_ATOMS])
+
+    def scale(self, value: Values, num_atoms: Values) -> Values:
+        """Value / number of atoms * factor, shape (graphs, ...), of tensors or arrays, and so the gradient of that."""
+        result = value / num_atoms.reshape((-1,) + (1,) * (value.ndim - 1))
         return result if self.factor is None else result * self.factor
 
 
