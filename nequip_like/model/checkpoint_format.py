@@ -28,6 +28,7 @@ import torch
 
 import nequip_like
 from nequip_like.errors import ModelFileError
+from nequip_like.model.tensor_pickling import tensor_pickle
 from nequip_like.whole_files import path_of, written_whole
 
 CHECKPOINT_KEY = "nequip_like"
@@ -46,7 +47,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
     """
     # By way of memory: torch's own writer turns a full disk into an error that does not tell.
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(content, buffer, pickle_module=tensor_pickle)
     with written_whole(path) as partial:
         partial.write_bytes(buffer.getbuffer())
 

@@ -254,16 +254,26 @@ class NequIPLightningModule(ResumableModule):
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
         if self._trainer is None:
             return
-        logged = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
+        size = None if batch is None else len(batch[fields.NUM_ATOMS])
+        named_values = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        self.log_values(named_values, size, sync_dist=batch is None)
+
+    def log_values(self, values: Mapping[str, Tensor], batch_size: int | None, sync_dist: bool) -> None:
+        """Do what ``log_dict`` does, faster from the second time on.
+
+        Args:
+            values: Values by name, without a graph; the same names each time from one hook.
+            batch_size: Number of frames that they are of.
+            sync_dist: Whether Lightning is to take the mean of all processes.
+        """
         usual = (
             type(self).log is NequIPLightningModule.log and type(self).log_dict is lightning.LightningModule.log_dict
         )
-        if batch is not None and usual and log_again(self.trainer, logged):
-            self._note_logged(logged)
+        if usual and log_again(self.trainer, values):
+            self._note_logged(values)
             return
-        # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
-        size = None if batch is None else len(batch[fields.NUM_ATOMS])
-        self.log_dict(logged, batch_size=size, sync_dist=batch is None)
+        self.log_dict(values, batch_size=batch_size, sync_dist=sync_dist)
 
     # --- optimizer
 

@@ -145,3 +145,13 @@ def test_loading_draws_no_random_numbers(make_graph):
     before = torch.get_rng_state()
     assert len(list(ResumableLoader(dataset, FrameBatchSampler(1, 1, shuffle=True, seed=0)))) == 1
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batches_are_those_of_torchs_iterator(make_graph):
+    dataset = GraphDataset([make_graph("HH", [[0, 0, 0], [x, 0, 1]]) for x in range(7)], 3.0, ["H"])
+    loader = ResumableLoader(dataset, FrameBatchSampler(7, 3, shuffle=True, seed=5))
+    ours, torchs = list(loader), list(torch.utils.data.DataLoader.__iter__(loader))
+    assert len(ours) == len(torchs) == 3
+    for batch, torchs_batch in zip(ours, torchs, strict=True):
+        assert list(batch) == list(torchs_batch)
+        assert all(torch.equal(batch[key], torchs_batch[key]) for key in batch)

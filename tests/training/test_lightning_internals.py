@@ -1,11 +1,23 @@
 """What is done in Lightning's place around the hooks of a step is what Lightning does."""
 
+from collections import Counter
+
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.profilers import SimpleProfiler
 
-from nequip_like.training.lightning_internals import IdleProfiler, LeanModule
+from nequip_like.training.lightning_internals import (
+    IdleProfiler,
+    LeanModule,
+    bring_back_idle_hooks,
+    leave_out_idle_hooks,
+)
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*number of training batches.*"
+)
 
 
 class Usual(lightning.LightningModule):
@@ -42,7 +54,6 @@ def run(module, **arguments):
     return trainer
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*number of training batches.*")
 def test_a_run_is_lightnings():
     lean, usual = Lean(), Usual()
     trainers = run(lean), run(usual)
@@ -54,7 +65,6 @@ def test_a_run_is_lightnings():
         assert torch.equal(trainers[0].callback_metrics[name], trainers[1].callback_metrics[name])
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*number of training batches.*")
 def test_the_users_profiler_measures(capsys):
     profiler = SimpleProfiler()
     assert run(Lean(), profiler=profiler).profiler is profiler
@@ -66,3 +76,68 @@ def test_other_attributes_are_torchs():
     module = Lean()
     module.extra = torch.nn.Parameter(torch.zeros(2))
     assert "extra" in dict(module.named_parameters())
+
+
+# --- hooks of callbacks
+
+
+class Named(lightning.Callback):
+    """Counts how often Lightning asks for its name, which it does for each call of a hook."""
+
+    def __init__(self):
+        self.asked = Counter()
+
+    @property
+    def state_key(self):
+        self.asked["name"] += 1
+        return "named"
+
+
+class EndsBatches(Named):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.asked["batch"] += 1
+
+
+class LateHook(Named):
+    """Gets its hook when the training begins."""
+
+    def on_train_start(self, trainer, pl_module):
+        self.on_before_backward = lambda trainer, pl_module, loss: self.asked.update(["backward"])
+
+
+def test_idle_hooks_of_a_batch_are_passed_over():
+    lean, usual = ([Named(), EndsBatches(), LateHook()] for _ in range(2))
+    run(Lean(), callbacks=lean)
+    run(Usual(), callbacks=usual)
+    # Six hooks in each of six batches.
+    assert [there.asked["name"] - here.asked["name"] for here, there in zip(lean, usual, strict=True)] == [36, 30, 30]
+    for callbacks in (lean, usual):
+        assert callbacks[1].asked["batch"] == callbacks[2].asked["backward"] == 6
+
+
+def test_functions_given_one_by_one_are_called():
+    seen = Counter()
+    callback = LambdaCallback(
+        on_train_batch_start=lambda *_: seen.update(["start"]), on_after_backward=lambda *_: seen.update(["backward"])
+    )
+    run(Lean(), callbacks=[callback])
+    assert seen == {"start": 6, "backward": 6}
+
+
+def test_the_users_profiler_sees_all_hooks():
+    profiler = SimpleProfiler()
+    run(Lean(), profiler=profiler, callbacks=[Named()])
+    assert len(profiler.recorded_durations["[Callback]named.on_before_backward"]) == 6
+
+
+def test_callbacks_are_left_as_they_were():
+    callbacks = [Named(), EndsBatches()]
+    run(Lean(), callbacks=callbacks)
+    before = [set(vars(callback)) for callback in callbacks]
+    assert before == [{"asked", "log", "log_dict"}] * 2  # the latter two are Lightning's own
+    leave_out_idle_hooks(callbacks)
+    leave_out_idle_hooks(callbacks)  # as after a run that ended with an error
+    assert [callback.on_train_batch_end is None for callback in callbacks] == [True, False]
+    assert callbacks[0].on_validation_end is not None  # not of a batch
+    bring_back_idle_hooks(callbacks)
+    assert [set(vars(callback)) for callback in callbacks] == before

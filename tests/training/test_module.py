@@ -17,6 +17,7 @@ from nequip_like.data.graph import collate
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.metrics import EnergyForceLoss, EnergyForceMetrics, MeanSquaredError, MetricsManager
 from nequip_like.training import EMALightningModule, NequIPLightningModule
+from nequip_like.training.callbacks import StepCounters
 
 EXACT = 1e-12
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
@@ -232,12 +233,27 @@ def test_what_is_logged_again_is_what_lightning_logs(
                 patch.setattr("nequip_like.training.module.log_again", lambda trainer, values: False)
             rows, steps = Rows(), EachStep()
             options = {"log_every_n_steps": every, "accumulate_grad_batches": accumulate, "max_epochs": 3}
-            trainer = make_trainer(tmp_path, logger=rows, callbacks=[steps], **options)
-            trainer.fit(make_module(kind), datamodule=make_data(batch_size=2))
+            trainer = make_trainer(tmp_path, logger=rows, callbacks=[steps, StepCounters()], **options)
+            trainer.fit(make_module(kind, num_datasets={"val": 2}), datamodule=make_data(batch_size=2, val=[3, 2]))
         logged.append((rows.rows, steps.seen))
     shorter, longer = logged
     assert shorter == longer
     assert len({values["train_loss_step/weighted_sum"] for values in shorter[1]}) == len(shorter[1]) == 10
+
+
+def test_lightning_logs_once(make_data, make_module, tmp_path, monkeypatch):
+    """After the first epoch no value of a step, a validation, an epoch or a counter takes Lightning's longer way."""
+    epochs = []
+    log = lightning.LightningModule.log
+
+    def note(module, name, *arguments, **options):
+        epochs.append(module.current_epoch)
+        log(module, name, *arguments, **options)
+
+    monkeypatch.setattr(lightning.LightningModule, "log", note)
+    trainer = make_trainer(tmp_path, logger=Rows(), callbacks=[StepCounters()], max_epochs=3)
+    trainer.fit(make_module(), datamodule=make_data(batch_size=2))
+    assert set(epochs) == {0}
 
 
 def test_each_set_has_its_own_numbers(make_data, make_module, tmp_path):

@@ -24,7 +24,8 @@ class LearningRateLog(LearningRateMonitor):
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         """Log the rate that the step is taken with, once for all batches that accumulate."""
-        super().on_train_batch_start(trainer)
+        if self.logging_interval != "epoch":
+            super().on_train_batch_start(trainer)
 
     def _check_duplicates_and_update_name(
         self, optimizer: Optimizer, name: str, *counters_and_schedule: Any

@@ -180,4 +180,6 @@ class StepCounters(lightning.Callback):
         counts = {"micro_step": micro_step(trainer), "update_step": update_step(trainer)}
         # Lightning takes no whole numbers, and single precision ends at 16 million.
         exact = {name: torch.tensor(float(count), dtype=torch.float64) for name, count in counts.items()}
-        module.log_dict(exact, batch_size=1, sync_dist=of_epoch)  # the same on all: Lightning wants to be told
+        # The same on all processes: Lightning wants to be told.
+        log = module.log_values if isinstance(module, NequIPLightningModule) else module.log_dict
+        log(exact, batch_size=1, sync_dist=of_epoch)

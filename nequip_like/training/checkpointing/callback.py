@@ -136,9 +136,10 @@ class ResumableCheckpoint(ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
         """Save if it is time and a run can be resumed from here."""
-        self._after_batch = True
-        super().on_train_batch_end(trainer, *args, **kwargs)
-        self._after_batch = False
+        if self._every_n_train_steps >= 1 or self._train_time_interval is not None:  # else it saves by epochs only
+            self._after_batch = True
+            super().on_train_batch_end(trainer, *args, **kwargs)
+            self._after_batch = False
         # Where training stops here no later hook saves, and the steps since the last checkpoint would be lost.
         self._save_due(trainer, ends_within_epoch(trainer))
 

@@ -96,8 +96,10 @@ class ResumableModule(GuardedModule):
     def _collect_process_state(self) -> dict[str, Any]:
         """What this process needs to go on from here, beside what all share."""
         sums = {name: manager.running_state() for name, manager in self._collect_training_managers().items()}
-        state = {"epoch_sums": sums, "gradients": self._collect_waiting_gradients(), "random": get_random_state()}
-        return dict(apply_to_collection(state, Tensor, lambda tensor: tensor.detach().cpu().clone()))
+        ours = {"epoch_sums": sums, "gradients": self._collect_waiting_gradients()}
+        copied: dict[str, Any] = apply_to_collection(ours, Tensor, lambda tensor: tensor.detach().cpu().clone())
+        # Those of the generators are copies already, of a thousand numbers, each of which would be looked at.
+        return {**copied, "random": get_random_state()}
 
     def _collect_waiting_gradients(self) -> dict[str, Tensor]:
         """Gradients of an accumulation that waits for more batches."""

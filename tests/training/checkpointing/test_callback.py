@@ -7,10 +7,12 @@ import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from nequip_like.errors import ConfigError, ModelFileError, OutputError
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
@@ -153,6 +155,18 @@ def test_read_only_folder_stops_the_run(begun: Path, compose: Any, no_rights: An
     with pytest.raises(OutputError, match=r"cannot write .*\.ckpt: Permission denied"):
         run(compose, begun)
     assert checkpoints(begun) == before
+
+
+def test_lightning_is_asked_at_batches_only_where_these_matter(monkeypatch: Any) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(ModelCheckpoint, "on_train_batch_end", lambda self, *_: asked.append(self.filename))
+    by_epochs = ResumableCheckpoint(filename="epochs", every_n_epochs=1)
+    by_updates = ResumableCheckpoint(filename="updates", every_n_updates=2)
+    by_minutes = ResumableCheckpoint(filename="minutes", every_n_minutes=5.0)
+    trainer = SimpleNamespace(should_stop=False)
+    for callback in (by_epochs, by_updates, by_minutes):
+        callback.on_train_batch_end(trainer)  # type: ignore[arg-type]
+    assert asked == ["updates", "minutes"]
 
 
 def test_what_to_do_when_a_save_fails_is_checked() -> None:
