@@ -6,8 +6,8 @@ made of the sums (processes, epochs, means, coefficients) is the manager's, here
 gradient when they are there.
 
 Only the usual is done here: means of the metrics that are listed, of fields as they are or per atom, without weights.
-A class derived from one of these may have other errors and is not meant. Everything else is :mod:`.masked`'s, whose
-results these are to rounding; it also says what is wrong.
+A class derived from one of these may have other errors and is not meant. Everything else is done by
+:mod:`nequip_like.metrics.masked`, whose results these are to rounding; it also says what is wrong.
 """
 
 from __future__ import annotations
