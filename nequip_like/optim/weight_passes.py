@@ -24,7 +24,8 @@ from nequip_like.nn.native.compiler import compile_library, find_compiler
 from nequip_like.process_settings import warn_once
 
 _SUFFIXES = {torch.float32: "float", torch.float64: "double"}
-_get_dtype, _is_on_cpu = attrgetter("dtype"), attrgetter("is_cpu")
+_PLAIN = {Tensor, torch.nn.Parameter}
+_get_kind = attrgetter("dtype", "layout", "is_cpu")
 _PIECE = 4096  # PIECE of weight_passes.c
 # O3 makes vectors of loops whose length is known at run time only. It comes first: a function of another level is not
 # put into those that call it.
@@ -93,18 +94,19 @@ class WeightPasses:
             *lists: Lists of equal length.
 
         Returns:
-            None if torch has to do it: the tensors lie on a GPU, are of another or of several types, or have gaps, or
-            there is no compiler.
+            None if torch has to do it: the tensors lie on a GPU, are sparse, have gaps, are of another type or of several,
+            or there is no compiler.
         """
-        sizes = tuple(map(Tensor.numel, lists[0]))
         tensors = list(chain.from_iterable(lists))
-        dtype = lists[0][0].dtype if lists[0] else None
+        dtype = tensors[0].dtype if tensors else None
+        sizes = tuple(map(Tensor.numel, lists[0]))
+        # Classes derived from these may have no memory of their own, and sparse ones another kind of it.
         if (
             dtype not in _SUFFIXES
-            or set(map(_get_dtype, tensors)) != {dtype}
-            or any(tuple(map(Tensor.numel, each)) != sizes for each in lists[1:])
-            or not all(map(_is_on_cpu, tensors))
+            or not set(map(type, tensors)) <= _PLAIN
+            or set(map(_get_kind, tensors)) != {(dtype, torch.strided, True)}
             or not all(map(Tensor.is_contiguous, tensors))
+            or any(tuple(map(Tensor.numel, each)) != sizes for each in lists[1:])
         ):
             return None
         library = _load_library()

@@ -23,6 +23,10 @@ def make(dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
     return [torch.randn(shape, dtype=dtype, generator=generator) for shape in SHAPES]
 
 
+class Derived(torch.Tensor):
+    """Such as those that are spread over several processes."""
+
+
 @needs_compiler
 def test_norm_by_hand():
     """3-4-12-84: the norm is 85."""
@@ -89,8 +93,10 @@ def test_threads_change_no_bit():
         [[torch.zeros(4, 4).T]],
         [[torch.zeros(2)], [torch.zeros(3)]],
         [[torch.zeros(2, device="meta")]],
+        [[torch.zeros(2), torch.eye(2).to_sparse()]],
+        [[torch.zeros(2), torch.zeros(2).as_subclass(Derived)]],
     ],
-    ids=["none", "two types", "16 bits", "gaps", "sizes", "device"],
+    ids=["none", "two types", "16 bits", "gaps", "sizes", "device", "sparse", "derived"],
 )
 def test_what_torch_has_to_do(lists):
     assert WeightPasses.of(*lists) is None
