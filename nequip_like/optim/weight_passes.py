@@ -94,8 +94,8 @@ class WeightPasses:
             *lists: Lists of equal length.
 
         Returns:
-            None if torch has to do it: the tensors lie on a GPU, are sparse, have gaps, are of another type or of several,
-            or there is no compiler.
+            None if torch has to do it: the tensors lie on a GPU, are sparse, have gaps, or are of another type or of
+            several; or there is no compiler.
         """
         tensors = list(chain.from_iterable(lists))
         dtype = tensors[0].dtype if tensors else None
