@@ -21,7 +21,7 @@ from nequip_like.optim.schedule_free import CLASSES, schedule_free_class
 
 _KEY = "optimizer"
 # What else decides how an optimizer updates its parameters; the fused form does all of them in one operation.
-_FORMS = ("fused", "foreach", "capturable", "differentiable")
+_FORMS = frozenset(("fused", "foreach", "capturable", "differentiable"))
 WITH_FUSED_FORM = ("torch.optim.Adam", "torch.optim.AdamW")
 
 
@@ -89,7 +89,7 @@ def Optimizer(  # noqa: N802 (the name that configs use)
     options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
     }
-    chosen = optimizer.kind in (torch.optim.Adam, torch.optim.AdamW) and not any(form in options for form in _FORMS)
+    chosen = optimizer.kind in (torch.optim.Adam, torch.optim.AdamW) and _FORMS.isdisjoint(options)
     if chosen:
         options = choose_fused_form(options, groups)
     try:
@@ -168,7 +168,7 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
     rules, decay = (arguments.pop(key, None) for key in GROUP_KEYS)
     groups = parameter_groups(model, rules, "all" if decay is None else decay, for_muon=_is_muon(arguments))
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
-    chosen = arguments.get("_target_") in WITH_FUSED_FORM and not any(form in arguments for form in _FORMS)
+    chosen = arguments.get("_target_") in WITH_FUSED_FORM and _FORMS.isdisjoint(arguments)
     if chosen:
         arguments = choose_fused_form(arguments, parameters)
     optimizer: torch.optim.Optimizer = instantiate(_KEY, arguments, parameters, kind=torch.optim.Optimizer)

@@ -68,13 +68,12 @@ class _CompiledStep(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         # All groups, or none: torch's own step takes all.
-        prepared = [self._prepare(group) for group in self.param_groups]
-        if any(step is None for step in prepared):
+        steps = [step for group in self.param_groups if (step := self._prepare(group)) is not None]
+        if len(steps) < len(self.param_groups):
             _step_of_torch(self)
             return loss
-        for step in prepared:
-            if step is not None:
-                step()
+        for step in steps:
+            step()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -101,7 +100,7 @@ class _CompiledStep(torch.optim.Adam):
         if passes is None or any(step.dtype != torch.float32 or not step.is_cpu for step in tensors.steps):
             return None
         adam = AdamOptions(
-            group["lr"], group["betas"], group["eps"], group["weight_decay"], group["decoupled_weight_decay"]
+            group["lr"], *group["betas"], group["eps"], group["weight_decay"], group["decoupled_weight_decay"]
         )
         return lambda: passes.step_adam(adam, tensors)
 

@@ -1,12 +1,12 @@
 /* Passes over all weights of a model, each in one call: the norm of their gradients, a step of Adam, an average.
 
-   This file is compiled once for each type of numbers: REAL is the type, and NAME gives a function the name of it.
+   This file is compiled once for each type of numbers. weight_passes.py defines REAL, the type, NAME, which gives a
+   function the name of it, and PIECE.
 
    What belongs to a weight lies in several arrays (weights, gradients, averages) of equal sizes. They are cut into pieces
    of PIECE numbers, and each thread takes a range of pieces. Where the cuts are depends on the sizes alone, and a sum is
    that of the sums of pieces in their order: the number of threads changes no bit of a result. */
 
-#define PIECE 4096
 #define LEAST_PIECES 16 /* of a thread: for fewer a thread costs more than it gains */
 
 typedef struct {

@@ -26,13 +26,14 @@ from nequip_like.process_settings import warn_once
 _SUFFIXES = {torch.float32: "float", torch.float64: "double"}
 _PLAIN = {Tensor, torch.nn.Parameter}
 _get_kind = attrgetter("dtype", "layout", "is_cpu")
-_PIECE = 4096  # PIECE of weight_passes.c
+_PIECE = 4096  # numbers
 # O3 makes vectors of loops whose length is known at run time only. It comes first: a function of another level is not
 # put into those that call it.
 _UNIT = """\
 #pragma GCC optimize("O3")
 #include <math.h>
 #include <stdint.h>
+#define PIECE {piece}
 #define REAL {real}
 #define NAME(name) name##_{real}
 static inline {real} root_{real}({real} x) {{ return {root}(x); }}
@@ -40,8 +41,17 @@ static inline {real} root_{real}({real} x) {{ return {root}(x); }}
 """
 
 
-class _Adam(ctypes.Structure):
-    """The structure ``Adam`` of weight_passes.c, field by field."""
+class AdamOptions(ctypes.Structure):
+    """What a group of Adam says: the structure ``Adam`` of weight_passes.c, field by field.
+
+    Attributes:
+        rate: Learning rate.
+        beta1: Decay of the average of gradients.
+        beta2: Decay of the average of their squares.
+        epsilon: Added to the root of the latter.
+        decay: Weight decay.
+        decoupled: Whether it shrinks weights (AdamW), or is added to gradients.
+    """
 
     _fields_ = [
         *((name, ctypes.c_double) for name in ("rate", "beta1", "beta2", "epsilon", "decay")),
@@ -53,7 +63,8 @@ def read_sources() -> tuple[list[str], dict[str, str]]:
     """Translation units, one for each type of numbers, and the file that they include."""
     code = files(__package__).joinpath("weight_passes.c").read_text(encoding="utf-8")
     roots = {"float": "sqrtf", "double": "sqrt"}
-    return [_UNIT.format(real=real, root=root) for real, root in roots.items()], {"weight_passes.c": code}
+    units = [_UNIT.format(piece=_PIECE, real=real, root=root) for real, root in roots.items()]
+    return units, {"weight_passes.c": code}
 
 
 @functools.cache
@@ -124,9 +135,8 @@ class WeightPasses:
 
     def step_adam(self, adam: AdamOptions, tensors: AdamTensors) -> None:
         """One step of Adam or AdamW, counted in the numbers of steps."""
-        options = _Adam(adam.rate, *adam.betas, adam.epsilon, adam.decay, adam.decoupled)
         lists = (tensors.steps, tensors.weights, tensors.gradients, tensors.firsts, tensors.seconds)
-        self._call("step_adam", ctypes.byref(options), *map(list_addresses, lists))
+        self._call("step_adam", ctypes.byref(adam), *map(list_addresses, lists))
         increment_version([*tensors.weights, *tensors.firsts, *tensors.seconds])
 
     def _call(self, name: str, *arguments: object) -> float:
@@ -137,25 +147,6 @@ class WeightPasses:
 
 # A model's sizes are the same at each step.
 _prepare = functools.lru_cache(maxsize=64)(WeightPasses)
-
-
-@dataclass(frozen=True)
-class AdamOptions:
-    """What a group of Adam says.
-
-    Attributes:
-        rate: Learning rate.
-        betas: Decay of the averages of gradients and of their squares.
-        epsilon: Added to the root of the latter.
-        decay: Weight decay.
-        decoupled: Whether it shrinks weights (AdamW), or is added to gradients.
-    """
-
-    rate: float
-    betas: tuple[float, float]
-    epsilon: float
-    decay: float
-    decoupled: bool
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ static void multiply(int64_t rows, int inner, int columns, const REAL *x, const 
     product(rows, inner, columns, x, inner, 1, w, columns, o, columns, add);
 }
 
-/* Rows first .. first + 8 of O = X^T Y, or O += X^T Y, for X (rows, width) and Y (rows, columns). */
+/* Rows first .. first + OUTER_ROWS of O = X^T Y, or O += X^T Y, for X (rows, width) and Y (rows, columns). */
 #define OUTER_ROWS (TILE_ROWS == 6 ? 12 : 8) /* whole tiles: with 8 rows the last 2 of each would take as long as 6 */
 static void outer(int64_t first, int64_t rows, int width, int columns, const REAL *x, const REAL *y, REAL *o, int add) {
     const int64_t here = width - first < OUTER_ROWS ? width - first : OUTER_ROWS;
