@@ -1,0 +1,33 @@
+"""The age of a process, as far as it can be told without waiting."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from nequip_like.training.budget import clock
+from nequip_like.training.budget.clock import clock_from_now, clock_of_process
+
+# A second before the module is imported, alone: the package takes its time.
+_SCRIPT = """
+import sys, time
+time.sleep(1.0)
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("clock", sys.argv[1])
+module = module_from_spec(spec)
+spec.loader.exec_module(module)
+print(module.clock_of_process()())
+"""
+
+
+def test_the_clock_of_a_process_began_before_the_imports():
+    done = subprocess.run([sys.executable, "-c", _SCRIPT, clock.__file__], capture_output=True, text=True, check=True)
+    least = 1.0 if sys.platform == "linux" else 0.0
+    assert float(done.stdout) >= least
+
+
+def test_clocks_go_on():
+    for make in (clock_from_now, clock_of_process):
+        began = make()
+        first = began()
+        assert 0.0 <= first <= began()
