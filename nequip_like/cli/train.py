@@ -38,6 +38,7 @@ A whole config:
 Useful overrides:
   trainer.max_epochs=100        callbacks.early_stopping.patience=20     ~callbacks.early_stopping
   model=nequip_M                targets=energy_force_stress              logger=wandb
+  budget=30min                          train, test and report within this time; the learning rate follows it
   ckpt_path=RUN/checkpoints/last.ckpt   go on from there                 run=[test]
   finetune.source=model.safetensors     begin with the weights of another model
   --check     check the config, and print what would run without running it

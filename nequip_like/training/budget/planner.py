@@ -39,9 +39,9 @@ class BudgetPlanner:
         contention: Seconds that go by for one of processor time.
 
     Example:
-        Steps of 0.1 s, a budget of 102.5 s and 2.5 s for the work after them:
+        Steps of 0.1 s, a budget of 103 s and 3 s for the work after them:
 
-        >>> planner = BudgetPlanner(102.5, Progress(), Reserve(val_atoms=10))
+        >>> planner = BudgetPlanner(103.0, Progress(), Reserve(val_atoms=10))
         >>> for step in range(6):
         ...     planner.see_step(step, used=0.1 * step)
         >>> planner.validation_seconds = 0.5

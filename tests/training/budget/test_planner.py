@@ -29,7 +29,7 @@ class Machine:
     step_seconds: Callable[[int], float]
     epoch: int = 200
     validation: float = 0.5
-    report: float = 2.0
+    report: float = 2.5
     began: float = 5.0
 
     def run(self) -> Outcome:

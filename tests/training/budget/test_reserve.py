@@ -19,7 +19,7 @@ def test_tasks_after_the_training_count():
 def test_seconds():
     """A step of 0.05 s for 50 atoms is 0.4 ms an atom without the gradients of weights."""
     reserve = Reserve.of(["train", "val", "test"], **SIZES)
-    report = 2.0 + 2 * 0.5 + 0.5
+    report = 2.5 + 2 * 0.5 + 0.5
     assert reserve.estimate(0.05, None) == pytest.approx(report + 2 * 0.2 + 2 * 4.0)
     # A validation that took longer than its atoms: what is around it does not grow with the test set.
     assert reserve.estimate(0.05, 1.0) == pytest.approx(report + 2 * 1.0 + 2 * 4.0)
