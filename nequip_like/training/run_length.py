@@ -13,7 +13,7 @@ from nequip_like.errors import naming
 from nequip_like.optim.schedulers import SCHEDULER
 from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.optim.schedules.lengths import RunLength
-from nequip_like.optim.schedules.progress import Progress
+from nequip_like.optim.schedules.progress import RunProgress
 from nequip_like.training.budget.keeper import BudgetKeeper
 from nequip_like.training.graceful_stop import GracefulStop
 
@@ -46,7 +46,7 @@ def check_length_of_run(scheduler: Any, trainer: Mapping[str, Any], has_budget: 
         finite_limits = {name: limit for name, limit in limits.items() if isinstance(limit, int) and limit > -1}
         with naming(SCHEDULER):
             # How many steps an epoch has does not matter here.
-            progress = Progress() if has_budget else None
+            progress = RunProgress() if has_budget else None
             scheduler.begin(RunLength(steps_per_epoch=1, **finite_limits, progress=progress))
 
 

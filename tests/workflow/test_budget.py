@@ -124,7 +124,7 @@ def test_a_run_by_records(records, compose, tmp_path, capsys):
     assert steps == [2, 5, 7]  # counted from 0: after each epoch, and at the end
     assert result.best_checkpoint is not None
     assert json.loads((result.folder / "budget.json").read_text())["records"] == RECORDS
-    assert "budget repeated: 8 steps, the last one at a learning rate of 1.00e-03" in capsys.readouterr().out
+    assert "budget repeated: 8 steps, the last one at a learning rate of 5.00e-04" in capsys.readouterr().out
 
 
 def test_stopped_and_resumed_it_is_the_same_run(records, compose, tmp_path):
@@ -220,12 +220,12 @@ def test_files_that_cannot_be_repeated(content, message, compose, tmp_path):
 def test_weights_of_the_loss_by_shares(records, compose):
     """forces: 1 up to 0.5 of the run, then a line to 3 at its end; 0.6 is done after 4 steps, all after 8."""
     from nequip_like.optim.schedules.lengths import RunLength
-    from nequip_like.optim.schedules.progress import Progress
+    from nequip_like.optim.schedules.progress import RunProgress
     from nequip_like.training.callbacks.loss_weights.schedule import LossWeightSchedule
 
     terms = {"forces": {"kind": "linear", "from": 1.0, "to": 3.0, "start": {"share": 0.5}, "end": {"share": 1.0}}}
     schedule = LossWeightSchedule(terms)
-    schedule.begin(RunLength(progress=Progress.from_lists(RECORDS)))
+    schedule.begin(RunLength(progress=RunProgress.from_lists(RECORDS)))
     from nequip_like.metrics import EnergyForceLoss
 
     loss = EnergyForceLoss(weights={"total_energy": 1.0, "forces": 1.0})

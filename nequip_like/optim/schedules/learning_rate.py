@@ -17,7 +17,7 @@ from nequip_like.optim.schedules import curves, warmup
 from nequip_like.optim.schedules.keys import check_schedule_keys, schedule_name, warmup_name
 from nequip_like.optim.schedules.lengths import Length, RunLength, as_share, check_length, in_epochs, in_steps
 from nequip_like.optim.schedules.plateau import Plateau
-from nequip_like.optim.schedules.progress import Progress
+from nequip_like.optim.schedules.progress import RunProgress
 
 LENGTHS = ("warmup_length", "T_max", "T_0", "step_size", "transition_length")
 _PLATEAU = ("factor", "patience", "threshold", "smoothing_factor")
@@ -38,7 +38,7 @@ class LearningRate(LRScheduler):
     Lengths are numbers of epochs, or ``{epochs: 10}``, or ``{steps: 790}``, or a share of the run, ``{share: 0.1}``.
     They become steps in :meth:`begin`, and a resumed run goes on with these steps. What is remembered is the number of
     steps, and what a plateau has seen; the learning rate follows from that. Under a budget of time, shares stay shares,
-    and the curve goes by the :class:`~nequip_like.optim.schedules.progress.Progress` of the run.
+    and the curve goes by the :class:`~nequip_like.optim.schedules.progress.RunProgress` of the run.
 
     Args:
         optimizer: The optimizer.
@@ -114,7 +114,7 @@ class LearningRate(LRScheduler):
                 check_length(name, settings[name])
         self._given = settings
         self.lengths: dict[str, int | dict[str, float]] | None = None  # steps, or {"share": 0.1} under a budget
-        self._progress: Progress | None = None
+        self._progress: RunProgress | None = None
         self._shape: Callable[[int], float] | None = None
         self._warmups: list[Callable[[int], float]] = []
         self.plateau = Plateau(**{key: settings[key] for key in _PLATEAU if key in settings})

@@ -8,7 +8,7 @@ from typing import Any
 
 from nequip_like.arguments import Count, Positive, fits, shown
 from nequip_like.errors import ConfigError
-from nequip_like.optim.schedules.progress import Progress
+from nequip_like.optim.schedules.progress import RunProgress
 
 # A number of epochs, {epochs: ...}, {steps: ...} or {share: ...}.
 Length = float | Mapping[str, Any]
@@ -37,7 +37,7 @@ class RunLength:
     steps_per_epoch: int | None = None
     epochs: int | None = None
     steps: int | None = None
-    progress: Progress | None = None
+    progress: RunProgress | None = None
 
     @property
     def total(self) -> int | None:

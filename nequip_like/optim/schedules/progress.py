@@ -30,7 +30,7 @@ class Record(NamedTuple):
     remaining: int
 
 
-class Progress:
+class RunProgress:
     """The share of a run that is done after n optimizer steps.
 
     Args:
@@ -39,7 +39,7 @@ class Progress:
     Example:
         100 steps are planned; after 50 of them the machine becomes slower, and only 10 are left:
 
-        >>> progress = Progress([Record(0, 0.0, 100), Record(50, 0.5, 10)])
+        >>> progress = RunProgress([Record(0, 0.0, 100), Record(50, 0.5, 10)])
         >>> [round(progress.at(n), 3) for n in (0, 25, 50, 55, 60, 99)]
         [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
         >>> progress.end
@@ -76,7 +76,7 @@ class Progress:
         return [list(record) for record in self.records]
 
     @classmethod
-    def from_lists(cls, rows: Any) -> Progress:
+    def from_lists(cls, rows: Any) -> RunProgress:
         """What :meth:`to_lists` gave.
 
         Raises:

@@ -3,5 +3,5 @@
 ``durations`` reads what the user wrote, ``clock`` tells how long a command has run, ``reserve`` what comes after the
 training, ``planner`` how many steps are left (it knows no clock and no Lightning), ``record_file`` keeps the plans, and
 ``keeper`` is the callback that brings them together. What learning rates and weights of the loss go by is
-:class:`~nequip_like.optim.schedules.progress.Progress`.
+:class:`~nequip_like.optim.schedules.progress.RunProgress`.
 """

@@ -16,7 +16,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.errors import ConfigError
 from nequip_like.optim.schedules.learning_rate import LearningRate
-from nequip_like.optim.schedules.progress import Progress, Record
+from nequip_like.optim.schedules.progress import Record, RunProgress
 from nequip_like.training.budget.clock import Clock
 from nequip_like.training.budget.durations import format_seconds
 from nequip_like.training.budget.planner import BudgetPlanner
@@ -57,10 +57,10 @@ class BudgetKeeper(lightning.Callback):
         *,
         tasks: Sequence[str] = ("train",),
         folder: str | Path = ".",
-        progress: Progress | None = None,
+        progress: RunProgress | None = None,
     ) -> None:
         self.seconds = seconds
-        self.progress = progress or Progress()
+        self.progress = progress or RunProgress()
         self.used_before = 0.0
         self._clock = clock
         self._tasks = tuple(tasks)
@@ -91,7 +91,7 @@ class BudgetKeeper(lightning.Callback):
         if self.seconds is None:
             return  # the file that is repeated has the records of the whole run
         self._other_budget = state_dict["seconds"] != self.seconds
-        self.progress.records = Progress.from_lists(state_dict["records"]).records
+        self.progress.records = RunProgress.from_lists(state_dict["records"]).records
 
     # --- a run
 

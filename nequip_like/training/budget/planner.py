@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import deque
 
-from nequip_like.optim.schedules.progress import Progress, Record
+from nequip_like.optim.schedules.progress import Record, RunProgress
 from nequip_like.training.budget.reserve import Reserve
 
 _WARM_STEPS = 2  # of each process: they compile, fill caches and ask for memory
@@ -41,7 +41,7 @@ class BudgetPlanner:
     Example:
         Steps of 0.1 s, a budget of 103 s and 3 s for the work after them:
 
-        >>> planner = BudgetPlanner(103.0, Progress(), Reserve(val_atoms=10))
+        >>> planner = BudgetPlanner(103.0, RunProgress(), Reserve(val_atoms=10))
         >>> for step in range(6):
         ...     planner.see_step(step, used=0.1 * step)
         >>> planner.validation_seconds = 0.5
@@ -52,7 +52,7 @@ class BudgetPlanner:
     """
 
     def __init__(
-        self, seconds: float, progress: Progress, reserve: Reserve | None = None, cycle: int | None = None
+        self, seconds: float, progress: RunProgress, reserve: Reserve | None = None, cycle: int | None = None
     ) -> None:
         self.seconds = seconds
         self.progress = progress

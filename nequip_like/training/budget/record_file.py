@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.errors import ConfigError, naming
-from nequip_like.optim.schedules.progress import Progress
+from nequip_like.optim.schedules.progress import RunProgress
 from nequip_like.whole_files import path_of, written_whole
 
 BUDGET_FILE = "budget.json"
 _FORMAT = 1
 
 
-def write_records(path: Path, progress: Progress, **more: Any) -> None:
+def write_records(path: Path, progress: RunProgress, **more: Any) -> None:
     """Write the records of a run.
 
     Args:
@@ -30,7 +30,7 @@ def write_records(path: Path, progress: Progress, **more: Any) -> None:
         partial.write_text(json.dumps(content) + "\n")
 
 
-def read_records(path: str) -> Progress:
+def read_records(path: str) -> RunProgress:
     """Read the records of a run.
 
     Raises:
@@ -45,7 +45,7 @@ def read_records(path: str) -> Progress:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ConfigError(f"budget.repeat is {path}, which is not a file of the plans of a run", _ADVICE)
     with naming(f"budget.repeat is {path}"):
-        return Progress.from_lists(content.get("records"))
+        return RunProgress.from_lists(content.get("records"))
 
 
 _ADVICE = f"give the {BUDGET_FILE} of a run with a budget, from its output folder"

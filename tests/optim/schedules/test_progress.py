@@ -8,7 +8,7 @@ import torch
 from nequip_like.errors import ConfigError
 from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.optim.schedules.lengths import RunLength, check_length, in_steps
-from nequip_like.optim.schedules.progress import Progress, Record
+from nequip_like.optim.schedules.progress import Record, RunProgress
 
 RECORDS = [Record(0, 0.0, 10), Record(2, 0.2, 4), Record(4, 0.6, 8)]
 
@@ -18,23 +18,23 @@ def make(schedule: str, **settings) -> LearningRate:
 
 
 def test_shares():
-    progress = Progress(RECORDS)
+    progress = RunProgress(RECORDS)
     found = [progress.at(n) for n in (0, 1, 2, 3, 4, 6, 8, 12, 50)]
     assert found == pytest.approx([0.0, 0.1, 0.2, 0.4, 0.6, 0.7, 0.8, 1.0, 1.0])
     assert progress.end == 12
     assert progress.at(12) == 1.0
-    assert Progress.from_lists(progress.to_lists()).records == RECORDS
+    assert RunProgress.from_lists(progress.to_lists()).records == RECORDS
 
 
 def test_before_the_first_plan_it_hardly_grows():
-    assert Progress().at(5) == pytest.approx(0.0005)
-    assert not Progress().is_measured
+    assert RunProgress().at(5) == pytest.approx(0.0005)
+    assert not RunProgress().is_measured
 
 
 @pytest.mark.parametrize("rows", [None, [], [[1, 0.0, 5]], [[0, 0.0, 0]], [[0, 2.0, 5]], [[0, 0.0, 5], [0, 0.0]], "x"])
 def test_what_are_no_records(rows):
     with pytest.raises(ConfigError, match="no records of a run with a budget"):
-        Progress.from_lists(rows)
+        RunProgress.from_lists(rows)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_what_are_no_records(rows):
 def test_learning_rates_by_progress(schedule, settings, rates):
     """After 0, 2, 4 and 8 steps: 0, 0.2, 0.6 and 0.8 of the run are done; the warm-up looks one step ahead."""
     rate = make(schedule, **settings)
-    rate.begin(RunLength(steps_per_epoch=5, progress=Progress(RECORDS)))
+    rate.begin(RunLength(steps_per_epoch=5, progress=RunProgress(RECORDS)))
     assert [rate.rates_at(n)[0] for n in (0, 2, 4, 8)] == pytest.approx(rates, abs=1e-4)
 
 
 def test_a_new_plan_changes_the_next_step():
-    progress = Progress([Record(0, 0.0, 10)])
+    progress = RunProgress([Record(0, 0.0, 10)])
     rate = make("linear", warmup="linear", warmup_length={"share": 0.5})
     rate.begin(RunLength(progress=progress))
     assert rate.optimizer.param_groups[0]["lr"] == pytest.approx(0.2)
@@ -74,11 +74,11 @@ def test_shares_of_a_known_number_of_steps_are_steps():
 
 def test_a_state_with_shares_waits_for_the_run():
     rate = make("linear")
-    rate.begin(RunLength(progress=Progress(RECORDS)))
+    rate.begin(RunLength(progress=RunProgress(RECORDS)))
     assert rate.state_dict()["lengths"] == {"T_max": {"share": 1.0}}
     resumed = make("linear")
     resumed.load_state_dict({**rate.state_dict(), "steps": 4})
-    resumed.begin(RunLength(progress=Progress(RECORDS)))
+    resumed.begin(RunLength(progress=RunProgress(RECORDS)))
     assert resumed.get_lr() == pytest.approx([0.4])
     without = make("linear")
     without.load_state_dict(rate.state_dict())
@@ -96,4 +96,4 @@ def test_shares_that_make_no_sense():
     ends = {"init_lr": 0.1, "final_lr": 0.1}
     mixed = make("peak", **ends, warmup_length={"steps": 5}, transition_length={"share": 0.5})
     with pytest.raises(ConfigError, match="warmup_length and transition_length are given in different units"):
-        mixed.begin(RunLength(progress=Progress(RECORDS)))
+        mixed.begin(RunLength(progress=RunProgress(RECORDS)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nequip_like.optim.schedules.progress import Progress
+from nequip_like.optim.schedules.progress import RunProgress
 from nequip_like.training.budget.planner import BudgetPlanner, tolerance
 from nequip_like.training.budget.reserve import Reserve
 
@@ -33,7 +33,7 @@ class Machine:
     began: float = 5.0
 
     def run(self) -> Outcome:
-        progress = Progress()
+        progress = RunProgress()
         planner = BudgetPlanner(self.seconds, progress, Reserve(val_atoms=100), self.epoch)
         used, step, paused = self.began, 0, False
         shares = []
@@ -57,7 +57,7 @@ class Outcome:
     used: float
     steps: int
     shares: list[float]
-    progress: Progress
+    progress: RunProgress
 
 
 def is_annealed(outcome: Outcome) -> bool:
