@@ -142,7 +142,7 @@ def check_paths(names, compose):
     usual, full = compose(), compose(*ALL_JUDGES)
     in_config = {name for name in files_called(lambda: check_config(usual)) if name.startswith(CONFIG)}
     assert in_config == files_named(deciding)
-    assert len(in_config) == 6
+    assert len(in_config) == 7
     assert {name for name in files_called(lambda: check_config(full)) if name.startswith(CONFIG)} == in_config
     assert files_called(lambda: check_config(full), called_from(CONFIG)) - in_config == files_named(judges)
 
