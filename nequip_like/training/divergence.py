@@ -31,10 +31,14 @@ LEAST = 5  # with fewer, training has only begun, and losses rise and fall by a 
 MARGINS = {"loss": 0.7, "gradient norm": 1.0}
 BEGINNING = 2.0
 SPREADS = 6.0
-CALM = 0.3  # a good moment is at most so many decades above the median: a factor of two
+# A good moment is at most so many decades above the median, a factor of two, or so many of these distances.
+CALM = 0.3
+LATEST = 3  # so many steps of a block that is not full yet count there
+CALM_SPREADS = 2.0
 
 WORSE = 3.0  # a validation error is far above the best from this factor on
 IN_A_ROW = 3  # so many of them count
+GOOD = 2.0  # up to this factor above the best the weights are good to come back to
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,15 @@ class _Levels:
         margin = BEGINNING if len(self.values) < LEAST else max(self.margin, SPREADS * self.spread)
         return self.usual + margin
 
+    @property
+    def calm(self) -> bool:
+        """Whether the last block, and the last steps of the present one, are near the median of the range."""
+        if not self.values:
+            return True
+        latest = [_log(median(self._block[-LATEST:]))] if self._block else []
+        highest = max([self.values[-1], *latest])
+        return highest <= self.usual + max(CALM, CALM_SPREADS * self.spread)
+
     def see(self, value: float) -> tuple[float, float] | None:
         """Take a step; at the end of a block that is out of range, where it was and where it is."""
         self._block.append(value)
@@ -161,6 +174,7 @@ class DivergenceWatch:
         self.best: float | None = None
         self._level_at_best = 0.0
         self._bad = 0
+        self._validation_is_good = True
 
     # --- steps
 
@@ -185,9 +199,8 @@ class DivergenceWatch:
 
     @property
     def calm(self) -> bool:
-        """Whether losses are where they have been: the weights are good ones to come back to."""
-        levels = self._levels["loss"]
-        return not levels.values or levels.values[-1] <= levels.usual + max(CALM, 2.0 * levels.spread)
+        """Whether errors are where they have been, of steps and validations: the weights are good to come back to."""
+        return self._levels["loss"].calm and self._validation_is_good
 
     def forget(self) -> None:
         """Begin with a new range: what was suspected is how it is now."""
@@ -202,7 +215,7 @@ class DivergenceWatch:
         """Go on with the range of the weights that came back."""
         for name, levels in self._levels.items():
             levels.begin_at(kept[name])
-        self._bad = 0
+        self._bad, self._validation_is_good = 0, True
 
     # --- validations
 
@@ -218,6 +231,7 @@ class DivergenceWatch:
         """
         levels = self._levels["loss"]
         usual = levels.usual if levels.values else 0.0
+        self._validation_is_good = math.isfinite(value) and (self.best is None or value <= GOOD * self.best)
         if math.isfinite(value) and (self.best is None or value < self.best):
             self.best, self._level_at_best, self._bad = value, usual, 0
             return None
@@ -234,14 +248,20 @@ class DivergenceWatch:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        levels = {name: each.state_dict() for name, each in self._levels.items()}
-        return {"levels": levels, "best": self.best, "level_at_best": self._level_at_best, "bad": self._bad}
+        return {
+            "levels": {name: each.state_dict() for name, each in self._levels.items()},
+            "best": self.best,
+            "level_at_best": self._level_at_best,
+            "bad": self._bad,
+            "validation_is_good": self._validation_is_good,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         for name, each in self._levels.items():
             each.load_state_dict(state["levels"][name])
         self.best, self._level_at_best, self._bad = state["best"], state["level_at_best"], state["bad"]
+        self._validation_is_good = state["validation_is_good"]
 
 
 def _log(value: float) -> float:

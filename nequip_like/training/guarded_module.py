@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -116,7 +117,7 @@ class GuardedModule(LeanModule):
         """Whether earlier weights are taken in place of some that are not finite; none are kept here."""
         return False
 
-    def _recover_validation(self, problem: str) -> bool:
+    def _recover_validation(self, position: int, problem: str, frames: Sequence[int]) -> bool:
         """Whether earlier weights are taken after a validation that is not finite; none are kept here."""
         return False
 
@@ -154,7 +155,7 @@ class GuardedModule(LeanModule):
         values = manager.compute()
         moment = f"{self._describe_moment()}, {prefix}"
         origin = self._make_origin(stage, evaluation.position)
-        recover = self._recover_validation if stage == "val" else keep_as_it_is
+        recover = partial(self._recover_validation, evaluation.position) if stage == "val" else keep_as_it_is
         self.guard.judge_evaluation(self._batches_to_judge[prefix], manager, values, origin, moment, recover)
         if not self.trainer.sanity_checking:
             self._name_missing(prefix, manager)

@@ -194,9 +194,11 @@ class NequIPLightningModule(ResumableModule):
         for prefix, manager in (("train_loss_epoch", self.loss), ("train_metric_epoch", self.train_metrics)):
             if manager is not None:
                 self._log(prefix, manager.compute())
-                self._name_missing(prefix, manager)
+                if not self._epoch_is_undone:
+                    self._name_missing(prefix, manager)
         if self.rollbacks:
-            self._log_rollbacks()
+            count = torch.tensor(float(self.rollbacks), dtype=torch.float64)
+            self.log_values({"rollbacks": count}, batch_size=1, sync_dist=True)
         if self._plateau is not None:
             self._plateau.after_epoch(self._collect_logged(), self.current_epoch + 1, self._validated)
             if self.trainer.strategy.reduce_boolean_decision(self._plateau.over is not None, all=False):

@@ -38,10 +38,10 @@ _SKIP = "; on_non_finite=skip leaves such steps out"
 
 NamedParameters = Sequence[tuple[str, nn.Parameter]]
 Origin = Callable[[int], str]
-Recover = Callable[[str], bool]
+Recover = Callable[..., bool]  # of what is wrong, and of a validation the frames whose predictions are not finite
 
 
-def keep_as_it_is(problem: str) -> bool:
+def keep_as_it_is(problem: str, frames: Sequence[int] = ()) -> bool:
     """Mend nothing: the run stops."""
     return False
 
@@ -267,7 +267,7 @@ class FiniteGuard:
             values: What they computed, over all processes.
             origin: File and frame of a ``frame_index``.
             moment: Stage and data set, for messages.
-            recover: As for :meth:`judge`.
+            recover: As for :meth:`judge`; it gets the frames, too.
 
         Raises:
             TrainingError: If a prediction or a value is not finite and the policy is to stop.
@@ -285,7 +285,7 @@ class FiniteGuard:
             advice = "a label that is NaN or infinite counts as it is with ignore_nan: false"
         message = f"{moment}: {problem}{finding}"
         if self.policy == "stop":
-            if not recover(message):
+            if not recover(message, frames):
                 raise TrainingError(message, advice)
             return
         rank_zero_warn(message)

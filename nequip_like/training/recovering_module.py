@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from nequip_like.data.fields import Graph
+from nequip_like.data.graph import collate
 from nequip_like.errors import TrainingError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
@@ -20,6 +21,7 @@ from nequip_like.optim.lowered_rate import lowered_rate
 from nequip_like.training.divergence import DivergenceSettings, DivergenceWatch
 from nequip_like.training.gradient_norm import MeasuredGradients
 from nequip_like.training.guarded_module import GuardedModule
+from nequip_like.training.nonfinite_guard import finite_frames
 from nequip_like.training.snapshot import Snapshot
 
 FAR_WORSE = 3.0  # a step's loss beside that of the last good weights on its batches: from this factor on, they are it
@@ -61,6 +63,7 @@ class RecoveringModule(GuardedModule):
         self._range: dict[str, list[float]] = {}  # of the watch, when the snapshot was made
         self._problem: str | None = None  # for which the run goes back as soon as it can
         self._step_batches: list[tuple[Graph, Tensor | None]] = []
+        self._epoch_is_undone = False  # as far as it has come
 
     # --- good weights
 
@@ -84,6 +87,7 @@ class RecoveringModule(GuardedModule):
 
     def _note_batch(self, batch: Graph, counts: Tensor | None) -> None:
         """Keep a batch until its step is judged, with the counts of labels that its loss was divided by."""
+        self._epoch_is_undone = False
         if self._snapshot is not None:
             self._step_batches.append((batch, counts))
 
@@ -162,11 +166,15 @@ class RecoveringModule(GuardedModule):
         self._roll_back()
         return True
 
-    def _recover_validation(self, problem: str) -> bool:
-        """Whether a validation that is not finite was finite with earlier weights, which are taken then."""
-        can_go_back = self._divergence.action == "rollback" and self._snapshot is not None and self._is_fitting()
-        if not can_go_back or self.watch.best is None:
+    def _recover_validation(self, position: int, problem: str, frames: Sequence[int]) -> bool:
+        """Whether a frame that has no finite prediction has one with the last good weights, which are taken then."""
+        sets, snapshot = self.list_validation_sets(), self._snapshot
+        if self._divergence.action != "rollback" or snapshot is None or not (self._is_fitting() and frames and sets):
             return False
+        graph = {name: value.to(self.device) for name, value in collate([sets[position][frames[0]]]).items()}
+        with snapshot.shown(), self.trainer.precision_plugin.val_step_context():
+            if not bool(finite_frames(self.model(graph), graph).all()):
+                return False
         self._plan_rollback(problem)
         return True
 
@@ -221,13 +229,15 @@ class RecoveringModule(GuardedModule):
         self._leave_out_gradients()  # of other weights, where batches accumulate
         for manager in self._collect_training_managers().values():
             manager.reset()  # the steps that are undone do not count in the values of the epoch
+        self._epoch_is_undone = True
         self.rollbacks += 1
         self._rollbacks_to_snapshot += 1
         self.rate_factor *= self._divergence.rate_factor**self._rollbacks_to_snapshot
-        rank_zero_warn(
+        line = (
             f"{problem}: back to the weights of step {self._snapshot.step}, with {self.rate_factor:.3g} times the "
             f"schedule's learning rate, {rate * self.rate_factor:.3g} now (rollback {self.rollbacks}, at most {limit})"
         )
+        rank_zero_only(print)(line, flush=True)  # at once, into log files as well
 
     def _warn(self, problem: str) -> None:
         rank_zero_warn(
