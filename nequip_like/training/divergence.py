@@ -29,8 +29,8 @@ LEAST = 5  # with fewer, training has only begun, and losses rise and fall by a 
 # How far above the median of the recent range a block may be, in decades. Where the blocks themselves differ, it is so
 # many times their mean distance from the median, if that is more.
 MARGINS = {"loss": 0.7, "gradient norm": 1.0}
-BEGINNING = 2.0
 SPREADS = 6.0
+LARGEST = 2.0  # and never more than this, which is what counts while the range has only begun
 # A good moment is at most so many decades above the median, a factor of two, or so many of these distances.
 CALM = 0.3
 LATEST = 3  # so many steps of a block that is not full yet count there
@@ -114,8 +114,8 @@ class _Levels:
     @property
     def limit(self) -> float:
         """What a block must not exceed."""
-        margin = BEGINNING if len(self.values) < LEAST else max(self.margin, SPREADS * self.spread)
-        return self.usual + margin
+        few = len(self.values) < LEAST
+        return self.usual + (LARGEST if few else min(max(self.margin, SPREADS * self.spread), LARGEST))
 
     @property
     def calm(self) -> bool:

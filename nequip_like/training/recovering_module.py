@@ -18,7 +18,7 @@ from nequip_like.errors import TrainingError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.optim.lowered_rate import lowered_rate
-from nequip_like.training.divergence import DivergenceSettings, DivergenceWatch
+from nequip_like.training.divergence import BLOCK, DivergenceSettings, DivergenceWatch
 from nequip_like.training.gradient_norm import MeasuredGradients
 from nequip_like.training.guarded_module import GuardedModule
 from nequip_like.training.nonfinite_guard import finite_frames
@@ -59,6 +59,7 @@ class RecoveringModule(GuardedModule):
         self.rollbacks = 0
         self.rate_factor = 1.0
         self._rollbacks_to_snapshot = 0
+        self._went_back_at: int | None = None  # number of steps that were done then
         self._snapshot: Snapshot | None = None
         self._range: dict[str, list[float]] = {}  # of the watch, when the snapshot was made
         self._problem: str | None = None  # for which the run goes back as soon as it can
@@ -75,7 +76,11 @@ class RecoveringModule(GuardedModule):
 
     def _keep_good_weights(self) -> None:
         """Keep the present weights if they are good ones, and not kept yet."""
-        if self._snapshot is not None and self._snapshot.step != self.global_step and self.watch.calm:
+        if self._snapshot is None or self._snapshot.step == self.global_step:
+            return
+        # Those that came back have to show first that they train now.
+        has_shown = self._went_back_at is None or self.global_step - self._went_back_at > BLOCK
+        if has_shown and self.watch.calm:
             self._keep_weights()
 
     def _keep_weights_of_long_epoch(self) -> None:
@@ -231,6 +236,7 @@ class RecoveringModule(GuardedModule):
             manager.reset()  # the steps that are undone do not count in the values of the epoch
         self._epoch_is_undone = True
         self.rollbacks += 1
+        self._went_back_at = self.global_step
         self._rollbacks_to_snapshot += 1
         self.rate_factor *= self._divergence.rate_factor**self._rollbacks_to_snapshot
         line = (
@@ -260,6 +266,7 @@ class RecoveringModule(GuardedModule):
             "rollbacks": self.rollbacks,
             "rate_factor": self.rate_factor,
             "rollbacks_to_snapshot": self._rollbacks_to_snapshot,
+            "went_back_at": self._went_back_at,
             "watch": self.watch.state_dict(),
             "range": self._range,
             "snapshot": snapshot.state_dict() if snapshot is not None and elsewhere else None,
@@ -273,9 +280,11 @@ class RecoveringModule(GuardedModule):
         """
         self._problem, self._step_batches = None, []
         self.watch, self.rollbacks, self.rate_factor = DivergenceWatch(), 0, 1.0
+        self._went_back_at = None
         if saved is not None:
             self.watch.load_state_dict(saved["watch"])
             self.rollbacks, self.rate_factor = int(saved["rollbacks"]), float(saved["rate_factor"])
+            self._went_back_at = saved["went_back_at"]
         self._keep_weights()
         if saved is not None and self._snapshot is not None:
             self._range = dict(saved["range"]) or self._range

@@ -196,7 +196,6 @@ def test_command_whose_rate_is_hopeless(compose, capfd):
     settings = ["training_module.lr_scheduler=null", "data.batch_size=5", "trainer.max_epochs=5", "run=[train]"]
     assert run_cli(lambda: train(compose(*overrides, *settings))) == 2
     out, text = capfd.readouterr()
-    print(text)
     # Each time to the same weights, and the rate falls faster each time: by a half, a quarter, an eighth, ...
     said = re.findall(r": back to the weights of step 0, with (\S+) times", out)
     assert said == ["0.5", "0.125", "0.0156", "0.000977", "3.05e-05"]
