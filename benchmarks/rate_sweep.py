@@ -74,8 +74,8 @@ def format_row(name: str, row: dict) -> str:
     if row["best"] is None:
         return f"{head} {row['error']}"
     above = 100 * (row["last"] / row["best"] - 1)
-    tail = f"  {row['error']}" if row["error"] else ""
-    return f"{head} {row['best']:9.4f} {row['last']:11.4g} {above:9.1f} % {row['rollbacks']:9d} {row['seconds']:7.0f}{tail}"
+    values = f"{row['best']:9.4f} {row['last']:11.4g} {above:9.1f} %"
+    return f"{head} {values} {row['rollbacks']:9d} {row['seconds']:7.0f}  {row['error']}".rstrip()
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def main() -> None:
             results.append({"set": name, **row})
             print(format_row(name, row), flush=True)
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "runs": results}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"machine": machine(1), "runs": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

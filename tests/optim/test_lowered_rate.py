@@ -28,6 +28,7 @@ def test_rates_come_back_after_an_error_and_tensors_stay_the_same():
             assert [float(group["lr"]) for group in optimizer.param_groups] == [0.25, 0.05]
             raise KeyError
 
-    pytest.raises(KeyError, fail_within)
+    with pytest.raises(KeyError):
+        fail_within()
     assert optimizer.param_groups[0]["lr"] is rate
     assert (rate.item(), optimizer.param_groups[1]["lr"]) == (0.5, 0.1)
