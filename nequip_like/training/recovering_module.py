@@ -70,9 +70,11 @@ class RecoveringModule(GuardedModule):
 
     def _keep_weights(self) -> None:
         """Keep the present weights as the last good ones."""
-        if self._divergence.action != "ignore":
+        if self._snapshot is None:
             self._snapshot = Snapshot(self, self.trainer.optimizers[0], self.global_step)
-            self._range, self._rollbacks_to_snapshot = self.watch.get_range(), 0
+        else:
+            self._snapshot.renew(self.global_step)
+        self._range, self._rollbacks_to_snapshot = self.watch.get_range(), 0
 
     def _keep_good_weights(self) -> None:
         """Keep the present weights if they are good ones, and not kept yet."""
@@ -285,6 +287,9 @@ class RecoveringModule(GuardedModule):
             self.watch.load_state_dict(saved["watch"])
             self.rollbacks, self.rate_factor = int(saved["rollbacks"]), float(saved["rate_factor"])
             self._went_back_at = saved["went_back_at"]
+        self._snapshot = None  # of another model and optimizer, if any
+        if self._divergence.action == "ignore":
+            return
         self._keep_weights()
         if saved is not None and self._snapshot is not None:
             self._range = dict(saved["range"]) or self._range

@@ -46,12 +46,25 @@ class Snapshot:
     """
 
     def __init__(self, module: nn.Module, optimizer: Optimizer, step: int) -> None:
-        self.step = step
         self._optimizer = optimizer
         self._tensors = _list_tensors(module)
-        self._copies = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
-        self._states = [_copy_state(optimizer.state.get(p, {})) for p in _list_parameters(optimizer)]
-        self._groups = [_select_group_state(optimizer, group) for group in optimizer.param_groups]
+        self._copies = {name: torch.empty_like(tensor) for name, tensor in self._tensors.items()}
+        self._states: list[dict[str, Any]] = [{} for _ in _list_parameters(optimizer)]
+        self.renew(step)
+
+    @torch.no_grad()
+    def renew(self, step: int) -> None:
+        """Keep the present state in place of the earlier one, in the same memory.
+
+        Args:
+            step: Number of optimizer steps that were done.
+        """
+        self.step = step
+        for name, tensor in self._tensors.items():
+            self._copies[name].copy_(tensor)
+        for parameter, state in zip(_list_parameters(self._optimizer), self._states, strict=True):
+            _bring_to(state, self._optimizer.state.get(parameter, {}))
+        self._groups = [_select_group_state(self._optimizer, group) for group in self._optimizer.param_groups]
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -59,7 +72,7 @@ class Snapshot:
         self._put(self._copies)
         for parameter, state in zip(_list_parameters(self._optimizer), self._states, strict=True):
             if state:
-                _restore_state(self._optimizer.state[parameter], state)
+                _bring_to(self._optimizer.state[parameter], state)
             else:
                 self._optimizer.state.pop(parameter, None)  # it had no step yet
         for group, values in zip(self._optimizer.param_groups, self._groups, strict=True):
@@ -124,15 +137,11 @@ def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
 
 
-def _copy_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) for key, value in state.items()}
-
-
-def _restore_state(state: dict[str, Any], saved: Mapping[str, Any]) -> None:
-    """Bring the state of one parameter back, in place where a tensor is still of the same shape."""
-    for key in [key for key in state if key not in saved]:
+def _bring_to(state: dict[str, Any], source: Mapping[str, Any]) -> None:
+    """Make the state of one parameter another one, in place where a tensor keeps its shape."""
+    for key in [key for key in state if key not in source]:
         del state[key]
-    for key, value in saved.items():
+    for key, value in source.items():
         present = state.get(key)
         if isinstance(value, Tensor) and isinstance(present, Tensor) and present.shape == value.shape:
             present.copy_(value)

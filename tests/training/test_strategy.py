@@ -158,7 +158,11 @@ def test_two_processes_are_one(one_process, tiny, molecule_file, tmp_path):
 def test_two_processes_go_back_alike(rate, one_process, tiny, molecule_file, tmp_path):
     """Weights that are made too large after the 4th step, and get worse or stay so: both processes go back."""
     kick = ("trusted_packages=[tests]", "trainer.max_epochs=4", "+callbacks.kick._args_=[4]")
-    changes = (*kick, f"training_module.optimizer.lr={rate}", "+callbacks.kick._target_=tests.workflow.test_resume.KickAt")
+    changes = (
+        *kick,
+        f"training_module.optimizer.lr={rate}",
+        "+callbacks.kick._target_=tests.workflow.test_resume.KickAt",
+    )
     single, double = one_process(*changes), tmp_path / "two"
     command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), *changes]
     output = run(command, tmp_path)
