@@ -166,7 +166,7 @@ class DivergenceWatch:
         >>> set(quiet + hot)
         {None}
         >>> print([watch.see_step(2.5, 1.0) for step in range(10)][-1])
-        the loss rose from 0.01 to 2.5, medians of 210 and of 10 steps
+        the loss rose from 0.011 to 2.5 (median of 10 steps)
     """
 
     def __init__(self) -> None:
@@ -194,7 +194,7 @@ class DivergenceWatch:
         for name, jump in jumps.items():
             if jump is not None:
                 before, now = (10.0**level for level in jump)
-                return f"the {name} rose from {before:.3g} to {now:.3g}, medians of {BLOCK * RANGE} and {BLOCK} steps"
+                return f"the {name} rose from {before:.3g} to {now:.3g} (median of {BLOCK} steps)"
         return None
 
     @property

@@ -26,15 +26,15 @@ def test_a_jump_is_seen_at_the_end_of_its_block():
     said = feed(watch, [3.0] * 5 + [1e6] * 10)
     # Of the ten steps from the 201st on, five are at 0.01 and five at 3: their median is 1.505.
     assert said == {
-        4: "the loss rose from 0.01 to 1.5, medians of 200 and 10 steps",
-        14: "the loss rose from 0.01 to 1e+06, medians of 200 and 10 steps",
+        4: "the loss rose from 0.01 to 1.5 (median of 10 steps)",
+        14: "the loss rose from 0.01 to 1e+06 (median of 10 steps)",
     }
 
 
 def test_gradient_norms():
     watch = DivergenceWatch()
     assert feed(watch, [1.0] * 60, norm=2.0) == {}
-    assert feed(watch, [1.0] * 10, norm=30.0) == {9: "the gradient norm rose from 2 to 30, medians of 200 and 10 steps"}
+    assert feed(watch, [1.0] * 10, norm=30.0) == {9: "the gradient norm rose from 2 to 30 (median of 10 steps)"}
     assert feed(watch, [1.0] * 10, norm=0.0) == {}  # it is not known
 
 
@@ -92,7 +92,7 @@ def test_range_of_weights_that_come_back():
     kept = watch.get_range()
     feed(watch, [4.0] * 55)
     watch.set_range(kept)
-    assert feed(watch, [6.0] * BLOCK) == {9: "the loss rose from 1 to 6, medians of 200 and 10 steps"}
+    assert feed(watch, [6.0] * BLOCK) == {9: "the loss rose from 1 to 6 (median of 10 steps)"}
     watch.forget()
     assert feed(watch, [6.0] * 100) == {}
 
