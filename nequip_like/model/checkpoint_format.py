@@ -9,7 +9,9 @@ A checkpoint is what Lightning writes, with one more entry, :data:`CHECKPOINT_KE
 - ``metrics``: of the last validation; ``logged``: the last value of everything that was logged;
 - ``validated``: whether the epoch had a validation; ``plateau``: the last epoch or step after which the schedule that
   follows a metric was stepped; ``plateau_waiting``: whether a value was logged since then, which older files do not
-  tell; ``skipped_steps``: how many steps were left out because something was not finite;
+  tell; ``skipped_steps``: how many steps were left out because something was not finite; ``divergence``: how often
+  the run went back to earlier weights, what its learning rate is multiplied by since, the recent range of its losses,
+  and the last good weights unless they are those of the file; older files have none;
 - ``train_set``: a fingerprint of the training data; ``finetune``: what a fine-tuning began with;
 - ``processes``: of each process, ``epoch_sums``, the sums and counts of the epoch's loss and metrics so far;
   ``gradients``, those of an accumulation that is not complete; ``random``, states of the random number generators. With

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
@@ -34,9 +35,14 @@ class MeasuredGradients:
         self._versions = list(map(_get_version, self._gradients))
         self.norm = _measure_norm(self._gradients)
 
+    @functools.cached_property
+    def length(self) -> float:
+        """The norm as a number, for which the device is waited for once."""
+        return float(self.norm)
+
     def is_finite(self) -> bool:
         """Whether all components are finite: one synchronisation, as long as they are."""
-        if math.isfinite(float(self.norm)):
+        if math.isfinite(self.length):
             return True
         # Squares of large but finite numbers overflow.
         return all(bool(torch.isfinite(gradient).all()) for gradient in self._gradients)

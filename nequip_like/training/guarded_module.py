@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -16,7 +17,7 @@ from nequip_like.data.fields import Graph
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.potential import Potential
 from nequip_like.training.lightning_internals import LeanModule
-from nequip_like.training.nonfinite_guard import FiniteGuard, Policy, SeenBatch
+from nequip_like.training.nonfinite_guard import FiniteGuard, Policy, Recover, SeenBatch, keep_as_it_is
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,30 @@ class GuardedModule(LeanModule):
         # A scaler of gradients (16-bit) meets infinite ones as a matter of course, and leaves the step out itself.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         parameters = self._parameters_judged
-        if not self.guard.judge(parameters, loss, self._make_origin("train"), self._describe_moment(), not scaled):
-            for _, parameter in parameters:
-                parameter.grad = None  # an optimizer passes over these, with their state
-            managers = self._collect_training_managers()
-            for manager, state in zip(managers.values(), self._before_step, strict=True):
+        origin, moment = self._make_origin("train"), self._describe_moment()
+        if not self.guard.judge(parameters, loss, origin, moment, not scaled, self._recover_step):
+            self._leave_out_gradients()
+            # Kept where steps may be skipped; weights that go back to earlier ones begin these values anew.
+            for manager, state in zip(self._collect_training_managers().values(), self._before_step, strict=False):
                 manager.set_running_state(state)
         if self.guard.policy == "skip":
             self.log("skipped_steps", float(self.guard.skipped_steps))
+
+    def _leave_out_gradients(self) -> None:
+        for _, parameter in self._parameters_judged:
+            parameter.grad = None  # an optimizer passes over these, with their state
+
+    def _recover_step(self, problem: str) -> bool:
+        """Whether earlier weights are taken in place of a step that is not finite; none are kept here."""
+        return False
+
+    def _recover_weights(self, problem: str) -> bool:
+        """Whether earlier weights are taken in place of some that are not finite; none are kept here."""
+        return False
+
+    def _recover_validation(self, position: int, problem: str, frames: Sequence[int]) -> bool:
+        """Whether earlier weights are taken after a validation that is not finite; none are kept here."""
+        return False
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step a schedule, unless it goes by steps and this one was left out."""
@@ -112,10 +129,10 @@ class GuardedModule(LeanModule):
         if not (by_steps and self.guard.left_out):
             super().lr_scheduler_step(scheduler, metric)
 
-    def _check_weights(self) -> None:
-        """Before weights are evaluated or saved: raises if some are not finite."""
+    def _check_weights(self, recover: Recover = keep_as_it_is) -> None:
+        """Before weights are evaluated or saved: raises if some are not finite, and cannot be mended."""
         parameters = list(self.model.named_parameters())
-        self.guard.check_weights(parameters, self._make_origin("train"), self._describe_moment())
+        self.guard.check_weights(parameters, self._make_origin("train"), self._describe_moment(), recover)
 
     # --- evaluations
 
@@ -138,7 +155,8 @@ class GuardedModule(LeanModule):
         values = manager.compute()
         moment = f"{self._describe_moment()}, {prefix}"
         origin = self._make_origin(stage, evaluation.position)
-        self.guard.judge_evaluation(self._batches_to_judge[prefix], manager, values, origin, moment)
+        recover = partial(self._recover_validation, evaluation.position) if stage == "val" else keep_as_it_is
+        self.guard.judge_evaluation(self._batches_to_judge[prefix], manager, values, origin, moment, recover)
         if not self.trainer.sanity_checking:
             self._name_missing(prefix, manager)
         return values

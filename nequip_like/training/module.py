@@ -61,6 +61,9 @@ class NequIPLightningModule(ResumableModule):
             step with all batches that went into it, count it as ``skipped_steps``, and warn. Either names the frames.
             Weights that are not finite always stop the run.
         max_skipped_steps: After more skipped steps than this the run stops anyway.
+        on_divergence: What happens if losses, gradient norms or validation errors leave their recent range by far:
+            ``rollback`` to the last good weights with a lower learning rate, ``warn``, or ``ignore``; or a mapping, see
+            :class:`~nequip_like.training.divergence.DivergenceSettings`.
         gradient_clip: Largest norm and largest value of the gradient of a step, ``{"norm": 10.0, "value": 100.0}``.
 
     Raises:
@@ -80,9 +83,11 @@ class NequIPLightningModule(ResumableModule):
         info: Mapping[str, Any] | None = None,
         on_non_finite: Policy = "stop",
         max_skipped_steps: Count = 100,
+        on_divergence: Any = "rollback",  # DivergenceSettings.of checks it
         gradient_clip: Any = None,  # GradientClip.of checks it
     ) -> None:
-        super().__init__(info, on_non_finite=on_non_finite, max_skipped_steps=max_skipped_steps)
+        steps = {"on_non_finite": on_non_finite, "max_skipped_steps": max_skipped_steps}
+        super().__init__(info, on_divergence=on_divergence, **steps)
         self._clip = GradientClip.of(gradient_clip)
         self._accumulation: ExactAccumulation | None = None
         self.model = build_potential(model)
@@ -112,7 +117,8 @@ class NequIPLightningModule(ResumableModule):
     # --- training
 
     def on_train_batch_start(self, batch: Graph, batch_idx: int) -> None:
-        """Let a schedule that follows a metric by steps act on the step before."""
+        """Let a schedule that follows a metric by steps act on the step before; look at a long epoch's weights."""
+        self._keep_weights_of_long_epoch()
         if self._plateau is not None and self._plateau.by_steps and self._plateau.waiting:
             self._plateau.after_step(self._collect_logged(), self.global_step)
 
@@ -125,6 +131,7 @@ class NequIPLightningModule(ResumableModule):
         counts = None if self._accumulation is None else self._accumulation.count_labels(self.loss, batch, batch_idx)
         values = self.loss.step(prediction, batch, counts=counts)
         self.guard.see(batch, prediction, values, self.loss)
+        self._note_batch(batch, counts)
         logged = values if counts is None else {**values, WEIGHTED_SUM: compute_batch_sum(self.loss)}
         self._log("train_loss_step", logged, batch)
         if self.train_metrics is not None:
@@ -179,14 +186,19 @@ class NequIPLightningModule(ResumableModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's loss and training metrics; a part of an epoch, at which training stops, is not one."""
-        self._check_weights()
+        self._check_weights(self._recover_weights)
         if ends_within_epoch(self.trainer):
             return
         self.guard.end_epoch(self._describe_moment())
+        self._keep_good_weights()
         for prefix, manager in (("train_loss_epoch", self.loss), ("train_metric_epoch", self.train_metrics)):
             if manager is not None:
                 self._log(prefix, manager.compute())
-                self._name_missing(prefix, manager)
+                if not self._epoch_is_undone:
+                    self._name_missing(prefix, manager)
+        if self.rollbacks:
+            count = torch.tensor(float(self.rollbacks), dtype=torch.float64)
+            self.log_values({"rollbacks": count}, batch_size=1, sync_dist=True)
         if self._plateau is not None:
             self._plateau.after_epoch(self._collect_logged(), self.current_epoch + 1, self._validated)
             if self.trainer.strategy.reduce_boolean_decision(self._plateau.over is not None, all=False):
@@ -221,7 +233,7 @@ class NequIPLightningModule(ResumableModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums of each validation set."""
-        self._check_weights()
+        self._check_weights(self._recover_weights)
         self._schedule_free.show_average()
         self._begin_evaluation(self._list_evaluations("val"))
 
@@ -231,10 +243,14 @@ class NequIPLightningModule(ResumableModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of each validation set."""
-        for evaluation in self._list_evaluations("val"):
-            self._log(evaluation.prefix, self._end_evaluation("val", evaluation))
+        values: dict[str, Tensor] = {}  # of the first set
+        for evaluation in self.validations:
+            values_of_set = self._end_evaluation("val", evaluation)
+            self._log(evaluation.prefix, values_of_set)
+            values = values or values_of_set
         self._schedule_free.show_trained()
         self._validated = True
+        self._look_at_validation(values)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of each test set."""

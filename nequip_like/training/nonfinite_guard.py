@@ -38,6 +38,12 @@ _SKIP = "; on_non_finite=skip leaves such steps out"
 
 NamedParameters = Sequence[tuple[str, nn.Parameter]]
 Origin = Callable[[int], str]
+Recover = Callable[..., bool]  # of what is wrong, and of a validation the frames whose predictions are not finite
+
+
+def keep_as_it_is(problem: str, frames: Sequence[int] = ()) -> bool:
+    """Mend nothing: the run stops."""
+    return False
 
 
 def finite_frames(prediction: Graph, batch: Graph) -> Tensor:
@@ -122,6 +128,7 @@ class FiniteGuard:
     Attributes:
         skipped_steps: Steps that were left out so far; a checkpoint keeps it.
         left_out: Whether the last step that was judged is left out.
+        loss: Of the last step that was judged, all its batches together.
         measured: The gradients that were judged last, with their norm, for who clips them; None before.
 
     Raises:
@@ -135,6 +142,7 @@ class FiniteGuard:
         self.max_skipped_steps = max_skipped_steps
         self.skipped_steps = 0
         self.left_out = False
+        self.loss = 0.0
         self.measured: MeasuredGradients | None = None
         self._taken_in_epoch = 0
         self.batches: list[SeenBatch] = []
@@ -173,6 +181,7 @@ class FiniteGuard:
         origin: Origin,
         moment: str,
         check_gradients: bool = True,
+        recover: Recover = keep_as_it_is,
     ) -> bool:
         """Whether the step that comes next may be taken. All processes judge alike.
 
@@ -182,6 +191,7 @@ class FiniteGuard:
             origin: File and frame of a ``frame_index``.
             moment: Epoch and step, for messages.
             check_gradients: Not if a scaler of gradients looks after them, to which infinite ones are normal.
+            recover: Asked before the run is stopped, with what is wrong: whether earlier weights are taken instead.
 
         Raises:
             TrainingError: If something is not finite and the policy is to stop, if too many steps were left out, or
@@ -192,34 +202,51 @@ class FiniteGuard:
         gradients = [p.grad for _, p in parameters if p.grad is not None] if check_gradients else []
         self.measured = MeasuredGradients(gradients)
         losses = [float(batch.values[WEIGHTED_SUM]) for batch in batches]
+        self.loss = sum(losses)
         self.left_out = not (all(map(math.isfinite, losses)) and self.measured.is_finite())
         if not self.left_out:
             self._taken_in_epoch += 1
             return True
         # The weights come first: if they are not finite, nothing else can be, and the batch before is to blame.
+        stops = self.policy == "stop"
         if weights := _list_not_finite([(name, parameter) for name, parameter in parameters]):
-            raise _make_weights_error(weights, last_batches, origin, moment)
-        problem, suspects = _describe_step(batches, parameters, loss)
-        message = f"{moment}: {problem}; {_describe_frames(suspects, origin)}"
-        if self.policy == "stop":
-            raise TrainingError(message, _CAUSES + _SKIP)
+            stops, error = True, _make_weights_error(weights, last_batches, origin, moment)
+        else:
+            problem, suspects = _describe_step(batches, parameters, loss)
+            message = f"{moment}: {problem}; {_describe_frames(suspects, origin)}"
+            error = TrainingError(message, _CAUSES + _SKIP)
+        if stops:
+            if not recover(error.message):
+                raise error
+            self._taken_in_epoch += 1  # the run goes on from the earlier weights
+            return False
         self.skipped_steps += 1
         if self.skipped_steps > self.max_skipped_steps:
             raise TrainingError(
-                f"{message}; {self.skipped_steps} steps were left out, more than max_skipped_steps",
+                f"{error.message}; {self.skipped_steps} steps were left out, more than max_skipped_steps",
                 _CAUSES,
             )
-        rank_zero_warn(f"{message}; the step is left out ({self.skipped_steps} so far)")
+        rank_zero_warn(f"{error.message}; the step is left out ({self.skipped_steps} so far)")
         return False
 
-    def check_weights(self, parameters: NamedParameters, origin: Origin, moment: str) -> None:
+    def check_weights(
+        self, parameters: NamedParameters, origin: Origin, moment: str, recover: Recover = keep_as_it_is
+    ) -> None:
         """Check the weights before they are evaluated or saved.
+
+        Args:
+            parameters: The trained parameters.
+            origin: As for :meth:`judge`.
+            moment: As for :meth:`judge`.
+            recover: As for :meth:`judge`.
 
         Raises:
             TrainingError: If some are not finite; nothing should be written then.
         """
         if not MeasuredGradients([parameter.detach() for _, parameter in parameters]).is_finite():
-            raise _make_weights_error(_list_not_finite(parameters), self._last_batches, origin, moment)
+            error = _make_weights_error(_list_not_finite(parameters), self._last_batches, origin, moment)
+            if not recover(error.message):
+                raise error
 
     # --- validation and test
 
@@ -230,6 +257,7 @@ class FiniteGuard:
         values: dict[str, Tensor],
         origin: Origin,
         moment: str,
+        recover: Recover = keep_as_it_is,
     ) -> None:
         """Look at the values of a whole data set.
 
@@ -239,6 +267,7 @@ class FiniteGuard:
             values: What they computed, over all processes.
             origin: File and frame of a ``frame_index``.
             moment: Stage and data set, for messages.
+            recover: As for :meth:`judge`; it gets the frames, too.
 
         Raises:
             TrainingError: If a prediction or a value is not finite and the policy is to stop.
@@ -256,7 +285,9 @@ class FiniteGuard:
             advice = "a label that is NaN or infinite counts as it is with ignore_nan: false"
         message = f"{moment}: {problem}{finding}"
         if self.policy == "stop":
-            raise TrainingError(message, advice)
+            if not recover(message, frames):
+                raise TrainingError(message, advice)
+            return
         rank_zero_warn(message)
 
 

@@ -41,6 +41,7 @@ _HONOURED = (
     "model.kernel",
     "on_non_finite",
     "max_skipped_steps",
+    "on_divergence",
     "gradient_clip",
 )
 # Keys elsewhere that decide which frames an epoch has and which batches make a step: else the rest of an epoch that was

@@ -237,7 +237,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key of the training module",
         "training_module: {ema: 0.99}\n",
         "training_module.ema: EMALightningModule takes no 'ema'",
-        "it takes ema_bias_correction, ema_decay, ema_start_step, ema_warmup, evaluate, gradient_clip, info, loss, lr_scheduler, max_skipped_steps, model, num_datasets, on_non_finite, optimizer, test_metrics, train_metrics, val_metrics",
+        "it takes ema_bias_correction, ema_decay, ema_start_step, ema_warmup, evaluate, gradient_clip, info, loss, lr_scheduler, max_skipped_steps, model, num_datasets, on_divergence, on_non_finite, optimizer, test_metrics, train_metrics, val_metrics",
     ),
     _written(
         "A misspelt key of the optimizer",

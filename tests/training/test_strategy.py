@@ -154,6 +154,24 @@ def test_two_processes_are_one(one_process, tiny, molecule_file, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.01, 1e-9], ids=["not finite", "far too large"])
+def test_two_processes_go_back_alike(rate, one_process, tiny, molecule_file, tmp_path):
+    """Weights that are made too large after the 4th step, and get worse or stay so: both processes go back."""
+    kick = ("trusted_packages=[tests]", "trainer.max_epochs=4", "+callbacks.kick._args_=[4]")
+    changes = (
+        *kick,
+        f"training_module.optimizer.lr={rate}",
+        "+callbacks.kick._target_=tests.workflow.test_resume.KickAt",
+    )
+    single, double = one_process(*changes), tmp_path / "two"
+    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), *changes]
+    output = run(command, tmp_path)
+    assert output.count("back to the weights of step ") == 1  # one process speaks
+    same_weights(single, double)
+    assert set(logged(double)["rollbacks"]) == {1.0}
+
+
+@pytest.mark.slow
 def test_one_step_of_two_processes(one_process, tiny, molecule_file, tmp_path):
     """One step with batches of 2 x 5 and 1 x 10."""
     single = one_process("data.batch_size=10", "trainer.max_steps=1")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -199,6 +200,46 @@ def test_resumed_is_uninterrupted(way: str, steps: tuple[int, ...], run: Run, tm
     for step in steps:
         name, checkpoint = f"from {step}", whole / "often" / f"step-{step}.ckpt"
         rest = run(name, f"ckpt_path='{checkpoint}'", *WAYS[way], callbacks=often(tmp_path / name)).folder
+        assert differences(last(whole), last(rest)) == [], step
+        assert history(whole) == history(rest), step
+
+
+class KickAt(lightning.Callback):
+    """Makes weights many times as large after some steps of all runs together."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
+        if trainer.global_step in self.steps:
+            with torch.no_grad():
+                for parameter in module.model.parameters():
+                    parameter.mul_(30.0)
+
+
+# Kicked after the 4th step; the run goes back at the 10th.
+GOES_BACK = {
+    "plateau and EMA": (),
+    "schedule-free": ("optimizer=schedulefree", "training_module=default"),
+    "cosine and SWA": ("lr_scheduler=cosine", "training_module=swa", "training_module.swa_start=2"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*was written over later")
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[pytest.mark.slow] * bool(GOES_BACK[way])) for way in GOES_BACK]
+)
+def test_resumed_after_and_before_going_back(way: str, run: Run, tmp_path: Path, capsys: Any) -> None:
+    """From diverged weights within an epoch and at its end, right after they went back, and later; bit for bit."""
+    kick = {"kick": {"_target_": "tests.workflow.test_resume.KickAt", "_args_": [4]}}
+    settings = (*GOES_BACK[way], "trainer.max_epochs=5", "trainer.check_val_every_n_epoch=3")
+    whole = run("whole", *settings, callbacks={**kick, **often(tmp_path / "whole")}).folder
+    said = re.findall(r"step (\d+): the .*back to the weights of step (\d+), ", capsys.readouterr().out)
+    assert said == [("9", "3")]
+    assert last(whole)["nequip_like"]["divergence"]["rollbacks"] == 1
+    for step in (5, 6, 10):
+        checkpoint = whole / "often" / f"step-{step}.ckpt"
+        rest = run("rest", f"ckpt_path='{checkpoint}'", *settings, callbacks=kick | often(tmp_path / "rest")).folder
         assert differences(last(whole), last(rest)) == [], step
         assert history(whole) == history(rest), step
 

@@ -8,6 +8,9 @@ import lightning
 from lightning.pytorch.callbacks import LearningRateMonitor
 from torch.optim import Optimizer
 
+from nequip_like.optim.lowered_rate import lowered_rate
+from nequip_like.training.recovering_module import RecoveringModule
+
 NAME = "learning_rate"
 
 
@@ -16,8 +19,16 @@ class LearningRateLog(LearningRateMonitor):
 
     The name is ``learning_rate``; with several groups of parameters ``learning_rate/GROUP``, such as
     ``learning_rate/readout``. A ``name`` of the schedule's entry (``lr_scheduler: {scheduler: ..., name: ...}``) takes
-    its place.
+    its place. What is logged is the rate that steps are taken with: a part of the schedule's in a run that went back to
+    earlier weights.
     """
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *arguments: Any, **named: Any) -> None:
+        """Log the rate that the epoch begins with."""
+        module = trainer.lightning_module
+        factor = module.rate_factor if isinstance(module, RecoveringModule) else 1.0
+        with lowered_rate(trainer.optimizers[0], factor):
+            super().on_train_epoch_start(trainer, *arguments, **named)
 
     def on_train_batch_start(self, *_: Any, **__: Any) -> None:
         """Log nothing yet: a schedule that follows a metric may act at the start of the batch, after this."""

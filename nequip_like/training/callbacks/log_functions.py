@@ -110,7 +110,7 @@ class LogFunctions(lightning.Callback):
     def _tell_of_epoch(self, trainer: lightning.Trainer) -> None:
         epoch, self._finished_epoch = self._finished_epoch, None
         if epoch is not None:
-            values = _select_values(trainer, ("train_loss_epoch/", "train_metric_epoch/"))
+            values = _select_values(trainer, ("train_loss_epoch/", "train_metric_epoch/", "rollbacks"))
             self._call("train_epoch", trainer, values, epoch)
 
     def _look_for_best(self, trainer: lightning.Trainer) -> None:

@@ -19,6 +19,7 @@ from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.training.guarded_module import GuardedModule
 from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
 from nequip_like.training.module import NequIPLightningModule
+from nequip_like.training.recovering_module import RecoveringModule
 
 _MSE = re.compile(r"_mse(?=_|$)")
 
@@ -119,8 +120,13 @@ def collect_validation_values(trainer: lightning.Trainer) -> dict[str, dict[str,
 
 
 def learning_rate(trainer: lightning.Trainer) -> float:
-    """The present rate of the first group of parameters; NaN without an optimizer."""
-    return float(trainer.optimizers[0].param_groups[0]["lr"]) if trainer.optimizers else math.nan
+    """The present rate of the first group of parameters; NaN without an optimizer.
+
+    Of a run that went back to earlier weights it is the part of the schedule's rate that is left.
+    """
+    module = trainer.lightning_module
+    factor = module.rate_factor if isinstance(module, RecoveringModule) else 1.0
+    return factor * float(trainer.optimizers[0].param_groups[0]["lr"]) if trainer.optimizers else math.nan
 
 
 def describe_best(trainer: lightning.Trainer) -> str | None:

@@ -23,8 +23,8 @@ from nequip_like.model.checkpoint_format import (
 )
 from nequip_like.optim.schedule_free import ScheduleFreeWeights
 from nequip_like.optim.schedulers import PlateauSchedule
-from nequip_like.training.guarded_module import GuardedModule
 from nequip_like.training.lightning_internals import accumulating
+from nequip_like.training.recovering_module import RecoveringModule
 
 # Parts of the state that hold no weights and do not act on training.
 _OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.", "raw_val_metrics.", "raw_test_metrics.")
@@ -32,12 +32,12 @@ _OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.", "raw_val_metrics
 _MODULES = {None: "NequIPLightningModule", "ema": "EMALightningModule", "swa": "SWALightningModule"}
 
 
-class ResumableModule(GuardedModule):
+class ResumableModule(RecoveringModule):
     """Base class: its checkpoints hold what a run needs to go on bit for bit, and where they come from.
 
     Args:
         info: Plain values that are kept in each checkpoint: the resolved config, versions, overrides.
-        **arguments: Arguments of :class:`~nequip_like.training.guarded_module.GuardedModule`.
+        **arguments: Arguments of :class:`~nequip_like.training.recovering_module.RecoveringModule`.
     """
 
     averaging: str | None = None  # kind of average of the weights that is kept beside them: ema, swa
@@ -82,6 +82,7 @@ class ResumableModule(GuardedModule):
             "plateau": 0 if self._plateau is None else self._plateau.done,
             "plateau_waiting": self._plateau is not None and self._plateau.waiting,
             "skipped_steps": self.guard.skipped_steps,
+            "divergence": self._collect_recovery_state(),
             "processes": gather_states(self._collect_process_state()),
             "trained_weights": self._schedule_free.put_average(checkpoint["state_dict"]),
             **self.info,
@@ -135,6 +136,7 @@ class ResumableModule(GuardedModule):
         """When training starts: be where the checkpoint was written, if there is one."""
         saved, self._resumed_from = self._resumed_from, None
         self._schedule_free.begin((saved or {}).get("trained_weights"))
+        self._begin_recovery((saved or {}).get("divergence"))  # older files have none
         if saved is None:
             return
         self._logged_before = dict(saved["logged"])

@@ -33,6 +33,7 @@ from nequip_like.training.build import check_loss
 from nequip_like.training.callbacks import TrainingStats, learning_rate_log
 from nequip_like.training.callbacks.criteria_stopping import CriteriaStopping, read_criteria
 from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, check_together
+from nequip_like.training.divergence import DivergenceSettings
 from nequip_like.training.gradients import GradientClip, check_can_accumulate
 from nequip_like.training.run_length import check_length_of_run
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, OWN_ARGUMENTS, check_tasks
@@ -243,7 +244,7 @@ def _check_optimizer(module: Mapping[str, Any], averaging: str | None, values: M
 
 
 def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: Parts) -> None:
-    """Check clipping and accumulation of gradients."""
+    """Check clipping and accumulation of gradients, and what a run does that diverges."""
     clip, *lightnings = limits = [
         module.get("gradient_clip"),
         trainer.get("gradient_clip_val"),
@@ -251,6 +252,8 @@ def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: P
     ]
     if is_known(limits):
         GradientClip.choose(GradientClip.of(clip), *lightnings)
+    if "on_divergence" in module and is_known(module["on_divergence"]):
+        DivergenceSettings.of(module["on_divergence"])
     batches = trainer.get("accumulate_grad_batches", 1)
     if "loss" in parts.managers and is_known(batches) and batches > 1:
         check_can_accumulate(parts.managers["loss"])

@@ -57,7 +57,7 @@ _REPORT = ("format",)
 
 
 # Arguments of training_module whose parts say what is wrong with them.
-OWN_ARGUMENTS = ("optimizer", "lr_scheduler", "gradient_clip", "on_non_finite")
+OWN_ARGUMENTS = ("optimizer", "lr_scheduler", "gradient_clip", "on_non_finite", "on_divergence")
 
 
 def check_section_keys(config: DictConfig) -> None:
