@@ -18,9 +18,9 @@ from nequip_like.data.inspection.report import inspection_table, labels_text
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.weights import format_weight
 from nequip_like.training.averaged_module import SWALightningModule
+from nequip_like.training.baseline import worse_than_baseline
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.training.zero_forces import worse_than_zero
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import CheckedConfig
 from nequip_like.workflow.config.dry_build import METRICS
@@ -93,15 +93,15 @@ def print_best(console: Console, trainer: lightning.Trainer, module: NequIPLight
         _print_line(console, f"exported: the {module.evaluated} weights")
 
 
-def print_worse_than_zero(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
-    """Warn if the forces of the exported weights are further from the labels than zero is.
+def print_worse_than_baseline(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
+    """Warn if forces, energies or stress of the exported weights are no better than those of the baseline.
 
     Args:
         console: Where to print.
         trainer: The trainer, after training.
         values: Errors of the exported weights, by logged name.
     """
-    for comparison in worse_than_zero(trainer, values):
+    for comparison in worse_than_baseline(trainer, values, early=True):
         _print_line(console, comparison.describe())
 
 
