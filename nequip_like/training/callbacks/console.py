@@ -77,7 +77,7 @@ class EpochPrinter(lightning.Callback):
             self._print_errors(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print the line or the table of an epoch, if no validation ever does; say which terms have none of the loss."""
+        """Print the line or the table of an epoch, if no validation ever does, and name terms with none of the loss."""
         if not any(trainer.num_val_batches):
             self._print_errors(trainer, pl_module)
         if (
