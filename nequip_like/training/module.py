@@ -46,7 +46,8 @@ class NequIPLightningModule(ResumableModule):
     """Trains, validates and tests one potential.
 
     Logged names: ``train_loss_step/NAME``, ``train_loss_epoch/NAME``, ``train_metric_step/NAME``,
-    ``train_metric_epoch/NAME``, ``train_loss_share/NAME``, ``val{i}_epoch/NAME``, ``test{i}_epoch/NAME``, where NAME includes ``weighted_sum``.
+    ``train_metric_epoch/NAME``, ``val{i}_epoch/NAME``, ``test{i}_epoch/NAME``, where NAME includes ``weighted_sum``;
+    ``train_loss_share/NAME`` is the share of a term in the loss of an epoch.
 
     Args:
         model: A potential, or a config whose ``_target_`` builds one.

@@ -15,13 +15,9 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import load_dataset
 from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.metrics import EnergyForceMetrics, EnergyOnlyMetrics, MetricsManager
+from nequip_like.metrics.baseline import compute_baseline_errors, compute_mean_remainder
 from nequip_like.metrics.elementwise import MeanSquaredError, RootMeanSquaredError
-from nequip_like.training.baseline import (
-    WorseThanBaseline,
-    compute_baseline_errors,
-    compute_mean_remainder,
-    describe_shares,
-)
+from nequip_like.training.baseline import WorseThanBaseline, describe_shares
 from nequip_like.workflow.train import train
 
 
@@ -70,7 +66,8 @@ def test_words():
     )
     energies = WorseThanBaseline("val0", 0.03, 0.02, "per_atom_energy")
     assert describe_shares([energies, *found[:1]]) == (
-        "forces worse than zero: val0 301.2 % of the RMS force; energies worse than their mean: val0 150.0 % of the spread"
+        "forces worse than zero: val0 301.2 % of the RMS force; "
+        "energies worse than their mean: val0 150.0 % of the spread"
     )
     assert energies.describe() == (
         "warning: energies worse than their mean: on val0 their RMSE, 30 meV/atom, is 150.0 % of the spread, "

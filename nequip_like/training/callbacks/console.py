@@ -42,10 +42,11 @@ class EpochPrinter(lightning.Callback):
     """Prints a line or a table for each validation, or each epoch without one; also where a progress bar does not work.
 
     The line: epoch, step, learning rate, loss, validation errors, time. Where the forces are further from the labels
-    than zero is, or from the fourth epoch on energies or stress from their mean, it ends with this. The table is in meV
-    and Angstrom, with the share of each term in the loss below; its row ``train`` is the mean over the epoch so far, with mean squared errors of the loss as their
-    roots, and ``val0, baseline`` has the errors of no forces, no stress and mean energies. A term that has less than
-    1 % of the loss in the third epoch is named once.
+    than zero is, or from the fourth epoch on energies or stress from their mean, it ends with this.
+
+    The table is in meV and Angstrom, with the share of each term in the loss below. Its row ``train`` is the mean over
+    the epoch so far, with mean squared errors of the loss as their roots; ``val0, baseline`` has the errors of no
+    forces, no stress and mean energies. A term that has less than 1 % of the loss in the third epoch is named once.
 
     Args:
         every_n: Print only every n-th validation (and the first).
@@ -80,12 +81,9 @@ class EpochPrinter(lightning.Callback):
         """Print the line or the table of an epoch, if no validation ever does, and name terms with none of the loss."""
         if not any(trainer.num_val_batches):
             self._print_errors(trainer, pl_module)
-        if (
-            self.style != "none"
-            and trainer.current_epoch == JUDGED_EPOCH
-            and isinstance(pl_module, NequIPLightningModule)
-        ):
-            for sentence in describe_small_shares(pl_module.loss, collect_shares(trainer)) if pl_module.loss else ():
+        loss = pl_module.loss if isinstance(pl_module, NequIPLightningModule) else None
+        if loss is not None and self.style != "none" and trainer.current_epoch == JUDGED_EPOCH:
+            for sentence in describe_small_shares(loss, collect_shares(trainer)):
                 say(sentence)
 
     def _print_errors(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
