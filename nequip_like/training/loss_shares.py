@@ -42,11 +42,11 @@ def compute_shares(loss: MetricsManager, values: Mapping[str, Tensor]) -> dict[s
     return {name: share / total for name, share in shares.items()}
 
 
-def describe_shares(shares: Mapping[str, float]) -> str:
+def describe_loss(shares: Mapping[str, float]) -> str:
     """The shares in one line.
 
     Example:
-        >>> describe_shares({"forces_mse": 0.987, "stress_mse": 0.0134})
+        >>> describe_loss({"forces_mse": 0.987, "stress_mse": 0.0134})
         'loss: forces_mse 98.7 %, stress_mse 1.3 %'
     """
     return "loss: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())

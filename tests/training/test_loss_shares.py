@@ -50,7 +50,7 @@ def test_a_run(compose: Any, capsys: Any) -> None:
     baselines = [line for line in lines if line.startswith("│ val0, baseline ")]
     assert len(baselines) == 4
     assert len(set(baselines)) == 1
-    rows = list(csv.DictReader((result.folder / "metrics.csv").open()))
+    rows = list(csv.DictReader((result.folder / "metrics.csv").read_text().splitlines()))
     shares = [float(row["train_loss_share/forces_mse"]) for row in rows if row["train_loss_share/forces_mse"]]
     assert len(shares) == 4
     assert min(shares) > 0.999999

@@ -24,8 +24,7 @@ from nequip_like.training.callbacks.words import (
     say,
     update_step,
 )
-from nequip_like.training.loss_shares import JUDGED_EPOCH, describe_small_shares
-from nequip_like.training.loss_shares import describe_shares as describe_loss
+from nequip_like.training.loss_shares import JUDGED_EPOCH, describe_loss, describe_small_shares
 from nequip_like.training.module import NequIPLightningModule
 
 if TYPE_CHECKING:
