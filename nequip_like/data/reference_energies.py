@@ -184,7 +184,7 @@ def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None 
     if len(energies) == 0:
         raise DataError("no frame has an energy to fit reference energies to", "write reference_energies: null")
     counts = (composition > 0).sum(axis=0)
-    rare = (counts > 0) & (counts < _FEW_FRAMES)
+    rare = counts < _FEW_FRAMES
     if (~rare).sum() < _FEWEST_KNOWN or len(energies) <= len(names):
         rare[:] = False
     _check_told_apart(names, composition, rare)

@@ -34,9 +34,10 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
         - ``total_energy_std``: over frames, eV.
         - ``forces_rms``: root mean square of force components, eV/Angstrom.
         - ``per_type_forces_rms``: ``{type: the same for atoms of this type}``.
+        - ``volume_per_atom``: median over the frames that are periodic in three directions, Angstrom^3.
 
-        A statistic is absent if its label is, standard deviations (unbiased) if there are fewer than two frames. A
-        type without atoms (or without forces) gets the value over all types.
+        A statistic is absent if its label is, standard deviations (unbiased) if there are fewer than two frames, the
+        volume if no frame is periodic. A type without atoms (or without forces) gets the value over all types.
 
     Example:
         Forces are averaged over components: 3 eV/Angstrom along x, on one of two atoms, is the root of 9 / 6.
@@ -78,6 +79,12 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
         by_type = _average_per_type(squares, types, dataset.type_names, counts)
         result["forces_rms"] = math.sqrt(total)
         result["per_type_forces_rms"] = {name: math.sqrt(value) for name, value in by_type.items()}
+    crystals = [frame for frame in frames if bool(frame[fields.PBC].all())]
+    if crystals:
+        volumes = torch.stack([torch.linalg.det(frame[fields.CELL].double()[0]).abs() for frame in crystals])
+        num_atoms = torch.tensor([len(frame[fields.POSITIONS]) for frame in crystals])
+        # A median is the volume that materials have, whatever a few slabs and molecules in wide cells do.
+        result["volume_per_atom"] = float(torch.quantile(volumes / num_atoms, 0.5))
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
+from nequip_like.metrics.baseline import compute_baseline_errors, compute_mean_remainder
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.presets import METRICS, build_metric_entries
 
@@ -62,6 +63,20 @@ class ErrorMetrics:
             # Predictions are finite, so a value that is NaN means a species without a label.
             metrics |= {name: values[name] for name in names if values[name] == values[name]}
         return metrics
+
+
+def compute_baseline(
+    frames: Sequence[Graph], labels: Sequence[str], references: Mapping[str, float]
+) -> dict[str, float]:
+    """Errors of a model that knows nothing on these frames, by name: no forces, no stress, mean energies.
+
+    Args:
+        frames: The frames, with their labels.
+        labels: As for :class:`ErrorMetrics`.
+        references: Reference energy of each species, eV; the mean per atom that they leave on these frames is added.
+    """
+    manager = MetricsManager(build_metric_entries(tuple(labels)), sync=False)
+    return compute_baseline_errors(frames, manager, references, compute_mean_remainder(frames, references))
 
 
 def compute_errors(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nequip_like.data.graph import arrays_of, graphs_of, split
 from nequip_like.data.io.annotations import group_key, group_names
 from nequip_like.data.io.readers import Source
 from nequip_like.errors import DataError, ModelError
-from nequip_like.inference.error_metrics import ErrorMetrics, compute_errors
+from nequip_like.inference.error_metrics import ErrorMetrics, compute_baseline, compute_errors
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized, html_table
@@ -84,6 +84,8 @@ class Evaluation(Summarized):
             maxabserr}``, and ``forces_mae_H`` and so on for each species. What no frame has a label for is left out.
         worst: The frames with the largest errors, worst first.
         groups: Errors by group, where the frames carry several.
+        baseline: Errors of a model that knows nothing, as :attr:`metrics`: no forces, no stress, and the energy shifts
+            of the potential with the mean per atom that they leave on these frames.
     """
 
     dataset: GraphDataset
@@ -91,6 +93,7 @@ class Evaluation(Summarized):
     metrics: dict[str, float]
     worst: list[WorstFrame]
     groups: Groups | None = None
+    baseline: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Name, size and the errors that are looked at first, in eV and Angstrom."""
@@ -224,7 +227,17 @@ def evaluate(
             predictions.append(part)
         metrics.update(prediction, batch)
     groups = _evaluate_groups(dataset, predictions, labels, group_by, batch_size)
-    return Evaluation(dataset, predictions, metrics.compute(), _rank_worst_frames(dataset, predictions, labels), groups)
+    worst = _rank_worst_frames(dataset, predictions, labels)
+    baseline = compute_baseline(dataset.frames, labels, _find_references(potential))
+    return Evaluation(dataset, predictions, metrics.compute(), worst, groups, baseline)
+
+
+def _find_references(potential: Potential) -> dict[str, float]:
+    """Energy shift of each species that a potential was built with; 0 of a family that has no such argument."""
+    shifts = potential.config.get("arguments", {}).get("per_type_energy_shifts")
+    if isinstance(shifts, Mapping):
+        return {str(name): float(shift) for name, shift in shifts.items()}
+    return dict.fromkeys(potential.type_names, float(shifts or 0.0))
 
 
 def _evaluate_groups(

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from nequip_like.data import fields
 from nequip_like.inference.evaluation import COLUMNS, Evaluation
-from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, SHOWN, STRESS, Shown
+from nequip_like.report.units import ENERGY, FORCES, PER_ATOM_ENERGY, SHOWN, STRESS, Shown
 
 _BY_GROUP = (PER_ATOM_ENERGY, FORCES, STRESS)
 
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
-    """Errors on a data set: one row for each quantity, and for the forces on each species."""
+    """Errors on a data set: a row for each quantity, with that of a model that knows nothing, and for each species."""
     dataset = evaluation.dataset
     frames, atoms = len(dataset), sum(len(frame[fields.POSITIONS]) for frame in dataset.frames)
     table = Table(title=Text(f"{name}: {frames} frames, {atoms} atoms"), title_justify="left")
@@ -28,6 +28,8 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
         table.add_column(heading, justify="right")
     for quantity in SHOWN:
         _add_row(table, quantity.label, quantity, "", evaluation.metrics)
+        if quantity is not ENERGY:
+            _add_row(table, "  baseline", quantity, "", evaluation.baseline)
         if quantity is FORCES:
             for species in dataset.type_names:
                 _add_row(table, f"  on {species}", quantity, f"_{species}", evaluation.metrics)

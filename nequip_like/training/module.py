@@ -37,6 +37,7 @@ from nequip_like.training.gradients import (
 )
 from nequip_like.training.guarded_module import EvaluationTask, list_evaluations
 from nequip_like.training.lightning_internals import ends_within_epoch, log_again
+from nequip_like.training.loss_shares import compute_shares
 from nequip_like.training.nonfinite_guard import Policy
 from nequip_like.training.run_length import begin_schedules
 
@@ -45,7 +46,8 @@ class NequIPLightningModule(ResumableModule):
     """Trains, validates and tests one potential.
 
     Logged names: ``train_loss_step/NAME``, ``train_loss_epoch/NAME``, ``train_metric_step/NAME``,
-    ``train_metric_epoch/NAME``, ``val{i}_epoch/NAME``, ``test{i}_epoch/NAME``, where NAME includes ``weighted_sum``.
+    ``train_metric_epoch/NAME``, ``val{i}_epoch/NAME``, ``test{i}_epoch/NAME``, where NAME includes ``weighted_sum``;
+    ``train_loss_share/NAME`` is the share of a term in the loss of an epoch.
 
     Args:
         model: A potential, or a config whose ``_target_`` builds one.
@@ -93,8 +95,8 @@ class NequIPLightningModule(ResumableModule):
         self.model = build_potential(model)
         self.optimizer_config = optimizer
         self.lr_scheduler_config = lr_scheduler
-        # Error of a model that predicts no forces on each validation set, by prefix; found when first asked for.
-        self.error_of_zero: dict[str, float] = {}
+        # Errors of a model that knows nothing on each validation set, by prefix; found when first asked for.
+        self.baselines: dict[str, dict[str, float]] = {}
         # Called with the trainer when a step's gradients are whole, and not clipped yet.
         self.gradient_observers: list[Callable[[lightning.Trainer], None]] = []
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
@@ -165,7 +167,7 @@ class NequIPLightningModule(ResumableModule):
     def on_train_start(self) -> None:
         """Begin with no batch of a step; go on where a checkpoint was written, if there is one."""
         self._begin_training()
-        self.error_of_zero = {}  # the data may be others now
+        self.baselines = {}  # the data may be others now
         self._validated = False
         if self._plateau is not None:
             self._plateau.waiting = False  # a validation before the training tells a schedule nothing
@@ -193,9 +195,12 @@ class NequIPLightningModule(ResumableModule):
         self._keep_good_weights()
         for prefix, manager in (("train_loss_epoch", self.loss), ("train_metric_epoch", self.train_metrics)):
             if manager is not None:
-                self._log(prefix, manager.compute())
+                values = manager.compute()
+                self._log(prefix, values)
                 if not self._epoch_is_undone:
                     self._name_missing(prefix, manager)
+                if manager is self.loss:
+                    self._log("train_loss_share", compute_shares(manager, values))
         if self.rollbacks:
             count = torch.tensor(float(self.rollbacks), dtype=torch.float64)
             self.log_values({"rollbacks": count}, batch_size=1, sync_dist=True)

@@ -18,13 +18,14 @@ from nequip_like.data.inspection.report import inspection_table, labels_text
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.weights import format_weight
 from nequip_like.training.averaged_module import SWALightningModule
+from nequip_like.training.baseline import worse_than_baseline
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.training.zero_forces import worse_than_zero
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import CheckedConfig
 from nequip_like.workflow.config.dry_build import METRICS
 from nequip_like.workflow.config.sections import describe_left_out
+from nequip_like.workflow.config.values import is_known
 from nequip_like.workflow.finetune.settings import read_settings
 
 
@@ -92,15 +93,15 @@ def print_best(console: Console, trainer: lightning.Trainer, module: NequIPLight
         _print_line(console, f"exported: the {module.evaluated} weights")
 
 
-def print_worse_than_zero(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
-    """Warn if the forces of the exported weights are further from the labels than zero is.
+def print_worse_than_baseline(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
+    """Warn if forces, energies or stress of the exported weights are no better than those of the baseline.
 
     Args:
         console: Where to print.
         trainer: The trainer, after training.
         values: Errors of the exported weights, by logged name.
     """
-    for comparison in worse_than_zero(trainer, values):
+    for comparison in worse_than_baseline(trainer, values, early=True):
         _print_line(console, comparison.describe())
 
 
@@ -203,7 +204,8 @@ def plan(checked: CheckedConfig) -> dict[str, str]:
         lines["model"] = f"that of {tuning.source}, fine-tuned"
     for name in METRICS:
         if name in checked.parts.managers:
-            lines[name.replace("_", " ")] = _list_terms(checked.parts.managers[name])
+            known = is_known(values["training_module"][name])
+            lines[name.replace("_", " ")] = _list_terms(checked.parts.managers[name], known)
     if "train" in checked.tasks:
         lines |= _plan_training(checked)
     devices = _format_pairs(values["trainer"], ("accelerator", "devices", "num_nodes", "strategy"))
@@ -259,11 +261,13 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, Mapping | list) and not is_length
 
 
-def _list_terms(manager: MetricsManager) -> str:
+def _list_terms(manager: MetricsManager, known: bool) -> str:
+    """List the terms of a weighted sum; without their coefficients where the data will tell one of them."""
     rows = manager.describe()
-    summed = [f"{format_weight(coeff)} {name}" for name, _, _, coeff in rows if coeff]
+    summed = [f"{format_weight(coeff)} {name}" if known else name for name, _, _, coeff in rows if coeff]
     observed = len(rows) - len(summed)
-    return ", ".join(summed or ["no weighted sum"]) + (f"; {observed} more observed" if observed else "")
+    weights = "" if known else ", with coefficients from the data"
+    return ", ".join(summed or ["no weighted sum"]) + weights + (f"; {observed} more observed" if observed else "")
 
 
 def _format_value(value: Any) -> str:

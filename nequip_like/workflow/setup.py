@@ -65,8 +65,11 @@ def register_statistics(statistics: Mapping[str, Any]) -> None:
     """Let ``${training_data_stats:NAME}`` stand for a statistic of the training set.
 
     ``energy_scale`` is the RMS of the forces, or without forces the spread of the energy per atom.
+    ``atom_face_area``, that of a face of a cube with the volume of an atom, makes a stress a force on this face.
     """
-    named_values = dict(statistics)
+    named_values = {"volume_per_atom": 1.0, **statistics}
+    area = named_values["volume_per_atom"] ** (2 / 3)
+    named_values |= {"atom_face_area": area, "atom_face_area_squared": area**2}
     scale = named_values.get("forces_rms") or named_values.get("per_atom_energy_std")
     named_values["energy_scale"] = scale if scale else 1.0
     # One value of a mapping has a name, too: per_type_forces_rms_H, my_edge_lengths_HC.

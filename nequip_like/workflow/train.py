@@ -227,7 +227,7 @@ def _end_training(
     card = _load_best(trainer, module, info, result.best_checkpoint)
     _keep_best(result, trainer, card)
     printing.print_best(console, trainer, module)
-    printing.print_worse_than_zero(console, trainer, card["metrics"])
+    printing.print_worse_than_baseline(console, trainer, card["metrics"])
     _finish_training(console, module, card, result, formats)
     if result.stopped_by is not None:
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")

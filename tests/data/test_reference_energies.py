@@ -176,6 +176,14 @@ def test_two_rare_species_that_are_only_together(rare, make_graph):
     assert rules.auto(frames, ["H", "C", "O", "Ne", "Ar"]).energies == result.energies
 
 
+def test_a_species_of_no_frame_is_the_mean_of_the_others(rare):
+    """Only a validation set has it: the energies of the others must not be lost for that."""
+    result = rules.auto([*rare], ["H", "C", "O", "Os"])
+    assert result.rule == "least_squares"
+    assert result.energies == pytest.approx({"H": -2.0, "C": -4.0, "O": -6.0, "Os": -4.0}, rel=1e-12)
+    assert "fewer than 5 frames have Os (0): " in result.warning
+
+
 def test_what_fits_exactly_is_not_changed(hydrocarbon, lone, make_graph):
     carbons = [hydrocarbon(1, 4), hydrocarbon(2, 6), hydrocarbon(2, 2), hydrocarbon(3, 8), hydrocarbon(2, 4)]
     many = [*carbons, *(lone("O", -2000.0) for _ in range(5)), make_graph("Ne", [[0, 0, 0]], total_energy=[[7.0]])]

@@ -50,6 +50,17 @@ def test_without_labels_and_without_neighbors(make_graph):
     }
 
 
+def test_volume_per_atom_is_the_median_over_crystals(make_graph):
+    """8, 27 / 2 and 1000 Angstrom^3 per atom; a molecule has no volume."""
+    cubes = [("H", 2.0), ("H2", 3.0), ("H", 10.0)]
+    crystals = [
+        make_graph(name, [[0, 0, i] for i in range(int(name[1:] or 1))], cell=[edge] * 3, pbc=True)
+        for name, edge in cubes
+    ]
+    frames = [*crystals, make_graph("H", [[0, 0, 0]])]
+    assert training_statistics(GraphDataset(frames, 1.5, ["H"]))["volume_per_atom"] == pytest.approx(13.5)
+
+
 def test_one_frame_has_no_standard_deviation(make_graph):
     frames = [make_graph("H", [[0, 0, 0]], total_energy=[[1.0]])]
     result = training_statistics(GraphDataset(frames, 2.0, ["H"]))

@@ -102,7 +102,8 @@ def test_statistics_are_those_that_there_are(write_labelled, tmp_path):
     known = training_statistics(dataset)
     references = {"reference_energies": {"H": 0.0}, "isolated_atom_energies": {"H": 0.0}}
     table = set(rows("statistics.md"))
-    assert table == {*known, *references, "energy_scale"}
+    derived = {"energy_scale", "atom_face_area", "atom_face_area_squared"}
+    assert table == {*known, *references, *derived}
     register_statistics(known | references)
     for name in table:
         assert OmegaConf.create({"value": f"${{training_data_stats:{name}}}"}).value is not None

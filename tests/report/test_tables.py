@@ -3,6 +3,7 @@
 import io
 
 import pytest
+import torch
 from rich.console import Console
 
 from nequip_like.report.tables import format_number, print_evaluations
@@ -42,6 +43,21 @@ def test_rows(evaluations):
     assert "RMS of the forces" in text
     for frame in evaluation.worst:
         assert frame.origin in text
+
+
+def test_baseline_stands_below(evaluations):
+    """No forces and no stress: the errors are the labels; energies have the mean of what the shifts leave."""
+    evaluation = evaluations["mixed [set]"]
+    text = printed({"mixed [set]": evaluation})
+    forces = torch.cat([frame["forces"] for frame in evaluation.dataset.frames])
+    forces = forces[~forces.isnan()]
+    values = [forces.abs().mean(), forces.square().mean().sqrt(), forces.abs().max()]
+    assert cells(text, "baseline", "meV/Å") == [format_number(float(value) * 1e3) for value in values]
+    stress = torch.cat([frame["stress"] for frame in evaluation.dataset.frames])
+    mean = float(stress[~stress.isnan()].abs().mean())
+    assert cells(text, "baseline", "GPa")[0] == format_number(mean * 160.21766208)
+    baseline = evaluation.baseline["per_atom_energy_rmse"]
+    assert cells(text, "baseline", "meV/atom")[1] == format_number(1e3 * baseline)
 
 
 def test_absent_labels(evaluations):

@@ -154,6 +154,7 @@ def test_names_that_are_logged(kind, make_data, make_module, tmp_path):
     trained = recorder.names
     assert trained == {
         *(f"train_loss_{when}/{name}" for when in ("step", "epoch") for name in LOSS_NAMES),
+        *(f"train_loss_share/{name}" for name in LOSS_NAMES if name != "weighted_sum"),
         *(f"train_metric_{when}/{name}" for when in ("step", "epoch") for name in METRIC_NAMES),
         *(f"val{i}_epoch/{name}" for i in range(2) for name in METRIC_NAMES),
     }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
+from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.printing import plan, print_plan
 
@@ -32,6 +34,16 @@ def test_plan(compose, tmp_path, molecule_file):
         "devices": "accelerator cpu, devices 1, num_nodes 1, strategy auto",
         "output": str(tmp_path / "run"),
     }
+
+
+def test_coefficients_that_the_data_will_tell(compose):
+    """The rest of such a loss is checked, and what follows its values."""
+    lines = plan(check_config(compose("targets=energy_force_stress")))
+    assert lines["loss"] == "per_atom_energy_mse, forces_mse, stress_mse, with coefficients from the data"
+    with pytest.raises(ConfigError, match="unknown label in coeffs of a loss: 'force'"):
+        check_config(compose("targets=energy_force_stress", "+training_module.loss.coeffs.force=1.0"))
+    with pytest.raises(ConfigError, match="which is not logged"):
+        check_config(compose("targets=energy_force_stress", "monitored_metric=val0_epoch/stres_rmse"))
 
 
 def test_plan_of_a_test(compose):

@@ -136,6 +136,16 @@ def test_statistics_by_name(compose):
     assert set(arguments["avg_num_neighbors"]) == {"H", "C", "O"}
 
 
+def test_stress_counts_as_the_force_on_the_face_of_an_atom(compose):
+    """Of 8 Angstrom^3 per atom: a face of 4 Angstrom^2."""
+    module = compose("targets=energy_force_stress").training_module
+    setup.register_statistics({"volume_per_atom": 8.0})
+    coeffs = OmegaConf.to_container(module.loss.coeffs, resolve=True)
+    assert coeffs == pytest.approx({"total_energy": 1.0, "forces": 1.0, "stress": 16.0})
+    coeffs = OmegaConf.to_container(module.val_metrics.coeffs, resolve=True)
+    assert coeffs == pytest.approx({"per_atom_energy_rmse": 1.0, "forces_rmse": 1.0, "stress_rmse": 4.0})
+
+
 def test_unknown_statistic(compose):
     config = compose("model.avg_num_neighbors=${training_data_stats:neighbors}")
     data = setup.build_data(config)

@@ -11,18 +11,21 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from nequip_like.arguments import Count, checked
 from nequip_like.metrics.terms import WEIGHTED_SUM
+from nequip_like.training.baseline import compute_baselines, describe_shares, worse_than_baseline
 from nequip_like.training.callbacks.words import (
     SHOWN,
     after_step,
+    collect_shares,
     collect_validation_values,
+    compute_training_shares,
     compute_training_values,
     learning_rate,
     micro_step,
     say,
     update_step,
 )
+from nequip_like.training.loss_shares import JUDGED_EPOCH, describe_loss, describe_small_shares
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.training.zero_forces import describe_shares, worse_than_zero
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,8 +41,11 @@ class EpochPrinter(lightning.Callback):
     """Prints a line or a table for each validation, or each epoch without one; also where a progress bar does not work.
 
     The line: epoch, step, learning rate, loss, validation errors, time. Where the forces are further from the labels
-    than zero is, it ends with this. The table is in meV and Angstrom; its row ``train`` is the mean over the epoch so
-    far, with mean squared errors of the loss as their roots.
+    than zero is, or from the fourth epoch on energies or stress from their mean, it ends with this.
+
+    The table is in meV and Angstrom, with the share of each term in the loss below. Its row ``train`` is the mean over
+    the epoch so far, with mean squared errors of the loss as their roots; ``val0, baseline`` has the errors of no
+    forces, no stress and mean energies. A term that has less than 1 % of the loss in the third epoch is named once.
 
     Args:
         every_n: Print only every n-th validation (and the first).
@@ -71,9 +77,13 @@ class EpochPrinter(lightning.Callback):
             self._print_errors(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print the line or the table of an epoch, if no validation ever does."""
+        """Print the line or the table of an epoch, if no validation ever does, and name terms with none of the loss."""
         if not any(trainer.num_val_batches):
             self._print_errors(trainer, pl_module)
+        loss = pl_module.loss if isinstance(pl_module, NequIPLightningModule) else None
+        if loss is not None and self.style != "none" and trainer.current_epoch == JUDGED_EPOCH:
+            for sentence in describe_small_shares(loss, collect_shares(trainer)):
+                say(sentence)
 
     def _print_errors(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self.style == "none":
@@ -85,15 +95,17 @@ class EpochPrinter(lightning.Callback):
             say(self.line(trainer))
             return
         # All processes: sums are shared.
-        rows = {**compute_training_values(pl_module), **collect_validation_values(trainer)}
+        baselines = {f"{name}, baseline": errors for name, errors in compute_baselines(pl_module).items()}
+        shares = compute_training_shares(pl_module)
+        rows = {**compute_training_values(pl_module), **collect_validation_values(trainer), **baselines}
         if trainer.is_global_zero:
-            _print(build_table(trainer, rows))
+            _print(build_table(trainer, rows, describe_loss(shares) if shares else None))
 
     def line(self, trainer: lightning.Trainer) -> str:
         """The line for the trainer's present state, after a validation."""
         metrics = trainer.callback_metrics
         parts = [*self._describe_step(trainer), *describe_validation(trainer.lightning_module, metrics)]
-        return " | ".join([self._join_with_time(parts), *describe_worse_than_zero(trainer, metrics)])
+        return " | ".join([self._join_with_time(parts), *describe_worse_than_baseline(trainer, metrics)])
 
     def _describe_step(self, trainer: lightning.Trainer) -> list[str]:
         """Epoch, steps, learning rate and the loss of the last batch."""
@@ -116,7 +128,7 @@ def before_line(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> str:
         metrics: Values of a validation by logged name.
     """
     parts = describe_validation(trainer.lightning_module, metrics)
-    return " | ".join(["before    ", f"step {0:6d}", *parts, *describe_worse_than_zero(trainer, metrics)])
+    return " | ".join(["before    ", f"step {0:6d}", *parts, *describe_worse_than_baseline(trainer, metrics)])
 
 
 def describe_validation(module: lightning.LightningModule, metrics: Mapping[str, Any]) -> list[str]:
@@ -133,9 +145,9 @@ def describe_validation(module: lightning.LightningModule, metrics: Mapping[str,
     return parts
 
 
-def describe_worse_than_zero(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> list[str]:
-    """A remark on forces that are worse than zero; an empty list if none are."""
-    worse = worse_than_zero(trainer, metrics)
+def describe_worse_than_baseline(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> list[str]:
+    """A remark on what is worse than the baseline; an empty list if nothing is."""
+    worse = worse_than_baseline(trainer, metrics)
     return [describe_shares(worse)] if worse else []
 
 
@@ -157,12 +169,15 @@ class MetricsTable(EpochPrinter):
         super().__init__(every_n, style="table")
 
 
-def build_table(trainer: lightning.Trainer, rows: Mapping[str, Mapping[str, float]]) -> Table:
+def build_table(
+    trainer: lightning.Trainer, rows: Mapping[str, Mapping[str, float]], caption: str | None = None
+) -> Table:
     """The table of some rows.
 
     Args:
         trainer: Tells epoch, steps and learning rate.
         rows: Values by set and by name of the metric, in eV and Angstrom.
+        caption: What stands below.
     """
     from rich.markup import escape
     from rich.table import Table
@@ -170,7 +185,7 @@ def build_table(trainer: lightning.Trainer, rows: Mapping[str, Mapping[str, floa
     names = [name for name in SHOWN if any(name in values for values in rows.values())]
     steps = f"step {update_step(trainer)} ({micro_step(trainer)} batches)"
     title = f"epoch {trainer.current_epoch}, {steps}, lr {learning_rate(trainer):.2e}"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("set", no_wrap=True)
     for name in names:
         unit = SHOWN[name].unit

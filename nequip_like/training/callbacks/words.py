@@ -18,6 +18,7 @@ from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.training.guarded_module import GuardedModule
 from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
+from nequip_like.training.loss_shares import compute_shares
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.training.recovering_module import RecoveringModule
 
@@ -117,6 +118,20 @@ def collect_validation_values(trainer: lightning.Trainer) -> dict[str, dict[str,
         if name and re.match(r"val\d", prefix):
             rows.setdefault(prefix, {})[name] = float(value)
     return {prefix: take_roots(values) for prefix, values in sorted(rows.items())}
+
+
+def compute_training_shares(module: lightning.LightningModule) -> dict[str, float]:
+    """The share of each term in the loss of the epoch so far; in a run all processes must call it."""
+    if not isinstance(module, NequIPLightningModule) or module.loss is None:
+        return {}
+    return convert_to_numbers(compute_shares(module.loss, module.loss.compute()))
+
+
+def collect_shares(trainer: lightning.Trainer) -> dict[str, float]:
+    """The share of each term in the loss of the last epoch, from 0 to 1."""
+    start = "train_loss_share/"
+    values = trainer.callback_metrics.items()
+    return {name.removeprefix(start): float(value) for name, value in values if name.startswith(start)}
 
 
 def learning_rate(trainer: lightning.Trainer) -> float:

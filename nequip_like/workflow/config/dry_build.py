@@ -44,6 +44,7 @@ _PER_TYPE = ("avg_num_neighbors", "per_type_energy_scales", "per_type_energy_shi
 # In place of species that the data will tell: no element, so that it is never taken for one.
 _ANY_SPECIES = "Species"
 _SYMBOL = "[A-Z][a-z]?"
+_COEFFICIENTS = ("coeffs", "weights", "terms")
 
 Unsure = Mapping[str, Callable[[], ConfigError]]
 
@@ -53,7 +54,8 @@ class Parts:
     """What is known of a run before its data.
 
     Attributes:
-        managers: The loss and the metrics, by the keys of :data:`METRICS`; with a stand-in for species not known yet.
+        managers: The loss and the metrics, by the keys of :data:`METRICS`; with stand-ins for species and for
+            coefficients that are not known yet.
         sets: Names of the data sets of train, val and test; None if the section describes them in a way of its own.
         monitored: What follows a logged value: ``{key: name}``.
     """
@@ -189,6 +191,7 @@ def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None
 
 
 def _build_manager(key: str, node: Any, type_names: list[str] | None, unsure: Unsure) -> MetricsManager | None:
+    node = _assume_coefficients(node)
     if node is None or not is_known(node):
         return None
     if not isinstance(node, Mapping) or "_target_" not in node:
@@ -199,6 +202,18 @@ def _build_manager(key: str, node: Any, type_names: list[str] | None, unsure: Un
         with naming_arguments("training_module", ["loss"]):
             check_loss(manager)
     return manager
+
+
+def _assume_coefficients(node: Any) -> Any:
+    """Take 1 for each coefficient that the data will tell, so that all else can be checked."""
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        name: {key: 1.0 if entry is NOT_KNOWN_YET else entry for key, entry in value.items()}
+        if name in _COEFFICIENTS and isinstance(value, Mapping)
+        else value
+        for name, value in node.items()
+    }
 
 
 def _find_named_types(node: Any) -> list[str]:
@@ -360,7 +375,7 @@ def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool,
             continue
         if name.startswith("val") and parts.sets is None and re.match(rf"val\d+({'|'.join(kinds)})_epoch/", name):
             continue  # only the data know how many sets there are
-        if (trusted and not name.startswith("val")) or not _are_all_known(name, values["training_module"]):
+        if (trusted and not name.startswith("val")) or not _are_all_known(values["training_module"]):
             continue
         config_key = key if values.get("monitored_metric") != name else "monitored_metric"
         of_training = name.startswith("train") or not (num_sets or name.startswith("val"))
@@ -378,6 +393,6 @@ def _check_monitored(values: Mapping[str, Any], parts: Parts, any_species: bool,
         )
 
 
-def _are_all_known(name: str, module: Mapping[str, Any]) -> bool:
+def _are_all_known(module: Mapping[str, Any]) -> bool:
     """Whether the metrics that could log a name were built."""
-    return all(is_known(module.get(section)) for section in METRICS)
+    return all(is_known(_assume_coefficients(module.get(section))) for section in METRICS)

@@ -1,4 +1,4 @@
-"""Forces that are worse than none: the error of zero by hand, the words, and a whole run."""
+"""A model that knows nothing: its errors by hand, the words for one that is no better, and a whole run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import load_dataset
-from nequip_like.metrics import MetricsManager
+from nequip_like.data.io.structures import graph_from_atoms
+from nequip_like.metrics import EnergyForceMetrics, EnergyOnlyMetrics, MetricsManager
+from nequip_like.metrics.baseline import compute_baseline_errors, compute_mean_remainder
 from nequip_like.metrics.elementwise import MeanSquaredError, RootMeanSquaredError
-from nequip_like.training.zero_forces import WorseThanZero, describe_shares, error_of_zero
+from nequip_like.training.baseline import WorseThanBaseline, describe_shares
 from nequip_like.workflow.train import train
 
 
@@ -24,8 +27,9 @@ def dataset(tmp_path, write_labelled):
     return load_dataset(write_labelled(tmp_path / "a.xyz"), ["H", "C", "O"], 3.0)
 
 
-def term(metric: Any, **options: Any) -> Any:
-    return MetricsManager([{"field": fields.FORCES, "metric": metric, "name": "f", **options}]).terms[0]
+def error_of_zero(frames: Any, metric: Any, **options: Any) -> float:
+    manager = MetricsManager([{"field": fields.FORCES, "metric": metric, "name": "f", **options}])
+    return compute_baseline_errors(frames, manager, {}, 0.0)["f"]
 
 
 def labels(dataset: Any) -> list[Any]:
@@ -35,10 +39,8 @@ def labels(dataset: Any) -> list[Any]:
 def test_error_of_zero_is_the_size_of_the_labels(dataset):
     forces = np.concatenate(labels(dataset))
     assert len(labels(dataset)) == 5
-    assert error_of_zero(dataset.frames, term(RootMeanSquaredError)) == pytest.approx(
-        np.sqrt((forces**2).mean()), rel=1e-12
-    )
-    assert error_of_zero(dataset.frames, term(MeanSquaredError)) == pytest.approx((forces**2).mean(), rel=1e-12)
+    assert error_of_zero(dataset.frames, RootMeanSquaredError) == pytest.approx(np.sqrt((forces**2).mean()), rel=1e-12)
+    assert error_of_zero(dataset.frames, MeanSquaredError) == pytest.approx((forces**2).mean(), rel=1e-12)
 
 
 def test_with_weights_and_by_frames(dataset):
@@ -47,21 +49,58 @@ def test_with_weights_and_by_frames(dataset):
     known = [i for i in range(7) if i % 3 != 2]
     sums = [i * (x**2).sum() for i, x in zip(known, labels(dataset), strict=True)]
     counts = [i * x.size for i, x in zip(known, labels(dataset), strict=True)]
-    found = error_of_zero(dataset.frames, term(RootMeanSquaredError))
+    found = error_of_zero(dataset.frames, RootMeanSquaredError)
     assert found == pytest.approx(math.sqrt(sum(sums) / sum(counts)), rel=1e-12)
     means = [i * (x**2).mean() for i, x in zip(known, labels(dataset), strict=True)]
-    found = error_of_zero(dataset.frames, term(MeanSquaredError, average="frames"))
+    found = error_of_zero(dataset.frames, MeanSquaredError, average="frames")
     assert found == pytest.approx(sum(means) / sum(known), rel=1e-12)
 
 
 def test_words():
-    found = [WorseThanZero("val0", 3.012, 1.0), WorseThanZero("val1_raw", 0.6, 0.5)]
+    found = [WorseThanBaseline("val0", 3.012, 1.0), WorseThanBaseline("val1_raw", 0.6, 0.5)]
     assert describe_shares(found[:1]) == "forces worse than zero: val0 301.2 % of the RMS force"
     assert describe_shares(found) == "forces worse than zero: val0 301.2 %, val1_raw 120.0 % of the RMS force"
     assert found[0].describe() == (
         "warning: forces worse than zero: on val0 their RMSE, 3012 meV/A, is 301.2 % of the RMS force, 1000 meV/A; "
         "a model that predicts no forces at all would be better"
     )
+    energies = WorseThanBaseline("val0", 0.03, 0.02, "per_atom_energy")
+    assert describe_shares([energies, *found[:1]]) == (
+        "forces worse than zero: val0 301.2 % of the RMS force; "
+        "energies worse than their mean: val0 150.0 % of the spread"
+    )
+    assert energies.describe() == (
+        "warning: energies worse than their mean: on val0 their RMSE, 30 meV/atom, is 150.0 % of the spread, "
+        "20 meV/atom; a model that predicts reference energies and their mean remainder would be better"
+    )
+    stress = WorseThanBaseline("val0", 0.02, 0.01, "stress")
+    assert describe_shares([stress]) == "stress worse than zero: val0 200.0 % of the RMS stress"
+
+
+def test_energies_are_references_and_the_mean_of_what_they_leave():
+    """-13 eV of H2 and -8 eV of HO are -1 and -2 eV beyond references of -6 and 0 eV: -0.75 eV per atom."""
+    pair = [[0, 0, 0], [0, 0, 0.9]]
+    frames = [
+        {**graph_from_atoms(Atoms(name, pair)), fields.TOTAL_ENERGY: torch.tensor([[energy]], dtype=torch.float64)}
+        for name, energy in (("H2", -13.0), ("HO", -8.0))
+    ]
+    references = {"H": -6.0}
+    mean = compute_mean_remainder(frames, references)
+    assert mean == pytest.approx(-0.75)
+    # Without labels of forces there is no error of forces, and so no sum of both.
+    errors = compute_baseline_errors(frames, EnergyForceMetrics(), references, mean)
+    assert errors == pytest.approx(
+        {
+            "total_energy_rmse": 0.5,
+            "total_energy_mae": 0.5,
+            "total_energy_maxabserr": 0.5,
+            "per_atom_energy_rmse": 0.25,
+            "per_atom_energy_mae": 0.25,
+            "per_atom_energy_maxabserr": 0.25,
+        }
+    )
+    only = EnergyOnlyMetrics({"total_energy_mae": 1.0})
+    assert compute_baseline_errors(frames, only, references, mean)["weighted_sum"] == pytest.approx(0.5)
 
 
 # A model of scale 20 without a step that counts: forces of several times the labels' size.

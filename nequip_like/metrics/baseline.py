@@ -1,0 +1,92 @@
+"""Errors of a model that knows nothing: no forces, no stress, reference energies with the mean of what they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from ase.data import chemical_symbols as symbol_of
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import collate, has_label
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.metrics.terms import WEIGHTED_SUM
+
+_BATCH = 256
+_PREDICTED = frozenset((fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS, fields.VIRIAL))
+_GRAPH = (fields.POSITIONS, fields.NUM_ATOMS, fields.ATOM_TYPES, fields.CELL, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
+_USED = (*_GRAPH, *fields.LABEL_WEIGHTS.values(), fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
+
+
+def compute_mean_remainder(frames: Sequence[Graph], references: Mapping[str, float]) -> float:
+    """What reference energies leave per atom, in the mean over frames with an energy, eV; 0 if there are none."""
+    remainders = [
+        (float(frame[fields.TOTAL_ENERGY]) - _sum_references(frame, references)) / len(frame[fields.POSITIONS])
+        for frame in frames
+        if has_label(frame, fields.TOTAL_ENERGY)
+    ]
+    return sum(remainders) / len(remainders) if remainders else 0.0
+
+
+def compute_baseline_errors(
+    frames: Sequence[Graph], manager: MetricsManager, references: Mapping[str, float], mean: float
+) -> dict[str, float]:
+    """Errors of the baseline over a whole data set, as a manager measures them: masked, weighted, by name.
+
+    Args:
+        frames: The frames of the data set.
+        manager: The metrics. Those of anything but energies, forces, stress and virial are left out; then there is no
+            weighted sum either.
+        references: Reference energy of each species, eV; of others 0.
+        mean: What is added for each atom, eV.
+    """
+    labels = {name for name in fields.LABELS if any(has_label(frame, name) for frame in frames)}
+    terms = [
+        term
+        for term in manager.terms
+        if term.modifier is not None
+        and term.modifier.prediction_fields
+        and term.modifier.prediction_fields <= _PREDICTED
+        and term.modifier.target_fields <= labels | {fields.CELL}
+    ]
+    if not terms:
+        return {}
+    coeffs = manager.configured_coeffs
+    entries = [
+        {
+            "name": term.name,
+            "field": term.modifier,
+            "metric": term.metric,
+            "average": term.average,
+            "ignore_nan": term.ignore_nan,
+            "coeff": coeffs[term.name],
+        }
+        for term in terms
+        if not term.type_names
+    ]
+    sums = MetricsManager(entries, sync=False, absolute=manager.absolute)
+    for start in range(0, len(frames), _BATCH):
+        chosen = frames[start : start + _BATCH]
+        batch = collate([{key: frame[key] for key in _USED if key in frame} for frame in chosen])
+        energies = [_sum_references(frame, references) + mean * len(frame[fields.POSITIONS]) for frame in chosen]
+        no_stress = torch.zeros(len(chosen), 3, 3, dtype=torch.float64)
+        sums.update(
+            {
+                **batch,
+                fields.TOTAL_ENERGY: torch.tensor(energies, dtype=torch.float64)[:, None],
+                fields.FORCES: torch.zeros_like(batch[fields.POSITIONS]),
+                fields.STRESS: no_stress,
+                fields.VIRIAL: no_stress,
+            },
+            batch,
+        )
+    errors = {name: float(value) for name, value in sums.compute().items()}
+    weighted = {term.name for term in manager.terms if coeffs[term.name]}
+    if not weighted <= errors.keys():
+        errors.pop(WEIGHTED_SUM, None)
+    return errors
+
+
+def _sum_references(frame: Graph, references: Mapping[str, float]) -> float:
+    return sum(references.get(symbol_of[number], 0.0) for number in frame[fields.ATOMIC_NUMBERS].tolist())
