@@ -14,6 +14,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.optim.build import Optimizer, build_optimizer, check_optimizer
 from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
+from nequip_like.optim.soap import SOAPAndAdamW
 from nequip_like.workflow.config.check import check_config
 
 NAMES = {
@@ -26,6 +27,7 @@ NAMES = {
     "rms_prop": torch.optim.RMSprop,
     "LBFGS": torch.optim.LBFGS,
     "muon": MuonAndAdamW,
+    "soap": SOAPAndAdamW,
     "MLIP": OptaxAMSGrad,
     "ScheduleFreeAdamW": schedulefree.AdamWScheduleFree,
     "schedule_free_sgd": schedulefree.SGDScheduleFree,
@@ -73,6 +75,7 @@ def test_form_is_the_users_to_choose(changes, fused):
         (named("Adam", betas=[0.9]), r"optimizer\.betas is \[0\.9\]"),
         (named("Adam", betas=[0.9, 2.0]), r"optimizer: Adam cannot be built: Invalid beta parameter at index 1: 2\.0"),
         (named("Muon", momentum=1.5), r"momentum is 1\.5\n.*below 1"),
+        (named("SOAP", precondition_frequency=0), r"precondition_frequency is 0\n.*at least 1"),
         (named("mlip", grad_norm=0), r"grad_norm is 0\n.*above 0"),
     ],
 )
