@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nequip_like.arguments import Count, Decay, FromZero, Positive, checked
 from nequip_like.optim.matrices import Matrices, MatrixOptimizer, count_matrices, stack_by_shape
+from nequip_like.optim.matrix_passes import MatrixPasses, MuonOptions
 
 # Of the quintic that is applied to the singular values, as torch has them (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -95,6 +96,12 @@ class MuonAndAdamW(MatrixOptimizer):
 
     def _step_matrices(self, matrices: Sequence[Matrices], group: Mapping[str, Any]) -> None:
         lr, momentum = float(group["lr"]), group["momentum"]
+        if (passes := MatrixPasses.of(matrices)) is not None:
+            options = MuonOptions(momentum, group["nesterov"], *COEFFICIENTS, LEAST_NORM, group["ns_steps"])
+            shapes = [each.weight.shape for each in passes.matrices]
+            scales = [scale_of_updates(shape[0], shape[-1], group["adjust_lr_fn"]) for shape in shapes]
+            passes.step_muon(options, scales, lr, lr * group["weight_decay"])
+            return
         for stack in stack_by_shape(matrices):
             gradients = stack.gradients
             momenta = stack.gather("momentum_buffer").lerp_(gradients, 1.0 - momentum)

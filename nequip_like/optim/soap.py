@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nequip_like.arguments import Count, Decay, FromZero, Positive, checked
 from nequip_like.optim.matrices import Matrices, MatrixOptimizer, MatrixStack, count_matrices, stack_by_shape
+from nequip_like.optim.matrix_passes import MatrixPasses, SoapOptions
 
 _SIDES = ("left", "right")  # of a matrix: rows, columns
 
@@ -71,11 +72,15 @@ class SOAPAndAdamW(MatrixOptimizer):
         return state
 
     def _step_matrices(self, matrices: Sequence[Matrices], group: Mapping[str, Any]) -> None:
-        for stack in stack_by_shape(matrices):
-            if stack.step == 1:
-                _begin(stack, group)
-            else:
-                _update(stack, group)
+        for stack in stack_by_shape(each for each in matrices if each.state["step"] == 1):
+            _begin(stack, group)
+        begun = [each for each in matrices if each.state["step"] > 1]
+        if begun and (passes := MatrixPasses.of(begun)) is not None:
+            options = SoapOptions(*group["betas"], group["eps"], group["precondition_frequency"])
+            passes.step_soap(options, float(group["lr"]), float(group["lr"]) * group["weight_decay"])
+            return
+        for stack in stack_by_shape(begun):
+            _update(stack, group)
 
 
 def _sides_of(stack: MatrixStack) -> list[str]:

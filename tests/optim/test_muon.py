@@ -100,7 +100,7 @@ def test_both_are_those_of_torch():
     muon = torch.optim.Muon(matrices, **options, adjust_lr_fn="match_rms_adamw")
     train(two, [muon, torch.optim.AdamW(others, **options)], 1)
     for ours, theirs in zip(one.parameters(), two.parameters(), strict=True):
-        atol = 0.01 * 0.2 * 2 * 0.03 if ours.ndim == 2 else 1e-12  # learning rate, scale, three percent
+        atol = 0.01 * 0.2 * 2 * 0.1 if ours.ndim == 2 else 1e-12  # learning rate, scale, a tenth
         torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
 
 

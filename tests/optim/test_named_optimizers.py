@@ -63,7 +63,7 @@ def test_form_is_the_users_to_choose(changes, fused):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (named("AdmaW"), r"optimizer\.name is 'AdmaW'\n  -> did you mean 'AdamW'\? known are Adadelta, .*, mlip, Muon"),
+        (named("AdmaW"), r"optimizer\.name is 'AdmaW'\n  -> did you mean 'AdamW'\? known are Adadelta, .*, mlip, Muon, .*SOAP"),
         (named("SparseAdam"), r"optimizer\.name is 'SparseAdam'\n.*known are "),
         (
             named("NAdam", weight_deacy=0.1),
@@ -75,7 +75,7 @@ def test_form_is_the_users_to_choose(changes, fused):
         (named("Adam", betas=[0.9]), r"optimizer\.betas is \[0\.9\]"),
         (named("Adam", betas=[0.9, 2.0]), r"optimizer: Adam cannot be built: Invalid beta parameter at index 1: 2\.0"),
         (named("Muon", momentum=1.5), r"momentum is 1\.5\n.*below 1"),
-        (named("SOAP", precondition_frequency=0), r"precondition_frequency is 0\n.*at least 1"),
+        (named("SOAP", precondition_frequency=0), r"precondition_frequency is 0\n.*1 or more"),
         (named("mlip", grad_norm=0), r"grad_norm is 0\n.*above 0"),
     ],
 )
