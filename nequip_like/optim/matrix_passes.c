@@ -21,6 +21,40 @@ typedef REAL NAME(V) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), m
 #define AT(P) (*(V *)(P))
 #define ALWAYS static inline __attribute__((always_inline))
 
+/* --- transposition: blocks of four by four go through registers */
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define QUARTET 4
+#endif
+#endif
+typedef REAL NAME(Four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+
+static void NAME(turn)(int64_t m, int64_t n, const REAL *from, int64_t from_row, REAL *to, int64_t to_row) {
+    int64_t whole_m = 0, whole_n = 0;
+#ifdef QUARTET
+    whole_m = m / 4 * 4, whole_n = n / 4 * 4;
+    for (int64_t j = 0; j < whole_n; j += 4)
+        for (int64_t i = 0; i < whole_m; i += 4) {
+            NAME(Four) x[4], y[4];
+#pragma GCC unroll 4
+            for (int r = 0; r < 4; r++) x[r] = *(const NAME(Four) *)(from + (i + r) * from_row + j);
+            y[0] = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5);
+            y[1] = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
+            y[2] = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
+            y[3] = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+            *(NAME(Four) *)(to + j * to_row + i) = __builtin_shufflevector(y[0], y[2], 0, 1, 4, 5);
+            *(NAME(Four) *)(to + (j + 1) * to_row + i) = __builtin_shufflevector(y[0], y[2], 2, 3, 6, 7);
+            *(NAME(Four) *)(to + (j + 2) * to_row + i) = __builtin_shufflevector(y[1], y[3], 0, 1, 4, 5);
+            *(NAME(Four) *)(to + (j + 3) * to_row + i) = __builtin_shufflevector(y[1], y[3], 2, 3, 6, 7);
+        }
+#endif
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = i < whole_m ? whole_n : 0; j < n; j++) to[j * to_row + i] = from[i * from_row + j];
+}
+
+static void NAME(transpose)(int64_t m, int64_t n, const REAL *from, REAL *to) { NAME(turn)(m, n, from, n, to, m); }
+
 /* --- products */
 
 /* What a product is: c = scale a b + share d, of shapes (m, inner) and (inner, n); a has any strides, d may be c. */
@@ -32,6 +66,7 @@ typedef struct {
     REAL scale, share;
     const REAL *d;
     REAL *c;
+    int64_t symmetric; /* c is: what lies above its diagonal may be left out, and is taken from below */
 } NAME(Product);
 
 ALWAYS void NAME(tile)(const NAME(Product) *p, int64_t i, int64_t j, const int rows, const int vectors) {
@@ -73,13 +108,20 @@ static void NAME(multiply)(NAME(Product) p) {
     int64_t j = 0;
     while (j + LANES <= p.n) {
         const int two = j + 2 * LANES <= p.n;
+        const int64_t width = two ? 2 * LANES : LANES;
+        int64_t skipped = 0;
         for (int64_t i = 0, rows; i < p.m; i += rows) {
             const int64_t left = p.m - i;
             rows = left > 8 || left == 6 || left == 7 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            if (p.symmetric && i + rows <= j) {
+                skipped = i + rows;
+                continue;
+            }
             if (two) NAME(tiles)(&p, i, rows, j, 2);
             else NAME(tiles)(&p, i, rows, j, 1);
         }
-        j += two ? 2 * LANES : LANES;
+        NAME(turn)(width, skipped, p.c + j * p.n, p.n, p.c + j, p.n); /* what lies below is there already */
+        j += width;
     }
     for (; j < p.n; j++)
         for (int64_t i = 0; i < p.m; i++) {
@@ -89,12 +131,18 @@ static void NAME(multiply)(NAME(Product) p) {
         }
 }
 /* c = a b, and c = a^T b of an (inner, m). */
-#define PRODUCT(M, N, INNER, A, B, C) NAME(multiply)((NAME(Product)){M, N, INNER, A, INNER, 1, B, 1, 0, 0, C})
-#define PRODUCT_TN(M, N, INNER, A, B, C) NAME(multiply)((NAME(Product)){M, N, INNER, A, 1, M, B, 1, 0, 0, C})
+#define PRODUCT(M, N, INNER, A, B, C) NAME(multiply)((NAME(Product)){M, N, INNER, A, INNER, 1, B, 1, 0, 0, C, 0})
+#define PRODUCT_TN(M, N, INNER, A, B, C) NAME(multiply)((NAME(Product)){M, N, INNER, A, 1, M, B, 1, 0, 0, C, 0})
 
-static void NAME(transpose)(int64_t m, int64_t n, const REAL *restrict from, REAL *restrict to) {
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++) to[j * m + i] = from[i * n + j];
+/* As float64 has it, in an order that depends on the length alone. */
+static double NAME(sum_squares)(int64_t n, const REAL *x) {
+    double lanes[8] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int lane = 0; lane < 8; lane++) lanes[lane] += (double)x[i + lane] * (double)x[i + lane];
+    for (; i < n; i++) sum += (double)x[i] * (double)x[i];
+    for (int lane = 0; lane < 8; lane++) sum += lanes[lane];
+    return sum;
 }
 
 /* --- QR */
@@ -196,35 +244,37 @@ typedef struct {
     int64_t steps;
 } NAME(Muon);
 
+/* The longer side is that of rows here: with x = X^T the iteration is x <- x (a + b A + c A^2), A = x^T x. */
 static void NAME(muon)(const NAME(Muon) *o, const NAME(Matrices) *all, const NAME(Matrix) *at, double scale,
                        REAL *momentum, REAL *memory) {
-    const int64_t m = at->m, n = at->n, tall = m > n, rows = tall ? n : m, columns = tall ? m : n;
-    REAL *x = memory, *y = x + m * n, *turned = y + m * n, *gram = turned + m * n, *factor = gram + rows * rows;
+    const int64_t m = at->m, n = at->n, wide = m < n, rows = wide ? n : m, k = wide ? m : n;
+    REAL *x = memory, *y = x + m * n, *gram = y + m * n, *factor = gram + k * k;
     const REAL share = (REAL)(1 - o->momentum), part = (REAL)o->momentum;
-    double square = 0;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             const REAL g = at->gradient[i * at->row + j];
             REAL *mean = momentum + i * n + j;
             *mean += share * (g - *mean);
-            const REAL value = o->nesterov != 0 ? g + part * (*mean - g) : *mean;
-            (tall ? turned : x)[i * n + j] = value;
-            square += (double)value * (double)value;
+            y[i * n + j] = o->nesterov != 0 ? g + part * (*mean - g) : *mean;
         }
-    if (tall) NAME(transpose)(m, n, turned, x);
+    const double square = NAME(sum_squares)(m * n, y);
     const REAL inverse = (REAL)(1 / fmax(sqrt(square), o->least_norm));
-    for (int64_t i = 0; i < m * n; i++) x[i] *= inverse;
-    for (int64_t k = 0; k < o->steps; k++) {
-        NAME(transpose)(rows, columns, x, turned);
-        PRODUCT(rows, rows, columns, x, turned, gram);
-        NAME(multiply)((NAME(Product)){rows, rows, rows, gram, rows, 1, gram, (REAL)o->c, (REAL)o->b, gram, factor});
-        NAME(multiply)((NAME(Product)){rows, columns, rows, factor, rows, 1, x, 1, (REAL)o->a, x, y});
-        REAL *swapped = x;
-        x = y;
-        y = swapped;
+    for (int64_t i = 0; i < m * n; i++) y[i] *= inverse;
+    if (wide) NAME(transpose)(m, n, y, x);
+    REAL *from = wide ? x : y, *to = wide ? y : x;
+    for (int64_t step = 0; step < o->steps; step++) {
+        NAME(multiply)((NAME(Product)){k, k, rows, from, 1, k, from, 1, 0, 0, gram, 1});
+        NAME(multiply)((NAME(Product)){k, k, k, gram, k, 1, gram, (REAL)o->c, (REAL)o->b, gram, factor, 1});
+        NAME(multiply)((NAME(Product)){rows, k, k, from, k, 1, factor, 1, (REAL)o->a, from, to, 0});
+        REAL *swapped = from;
+        from = to;
+        to = swapped;
     }
-    if (tall) NAME(transpose)(rows, columns, x, turned);
-    NAME(apply)(all, at, tall ? turned : x, scale);
+    if (wide) {
+        NAME(transpose)(rows, k, from, to);
+        from = to;
+    }
+    NAME(apply)(all, at, from, scale);
 }
 
 void NAME(step_muon)(const NAME(Muon) *o, const NAME(Matrices) *all, const double *scales, REAL *const *momenta,
@@ -321,10 +371,10 @@ static void NAME(soap)(const NAME(Soap) *o, const NAME(Matrices) *all, const NAM
     NAME(apply)(all, at, from, 1);
     if (s.averages[0]) {
         NAME(transpose)(m, n, g, turned);
-        NAME(multiply)((NAME(Product)){m, m, n, g, n, 1, turned, left2, b2, s.averages[0], s.averages[0]});
+        NAME(multiply)((NAME(Product)){m, m, n, g, n, 1, turned, left2, b2, s.averages[0], s.averages[0], 1});
     }
     if (s.averages[1])
-        NAME(multiply)((NAME(Product)){n, n, m, g, 1, n, g, left2, b2, s.averages[1], s.averages[1]});
+        NAME(multiply)((NAME(Product)){n, n, m, g, 1, n, g, left2, b2, s.averages[1], s.averages[1], 1});
 }
 
 /* steps: number of the updates of each parameter, from 1, the present one among them: one less than its steps. */
