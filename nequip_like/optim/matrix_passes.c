@@ -70,8 +70,8 @@ typedef struct {
 } NAME(Product);
 
 ALWAYS void NAME(tile)(const NAME(Product) *p, int64_t i, int64_t j, const int rows, const int vectors) {
-    V sum[6][2];
-#pragma GCC unroll 6
+    V sum[8][2];
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) sum[r][v] = (V){0};
@@ -81,12 +81,12 @@ ALWAYS void NAME(tile)(const NAME(Product) *p, int64_t i, int64_t j, const int r
         V right[2];
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) right[v] = AT(b + v * LANES);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++) sum[r][v] += a[r * a_row] * right[v];
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) {
@@ -98,7 +98,8 @@ ALWAYS void NAME(tile)(const NAME(Product) *p, int64_t i, int64_t j, const int r
 }
 
 ALWAYS void NAME(tiles)(const NAME(Product) *p, int64_t i, int64_t rows, int64_t j, const int vectors) {
-    if (rows == 6) NAME(tile)(p, i, j, 6, vectors);
+    if (rows == 8) NAME(tile)(p, i, j, 8, 1);
+    else if (rows == 6) NAME(tile)(p, i, j, 6, vectors);
     else if (rows == 4) NAME(tile)(p, i, j, 4, vectors);
     else if (rows == 2) NAME(tile)(p, i, j, 2, vectors);
     else NAME(tile)(p, i, j, 1, vectors);
@@ -107,12 +108,13 @@ ALWAYS void NAME(tiles)(const NAME(Product) *p, int64_t i, int64_t rows, int64_t
 static void NAME(multiply)(NAME(Product) p) {
     int64_t j = 0;
     while (j + LANES <= p.n) {
-        const int two = j + 2 * LANES <= p.n;
+        const int two = !p.symmetric && j + 2 * LANES <= p.n; /* the narrower, the less is above the diagonal */
         const int64_t width = two ? 2 * LANES : LANES;
         int64_t skipped = 0;
         for (int64_t i = 0, rows; i < p.m; i += rows) {
             const int64_t left = p.m - i;
-            rows = left > 8 || left == 6 || left == 7 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            if (p.symmetric && left >= 8) rows = 8;
+            else rows = left > 8 || left == 6 || left == 7 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
             if (p.symmetric && i + rows <= j) {
                 skipped = i + rows;
                 continue;
@@ -147,19 +149,39 @@ static double NAME(sum_squares)(int64_t n, const REAL *x) {
 
 /* --- QR */
 
+ALWAYS void NAME(reflect_rows)(const int rows, int64_t n, int64_t first, REAL factor, const REAL *v, REAL *x) {
+    const int64_t begin = first / LANES * LANES, whole = n / LANES * LANES;
+    V sum[4];
+    REAL product[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) sum[r] = (V){0};
+    for (int64_t i = begin; i < whole; i += LANES) {
+        const V part = AT(v + i);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) sum[r] += part * AT(x + r * n + i);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        REAL half[BYTES / sizeof(REAL) / 2];
+        for (int lane = 0; lane < LANES / 2; lane++) half[lane] = sum[r][lane] + sum[r][lane + LANES / 2];
+        product[r] = half[0];
+        for (int lane = 1; lane < LANES / 2; lane++) product[r] += half[lane];
+        for (int64_t i = whole; i < n; i++) product[r] += v[i] * x[r * n + i];
+        product[r] *= factor;
+    }
+    for (int64_t i = begin; i < whole; i += LANES) {
+        const V part = AT(v + i);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) AT(x + r * n + i) -= product[r] * part;
+    }
+    for (int r = 0; r < rows; r++)
+        for (int64_t i = whole; i < n; i++) x[r * n + i] -= product[r] * v[i];
+}
+
 /* Rows x (count, n) become x - factor (v . x) v; v is zero before `first`. */
 static void NAME(reflect)(int64_t count, int64_t n, int64_t first, REAL factor, const REAL *v, REAL *x) {
-    const int64_t begin = first / LANES * LANES, whole = n / LANES * LANES;
-    for (; count > 0; count--, x += n) {
-        V sum = {0};
-        REAL product = 0;
-        for (int64_t i = begin; i < whole; i += LANES) sum += AT(v + i) * AT(x + i);
-        for (int64_t i = whole; i < n; i++) product += v[i] * x[i];
-        for (int lane = 0; lane < LANES; lane++) product += sum[lane];
-        product *= factor;
-        for (int64_t i = begin; i < whole; i += LANES) AT(x + i) -= product * AT(v + i);
-        for (int64_t i = whole; i < n; i++) x[i] -= product * v[i];
-    }
+    for (; count >= 4; count -= 4, x += 4 * n) NAME(reflect_rows)(4, n, first, factor, v, x);
+    for (; count > 0; count--, x += n) NAME(reflect_rows)(1, n, first, factor, v, x);
 }
 
 /* Q of a QR decomposition by Householder's reflections; rows of x and q are columns of the matrices. x is lost. */
@@ -210,13 +232,19 @@ static NAME(Matrix) NAME(find)(const NAME(Matrices) *all, int64_t i) {
     return (NAME(Matrix)){p, i, m, n, all->counts[p] * n, all->weights[p] + i * n, all->gradients[p] + i * n};
 }
 
-static void NAME(apply)(const NAME(Matrices) *all, const NAME(Matrix) *x, const REAL *update, double scale) {
+static void NAME(gather)(const NAME(Matrix) *x, REAL *restrict to) {
+    const REAL *restrict from = x->gradient;
+    const int64_t n = x->n;
+    for (int64_t i = 0; i < x->m; i++, from += x->row, to += n)
+        for (int64_t j = 0; j < n; j++) to[j] = from[j];
+}
+
+static void NAME(apply)(const NAME(Matrices) *all, const NAME(Matrix) *x, const REAL *restrict update, double scale) {
     const REAL left = (REAL)(1 - all->decay), rate = (REAL)(all->rate * scale);
-    for (int64_t i = 0; i < x->m; i++)
-        for (int64_t j = 0; j < x->n; j++) {
-            REAL *weight = x->weight + i * x->row + j;
-            *weight = left * *weight - rate * update[i * x->n + j];
-        }
+    REAL *restrict weight = x->weight;
+    const int64_t n = x->n;
+    for (int64_t i = 0; i < x->m; i++, weight += x->row, update += n)
+        for (int64_t j = 0; j < n; j++) weight[j] = left * weight[j] - rate * update[j];
 }
 
 /* For each matrix `x` what is given, with `memory` of the thread's own. */
@@ -237,6 +265,10 @@ static void NAME(apply)(const NAME(Matrices) *all, const NAME(Matrix) *x, const 
         }                                                                                                             \
     }
 
+static void NAME(average)(int64_t n, REAL share, const REAL *restrict values, REAL *restrict mean) {
+    for (int64_t i = 0; i < n; i++) mean[i] += share * (values[i] - mean[i]);
+}
+
 /* --- Muon, see muon.py */
 
 typedef struct {
@@ -250,13 +282,9 @@ static void NAME(muon)(const NAME(Muon) *o, const NAME(Matrices) *all, const NAM
     const int64_t m = at->m, n = at->n, wide = m < n, rows = wide ? n : m, k = wide ? m : n;
     REAL *x = memory, *y = x + m * n, *gram = y + m * n, *factor = gram + k * k;
     const REAL share = (REAL)(1 - o->momentum), part = (REAL)o->momentum;
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++) {
-            const REAL g = at->gradient[i * at->row + j];
-            REAL *mean = momentum + i * n + j;
-            *mean += share * (g - *mean);
-            y[i * n + j] = o->nesterov != 0 ? g + part * (*mean - g) : *mean;
-        }
+    NAME(gather)(at, x);
+    NAME(average)(m * n, share, x, momentum);
+    for (int64_t i = 0; i < m * n; i++) y[i] = o->nesterov != 0 ? x[i] + part * (momentum[i] - x[i]) : momentum[i];
     const double square = NAME(sum_squares)(m * n, y);
     const REAL inverse = (REAL)(1 / fmax(sqrt(square), o->least_norm));
     for (int64_t i = 0; i < m * n; i++) y[i] *= inverse;
@@ -339,8 +367,7 @@ static void NAME(soap)(const NAME(Soap) *o, const NAME(Matrices) *all, const NAM
                        NAME(SoapState) s, REAL *memory) {
     const int64_t m = at->m, n = at->n;
     REAL *g = memory, *x = g + m * n, *y = x + m * n, *turned = y + m * n, *rest = turned + m * n;
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++) g[i * n + j] = at->gradient[i * at->row + j];
+    NAME(gather)(at, g);
     const REAL *from = g;
     if (s.bases[0]) {
         PRODUCT_TN(m, n, m, s.bases[0], from, x);
@@ -352,11 +379,11 @@ static void NAME(soap)(const NAME(Soap) *o, const NAME(Matrices) *all, const NAM
     }
     const REAL left1 = (REAL)(1 - o->b1), b2 = (REAL)o->b2, left2 = (REAL)(1 - o->b2), epsilon = (REAL)o->epsilon;
     const REAL correction1 = (REAL)(1 / (1 - pow(o->b1, step))), correction2 = (REAL)(1 / (1 - pow(o->b2, step)));
-    for (int64_t i = 0; i < m * n; i++) {
-        s.mean[i] += left1 * (from[i] - s.mean[i]);
-        s.square[i] = b2 * s.square[i] + left2 * from[i] * from[i];
-        y[i] = correction1 * s.mean[i] / (NAME(root)(s.square[i] * correction2) + epsilon);
-    }
+    NAME(average)(m * n, left1, from, s.mean);
+    REAL *restrict square = s.square;
+    for (int64_t i = 0; i < m * n; i++) square[i] = b2 * square[i] + left2 * from[i] * from[i];
+    const REAL *restrict mean = s.mean;
+    for (int64_t i = 0; i < m * n; i++) y[i] = correction1 * mean[i] / (NAME(root)(square[i] * correction2) + epsilon);
     from = y;
     if (s.bases[0]) {
         PRODUCT(m, n, m, s.bases[0], from, x);

@@ -41,7 +41,9 @@ class SOAPAndAdamW(MatrixOptimizer):
         eps: Added to the root, of both.
         precondition_frequency: Number of steps from a renewal of a matrix' basis to the next.
         max_precondition_dim: A side of a matrix that is larger than this keeps the identity as its basis. A matrix both
-            of whose sides are larger is updated by Adam, but for the step that it begins with.
+            of whose sides are larger is updated by AdamW, but for the step that it begins with.
+        one_sided: Only the shorter side of a matrix has a basis, as the authors propose to save time and memory; both if
+            they are equal.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -57,17 +59,23 @@ class SOAPAndAdamW(MatrixOptimizer):
         eps: FromZero = 1e-8,
         precondition_frequency: Count = 10,
         max_precondition_dim: Count = 128,
+        one_sided: bool = True,
     ) -> None:
         b1, b2 = betas
         of_both = {"betas": (b1, b2), "eps": eps}
-        options = {"precondition_frequency": precondition_frequency, "max_precondition_dim": max_precondition_dim}
+        options = {
+            "precondition_frequency": precondition_frequency,
+            "max_precondition_dim": max_precondition_dim,
+            "one_sided": one_sided,
+        }
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay}, {**of_both, **options}, of_both)
 
     def _begin_state(self, weight: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
         count, rows, columns = count_matrices(weight), weight.shape[0], weight.shape[-1]
         state = {name: weight.new_zeros(count, rows, columns) for name in ("mean", "square")}
         for side, size in zip(_SIDES, (rows, columns), strict=True):
-            if size <= group["max_precondition_dim"]:
+            is_longer = size > min(rows, columns)
+            if size <= group["max_precondition_dim"] and not (is_longer and group["one_sided"]):
                 state |= {name: weight.new_zeros(count, size, size) for name in (side, f"{side}_basis")}
         return state
 
