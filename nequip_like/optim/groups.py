@@ -156,7 +156,8 @@ def parameter_groups(
     if parts.keys() == {(-1, False, True)} and not by_matrix:
         return [{"params": parts[-1, False, True]}]
     return [
-        _group(parts[key], rules[key[0]] if key[0] >= 0 else None, *key[1:], by_matrix=by_matrix) for key in sorted(parts)
+        _group(parts[key], rules[key[0]] if key[0] >= 0 else None, *key[1:], by_matrix=by_matrix)
+        for key in sorted(parts)
     ]
 
 

@@ -27,8 +27,8 @@ def is_hidden_matrix(name: str, parameter: Tensor, owner: nn.Module | None = Non
     Args:
         name: Name in the model.
         parameter: The parameter.
-        owner: Its layer. One whose weights of three dimensions or more are stacks, from the first dimension to the last,
-            has an attribute ``holds_stacks`` that is true.
+        owner: Its layer. One whose weights of three dimensions or more are stacks, from the first dimension to the
+            last, has an attribute ``holds_stacks`` that is true.
 
     Example:
         >>> is_hidden_matrix("layers.0.linear.weight", torch.zeros(8, 8)), is_hidden_matrix("bias", torch.zeros(8))
@@ -62,8 +62,8 @@ class Matrices:
     Attributes:
         weight: The parameter, (rows, ..., columns).
         gradient: Its gradient.
-        state: What the optimizer keeps of it: stacks (matrices, ..., ...), and ``step``, the number of its steps with the
-            present one.
+        state: What the optimizer keeps of it: stacks (matrices, ..., ...), and ``step``, the number of its steps with
+            the present one.
         first: Number of its first matrix among all of its group.
     """
 
@@ -132,8 +132,8 @@ class MatrixOptimizer(Optimizer, ABC):
 
     Args:
         params: Parameters, or groups of them with their own options. The key ``is_matrix`` of a group tells whether its
-            parameters are matrices, or stacks of them; without it, the shape decides: matrices of two or more rows and
-            columns are.
+            parameters are matrices, or stacks of them; without it, the shape decides: matrices of two rows and columns
+            or more are.
         shared: Options of both, ``lr`` and ``weight_decay``.
         of_matrices: Options of the update of matrices.
         of_adamw: Options of AdamW.

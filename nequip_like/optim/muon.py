@@ -21,7 +21,7 @@ LEAST_NORM = 1e-7
 def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
     """Bring all singular values near one, within 0.7 to 1.2 or so, by the iteration of Newton and Schulz.
 
-    ``X <- a X + (b A + c A^2) X`` with ``A = X X^T``, beginning with a Frobenius norm of one (Jordan et al. 2024, Muon).
+    ``X <- a X + (b A + c A^2) X`` with ``A = X X^T``, beginning with a Frobenius norm of one (Jordan et al. 2024).
     In the type of the matrices, where torch's takes bfloat16.
 
     Args:
@@ -50,12 +50,13 @@ def scale_of_updates(rows: int, columns: int, adjust: str) -> float:
 class MuonAndAdamW(MatrixOptimizer):
     """Muon (Jordan et al. 2024) and AdamW with one learning rate, one weight decay and one state.
 
-    All matrices of one shape are one batch, slices of self-connections among them. It is :class:`torch.optim.Muon` matrix
-    by matrix, but for the numbers of its iteration: these have the type of the weights, bfloat16 there.
+    All matrices of one shape are one batch, slices of self-connections among them; on CPUs with a C compiler all of a
+    group are one call of compiled code. It is :class:`torch.optim.Muon` matrix by matrix, but for the numbers of its
+    iteration: these have the type of the weights, bfloat16 there.
 
     Args:
-        params: Parameters, or groups of them with their own ``lr`` and ``weight_decay``. The key ``is_matrix`` of a group
-            tells whether Muon updates it; without it, the shape decides: matrices of two or more rows and columns.
+        params: Parameters, or groups of them with their own ``lr`` and ``weight_decay``. The key ``is_matrix`` of a
+            group tells whether Muon updates it; without it, the shape decides: matrices of two rows and columns or more.
         lr: Learning rate of both.
         weight_decay: Weight decay of both, decoupled: ``w <- (1 - lr * weight_decay) w``.
         momentum: Of Muon.

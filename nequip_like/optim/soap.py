@@ -28,13 +28,14 @@ class SOAPAndAdamW(MatrixOptimizer):
 
     The basis is renewed by one step of power iteration and a QR decomposition, ``U <- QR(L U)``, after its columns (and
     the rows of S) were put in the order of ``diag(U^T L U)``; V likewise. Each matrix has its turn every
-    ``precondition_frequency`` steps; matrix i of a group in steps s with ``(s + i) % precondition_frequency = 0`` behind
-    the first ``precondition_frequency``, so that the work is spread over the steps. The first step of a matrix changes no
-    weight: it makes L and R, and U and V of their eigenvectors, as the authors' code does.
+    ``precondition_frequency`` steps, matrix i of a group in steps s with ``(s + i) % precondition_frequency = 0``, from
+    ``precondition_frequency + 1`` on: the work is spread over the steps. The first step of a matrix changes no weight:
+    it makes L and R, and U and V of their eigenvectors, as the authors' code does. On CPUs with a C compiler all
+    matrices of a group are one call of compiled code.
 
     Args:
-        params: Parameters, or groups of them with their own ``lr`` and ``weight_decay``. The key ``is_matrix`` of a group
-            tells whether SOAP updates it; without it, the shape decides: matrices of two or more rows and columns.
+        params: Parameters, or groups of them with their own ``lr`` and ``weight_decay``. The key ``is_matrix`` of a
+            group tells whether SOAP updates it; without it, the shape decides: matrices of two rows and columns or more.
         lr: Learning rate of both.
         weight_decay: Weight decay of both, decoupled.
         betas: b1 and b2, of both.
@@ -42,8 +43,8 @@ class SOAPAndAdamW(MatrixOptimizer):
         precondition_frequency: Number of steps from a renewal of a matrix' basis to the next.
         max_precondition_dim: A side of a matrix that is larger than this keeps the identity as its basis. A matrix both
             of whose sides are larger is updated by AdamW, but for the step that it begins with.
-        one_sided: Only the shorter side of a matrix has a basis, as the authors propose to save time and memory; both if
-            they are equal.
+        one_sided: Only the shorter side of a matrix has a basis, as the authors propose to save time and memory; both
+            sides if they are equal.
 
     Raises:
         ConfigError: If a value is out of range.

@@ -63,7 +63,10 @@ def test_form_is_the_users_to_choose(changes, fused):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (named("AdmaW"), r"optimizer\.name is 'AdmaW'\n  -> did you mean 'AdamW'\? known are Adadelta, .*, mlip, Muon, .*SOAP"),
+        (
+            named("AdmaW"),
+            r"optimizer\.name is 'AdmaW'\n  -> did you mean 'AdamW'\? known are Adadelta, .*, mlip, .*SOAP",
+        ),
         (named("SparseAdam"), r"optimizer\.name is 'SparseAdam'\n.*known are "),
         (
             named("NAdam", weight_deacy=0.1),

@@ -8,15 +8,18 @@ import pytest
 import torch
 from torch import nn
 
+from nequip_like.nn.native.compiler import find_compiler
+from nequip_like.optim import matrix_passes
 from nequip_like.optim.build import build_optimizer
 from nequip_like.optim.matrices import view_matrices
+from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.soap import SOAPAndAdamW
 
 LR, B1, B2, EPS, DECAY, INTERVAL = 0.01, 0.9, 0.95, 1e-8, 0.1, 4
 
 
 class Plain:
-    """Algorithm 3 of Vyas et al. 2024 for one matrix: the first moment in the space of the weights, projected each time."""
+    """Algorithm 3 of Vyas et al. 2024 for one matrix, its first moment kept in the space of the weights."""
 
     def __init__(self, weight: torch.Tensor, number: int, limit: int) -> None:
         self.w, self.number, self.limit, self.t = weight.clone(), number, limit, 0
@@ -63,7 +66,7 @@ def make_weights(dtype: torch.dtype = torch.float64) -> list[nn.Parameter]:
 
 def make_optimizer(weights: list[nn.Parameter]) -> SOAPAndAdamW:
     group = {"params": weights, "is_matrix": True}
-    options = {"precondition_frequency": INTERVAL, "max_precondition_dim": 8}
+    options = {"precondition_frequency": INTERVAL, "max_precondition_dim": 8, "one_sided": False}
     return SOAPAndAdamW([group], lr=LR, betas=(B1, B2), eps=EPS, weight_decay=DECAY, **options)
 
 
@@ -91,6 +94,16 @@ def follow_plainly(steps: int) -> list[torch.Tensor]:
     return [torch.stack([matrix.w for matrix in matrices]) for matrices in plain]
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def _form(request, monkeypatch):
+    """The step in compiled code, and by torch operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(matrix_passes, "_load_library", lambda: None)
+    elif find_compiler() is None:
+        pytest.skip("there is no C compiler")
+
+
+@pytest.mark.usefixtures("_form")
 def test_stacked_is_the_plain_algorithm():
     weights = make_weights()
     take_steps(weights, make_optimizer(weights), 0, 40)
@@ -105,6 +118,7 @@ def test_first_step_only_looks():
     assert all(torch.equal(a, b) for a, b in zip(before, weights, strict=True))
 
 
+@pytest.mark.usefixtures("_form")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_state_goes_on_bit_for_bit(dtype):
     whole, part = make_weights(dtype), make_weights(dtype)
@@ -118,6 +132,50 @@ def test_state_goes_on_bit_for_bit(dtype):
     assert all(torch.equal(a, b) for a, b in zip(whole, rest, strict=True))
     held = second.state[rest[0]]
     assert {value.dtype for value in held.values() if isinstance(value, torch.Tensor)} == {dtype}
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+@pytest.mark.parametrize("make", [make_optimizer, lambda weights: MuonAndAdamW(weights, lr=LR)], ids=["SOAP", "Muon"])
+def test_threads_change_no_bit(make):
+    """Sides of several vectors and of parts of one, in the model's own type."""
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        weights = [*make_weights(torch.float32), nn.Parameter(torch.ones(40, 40))]
+        take_steps(weights, make(weights), 0, 12)
+        results.append(weights)
+    torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_compiled_is_torch_for_the_sides_of_a_model(dtype, monkeypatch):
+    """Where vectors are whole: 32 and 64, and one more."""
+    if find_compiler() is None:
+        pytest.skip("there is no C compiler")
+    results = []
+    for library in (matrix_passes._load_library, lambda: None):
+        monkeypatch.setattr(matrix_passes, "_load_library", library)
+        generator = torch.Generator().manual_seed(1)
+        shapes = [(32, 2, 32), (64, 64), (33, 33), (32, 64)]
+        weights = [nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
+        optimizer = SOAPAndAdamW([{"params": weights, "is_matrix": True}], lr=LR, precondition_frequency=3)
+        take_steps(weights, optimizer, 0, 8)
+        results.append(weights)
+    tolerance = 1e-10 if dtype == torch.float64 else 2e-3
+    for compiled, plain in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=0, atol=tolerance)
+
+
+def test_one_sided_keeps_a_basis_of_the_shorter_side():
+    weights = [nn.Parameter(torch.ones(shape)) for shape in [(4, 6), (6, 2, 4), (5, 5)]]
+    optimizer = SOAPAndAdamW([{"params": weights, "is_matrix": True}])
+    take_steps(weights, optimizer, 0, 1)
+    shapes = [{k: tuple(v.shape) for k, v in optimizer.state[w].items() if k.endswith("_basis")} for w in weights]
+    assert shapes[0] == {"left_basis": (1, 4, 4)}
+    assert shapes[1] == {"right_basis": (2, 4, 4)}
+    assert shapes[2] == {"left_basis": (1, 5, 5), "right_basis": (1, 5, 5)}
 
 
 def test_a_parameter_without_gradient_is_passed_over_with_its_state():
