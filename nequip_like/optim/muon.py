@@ -56,7 +56,7 @@ class MuonAndAdamW(MatrixOptimizer):
 
     Args:
         params: Parameters, or groups of them with their own ``lr`` and ``weight_decay``. The key ``is_matrix`` of a
-            group tells whether Muon updates it; without it, the shape decides: matrices of two rows and columns or more.
+            group tells whether Muon updates it; without it, the shape decides: at least two rows and columns.
         lr: Learning rate of both.
         weight_decay: Weight decay of both, decoupled: ``w <- (1 - lr * weight_decay) w``.
         momentum: Of Muon.
@@ -109,5 +109,5 @@ class MuonAndAdamW(MatrixOptimizer):
             stack.store("momentum_buffer", momenta)
             directions = gradients.lerp_(momenta, momentum) if group["nesterov"] else momenta
             updates = orthogonalize(directions, group["ns_steps"])
-            scale = scale_of_updates(*updates.shape[1:], group["adjust_lr_fn"])
+            scale = scale_of_updates(updates.shape[1], updates.shape[2], group["adjust_lr_fn"])
             stack.apply(updates, lr * scale, lr * group["weight_decay"])

@@ -35,7 +35,7 @@ class SOAPAndAdamW(MatrixOptimizer):
 
     Args:
         params: Parameters, or groups of them with their own ``lr`` and ``weight_decay``. The key ``is_matrix`` of a
-            group tells whether SOAP updates it; without it, the shape decides: matrices of two rows and columns or more.
+            group tells whether SOAP updates it; without it, the shape decides: at least two rows and columns.
         lr: Learning rate of both.
         weight_decay: Weight decay of both, decoupled.
         betas: b1 and b2, of both.
