@@ -59,7 +59,7 @@ class _Matrices(ctypes.Structure):
     ]
 
 
-def read_sources() -> tuple[list[str], dict[str, str]]:
+def read_matrix_sources() -> tuple[list[str], dict[str, str]]:
     """Translation units, one for each type of numbers, and the file that they include."""
     code = files(__package__).joinpath("matrix_passes.c").read_text(encoding="utf-8")
     roots = {"float": "sqrtf", "double": "sqrt"}
@@ -72,7 +72,7 @@ def _load_library() -> ctypes.CDLL | None:
     if find_compiler() is None:
         return None
     try:
-        return compile_library(*read_sources())
+        return compile_library(*read_matrix_sources())
     except (ModelError, OutputError) as error:
         warn_once(f"matrices are updated by torch operations, which are slower: {error.message}")
         return None

@@ -29,8 +29,9 @@ def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
         steps: Number of iterations.
 
     Example:
-        >>> orthogonalize(torch.tensor([[[3.0, 0.0], [0.0, 0.5]]]), steps=5).round(decimals=1).tolist()
-        [[[0.7, 0.0], [0.0, 1.1]]]
+        >>> matrix = torch.tensor([[[3.0, 0.0], [0.0, 0.5]]], dtype=torch.float64)
+        >>> orthogonalize(matrix, steps=5).round(decimals=1).tolist()
+        [[[0.7, 0.0], [0.0, 1.0]]]
     """
     a, b, c = COEFFICIENTS
     if tall := matrices.shape[1] > matrices.shape[2]:
