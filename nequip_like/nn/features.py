@@ -49,7 +49,13 @@ class _PerKindMap(nn.Module):
         irreps_out: Output irreps; each kind at most once. A kind that the input lacks comes out as zeros.
         between: Dimensions of a block between its input and output channels.
         dtype: Element type of the weights.
+
+    Attributes:
+        holds_stacks: That each weight is a stack of matrices from its first dimension to its last, for optimizers that
+            act on matrices.
     """
+
+    holds_stacks = True
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, between: tuple[int, ...], dtype: torch.dtype) -> None:
         super().__init__()

@@ -15,9 +15,11 @@ from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.instantiate import instantiate
 from nequip_like.optim.compiled_adam import use_compiled_step
 from nequip_like.optim.groups import check_groups, parameter_groups
+from nequip_like.optim.matrices import MatrixOptimizer
 from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
 from nequip_like.optim.schedule_free import CLASSES, schedule_free_class
+from nequip_like.optim.soap import SOAPAndAdamW
 
 _KEY = "optimizer"
 # What else decides how an optimizer updates its parameters; the fused form does all of them in one operation.
@@ -46,6 +48,7 @@ _KNOWN = {
     **_list_torch_optimizers(),
     "amsgrad": _Named("AMSGrad", torch.optim.Adam, {"amsgrad": True}),
     "muon": _Named("Muon", MuonAndAdamW),
+    "soap": _Named("SOAP", SOAPAndAdamW),
     "mlip": _Named("mlip", OptaxAMSGrad),
 }
 _SCHEDULE_FREE = ("ScheduleFreeAdamW", "ScheduleFreeSGD", "ScheduleFreeRAdam")
@@ -60,7 +63,8 @@ def Optimizer(  # noqa: N802 (the name that configs use)
     Args:
         parameters: Parameters, or groups of them.
         name: In any case: any optimizer of torch, such as ``AdamW``, ``NAdam``, ``RAdam``, ``SGD``; ``AMSGrad`` (Adam
-            with ``amsgrad``); ``Muon`` (:class:`~nequip_like.optim.muon.MuonAndAdamW`); ``mlip``
+            with ``amsgrad``); ``Muon`` (:class:`~nequip_like.optim.muon.MuonAndAdamW`); ``SOAP``
+            (:class:`~nequip_like.optim.soap.SOAPAndAdamW`); ``mlip``
             (:class:`~nequip_like.optim.optax_amsgrad.OptaxAMSGrad`); ``ScheduleFreeAdamW``, ``ScheduleFreeSGD``,
             ``ScheduleFreeRAdam`` of the library schedulefree.
         **arguments: Arguments of the optimizer.
@@ -166,7 +170,7 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
     """
     arguments = dict(config)
     rules, decay = (arguments.pop(key, None) for key in GROUP_KEYS)
-    groups = parameter_groups(model, rules, "all" if decay is None else decay, for_muon=_is_muon(arguments))
+    groups = parameter_groups(model, rules, "all" if decay is None else decay, by_matrix=_acts_on_matrices(arguments))
     parameters = groups[0]["params"] if len(groups) == 1 and groups[0].keys() == {"params"} else groups
     chosen = arguments.get("_target_") in WITH_FUSED_FORM and _FORMS.isdisjoint(arguments)
     if chosen:
@@ -203,8 +207,8 @@ def _check_options(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[st
             )
 
 
-def _is_muon(arguments: Mapping[str, Any]) -> bool:
+def _acts_on_matrices(arguments: Mapping[str, Any]) -> bool:
     target = str(arguments.get("_target_")).rpartition(".")[2]
     if target == "Optimizer" and isinstance(arguments.get("name"), str):
-        return find_optimizer(arguments["name"]).kind is MuonAndAdamW
-    return target == MuonAndAdamW.__name__
+        return issubclass(find_optimizer(arguments["name"]).kind, MatrixOptimizer)
+    return target in (MuonAndAdamW.__name__, SOAPAndAdamW.__name__)

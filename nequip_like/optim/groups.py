@@ -14,7 +14,7 @@ from nequip_like.instantiate import instantiate
 from nequip_like.model.finetuning import chosen_parameters, fits_to_name
 from nequip_like.moved import find_current_word
 from nequip_like.nn.scale_shift import PerTypeScaleShift
-from nequip_like.optim.muon import IS_MATRIX, is_hidden_matrix
+from nequip_like.optim.matrices import IS_MATRIX, is_hidden_matrix
 
 _KEY = "optimizer.param_groups"
 _DECAY_KEY = "optimizer.weight_decay_groups"
@@ -107,7 +107,7 @@ def _read_rule(position: str, entry: Any) -> Rule:
 
 
 def parameter_groups(
-    model: nn.Module, groups: Any = None, decay: DecayGroups = "all", *, for_muon: bool = False
+    model: nn.Module, groups: Any = None, decay: DecayGroups = "all", *, by_matrix: bool = False
 ) -> list[dict[str, Any]]:
     """Groups of the trainable parameters of a model. Frozen ones are in none.
 
@@ -120,7 +120,7 @@ def parameter_groups(
         decay: Which parameters weight decay acts on: ``all``; ``no_bias``, all but biases, scales, shifts, frequencies,
             parameters of normalisations and others of one dimension; or those whose names fit to one of some patterns,
             ``["linear_out.", ["self_connection.", "skip_tp"]]``. Each entry has to fit; in a list, one of its patterns.
-        for_muon: Put matrices between features apart, see :mod:`nequip_like.optim.muon`.
+        by_matrix: Put matrices between features apart, see :mod:`nequip_like.optim.matrices`.
 
     Returns:
         Groups as torch's optimizers take them, those without a rule first; the key ``name`` tells them apart in logs.
@@ -150,12 +150,14 @@ def parameter_groups(
     for name, parameter in trainable.items():
         number = rule_numbers.get(name, -1)
         own_decay = number >= 0 and "weight_decay" in rules[number].options
-        key = (number, not (own_decay or name in decayed), not (for_muon and is_hidden_matrix(name, parameter)))
+        is_matrix = by_matrix and is_hidden_matrix(name, parameter, _find_owner(model, name))
+        key = (number, not (own_decay or name in decayed), not is_matrix)
         parts.setdefault(key, []).append(parameter)
-    if parts.keys() == {(-1, False, True)} and not for_muon:
+    if parts.keys() == {(-1, False, True)} and not by_matrix:
         return [{"params": parts[-1, False, True]}]
     return [
-        _group(parts[key], rules[key[0]] if key[0] >= 0 else None, *key[1:], for_muon=for_muon) for key in sorted(parts)
+        _group(parts[key], rules[key[0]] if key[0] >= 0 else None, *key[1:], by_matrix=by_matrix)
+        for key in sorted(parts)
     ]
 
 
@@ -177,15 +179,15 @@ def _assign_rules(model: nn.Module, rules: Sequence[Rule], trainable: Mapping[st
 
 
 def _group(
-    parameters: list[nn.Parameter], rule: Rule | None, not_decayed: bool, by_adamw: bool, *, for_muon: bool
+    parameters: list[nn.Parameter], rule: Rule | None, not_decayed: bool, by_adamw: bool, *, by_matrix: bool
 ) -> dict[str, Any]:
     words = ["main" if rule is None else rule.label]
     group: dict[str, Any] = {"params": parameters, **({} if rule is None else rule.options)}
     if not_decayed:
         words.append("no_decay")
         group["weight_decay"] = 0.0
-    if for_muon:
-        words.append("adamw" if by_adamw else "muon")
+    if by_matrix:
+        words.append("adamw" if by_adamw else "matrices")
         group[IS_MATRIX] = not by_adamw
     return {**group, "name": "-".join(words)}
 

@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from nequip_like.arguments import Count, Decay, FromZero, Positive, checked
-from nequip_like.optim.closure import evaluate_closure
+from nequip_like.optim.matrices import Matrices, MatrixOptimizer, count_matrices, stack_by_shape
+from nequip_like.optim.matrix_passes import MatrixPasses, MuonOptions
 
-IS_MATRIX = "muon"  # key of a group: whether Muon updates it
+# Of the quintic that is applied to the singular values, as torch has them (Jordan et al. 2024).
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+LEAST_NORM = 1e-7
 
 
-def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon is meant for a parameter: a matrix that maps features to features.
+def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
+    """Bring all singular values near one, within 0.7 to 1.2 or so, by the iteration of Newton and Schulz.
 
-    Embeddings are tables, not maps, and the last layer, of one row or column, is a vector: AdamW's business.
+    ``X <- a X + (b A + c A^2) X`` with ``A = X X^T``, beginning with a Frobenius norm of one (Jordan et al. 2024).
+    In the type of the matrices, where torch's takes bfloat16.
 
     Args:
-        name: Name in the model.
-        parameter: The parameter.
+        matrices: Shape (matrices, rows, columns).
+        steps: Number of iterations.
 
     Example:
-        >>> is_hidden_matrix("layers.0.linear.weight", torch.zeros(8, 8)), is_hidden_matrix("bias", torch.zeros(8))
-        (True, False)
-        >>> is_hidden_matrix("type_embedding", torch.zeros(3, 8)), is_hidden_matrix("readout", torch.zeros(8, 1))
-        (False, False)
+        >>> matrix = torch.tensor([[[3.0, 0.0], [0.0, 0.5]]], dtype=torch.float64)
+        >>> orthogonalize(matrix, steps=5).round(decimals=1).tolist()
+        [[[0.7, 0.0], [0.0, 1.0]]]
     """
-    return parameter.ndim == 2 and min(parameter.shape) > 1 and "embedding" not in name
+    a, b, c = COEFFICIENTS
+    if tall := matrices.shape[1] > matrices.shape[2]:
+        matrices = matrices.mT
+    x = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=LEAST_NORM)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
-class MuonAndAdamW(Optimizer):
-    """Muon (:class:`torch.optim.Muon`) and AdamW with one learning rate, one weight decay and one state.
+def scale_of_updates(rows: int, columns: int, adjust: str) -> float:
+    """What orthogonal updates are multiplied by beside the learning rate, see ``adjust_lr_fn``."""
+    return 0.2 * math.sqrt(max(rows, columns)) if adjust == "match_rms_adamw" else math.sqrt(max(1.0, rows / columns))
+
+
+class MuonAndAdamW(MatrixOptimizer):
+    """Muon (Jordan et al. 2024) and AdamW with one learning rate, one weight decay and one state.
+
+    All matrices of one shape are one batch, slices of self-connections among them; on CPUs with a C compiler all of a
+    group are one call of compiled code. It is :class:`torch.optim.Muon` matrix by matrix, but for the numbers of its
+    iteration: these have the type of the weights, bfloat16 there.
 
     Args:
-        params: Parameters, or groups of them with their own ``lr`` and ``weight_decay``. The key ``muon`` of a group
-            tells whether Muon updates it; without it, the shape decides: matrices of two or more rows and columns.
+        params: Parameters, or groups of them with their own ``lr`` and ``weight_decay``. The key ``is_matrix`` of a
+            group tells whether Muon updates it; without it, the shape decides: at least two rows and columns.
         lr: Learning rate of both.
         weight_decay: Weight decay of both, decoupled: ``w <- (1 - lr * weight_decay) w``.
         momentum: Of Muon.
@@ -67,59 +86,29 @@ class MuonAndAdamW(Optimizer):
         eps: FromZero = 1e-8,
     ) -> None:
         b1, b2 = betas
-        shared: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
-        of_muon: dict[str, Any] = {
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "ns_steps": ns_steps,
-            "adjust_lr_fn": adjust_lr_fn,
-        }
-        groups = [part for group in _list_groups(params) for part in _split(group)]
-        # The two take their steps on the groups and the state of this one, which are what is saved and scheduled.
-        self._inner: dict[bool, Optimizer] = {}
-        complete: list[dict[str, Any]] = []
-        for is_matrix in (True, False):
-            mine = [group for group in groups if group[IS_MATRIX] is is_matrix]
-            if mine:
-                inner: Optimizer = (
-                    torch.optim.Muon(mine, **shared, **of_muon)
-                    if is_matrix
-                    else torch.optim.AdamW(mine, **shared, betas=(b1, b2), eps=eps)
-                )
-                self._inner[is_matrix] = inner
-                complete += inner.param_groups
-        super().__init__(complete, shared)
+        super().__init__(
+            params,
+            {"lr": lr, "weight_decay": weight_decay},
+            {"momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn},
+            {"betas": (b1, b2), "eps": eps},
+        )
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without a gradient are passed over, with their state.
+    def _begin_state(self, weight: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
+        return {"momentum_buffer": weight.new_zeros(count_matrices(weight), weight.shape[0], weight.shape[-1])}
 
-        Args:
-            closure: Evaluates loss and gradients anew; its value is returned.
-        """
-        loss = evaluate_closure(closure)
-        for is_matrix, inner in self._inner.items():
-            # Anew at each step: loading a checkpoint replaces both.
-            inner.param_groups = [group for group in self.param_groups if group[IS_MATRIX] is is_matrix]
-            inner.state = self.state
-            inner.step()
-        return loss
-
-
-def _list_groups(params: Iterable[Any]) -> list[dict[str, Any]]:
-    entries = list(params)
-    return [dict(group) for group in entries] if isinstance(entries[0], Mapping) else [{"params": entries}]
-
-
-def _split(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """A group whose parts are not told apart yet, as one of matrices and one of the others."""
-    if IS_MATRIX in group:
-        return [group]
-    parts: dict[bool, list[Tensor]] = {True: [], False: []}
-    for parameter in group["params"]:
-        parts[is_hidden_matrix("", parameter)].append(parameter)
-    groups = [{**group, "params": part, IS_MATRIX: kind} for kind, part in parts.items() if part]
-    if len(groups) > 1 and "name" in group:
-        for part, by in zip(groups, ("muon", "adamw"), strict=True):
-            part["name"] = f"{group['name']}-{by}"
-    return groups
+    def _step_matrices(self, matrices: Sequence[Matrices], group: Mapping[str, Any]) -> None:
+        lr, momentum = float(group["lr"]), group["momentum"]
+        if (passes := MatrixPasses.of(matrices)) is not None:
+            options = MuonOptions(momentum, group["nesterov"], *COEFFICIENTS, LEAST_NORM, group["ns_steps"])
+            shapes = [each.weight.shape for each in passes.matrices]
+            scales = [scale_of_updates(shape[0], shape[-1], group["adjust_lr_fn"]) for shape in shapes]
+            passes.step_muon(options, scales, lr, lr * group["weight_decay"])
+            return
+        for stack in stack_by_shape(matrices):
+            gradients = stack.gradients
+            momenta = stack.gather("momentum_buffer").lerp_(gradients, 1.0 - momentum)
+            stack.store("momentum_buffer", momenta)
+            directions = gradients.lerp_(momenta, momentum) if group["nesterov"] else momenta
+            updates = orthogonalize(directions, group["ns_steps"])
+            scale = scale_of_updates(updates.shape[1], updates.shape[2], group["adjust_lr_fn"])
+            stack.apply(updates, lr * scale, lr * group["weight_decay"])

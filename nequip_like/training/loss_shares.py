@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from nequip_like.data.fields import FORCES, TOTAL_ENERGY
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 
-SMALL = 0.01
+_SMALL = 0.01
+_SMALL_ENERGY = 1e-5  # beside forces
 JUDGED_EPOCH = 2  # the third: errors have come down from where they began, and nothing is learned to the end
 
 
@@ -55,16 +57,20 @@ def describe_loss(shares: Mapping[str, float]) -> str:
 def describe_small_shares(loss: MetricsManager, shares: Mapping[str, float]) -> list[str]:
     """A sentence for each term with less than 1 % of the loss.
 
+    Energies beside forces may have much less: their differences are learnt from the forces, too, and per atom they are
+    small numbers. In a training of molecules with equal coefficients they have 0.1 %, and come out well.
+
     Args:
         loss: The loss.
         shares: What :func:`compute_shares` gave.
     """
     labels = {term.name: _name_key(term.modifier) for term in loss.terms}
+    forces = any(label == FORCES and loss.coeffs[name] for name, label in labels.items())
     return [
         f"note: {name} has {100 * share:.2g} % of the loss, so it is hardly trained: raise its coefficient, "
         f"training_module.loss.{'weights' if loss.absolute else 'coeffs'}.{labels[name]}"
         for name, share in shares.items()
-        if share < SMALL and loss.coeffs[name]
+        if share < (_SMALL_ENERGY if forces and labels[name] == TOTAL_ENERGY else _SMALL) and loss.coeffs[name]
     ]
 
 

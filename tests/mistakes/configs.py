@@ -409,7 +409,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "An optimizer that there is not",
         "optimizer=named training_module.optimizer.name=AdamV",
         "training_module.optimizer.name is 'AdamV'",
-        "did you mean 'Adam'? known are Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, AMSGrad, ASGD, LBFGS, mlip, Muon, NAdam, RAdam, RMSprop, Rprop, ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD, SGD",
+        "did you mean 'Adam'? known are Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, AMSGrad, ASGD, LBFGS, mlip, Muon, NAdam, RAdam, RMSprop, Rprop, ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD, SGD, SOAP",
     ),
     _written(
         "A learning rate of its own for nothing",

@@ -11,7 +11,7 @@ import pytest
 from nequip_like.model import NequIPGNNModel
 from nequip_like.nn.native import compiler
 from nequip_like.nn.native.network_source import write_network
-from nequip_like.optim import weight_passes
+from nequip_like.optim import matrix_passes, weight_passes
 
 NETWORKS = {
     "float32": {"model_dtype": "float32", "l_max": 2, "num_features": 8},
@@ -92,9 +92,10 @@ def test_linux(sources, tmp_path):
 
 
 @needs_zig
-def test_passes_over_weights(tmp_path):
-    """Sums of squares, Adam and averages work on vectors."""
-    for source in write_files(tmp_path, *weight_passes.read_sources()):
+@pytest.mark.parametrize("read", [weight_passes.read_sources, matrix_passes.read_matrix_sources])
+def test_passes_over_weights(read, tmp_path):
+    """Sums of squares, averages, Adam, SOAP and Muon work on vectors."""
+    for source in write_files(tmp_path, *read()):
         assembly = source.with_suffix(".s")
         run_zig("linux-gnu", tmp_path, compiler._THREADS, "-S", source, "-o", assembly)
         code = assembly.read_text(errors="replace")

@@ -14,6 +14,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.optim.build import Optimizer, build_optimizer, check_optimizer
 from nequip_like.optim.muon import MuonAndAdamW
 from nequip_like.optim.optax_amsgrad import OptaxAMSGrad
+from nequip_like.optim.soap import SOAPAndAdamW
 from nequip_like.workflow.config.check import check_config
 
 NAMES = {
@@ -26,6 +27,7 @@ NAMES = {
     "rms_prop": torch.optim.RMSprop,
     "LBFGS": torch.optim.LBFGS,
     "muon": MuonAndAdamW,
+    "soap": SOAPAndAdamW,
     "MLIP": OptaxAMSGrad,
     "ScheduleFreeAdamW": schedulefree.AdamWScheduleFree,
     "schedule_free_sgd": schedulefree.SGDScheduleFree,
@@ -61,7 +63,10 @@ def test_form_is_the_users_to_choose(changes, fused):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (named("AdmaW"), r"optimizer\.name is 'AdmaW'\n  -> did you mean 'AdamW'\? known are Adadelta, .*, mlip, Muon"),
+        (
+            named("AdmaW"),
+            r"optimizer\.name is 'AdmaW'\n  -> did you mean 'AdamW'\? known are Adadelta, .*, mlip, .*SOAP",
+        ),
         (named("SparseAdam"), r"optimizer\.name is 'SparseAdam'\n.*known are "),
         (
             named("NAdam", weight_deacy=0.1),
@@ -73,6 +78,7 @@ def test_form_is_the_users_to_choose(changes, fused):
         (named("Adam", betas=[0.9]), r"optimizer\.betas is \[0\.9\]"),
         (named("Adam", betas=[0.9, 2.0]), r"optimizer: Adam cannot be built: Invalid beta parameter at index 1: 2\.0"),
         (named("Muon", momentum=1.5), r"momentum is 1\.5\n.*below 1"),
+        (named("SOAP", precondition_frequency=0), r"precondition_frequency is 0\n.*1 or more"),
         (named("mlip", grad_norm=0), r"grad_norm is 0\n.*above 0"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from nequip_like.metrics import EnergyForceStressLoss
+from nequip_like.metrics import EnergyForceLoss, EnergyForceStressLoss
 from nequip_like.training.loss_shares import compute_shares, describe_small_shares
 from nequip_like.workflow.train import train
 
@@ -31,6 +31,13 @@ def test_words() -> None:
     ]
     weighted = EnergyForceStressLoss(weights={"total_energy": 1.0, "forces": 1.0, "stress": 1.0})
     assert describe_small_shares(weighted, shares)[0].endswith("training_module.loss.weights.stress")
+
+
+def test_energies_beside_forces_may_have_less() -> None:
+    shares = {"per_atom_energy_mse": 0.001, "forces_mse": 0.999}
+    assert describe_small_shares(EnergyForceLoss(), shares) == []
+    (note,) = describe_small_shares(EnergyForceLoss(), {**shares, "per_atom_energy_mse": 1e-6})
+    assert note.startswith("note: per_atom_energy_mse has 0.0001 % of the loss")
 
 
 def test_a_run(compose: Any, capsys: Any) -> None:

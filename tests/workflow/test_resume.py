@@ -167,6 +167,7 @@ WAYS = {
     "accumulation and validation within": ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=1"),
     "AdamW": ("optimizer=adamw",),
     "Muon": ("optimizer=muon",),
+    "SOAP": ("optimizer=soap", "training_module.optimizer.precondition_frequency=2"),
     "schedule-free": ("optimizer=schedulefree", "training_module=default"),
     "optimizer of mlip": ("optimizer=mlip", "training_module.gradient_clip={norm: 0.1, value: 0.05}"),
     "EMA without warm-up": ("training_module.ema_warmup=false", "training_module.ema_start_step=4"),
@@ -184,7 +185,7 @@ WAYS = {
 
 # Like others above; these take their time.
 SELDOM = (
-    *("EMA without warm-up", "EMA and raw evaluated", "SWA by epochs"),
+    *("Muon", "EMA without warm-up", "EMA and raw evaluated", "SWA by epochs"),
     *("validation by updates", "validation by updates, seldom"),
 )
 
