@@ -30,8 +30,9 @@ class Candidate:
         return [f"model.{key}={value}" for key, value in self.settings.items()]
 
     def choose(self, reason: str) -> list[Setting]:
-        """Make settings of it."""
-        return [Setting(f"model.{key}", value, reason) for key, value in self.settings.items()]
+        """Make settings of it; the reason stands beside the first one."""
+        reasons = {next(iter(self.settings)): reason}
+        return [Setting(f"model.{key}", value, reasons.get(key, "")) for key, value in self.settings.items()]
 
 
 def _make(l_max: int, features: int) -> Candidate:

@@ -88,7 +88,7 @@ def choose_batch(survey: Survey) -> Setting:
     """Choose the frames of a step: few, for many steps teach more than exact ones, but enough work for the machine.
 
     Example:
-        >>> [choose_batch(Survey(99, n, 9.0, 5.0, ("H",), {"forces": 99}, 0)).value for n in (9, 27, 192)]
+        >>> [choose_batch(Survey(999, n, 9.0, 5.0, ("H",), {"forces": 999}, 0)).value for n in (9, 27, 192)]
         ['14', '5', '1']
     """
     frames = max(1, min(_MOST_FRAMES_PER_STEP, round(_ATOMS_PER_STEP / survey.atoms), survey.frames // 10))
