@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from nequip_like.training.budget.clock import Clock
     from nequip_like.workflow.config.check import CheckedConfig
     from nequip_like.workflow.train import TrainingResult
 
@@ -302,7 +303,9 @@ def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> No
     from nequip_like.cli.errors import run_cli
 
     def run() -> None:
-        result = _train_config(config, checked)
+        from nequip_like.training.budget.clock import clock_of_process
+
+        result = _train_config(config, checked, clock=clock_of_process())
         if result.stopped_by is not None:
             sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
 
@@ -316,7 +319,10 @@ def _train_one_of_several(config: DictConfig, printed_data: set[str]) -> Trainin
 
 
 def _train_config(
-    config: DictConfig, checked: CheckedConfig | None, printed_data: set[str] | None = None
+    config: DictConfig,
+    checked: CheckedConfig | None,
+    printed_data: set[str] | None = None,
+    clock: Clock | None = None,
 ) -> TrainingResult:
     from nequip_like.cli.quick_start import quick_start
 
@@ -326,7 +332,8 @@ def _train_config(
         from nequip_like.workflow.commands import read_typed_overrides
         from nequip_like.workflow.train import train
 
-    return train(run_config(config), typed=read_typed_overrides(), checked=checked, printed_data=printed_data)
+    typed = read_typed_overrides()
+    return train(run_config(config), typed=typed, checked=checked, printed_data=printed_data, clock=clock)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from nequip_like.arguments import Count, Decay, NotNegative, check
+from nequip_like.errors import ConfigError
 from nequip_like.model.potential import Potential
 from nequip_like.optim.averaging import averaged_copy, mean_copy
+from nequip_like.optim.schedules.lengths import as_share, check_length
 from nequip_like.training.build import cast_managers
 from nequip_like.training.guarded_module import EvaluationTask, list_evaluations
 from nequip_like.training.lightning_internals import epoch_ends_next
 from nequip_like.training.module import NequIPLightningModule
+from nequip_like.training.run_length import run_length
 
 Evaluate = Literal["averaged", "raw", "both"]
 RAW = "_raw"  # val0_raw_epoch/NAME: a value of the raw weights, where the averaged ones are evaluated, too
@@ -126,7 +130,9 @@ class SWALightningModule(AveragedLightningModule):
     alike. Until then the average is the weights. The learning rate is the schedule's business.
 
     Args:
-        swa_start: How many epochs or steps are done when the first weights count.
+        swa_start: How many epochs or steps are done when the first weights count; or ``{"share": 0.75}``, which share
+            of the run, for a budget of time and for any run whose number of steps is known. The epochs or steps that
+            count are then those whose number is a multiple of ``swa_every``.
         swa_every: How many epochs or steps lie between two weights that count.
         swa_interval: Whether these are numbers of epochs (``epoch``) or of optimizer steps (``step``).
         **arguments: Arguments of :class:`AveragedLightningModule`.
@@ -139,13 +145,20 @@ class SWALightningModule(AveragedLightningModule):
 
     def __init__(
         self,
-        swa_start: NotNegative,
+        swa_start: NotNegative | Mapping[str, float],
         swa_every: Count = 1,
         swa_interval: Literal["epoch", "step"] = "epoch",
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        check("swa_start", swa_start, NotNegative)
+        if isinstance(swa_start, Mapping):
+            check_length("swa_start", swa_start)
+            if as_share(swa_start) is None:
+                raise ConfigError(
+                    f"swa_start is {dict(swa_start)}", "give a number, counted in swa_interval, or {share: 0.75}"
+                )
+        else:
+            check("swa_start", swa_start, NotNegative)
         check("swa_every", swa_every, Count)
         check("swa_interval", swa_interval, Literal["epoch", "step"])
         self.swa_start, self.swa_every, self.swa_interval = swa_start, swa_every, swa_interval
@@ -172,4 +185,8 @@ class SWALightningModule(AveragedLightningModule):
             elapsed = self.current_epoch + 1 if epoch_ends_next(self.trainer) else -1
         else:
             elapsed = self.global_step + 1  # Lightning counts a step when this hook is over
+        if isinstance(self.swa_start, Mapping):
+            run = run_length(self.trainer, self.trainer.num_training_batches)
+            began = run.share_at(self.global_step + 1) >= float(self.swa_start["share"])
+            return began and elapsed > 0 and elapsed % self.swa_every == 0
         return elapsed >= max(self.swa_start, 1) and (elapsed - self.swa_start) % self.swa_every == 0

@@ -13,6 +13,8 @@ from nequip_like.errors import naming
 from nequip_like.optim.schedulers import SCHEDULER
 from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.optim.schedules.lengths import RunLength
+from nequip_like.optim.schedules.progress import Progress
+from nequip_like.training.budget.keeper import BudgetKeeper
 from nequip_like.training.graceful_stop import GracefulStop
 
 
@@ -28,12 +30,13 @@ def begin_schedules(trainer: lightning.Trainer) -> None:
                 config.scheduler.begin(run_length(trainer, trainer.num_training_batches))
 
 
-def check_length_of_run(scheduler: Any, trainer: Mapping[str, Any]) -> None:
+def check_length_of_run(scheduler: Any, trainer: Mapping[str, Any], has_budget: bool = False) -> None:
     """Refuse a schedule that takes its length from a run without an end, before the data are known.
 
     Args:
         scheduler: The schedule.
         trainer: Arguments of the trainer.
+        has_budget: Whether the run ends at a time.
 
     Raises:
         ConfigError: If the schedule cannot begin.
@@ -43,7 +46,8 @@ def check_length_of_run(scheduler: Any, trainer: Mapping[str, Any]) -> None:
         finite_limits = {name: limit for name, limit in limits.items() if isinstance(limit, int) and limit > -1}
         with naming(SCHEDULER):
             # How many steps an epoch has does not matter here.
-            scheduler.begin(RunLength(steps_per_epoch=1, **finite_limits))
+            progress = Progress() if has_budget else None
+            scheduler.begin(RunLength(steps_per_epoch=1, **finite_limits, progress=progress))
 
 
 def run_length(trainer: lightning.Trainer, batches: float) -> RunLength:
@@ -65,4 +69,5 @@ def run_length(trainer: lightning.Trainer, batches: float) -> RunLength:
         steps_per_epoch=math.ceil(batches / accumulates) if countable else None,
         epochs=None if trainer.max_epochs in (None, -1) else trainer.max_epochs,
         steps=min((limit for limit in limits if limit > -1), default=None),
+        progress=next((callback.progress for callback in callbacks if isinstance(callback, BudgetKeeper)), None),
     )

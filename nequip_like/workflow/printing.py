@@ -227,6 +227,7 @@ def _plan_training(checked: CheckedConfig) -> dict[str, str]:
         "optimizer": _describe_node(module["optimizer"]),
         "learning rate": "constant" if schedule is None else _describe_node(schedule.get("scheduler", schedule)),
         "batch size": _format_value(checked.values["data"].get("batch_size", "by default")),
+        **({} if checked.values.get("budget") is None else {"budget": _format_value(checked.values["budget"])}),
         "length": ", ".join(_format_pairs(trainer, ("max_epochs", "max_steps", "max_time"), _is_limit)) or "no limit",
         "class": module["_target_"].rpartition(".")[2],
     }
@@ -254,7 +255,7 @@ def _describe_node(node: Mapping[str, Any]) -> str:
 
 
 def _is_node(value: Any) -> bool:
-    is_length = isinstance(value, Mapping) and value.keys() <= {"epochs", "steps"}
+    is_length = isinstance(value, Mapping) and value.keys() <= {"epochs", "steps", "share"}
     return isinstance(value, Mapping | list) and not is_length
 
 

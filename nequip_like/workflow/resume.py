@@ -207,6 +207,14 @@ def check_same_config(resumption: Resumption, values: Mapping[str, Any], overrid
     earlier = resumption.checkpoint_entry.get("config")
     if not isinstance(earlier, Mapping):
         return
+    earlier_budget, current_budget = earlier.get("budget"), values.get("budget")
+    if (earlier_budget is None) != (current_budget is None):
+        had, advice = (
+            ("no budget", "leave the budget out")
+            if earlier_budget is None
+            else (f"budget={earlier_budget}", "give it again, budget=TIME, or another time: what was used counts")
+        )
+        raise ConfigError(f"the run that {resumption.path} is of had {had}, by which its schedules go", advice)
     earlier_values, current_values = _LATER | _flatten(replace_names(earlier)), _LATER | _flatten(replace_names(values))
     # The model of a fine-tuning is that of its source, whatever the config says; it is compared when it is there.
     later = ("model.", "training_module.model.") if current_values.get("finetune.source") is not None else ()

@@ -14,6 +14,7 @@ from nequip_like.errors import naming_arguments
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.optim.schedules.lengths import RunLength
+from nequip_like.training.callbacks.loss_weights.schedule import LossWeightSchedule
 from nequip_like.training.module import NequIPLightningModule
 
 
@@ -119,6 +120,9 @@ def collect_weights(
         return {}, []
     callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
     setters = [callback for callback in callbacks if isinstance(callback, KnownBeforehand)]
+    for setter in setters:
+        if isinstance(setter, LossWeightSchedule):
+            setter.begin(run)
     names = " and ".join(type(setter).__name__ for setter in setters)
     if len(setters) > 1:
         return {}, [f"loss weights, which {names} change one after the other, are not shown"]

@@ -53,6 +53,11 @@ def preview(config: DictConfig) -> SchedulePreview:
         DataError: If the data cannot be used.
     """
     register_resolvers()
+    if config.get("budget") is not None:
+        raise ConfigError(
+            "a run with a budget of time has no number of steps to draw before its steps are measured",
+            "leave the budget out, and give trainer.max_epochs: shares of the run are drawn as shares of that",
+        )
     config = config.copy()
     OmegaConf.set_struct(config, False)
     config.logger, config.output_dir = None, "."  # nothing is written there

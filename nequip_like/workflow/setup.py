@@ -20,6 +20,9 @@ from nequip_like.data.statistics import check_not_zero
 from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.instantiate import instantiate
 from nequip_like.model.potential import Potential
+from nequip_like.training.budget.clock import Clock, clock_from_now
+from nequip_like.training.budget.keeper import BudgetKeeper
+from nequip_like.training.budget.record_file import read_records
 from nequip_like.training.callbacks import LoggingInterval, StepCounters
 from nequip_like.training.callbacks.validation_cycle import ValidationCycle
 from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
@@ -28,6 +31,7 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
+from nequip_like.workflow.config.budget import budget_of
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
 
 
@@ -118,8 +122,15 @@ def build_module(
     return module
 
 
-def build_trainer(config: DictConfig) -> lightning.Trainer:
+def build_trainer(
+    config: DictConfig, clock: Clock | None = None, tasks: Sequence[str] = ("train",)
+) -> lightning.Trainer:
     """Build Lightning's trainer with callbacks and loggers, from mappings of named nodes.
+
+    Args:
+        config: The config.
+        clock: Seconds since the run began, for its budget; by default it begins now.
+        tasks: The tasks of the run: some time of a budget is left for those after the training.
 
     Raises:
         ConfigError: If a part cannot be built.
@@ -140,6 +151,11 @@ def build_trainer(config: DictConfig) -> lightning.Trainer:
     if (every := config.get("validate_every_n_updates")) is not None:
         callbacks.append(ValidationCycle(every))  # before what asks whether a validation follows
         arguments |= {"check_val_every_n_epoch": 1, "val_check_interval": None}
+    if (budget := budget_of(config)) is not None:
+        progress = None if budget.repeat is None else read_records(budget.repeat)
+        folder = str(config.output_dir)
+        clock = clock or clock_from_now()
+        callbacks.append(BudgetKeeper(budget.seconds, clock, tasks=tasks, folder=folder, progress=progress))
     with naming_arguments("trainer", limits):
         callbacks.append(GracefulStop(**limits))
     callbacks += [StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]

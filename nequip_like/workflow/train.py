@@ -20,12 +20,15 @@ from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized
+from nequip_like.training.budget.clock import Clock, clock_from_now
+from nequip_like.training.budget.keeper import find_keeper
 from nequip_like.training.csv_logger import carry_over
 from nequip_like.training.graceful_stop import GracefulStop
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import written_whole
 from nequip_like.workflow import preflight, printing, resume, setup, slurm
 from nequip_like.workflow.config import sections
+from nequip_like.workflow.config.budget import follow_budget
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
 from nequip_like.workflow.config.values import register_resolvers
@@ -88,6 +91,7 @@ def train(
     typed: Sequence[str] = (),
     checked: CheckedConfig | None = None,
     printed_data: set[str] | None = None,
+    clock: Clock | None = None,
 ) -> TrainingResult:
     """Run the tasks of a composed config.
 
@@ -103,6 +107,7 @@ def train(
         checked: What :func:`~nequip_like.workflow.config.check.check_config` found, if this config was checked already.
         printed_data: What runs before, of the same command, have printed of their data, and what this one adds; the
             same is not printed twice.
+        clock: Seconds since the command began, for a ``budget``; by default it begins with this call.
 
     Returns:
         Where the results are, and the metrics.
@@ -116,6 +121,7 @@ def train(
             "compose it: train(compose('config.yaml', ['trainer.max_epochs=100']))",
         )
     try:
+        clock = clock or clock_from_now()
         register_resolvers()
         config = config.copy()
         OmegaConf.set_struct(config, True)
@@ -123,18 +129,23 @@ def train(
         slurm.check_processes(checked.values["trainer"])
         folder = _name_folder(config)
         with quiet_lightning(), interruptible(), claimed(folder, "output_dir=FOLDER"):
-            return _train(config, typed, checked, printed_data)
+            return _train(config, typed, checked, printed_data, clock)
     finally:
         register_resolvers()  # forgets the statistics of this run
 
 
 def _train(
-    config: DictConfig, overrides: Sequence[str], checked: CheckedConfig, printed_data: set[str] | None
+    config: DictConfig,
+    overrides: Sequence[str],
+    checked: CheckedConfig,
+    printed_data: set[str] | None,
+    clock: Clock,
 ) -> TrainingResult:
     run = checked.tasks
     folder = setup.make_output_folder(config)
     resumption = resume.find_resumption(config, folder)
     console = Console(quiet=_rank() != 0)
+    _follow_budget(console, config)
     tuning = finetune.begin(config, resumption)
     if tuning is not None and resumption is None:
         earlier_run.check_source_stays(folder, tuning.settings.source)
@@ -149,7 +160,7 @@ def _train(
         run = run[run.index("train") :]  # what comes before is done
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info, model)
-    trainer = setup.build_trainer(config)
+    trainer = setup.build_trainer(config, clock, run)
     trainer.callbacks.append(HeldFolder(folder))  # type: ignore[attr-defined] # set by Lightning's callback connector
     preflight.check_run(run, data, module, trainer)
     _begin_records(console, folder, resumption, "train" in run)
@@ -178,6 +189,13 @@ def _train(
             _evaluate(console, task, trainer, module, data, result, formats)
     _tell_end(console, trainer, run, result)
     return result
+
+
+def _follow_budget(console: Console, config: DictConfig) -> None:
+    """Let the config follow its budget, and say what that changes."""
+    if notes := follow_budget(config):
+        line = f"note: with budget={config.budget}, {'; '.join(notes)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _name_folder(config: DictConfig) -> Path:
@@ -242,6 +260,9 @@ def _tell_end(console: Console, trainer: lightning.Trainer, run: Sequence[str], 
         result.best, result.best_metrics = result.metrics.get(result.monitored), dict(result.metrics)
         return
     result.best_metrics |= {name: value for name, value in result.metrics.items() if name.startswith("test")}
+    if (keeper := find_keeper(trainer)) is not None and trainer.is_global_zero:
+        console.print(keeper.describe_end(trainer), markup=False, highlight=False, soft_wrap=True)
+        keeper.finish()
     for why, change in list_ends(trainer):
         resume.tell_how(console, result.folder, why, change)
 

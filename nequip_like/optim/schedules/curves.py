@@ -1,7 +1,7 @@
 """Schedules in closed form: the learning rate as a share of the optimizer's, after n = 0, 1, ... optimizer steps.
 
 Step t = n + 1 is taken with the value at n, so the first one with the value at 0. ``floor`` is the smallest learning
-rate as a share of the optimizer's.
+rate as a share of the optimizer's. Only ratios count: where a run goes by time, n and lengths are shares of the run.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 
-def cosine(n: int, period: int, floor: float = 0.0) -> float:
+def cosine(n: float, period: float, floor: float = 0.0) -> float:
     """Half a cosine from 1 down to ``floor`` within ``period`` steps, and up again after it.
 
     Args:
@@ -26,7 +26,7 @@ def cosine(n: int, period: int, floor: float = 0.0) -> float:
     return floor + 0.5 * (1.0 - floor) * (1.0 + math.cos(math.pi * n / period))
 
 
-def cosine_restarts(n: int, period: int, growth: int = 1, floor: float = 0.0) -> float:
+def cosine_restarts(n: float, period: float, growth: int = 1, floor: float = 0.0) -> float:
     """:func:`cosine` that jumps back to 1 at the end of each period.
 
     Args:
@@ -49,7 +49,7 @@ def cosine_restarts(n: int, period: int, growth: int = 1, floor: float = 0.0) ->
     return cosine(n, period, floor)
 
 
-def exponential(n: int, length: int, gamma: float, floor: float = 0.0) -> float:
+def exponential(n: float, length: float, gamma: float, floor: float = 0.0) -> float:
     """Multiplied by ``gamma`` every ``length`` steps, evenly: gamma^(n / length), at least ``floor``.
 
     Args:
@@ -65,7 +65,7 @@ def exponential(n: int, length: int, gamma: float, floor: float = 0.0) -> float:
     return float(max(floor, gamma ** (n / length)))
 
 
-def step(n: int, length: int, gamma: float, floor: float = 0.0) -> float:
+def step(n: float, length: float, gamma: float, floor: float = 0.0) -> float:
     """Multiplied by ``gamma`` at once every ``length`` steps, at least ``floor``.
 
     Args:
@@ -81,7 +81,7 @@ def step(n: int, length: int, gamma: float, floor: float = 0.0) -> float:
     return float(max(floor, gamma ** (n // length)))
 
 
-def linear(n: int, length: int, end: float = 0.0) -> float:
+def linear(n: float, length: float, end: float = 0.0) -> float:
     """A straight line from 1 to ``end``, and ``end`` after it.
 
     Args:
@@ -96,7 +96,7 @@ def linear(n: int, length: int, end: float = 0.0) -> float:
     return _interpolate(1.0, end, n / length)
 
 
-def peak(n: int, rise: int, fall: int, start: float, end: float) -> float:
+def peak(n: float, rise: float, fall: float, start: float, end: float) -> float:
     """A straight line from ``start`` up to 1, another down to ``end``, and ``end`` after it.
 
     Args:

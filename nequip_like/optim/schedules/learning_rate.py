@@ -15,8 +15,9 @@ from nequip_like.arguments import Count, Decay, NotNegative, Range, checked
 from nequip_like.errors import ConfigError
 from nequip_like.optim.schedules import curves, warmup
 from nequip_like.optim.schedules.keys import check_schedule_keys, schedule_name, warmup_name
-from nequip_like.optim.schedules.lengths import Length, RunLength, check_length, in_epochs, in_steps
+from nequip_like.optim.schedules.lengths import Length, RunLength, as_share, check_length, in_epochs, in_steps
 from nequip_like.optim.schedules.plateau import Plateau
+from nequip_like.optim.schedules.progress import Progress
 
 LENGTHS = ("warmup_length", "T_max", "T_0", "step_size", "transition_length")
 _PLATEAU = ("factor", "patience", "threshold", "smoothing_factor")
@@ -34,9 +35,10 @@ class LearningRate(LRScheduler):
     The largest learning rate of the optimizer's groups is the ``lr`` that ``min_lr``, ``init_lr`` and ``final_lr``
     belong to; other groups keep their ratio to it.
 
-    Lengths are numbers of epochs, or ``{epochs: 10}``, or ``{steps: 790}``. Epochs become steps in :meth:`begin`, and
-    a resumed run goes on with these steps. What is remembered is the number of steps, and what a plateau has seen; the
-    learning rate follows from that.
+    Lengths are numbers of epochs, or ``{epochs: 10}``, or ``{steps: 790}``, or a share of the run, ``{share: 0.1}``.
+    They become steps in :meth:`begin`, and a resumed run goes on with these steps. What is remembered is the number of
+    steps, and what a plateau has seen; the learning rate follows from that. Under a budget of time, shares stay shares,
+    and the curve goes by the :class:`~nequip_like.optim.schedules.progress.Progress` of the run.
 
     Args:
         optimizer: The optimizer.
@@ -111,7 +113,8 @@ class LearningRate(LRScheduler):
             if name in settings:
                 check_length(name, settings[name])
         self._given = settings
-        self.lengths: dict[str, int] | None = None
+        self.lengths: dict[str, int | dict[str, float]] | None = None  # steps, or {"share": 0.1} under a budget
+        self._progress: Progress | None = None
         self._shape: Callable[[int], float] | None = None
         self._warmups: list[Callable[[int], float]] = []
         self.plateau = Plateau(**{key: settings[key] for key in _PLATEAU if key in settings})
@@ -120,13 +123,14 @@ class LearningRate(LRScheduler):
         self.monitor_frequency = monitor_frequency or 1
         super().__init__(optimizer)
         self._check_rates()
-        self._make_warmups(1)
+        self._make_warmups(1, _same)
         if not self._needs_run():
             self.begin(RunLength())
 
     def _needs_run(self) -> bool:
-        by_epochs = any(in_epochs(self._given[name]) for name in LENGTHS if name in self._given)
-        return by_epochs or bool(self._list_defaults())
+        lengths = [self._given[name] for name in LENGTHS if name in self._given]
+        relative = any(in_epochs(length) or as_share(length) is not None for length in lengths)
+        return relative or bool(self._list_defaults())
 
     def _list_defaults(self) -> dict[str, Length | None]:
         """Lengths that have a default and are not given; None is the length of the run."""
@@ -162,59 +166,96 @@ class LearningRate(LRScheduler):
             >>> rate.lengths
             {'T_max': 790}
         """
-        lengths = self._convert_to_steps(run)
+        self._progress = run.progress
+        lengths = self._fix_lengths(run)
         if self.lengths is None:
-            self.lengths = {name: steps for name, steps in lengths.items() if steps is not None}
-        for name, steps in self.lengths.items():
-            if lengths[name] != steps:
+            self.lengths = {name: length for name, length in lengths.items() if length is not None}
+        if any(isinstance(length, Mapping) for length in self.lengths.values()) and run.progress is None:
+            raise ConfigError(
+                "the checkpoint is of a run with a budget of time, whose lengths are shares of it",
+                "give a budget: what is left of it is used, or a larger one goes on",
+            )
+        for name, length in self.lengths.items():
+            if lengths[name] != length:
                 rank_zero_warn(
-                    f"the learning rate goes on as it began: {name} is {steps} steps, where this run would make it "
-                    f"{'endless' if lengths[name] is None else lengths[name]}"
+                    f"the learning rate goes on as it began: {name} is {_describe(length)}, where this run would make "
+                    f"it {_describe(lengths[name])}"
                 )
         self._build()
         self._apply()
 
-    def _convert_to_steps(self, run: RunLength) -> dict[str, int | None]:
+    def _fix_lengths(self, run: RunLength) -> dict[str, int | dict[str, float] | None]:
+        """Lengths in steps, or as shares where a budget leaves the number of steps open; None is endless."""
         lengths: dict[str, Length | None] = {key: self._given[key] for key in LENGTHS if key in self._given}
         lengths |= self._list_defaults()
-        if "T_max" in lengths and lengths["T_max"] is None and run.total is None:
+        if "T_max" in lengths and lengths["T_max"] is None and run.progress is not None:
+            lengths["T_max"] = {"share": 1.0}
+        elif "T_max" in lengths and lengths["T_max"] is None and run.total is None:
             lengths["T_max"] = run.epochs  # nobody knows how many steps these are: says so
         total = None if run.total is None else max(1, run.total)
-        steps = {name: total if length is None else in_steps(name, length, run) for name, length in lengths.items()}
-        if self.lengths is None and None in steps.values():
+        fixed: dict[str, int | dict[str, float] | None] = {}
+        for name, length in lengths.items():
+            share = None if length is None else as_share(length)
+            if share is not None and run.progress is not None:
+                fixed[name] = {"share": share}
+            else:
+                fixed[name] = total if length is None else in_steps(name, length, run)
+        if self.lengths is None and None in fixed.values():
             raise ConfigError(
                 f"the schedule '{self.schedule}' takes its length from the run, which has no end",
                 "give T_max: a number of epochs or {steps: 100000}; or give trainer.max_epochs or max_steps",
             )
-        return steps
+        return fixed
 
     def _build(self) -> None:
-        lengths = self.lengths or {}
-        self._make_warmups(lengths.get("warmup_length", 1))
-        self._shape = self._choose_curve(lengths)
+        self._make_warmups(
+            *self._find_place("warmup_length") if "warmup_length" in (self.lengths or {}) else (1, _same)
+        )
+        self._shape = self._choose_curve()
 
-    def _choose_curve(self, lengths: Mapping[str, int]) -> Callable[[int], float]:
+    def _find_place(self, *names: str) -> tuple[Any, ...]:
+        """Lengths, and the function from the number of steps to what is measured by them: steps, or the share done."""
+        lengths = [(self.lengths or {})[name] for name in names]
+        shares = [length["share"] for length in lengths if isinstance(length, Mapping)]
+        if not shares:
+            return (*lengths, _same)
+        if len(shares) < len(lengths):
+            raise ConfigError(
+                f"{' and '.join(names)} are given in different units, one as a share of the run",
+                "give both as shares, or none",
+            )
+        assert self._progress is not None  # shares stay shares only where begin was given one
+        return (*shares, self._progress.at)
+
+    def _choose_curve(self) -> Callable[[int], float]:
         """The schedule as a function of the number of steps done."""
         settings, floor = self._given, self.min_lr / self.highest
         if self.schedule == "cosine":
-            return partial(curves.cosine, period=lengths["T_max"], floor=floor)
+            period, place = self._find_place("T_max")
+            return _along(place, partial(curves.cosine, period=period, floor=floor))
         if self.schedule == "cosine_restarts":
-            return partial(curves.cosine_restarts, period=lengths["T_0"], growth=settings.get("T_mult", 1), floor=floor)
+            period, place = self._find_place("T_0")
+            growth = settings.get("T_mult", 1)
+            return _along(place, partial(curves.cosine_restarts, period=period, growth=growth, floor=floor))
         if self.schedule == "linear":
-            return partial(curves.linear, length=lengths["T_max"], end=floor)
+            length, place = self._find_place("T_max")
+            return _along(place, partial(curves.linear, length=length, end=floor))
         if self.schedule in ("exponential", "step"):
             form = curves.exponential if self.schedule == "exponential" else curves.step
-            return partial(form, length=lengths["step_size"], gamma=settings["gamma"], floor=floor)
+            length, place = self._find_place("step_size")
+            return _along(place, partial(form, length=length, gamma=settings["gamma"], floor=floor))
         if self.schedule == "peak":
             ends = {"start": settings["init_lr"] / self.highest, "end": settings["final_lr"] / self.highest}
-            return partial(curves.peak, rise=lengths["warmup_length"], fall=lengths["transition_length"], **ends)
+            rise, fall, place = self._find_place("warmup_length", "transition_length")
+            return _along(place, partial(curves.peak, rise=rise, fall=fall, **ends))
         if self.schedule == "plateau":
             return lambda n: self.plateau.share
         return lambda n: 1.0
 
-    def _make_warmups(self, period: int) -> None:
+    def _make_warmups(self, period: float, place: Callable[[int], float]) -> None:
         groups = self.optimizer.param_groups
-        self._warmups = [warmup.factor(self.warmup, period, _read_beta2(group)) for group in groups]
+        factors = [warmup.factor(self.warmup, period, _read_beta2(group)) for group in groups]
+        self._warmups = [_along(place, factor) for factor in factors]
 
     # --- values
 
@@ -268,6 +309,10 @@ class LearningRate(LRScheduler):
     def follow(self, value: float) -> None:
         """Let a plateau see the next value of what it follows."""
         self.plateau.follow(value)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Set the learning rate of the next step again: what is left of the run was planned anew."""
         if self._shape is not None:
             self._apply()
 
@@ -301,9 +346,25 @@ class LearningRate(LRScheduler):
         self._step_count = self.last_epoch + 1
         self.lengths = state_dict["lengths"]
         self.plateau.load_state_dict(state_dict["plateau"])
-        if self.lengths is not None:
+        by_share = any(isinstance(length, Mapping) for length in (self.lengths or {}).values())
+        if self.lengths is not None and (not by_share or self._progress is not None):  # else begin() does it
             self._build()
             self._apply()
+
+
+def _same(steps: int) -> float:
+    return steps
+
+
+def _along(place: Callable[[int], float], curve: Callable[[Any], float]) -> Callable[[int], float]:
+    """The curve as a function of the number of steps."""
+    return curve if place is _same else lambda steps: curve(place(steps))
+
+
+def _describe(length: int | Mapping[str, float] | None) -> str:
+    if length is None:
+        return "endless"
+    return f"{length['share']:g} of the run" if isinstance(length, Mapping) else f"{length} steps"
 
 
 def _read_beta2(group: Mapping[str, Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""Lengths of schedules: in epochs or in optimizer steps; and the length of a run, by which one becomes the other."""
+"""Lengths of schedules: in epochs, optimizer steps or as a share of the run; and the length of a run itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from nequip_like.arguments import Count, Positive, fits, shown
 from nequip_like.errors import ConfigError
+from nequip_like.optim.schedules.progress import Progress
 
-# A number of epochs, {epochs: ...} or {steps: ...}.
+# A number of epochs, {epochs: ...}, {steps: ...} or {share: ...}.
 Length = float | Mapping[str, Any]
-_ADVICE = "give a number of epochs, {epochs: 10} or {steps: 790}"
+_ADVICE = "give a number of epochs, {epochs: 10}, {steps: 790} or a share of the run, {share: 0.1}"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class RunLength:
         steps_per_epoch: Optimizer steps of an epoch; None if nobody can tell.
         epochs: Largest number of epochs; None for no limit.
         steps: Largest number of optimizer steps; None for no limit.
+        progress: What a run with a budget of time goes by; its number of steps is not known beforehand.
 
     Example:
         The limit that is reached first ends the run:
@@ -35,14 +37,39 @@ class RunLength:
     steps_per_epoch: int | None = None
     epochs: int | None = None
     steps: int | None = None
+    progress: Progress | None = None
 
     @property
     def total(self) -> int | None:
-        """Optimizer steps of the whole run; None if it has no end."""
+        """Optimizer steps of the whole run; None if it has no end, or one that is a matter of time."""
+        if self.progress is not None:
+            return None
         limits = [] if self.steps is None else [self.steps]
         if self.epochs is not None and self.steps_per_epoch is not None:
             limits.append(self.epochs * self.steps_per_epoch)
         return min(limits, default=None)
+
+    def share_at(self, step: int) -> float:
+        """The share of the run that is done after a number of optimizer steps.
+
+        Args:
+            step: The number of steps.
+
+        Raises:
+            ConfigError: If the run has no end.
+
+        Example:
+            >>> RunLength(steps=200).share_at(50)
+            0.25
+        """
+        if self.progress is not None:
+            return self.progress.at(step)
+        if self.total is None:
+            raise ConfigError(
+                "a share of the run is asked for, but the run has no end, or nobody knows its number of steps",
+                "give trainer.max_steps, or budget: 30min",
+            )
+        return min(1.0, step / max(1, self.total))
 
 
 def check_length(name: str, length: Any) -> None:
@@ -50,14 +77,16 @@ def check_length(name: str, length: Any) -> None:
 
     Args:
         name: Name of the argument, for messages.
-        length: A number of epochs, ``{"epochs": ...}`` or ``{"steps": ...}``.
+        length: A number of epochs, ``{"epochs": ...}``, ``{"steps": ...}`` or ``{"share": ...}``.
 
     Raises:
         ConfigError: If it is something else.
     """
     unit, number = _split_length(length)
-    if unit not in ("epochs", "steps") or not fits(number, Positive):
+    if unit not in ("epochs", "steps", "share") or not fits(number, Positive):
         raise ConfigError(f"{name} is {shown(length)}", _ADVICE)
+    if unit == "share" and number > 1:
+        raise ConfigError(f"{name} is the share {shown(number)} of the run", "give a number above 0, 1 at most")
     if unit == "steps" and not fits(number, Count):
         raise ConfigError(f"{name} has {shown(number)} steps", "give a whole number, 1 or more")
 
@@ -65,6 +94,12 @@ def check_length(name: str, length: Any) -> None:
 def in_epochs(length: Length) -> bool:
     """Whether a length is given in epochs."""
     return _split_length(length)[0] == "epochs"
+
+
+def as_share(length: Length) -> float | None:
+    """The share of the run that a length is; None if it is given in epochs or steps."""
+    unit, number = _split_length(length)
+    return float(number) if unit == "share" else None
 
 
 def in_steps(name: str, length: Length, run: RunLength) -> int:
@@ -76,7 +111,8 @@ def in_steps(name: str, length: Length, run: RunLength) -> int:
         run: The run.
 
     Raises:
-        ConfigError: If it is in epochs, and the epochs of the run have no fixed number of steps.
+        ConfigError: If it is in epochs, and the epochs of the run have no fixed number of steps; if it is a share of a
+            run without an end.
 
     Example:
         >>> run = RunLength(steps_per_epoch=79)
@@ -86,6 +122,13 @@ def in_steps(name: str, length: Length, run: RunLength) -> int:
     unit, number = _split_length(length)
     if unit == "steps":
         return int(number)
+    if unit == "share":
+        if run.total is None:
+            raise ConfigError(
+                f"{name} is a share of the run, which has no end, or whose number of steps nobody knows",
+                f"give trainer.max_steps, or a budget of time, or {name}: {{steps: 1000}}",
+            )
+        return max(1, round(number * run.total))
     if run.steps_per_epoch is None:
         raise ConfigError(
             f"{name} is given in epochs, but the run's epochs have no fixed number of steps",

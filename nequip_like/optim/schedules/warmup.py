@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from nequip_like.errors import ConfigError
 
-Factor = Callable[[int], float]
+Factor = Callable[[float], float]
 _LEAST_BETA2 = 0.6  # of radam: with less, rho never exceeds 4
 
 
-def warm_up_linearly(t: int, period: float) -> float:
+def warm_up_linearly(t: float, period: float) -> float:
     """min(1, t / period).
 
     Args:
@@ -26,7 +26,7 @@ def warm_up_linearly(t: int, period: float) -> float:
     return min(1.0, t / period)
 
 
-def warm_up_exponentially(t: int, period: float) -> float:
+def warm_up_exponentially(t: float, period: float) -> float:
     """1 - exp(-2 t / period): it begins as steep as twice :func:`warm_up_linearly`, and is 0.86 after the period.
 
     Args:
@@ -55,7 +55,7 @@ def untuned_period(beta2: float) -> int:
     return int(2.0 / (1.0 - beta2))
 
 
-def radam(t: int, beta2: float) -> float:
+def radam(t: float, beta2: float) -> float:
     """The factor by which RAdam reduces its steps, from the first step at which it takes one.
 
     Args:
@@ -77,7 +77,7 @@ def _rho_limit(beta2: float) -> float:
     return 2.0 / (1.0 - beta2) - 1.0
 
 
-def _rho(t: int, beta2: float) -> float:
+def _rho(t: float, beta2: float) -> float:
     decayed = beta2**t
     return _rho_limit(beta2) - 2.0 * t * decayed / (1.0 - decayed)
 
@@ -91,7 +91,7 @@ def _find_first_reduced(beta2: float) -> int:
     return t
 
 
-def factor(kind: str | None, period: int | None, beta2: float | None) -> Factor:
+def factor(kind: str | None, period: float | None, beta2: float | None) -> Factor:
     """The warm-up factor as a function of the step.
 
     Args:

@@ -27,6 +27,7 @@ from nequip_like.training.checkpointing.callback import RunName
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import resume, slurm
 from nequip_like.workflow.config import sections, trust
+from nequip_like.workflow.config.budget import check_budget, follow_budget
 from nequip_like.workflow.config.dry_build import Parts, check_parts
 from nequip_like.workflow.config.key_places import place_hint
 from nequip_like.workflow.config.signatures import arguments_of, check_node, limits_of, unknown_argument
@@ -106,6 +107,8 @@ def check_config(config: DictConfig) -> CheckedConfig:
         ConfigError: For the first mistake, naming its key.
     """
     sections.check_section_keys(config)
+    config = config.copy()
+    follow_budget(config)
     values = values_before_data(config)
     tasks = sections.read_tasks(values)
     values.pop("hydra", None)
@@ -126,6 +129,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     unresolved: Any = OmegaConf.to_container(config, resolve=False)
     for key, target in targets.items():
         _check_target(key, nodes[key], target, trusted, unsure, unresolved)
+    check_budget(values, targets)
     sections.check_trainer(values["trainer"])
     slurm.check_slurm_tasks(values["trainer"])
     _check_cycle(values)

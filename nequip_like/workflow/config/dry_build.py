@@ -90,7 +90,7 @@ def check_parts(
     _check_tasks(tasks, module, parts)
     if "train" in tasks:
         with naming_arguments("training_module", OWN_ARGUMENTS):
-            _check_optimizer(module, getattr(targets["training_module"], "averaging", None), values["trainer"])
+            _check_optimizer(module, getattr(targets["training_module"], "averaging", None), values)
             _check_steps(module, values["trainer"], parts)
         _check_averaging(module, values["trainer"])
         parts.monitored = _collect_monitored(values)
@@ -227,7 +227,7 @@ def _build_part(key: str, unsure: Unsure, node: Mapping[str, Any], **options: An
         raise
 
 
-def _check_optimizer(module: Mapping[str, Any], averaging: str | None, trainer: Mapping[str, Any]) -> None:
+def _check_optimizer(module: Mapping[str, Any], averaging: str | None, values: Mapping[str, Any]) -> None:
     """Optimizers and schedules check their arguments when they are built: build them for one weight."""
     config, schedule = module.get("optimizer"), module.get("lr_scheduler")
     if config is None:
@@ -239,7 +239,7 @@ def _check_optimizer(module: Mapping[str, Any], averaging: str | None, trainer: 
     if schedule is not None:
         entry = build_scheduler(schedule, optimizer)
         PlateauSchedule.take_over(entry)
-        check_length_of_run(entry["scheduler"], trainer)
+        check_length_of_run(entry["scheduler"], values["trainer"], values.get("budget") is not None)
 
 
 def _check_steps(module: Mapping[str, Any], trainer: Mapping[str, Any], parts: Parts) -> None:

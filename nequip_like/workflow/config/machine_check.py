@@ -12,6 +12,8 @@ import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from nequip_like.errors import ConfigError, ModelFileError, naming_arguments
+from nequip_like.training.budget.durations import read_budget
+from nequip_like.training.budget.record_file import read_records
 from nequip_like.whole_files import check_writable, path_of
 from nequip_like.workflow.config.check import CheckedConfig
 from nequip_like.workflow.config.data_files import check_data_files
@@ -40,7 +42,7 @@ def check_machine(checked: CheckedConfig) -> None:
         checked: A config that is sound in itself.
 
     Raises:
-        ConfigError: For a device or a package that is not there.
+        ConfigError: For a device, a package or the plans of a budget that are not there.
         DataError: For a file of data that is not there, or may not be read.
         ModelFileError: For a checkpoint that is not there.
         OutputError: If the output folder cannot be made or written, or a config of the user's would be written over.
@@ -54,6 +56,8 @@ def check_machine(checked: CheckedConfig) -> None:
     if checked.parts.sets is not None:  # otherwise the data are described in a way of their own
         with naming_arguments("data", DATA_ARGUMENTS):
             check_data_files(values["data"])
+    if (budget := read_budget(values.get("budget"))) is not None and budget.repeat is not None:
+        read_records(budget.repeat)
     if (path := values.get("ckpt_path")) is not None and not path_of(path).is_file():
         raise ModelFileError(f"there is no checkpoint {path_of(path).absolute()}", "give a file ending in .ckpt")
 

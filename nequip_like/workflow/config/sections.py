@@ -40,6 +40,7 @@ _OPTIONAL = (
     "cutoff_radius",
     "chemical_species",
     "monitored_metric",
+    "budget",
     "ckpt_path",
     "resume",
     "finetune",

@@ -184,7 +184,7 @@ def _refuse_statistic(name: str) -> str:
 _RESOLVERS = ("tutorial_data", "published_data", "training_data_stats", "oc.env", "oc.select", "hydra", *FUNCTIONS)
 _SPECIES = "chemical_species"
 # What the run needs before, or for, reading the data.
-_BEFORE_DATA = ("data", "run", "output_dir", "ckpt_path", "resume", "finetune", "trusted_packages")
+_BEFORE_DATA = ("data", "run", "output_dir", "budget", "ckpt_path", "resume", "finetune", "trusted_packages")
 
 
 def values_before_data(config: DictConfig) -> dict[str, Any]:

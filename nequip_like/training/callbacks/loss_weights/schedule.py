@@ -1,11 +1,11 @@
-"""A callback that changes the weights of the loss over epochs or steps."""
+"""A callback that changes the weights of the loss over epochs, steps or shares of the run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightning
 
@@ -13,11 +13,13 @@ from nequip_like.arguments import NotNegative, Range, check
 from nequip_like.errors import ConfigError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import check_term_names
+from nequip_like.optim.schedules.lengths import RunLength
 from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, find_loss, select_weighted
 from nequip_like.training.callbacks.loss_weights.stages import compute_stages, read_stages, resolve_names
+from nequip_like.training.run_length import run_length
 
-Interval = Literal["epoch", "step"]
-_UNITS: dict[str, Interval] = {"epochs": "epoch", "steps": "step"}
+Interval = Literal["epoch", "step", "share"]
+_UNITS: dict[str, Interval] = {"epochs": "epoch", "steps": "step", "share": "share"}
 _KEYS = {
     "constant": ("value",),
     "piecewise_constant": ("value", "boundaries"),
@@ -26,6 +28,7 @@ _KEYS = {
 }
 _COMMON = ("kind", "interval")
 _WEIGHT = Range(low=0, high_open=True)
+_SHARE = Range(low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,18 @@ class WeightFunction:
     """The weight of one term.
 
     Attributes:
-        interval: Whether it goes by epochs or by optimizer steps.
-        shape: From the number of epochs or steps, and the configured weight, to the weight.
+        interval: Whether it goes by epochs, optimizer steps, or the share of the run that is done.
+        shape: From this number, and the configured weight, to the weight.
         uses_configured: Whether the configured weight matters.
     """
 
     interval: Interval
-    shape: Callable[[int, float], float]
+    shape: Callable[[float, float], float]
     uses_configured: bool
 
-    def at(self, epoch: int, step: int, configured: float) -> float:
-        """The weight in an epoch (from 0 on), after a number of optimizer steps."""
-        return self.shape(epoch if self.interval == "epoch" else step, configured)
+    def at(self, epoch: int, step: int, share: float, configured: float) -> float:
+        """The weight in an epoch (from 0 on), after a number of optimizer steps, which are a share of the run."""
+        return self.shape({"epoch": epoch, "step": step, "share": share}[self.interval], configured)
 
 
 def read_weight_function(name: str, entry: Mapping[str, Any], interval: Interval) -> WeightFunction:
@@ -86,7 +89,7 @@ def rise_as_cosine(share: float) -> float:
     return 0.5 * (1.0 - math.cos(math.pi * share))
 
 
-def piecewise_constant(value: float, boundaries: Sequence[tuple[int, float]], elapsed: int) -> float:
+def piecewise_constant(value: float, boundaries: Sequence[tuple[float, float]], elapsed: float) -> float:
     """A value that is multiplied by a factor at each boundary that was reached (mlip's, optax's rule).
 
     Example:
@@ -101,7 +104,7 @@ def piecewise_constant(value: float, boundaries: Sequence[tuple[int, float]], el
     return value
 
 
-def ramp(first: float, last: float, start: int, end: int, curve: Callable[[float], float], elapsed: int) -> float:
+def ramp(first: float, last: float, start: float, end: float, curve: Callable[[float], float], elapsed: float) -> float:
     """``first`` until ``start``, ``last`` from ``end`` on, and a curve between.
 
     Example:
@@ -142,17 +145,28 @@ def _read_piecewise(name: str, entry: Mapping[str, Any], interval: Interval) -> 
     if not isinstance(boundaries, Mapping) or not boundaries:
         raise ConfigError(f"the schedule of '{name}' has no boundaries", "write boundaries: {100: 25.0}")
     steps = sorted(
-        (_read_boundary(name, key), _read_number(name, "boundaries", value)) for key, value in boundaries.items()
+        (_read_boundary(name, key, interval), _read_number(name, "boundaries", value))
+        for key, value in boundaries.items()
     )
 
-    def shape(elapsed: int, configured: float) -> float:
+    def shape(elapsed: float, configured: float) -> float:
         return piecewise_constant(configured if base_value is None else base_value, steps, elapsed)
 
     return WeightFunction(interval, shape, base_value is None)
 
 
-def _read_boundary(name: str, key: int | str) -> int:
+def _read_boundary(name: str, key: float | str, interval: Interval) -> float:
     text = str(key)
+    if interval == "share":
+        try:
+            share = float(text)
+        except ValueError:
+            share = -1.0
+        if not _SHARE.admits(share):
+            raise ConfigError(
+                f"the schedule of '{name}' has the boundary {key!r}", "boundaries are shares of the run, from 0 to 1"
+            )
+        return share
     if not text.isdecimal():
         raise ConfigError(
             f"the schedule of '{name}' has the boundary {key!r}", "boundaries are whole numbers, 0 or more"
@@ -167,40 +181,44 @@ def _read_ramp(
     last = _read_weight(name, entry, "to")
     if "end" not in entry:
         raise ConfigError(f"the schedule of '{name}' has no 'end'", "for example end: {epochs: 100}")
-    start, unit_of_start = _read_moment(name, "start", entry.get("start"))
-    end, unit_of_end = _read_moment(name, "end", entry["end"])
+    start, unit_of_start = _read_moment(name, "start", entry.get("start"), interval)
+    end, unit_of_end = _read_moment(name, "end", entry["end"], interval)
     units = {unit for unit in (unit_of_start, unit_of_end) if unit is not None}
     if len(units) > 1:
         raise ConfigError(
-            f"the schedule of '{name}' starts and ends in different units", "count both in epochs, or steps"
+            f"the schedule of '{name}' starts and ends in different units", "count both in epochs, or steps, or shares"
         )
     if start >= end:
         raise ConfigError(f"the schedule of '{name}' starts at {start} and ends at {end}", "let it end after its start")
 
-    def shape(elapsed: int, configured: float) -> float:
+    def shape(elapsed: float, configured: float) -> float:
         return ramp(configured if first is None else first, last, start, end, curve, elapsed)
 
     return WeightFunction(units.pop() if units else interval, shape, first is None)
 
 
-def _read_moment(name: str, key: str, value: Any) -> tuple[int, Interval | None]:
-    """A number of epochs or steps: ``100``, ``{epochs: 100}`` or ``{steps: 100}``."""
+def _read_moment(name: str, key: str, value: Any, interval: Interval) -> tuple[float, Interval | None]:
+    """A number of epochs or steps, or a share: ``100``, ``{epochs: 100}``, ``{steps: 100}`` or ``{share: 0.5}``."""
     unit: Interval | None = None
     if value is None:
         return 0, None
     if isinstance(value, Mapping):
         if len(value) != 1 or next(iter(value)) not in _UNITS:
             raise ConfigError(
-                f"'{key}' in the schedule of '{name}' is {dict(value)}", "write {epochs: 100} or {steps: 100}"
+                f"'{key}' in the schedule of '{name}' is {dict(value)}",
+                "write {epochs: 100}, {steps: 100} or {share: 0.5}",
             )
         ((word, value),) = value.items()
         unit = _UNITS[word]
+    if (unit or interval) == "share":
+        check(f"'{key}' in the schedule of '{name}'", value, Annotated[float, _SHARE])
+        return float(value), unit
     check(f"'{key}' in the schedule of '{name}'", value, NotNegative)
     return int(value), unit
 
 
 class LossWeightSchedule(CoefficientCallback):
-    """Changes weights (or coefficients) of the loss as functions of the epoch or of the number of optimizer steps.
+    """Changes weights (or coefficients) of the loss as functions of epochs, optimizer steps, or the share that is done.
 
     Either each of ``terms`` has a ``kind``:
 
@@ -215,13 +233,14 @@ class LossWeightSchedule(CoefficientCallback):
     Or ``stages`` set the coefficients of all terms, those that are not named to null: from epoch ``start`` on, or along
     a line that begins at ``start`` and reaches them at ``end``.
 
-    The weights depend on nothing but the epoch and the number of steps, so there is no state, and a resumed run has
-    those that it would have had.
+    The weights depend on nothing but the epoch, the number of steps and the length of the run, so there is no state,
+    and a resumed run has those that it would have had.
 
     Args:
         terms: Term (``forces_mse``, or ``forces``) -> its schedule.
-        interval: What plain numbers count: ``epoch`` or ``step``. ``start: {steps: 1000}`` and ``end: {steps: 5000}``
-            say it themselves.
+        interval: What plain numbers count: ``epoch``, ``step``, or ``share`` of the run, from 0 to 1. ``start: {steps:
+            1000}`` and ``end: {share: 0.5}`` say it themselves. Shares go with a budget of time, and with any run
+            whose number of steps is known.
         stages: In place of ``terms``: ``[{start: 100, coeffs: {forces: 1.0}}, {start: 200, end: 250, coeffs: {...}}]``,
             in whole epochs, in their order.
 
@@ -253,7 +272,10 @@ class LossWeightSchedule(CoefficientCallback):
             raise ConfigError("LossWeightSchedule has both terms and stages", "leave one of them out")
         self.functions = {name: read_weight_function(name, entry, interval) for name, entry in (terms or {}).items()}
         self.stages = read_stages(stages or ())
-        self._by_steps = any(function.interval == "step" for function in self.functions.values())
+        intervals = {function.interval for function in self.functions.values()}
+        self._by_steps = bool(intervals & {"step", "share"})
+        self._by_shares = "share" in intervals
+        self._run = RunLength()
 
     def check_loss(self, loss: MetricsManager) -> None:
         """Refuse terms that the loss does not have, or whose first weight nobody gave."""
@@ -278,14 +300,23 @@ class LossWeightSchedule(CoefficientCallback):
 
     def _compute_weights(self, epoch: int, step: int, loss: MetricsManager) -> dict[str, float | None]:
         weights = compute_stages(self.stages, epoch, loss)
+        share = self._run.share_at(step) if self._by_shares else 0.0
         for key, function in self.functions.items():
             name = loss.term_name(key, "terms of LossWeightSchedule")
-            weights[name] = function.at(epoch, step, weights[name] or 0.0)
+            weights[name] = function.at(epoch, step, share, weights[name] or 0.0)
         if not any(weights.values()):
             raise ConfigError(
                 f"LossWeightSchedule: all weights are 0 in epoch {epoch}, step {step}", "keep one above 0"
             )
         return weights
+
+    def begin(self, run: RunLength) -> None:
+        """Learn how long the run is, which shares are shares of."""
+        self._run = run
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Learn how long the run is, now that the loader is known."""
+        self.begin(run_length(trainer, trainer.num_training_batches))
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Set the weights of this epoch."""
