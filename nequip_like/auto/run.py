@@ -47,6 +47,7 @@ TRIALS = "trials"
 # The recipe that all trials and the training share.
 RECIPE = (
     Setting("lr_scheduler", "warmup_cosine", "ends at nearly nothing when the time is up"),
+    Setting("training_module.lr_scheduler.warmup_length", "{share: 0.05}", ""),
     Setting("training_module.gradient_clip", "{norm: 1.0}", "makes a high rate safe"),
 )
 
@@ -135,7 +136,7 @@ class _Search:
 
     def run(self) -> AutoResult:
         survey = self._look_at_data()
-        data, config = self._read()
+        data = self._read()
         times = self._measure(data)
         plan = self._plan(times)
         rate = self._try_rates(plan, times)
@@ -160,9 +161,8 @@ class _Search:
         self._choose(RECIPE)
         return survey
 
-    def _read(self) -> tuple[DataModule, DictConfig]:
-        config = self._compose([])
-        return build_data(config), config
+    def _read(self) -> DataModule:
+        return build_data(self._compose([]))
 
     def _measure(self, data: DataModule) -> dict[str, StepTime]:
         """Measure steps of the models, small ones first, as long as there is time for it."""
@@ -172,7 +172,7 @@ class _Search:
         for candidate in sorted(CANDIDATES, key=lambda candidate: candidate is not USUAL):
             began = time.monotonic()
             config = self._compose(candidate.overrides)
-            build_data(config)  # lets the config know the statistics
+            config.chemical_species = data.type_names  # as build_data does; statistics are known since it was called
             times[candidate.name] = measure_step(config, data, limit)
             self._say(f"a step of {candidate.name} takes {1000 * times[candidate.name].seconds:.3g} ms")
             limit -= time.monotonic() - began
