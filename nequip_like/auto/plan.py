@@ -34,7 +34,7 @@ class SearchPlan:
         return self.rates * self.trial + (self.models + self.half_data) * self.long_trial
 
 
-def divide_time(seconds: float, rates: int, models: int) -> SearchPlan:
+def divide_time(seconds: float, rates: int, models: int, least: float = 0.0) -> SearchPlan:
     """Divide a time between trials and the training.
 
     A trial of a rate is a 40th of the whole, one of a model twice as long. So three rates, three models and half of the
@@ -44,15 +44,15 @@ def divide_time(seconds: float, rates: int, models: int) -> SearchPlan:
         seconds: What is left when data are read and steps are timed.
         rates: Number of rates that are worth a trial; 1 needs none.
         models: Number of models that are.
+        least: Seconds below which a trial says nothing: data are read anew in each. Shorter ones are not made.
 
     Example:
         >>> divide_time(1800.0, 3, 2).seconds, divide_time(120.0, 3, 2).seconds
         (405.0, 0.0)
     """
-    trial = seconds * _SHARE_OF_TRIAL
-    if seconds < LEAST_SEARCHED:
-        return SearchPlan(0, 0, trial, _LONG * trial, half_data=False)
-    tried = rates if rates > 1 else 0
-    if seconds < LEAST_COMPARED:
-        return SearchPlan(tried, 0, 2 * trial, _LONG * trial, half_data=False)
-    return SearchPlan(tried, models if models > 1 else 0, trial, _LONG * trial, half_data=True)
+    long = seconds >= LEAST_COMPARED
+    trial = seconds * _SHARE_OF_TRIAL * (1 if long else 2)
+    long_trial = _LONG * trial
+    tried = rates if rates > 1 and seconds >= LEAST_SEARCHED and trial >= least else 0
+    compares = long and long_trial >= least
+    return SearchPlan(tried, models if models > 1 and compares else 0, trial, long_trial, half_data=compares)

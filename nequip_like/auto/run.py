@@ -42,6 +42,9 @@ RATES = ("0.005", "0.01", "0.02")
 USUAL_RATE = "0.01"
 _CUTOFF = "5.0"
 _SHARE_OF_STEPS = 0.05  # of the time, for measuring steps
+# A trial that says something: most of its time is not spent on reading, and it gets some steps.
+_LEAST_READINGS, _LEAST_TRIED_STEPS = 4, 300
+_OF_RATE = {"optimizer", "training_module", "training_module.optimizer", "training_module.optimizer.lr"}
 RECORD = "auto.json"
 TRIALS = "trials"
 # The recipe that all trials and the training share.
@@ -128,6 +131,8 @@ class _Search:
         self.folder = path_of(output or time.strftime("outputs/%Y-%m-%d/auto-%H-%M-%S")).absolute()
         self.settings: list[Setting] = []
         self.trials: list[Trial] = []
+        self.reading = 0.0  # seconds that it takes to read the data
+        self.trained_for = 0.0
 
     @property
     def left(self) -> float:
@@ -162,7 +167,10 @@ class _Search:
         return survey
 
     def _read(self) -> DataModule:
-        return build_data(self._compose([]))
+        began = time.monotonic()
+        data = build_data(self._compose([]))
+        self.reading = time.monotonic() - began
+        return data
 
     def _measure(self, data: DataModule) -> dict[str, StepTime]:
         """Measure steps of the models, small ones first, as long as there is time for it."""
@@ -183,8 +191,14 @@ class _Search:
     # --- trials
 
     def _plan(self, times: dict[str, StepTime]) -> SearchPlan:
-        rates = 1 if {"training_module.optimizer", "training_module.optimizer.lr", "optimizer"} & self.pinned else len(RATES)
-        plan = divide_time(self.left, rates, len(list_worth_trying(times, self.left)) if times else 1)
+        rates = (
+            1
+            if {"training_module.optimizer", "training_module.optimizer.lr", "optimizer"} & self.pinned
+            else len(RATES)
+        )
+        step = times[USUAL.name].seconds if times else 0.0
+        least = _LEAST_READINGS * self.reading + _LEAST_TRIED_STEPS * step
+        plan = divide_time(self.left, rates, len(list_worth_trying(times, self.left)) if times else 1, least)
         if times:
             candidate, reason = choose_without_trial(times, self.left - plan.seconds)
             self._choose(candidate.choose(reason))
@@ -235,9 +249,8 @@ class _Search:
     def _fit_time(self, training: TrainingResult) -> PowerLaw | None:
         """Fit the errors of the chosen settings in trials and training over their time."""
         chosen = {setting.override for setting in self.settings}
-        points = [
-            (trial.seconds, trial.error) for trial in self.trials if not trial.problem and set(trial.overrides) <= chosen
-        ]
+        fitting = [trial for trial in self.trials if not trial.problem and set(trial.overrides) <= chosen]
+        points = [(trial.seconds, trial.error) for trial in fitting]
         if training.best is not None and training.best > 0 and math.isfinite(training.best):
             points.append((self.trained_for, training.best))
         return PowerLaw.through(points)

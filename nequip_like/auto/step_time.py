@@ -50,7 +50,8 @@ def measure_step(config: DictConfig, data: DataModule, limit: float) -> StepTime
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = module.model.to(device)
     loss = module.loss
-    assert loss is not None and module.optimizer_config is not None  # the check of the config has seen to it
+    assert loss is not None  # every config that is composed here has one
+    assert module.optimizer_config is not None
     loss.to(device)
     optimizer = build_optimizer(module.optimizer_config, model)
     batches = iter(data.train_dataloader())

@@ -64,7 +64,13 @@ class Survey(Summarized):
         edges = sum(frame[fields.EDGE_INDEX].shape[1] for frame in frames)
         periodic = sum(fields.PBC in frame and bool(frame[fields.PBC].any()) for frame in frames)
         survey = cls(
-            len(frames), atoms / len(frames), edges / atoms, data.cutoff_radius, tuple(data.type_names), labels, periodic
+            len(frames),
+            atoms / len(frames),
+            edges / atoms,
+            data.cutoff_radius,
+            tuple(data.type_names),
+            labels,
+            periodic,
         )
         survey.check()
         return survey
@@ -82,9 +88,9 @@ class Survey(Summarized):
                 "'data.key_mapping={name_in_the_file: total_energy, other_name: forces}'",
             )
         if self.frames < LEAST_FRAMES:
+            number = "is one frame" if self.frames == 1 else f"are {self.frames} frames"
             raise DataError(
-                f"there {'is one frame' if self.frames == 1 else f'are {self.frames} frames'}, and some have to be held "
-                "out to see whether a model is any good",
+                f"there {number}, and some have to be held out to see whether a model is any good",
                 f"give {LEAST_FRAMES} or more, better 50: single points along a short run of molecular dynamics",
             )
 

@@ -48,6 +48,9 @@ def run_trial(label: str, overrides: Sequence[str], seconds: float, folder: Path
         folder: Its output folder.
         train: Trains with overrides for a time.
 
+    Raises:
+        KeyboardInterrupt: If a signal ended it: nobody wants the rest of the search then.
+
     Returns:
         The trial; one that ends with an error of training (a rate that is too high) is a bad one, and no error here.
     """
@@ -56,8 +59,10 @@ def run_trial(label: str, overrides: Sequence[str], seconds: float, folder: Path
     with (folder / "printed.log").open("w") as log, contextlib.redirect_stdout(log):
         try:
             result = train(arguments, seconds)
-        except TrainingError as error:
-            return Trial(label, tuple(overrides), seconds, math.inf, error.message)
+        except TrainingError as failure:
+            return Trial(label, tuple(overrides), seconds, math.inf, failure.message)
+    if result.stopped_by is not None:
+        raise KeyboardInterrupt
     error = math.inf if result.best is None else result.best
     return Trial(label, tuple(overrides), seconds, error, "" if math.isfinite(error) else "no finite validation error")
 

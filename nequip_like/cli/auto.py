@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with quick_start():
             from nequip_like.auto.run import find_potential
 
-        find_potential(
+        result = find_potential(
             data,
             arguments.minutes,
             test=arguments.test,
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             output=arguments.output,
             began=began,
         )
+        if result.training.stopped_by is not None:
+            sys.exit(128 + result.training.stopped_by)  # as shells say that a signal ended a command
 
     return run_cli(command, debug=arguments.debug)
 
@@ -59,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nequip-auto",
-        description="Train the best potential that the data and the time allow: looks at the data, measures models on this "
-        "machine, tries learning rates and models in short trainings, trains for the rest of the time, tests, and writes "
-        "the model, a report, and a config that repeats the training.",
+        description="Train the best potential that the data and the time allow: looks at the data, measures models on "
+        "this machine, tries learning rates and models in short trainings, trains for the rest of the time, tests, and "
+        "writes the model, a report, and a config that repeats the training.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -69,8 +71,8 @@ def _build_parser() -> argparse.ArgumentParser:
         "data",
         metavar="DATA",
         nargs="+",
-        help="files with labelled structures, patterns, or folders of such files: one data set. KEY=VALUE: an override of "
-        "the config, which is then not chosen",
+        help="files with labelled structures, patterns, or folders of such files: one data set. KEY=VALUE: an override "
+        "of the config, which is then not chosen",
     )
     parser.add_argument("--minutes", metavar="N", type=float, default=30.0, help="time for all of it (default: 30)")
     parser.add_argument(

@@ -23,3 +23,9 @@ def test_a_long_time() -> None:
 def test_one_of_a_kind_needs_no_trial() -> None:
     plan = divide_time(1200.0, rates=1, models=1)
     assert (plan.rates, plan.models, plan.seconds) == (0, 0, 60.0)
+
+
+def test_trials_that_would_say_nothing() -> None:
+    plan = divide_time(1200.0, rates=3, models=3, least=40.0)
+    assert (plan.rates, plan.models, plan.half_data) == (0, 3, True)
+    assert divide_time(1200.0, rates=3, models=3, least=61.0).seconds == 0.0

@@ -1,6 +1,7 @@
 """The search, with trainings that are made up: which trials it makes, and what it takes of them."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ def test_a_short_time_is_trained(tmp_path: Path, data: Path, trained: list[DictC
     assert 0.0 < float(config.budget[:-1]) <= 60.0
 
 
+def test_a_signal_ends_the_search(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[DictConfig] = []
+
+    def train(config: DictConfig, **_: Any) -> TrainingResult:
+        configs.append(config)
+        return TrainingResult(Path(config.output_dir), best=1.0, stopped_by=signal.SIGINT)
+
+    monkeypatch.setattr(run, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        run.find_potential([data], 20.0, output=tmp_path / "run", overrides=["model.l_max=1"])
+    assert len(configs) == 1
+
+
 def test_no_time(data: Path) -> None:
-    with pytest.raises(ConfigError, match="minutes is 0.1"):
+    with pytest.raises(ConfigError, match=r"minutes is 0\.1"):
         run.find_potential([data], 0.1)

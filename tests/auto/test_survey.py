@@ -34,7 +34,7 @@ def test_what_is_counted() -> None:
 def test_frames_without_labels() -> None:
     frames = [Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 0.01 * i]]) for i in range(8)]
     data = DataModule(train=frames, cutoff_radius=3.0, reference_energies=None)
-    with pytest.raises(DataError, match="no frame has an energy or forces.*\n.*data.key_mapping"):
+    with pytest.raises(DataError, match=r"no frame has an energy or forces.*\n.*data\.key_mapping"):
         Survey.of(data)
 
 

@@ -29,7 +29,9 @@ def test_frames_without_labels(tmp_path, write_labelled, capsys):
         atoms.calc = None
     ase.io.write(tmp_path / "bare.xyz", frames, format="extxyz")
     assert main([str(tmp_path / "bare.xyz")]) == 2
-    assert capsys.readouterr().err.startswith("error: no frame has an energy or forces, so there is nothing to train on")
+    assert capsys.readouterr().err.startswith(
+        "error: no frame has an energy or forces, so there is nothing to train on"
+    )
 
 
 def test_no_data(capsys):
