@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nequip_like.auto.run import find_potential as find_potential
     from nequip_like.composition.compose import compose as compose
     from nequip_like.data.datamodule import DataModule as DataModule
     from nequip_like.data.io.readers import read_frames as read_frames
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 _OFFERED = {
     "compose": ("composition.compose", "compose"),
     "train": ("workflow.train", "train"),
+    "find_potential": ("auto.run", "find_potential"),
     "test": ("workflow.evaluate", "test_model"),
     "load": ("inference.loading", "load"),
     "save": ("inference.model_file", "save"),

@@ -96,3 +96,36 @@ def warn_once(text: str) -> None:
     """Warn, but once in a process, and of several processes of one run in the first only."""
     if rank() == 0:
         warnings.warn(text, stacklevel=3)
+
+
+def available_memory() -> float | None:
+    """Bytes that this process may still take: what the machine and its control group leave; None if they do not say.
+
+    Example:
+        >>> available = available_memory()
+        >>> available is None or available > 0
+        True
+    """
+    limits = [_read_free_memory(), _read_group_memory("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")]
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
+
+
+def _read_free_memory() -> float | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return 1024.0 * int(line.split()[1])
+    except OSError:
+        pass  # another system than Linux
+    return None
+
+
+def _read_group_memory(limit: str, used: str) -> float | None:
+    try:
+        with open(limit, encoding="ascii") as most, open(used, encoding="ascii") as now:
+            text = most.read().strip()
+            return None if text == "max" else float(text) - float(now.read())
+    except OSError:
+        return None  # no control group, or one of the old kind

@@ -1,0 +1,319 @@
+"""Data and a time become a potential: what ``nequip-auto`` does, as a function."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from nequip_like.auto.models import CANDIDATES, USUAL, Candidate, choose_without_trial, list_worth_trying
+from nequip_like.auto.outlook import PowerLaw, describe_outlook
+from nequip_like.auto.plan import SearchPlan, divide_time
+from nequip_like.auto.settings import (
+    Setting,
+    choose_batch,
+    choose_cutoff,
+    choose_sets,
+    choose_targets,
+    leave_pinned,
+)
+from nequip_like.auto.step_time import StepTime, measure_step
+from nequip_like.auto.survey import Survey, check_memory, list_files
+from nequip_like.auto.trials import Trial, best_of, run_trial
+from nequip_like.composition.compose import compose
+from nequip_like.composition.hydra_compose import extract_key
+from nequip_like.data.datamodule import DataModule
+from nequip_like.errors import ConfigError
+from nequip_like.summaries import Summarized
+from nequip_like.whole_files import path_of, written_whole
+from nequip_like.workflow.setup import build_data
+from nequip_like.workflow.train import TrainingResult, train
+
+LEAST_MINUTES = 0.5
+RATES = ("0.005", "0.01", "0.02")
+USUAL_RATE = "0.01"
+_CUTOFF = "5.0"
+_SHARE_OF_STEPS = 0.05  # of the time, for measuring steps
+# A trial that says something: most of its time is not spent on reading, and it gets some steps.
+_LEAST_READINGS, _LEAST_TRIED_STEPS = 4, 300
+_OF_RATE = {"optimizer", "training_module", "training_module.optimizer", "training_module.optimizer.lr"}
+RECORD = "auto.json"
+TRIALS = "trials"
+# The recipe that all trials and the training share.
+RECIPE = (
+    Setting("lr_scheduler", "warmup_cosine", "ends at nearly nothing when the time is up"),
+    Setting("training_module.lr_scheduler.warmup_length", "{share: 0.05}", ""),
+    Setting("training_module.gradient_clip", "{norm: 1.0}", "makes a high rate safe"),
+)
+
+
+@dataclass(repr=False)
+class AutoResult(Summarized):
+    """What was found.
+
+    Attributes:
+        training: The training with its model file and errors.
+        settings: Every choice, with its reason.
+        trials: The trials, in order.
+        outlook: Lines about more time and more data.
+    """
+
+    training: TrainingResult
+    settings: list[Setting]
+    trials: list[Trial] = field(default_factory=list)
+    outlook: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """The training's, with what was chosen."""
+        return {**self.training.summary(), **{setting.key: setting.value for setting in self.settings}}
+
+
+def find_potential(
+    data: Sequence[str | Path],
+    minutes: float = 30.0,
+    *,
+    test: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+    began: float | None = None,
+    console: Console | None = None,
+) -> AutoResult:
+    """Train the best potential that data and time allow.
+
+    Looks at the data, measures steps of models on this machine, tries learning rates and models in short trainings,
+    trains for the rest of the time, and tests.
+
+    Args:
+        data: Files with labelled structures, patterns, or folders of such files: one data set.
+        minutes: Time for everything.
+        test: Files that are tested in the end; without them a part of ``data`` is put aside.
+        overrides: Overrides of the config; what they set is not chosen.
+        output: Output folder; a new one under ``outputs`` by default.
+        began: When the time began, as :func:`time.monotonic` tells it; now by default.
+        console: Where to print; the terminal by default.
+
+    Raises:
+        ConfigError: If an override is wrong, or the time is too short.
+        DataError: If the data cannot be used.
+    """
+    return _Search(data, minutes, test, overrides, output, began, console).run()
+
+
+class _Search:
+    """One run of ``nequip-auto``: what it has chosen and measured so far."""
+
+    def __init__(
+        self,
+        data: Sequence[str | Path],
+        minutes: float,
+        test: Sequence[str | Path],
+        overrides: Sequence[str],
+        output: str | Path | None,
+        began: float | None,
+        console: Console | None,
+    ) -> None:
+        if not minutes >= LEAST_MINUTES:
+            raise ConfigError(f"minutes is {minutes:g}", f"give {LEAST_MINUTES:g} or more: --minutes 30")
+        self.end = (time.monotonic() if began is None else began) + 60 * minutes
+        self.console = console or Console()
+        self.typed = list(overrides)
+        self.pinned = {extract_key(override) for override in overrides}
+        self.files = list_files([str(source) for source in data])
+        self.test = list_files([str(source) for source in test])
+        self.folder = path_of(output or time.strftime("outputs/%Y-%m-%d/auto-%H-%M-%S")).absolute()
+        self.settings: list[Setting] = []
+        self.trials: list[Trial] = []
+        self.reading = 0.0  # seconds that it takes to read the data
+        self.trained_for = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.end - time.monotonic()
+
+    def run(self) -> AutoResult:
+        survey = self._look_at_data()
+        data = self._read()
+        times = self._measure(data)
+        plan = self._plan(times)
+        rate = self._try_rates(plan, times)
+        self._try_models(plan, times, rate)
+        over_frames = self._try_half(plan, len(data.train_set))
+        self._print_settings(survey)
+        training = self._train([], self.left)
+        outlook = describe_outlook(self._fit_time(training), over_frames)
+        result = AutoResult(training, self.settings, self.trials, outlook)
+        self._write(result)
+        return result
+
+    # --- what is chosen without a trial
+
+    def _look_at_data(self) -> Survey:
+        cutoff = [] if "cutoff_radius" in self.pinned else [f"cutoff_radius={_CUTOFF}"]
+        config = self._compose([*cutoff, "data.val=null", "data.test=null"])
+        check_memory(self.files, float(config.cutoff_radius))
+        survey = Survey.of(build_data(config))
+        self._choose([choose_cutoff(survey), choose_targets(survey)])
+        self._choose([*choose_sets(survey, bool(self.test)), choose_batch(survey)])
+        self._choose(RECIPE)
+        return survey
+
+    def _read(self) -> DataModule:
+        began = time.monotonic()
+        data = build_data(self._compose([]))
+        self.reading = time.monotonic() - began
+        return data
+
+    def _measure(self, data: DataModule) -> dict[str, StepTime]:
+        """Measure steps of the models, small ones first, as long as there is time for it."""
+        if self._fixes_model():
+            return {}
+        limit, times = _SHARE_OF_STEPS * self.left, {}
+        for candidate in sorted(CANDIDATES, key=lambda candidate: candidate is not USUAL):
+            began = time.monotonic()
+            config = self._compose(candidate.overrides)
+            config.chemical_species = data.type_names  # as build_data does; statistics are known since it was called
+            times[candidate.name] = measure_step(config, data, limit)
+            self._say(f"a step of {candidate.name} takes {1000 * times[candidate.name].seconds:.3g} ms")
+            limit -= time.monotonic() - began
+            if limit < 0:
+                break
+        return times
+
+    # --- trials
+
+    def _plan(self, times: dict[str, StepTime]) -> SearchPlan:
+        rates = (
+            1
+            if {"training_module.optimizer", "training_module.optimizer.lr", "optimizer"} & self.pinned
+            else len(RATES)
+        )
+        step = times[USUAL.name].seconds if times else 0.0
+        least = _LEAST_READINGS * self.reading + _LEAST_TRIED_STEPS * step
+        plan = divide_time(self.left, rates, len(list_worth_trying(times, self.left)) if times else 1, least)
+        if times:
+            candidate, reason = choose_without_trial(times, self.left - plan.seconds)
+            self._choose(candidate.choose(reason))
+        return plan
+
+    def _try_rates(self, plan: SearchPlan, times: dict[str, StepTime]) -> str:
+        """Try learning rates with the model that was chosen; the best one is set."""
+        if plan.rates == 0:
+            self._choose([Setting("training_module.optimizer.lr", USUAL_RATE, "the usual one; the time is short")])
+            return USUAL_RATE
+        trials = [self._try(f"rate {rate}", [f"training_module.optimizer.lr={rate}"], plan.trial) for rate in RATES]
+        best = best_of(trials)
+        rate = RATES[trials.index(best)] if best else RATES[0]
+        errors = ", ".join(f"{value}: {trial.error:.3g}" for value, trial in zip(RATES, trials, strict=True))
+        self._choose([Setting("training_module.optimizer.lr", rate, f"validation errors of short trials: {errors}")])
+        return rate
+
+    def _try_models(self, plan: SearchPlan, times: dict[str, StepTime], rate: str) -> None:
+        """Compare models at the chosen rate; the best one is set."""
+        if plan.models == 0:
+            return
+        candidates = list_worth_trying(times, self.left)
+        trials = [self._try(candidate.name, candidate.overrides, plan.long_trial) for candidate in candidates]
+        best = best_of(trials)
+        if best is None:
+            return
+        chosen: Candidate = candidates[trials.index(best)]
+        errors = ", ".join(f"{trial.label}: {trial.error:.3g}" for trial in trials)
+        self.settings = [setting for setting in self.settings if not setting.key.startswith("model.")]
+        self._choose(chosen.choose(f"validation errors of trials: {errors}"))
+
+    def _try_half(self, plan: SearchPlan, frames: int) -> PowerLaw | None:
+        """Train on half of the frames for as long as the best trial did, to see what twice as many would bring."""
+        if not plan.half_data or "data.train_size" in self.pinned or frames < 2:
+            return None
+        whole = self._find_trial(plan.long_trial) or self._try("all frames", [], plan.long_trial)
+        half = self._try("half of the frames", [f"+data.train_size={frames // 2}"], plan.long_trial)
+        if whole.problem or half.problem:
+            return None
+        return PowerLaw.through([(frames // 2, half.error), (frames, whole.error)])
+
+    def _find_trial(self, seconds: float) -> Trial | None:
+        """A trial of this length that had the settings that were chosen."""
+        chosen = {setting.override for setting in self.settings}
+        fitting = [trial for trial in self.trials if trial.seconds == seconds and set(trial.overrides) <= chosen]
+        return best_of(fitting)
+
+    def _fit_time(self, training: TrainingResult) -> PowerLaw | None:
+        """Fit the errors of the chosen settings in trials and training over their time."""
+        chosen = {setting.override for setting in self.settings}
+        fitting = [trial for trial in self.trials if not trial.problem and set(trial.overrides) <= chosen]
+        points = [(trial.seconds, trial.error) for trial in fitting]
+        if training.best is not None and training.best > 0 and math.isfinite(training.best):
+            points.append((self.trained_for, training.best))
+        return PowerLaw.through(points)
+
+    # --- trainings
+
+    def _try(self, label: str, changes: Sequence[str], seconds: float) -> Trial:
+        folder = self.folder / TRIALS / f"{len(self.trials):02d}"
+        trial = run_trial(label, changes, seconds, folder, lambda more, limit: self._train(more, limit))
+        self.trials.append(trial)
+        self._say(trial.describe())
+        return trial
+
+    def _train(self, changes: Sequence[str], seconds: float) -> TrainingResult:
+        """Train with what was chosen, and changes of it, for a time."""
+        self.trained_for = seconds
+        output = [] if any(change.startswith("output_dir=") for change in changes) else [f"output_dir={self.folder}"]
+        config = self._compose([*changes, *output, f"budget={seconds:.1f}s"])
+        return train(config, typed=self.typed)
+
+    def _compose(self, changes: Sequence[str]) -> DictConfig:
+        keys = {extract_key(change) for change in changes}
+        chosen = [setting.override for setting in self.settings if setting.key not in keys]
+        sources = [f"data.train=[{','.join(map(_quote, self.files))}]"]
+        if self.test:
+            sources.append(f"data.test=[{','.join(map(_quote, self.test))}]")
+        return compose("train", [*sources, *chosen, *changes, *self.typed])
+
+    def _fixes_model(self) -> bool:
+        """Whether the user has said what the model is; how its kernel runs, or the seed, says nothing of that."""
+        return bool({"model", *(f"model.{key}" for key in USUAL.settings)} & self.pinned)
+
+    # --- words
+
+    def _choose(self, settings: Sequence[Setting]) -> None:
+        chosen = leave_pinned(settings, self.pinned)
+        keys = {setting.key for setting in chosen}
+        self.settings = [setting for setting in self.settings if setting.key not in keys] + chosen
+
+    def _print_settings(self, survey: Survey) -> None:
+        table = Table(title="Chosen", title_justify="left", show_header=False)
+        for setting in self.settings:
+            table.add_row(setting.key, setting.value, setting.reason)
+        for override in self.typed:
+            key, _, value = override.partition("=")
+            table.add_row(key, value, "as you say")
+        self.console.print(table)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _write(self, result: AutoResult) -> None:
+        for line in result.outlook:
+            self._say(line)
+        content = {
+            "settings": [asdict(setting) for setting in result.settings],
+            "typed": self.typed,
+            "trials": [asdict(trial) for trial in result.trials],
+            "outlook": result.outlook,
+        }
+        with written_whole(self.folder / RECORD) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _quote(path: str) -> str:
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'

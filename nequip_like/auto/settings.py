@@ -1,0 +1,114 @@
+"""What follows from the data alone: settings of a config with the reason for each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from nequip_like.auto.survey import Survey
+from nequip_like.data import fields
+
+MOST_NEIGHBORS = 60.0
+_USUAL_NEIGHBORS = 45.0
+_LEAST_CUTOFF = 4.0  # Angstrom
+_ATOMS_PER_STEP = 130.0
+_MOST_FRAMES_PER_STEP = 16
+_LEAST_TESTED = 100  # frames; of fewer none is put aside for a test
+_MOST_VALIDATED = 200
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One choice.
+
+    Attributes:
+        key: Key of the config, or a group of configs.
+        value: As it is typed.
+        reason: Why, in words.
+    """
+
+    key: str
+    value: str
+    reason: str
+
+    @property
+    def override(self) -> str:
+        """As it is typed behind a command; a key that no config has yet is added, any other replaced."""
+        return f"{self.key}={self.value}"
+
+
+def choose_cutoff(survey: Survey) -> Setting:
+    """Choose the cutoff, Angstrom, by the number of neighbours that the usual one gives.
+
+    Example:
+        At 5 Angstrom an atom of this metal has 100 neighbours; their number grows with the third power.
+
+        >>> metal = Survey(50, 54, 100.0, 5.0, ("Mo",), {"forces": 50}, 50)
+        >>> choose_cutoff(metal).value
+        '4.0'
+    """
+    if survey.neighbors <= MOST_NEIGHBORS:
+        return Setting("cutoff_radius", f"{survey.cutoff:g}", f"{survey.neighbors:.0f} neighbours of an atom")
+    smaller = survey.cutoff * (_USUAL_NEIGHBORS / survey.neighbors) ** (1 / 3)
+    value = max(_LEAST_CUTOFF, round(smaller, 1))
+    reason = f"{survey.neighbors:.0f} neighbours of an atom within {survey.cutoff:g} A would be slow"
+    return Setting("cutoff_radius", f"{value}", reason)
+
+
+def choose_targets(survey: Survey) -> Setting:
+    """Choose what is trained: every label that a good part of the frames has.
+
+    Example:
+        >>> choose_targets(Survey(10, 9, 8.0, 5.0, ("H",), {"total_energy": 10, "forces": 10}, 0)).value
+        'energy_force'
+    """
+    counts = {label: survey.labels.get(label, 0) for label in (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)}
+    energies, forces, stresses = counts.values()
+    if not forces:
+        return Setting("targets", "energy", "there are no forces; a model needs many more frames without them")
+    if not energies:
+        return Setting("targets", "force", "there are no energies")
+    if 2 * stresses >= max(1, survey.periodic) and stresses:
+        return Setting("targets", "energy_force_stress", f"{stresses} of {survey.frames} frames have a stress")
+    reason = "no frame has a stress" if not stresses else f"only {stresses} of {survey.periodic} crystals have a stress"
+    return Setting("targets", "energy_force", reason)
+
+
+def choose_sets(survey: Survey, has_test: bool) -> list[Setting]:
+    """Choose how many frames are held out, to choose the best weights and to test them."""
+    validated = max(2, min(_MOST_VALIDATED, round(0.1 * survey.frames)))
+    settings = [Setting("data.val", str(validated), f"of {survey.frames} frames, to choose the best weights by")]
+    if not has_test and survey.frames >= _LEAST_TESTED:
+        tested = min(_MOST_VALIDATED, round(0.1 * survey.frames))
+        settings.append(Setting("data.test", str(tested), "put aside: errors of frames that nothing was chosen by"))
+    return settings
+
+
+def choose_batch(survey: Survey) -> Setting:
+    """Choose the frames of a step: few, for many steps teach more than exact ones, but enough work for the machine.
+
+    Example:
+        >>> [choose_batch(Survey(999, n, 9.0, 5.0, ("H",), {"forces": 999}, 0)).value for n in (9, 27, 192)]
+        ['14', '5', '1']
+    """
+    frames = max(1, min(_MOST_FRAMES_PER_STEP, round(_ATOMS_PER_STEP / survey.atoms), survey.frames // 10))
+    return Setting("data.batch_size", str(frames), f"{survey.atoms:.0f} atoms a frame")
+
+
+def leave_pinned(settings: Iterable[Setting], typed: Collection[str]) -> list[Setting]:
+    """Leave out what the user has chosen.
+
+    Args:
+        settings: The settings.
+        typed: The keys of the user's overrides.
+
+    Example:
+        >>> settings = [Setting("model.l_max", "2", ""), Setting("data.val", "10", "")]
+        >>> [setting.key for setting in leave_pinned(settings, {"model"})]
+        ['data.val']
+    """
+    return [setting for setting in settings if not any(_covers(key, setting.key) for key in typed)]
+
+
+def _covers(typed: str, key: str) -> bool:
+    return typed == key or key.startswith(f"{typed}.") or typed.startswith(f"{key}.")

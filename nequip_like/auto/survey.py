@@ -1,0 +1,166 @@
+"""What data are like, as far as the choice of a model and of a training depends on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase.io import iread
+
+from nequip_like.data import fields
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.io.formats import format_of
+from nequip_like.data.io.given import expand
+from nequip_like.data.io.structures import graph_from_atoms
+from nequip_like.data.neighbors import add_neighbors
+from nequip_like.errors import DataError
+from nequip_like.process_settings import available_memory
+from nequip_like.summaries import Summarized
+
+LEAST_FRAMES = 5
+_BYTES_PER_LINE = 100  # of an atom in a text file: element, position, force; binary formats have half of it
+_MOST_GROWTH = 50  # a file becomes at most so many times as large: atoms of a metal have 60 neighbours of 40 bytes
+_FIRST = 5  # frames that are looked at for the number of neighbours
+
+
+@dataclass(frozen=True, repr=False)
+class Survey(Summarized):
+    """What was found.
+
+    Attributes:
+        frames: Number of frames.
+        atoms: Atoms of a frame, mean.
+        neighbors: Neighbours of an atom within ``cutoff``, mean.
+        cutoff: Angstrom.
+        species: Chemical symbols.
+        labels: ``{label: number of frames that have it}``.
+        periodic: Number of frames with a cell that repeats.
+    """
+
+    frames: int
+    atoms: float
+    neighbors: float
+    cutoff: float
+    species: tuple[str, ...]
+    labels: dict[str, int]
+    periodic: int
+
+    @classmethod
+    def of(cls, data: DataModule) -> Survey:
+        """Take it of all frames that were given for training, validation included.
+
+        Raises:
+            DataError: If nothing can be trained on, or there are too few frames.
+        """
+        sets = [data.train_set, *data.val_sets.values()]
+        frames = [frame for dataset in sets for frame in dataset.frames]
+        labels: dict[str, int] = {}
+        for dataset in sets:
+            for label, count in dataset.labels.items():
+                labels[label] = labels.get(label, 0) + count
+        atoms = sum(len(frame[fields.POSITIONS]) for frame in frames)
+        edges = sum(frame[fields.EDGE_INDEX].shape[1] for frame in frames)
+        periodic = sum(fields.PBC in frame and bool(frame[fields.PBC].any()) for frame in frames)
+        survey = cls(
+            len(frames),
+            atoms / len(frames),
+            edges / atoms,
+            data.cutoff_radius,
+            tuple(data.type_names),
+            labels,
+            periodic,
+        )
+        survey.check()
+        return survey
+
+    def check(self) -> None:
+        """Refuse what nobody can train on.
+
+        Raises:
+            DataError: If there is no energy and no force, or there are too few frames.
+        """
+        if not {fields.TOTAL_ENERGY, fields.FORCES} & set(self.labels):
+            raise DataError(
+                "no frame has an energy or forces, so there is nothing to train on",
+                "give labelled frames; where the labels have other names, say which: "
+                "'data.key_mapping={name_in_the_file: total_energy, other_name: forces}'",
+            )
+        if self.frames < LEAST_FRAMES:
+            number = "is one frame" if self.frames == 1 else f"are {self.frames} frames"
+            raise DataError(
+                f"there {number}, and some have to be held out to see whether a model is any good",
+                f"give {LEAST_FRAMES} or more, better 50: single points along a short run of molecular dynamics",
+            )
+
+
+def list_files(sources: Sequence[str]) -> list[str]:
+    """List the data files that are meant: files and patterns as they are, folders by what can be read in them.
+
+    Raises:
+        DataError: If a folder holds nothing that can be read.
+    """
+    files: list[str] = []
+    for source in sources:
+        if not Path(source).is_dir():
+            files.append(source)
+            continue
+        found = sorted(str(path) for path in Path(source).rglob("*") if path.is_file() and _can_be_read(path))
+        if not found:
+            raise DataError(
+                f"the folder {source} holds no file of a format that is read",
+                "give files: extended XYZ, ASE trajectories, outputs of VASP and others (docs/reference/formats.md)",
+            )
+        files += found
+    return files
+
+
+def check_memory(files: Sequence[str], cutoff: float, available: float | None = None) -> None:
+    """Refuse files whose frames will not fit into memory, before they are read.
+
+    The number of atoms is estimated from the size of the files, their neighbours from the first frames.
+
+    Args:
+        files: The files.
+        cutoff: Of the neighbour lists, Angstrom.
+        available: Bytes that are free; by default what this process may still take.
+
+    Raises:
+        DataError: If they need more than there is.
+    """
+    available = available_memory() if available is None else available
+    paths = [path for path in expand(list(files)) if path.is_file()]
+    size = sum(path.stat().st_size for path in paths)
+    if available is None or size * _MOST_GROWTH < available:
+        return
+    needed = sum(path.stat().st_size for path in paths) / _BYTES_PER_LINE * _measure_atom(paths[0], cutoff)
+    if needed > available:
+        raise DataError(
+            f"{_name_files(paths)}: {size / 1e9:.3g} GB, which become some {needed / 1e9:.3g} GB of frames with their "
+            f"neighbours; {available / 1e9:.3g} GB of memory are free",
+            "give fewer of the frames, or a smaller cutoff_radius",
+        )
+
+
+def _measure_atom(path: Path, cutoff: float) -> float:
+    """Bytes of an atom with its share of everything, in the first frames of a file."""
+    try:
+        frames = list(itertools.islice(iread(str(path), index=":"), _FIRST))
+    except Exception as error:  # ASE's readers raise whatever comes up; the whole file is read later, and says why
+        raise DataError(f"cannot read {path}: {error}", "give a file of a format that is read") from error
+    graphs = [add_neighbors(graph_from_atoms(atoms), cutoff, origin=str(path)) for atoms in frames]
+    size = sum(tensor.nbytes for graph in graphs for tensor in graph.values())
+    return size / sum(map(len, frames))
+
+
+def _name_files(paths: Sequence[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        format_of(path)
+    except DataError:
+        return False
+    return True

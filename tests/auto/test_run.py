@@ -1,0 +1,102 @@
+"""The search, with trainings that are made up: which trials it makes, and what it takes of them."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from nequip_like.auto import run
+from nequip_like.auto.step_time import StepTime
+from nequip_like.errors import ConfigError, TrainingError
+from nequip_like.workflow.train import TrainingResult
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
+    """Replaces trainings by a formula: best at a rate of 0.02 and 64 features, and better the longer they take.
+
+    A rate of 0.005 fails. The configs of all trainings are kept.
+    """
+    configs: list[DictConfig] = []
+
+    def train(config: DictConfig, **_: Any) -> TrainingResult:
+        configs.append(config.copy())
+        rate, features = config.training_module.optimizer.lr, config.model.num_features
+        if rate == 0.005:
+            raise TrainingError("it diverged")
+        error = (1.0 if rate == 0.02 else 2.0) * (1.0 if features == 64 else 3.0)
+        if config.data.get("train_size"):
+            error *= 2
+        return TrainingResult(Path(config.output_dir), best=error * float(config.budget[:-1]) ** -0.5)
+
+    times = {"1": 0.005, "2": 0.01, "3": 0.03}
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(
+        run, "measure_step", lambda config, data, limit: StepTime(times[str(config.model.l_max)], 1.0, 1000)
+    )
+    return configs
+
+
+@pytest.fixture
+def data(tmp_path: Path, write_labelled: Callable[..., Path]) -> Path:
+    return write_labelled(tmp_path / "train.xyz", 30, stress=False)
+
+
+def test_what_is_tried_and_chosen(tmp_path: Path, data: Path, trained: list[DictConfig], capsys: Any) -> None:
+    result = run.find_potential([data], 20.0, output=tmp_path / "run")
+    labels = [trial.label for trial in result.trials]
+    assert labels == [
+        *("rate 0.005", "rate 0.01", "rate 0.02"),
+        *("l=3, 64 features", "l=2, 64 features", "l=2, 32 features"),
+        "half of the frames",
+    ]
+    assert result.trials[0].problem == "it diverged"
+    values = {setting.key: setting.value for setting in result.settings}
+    assert values["training_module.optimizer.lr"] == "0.02"
+    assert (values["model.l_max"], values["model.num_features"]) == ("3", "64")  # of equal ones the first
+    last = trained[-1]
+    assert (last.training_module.optimizer.lr, last.model.l_max, last.data.val) == (0.02, 3, 3)
+    assert last.output_dir == str(tmp_path / "run")
+    # 13 frames have twice the error of 27: 2^-(log 2 / log (27 / 13)) is 0.52
+    assert "twice the data would bring the validation error to some 52% of it" in result.outlook[1]
+    assert json.loads((tmp_path / "run" / "auto.json").read_text())["trials"][1]["label"] == "rate 0.01"
+    assert "rate 0.005 (30 s): failed: it diverged" in capsys.readouterr().out
+
+
+def test_what_is_typed_is_not_tried(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
+    typed = ["training_module.optimizer.lr=0.003", "model.l_max=1", "data.batch_size=2"]
+    result = run.find_potential([data], 20.0, output=tmp_path / "run", overrides=typed)
+    assert [trial.label for trial in result.trials] == ["all frames", "half of the frames"]
+    last = trained[-1]
+    assert (last.training_module.optimizer.lr, last.model.l_max, last.data.batch_size) == (0.003, 1, 2)
+    assert not {"training_module.optimizer.lr", "model.l_max"} & {setting.key for setting in result.settings}
+
+
+def test_a_short_time_is_trained(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
+    result = run.find_potential([data], 1.0, output=tmp_path / "run", overrides=["model.kernel=batched"])
+    assert result.trials == []
+    (config,) = trained
+    assert (config.training_module.optimizer.lr, config.model.l_max) == (0.01, 2)
+    assert 0.0 < float(config.budget[:-1]) <= 60.0
+
+
+def test_a_signal_ends_the_search(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[DictConfig] = []
+
+    def train(config: DictConfig, **_: Any) -> TrainingResult:
+        configs.append(config)
+        return TrainingResult(Path(config.output_dir), best=1.0, stopped_by=signal.SIGINT)
+
+    monkeypatch.setattr(run, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        run.find_potential([data], 20.0, output=tmp_path / "run", overrides=["model.l_max=1"])
+    assert len(configs) == 1
+
+
+def test_no_time(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"minutes is 0\.1"):
+        run.find_potential([data], 0.1)
