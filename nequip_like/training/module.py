@@ -65,7 +65,7 @@ class NequIPLightningModule(ResumableModule):
         max_skipped_steps: After more skipped steps than this the run stops anyway.
         on_divergence: What happens if losses, gradient norms or validation errors leave their recent range by far:
             ``rollback`` to the last good weights with a lower learning rate, ``warn``, or ``ignore``; or a mapping, see
-            :class:`~nequip_like.training.divergence.DivergenceSettings`.
+            :class:`~nequip_like.training.recovery.divergence.DivergenceSettings`.
         gradient_clip: Largest norm and largest value of the gradient of a step, ``{"norm": 10.0, "value": 100.0}``.
 
     Raises:

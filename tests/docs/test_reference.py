@@ -189,6 +189,7 @@ def test_index_lists_the_pages():
     index = (ROOT / "docs" / "index.md").read_text()
     assert "reference/*" in index
     assert {page.stem for page in REFERENCE.glob("*.md")} == {
+        "auto",
         "configuration",
         "fields",
         "files",

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from torch.optim import Optimizer
 
 from nequip_like.optim.lowered_rate import lowered_rate
-from nequip_like.training.recovering_module import RecoveringModule
+from nequip_like.training.recovery.recovering_module import RecoveringModule
 
 NAME = "learning_rate"
 

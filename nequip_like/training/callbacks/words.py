@@ -20,7 +20,7 @@ from nequip_like.training.guarded_module import GuardedModule
 from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
 from nequip_like.training.loss_shares import compute_shares
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.training.recovering_module import RecoveringModule
+from nequip_like.training.recovery.recovering_module import RecoveringModule
 
 _MSE = re.compile(r"_mse(?=_|$)")
 

@@ -24,7 +24,7 @@ from nequip_like.model.checkpoint_format import (
 from nequip_like.optim.schedule_free import ScheduleFreeWeights
 from nequip_like.optim.schedulers import PlateauSchedule
 from nequip_like.training.lightning_internals import accumulating
-from nequip_like.training.recovering_module import RecoveringModule
+from nequip_like.training.recovery.recovering_module import RecoveringModule
 
 # Parts of the state that hold no weights and do not act on training.
 _OBSERVED = ("train_metrics.", "val_metrics.", "test_metrics.", "raw_val_metrics.", "raw_test_metrics.")
@@ -37,7 +37,7 @@ class ResumableModule(RecoveringModule):
 
     Args:
         info: Plain values that are kept in each checkpoint: the resolved config, versions, overrides.
-        **arguments: Arguments of :class:`~nequip_like.training.recovering_module.RecoveringModule`.
+        **arguments: Arguments of :class:`~nequip_like.training.recovery.recovering_module.RecoveringModule`.
     """
 
     averaging: str | None = None  # kind of average of the weights that is kept beside them: ema, swa

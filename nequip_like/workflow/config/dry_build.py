@@ -33,8 +33,8 @@ from nequip_like.training.build import check_loss
 from nequip_like.training.callbacks import TrainingStats, learning_rate_log
 from nequip_like.training.callbacks.criteria_stopping import CriteriaStopping, read_criteria
 from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback, check_together
-from nequip_like.training.divergence import DivergenceSettings
 from nequip_like.training.gradients import GradientClip, check_can_accumulate
+from nequip_like.training.recovery.divergence import DivergenceSettings
 from nequip_like.training.run_length import check_length_of_run
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, OWN_ARGUMENTS, check_tasks
 from nequip_like.workflow.config.values import is_known

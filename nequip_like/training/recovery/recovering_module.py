@@ -18,11 +18,11 @@ from nequip_like.errors import TrainingError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.optim.lowered_rate import lowered_rate
-from nequip_like.training.divergence import BLOCK, DivergenceSettings, DivergenceWatch
 from nequip_like.training.gradient_norm import MeasuredGradients
 from nequip_like.training.guarded_module import GuardedModule
 from nequip_like.training.nonfinite_guard import finite_frames
-from nequip_like.training.snapshot import Snapshot
+from nequip_like.training.recovery.divergence import BLOCK, DivergenceSettings, DivergenceWatch
+from nequip_like.training.recovery.snapshot import Snapshot
 
 FAR_WORSE = 3.0  # a step's loss beside that of the last good weights on its batches: from this factor on, they are it
 LONGEST = 1000  # steps without a look for good weights, where epochs are longer and have no validation
@@ -32,15 +32,15 @@ _ADVICE = "give the optimizer a lower lr, below {rate:.2g}, or clip gradients (t
 class RecoveringModule(GuardedModule):
     """Base class: keeps the last good weights, averages and state of the optimizer, and goes back to them.
 
-    A suspicion of the :class:`~nequip_like.training.divergence.DivergenceWatch` is settled by a comparison: the loss of
-    the present step's batches with the last good weights. Only where that is far smaller are the weights at fault, and
+    A suspicion of the :class:`~nequip_like.training.recovery.divergence.DivergenceWatch` is settled by a comparison:
+    the loss of the present step's batches with the last good weights. Only where that is far smaller are the weights at fault, and
     not the batch, the weights of the loss or the data. Numbers that are not finite are judged likewise.
 
     What is counted goes on: steps, epochs, the order of data, the place in a schedule of the learning rate. The step at
     which a run goes back is left out. The learning rate is a part of what the schedule gives from then on.
 
     Args:
-        on_divergence: See :class:`~nequip_like.training.divergence.DivergenceSettings`.
+        on_divergence: See :class:`~nequip_like.training.recovery.divergence.DivergenceSettings`.
         **arguments: Arguments of :class:`~nequip_like.training.guarded_module.GuardedModule`.
 
     Attributes:

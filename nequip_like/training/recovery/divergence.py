@@ -6,7 +6,7 @@ numbers, which are there already when a step is judged, and costs a microsecond 
 
 What is found here is a suspicion: weights of a loss that change, or data of another kind, look the same. The module
 that trains settles it by a comparison with the last good weights on the very batch
-(:mod:`~nequip_like.training.recovering_module`).
+(:mod:`~nequip_like.training.recovery.recovering_module`).
 """
 
 from __future__ import annotations

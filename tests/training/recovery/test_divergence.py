@@ -6,7 +6,7 @@ import random
 import pytest
 
 from nequip_like.errors import ConfigError
-from nequip_like.training.divergence import BLOCK, DivergenceSettings, DivergenceWatch
+from nequip_like.training.recovery.divergence import BLOCK, DivergenceSettings, DivergenceWatch
 
 
 def feed(watch, losses, norm=1.0):

@@ -8,7 +8,7 @@ from torch import nn
 
 from nequip_like.optim.averaging import averaged_copy
 from nequip_like.optim.build import build_optimizer
-from nequip_like.training.snapshot import Snapshot
+from nequip_like.training.recovery.snapshot import Snapshot
 
 OPTIMIZERS = {
     "adam": {},
