@@ -33,8 +33,8 @@ class RecoveringModule(GuardedModule):
     """Base class: keeps the last good weights, averages and state of the optimizer, and goes back to them.
 
     A suspicion of the :class:`~nequip_like.training.recovery.divergence.DivergenceWatch` is settled by a comparison:
-    the loss of the present step's batches with the last good weights. Only where that is far smaller are the weights at fault, and
-    not the batch, the weights of the loss or the data. Numbers that are not finite are judged likewise.
+    the loss of the present step's batches with the last good weights. Only where that is far smaller are the weights at
+    fault, and not the batch, the weights of the loss or the data. Numbers that are not finite are judged likewise.
 
     What is counted goes on: steps, epochs, the order of data, the place in a schedule of the learning rate. The step at
     which a run goes back is left out. The learning rate is a part of what the schedule gives from then on.
