@@ -49,8 +49,7 @@ RECORD = "auto.json"
 TRIALS = "trials"
 # The recipe that all trials and the training share.
 RECIPE = (
-    Setting("lr_scheduler", "warmup_cosine", "ends at nearly nothing when the time is up"),
-    Setting("training_module.lr_scheduler.warmup_length", "{share: 0.05}", ""),
+    Setting("lr_scheduler", "anneal", "ends at nearly nothing when the time is up"),
     Setting("training_module.gradient_clip", "{norm: 1.0}", "makes a high rate safe"),
 )
 
