@@ -38,8 +38,8 @@ from nequip_like.workflow.setup import build_data
 from nequip_like.workflow.train import TrainingResult, train
 
 LEAST_MINUTES = 0.5
-RATES = ("0.005", "0.01", "0.02")
-USUAL_RATE = "0.01"
+RATES = ("0.01", "0.02", "0.05")
+USUAL_RATE = "0.02"
 _CUTOFF = "5.0"
 _SHARE_OF_STEPS = 0.05  # of the time, for measuring steps
 # A trial that says something: most of its time is not spent on reading, and it gets some steps.
