@@ -53,7 +53,7 @@ def test_as_hydra_does(run, tmp_path):
     done = run()
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"['callbacks', 'chemical_species'] False 3 {tmp_path / 'out' / '3'}",
+        f"['budget', 'callbacks'] False 3 {tmp_path / 'out' / '3'}",
         "RUN train ['seed=3'] mine",
         "True",
         "False",

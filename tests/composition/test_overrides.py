@@ -214,7 +214,7 @@ def test_the_plus_that_the_advice_names(tmp_path):
 
 # --- a group given something that is no name
 
-SCHEDULES = "cosine, cosine_restarts, exponential, linear, peak, plateau, step, warmup_cosine, warmup_plateau"
+SCHEDULES = "anneal, cosine, cosine_restarts, exponential, linear, peak, plateau, step, warmup_cosine, warmup_plateau"
 CALLBACKS = "criteria_stopping, default, loss_log, metrics_table, periodic_checkpoint, training_stats"
 
 
