@@ -33,8 +33,9 @@ from nequip_like.composition.hydra_compose import extract_key
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
+from nequip_like.training.budget.record_file import BUDGET_FILE
 from nequip_like.whole_files import path_of, written_whole
-from nequip_like.workflow.setup import build_data
+from nequip_like.workflow.setup import announce_data, build_data
 from nequip_like.workflow.train import TrainingResult, train
 
 LEAST_MINUTES = 0.5
@@ -179,7 +180,7 @@ class _Search:
         for candidate in sorted(CANDIDATES, key=lambda candidate: candidate is not USUAL):
             began = time.monotonic()
             config = self._compose(candidate.overrides)
-            config.chemical_species = data.type_names  # as build_data does; statistics are known since it was called
+            announce_data(config, data)
             times[candidate.name] = measure_step(config, data, limit)
             self._say(f"a step of {candidate.name} takes {1000 * times[candidate.name].seconds:.3g} ms")
             limit -= time.monotonic() - began
@@ -206,7 +207,13 @@ class _Search:
     def _try_rates(self, plan: SearchPlan, times: dict[str, StepTime]) -> str:
         """Try learning rates with the model that was chosen; the best one is set."""
         if plan.rates == 0:
-            self._choose([Setting("training_module.optimizer.lr", USUAL_RATE, "the usual one; the time is short")])
+            self._choose(
+                [
+                    Setting(
+                        "training_module.optimizer.lr", USUAL_RATE, "the usual one; nothing is tried in so short a time"
+                    )
+                ]
+            )
             return USUAL_RATE
         trials = [self._try(f"rate {rate}", [f"training_module.optimizer.lr={rate}"], plan.trial) for rate in RATES]
         best = best_of(trials)
@@ -301,8 +308,20 @@ class _Search:
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def _list_next_steps(self, result: AutoResult) -> list[str]:
+        """What can be done with the result, as it is typed."""
+        model, config = result.training.model_file, self.folder / "config.yaml"
+        if model is None or result.training.stopped_by is not None:
+            return []
+        return [
+            f"model: {model}",
+            f"  to test it: nequip-test {model} FILE; for ASE: nequip_like.NequIPCalculator('{model}')",
+            f"  to repeat its steps: nequip-train {config} output_dir=NEW 'budget={{repeat:{self.folder / BUDGET_FILE}}}'",
+            "  to train longer: the same command with more --minutes",
+        ]
+
     def _write(self, result: AutoResult) -> None:
-        for line in result.outlook:
+        for line in (*result.outlook, *self._list_next_steps(result)):
             self._say(line)
         content = {
             "settings": [asdict(setting) for setting in result.settings],

@@ -48,7 +48,10 @@ def choose_cutoff(survey: Survey) -> Setting:
         '4.0'
     """
     if survey.neighbors <= MOST_NEIGHBORS:
-        return Setting("cutoff_radius", f"{survey.cutoff:g}", f"{survey.neighbors:.0f} neighbours of an atom")
+        reason = (
+            f"the usual one: it gives an atom {survey.neighbors:.0f} neighbours, up to {MOST_NEIGHBORS:.0f} are fine"
+        )
+        return Setting("cutoff_radius", f"{survey.cutoff:g}", reason)
     smaller = survey.cutoff * (_USUAL_NEIGHBORS / survey.neighbors) ** (1 / 3)
     value = max(_LEAST_CUTOFF, round(smaller, 1))
     reason = f"{survey.neighbors:.0f} neighbours of an atom within {survey.cutoff:g} A would be slow"
@@ -77,10 +80,12 @@ def choose_targets(survey: Survey) -> Setting:
 def choose_sets(survey: Survey, has_test: bool) -> list[Setting]:
     """Choose how many frames are held out, to choose the best weights and to test them."""
     validated = max(2, min(_MOST_VALIDATED, round(0.1 * survey.frames)))
-    settings = [Setting("data.val", str(validated), f"of {survey.frames} frames, to choose the best weights by")]
+    settings = [
+        Setting("data.val", str(validated), f"a tenth of {survey.frames} frames: the best weights are chosen by them")
+    ]
     if not has_test and survey.frames >= _LEAST_TESTED:
         tested = min(_MOST_VALIDATED, round(0.1 * survey.frames))
-        settings.append(Setting("data.test", str(tested), "put aside: errors of frames that nothing was chosen by"))
+        settings.append(Setting("data.test", str(tested), "put aside for the test: nothing is chosen by them"))
     return settings
 
 
@@ -92,7 +97,7 @@ def choose_batch(survey: Survey) -> Setting:
         ['14', '5', '1']
     """
     frames = max(1, min(_MOST_FRAMES_PER_STEP, round(_ATOMS_PER_STEP / survey.atoms), survey.frames // 10))
-    return Setting("data.batch_size", str(frames), f"{survey.atoms:.0f} atoms a frame")
+    return Setting("data.batch_size", str(frames), f"of {survey.atoms:.0f} atoms: some {_ATOMS_PER_STEP:.0f} a step")
 
 
 def leave_pinned(settings: Iterable[Setting], typed: Collection[str]) -> list[Setting]:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.errors import run_cli
@@ -31,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     parser = _build_parser()
     arguments = parser.parse_intermixed_args(argv)
-    overrides = [entry for entry in arguments.data if "=" in entry]
-    data = [entry for entry in arguments.data if "=" not in entry]
+    data, test = ([entry for entry in given if not _is_override(entry)] for given in (arguments.data, arguments.test))
+    overrides = [entry for entry in (*arguments.data, *arguments.test) if _is_override(entry)]
     if not data:
         parser.error("give the data: nequip-auto train.xyz")
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = find_potential(
             data,
             arguments.minutes,
-            test=arguments.test,
+            test=test,
             overrides=overrides,
             output=arguments.output,
             began=began,
@@ -56,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.exit(128 + result.training.stopped_by)  # as shells say that a signal ended a command
 
     return run_cli(command, debug=arguments.debug)
+
+
+def _is_override(entry: str) -> bool:
+    return "=" in entry and not Path(entry).exists()
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -53,12 +53,24 @@ def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataMod
         data: DataModule = instantiate("data", section, kind=DataModule, recursive=False)
         data.know_species(known_species)
         data.prepare()
+    announce_data(config, data)
+    return data
+
+
+def announce_data(config: DictConfig, data: DataModule) -> None:
+    """Make the species and statistics of data that were read known to a config.
+
+    Composing a config makes statistics unknown again, for they may be other data's.
+
+    Args:
+        config: The config.
+        data: The data, prepared.
+    """
     if config.get("chemical_species") == "auto":
         config.chemical_species = list(data.type_names)
     # `data.reference_energies: null` asks for none, which is zero for each species.
     none = dict.fromkeys(data.type_names, 0.0)
     register_statistics({"reference_energies": none, "isolated_atom_energies": none, **data.statistics})
-    return data
 
 
 def register_statistics(statistics: Mapping[str, Any]) -> None:

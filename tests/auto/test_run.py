@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig
 
 from nequip_like.auto import run
-from nequip_like.auto.step_time import StepTime
+from nequip_like.auto.step_time import StepTime, measure_step
 from nequip_like.errors import ConfigError, TrainingError
 from nequip_like.workflow.train import TrainingResult
 
@@ -82,6 +82,28 @@ def test_a_short_time_is_trained(tmp_path: Path, data: Path, trained: list[DictC
     (config,) = trained
     assert (config.training_module.optimizer.lr, config.model.l_max) == (0.02, 2)
     assert 0.0 < float(config.budget[:-1]) <= 60.0
+
+
+def test_steps_are_measured(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the statistics of the data that were read, although each model's config is composed anew."""
+    measured = {}
+
+    def train(config: DictConfig, **_: Any) -> TrainingResult:
+        return TrainingResult(
+            Path(config.output_dir), best=1.0, model_file=Path(config.output_dir, "model.safetensors")
+        )
+
+    def measure(config: DictConfig, data: Any, limit: float) -> StepTime:
+        config.model.num_features = 4  # as small as it gets: what is tested is that there is a model
+        measured[config.model.l_max] = measure_step(config, data, 0.0)
+        return measured[config.model.l_max]
+
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(run, "measure_step", measure)
+    run.find_potential([data], 1.0, output=tmp_path / "run", overrides=["model.kernel=batched", "model.num_layers=2"])
+    assert set(measured) == {1, 2, 3}
+    assert all(time.seconds > 0.002 for time in measured.values())
+    assert measured[1].parameters < measured[2].parameters < measured[3].parameters
 
 
 def test_a_signal_ends_the_search(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,19 @@ def test_frames_without_labels(tmp_path, write_labelled, capsys):
     )
 
 
+def test_overrides_among_test_files(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "nequip_like.auto.run.find_potential", lambda data, minutes, **more: given.update(more, data=data)
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "T=300.xyz").touch()
+    with pytest.raises(AttributeError):  # there is no result
+        main(["a.xyz", "model.l_max=1", "--test", "b.xyz", "T=300.xyz", "cutoff_radius=4", "--debug"])
+    assert (given["data"], given["test"]) == (["a.xyz"], ["b.xyz", "T=300.xyz"])
+    assert given["overrides"] == ["model.l_max=1", "cutoff_radius=4"]
+
+
 def test_no_data(capsys):
     with pytest.raises(SystemExit):
         main(["cutoff_radius=4"])
