@@ -83,13 +83,16 @@ def test_interrupting_a_training_leaves_its_model(config, monkeypatch):
 
 def test_interrupting_anything_else_leaves_the_process(config, monkeypatch):
     """Lightning ends the process there, and lets it ignore further interrupts."""
-    handler = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT)
+    handler = signal.default_int_handler
+    signal.signal(signal.SIGINT, handler)  # a shell that starts the tests in the background lets them ignore it
     with monkeypatch.context() as patch:
         patch.setattr(NequIPLightningModule, "on_fit_start", interrupt, raising=False)
         with pytest.raises(KeyboardInterrupt):
             nl.train(config)
     assert signal.getsignal(signal.SIGINT) is handler
     assert nl.train(config).stopped_by is None
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("config", ["c.yaml", {"data": {"train": "a.xyz"}}, None])

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from nequip_like.auto.models import CANDIDATES, USUAL, Candidate, choose_without_trial, list_worth_trying
@@ -35,6 +36,8 @@ from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.training.budget.record_file import BUDGET_FILE
 from nequip_like.whole_files import path_of, written_whole
+from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.run_folder.earlier_run import CONFIG_FILE
 from nequip_like.workflow.setup import announce_data, build_data
 from nequip_like.workflow.train import TrainingResult, train
 
@@ -46,6 +49,16 @@ _SHARE_OF_STEPS = 0.05  # of the time, for measuring steps
 # A trial that says something: most of its time is not spent on reading, and it gets some steps.
 _LEAST_READINGS, _LEAST_TRIED_STEPS = 4, 300
 _OF_RATE = {"optimizer", "training_module", "training_module.optimizer", "training_module.optimizer.lr"}
+# Keys that this command sets itself, and how it is told.
+_OWN = {
+    "budget": "give the time by --minutes",
+    "output_dir": "give the folder by --output",
+    "hydra.run.dir": "give the folder by --output",
+    "data.train": "give the files as arguments: nequip-auto train.xyz",
+    "run": "it trains and tests; for single tasks take nequip-train",
+    "resume": "go on with the config of its folder: nequip-train FOLDER/config.yaml resume=auto",
+    "ckpt_path": "go on with nequip-train",
+}
 RECORD = "auto.json"
 TRIALS = "trials"
 # The recipe that all trials and the training share.
@@ -107,6 +120,27 @@ def find_potential(
     return _Search(data, minutes, test, overrides, output, began, console).run()
 
 
+def read_pinned(overrides: Sequence[str]) -> set[str]:
+    """Keys that overrides set, and what the groups among them hold.
+
+    Raises:
+        ConfigError: If one is the command's own.
+
+    Example:
+        >>> sorted(read_pinned(["optimizer=soap", "+data.train_size=100"]))
+        ['data.train_size', 'optimizer', 'training_module.optimizer']
+        >>> read_pinned(["budget=2min"])
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: budget is not for nequip-auto to be told
+          -> give the time by --minutes
+    """
+    keys = {extract_key(override) for override in overrides}
+    if own := [key for key in keys if key in _OWN]:
+        raise ConfigError(f"{own[0]} is not for nequip-auto to be told", _OWN[own[0]])
+    return keys | {f"training_module.{key}" for key in keys & {"optimizer", "lr_scheduler"}}
+
+
 class _Search:
     """One run of ``nequip-auto``: what it has chosen and measured so far."""
 
@@ -120,18 +154,19 @@ class _Search:
         began: float | None,
         console: Console | None,
     ) -> None:
-        if not minutes >= LEAST_MINUTES:
+        if not LEAST_MINUTES <= minutes < math.inf:
             raise ConfigError(f"minutes is {minutes:g}", f"give {LEAST_MINUTES:g} or more: --minutes 30")
         self.end = (time.monotonic() if began is None else began) + 60 * minutes
         self.console = console or Console()
         self.typed = list(overrides)
-        self.pinned = {extract_key(override) for override in overrides}
+        self.pinned = read_pinned(overrides)
         self.files = list_files([str(source) for source in data])
         self.test = list_files([str(source) for source in test])
         self.folder = path_of(output or time.strftime("outputs/%Y-%m-%d/auto-%H-%M-%S")).absolute()
         self.settings: list[Setting] = []
         self.trials: list[Trial] = []
         self.reading = 0.0  # seconds that it takes to read the data
+        self.step = 0.0  # seconds of a step, of the usual model or the user's
         self.trained_for = 0.0
 
     @property
@@ -142,6 +177,9 @@ class _Search:
     def run(self) -> AutoResult:
         survey = self._look_at_data()
         data = self._read()
+        check_config(
+            self._compose([f"budget={self.left:.1f}s"])
+        )  # what the overrides have wrong is not for a trial to find
         times = self._measure(data)
         plan = self._plan(times)
         rate = self._try_rates(plan, times)
@@ -173,10 +211,16 @@ class _Search:
         return data
 
     def _measure(self, data: DataModule) -> dict[str, StepTime]:
-        """Measure steps of the models, small ones first, as long as there is time for it."""
-        if self._fixes_model():
-            return {}
+        """Measure steps of the models, the usual one first, as long as there is time; none if the user chose it."""
         limit, times = _SHARE_OF_STEPS * self.left, {}
+        if "finetune.source" in self.pinned:
+            return {}
+        if self._fixes_model():
+            config = self._compose([])
+            announce_data(config, data)
+            self.step = measure_step(config, data, limit).seconds
+            self._say(f"a step of your model takes {1000 * self.step:.3g} ms")
+            return {}
         for candidate in sorted(CANDIDATES, key=lambda candidate: candidate is not USUAL):
             began = time.monotonic()
             config = self._compose(candidate.overrides)
@@ -186,18 +230,14 @@ class _Search:
             limit -= time.monotonic() - began
             if limit < 0:
                 break
+        self.step = times[USUAL.name].seconds
         return times
 
     # --- trials
 
     def _plan(self, times: dict[str, StepTime]) -> SearchPlan:
-        rates = (
-            1
-            if {"training_module.optimizer", "training_module.optimizer.lr", "optimizer"} & self.pinned
-            else len(RATES)
-        )
-        step = times[USUAL.name].seconds if times else 0.0
-        least = _LEAST_READINGS * self.reading + _LEAST_TRIED_STEPS * step
+        rates = 1 if _OF_RATE & self.pinned else len(RATES)
+        least = _LEAST_READINGS * self.reading + _LEAST_TRIED_STEPS * self.step
         plan = divide_time(self.left, rates, len(list_worth_trying(times, self.left)) if times else 1, least)
         if times:
             candidate, reason = choose_without_trial(times, self.left - plan.seconds)
@@ -207,13 +247,8 @@ class _Search:
     def _try_rates(self, plan: SearchPlan, times: dict[str, StepTime]) -> str:
         """Try learning rates with the model that was chosen; the best one is set."""
         if plan.rates == 0:
-            self._choose(
-                [
-                    Setting(
-                        "training_module.optimizer.lr", USUAL_RATE, "the usual one; nothing is tried in so short a time"
-                    )
-                ]
-            )
+            reason = "the usual one; nothing is tried in so short a time"
+            self._choose([Setting("training_module.optimizer.lr", USUAL_RATE, reason)])
             return USUAL_RATE
         trials = [self._try(f"rate {rate}", [f"training_module.optimizer.lr={rate}"], plan.trial) for rate in RATES]
         best = best_of(trials)
@@ -287,7 +322,8 @@ class _Search:
 
     def _fixes_model(self) -> bool:
         """Whether the user has said what the model is; how its kernel runs, or the seed, says nothing of that."""
-        return bool({"model", *(f"model.{key}" for key in USUAL.settings)} & self.pinned)
+        of_model = {"model", "finetune.source", *(f"model.{key}" for key in USUAL.settings)}
+        return bool(of_model & self.pinned)
 
     # --- words
 
@@ -299,10 +335,10 @@ class _Search:
     def _print_settings(self, survey: Survey) -> None:
         table = Table(title="Chosen", title_justify="left", show_header=False)
         for setting in self.settings:
-            table.add_row(setting.key, setting.value, setting.reason)
+            table.add_row(*map(escape, (setting.key, setting.value, setting.reason)))
         for override in self.typed:
             key, _, value = override.partition("=")
-            table.add_row(key, value, "as you say")
+            table.add_row(escape(key), escape(value), "as you say")
         self.console.print(table)
 
     def _say(self, line: str) -> None:
@@ -310,13 +346,14 @@ class _Search:
 
     def _list_next_steps(self, result: AutoResult) -> list[str]:
         """What can be done with the result, as it is typed."""
-        model, config = result.training.model_file, self.folder / "config.yaml"
+        model, config = result.training.model_file, self.folder / CONFIG_FILE
         if model is None or result.training.stopped_by is not None:
             return []
+        steps = f"'budget={{repeat:{self.folder / BUDGET_FILE}}}'"
         return [
             f"model: {model}",
             f"  to test it: nequip-test {model} FILE; for ASE: nequip_like.NequIPCalculator('{model}')",
-            f"  to repeat its steps: nequip-train {config} output_dir=NEW 'budget={{repeat:{self.folder / BUDGET_FILE}}}'",
+            f"  to repeat its steps: nequip-train {config} output_dir=NEW {steps}",
             "  to train longer: the same command with more --minutes",
         ]
 

@@ -18,6 +18,8 @@ from nequip_like.data.neighbors import add_neighbors
 from nequip_like.errors import DataError
 from nequip_like.process_settings import available_memory
 from nequip_like.summaries import Summarized
+from nequip_like.workflow.evaluate import PREDICTIONS_FILE
+from nequip_like.workflow.run_folder.earlier_run import CONFIG_FILE
 
 LEAST_FRAMES = 5
 _BYTES_PER_LINE = 100  # of an atom in a text file: element, position, force; binary formats have half of it
@@ -98,6 +100,8 @@ class Survey(Summarized):
 def list_files(sources: Sequence[str]) -> list[str]:
     """List the data files that are meant: files and patterns as they are, folders by what can be read in them.
 
+    What trainings and tests have left in a folder is left out.
+
     Raises:
         DataError: If a folder holds nothing that can be read.
     """
@@ -106,7 +110,9 @@ def list_files(sources: Sequence[str]) -> list[str]:
         if not Path(source).is_dir():
             files.append(source)
             continue
-        found = sorted(str(path) for path in Path(source).rglob("*") if path.is_file() and _can_be_read(path))
+        runs = {path.parent for path in Path(source).rglob(CONFIG_FILE)}  # their predictions are no labels
+        candidates = [path for path in Path(source).rglob("*") if path.is_file() and not runs & set(path.parents)]
+        found = sorted(str(path) for path in candidates if path.name != PREDICTIONS_FILE and _can_be_read(path))
         if not found:
             raise DataError(
                 f"the folder {source} holds no file of a format that is read",

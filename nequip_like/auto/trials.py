@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nequip_like.errors import TrainingError
+from nequip_like.errors import ConfigError, TrainingError
 from nequip_like.workflow.train import TrainingResult
 
 Train = Callable[[Sequence[str], float], TrainingResult]
@@ -55,11 +55,11 @@ def run_trial(label: str, overrides: Sequence[str], seconds: float, folder: Path
         The trial; one that ends with an error of training (a rate that is too high) is a bad one, and no error here.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = [*overrides, f"output_dir={folder}", "run=[train]", "report.format=[]", "~callbacks.progress_bar"]
+    arguments = [*overrides, f"output_dir={folder}", "run=[train]", "report.format=[]"]
     with (folder / "printed.log").open("w") as log, contextlib.redirect_stdout(log):
         try:
             result = train(arguments, seconds)
-        except TrainingError as failure:
+        except (ConfigError, TrainingError) as failure:  # such as a time that is too short for this model
             return Trial(label, tuple(overrides), seconds, math.inf, failure.message)
     if result.stopped_by is not None:
         raise KeyboardInterrupt

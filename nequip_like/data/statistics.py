@@ -17,6 +17,7 @@ from torch import Tensor
 from nequip_like.arguments import check_key
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.fields import Graph
 from nequip_like.data.graph import edge_vectors
 from nequip_like.errors import ConfigError, DataError, closest_hint
 
@@ -34,7 +35,8 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
         - ``total_energy_std``: over frames, eV.
         - ``forces_rms``: root mean square of force components, eV/Angstrom.
         - ``per_type_forces_rms``: ``{type: the same for atoms of this type}``.
-        - ``volume_per_atom``: median over the frames that are periodic in three directions, Angstrom^3.
+        - ``volume_per_atom``: median over the frames that are periodic in three directions, else over
+          slabs with the vacuum of their cells, Angstrom^3.
 
         A statistic is absent if its label is, standard deviations (unbiased) if there are fewer than two frames, the
         volume if no frame is periodic. A type without atoms (or without forces) gets the value over all types.
@@ -79,13 +81,20 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
         by_type = _average_per_type(squares, types, dataset.type_names, counts)
         result["forces_rms"] = math.sqrt(total)
         result["per_type_forces_rms"] = {name: math.sqrt(value) for name, value in by_type.items()}
-    crystals = [frame for frame in frames if bool(frame[fields.PBC].all())]
+    # Where there are slabs only, it is their cells that their stress refers to.
+    crystals = [frame for frame in frames if bool(frame[fields.PBC].all())] or [
+        frame for frame in frames if bool(frame[fields.PBC].any()) and _compute_volume(frame) > 0
+    ]
     if crystals:
-        volumes = torch.stack([torch.linalg.det(frame[fields.CELL].double()[0]).abs() for frame in crystals])
+        volumes = torch.stack([_compute_volume(frame) for frame in crystals])
         num_atoms = torch.tensor([len(frame[fields.POSITIONS]) for frame in crystals])
         # A median is the volume that materials have, whatever a few slabs and molecules in wide cells do.
         result["volume_per_atom"] = float(torch.quantile(volumes / num_atoms, 0.5))
     return result
+
+
+def _compute_volume(frame: Graph) -> Tensor:
+    return torch.linalg.det(frame[fields.CELL].double()[0]).abs()
 
 
 _ZERO = {

@@ -76,6 +76,19 @@ def test_what_is_typed_is_not_tried(tmp_path: Path, data: Path, trained: list[Di
     assert not {"training_module.optimizer.lr", "model.l_max"} & {setting.key for setting in result.settings}
 
 
+def test_an_optimizer_has_its_own_rate(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
+    result = run.find_potential([data], 5.0, output=tmp_path / "run", overrides=["optimizer=sgd", "model.l_max=1"])
+    assert result.trials == []
+    assert trained[-1].training_module.optimizer._target_ == "torch.optim.SGD"
+    assert "training_module.optimizer.lr" not in {setting.key for setting in result.settings}
+
+
+@pytest.mark.parametrize("override", ["budget=1min", "output_dir=x", "run=[test]", "data.train=a.xyz"])
+def test_what_it_sets_itself_is_refused(override: str, data: Path) -> None:
+    with pytest.raises(ConfigError, match="is not for nequip-auto to be told"):
+        run.find_potential([data], 5.0, overrides=[override])
+
+
 def test_a_short_time_is_trained(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
     result = run.find_potential([data], 1.0, output=tmp_path / "run", overrides=["model.kernel=batched"])
     assert result.trials == []
@@ -100,7 +113,8 @@ def test_steps_are_measured(tmp_path: Path, data: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(run, "measure_step", measure)
-    run.find_potential([data], 1.0, output=tmp_path / "run", overrides=["model.kernel=batched", "model.num_layers=2"])
+    typed = ["model.kernel=batched", "model.num_layers=2", "training_module.optimizer.lr=0.01"]
+    run.find_potential([data], 20.0, output=tmp_path / "run", overrides=typed)
     assert set(measured) == {1, 2, 3}
     assert all(time.seconds > 0.002 for time in measured.values())
     assert measured[1].parameters < measured[2].parameters < measured[3].parameters

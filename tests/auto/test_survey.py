@@ -50,6 +50,11 @@ def test_a_folder_stands_for_what_can_be_read_in_it(tmp_path: Path) -> None:
     write(tmp_path / "a" / "b" / "one.traj", make_frames(1, energy=-31.0))
     (tmp_path / "a" / "INCAR.txt").write_text("ENCUT = 520\n")
     (tmp_path / "a" / "b" / "empty.xyz").write_text("")
+    (tmp_path / "a" / "outputs" / "x").mkdir(parents=True)
+    (tmp_path / "a" / "outputs" / "x" / "config.yaml").touch()
+    for folder in ("outputs/x", "outputs/x/trials", "test-results"):
+        (tmp_path / "a" / folder).mkdir(exist_ok=True)
+        write(tmp_path / "a" / folder / "predictions.extxyz", make_frames(1, energy=-31.0))
     assert list_files([str(tmp_path / "a"), "more.xyz"]) == [
         str(tmp_path / "a" / "b" / "one.traj"),
         str(tmp_path / "a" / "two.xyz"),

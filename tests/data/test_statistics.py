@@ -57,8 +57,12 @@ def test_volume_per_atom_is_the_median_over_crystals(make_graph):
         make_graph(name, [[0, 0, i] for i in range(int(name[1:] or 1))], cell=[edge] * 3, pbc=True)
         for name, edge in cubes
     ]
-    frames = [*crystals, make_graph("H", [[0, 0, 0]])]
+    slab = make_graph("H", [[0, 0, 0]], cell=[2.0, 2.0, 5.0], pbc=[True, True, False])
+    molecule = make_graph("H", [[0, 0, 0]])
+    frames = [*crystals, slab, molecule]
     assert training_statistics(GraphDataset(frames, 1.5, ["H"]))["volume_per_atom"] == pytest.approx(13.5)
+    # Of slabs alone it is what their stress refers to, the cell with its vacuum.
+    assert training_statistics(GraphDataset([slab, molecule], 1.5, ["H"]))["volume_per_atom"] == pytest.approx(20.0)
 
 
 def test_one_frame_has_no_standard_deviation(make_graph):

@@ -84,7 +84,7 @@ class RunProgress:
         """
         try:
             records = [Record(int(step), float(progress), int(remaining)) for step, progress, remaining in rows]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             records = []
         steps = [record.step for record in records]
         sound = all(0 <= record.progress <= 1 and record.remaining > 0 for record in records)

@@ -220,8 +220,10 @@ class BudgetKeeper(lightning.Callback):
         if self.seconds is None:
             return f"budget repeated: {steps}; {format_seconds(self._clock())} this time"
         share = self.used / self.seconds
-        again = f"to repeat these steps, budget={{repeat:{self._path}}}"
-        return f"budget {format_seconds(self.seconds)}: {self.used:.1f} s used ({share:.1%}), {steps}; {again}"
+        # Where another limit or a signal ended the run, the records have more steps than it did.
+        whole = trainer.global_step >= self.progress.end
+        again = f"; to repeat these steps, budget={{repeat:{self._path}}}" if whole else ""
+        return f"budget {format_seconds(self.seconds)}: {self.used:.1f} s used ({share:.1%}), {steps}{again}"
 
     def finish(self) -> None:
         """Write the time that the whole run took into ``budget.json``; on the first process only."""

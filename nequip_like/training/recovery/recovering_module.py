@@ -114,7 +114,7 @@ class RecoveringModule(GuardedModule):
         if not (math.isfinite(before) and self.guard.loss > FAR_WORSE * before):
             self.watch.forget()  # the batches, or what their losses count, are others than before
             return
-        problem = f"{problem}; of this step's frames the loss is {self.guard.loss:.3g}, with the last good weights {before:.3g}"
+        problem += f"; on this step's frames the loss is {self.guard.loss:.3g}, {before:.3g} with the last good weights"
         if self._divergence.action == "warn":
             self._warn(problem)
             self.watch.forget()
