@@ -21,7 +21,10 @@ def test_four_runs(folder: Path) -> None:  # noqa: F811
     """Two learning rates and two seeds; one rate is absurd, and its runs fail without keeping the others from it."""
     rates = "training_module.optimizer.lr=0.01,1e9"
     status, output, errors = end(
-        start("config.yaml", "--multirun", "seed=1,2", rates, "hydra.sweep.dir=many", "trainer.max_epochs=2")
+        start(
+            *("config.yaml", "--multirun", "seed=1,2", rates, "hydra.sweep.dir=many", "trainer.max_epochs=2"),
+            "training_module.on_divergence=ignore",
+        )
     )
     assert status == 2, output + errors
     assert errors.count("error: ") == 2

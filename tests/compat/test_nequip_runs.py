@@ -66,13 +66,17 @@ def own(path):
     return translated
 
 
+def logged_names_of_nequip(file):
+    """Names that are logged, without the shares of the loss, which are ours."""
+    return [name for name in peer.logged_names(file) if not name.startswith("train_loss_share/")]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_logged_names_are_exactly_nequips(name, write):
     """And the shares of the loss, which NequIP does not have."""
     path = write(name, logger=peer.CSV)
     train(own(path))
-    logged = peer.logged_names(path.parent / "logged" / "metrics.csv")
-    assert [name for name in logged if not name.startswith("train_loss_share/")] == NAMES[name]
+    assert logged_names_of_nequip(path.parent / "logged" / "metrics.csv") == NAMES[name]
 
 
 def test_the_same_weights_give_the_same_numbers(write):
@@ -229,7 +233,7 @@ def test_the_tutorial_runs_unchanged_but_for_the_prefix(write, tmp_path):
         *("best.ckpt", "last.ckpt", "model.safetensors", "metrics.json", "config.yaml"),
     }
     if no_wandb:
-        assert peer.logged_names(tmp_path / "run" / "metrics.csv") == NAMES["nequip_tutorial"]
+        assert logged_names_of_nequip(tmp_path / "run" / "metrics.csv") == NAMES["nequip_tutorial"]
     # It goes on from there, as NequIP's users write it.
     done = type_in(
         "-cp", str(tmp_path), "-cn", path.name, "hydra.run.dir=more", "++ckpt_path=run/last.ckpt",

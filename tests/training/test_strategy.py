@@ -113,7 +113,8 @@ def same_numbers(one: Path, two: Path) -> None:
 
 def environment() -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PL_", "HYDRA"))}
-    return own | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    # For callbacks that are defined in tests, wherever these are run from.
+    return own | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -206,7 +207,7 @@ def test_stopped_and_resumed(tiny, molecule_file, tmp_path):
     stopped = subprocess.run(
         [*commands["part"], kill, "trusted_packages=[tests]"],
         cwd=tmp_path,
-        env=environment() | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,
