@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from nequip_like.arguments import FromZero, Positive, check
-from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.arguments import FromZero, Positive, check, check_known_keys
+from nequip_like.errors import ConfigError
 from nequip_like.instantiate import instantiate
 from nequip_like.model.finetuning import chosen_parameters, fits_to_name
 from nequip_like.moved import find_current_word
@@ -93,9 +93,7 @@ def _read_rule(position: str, entry: Any) -> Rule:
         raise ConfigError(
             f"{position} has no 'match'", "give a part of the parameters' names: {match: readout, lr: 1e-4}"
         )
-    if unknown := [str(key) for key in entry if key not in _RULE]:
-        hint = closest_hint(unknown[0], _RULE)
-        raise ConfigError(f"{position} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_RULE)}")
+    check_known_keys(position, entry, _RULE)
     check(f"{position}.match", entry["match"], str | list[str])
     options = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
     if not options:

@@ -10,29 +10,15 @@ import ctypes
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from nequip_like.errors import ModelError, OutputError
 from nequip_like.nn.native.addresses import list_addresses
-from nequip_like.nn.native.compiler import compile_library, find_compiler
+from nequip_like.optim.compiled_passes import SUFFIXES, can_be_passed, load_passes, write_units
 from nequip_like.optim.matrices import Matrices, count_matrices
-from nequip_like.process_settings import warn_once
-
-_SUFFIXES = {torch.float32: "float", torch.float64: "double"}
-_UNIT = """\
-#pragma GCC optimize("O3")
-#include <math.h>
-#include <stdint.h>
-#define REAL {real}
-#define NAME(name) name##_{real}
-static inline {real} root_{real}({real} x) {{ return {root}(x); }}
-#include "matrix_passes.c"
-"""
 
 
 class MuonOptions(ctypes.Structure):
@@ -61,21 +47,13 @@ class _Matrices(ctypes.Structure):
 
 def read_matrix_sources() -> tuple[list[str], dict[str, str]]:
     """Translation units, one for each type of numbers, and the file that they include."""
-    code = files(__package__).joinpath("matrix_passes.c").read_text(encoding="utf-8")
-    roots = {"float": "sqrtf", "double": "sqrt"}
-    return [_UNIT.format(real=real, root=root) for real, root in roots.items()], {"matrix_passes.c": code}
+    return write_units("matrix_passes.c")
 
 
 @functools.cache
 def _load_library() -> ctypes.CDLL | None:
-    """The compiled passes, tried once; None if they cannot be had, and then a warning says why."""
-    if find_compiler() is None:
-        return None
-    try:
-        return compile_library(*read_matrix_sources())
-    except (ModelError, OutputError) as error:
-        warn_once(f"matrices are updated by torch operations, which are slower: {error.message}")
-        return None
+    """The compiled passes, tried once; None if torch has to do it."""
+    return load_passes(read_matrix_sources(), "matrices")
 
 
 class _Layout:
@@ -123,15 +101,8 @@ class MatrixPasses:
 
         They lie on a GPU, have gaps, or are of another type or of several; or there is no compiler.
         """
-        dtype = matrices[0].weight.dtype
-        tensors = [tensor for each in matrices for tensor in (each.weight, each.gradient, *_list_tensors(each))]
-        if dtype not in _SUFFIXES or not all(
-            type(tensor) in (Tensor, torch.nn.Parameter)
-            and tensor.is_cpu
-            and tensor.dtype == dtype
-            and tensor.layout == torch.strided
-            and tensor.is_contiguous()
-            for tensor in tensors
+        if not can_be_passed(
+            [tensor for each in matrices for tensor in (each.weight, each.gradient, *_list_tensors(each))]
         ):
             return None
         library = _load_library()
@@ -178,7 +149,7 @@ class MatrixPasses:
         lists = list_addresses(weights), list_addresses([each.gradient for each in self.matrices])
         addresses = map(ctypes.addressof, (*layout.integers, *lists))
         matrices = _Matrices(len(weights), *addresses, rate, decay)
-        function = getattr(self.library, f"{name}_{_SUFFIXES[weights[0].dtype]}")
+        function = getattr(self.library, f"{name}_{SUFFIXES[weights[0].dtype]}")
         function(ctypes.byref(options), ctypes.byref(matrices), *arguments, ctypes.c_int64(self.threads))
         increment_version([*weights, *(tensor for each in self.matrices for tensor in _list_tensors(each))])
 

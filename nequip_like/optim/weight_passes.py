@@ -10,35 +10,16 @@ import ctypes
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import chain
-from operator import attrgetter
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from nequip_like.errors import ModelError, OutputError
 from nequip_like.nn.native.addresses import list_addresses
-from nequip_like.nn.native.compiler import compile_library, find_compiler
-from nequip_like.process_settings import warn_once
+from nequip_like.optim.compiled_passes import SUFFIXES, can_be_passed, load_passes, write_units
 
-_SUFFIXES = {torch.float32: "float", torch.float64: "double"}
-_PLAIN = {Tensor, torch.nn.Parameter}
-_get_kind = attrgetter("dtype", "layout", "is_cpu")
 _PIECE = 4096  # numbers
-# O3 makes vectors of loops whose length is known at run time only. It comes first: a function of another level is not
-# put into those that call it.
-_UNIT = """\
-#pragma GCC optimize("O3")
-#include <math.h>
-#include <stdint.h>
-#define PIECE {piece}
-#define REAL {real}
-#define NAME(name) name##_{real}
-static inline {real} root_{real}({real} x) {{ return {root}(x); }}
-#include "weight_passes.c"
-"""
 
 
 class AdamOptions(ctypes.Structure):
@@ -61,23 +42,14 @@ class AdamOptions(ctypes.Structure):
 
 def read_sources() -> tuple[list[str], dict[str, str]]:
     """Translation units, one for each type of numbers, and the file that they include."""
-    code = files(__package__).joinpath("weight_passes.c").read_text(encoding="utf-8")
-    roots = {"float": "sqrtf", "double": "sqrt"}
-    units = [_UNIT.format(piece=_PIECE, real=real, root=root) for real, root in roots.items()]
-    return units, {"weight_passes.c": code}
+    return write_units("weight_passes.c", PIECE=_PIECE)
 
 
 @functools.cache
 def _load_library() -> ctypes.CDLL | None:
-    """The compiled passes, tried once; None if they cannot be had, and then a warning says why."""
-    if find_compiler() is None:
-        return None
-    try:
-        library = compile_library(*read_sources())
-    except (ModelError, OutputError) as error:
-        warn_once(f"weights are updated by torch operations, which are slower: {error.message}")
-        return None
-    for suffix in _SUFFIXES.values():
+    """The compiled passes, tried once; None if torch has to do it."""
+    library = load_passes(read_sources(), "weights")
+    for suffix in SUFFIXES.values() if library is not None else ():
         getattr(library, f"measure_norm_{suffix}").restype = ctypes.c_double
     return library
 
@@ -92,7 +64,7 @@ class WeightPasses:
     """
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype, sizes: Sequence[int]) -> None:
-        self._library, self._suffix = library, _SUFFIXES[dtype]
+        self._library, self._suffix = library, SUFFIXES[dtype]
         self._pieces = sum(-(-size // _PIECE) for size in sizes)
         self._sizes = (ctypes.c_int64 * len(sizes))(*sizes)
         self._count = ctypes.c_int64(len(sizes))
@@ -109,19 +81,11 @@ class WeightPasses:
             several; or there is no compiler.
         """
         tensors = list(chain.from_iterable(lists))
-        dtype = tensors[0].dtype if tensors else None
         sizes = tuple(map(Tensor.numel, lists[0]))
-        # Classes derived from these may have no memory of their own, and sparse ones another kind of it.
-        if (
-            dtype not in _SUFFIXES
-            or not set(map(type, tensors)) <= _PLAIN
-            or set(map(_get_kind, tensors)) != {(dtype, torch.strided, True)}
-            or not all(map(Tensor.is_contiguous, tensors))
-            or any(tuple(map(Tensor.numel, each)) != sizes for each in lists[1:])
-        ):
+        if not can_be_passed(tensors) or any(tuple(map(Tensor.numel, each)) != sizes for each in lists[1:]):
             return None
         library = _load_library()
-        return None if library is None else _prepare(library, dtype, sizes)
+        return None if library is None else _prepare(library, tensors[0].dtype, sizes)
 
     def measure_norm(self, tensors: Sequence[Tensor]) -> float:
         """Euclidean norm of all numbers together, summed in float64."""

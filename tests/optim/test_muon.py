@@ -9,8 +9,6 @@ import torch
 from torch import nn
 
 from nequip_like.errors import ConfigError
-from nequip_like.nn.native.compiler import find_compiler
-from nequip_like.optim import matrix_passes
 from nequip_like.optim.build import build_optimizer
 from nequip_like.optim.matrices import view_matrices
 from nequip_like.optim.muon import MuonAndAdamW
@@ -52,15 +50,6 @@ def weights(model: nn.Module) -> list[torch.Tensor]:
 
 def same(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
-@pytest.fixture(params=["compiled", "torch"])
-def _form(request, monkeypatch):
-    """The step in compiled code, and by torch operations."""
-    if request.param == "torch":
-        monkeypatch.setattr(matrix_passes, "_load_library", lambda: None)
-    elif find_compiler() is None:
-        pytest.skip("there is no C compiler")
 
 
 def iterate_plainly(direction: torch.Tensor, steps: int) -> torch.Tensor:

@@ -94,15 +94,6 @@ def follow_plainly(steps: int) -> list[torch.Tensor]:
     return [torch.stack([matrix.w for matrix in matrices]) for matrices in plain]
 
 
-@pytest.fixture(params=["compiled", "torch"])
-def _form(request, monkeypatch):
-    """The step in compiled code, and by torch operations."""
-    if request.param == "torch":
-        monkeypatch.setattr(matrix_passes, "_load_library", lambda: None)
-    elif find_compiler() is None:
-        pytest.skip("there is no C compiler")
-
-
 @pytest.mark.usefixtures("_form")
 def test_stacked_is_the_plain_algorithm():
     weights = make_weights()
