@@ -52,7 +52,7 @@ def list_worth_trying(times: Mapping[str, StepTime], seconds: float) -> list[Can
         seconds: The time.
 
     Example:
-        >>> times = {c.name: StepTime(0.01 * (i + 1), 1.0, 1000) for i, c in enumerate(CANDIDATES)}
+        >>> times = {c.name: StepTime(0.01 * (i + 1), 1000) for i, c in enumerate(CANDIDATES)}
         >>> [candidate.name for candidate in list_worth_trying(times, 50.0)]
         ['l=2, 64 features', 'l=2, 32 features', 'l=1, 32 features']
         >>> [candidate.name for candidate in list_worth_trying(times, 1.0)]

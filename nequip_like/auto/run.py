@@ -31,6 +31,7 @@ from nequip_like.auto.survey import Survey, check_memory, list_files
 from nequip_like.auto.trials import Trial, best_of, run_trial
 from nequip_like.composition.compose import compose
 from nequip_like.composition.hydra_compose import extract_key
+from nequip_like.composition.quoting import quote_text
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
@@ -167,7 +168,6 @@ class _Search:
         self.trials: list[Trial] = []
         self.reading = 0.0  # seconds that it takes to read the data
         self.step = 0.0  # seconds of a step, of the usual model or the user's
-        self.trained_for = 0.0
 
     @property
     def left(self) -> float:
@@ -175,26 +175,26 @@ class _Search:
         return self.end - time.monotonic()
 
     def run(self) -> AutoResult:
-        survey = self._look_at_data()
+        self._look_at_data()
         data = self._read()
-        check_config(
-            self._compose([f"budget={self.left:.1f}s"])
-        )  # what the overrides have wrong is not for a trial to find
+        # What is wrong with the overrides is not for a trial to find.
+        check_config(self._compose([f"budget={self.left:.1f}s"]))
         times = self._measure(data)
         plan = self._plan(times)
-        rate = self._try_rates(plan, times)
-        self._try_models(plan, times, rate)
+        self._try_rates(plan)
+        self._try_models(plan, times)
         over_frames = self._try_half(plan, len(data.train_set))
-        self._print_settings(survey)
-        training = self._train([], self.left)
-        outlook = describe_outlook(self._fit_time(training), over_frames)
+        self._print_settings()
+        seconds = self.left
+        training = self._train([], seconds)
+        outlook = describe_outlook(self._fit_time(training, seconds), over_frames)
         result = AutoResult(training, self.settings, self.trials, outlook)
         self._write(result)
         return result
 
     # --- what is chosen without a trial
 
-    def _look_at_data(self) -> Survey:
+    def _look_at_data(self) -> None:
         cutoff = [] if "cutoff_radius" in self.pinned else [f"cutoff_radius={_CUTOFF}"]
         config = self._compose([*cutoff, "data.val=null", "data.test=null"])
         check_memory(self.files, float(config.cutoff_radius))
@@ -202,7 +202,6 @@ class _Search:
         self._choose([choose_cutoff(survey), choose_targets(survey)])
         self._choose([*choose_sets(survey, bool(self.test)), choose_batch(survey)])
         self._choose(RECIPE)
-        return survey
 
     def _read(self) -> DataModule:
         began = time.monotonic()
@@ -244,20 +243,19 @@ class _Search:
             self._choose(candidate.choose(reason))
         return plan
 
-    def _try_rates(self, plan: SearchPlan, times: dict[str, StepTime]) -> str:
+    def _try_rates(self, plan: SearchPlan) -> None:
         """Try learning rates with the model that was chosen; the best one is set."""
         if plan.rates == 0:
             reason = "the usual one; nothing is tried in so short a time"
             self._choose([Setting("training_module.optimizer.lr", USUAL_RATE, reason)])
-            return USUAL_RATE
+            return
         trials = [self._try(f"rate {rate}", [f"training_module.optimizer.lr={rate}"], plan.trial) for rate in RATES]
         best = best_of(trials)
         rate = RATES[trials.index(best)] if best else RATES[0]
         errors = ", ".join(f"{value}: {trial.error:.3g}" for value, trial in zip(RATES, trials, strict=True))
         self._choose([Setting("training_module.optimizer.lr", rate, f"validation errors of short trials: {errors}")])
-        return rate
 
-    def _try_models(self, plan: SearchPlan, times: dict[str, StepTime], rate: str) -> None:
+    def _try_models(self, plan: SearchPlan, times: dict[str, StepTime]) -> None:
         """Compare models at the chosen rate; the best one is set."""
         if plan.models == 0:
             return
@@ -275,39 +273,36 @@ class _Search:
         """Train on half of the frames for as long as the best trial did, to see what twice as many would bring."""
         if not plan.half_data or "data.train_size" in self.pinned or frames < 2:
             return None
-        whole = self._find_trial(plan.long_trial) or self._try("all frames", [], plan.long_trial)
+        of_this_length = [trial for trial in self._list_fitting() if trial.seconds == plan.long_trial]
+        whole = best_of(of_this_length) or self._try("all frames", [], plan.long_trial)
         half = self._try("half of the frames", [f"+data.train_size={frames // 2}"], plan.long_trial)
         if whole.problem or half.problem:
             return None
         return PowerLaw.through([(frames // 2, half.error), (frames, whole.error)])
 
-    def _find_trial(self, seconds: float) -> Trial | None:
-        """A trial of this length that had the settings that were chosen."""
+    def _list_fitting(self) -> list[Trial]:
+        """List the trials that had the settings that were chosen, and did not fail."""
         chosen = {setting.override for setting in self.settings}
-        fitting = [trial for trial in self.trials if trial.seconds == seconds and set(trial.overrides) <= chosen]
-        return best_of(fitting)
+        return [trial for trial in self.trials if not trial.problem and set(trial.overrides) <= chosen]
 
-    def _fit_time(self, training: TrainingResult) -> PowerLaw | None:
+    def _fit_time(self, training: TrainingResult, seconds: float) -> PowerLaw | None:
         """Fit the errors of the chosen settings in trials and training over their time."""
-        chosen = {setting.override for setting in self.settings}
-        fitting = [trial for trial in self.trials if not trial.problem and set(trial.overrides) <= chosen]
-        points = [(trial.seconds, trial.error) for trial in fitting]
+        points = [(trial.seconds, trial.error) for trial in self._list_fitting()]
         if training.best is not None and training.best > 0 and math.isfinite(training.best):
-            points.append((self.trained_for, training.best))
+            points.append((seconds, training.best))
         return PowerLaw.through(points)
 
     # --- trainings
 
     def _try(self, label: str, changes: Sequence[str], seconds: float) -> Trial:
         folder = self.folder / TRIALS / f"{len(self.trials):02d}"
-        trial = run_trial(label, changes, seconds, folder, lambda more, limit: self._train(more, limit))
+        trial = run_trial(label, changes, seconds, folder, self._train)
         self.trials.append(trial)
         self._say(trial.describe())
         return trial
 
     def _train(self, changes: Sequence[str], seconds: float) -> TrainingResult:
         """Train with what was chosen, and changes of it, for a time."""
-        self.trained_for = seconds
         output = [] if any(change.startswith("output_dir=") for change in changes) else [f"output_dir={self.folder}"]
         config = self._compose([*changes, *output, f"budget={seconds:.1f}s"])
         return train(config, typed=self.typed)
@@ -315,9 +310,9 @@ class _Search:
     def _compose(self, changes: Sequence[str]) -> DictConfig:
         keys = {extract_key(change) for change in changes}
         chosen = [setting.override for setting in self.settings if setting.key not in keys]
-        sources = [f"data.train=[{','.join(map(_quote, self.files))}]"]
+        sources = [f"data.train=[{','.join(map(quote_text, self.files))}]"]
         if self.test:
-            sources.append(f"data.test=[{','.join(map(_quote, self.test))}]")
+            sources.append(f"data.test=[{','.join(map(quote_text, self.test))}]")
         return compose("train", [*sources, *chosen, *changes, *self.typed])
 
     def _fixes_model(self) -> bool:
@@ -332,7 +327,7 @@ class _Search:
         keys = {setting.key for setting in chosen}
         self.settings = [setting for setting in self.settings if setting.key not in keys] + chosen
 
-    def _print_settings(self, survey: Survey) -> None:
+    def _print_settings(self) -> None:
         table = Table(title="Chosen", title_justify="left", show_header=False)
         for setting in self.settings:
             table.add_row(*map(escape, (setting.key, setting.value, setting.reason)))
@@ -368,7 +363,3 @@ class _Search:
         }
         with written_whole(self.folder / RECORD) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _quote(path: str) -> str:
-    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.graph import collate
+from nequip_like.data.graph import to_device
 from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.optim.build import build_optimizer
 from nequip_like.workflow.setup import build_module
@@ -25,12 +26,10 @@ class StepTime:
 
     Attributes:
         seconds: Of a step in a training, median.
-        first: Of the first one, which compiles.
         parameters: Number of trained parameters.
     """
 
     seconds: float
-    first: float
     parameters: int
 
     def count_steps(self, seconds: float) -> int:
@@ -54,15 +53,10 @@ def measure_step(config: DictConfig, data: DataModule, limit: float) -> StepTime
     assert module.optimizer_config is not None
     loss.to(device)
     optimizer = build_optimizer(module.optimizer_config, model)
-    batches = iter(data.train_dataloader())
-    size = data.batch_size
+    batches = itertools.cycle(data.train_dataloader())
 
     def step() -> float:
-        nonlocal batches
-        batch = next(batches, None)
-        if batch is None:
-            batch = collate([data.train_set[i % len(data.train_set)] for i in range(size)])
-        batch = {name: value.to(device) for name, value in batch.items()}
+        batch = to_device(next(batches), device)
         began = time.perf_counter()
         optimizer.zero_grad()
         value = loss.step(model(batch), batch)[WEIGHTED_SUM]
@@ -72,9 +66,9 @@ def measure_step(config: DictConfig, data: DataModule, limit: float) -> StepTime
         return time.perf_counter() - began
 
     began = time.perf_counter()
-    first = step()
+    step()  # compiles
     times = [step()]
     while len(times) < _MOST_STEPS and time.perf_counter() - began < limit:
         times.append(step())
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return StepTime(statistics.median(times) + _AROUND, first, parameters)
+    return StepTime(statistics.median(times) + _AROUND, parameters)

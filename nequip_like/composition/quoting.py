@@ -32,7 +32,7 @@ def _quote_value(argument: str, several: bool) -> str:
     if _is_readable(argument) and not ("," in value and not several and os.path.exists(path)):
         return argument
     in_folder = "/" in value and os.path.isdir(path.parent)  # a file or folder that is there, or will be
-    return f'{key}="{_escape(value)}"' if in_folder or os.path.exists(path) or not _MEANT & set(value) else argument
+    return f"{key}={quote_text(value)}" if in_folder or os.path.exists(path) or not _MEANT & set(value) else argument
 
 
 def _is_readable(argument: str) -> bool:
@@ -46,8 +46,8 @@ def _is_readable(argument: str) -> bool:
     return True
 
 
-def _escape(value: str) -> str:
-    """As it stands between double quotes: backslashes count double before a quote, and nothing is looked up."""
+def quote_text(value: str) -> str:
+    """A text between double quotes: backslashes count double before a quote, and nothing is looked up."""
     value = re.sub(r'(\\*)"', r'\1\1\\"', value)
     value = re.sub(r"(\\*)$", r"\1\1", value)
-    return value.replace("${", "\\${")
+    return '"' + value.replace("${", "\\${") + '"'

@@ -35,9 +35,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
 
     times = {"1": 0.005, "2": 0.01, "3": 0.03}
     monkeypatch.setattr(run, "train", train)
-    monkeypatch.setattr(
-        run, "measure_step", lambda config, data, limit: StepTime(times[str(config.model.l_max)], 1.0, 1000)
-    )
+    monkeypatch.setattr(run, "measure_step", lambda config, data, limit: StepTime(times[str(config.model.l_max)], 1000))
     return configs
 
 
