@@ -18,18 +18,14 @@ import argparse
 import csv
 import json
 import math
-import os
 import shlex
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from command import machine
+from command import machine, run_training
 
 # How each set is divided: the same frames for all recipes and seeds of weights.
 SETS = {
@@ -74,13 +70,9 @@ def run(recipe: str, data: Path, name: str, seed: int, length: list[str], thread
     label, overrides = read_recipe(recipe)
     source = SETS[name].replace("DATA", str(data)).split()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "nequip_like.cli.train", "-cn", "train"]
         keys = [f"hydra.run.dir={folder}/run", f"data.train={data}/{source[0]}", *source[1:], f"seed={seed}"]
         keys += [*overrides, *length, "report.format=[]"]
-        start = time.perf_counter()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run([*command, *keys], cwd=folder, env=environment, capture_output=True, text=True)
-        seconds = time.perf_counter() - start
+        done, seconds = run_training(["-cn", "train", *keys], folder, threads)
         row: dict[str, Any] = {"set": name, "recipe": label, "seed": seed, "seconds": seconds}
         if done.returncode:
             return row | {"failed": (done.stderr or done.stdout)[-400:]}

@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,6 +57,21 @@ def pythons_of(parser: argparse.ArgumentParser, options: argparse.Namespace, cod
 def limits_of(options: argparse.Namespace) -> Limits:
     """The limits of the command line."""
     return Limits(options.limit, options.memory)
+
+
+def run_training(arguments: Sequence[str], folder: str, threads: int) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run ``nequip-train``; what it printed, and the seconds that it took.
+
+    Args:
+        arguments: Config and overrides.
+        folder: Where it is run.
+        threads: Of the run.
+    """
+    command = [sys.executable, "-m", "nequip_like.cli.train", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return done, time.perf_counter() - start
 
 
 def machine(threads: int) -> dict:

@@ -14,14 +14,10 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-from command import machine
+from command import machine, run_training
 
 VALUE = "val0_epoch/weighted_sum"
 MODEL = ("model.l_max=1", "model.parity=false", "model.num_features=16", "model.num_layers=3", "cutoff_radius=4.5")
@@ -37,21 +33,10 @@ def run(file: Path, rate: float, options: argparse.Namespace) -> dict:
         options: Of the command line.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "nequip_like.cli.train", "-cn", "train"]
         data = f"data.train={{file: {file.absolute()}, index: ':{options.frames}'}}"
         keys = [data, "data.val=20", "data.batch_size=5", *MODEL, *SCHEDULE, "trainer.accelerator=cpu", "run=[train]"]
         last = [f"training_module.optimizer.lr={rate}", f"trainer.max_epochs={options.epochs}", *options.overrides]
-        start = time.perf_counter()
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, *keys, *last, f"output_dir={folder}/run"],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        seconds = time.perf_counter() - start
+        done, seconds = run_training(["-cn", "train", *keys, *last, f"output_dir={folder}/run"], folder, threads=1)
         history = Path(folder) / "run" / "metrics.csv"
         rows = list(csv.DictReader(history.open(newline=""))) if history.is_file() else []
     values = [float(row[VALUE]) for row in rows if row.get(VALUE)]

@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from command import machine, processors
+from command import machine, processors, run_training
 
 FOLDER = Path(__file__).parent / "recipes"
 VALUES = {"forces_rmse": "test0_epoch/forces_rmse", "energy_rmse": "test0_epoch/per_atom_energy_rmse"}
@@ -38,12 +35,8 @@ def run(recipe: str, data: Path, seed: int, threads: int, overrides: list[str]) 
         overrides: Further ``key=value`` for both.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "nequip_like.cli.train", str(FOLDER / f"{recipe}.yaml")]
         keys = [f"hydra.run.dir={folder}/run", f"data.path={data}", f"seed={seed}", *overrides]
-        start = time.perf_counter()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run([*command, *keys], cwd=folder, env=environment, capture_output=True, text=True)
-        seconds = time.perf_counter() - start
+        done, seconds = run_training([str(FOLDER / f"{recipe}.yaml"), *keys], folder, threads)
         if done.returncode:
             sys.exit(f"{recipe} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         with (Path(folder) / "run" / "metrics.csv").open(newline="") as file:

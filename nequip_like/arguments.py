@@ -303,6 +303,22 @@ def check_key(section: str, key: Any, options: Collection[str]) -> None:
         )
 
 
+def check_known_keys(section: str, keys: Iterable[Any], known: Collection[str]) -> None:
+    """Refuse a mapping that has a key which it does not take.
+
+    Args:
+        section: Key of the mapping, for messages.
+        keys: Its keys.
+        known: The keys that there are.
+
+    Raises:
+        ConfigError: For the first that is none of them.
+    """
+    if unknown := [str(key) for key in keys if key not in known]:
+        hint = closest_hint(unknown[0], known)
+        raise ConfigError(f"{section} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(known)}")
+
+
 def shown(value: Any) -> str:
     """A value as a config would write it."""
     if isinstance(value, bool):

@@ -17,8 +17,7 @@ from torch import Tensor
 from nequip_like.arguments import check_key
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.fields import Graph
-from nequip_like.data.graph import edge_vectors
+from nequip_like.data.graph import edge_vectors, volumes
 from nequip_like.errors import ConfigError, DataError, closest_hint
 
 
@@ -83,18 +82,14 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
         result["per_type_forces_rms"] = {name: math.sqrt(value) for name, value in by_type.items()}
     # Where there are slabs only, it is their cells that their stress refers to.
     crystals = [frame for frame in frames if bool(frame[fields.PBC].all())] or [
-        frame for frame in frames if bool(frame[fields.PBC].any()) and _compute_volume(frame) > 0
+        frame for frame in frames if bool(frame[fields.PBC].any()) and bool(volumes(frame) > 0)
     ]
     if crystals:
-        volumes = torch.stack([_compute_volume(frame) for frame in crystals])
+        sizes = torch.cat([volumes(frame) for frame in crystals])
         num_atoms = torch.tensor([len(frame[fields.POSITIONS]) for frame in crystals])
         # A median is the volume that materials have, whatever a few slabs and molecules in wide cells do.
-        result["volume_per_atom"] = float(torch.quantile(volumes / num_atoms, 0.5))
+        result["volume_per_atom"] = float(torch.quantile(sizes / num_atoms, 0.5))
     return result
-
-
-def _compute_volume(frame: Graph) -> Tensor:
-    return torch.linalg.det(frame[fields.CELL].double()[0]).abs()
 
 
 _ZERO = {

@@ -23,13 +23,13 @@ from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nequip_like.arguments import Positive, check, fits, shown
+from nequip_like.arguments import Positive, check, check_known_keys, fits, shown
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.loader import ResumableLoader
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.distributed import gather, is_distributed
-from nequip_like.errors import ConfigError, TrainingError, closest_hint
+from nequip_like.errors import ConfigError, TrainingError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.training.gradient_norm import MeasuredGradients
 
@@ -195,9 +195,7 @@ class GradientClip:
         check(_CLIP_KEY, config, Mapping[str, Any] | None)
         if not config:
             raise ConfigError(f"{_CLIP_KEY} has no limit", "give {norm: 10.0}, or null")
-        if unknown := [key for key in config if key not in _KINDS]:
-            hint = closest_hint(unknown[0], _KINDS)
-            raise ConfigError(f"{_CLIP_KEY} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(_KINDS)}")
+        check_known_keys(_CLIP_KEY, config, _KINDS)
         for key, limit in config.items():
             check(f"{_CLIP_KEY}.{key}", limit, Positive | None)
         limits = {key: float(limit) for key, limit in config.items() if limit is not None}

@@ -7,11 +7,13 @@ would be left out. Such checkpoints have to wait for these.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
@@ -41,6 +43,17 @@ def validation_comes_next(trainer: lightning.Trainer) -> bool:
 def accumulating(trainer: lightning.Trainer) -> bool:
     """Whether gradients of earlier batches wait for more batches before the next optimizer step."""
     return trainer.accumulate_grad_batches > 1 and trainer.fit_loop._should_accumulate()
+
+
+def count_steps_of_epoch(trainer: lightning.Trainer, batches: float) -> int | None:
+    """Optimizer steps of an epoch of so many batches; None if it has no end, or accumulates more and more of them."""
+    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
+    varies = any(
+        isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches()
+        for callback in callbacks
+    )
+    countable = math.isfinite(batches) and not varies
+    return math.ceil(batches / trainer.accumulate_grad_batches) if countable else None
 
 
 def ends_within_epoch(trainer: lightning.Trainer) -> bool:

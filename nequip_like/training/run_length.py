@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from nequip_like.errors import naming
 from nequip_like.optim.schedulers import SCHEDULER
 from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.optim.schedules.lengths import RunLength
 from nequip_like.optim.schedules.progress import RunProgress
-from nequip_like.training.budget.keeper import BudgetKeeper
+from nequip_like.training.budget.keeper import find_keeper
 from nequip_like.training.graceful_stop import GracefulStop
+from nequip_like.training.lightning_internals import count_steps_of_epoch
 
 
 def begin_schedules(trainer: lightning.Trainer) -> None:
@@ -59,15 +58,10 @@ def run_length(trainer: lightning.Trainer, batches: float) -> RunLength:
     """
     callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
     limits = [trainer.max_steps, *(callback.max_steps for callback in callbacks if isinstance(callback, GracefulStop))]
-    accumulates = trainer.accumulate_grad_batches
-    varies = any(
-        isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches()
-        for callback in callbacks
-    )
-    countable = math.isfinite(batches) and not varies
+    keeper = find_keeper(trainer)
     return RunLength(
-        steps_per_epoch=math.ceil(batches / accumulates) if countable else None,
+        steps_per_epoch=count_steps_of_epoch(trainer, batches),
         epochs=None if trainer.max_epochs in (None, -1) else trainer.max_epochs,
         steps=min((limit for limit in limits if limit > -1), default=None),
-        progress=next((callback.progress for callback in callbacks if isinstance(callback, BudgetKeeper)), None),
+        progress=None if keeper is None else keeper.progress,
     )

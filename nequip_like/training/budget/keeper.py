@@ -22,6 +22,7 @@ from nequip_like.training.budget.durations import format_seconds
 from nequip_like.training.budget.planner import BudgetPlanner
 from nequip_like.training.budget.record_file import BUDGET_FILE, write_records
 from nequip_like.training.budget.reserve import Reserve
+from nequip_like.training.lightning_internals import count_steps_of_epoch
 
 _MOST_CONTENTION = 5.0  # where a process waits for a device, its processor time tells nothing
 _SAID_AGAIN = 1.25  # a plan that differs from the one that was told by this factor is told, too
@@ -101,7 +102,7 @@ class BudgetKeeper(lightning.Callback):
         self._check_every_n_epoch = trainer.check_val_every_n_epoch
         if self.seconds is not None:
             # After each epoch there is a pause; others show themselves when there were two.
-            cycle = self._count_steps_of_epoch(trainer)
+            cycle = count_steps_of_epoch(trainer, trainer.num_training_batches)
             self._planner = BudgetPlanner(self.seconds, self.progress, self._find_reserve(trainer), cycle)
             # Up to its checkpoint: what this command has done so far is no time of steps.
             record = self._planner.begin_again(self._steps, self.used_before, self._other_budget)
@@ -180,7 +181,7 @@ class BudgetKeeper(lightning.Callback):
         total = record.step + record.remaining
         if self._planner is None or (self._told is not None and 1 / _SAID_AGAIN < total / self._told < _SAID_AGAIN):
             return
-        per_epoch = self._count_steps_of_epoch(trainer)
+        per_epoch = count_steps_of_epoch(trainer, trainer.num_training_batches)
         epochs = "" if per_epoch is None else f"about {total / per_epoch:.1f} epochs "
         steps = f"({total} steps)" if epochs else f"about {total} steps"
         usual = 1000 * (self._planner.step_seconds or 0.0)
@@ -234,12 +235,6 @@ class BudgetKeeper(lightning.Callback):
         write_records(self._path, self.progress, **seconds, used=round(self.used, 3))
 
     # --- sizes
-
-    @staticmethod
-    def _count_steps_of_epoch(trainer: lightning.Trainer) -> int | None:
-        from nequip_like.training.run_length import run_length  # which knows this class
-
-        return run_length(trainer, trainer.num_training_batches).steps_per_epoch
 
     def _find_reserve(self, trainer: lightning.Trainer) -> Reserve:
         data = getattr(trainer, "datamodule", None)

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from torch.optim import Optimizer
 
 from nequip_like.optim.lowered_rate import lowered_rate
-from nequip_like.training.recovery.recovering_module import RecoveringModule
+from nequip_like.training.recovery.recovering_module import find_rate_factor
 
 NAME = "learning_rate"
 
@@ -25,9 +25,7 @@ class LearningRateLog(LearningRateMonitor):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *arguments: Any, **named: Any) -> None:
         """Log the rate that the epoch begins with."""
-        module = trainer.lightning_module
-        factor = module.rate_factor if isinstance(module, RecoveringModule) else 1.0
-        with lowered_rate(trainer.optimizers[0], factor):
+        with lowered_rate(trainer.optimizers[0], find_rate_factor(trainer.lightning_module)):
             super().on_train_epoch_start(trainer, *arguments, **named)
 
     def on_train_batch_start(self, *_: Any, **__: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lightning
 
-from nequip_like.training.run_length import run_length
+from nequip_like.training.lightning_internals import count_steps_of_epoch
 
 EVERY = 20
 
@@ -28,7 +28,7 @@ class LoggingInterval(lightning.Callback):
         if self.every_n_steps is not None:
             self._set(trainer, self.every_n_steps)
             return
-        in_epoch = run_length(trainer, trainer.num_training_batches).steps_per_epoch
+        in_epoch = count_steps_of_epoch(trainer, trainer.num_training_batches)
         self._set(trainer, EVERY if in_epoch is None else max(1, min(EVERY, in_epoch)))
 
     def _set(self, trainer: lightning.Trainer, every_n_steps: int) -> None:

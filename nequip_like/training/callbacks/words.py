@@ -20,7 +20,7 @@ from nequip_like.training.guarded_module import GuardedModule
 from nequip_like.training.lightning_internals import accumulating, ends_within_epoch
 from nequip_like.training.loss_shares import compute_shares
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.training.recovery.recovering_module import RecoveringModule
+from nequip_like.training.recovery.recovering_module import find_rate_factor
 
 _MSE = re.compile(r"_mse(?=_|$)")
 
@@ -139,8 +139,7 @@ def learning_rate(trainer: lightning.Trainer) -> float:
 
     Of a run that went back to earlier weights it is the part of the schedule's rate that is left.
     """
-    module = trainer.lightning_module
-    factor = module.rate_factor if isinstance(module, RecoveringModule) else 1.0
+    factor = find_rate_factor(trainer.lightning_module)
     return factor * float(trainer.optimizers[0].param_groups[0]["lr"]) if trainer.optimizers else math.nan
 
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, fields
 from statistics import median
 from typing import Annotated, Any, Literal
 
-from nequip_like.arguments import Count, Range, check, shown
-from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.arguments import Count, Range, check, check_known_keys, shown
+from nequip_like.errors import ConfigError
 
 Action = Literal["rollback", "warn", "ignore"]
 _KEY = "on_divergence"
@@ -74,10 +74,7 @@ class DivergenceSettings:
         settings = {"action": config} if isinstance(config, str) else config
         if not isinstance(settings, Mapping):
             raise ConfigError(f"{_KEY} is {shown(config)}", "give rollback, warn or ignore, or a mapping with settings")
-        known = [field.name for field in fields(cls)]
-        if unknown := [key for key in settings if key not in known]:
-            hint = closest_hint(str(unknown[0]), known)
-            raise ConfigError(f"{_KEY} has the unknown key '{unknown[0]}'", f"{hint}known are {', '.join(known)}")
+        check_known_keys(_KEY, settings, [field.name for field in fields(cls)])
         annotations: dict[str, Any] = {
             "action": Action,
             "max_rollbacks": Count,

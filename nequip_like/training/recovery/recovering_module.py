@@ -29,6 +29,11 @@ LONGEST = 1000  # steps without a look for good weights, where epochs are longer
 _ADVICE = "give the optimizer a lower lr, below {rate:.2g}, or clip gradients (training_module.gradient_clip)"
 
 
+def find_rate_factor(module: object) -> float:
+    """What a module multiplies the learning rate of its schedule by; 1 for one that never goes back."""
+    return module.rate_factor if isinstance(module, RecoveringModule) else 1.0
+
+
 class RecoveringModule(GuardedModule):
     """Base class: keeps the last good weights, averages and state of the optimizer, and goes back to them.
 
