@@ -10,6 +10,9 @@ the machine has other work. Runs are of one thread each, --jobs of them at a tim
 A row: ``forces`` and ``stress`` are root mean squares in meV/Angstrom and GPa, ``energy`` in meV/atom, of the frames
 held out, with the weights that were exported; ``forces_mae`` in meV/Angstrom; ``best`` and ``last`` are the monitored
 value at the best validation and at the last; ``seconds`` is the whole command, start and test included.
+
+Two recipes are no configs of ours: ``nequip-auto`` gives the frames and the time of the budget to that command, and
+``nequip`` is NequIP 0.19.1 with its tutorial's recipe (--nequip PYTHON; see campaign_nequip.py).
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from command import machine, run_training
+from campaign_nequip import run_nequip
+from command import machine, run_module, run_training
+
+from nequip_like.training.budget.durations import read_budget
 
 # How each set is divided: the same frames for all recipes and seeds of weights.
 SETS = {
@@ -56,7 +62,9 @@ def read_recipe(text: str) -> tuple[str, list[str]]:
     return name.strip(), shlex.split(overrides)
 
 
-def run(recipe: str, data: Path, name: str, seed: int, length: list[str], threads: int) -> dict[str, Any]:
+def run(
+    recipe: str, data: Path, name: str, seed: int, length: list[str], threads: int, nequip: str | None = None
+) -> dict[str, Any]:
     """Train and test once.
 
     Args:
@@ -66,23 +74,49 @@ def run(recipe: str, data: Path, name: str, seed: int, length: list[str], thread
         seed: Seed of weights and order.
         length: Overrides that say how long the run is.
         threads: Of the run.
+        nequip: Interpreter with NequIP.
     """
     label, overrides = read_recipe(recipe)
-    source = SETS[name].replace("DATA", str(data)).split()
+    file, *division = SETS[name].replace("DATA", str(data)).split()
+    row: dict[str, Any] = {"set": name, "recipe": label, "seed": seed}
+    if label == "nequip":
+        if nequip is None:
+            raise SystemExit("the recipe nequip needs --nequip PYTHON")
+        told = run_nequip(nequip, [f"data.train={data}/{file}", *division], seed, read_seconds(length), threads)
+        rows = told.pop("rows", None)
+        return row | told if rows is None else row | told | read_errors(rows)
     with tempfile.TemporaryDirectory() as folder:
-        keys = [f"hydra.run.dir={folder}/run", f"data.train={data}/{source[0]}", *source[1:], f"seed={seed}"]
-        keys += [*overrides, *length, "report.format=[]"]
-        done, seconds = run_training(["-cn", "train", *keys], folder, threads)
-        row: dict[str, Any] = {"set": name, "recipe": label, "seed": seed, "seconds": seconds}
+        keys = [*division, f"seed={seed}", *overrides, "report.format=[]"]
+        if label == "nequip-auto":
+            options = ["--minutes", f"{read_seconds(length) / 60:g}", "--output", f"{folder}/run"]
+            done, seconds = run_module("auto", [f"{data}/{file}", *options, *keys], folder, threads)
+        else:
+            keys += [f"hydra.run.dir={folder}/run", f"data.train={data}/{file}", *length]
+            done, seconds = run_training(["-cn", "train", *keys], folder, threads)
+        row |= {"seconds": seconds}
         if done.returncode:
             return row | {"failed": (done.stderr or done.stdout)[-400:]}
-        with (Path(folder) / "run" / "metrics.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        with (Path(folder) / "run" / "metrics.csv").open(newline="") as log:
+            return row | read_errors(list(csv.DictReader(log)))
+
+
+def read_seconds(length: list[str]) -> float:
+    """The time of a length that is a budget."""
+    budgets = [entry.partition("=")[2] for entry in length if entry.startswith("budget=")]
+    if not budgets:
+        raise SystemExit("nequip-auto and nequip need a time: --length budget=180s")
+    budget = read_budget(budgets[-1])
+    assert budget is not None
+    return budget.seconds
+
+
+def read_errors(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Errors of the test, and how the monitored value went, from the rows of ``metrics.csv``."""
     tested = next(row for row in reversed(rows) if row.get(VALUES["forces"][0]))
     monitored = [float(row["val0_epoch/weighted_sum"]) for row in rows if row.get("val0_epoch/weighted_sum")]
     steps = [int(row["step"]) for row in rows if row.get("step")]
     errors = {key: factor * float(tested[column]) for key, (column, factor) in VALUES.items() if tested.get(column)}
-    return row | errors | {"best": min(monitored), "last": monitored[-1], "steps": max(steps), "epochs": len(monitored)}
+    return errors | {"best": min(monitored), "last": monitored[-1], "steps": max(steps), "epochs": len(monitored)}
 
 
 def describe(row: dict[str, Any]) -> str:
@@ -117,6 +151,7 @@ def main() -> None:
     parser.add_argument("--length", nargs="+", default=["budget=180s"], metavar="KEY=VALUE")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("--nequip", metavar="PYTHON", help="interpreter with NequIP, for the recipe of this name")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="written after each run; rows that it has are not run anew"
     )
@@ -127,7 +162,7 @@ def main() -> None:
     data = options.data.absolute()
     with ThreadPoolExecutor(options.jobs) as pool:
         waiting = [
-            pool.submit(run, recipe, data, name, seed, options.length, options.threads)
+            pool.submit(run, recipe, data, name, seed, options.length, options.threads, options.nequip)
             for seed in options.seeds
             for name in options.sets
             for recipe in options.recipe

@@ -67,7 +67,21 @@ def run_training(arguments: Sequence[str], folder: str, threads: int) -> tuple[s
         folder: Where it is run.
         threads: Of the run.
     """
-    command = [sys.executable, "-m", "nequip_like.cli.train", *arguments]
+    return run_module("train", arguments, folder, threads)
+
+
+def run_module(
+    name: str, arguments: Sequence[str], folder: str, threads: int
+) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run one of our commands; what it printed, and the seconds that it took.
+
+    Args:
+        name: Of its module in ``nequip_like.cli``.
+        arguments: Its arguments.
+        folder: Where it is run.
+        threads: Of the run.
+    """
+    command = [sys.executable, "-m", f"nequip_like.cli.{name}", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     start = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

@@ -74,8 +74,12 @@ def write_labelled():
     return write
 
 
-# What makes a model and a run as small as they can be while every part is there.
+# What makes a model and a run as small as they can be while every part is there, with plain settings that tests count on.
 TINY = (
+    "training_module.optimizer.lr=0.005",
+    "training_module.gradient_clip=null",
+    "model.l_max=1",
+    "model.parity=true",
     "model.num_layers=2",
     "model.num_features=4",
     "model.radial_mlp_depth=1",
@@ -149,7 +153,8 @@ def tiny() -> list[str]:
 def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
     """Compose a config of a tiny run on the molecules, as a user of the Python API does: ``compose("run=[val]")``.
 
-    14 frames to train, 5 to validate, 5 to test; output in the test's folder.
+    14 frames to train, 5 to validate, 5 to test; output in the test's folder. The schedule is a plateau with
+    early stopping: its learning rate does not depend on the length of the run, so tests may cut runs off and go on.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
@@ -158,6 +163,11 @@ def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
 
     def compose(*overrides: str, name: str = "train") -> Any:
         register_resolvers()
+        plain = [
+            f"{group}={choice}"
+            for group, choice in (("lr_scheduler", "plateau"), ("callbacks", "[default,early_stopping]"))
+            if name == "train" and not any(o.startswith((f"{group}=", "budget=")) for o in overrides)
+        ]
         with initialize_config_module("nequip_like.conf", version_base="1.3"):
             return hydra_compose(
                 name,
@@ -168,6 +178,7 @@ def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
                     "cutoff_radius=4.0",
                     f"output_dir={tmp_path / 'run'}",
                     *TINY,
+                    *plain,
                     *overrides,
                 ],
             )

@@ -62,11 +62,6 @@ _OWN = {
 }
 RECORD = "auto.json"
 TRIALS = "trials"
-# The recipe that all trials and the training share.
-RECIPE = (
-    Setting("lr_scheduler", "anneal", "ends at nearly nothing when the time is up"),
-    Setting("training_module.gradient_clip", "{norm: 1.0}", "makes a high rate safe"),
-)
 
 
 @dataclass(repr=False)
@@ -201,7 +196,6 @@ class _Search:
         survey = Survey.of(build_data(config))
         self._choose([choose_cutoff(survey), choose_targets(survey)])
         self._choose([*choose_sets(survey, bool(self.test)), choose_batch(survey)])
-        self._choose(RECIPE)
 
     def _read(self) -> DataModule:
         began = time.monotonic()

@@ -36,7 +36,7 @@ A whole config:
   cutoff_radius: 5.0
 
 Useful overrides:
-  trainer.max_epochs=100        callbacks.early_stopping.patience=20     ~callbacks.early_stopping
+  trainer.max_epochs=100        callbacks.epoch_printer.every_n=10        ~callbacks.progress_bar
   model=nequip_M                targets=energy_force_stress              logger=wandb
   budget=30min                          train, test and report within this time; the learning rate follows it
   ckpt_path=RUN/checkpoints/last.ckpt   go on from there                 run=[test]

@@ -34,7 +34,7 @@ _DEFAULTS = {
     "training_module": "ema",
     "targets": "energy_force",
     "optimizer": "adam",
-    "lr_scheduler": "plateau",
+    "lr_scheduler": "anneal",
     "logger": "csv",
 }
 

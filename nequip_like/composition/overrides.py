@@ -19,7 +19,7 @@ from nequip_like.workflow.config.key_places import place_hint
 _REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
 # How to do without what a group gives, for groups that a run can do without.
 _LEFT_OUT = {
-    "callbacks": "; to leave one out, write ~callbacks.early_stopping",
+    "callbacks": "; to leave one out, write ~callbacks.progress_bar",
     "logger": "; for none, write ~logger ~callbacks.learning_rate",
     "lr_scheduler": "; for none, write training_module.lr_scheduler=null",
 }

@@ -163,7 +163,6 @@ def test_signals_and_kills(folder):
         "hydra.run.dir=run",
         "resume=auto",
         "trainer.max_epochs=100000",
-        "~callbacks.early_stopping",
     )
     for number, status in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
         command = start(*endless)
@@ -184,7 +183,7 @@ def test_signals_and_kills(folder):
 @pytest.mark.slow
 def test_a_checkpoint_of_a_living_run(folder):
     """Going on with it elsewhere is refused; testing and fine-tuning it are not."""
-    command = start("config.yaml", "hydra.run.dir=live", "trainer.max_epochs=100000", "~callbacks.early_stopping")
+    command = start("config.yaml", "hydra.run.dir=live", "trainer.max_epochs=100000")
     last = folder / "live" / "checkpoints" / "last.ckpt"
     try:
         while not last.exists():

@@ -175,8 +175,7 @@ def test_warnings_of_the_check_are_a_line(type_in):
     done = type_in("config.yaml", "data.val=null", "monitored_metric=train_loss_epoch/weighted_sum", "--check")
     assert done.returncode == 0
     assert done.stderr == (
-        "warning: callbacks.early_stopping and callbacks.best_checkpoint would act after validations, but there is no "
-        "data.val; write callbacks.early_stopping.check_on_train_epoch_end=true "
+        "warning: callbacks.best_checkpoint would act after validations, but there is no data.val; write "
         "callbacks.best_checkpoint.save_on_train_epoch_end=true\n"
     )
 
@@ -224,18 +223,19 @@ def test_config_of_the_package(composed, folder):
 def test_overrides(composed):
     config = composed(
         "config.yaml",
-        "~callbacks.early_stopping",
+        "~callbacks.progress_bar",
         "callbacks.learning_rate.logging_interval=step",
         "model=nequip_S",
         "targets=energy",
         "+trainer.limit_train_batches=2",
     )
-    assert "early_stopping" not in config.callbacks
+    assert "progress_bar" not in config.callbacks
     assert config.callbacks.learning_rate.logging_interval == "step"
     assert config.model.preset == "S"
     assert config.training_module.loss["_target_"].endswith("EnergyOnlyLoss")
     assert config.trainer.limit_train_batches == 2
-    assert composed("callbacks.early_stopping.patience=3", "config.yaml").callbacks.early_stopping.patience == 3
+    stopping = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=3")
+    assert composed(*stopping, "config.yaml").callbacks.early_stopping.patience == 3
 
 
 def test_own_groups_beside_the_config(composed, folder):
@@ -257,7 +257,7 @@ def test_help(arguments, type_in):
     done = type_in(*arguments, module=False)
     assert done.returncode == 0
     assert "nequip-train config.yaml" in done.stdout
-    assert "callbacks.early_stopping.patience" in done.stdout
+    assert "callbacks.epoch_printer.every_n" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", ["--help", "config.yaml --cfg job", "config.yaml lr=1"])

@@ -15,7 +15,7 @@ from nequip_like.workflow.config.values import register_resolvers
 
 
 def test_a_name_with_overrides_is_what_hydra_composes():
-    overrides = ["data.train=a.xyz", "model=nequip_S", "~callbacks.early_stopping", "output_dir=out"]
+    overrides = ["data.train=a.xyz", "model=nequip_S", "~callbacks.progress_bar", "output_dir=out"]
     register_resolvers()
     with initialize_config_module("nequip_like.conf", version_base="1.3"):
         expected = OmegaConf.to_container(hydra_compose("train", overrides))

@@ -107,7 +107,7 @@ def test_hydra_composes_the_same(tmp_path):
             "training_module.loss.coeffs.force",
             "did you mean 'forces'?",
         ),
-        ("callbacks.early_stopping={patiance: 3}", "callbacks.early_stopping.patiance", "did you mean 'patience'?"),
+        ("callbacks.best_checkpoint={save_topk: 3}", "callbacks.best_checkpoint.save_topk", "did you mean 'save_top_k'?"),
         ("model={num_layers: 2, lmax: 1}", "model.lmax", "did you mean 'model.l_max'?"),
     ],
 )
@@ -169,7 +169,7 @@ def test_a_key_of_another_section(key, place, tmp_path):
 @pytest.mark.parametrize(
     ("key", "place"),
     [
-        ("early_stopping.patience", "callbacks.early_stopping.patience"),
+        ("best_checkpoint.save_top_k", "callbacks.best_checkpoint.save_top_k"),
         ("optimizer.lr", "training_module.optimizer.lr"),
     ],
 )
@@ -215,7 +215,7 @@ def test_the_plus_that_the_advice_names(tmp_path):
 # --- a group given something that is no name
 
 SCHEDULES = "anneal, cosine, cosine_restarts, exponential, linear, peak, plateau, step, warmup_cosine, warmup_plateau"
-CALLBACKS = "criteria_stopping, default, loss_log, metrics_table, periodic_checkpoint, training_stats"
+CALLBACKS = "criteria_stopping, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, training_stats"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ CALLBACKS = "criteria_stopping, default, loss_log, metrics_table, periodic_check
         ("~model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
         ("targets=[null]", "targets", "energy, energy_force, energy_force_stress, fields, force"),
         ("lr_scheduler=null", "lr_scheduler", f"{SCHEDULES}; for none, write training_module.lr_scheduler=null"),
-        ("callbacks=null", "callbacks", f"{CALLBACKS}; to leave one out, write ~callbacks.early_stopping"),
+        ("callbacks=null", "callbacks", f"{CALLBACKS}; to leave one out, write ~callbacks.progress_bar"),
         ("logger=null", "logger", "csv, tensorboard, wandb; for none, write ~logger ~callbacks.learning_rate"),
     ],
 )
@@ -242,11 +242,11 @@ def test_what_is_no_name_chooses_no_config(override, group, advice, tmp_path):
 def test_ways_to_leave_out_that_the_advice_names(tmp_path):
     config = composed(
         tmp_path,
-        *("training_module.lr_scheduler=null", "~callbacks.early_stopping", "~logger", "~callbacks.learning_rate"),
+        *("training_module.lr_scheduler=null", "~callbacks.progress_bar", "~logger", "~callbacks.learning_rate"),
     )
     assert config.training_module.lr_scheduler is None
     assert "logger" not in config
-    assert not {"early_stopping", "learning_rate"} & set(config.callbacks)
+    assert not {"progress_bar", "learning_rate"} & set(config.callbacks)
 
 
 def test_a_type_error_of_the_program_is_not_hidden(tmp_path, monkeypatch):

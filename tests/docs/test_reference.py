@@ -85,7 +85,7 @@ def test_explained_keys_exist():
         "trainer.max_epochs=100",
         "model=nequip_M",
         "+trainer.limit_val_batches=5",
-        "~callbacks.early_stopping",
+        "~callbacks.progress_bar",
     }
     assert set(rows("configuration.md")) - keys - sections - examples == set()
 

@@ -91,7 +91,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt callback among several",
         "callbacks=[default,training_stat]",
         "callbacks has no option 'training_stat'",
-        "did you mean 'training_stats'? there are criteria_stopping, default, loss_log, metrics_table, periodic_checkpoint, training_stats",
+        "did you mean 'training_stats'? there are criteria_stopping, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, training_stats",
     ),
     _typed(
         "A misspelt section on the command line",
@@ -155,7 +155,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A part taken out that is not there",
         "~callbacks.early",
         "there is no 'callbacks.early' to take out",
-        "there are early_stopping, best_checkpoint, last_checkpoint, learning_rate, epoch_printer, progress_bar",
+        "there are best_checkpoint, last_checkpoint, learning_rate, epoch_printer, progress_bar",
     ),
     _written(
         "A misspelt key in a file",
@@ -216,7 +216,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "data.val=0",
         "data.val: cannot hold out 0 frames",
         "write a positive number of frames, or for none: data.val=null monitored_metric=train_loss_epoch/weighted_sum "
-        "callbacks.early_stopping.check_on_train_epoch_end=true callbacks.best_checkpoint.save_on_train_epoch_end=true",
+        "callbacks.best_checkpoint.save_on_train_epoch_end=true",
     ),
     _typed(
         "No frames to test with",
@@ -245,15 +245,15 @@ CONFIG_MISTAKES: list[Mistake] = [
         "training_module.optimizer.learning_rate: Adam takes no 'learning_rate'",
         "did you mean 'training_module.optimizer.lr'?",
     ),
-    _written(
+    _typed(
         "A misspelt key of the schedule",
-        "training_module: {lr_scheduler: {scheduler: {facter: 0.5}}}\n",
+        "lr_scheduler=plateau +training_module.lr_scheduler.scheduler.facter=0.5",
         "training_module.lr_scheduler.scheduler.facter: ReduceLROnPlateau takes no 'facter'",
         "did you mean 'factor'?",
     ),
-    _written(
+    _typed(
         "A key of the schedule at the wrong place",
-        "training_module: {lr_scheduler: {factor: 0.5}}\n",
+        "lr_scheduler=plateau +training_module.lr_scheduler.factor=0.5",
         "training_module.lr_scheduler has the unknown key 'factor'",
         "known are scheduler, monitor, interval, frequency, strict, name",
     ),
@@ -265,9 +265,21 @@ CONFIG_MISTAKES: list[Mistake] = [
     ),
     _written(
         "A misspelt key of a callback",
-        "callbacks: {early_stopping: {patiance: 3}}\n",
-        "callbacks.early_stopping.patiance: ResumableEarlyStopping takes no 'patiance'",
-        "did you mean 'patience'?",
+        "callbacks: {best_checkpoint: {save_topk: 3}}\n",
+        "callbacks.best_checkpoint.save_topk: ResumableCheckpoint takes no 'save_topk'",
+        "did you mean 'save_top_k'?",
+    ),
+    _written(
+        "Early stopping that was not taken in",
+        "callbacks: {early_stopping: {patience: 20}}\n",
+        "callbacks.early_stopping has no _target_",
+        "take it in: `override callbacks: [default, early_stopping]` among the defaults, or callbacks=[default,early_stopping]",
+    ),
+    _written(
+        "A plateau that was not taken in",
+        "training_module: {lr_scheduler: {scheduler: {factor: 0.5}}}\n",
+        "training_module.lr_scheduler.scheduler: LearningRate takes no 'scheduler'",
+        "take a schedule of torch in: `override lr_scheduler: plateau` among the defaults, or lr_scheduler=plateau",
     ),
     _written(
         "A misspelt option of a metric",
@@ -469,13 +481,13 @@ CONFIG_MISTAKES: list[Mistake] = [
     ),
     _typed(
         "A smallest learning rate above the largest",
-        "lr_scheduler=linear training_module.lr_scheduler.min_lr=0.01",
-        "training_module.lr_scheduler: min_lr is 0.01, above the optimizer's learning rate, 0.005",
+        "lr_scheduler=linear training_module.lr_scheduler.min_lr=0.05",
+        "training_module.lr_scheduler: min_lr is 0.05, above the optimizer's learning rate, 0.02",
         "give a smaller one",
     ),
-    _written(
+    _typed(
         "A schedule that raises the learning rate",
-        "training_module: {lr_scheduler: {scheduler: {factor: 1.5}}}\n",
+        "lr_scheduler=plateau training_module.lr_scheduler.scheduler.factor=1.5",
         "training_module.lr_scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau cannot be built: Factor should be < 1.0.",
         "see the documentation of this class",
     ),
@@ -493,7 +505,7 @@ CONFIG_MISTAKES: list[Mistake] = [
     ),
     _typed(
         "A gradient clipped without a limit",
-        "training_module.gradient_clip={}",
+        "training_module.gradient_clip=null training_module.gradient_clip={}",
         "training_module.gradient_clip has no limit",
         "give {norm: 10.0}, or null",
     ),
@@ -509,9 +521,9 @@ CONFIG_MISTAKES: list[Mistake] = [
         "trainer.accumulate_grad_batches is 0",
         "give a whole number, 1 or more",
     ),
-    _written(
+    _typed(
         "A schedule that never steps",
-        "training_module: {lr_scheduler: {frequency: 0}}\n",
+        "lr_scheduler=plateau training_module.lr_scheduler.frequency=0",
         "training_module.lr_scheduler.frequency is 0",
         "give a whole number, 1 or more",
     ),
@@ -541,8 +553,8 @@ CONFIG_MISTAKES: list[Mistake] = [
     ),
     _written(
         "Better in an unknown direction",
-        "callbacks: {early_stopping: {mode: least}}\n",
-        "callbacks.early_stopping.mode is 'least'",
+        "callbacks: {best_checkpoint: {mode: least}}\n",
+        "callbacks.best_checkpoint.mode is 'least'",
         "give min or max",
     ),
     _written(
@@ -635,7 +647,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "data.val=null",
         "monitored_metric is 'val0_epoch/weighted_sum', which is not logged",
         "give data.val, or train without it and write monitored_metric=train_loss_epoch/weighted_sum "
-        "callbacks.early_stopping.check_on_train_epoch_end=true callbacks.best_checkpoint.save_on_train_epoch_end=true",
+        "callbacks.best_checkpoint.save_on_train_epoch_end=true",
     ),
     _typed(
         "A training loss to monitor that is misspelt",
@@ -657,13 +669,13 @@ CONFIG_MISTAKES: list[Mistake] = [
     ),
     _typed(
         "A monitored metric of a set that there is not",
-        "callbacks.early_stopping.monitor=val1_epoch/forces_rmse",
-        "callbacks.early_stopping.monitor is 'val1_epoch/forces_rmse', which is not logged",
+        "callbacks.best_checkpoint.monitor=val1_epoch/forces_rmse",
+        "callbacks.best_checkpoint.monitor is 'val1_epoch/forces_rmse', which is not logged",
         "did you mean 'val0_epoch/forces_rmse'?",
     ),
     _typed(
         "A plateau that follows nothing",
-        "training_module.lr_scheduler.monitor=null",
+        "lr_scheduler=plateau training_module.lr_scheduler.monitor=null",
         "training_module.lr_scheduler.monitor is not given",
         "name the value that ReduceLROnPlateau follows: {scheduler: {...}, monitor: val0_epoch/weighted_sum}",
     ),

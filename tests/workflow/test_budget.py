@@ -57,14 +57,16 @@ class Ticks:
 
 
 def test_the_defaults_follow_a_budget(compose):
-    config = compose("budget=10min", "trainer.max_epochs=50")
+    config = compose("budget=10min", "trainer.max_epochs=50", "callbacks=[default,early_stopping]")
     notes = follow_budget(config)
     assert config.training_module.lr_scheduler.schedule == "cosine"
     assert config.training_module.lr_scheduler.warmup_length == {"share": 0.02}
     assert config.trainer.max_epochs == -1
     assert config.callbacks.early_stopping is None
-    assert len(notes) == 3
-    assert "trainer.max_epochs=50 is no limit" in notes
+    assert notes == [
+        "trainer.max_epochs=50 is no limit",
+        "callbacks.early_stopping is left out, so that the end is not cut off",
+    ]
     assert follow_budget(config) == []
     lines = plan(check_config(compose("budget=1h30min")))
     assert lines["budget"] == "1h30min"
@@ -142,7 +144,6 @@ def test_stopped_and_resumed_it_is_the_same_run(records, compose, tmp_path):
 def test_a_run_with_a_clock_can_be_repeated_without(alone, compose, tmp_path, capsys):
     timed = train(compose("budget=60s", f"output_dir={tmp_path / 'timed'}"), clock=Ticks()).folder
     said = capsys.readouterr().out
-    assert "note: with budget=60s, the learning rate follows it (lr_scheduler=anneal in place of" in said
     assert "planned at" in said
     written = json.loads((timed / "budget.json").read_text())
     assert written["seconds"] == 60.0

@@ -154,7 +154,8 @@ class LearningRate(LRScheduler):
 
         Args:
             run: How long the run is. A schedule that goes on from a checkpoint keeps its lengths, with a warning if
-                they would be others now.
+                they would be others now; but what is a share of the run is one of the run as it is now, so that a
+                run that is made longer comes down at its new end.
 
         Raises:
             ConfigError: If the run does not tell how many steps an epoch has, or when it ends, and the schedule asks.
@@ -175,14 +176,26 @@ class LearningRate(LRScheduler):
                 "the checkpoint is of a run with a budget of time, whose lengths are shares of it",
                 "give a budget: what is left of it is used, or a larger one goes on",
             )
-        for name, length in self.lengths.items():
-            if lengths[name] != length:
+        for name, length in list(self.lengths.items()):
+            now = lengths[name]
+            if now is not None and now != length and self._is_share(name):
+                rank_zero_warn(
+                    f"the run is not as long as when it began: {name} of the learning rate is {_describe(now)}, and was "
+                    f"{_describe(length)}"
+                )
+                self.lengths[name] = now
+            elif now != length:
                 rank_zero_warn(
                     f"the learning rate goes on as it began: {name} is {_describe(length)}, where this run would make "
                     f"it {_describe(lengths[name])}"
                 )
         self._build()
         self._apply()
+
+    def _is_share(self, name: str) -> bool:
+        """Whether a length is a share of the run, or the whole of it."""
+        length = (self._given | self._list_defaults())[name]
+        return length is None or as_share(length) is not None
 
     def _fix_lengths(self, run: RunLength) -> dict[str, int | dict[str, float] | None]:
         """Lengths in steps, or as shares where a budget leaves the number of steps open; None is endless."""

@@ -16,7 +16,6 @@ _SCHEDULE = "training_module.lr_scheduler"
 _REMEDY = "take lr_scheduler=anneal, or leave the budget out"
 _STOPPING = ("EarlyStopping", "CriteriaStopping")
 _LENGTH_OF_RUN = "${trainer.max_epochs}"
-_DEFAULT_EPOCHS = 1000  # of conf/trainer/default.yaml: nobody asked for it
 
 
 def budget_of(config: DictConfig) -> Budget | None:
@@ -31,7 +30,6 @@ def budget_of(config: DictConfig) -> Budget | None:
 def follow_budget(config: DictConfig) -> list[str]:
     """Let a config follow its budget, if it has one. Doing it twice changes nothing.
 
-    - The plateau of the defaults, untouched, becomes ``lr_scheduler=anneal``; it cannot know when to come down.
     - A length of ``${trainer.max_epochs}`` becomes that of the run.
     - ``trainer.max_epochs`` is no limit.
     - Early stopping is left out: it would cut off the last part, in which errors fall once more.
@@ -51,13 +49,10 @@ def follow_budget(config: DictConfig) -> list[str]:
     with open_dict(config):
         module = config.get("training_module")
         schedule = None if module is None else module.get("lr_scheduler")
-        if isinstance(schedule, DictConfig) and _to_plain(schedule) == _read_choice("plateau"):
-            module.lr_scheduler = _read_choice("anneal")
-            notes.append("the learning rate follows it (lr_scheduler=anneal in place of the plateau of the defaults)")
-        elif isinstance(schedule, DictConfig) and _to_plain(schedule).get("T_max") == _LENGTH_OF_RUN:
+        if isinstance(schedule, DictConfig) and _to_plain(schedule).get("T_max") == _LENGTH_OF_RUN:
             schedule.T_max = None
         if (trainer := config.get("trainer")) is not None:
-            if trainer.get("max_epochs") not in (None, -1, _DEFAULT_EPOCHS):
+            if trainer.get("max_epochs") not in (None, -1, _read_default_epochs()):
                 notes.append(f"trainer.max_epochs={trainer.max_epochs} is no limit")
             trainer.max_epochs = -1
         callbacks = config.get("callbacks") or {}
@@ -97,9 +92,10 @@ def check_budget(values: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
         )
 
 
-def _read_choice(name: str) -> Any:
-    text = importlib.resources.files("nequip_like.conf").joinpath("lr_scheduler", f"{name}.yaml").read_text()
-    return _to_plain(OmegaConf.create(text))
+def _read_default_epochs() -> Any:
+    """Epochs of the defaults, which nobody asked for."""
+    text = importlib.resources.files("nequip_like.conf").joinpath("trainer", "default.yaml").read_text()
+    return OmegaConf.create(text).max_epochs
 
 
 def _to_plain(node: Any) -> Any:

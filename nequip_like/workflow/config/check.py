@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import importlib.resources
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -192,7 +193,17 @@ def _check_named(name: str, section: Any) -> None:
     sections.check_named_nodes(name, section)
     for key, node in section.items():
         if node is not None and not _has_target(section, key):
-            raise ConfigError(f"{name}.{key} has no _target_", "give it one, or write null to leave it out")
+            raise ConfigError(f"{name}.{key} has no _target_", _advise_on_target(name, str(key)))
+
+
+def _advise_on_target(group: str, option: str) -> str:
+    """Tell how a node gets a class: many of ours are a choice that the defaults do not take."""
+    if not importlib.resources.files("nequip_like.conf").joinpath(group, f"{option}.yaml").is_file():
+        return "give it one, or write null to leave it out"
+    choices = ("default", option) if group == "callbacks" else (option,)
+    return (
+        f"take it in: `override {group}: [{', '.join(choices)}]` among the defaults, or {group}=[{','.join(choices)}]"
+    )
 
 
 def _look_up_section(key: str) -> _Section:

@@ -186,10 +186,11 @@ def unknown_argument(
         elsewhere: Advice, if the name could be meant for another part.
     """
     accepted = sorted(name for name in arguments.annotations if not name.startswith("_") and name not in by_code)
-    return ConfigError(
-        f"{node_key}.{name}: {_shorten_target(target)} takes no '{name}'",
-        closest_hint(name, accepted).strip() or elsewhere.strip() or f"it takes {', '.join(accepted) or 'nothing'}",
-    )
+    advice = closest_hint(name, accepted).strip() or elsewhere.strip() or f"it takes {', '.join(accepted) or 'nothing'}"
+    if name == "scheduler" and _shorten_target(target) == "LearningRate":
+        # As configs have it that were written when a schedule of torch was the default.
+        advice = "take a schedule of torch in: `override lr_scheduler: plateau` among the defaults, or lr_scheduler=plateau"
+    return ConfigError(f"{node_key}.{name}: {_shorten_target(target)} takes no '{name}'", advice)
 
 
 def _is_default(value: Any, default: Any) -> bool:

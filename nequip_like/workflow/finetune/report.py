@@ -20,6 +20,7 @@ from nequip_like.workflow.finetune.run import FineTuning
 
 _OFF = 0.2  # eV/atom; more than any binding energy is wrong by, so the labels have other reference energies
 _MANY = 12
+_FROM_SCRATCH = 0.01  # a learning rate that random weights want
 
 
 def print_start(console: Console, tuning: FineTuning | None, module: NequIPLightningModule, data: DataModule) -> None:
@@ -40,6 +41,8 @@ def print_start(console: Console, tuning: FineTuning | None, module: NequIPLight
     for row in _list_rows(tuning, module.model):
         table.add_row(*map(escape, row))
     for row in [] if tuning.resumed else _describe_first_step(tuning, module.evaluation_model, data):
+        table.add_row(*map(escape, row))
+    for row in [] if tuning.resumed else _describe_rate(module):
         table.add_row(*map(escape, row))
     console.print(table)
 
@@ -127,6 +130,14 @@ def _describe_trained(tuning: FineTuning, model: Potential) -> list[tuple[str, s
     if (lora := tuning.settings.lora) is not None:
         rows.append(("LoRA", f"rank {lora.rank}, alpha {lora.alpha:g}, on {tuning.adapted} weights"))
     return rows
+
+
+def _describe_rate(module: NequIPLightningModule) -> list[tuple[str, str]]:
+    rate = (module.optimizer_config or {}).get("lr")
+    if not isinstance(rate, int | float) or rate < _FROM_SCRATCH:
+        return []
+    advice = "a tenth keeps more of what the source knows"
+    return [("note", f"training_module.optimizer.lr={rate:g} is a rate for a training from scratch; {advice}")]
 
 
 def _describe_first_step(tuning: FineTuning, model: Potential, data: DataModule) -> list[tuple[str, str]]:

@@ -272,15 +272,40 @@ def test_goes_on_from_a_state(way, at):
 
 
 def test_lengths_stay_those_of_the_first_run():
-    one = LearningRate(adam(), "cosine")
+    one = LearningRate(adam(), "cosine", T_max=100)
     one.begin(RUN)
     walk(one, 3)
-    two = LearningRate(adam(), "cosine")
+    two = LearningRate(adam(), "cosine", T_max=100)
     two.load_state_dict(one.state_dict())
     with pytest.warns(UserWarning, match="goes on as it began: T_max is 7900 steps, .* would make it 15800"):
-        two.begin(RunLength(79, 200))
+        two.begin(RunLength(158, 100))
     assert lr(two.optimizer) == lr(one.optimizer)
-    with pytest.warns(UserWarning, match="would make it endless"):
+
+
+@pytest.mark.parametrize("warmup_length", [{"share": 0.25}, {"steps": 2}])
+def test_shares_are_of_the_run_as_it_is_now(warmup_length):
+    """Made twice as long halfway, a run is at a quarter of its schedule, and comes down at its new end."""
+    keys = {"T_max": None, "warmup": "linear", "warmup_length": warmup_length, "min_lr": 0.0}
+    one = LearningRate(adam(), "cosine", **keys)
+    one.begin(RunLength(steps=8))
+    walk(one, 4)
+    two = LearningRate(adam(), "cosine", **keys)
+    two.load_state_dict(one.state_dict())
+    with pytest.warns(UserWarning, match="not as long as when it began") as told:
+        two.begin(RunLength(steps=16))
+    assert str(told[-1].message).endswith("T_max of the learning rate is 16 steps, and was 8 steps")
+    whole = LearningRate(adam(), "cosine", **keys)
+    whole.begin(RunLength(steps=16))
+    assert [two.rates_at(n) for n in (4, 8, 15)] == [whole.rates_at(n) for n in (4, 8, 15)]
+    assert two.rates_at(16) == [0.0]
+
+
+def test_a_length_stays_in_a_run_that_has_none():
+    one = LearningRate(adam(), "cosine")
+    one.begin(RUN)
+    two = LearningRate(adam(), "cosine")
+    two.load_state_dict(one.state_dict())
+    with pytest.warns(UserWarning, match="T_max is 7900 steps, where this run would make it endless"):
         two.begin(RunLength(79))
 
 

@@ -83,7 +83,7 @@ def test_presets_pass(size):
     from hydra import compose, initialize_config_module
 
     with initialize_config_module("nequip_like.conf", version_base="1.3"):
-        config = compose("tutorial", [f"model=nequip_{size}", "~model.num_layers", "~model.l_max", "output_dir=x"])
+        config = compose("tutorial", [f"model=nequip_{size}", "~model.num_layers", "output_dir=x"])
     assert check_config(config).values["model"]["preset"] == size
 
 
@@ -152,9 +152,9 @@ def test_it_downloads_nothing(compose, tmp_path, monkeypatch):
 def test_it_is_quick(compose):
     config = compose()
     check_config(config)
-    start = time.perf_counter()
+    start = time.process_time()
     check_config(config)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_smaller_cutoff_of_the_model_is_a_warning(compose):
