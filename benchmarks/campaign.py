@@ -97,7 +97,7 @@ def run(
         if done.returncode:
             return row | {"failed": (done.stderr or done.stdout)[-400:]}
         with (Path(folder) / "run" / "metrics.csv").open(newline="") as log:
-            return row | read_errors(list(csv.DictReader(log)))
+            return row | read_errors(list(csv.DictReader(log)), best_again=True)
 
 
 def read_seconds(length: list[str]) -> float:
@@ -110,10 +110,16 @@ def read_seconds(length: list[str]) -> float:
     return budget.seconds
 
 
-def read_errors(rows: list[dict[str, str]]) -> dict[str, Any]:
-    """Errors of the test, and how the monitored value went, from the rows of ``metrics.csv``."""
+def read_errors(rows: list[dict[str, str]], best_again: bool = False) -> dict[str, Any]:
+    """Errors of the test, and how the monitored value went.
+
+    Args:
+        rows: Of ``metrics.csv``.
+        best_again: Whether the best weights were validated once more in the end, as ours are.
+    """
     tested = next(row for row in reversed(rows) if row.get(VALUES["forces"][0]))
     monitored = [float(row["val0_epoch/weighted_sum"]) for row in rows if row.get("val0_epoch/weighted_sum")]
+    monitored = monitored[:-1] if best_again else monitored
     steps = [int(row["step"]) for row in rows if row.get("step")]
     errors = {key: factor * float(tested[column]) for key, (column, factor) in VALUES.items() if tested.get(column)}
     return errors | {"best": min(monitored), "last": monitored[-1], "steps": max(steps), "epochs": len(monitored)}

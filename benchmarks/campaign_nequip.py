@@ -69,7 +69,12 @@ training_module:
   test_metrics: ${{training_module.val_metrics}}
   optimizer: {{_target_: torch.optim.Adam, lr: 0.01}}
   lr_scheduler:
-    scheduler: {{_target_: torch.optim.lr_scheduler.ReduceLROnPlateau, factor: 0.6, patience: 5, threshold: 0.2, min_lr: 1.0e-6}}
+    scheduler:
+      _target_: torch.optim.lr_scheduler.ReduceLROnPlateau
+      factor: 0.6
+      patience: 5
+      threshold: 0.2
+      min_lr: 1.0e-6
     monitor: ${{monitor}}
     interval: epoch
     frequency: 1

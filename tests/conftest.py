@@ -74,7 +74,7 @@ def write_labelled():
     return write
 
 
-# What makes a model and a run as small as they can be while every part is there, with plain settings that tests count on.
+# What makes a model and a run as small as they can be while every part is there, with settings that tests count on.
 TINY = (
     "training_module.optimizer.lr=0.005",
     "training_module.gradient_clip=null",

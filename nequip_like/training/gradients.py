@@ -231,7 +231,7 @@ class GradientClip:
         if clip is not None:
             raise ConfigError(
                 f"{_CLIP_KEY} and trainer.gradient_clip_val are both given",
-                f"leave trainer.gradient_clip_val out, and write training_module.{_CLIP_KEY}.{kind}={gradient_clip_val:g}",
+                f"write training_module.{_CLIP_KEY}.{kind}={gradient_clip_val:g} in place of trainer.gradient_clip_val",
             )
         return cls(**{kind: float(gradient_clip_val)}) if gradient_clip_val > 0 else None
 

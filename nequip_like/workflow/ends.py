@@ -8,7 +8,6 @@ from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.training.callbacks.early_stopping import stop_reasons
 from nequip_like.training.graceful_stop import GracefulStop
 
-
 _NEARLY_DOWN = 0.05  # of the highest rate
 
 
@@ -31,7 +30,7 @@ def list_ends(trainer: lightning.Trainer) -> list[tuple[str, str]]:
 
 
 def _describe_rate(trainer: lightning.Trainer) -> str:
-    """Say that the learning rate was on its way down, where it was: such a model is far from what it would have become."""
+    """Say that the learning rate was on its way down: such a model is far from what it would have become."""
     for config in trainer.lr_scheduler_configs:
         rate = config.scheduler
         if isinstance(rate, LearningRate) and rate.schedule in ("cosine", "linear"):

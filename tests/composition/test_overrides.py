@@ -107,7 +107,11 @@ def test_hydra_composes_the_same(tmp_path):
             "training_module.loss.coeffs.force",
             "did you mean 'forces'?",
         ),
-        ("callbacks.best_checkpoint={save_topk: 3}", "callbacks.best_checkpoint.save_topk", "did you mean 'save_top_k'?"),
+        (
+            "callbacks.best_checkpoint={save_topk: 3}",
+            "callbacks.best_checkpoint.save_topk",
+            "did you mean 'save_top_k'?",
+        ),
         ("model={num_layers: 2, lmax: 1}", "model.lmax", "did you mean 'model.l_max'?"),
     ],
 )

@@ -279,7 +279,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A plateau that was not taken in",
         "training_module: {lr_scheduler: {scheduler: {factor: 0.5}}}\n",
         "training_module.lr_scheduler.scheduler: LearningRate takes no 'scheduler'",
-        "take a schedule of torch in: `override lr_scheduler: plateau` among the defaults, or lr_scheduler=plateau",
+        "take one of torch in: `override lr_scheduler: plateau` among the defaults, or lr_scheduler=plateau",
     ),
     _written(
         "A misspelt option of a metric",

@@ -95,9 +95,8 @@ def test_the_model_need_not_be_repeated(tmp_path: Path, source: Path, molecule_f
     ("override", "message"),
     [
         ("model.num_layers=3", "model.num_layers is 3, but the model of .*source.safetensors has 2"),
-        ("model.l_max=2", "model.l_max is 2, but .* has 1"),
+        ("model.l_max=3", "model.l_max is 3, but .* has 1"),
         ("model.num_features=8", r"model.num_features is 8, but .* has \[4, 4\]"),
-        ("model.parity=false", "model.parity is False, but .* has True"),
         ("model.radial_mlp_width=16", r"model.radial_mlp_width is 16, but .* has \[8, 8\]"),
         ("model.num_bessels=6", "model.num_bessels is 6, but .* has 8"),
         ("model.avg_num_neighbors=3.0", "model.avg_num_neighbors is 3.0, but .* has 7.5"),

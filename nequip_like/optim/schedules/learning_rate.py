@@ -180,8 +180,8 @@ class LearningRate(LRScheduler):
             now = lengths[name]
             if now is not None and now != length and self._is_share(name):
                 rank_zero_warn(
-                    f"the run is not as long as when it began: {name} of the learning rate is {_describe(now)}, and was "
-                    f"{_describe(length)}"
+                    f"the run is not as long as when it began: {name} of the learning rate is {_describe(now)}, and "
+                    f"was {_describe(length)}"
                 )
                 self.lengths[name] = now
             elif now != length:

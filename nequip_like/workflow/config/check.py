@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import importlib.resources
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any

@@ -189,7 +189,7 @@ def unknown_argument(
     advice = closest_hint(name, accepted).strip() or elsewhere.strip() or f"it takes {', '.join(accepted) or 'nothing'}"
     if name == "scheduler" and _shorten_target(target) == "LearningRate":
         # As configs have it that were written when a schedule of torch was the default.
-        advice = "take a schedule of torch in: `override lr_scheduler: plateau` among the defaults, or lr_scheduler=plateau"
+        advice = "take one of torch in: `override lr_scheduler: plateau` among the defaults, or lr_scheduler=plateau"
     return ConfigError(f"{node_key}.{name}: {_shorten_target(target)} takes no '{name}'", advice)
 
 
