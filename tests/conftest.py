@@ -165,8 +165,12 @@ def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
         register_resolvers()
         plain = [
             f"{group}={choice}"
-            for group, choice in (("lr_scheduler", "plateau"), ("callbacks", "[default,early_stopping]"))
-            if name == "train" and not any(o.startswith((f"{group}=", "budget=")) for o in overrides)
+            for group, choice, others in (
+                ("optimizer", "adam", ()),
+                ("lr_scheduler", "plateau", ("budget=",)),
+                ("callbacks", "[default,early_stopping]", ("budget=",)),
+            )
+            if name == "train" and not any(o.startswith((f"{group}=", *others)) for o in overrides)
         ]
         with initialize_config_module("nequip_like.conf", version_base="1.3"):
             return hydra_compose(

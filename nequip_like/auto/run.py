@@ -43,8 +43,8 @@ from nequip_like.workflow.setup import announce_data, build_data
 from nequip_like.workflow.train import TrainingResult, train
 
 LEAST_MINUTES = 0.5
-RATES = ("0.01", "0.02", "0.05")
-USUAL_RATE = "0.02"
+RATES = ("0.015", "0.03", "0.06")
+USUAL_RATE = "0.03"
 _CUTOFF = "5.0"
 _SHARE_OF_STEPS = 0.05  # of the time, for measuring steps
 # A trial that says something: most of its time is not spent on reading, and it gets some steps.

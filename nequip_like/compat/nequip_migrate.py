@@ -33,7 +33,7 @@ _DEFAULTS = {
     "model": "nequip",
     "training_module": "ema",
     "targets": "energy_force",
-    "optimizer": "adam",
+    "optimizer": "soap",
     "lr_scheduler": "anneal",
     "logger": "csv",
 }

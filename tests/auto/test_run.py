@@ -17,18 +17,18 @@ from nequip_like.workflow.train import TrainingResult
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
-    """Replaces trainings by a formula: best at a rate of 0.02 and 64 features, and better the longer they take.
+    """Replaces trainings by a formula: best at a rate of 0.03 and 64 features, and better the longer they take.
 
-    A rate of 0.05 fails. The configs of all trainings are kept.
+    A rate of 0.06 fails. The configs of all trainings are kept.
     """
     configs: list[DictConfig] = []
 
     def train(config: DictConfig, **_: Any) -> TrainingResult:
         configs.append(config.copy())
         rate, features = config.training_module.optimizer.lr, config.model.num_features
-        if rate == 0.05:
+        if rate == 0.06:
             raise TrainingError("it diverged")
-        error = (1.0 if rate == 0.02 else 2.0) * (1.0 if features == 64 else 3.0)
+        error = (1.0 if rate == 0.03 else 2.0) * (1.0 if features == 64 else 3.0)
         if config.data.get("train_size"):
             error *= 2
         return TrainingResult(Path(config.output_dir), best=error * float(config.budget[:-1]) ** -0.5)
@@ -48,21 +48,21 @@ def test_what_is_tried_and_chosen(tmp_path: Path, data: Path, trained: list[Dict
     result = run.find_potential([data], 20.0, output=tmp_path / "run")
     labels = [trial.label for trial in result.trials]
     assert labels == [
-        *("rate 0.01", "rate 0.02", "rate 0.05"),
+        *("rate 0.015", "rate 0.03", "rate 0.06"),
         *("l=3, 64 features", "l=2, 64 features", "l=2, 32 features"),
         "half of the frames",
     ]
     assert result.trials[2].problem == "it diverged"
     values = {setting.key: setting.value for setting in result.settings}
-    assert values["training_module.optimizer.lr"] == "0.02"
+    assert values["training_module.optimizer.lr"] == "0.03"
     assert (values["model.l_max"], values["model.num_features"]) == ("3", "64")  # of equal ones the first
     last = trained[-1]
-    assert (last.training_module.optimizer.lr, last.model.l_max, last.data.val) == (0.02, 3, 3)
+    assert (last.training_module.optimizer.lr, last.model.l_max, last.data.val) == (0.03, 3, 3)
     assert last.output_dir == str(tmp_path / "run")
     # 13 frames have twice the error of 27: 2^-(log 2 / log (27 / 13)) is 0.52
     assert "twice the data would bring the validation error to some 52% of it" in result.outlook[1]
-    assert json.loads((tmp_path / "run" / "auto.json").read_text())["trials"][0]["label"] == "rate 0.01"
-    assert "rate 0.05 (30 s): failed: it diverged" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "auto.json").read_text())["trials"][0]["label"] == "rate 0.015"
+    assert "rate 0.06 (30 s): failed: it diverged" in capsys.readouterr().out
 
 
 def test_what_is_typed_is_not_tried(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
@@ -91,7 +91,7 @@ def test_a_short_time_is_trained(tmp_path: Path, data: Path, trained: list[DictC
     result = run.find_potential([data], 1.0, output=tmp_path / "run", overrides=["model.kernel=batched"])
     assert result.trials == []
     (config,) = trained
-    assert (config.training_module.optimizer.lr, config.model.l_max) == (0.02, 2)
+    assert (config.training_module.optimizer.lr, config.model.l_max) == (0.03, 2)
     assert 0.0 < float(config.budget[:-1]) <= 60.0
 
 

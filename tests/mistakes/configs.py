@@ -242,7 +242,7 @@ CONFIG_MISTAKES: list[Mistake] = [
     _written(
         "A misspelt key of the optimizer",
         "training_module: {optimizer: {learning_rate: 0.01}}\n",
-        "training_module.optimizer.learning_rate: Adam takes no 'learning_rate'",
+        "training_module.optimizer.learning_rate: SOAPAndAdamW takes no 'learning_rate'",
         "did you mean 'training_module.optimizer.lr'?",
     ),
     _typed(
@@ -482,7 +482,7 @@ CONFIG_MISTAKES: list[Mistake] = [
     _typed(
         "A smallest learning rate above the largest",
         "lr_scheduler=linear training_module.lr_scheduler.min_lr=0.05",
-        "training_module.lr_scheduler: min_lr is 0.05, above the optimizer's learning rate, 0.02",
+        "training_module.lr_scheduler: min_lr is 0.05, above the optimizer's learning rate, 0.03",
         "give a smaller one",
     ),
     _typed(

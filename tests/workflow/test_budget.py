@@ -94,7 +94,7 @@ MISTAKES = {
     "budget=0s": r"^budget is '0s'",
     "budget={until: noon}": r"^budget is ",
     "lr_scheduler=cosine": r"^training_module\.lr_scheduler is CosineAnnealingLR, which cannot follow.*\n.*=anneal",
-    "training_module.lr_scheduler.scheduler.patience=9": r"^training_module\.lr_scheduler is ReduceLROnPlateau, which",
+    "lr_scheduler=plateau": r"^training_module\.lr_scheduler is ReduceLROnPlateau, which",
     "lr_scheduler=warmup_plateau": r"^training_module\.lr_scheduler\.schedule is plateau, which cannot follow",
     "lr_scheduler=linear training_module.lr_scheduler.T_max=50": r"T_max is given in epochs or steps, but budget says",
 }

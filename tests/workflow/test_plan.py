@@ -25,7 +25,7 @@ def test_plan(compose, tmp_path, molecule_file):
         "loss": "0.5 per_atom_energy_mse, 0.5 forces_mse",
         "val metrics": "0.5 per_atom_energy_rmse, 0.5 forces_rmse; 7 more observed",
         "test metrics": "0.5 per_atom_energy_rmse, 0.5 forces_rmse; 7 more observed",
-        "monitored": "val0_epoch/weighted_sum (early_stopping, best_checkpoint, lr_scheduler)",
+        "monitored": "val0_epoch/weighted_sum (best_checkpoint, early_stopping, lr_scheduler)",
         "optimizer": "Adam (lr 0.005)",
         "learning rate": "ReduceLROnPlateau (factor 0.6, patience 5, threshold 0.001, min_lr 1e-06)",
         "batch size": "5",

@@ -216,9 +216,9 @@ def test_training_without_validation(asked, compose, tmp_path, capsys):
 
 
 def test_callbacks_that_wait_for_a_validation_are_named(compose):
-    idle = ["early_stopping.check_on_train_epoch_end", "best_checkpoint.save_on_train_epoch_end"]
+    idle = ["best_checkpoint.save_on_train_epoch_end", "early_stopping.check_on_train_epoch_end"]
     message = (
-        "callbacks.early_stopping and callbacks.best_checkpoint would act after validations, but there is no data.val; "
+        "callbacks.best_checkpoint and callbacks.early_stopping would act after validations, but there is no data.val; "
         f"write {' '.join(f'callbacks.{option}=true' for option in idle)}"
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
