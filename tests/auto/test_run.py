@@ -126,6 +126,8 @@ def test_a_signal_ends_the_search(tmp_path: Path, data: Path, monkeypatch: pytes
         return TrainingResult(Path(config.output_dir), best=1.0, stopped_by=signal.SIGINT)
 
     monkeypatch.setattr(run, "train", train)
+    # A busy machine whose steps are slow has no time for trials.
+    monkeypatch.setattr(run, "measure_step", lambda config, data, limit: StepTime(0.005, 1000))
     with pytest.raises(KeyboardInterrupt):
         run.find_potential([data], 20.0, output=tmp_path / "run", overrides=["model.l_max=1"])
     assert len(configs) == 1
