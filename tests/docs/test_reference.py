@@ -27,7 +27,11 @@ PACKAGE = re.compile(r"# @package (\S+)")
 VARIANTS = ("tutorial.yaml", "data/3bpa.yaml", "experiment/", "optimizer/schedulefree.yaml")
 
 # Keys whose default depends on the file of the group; the tables say so.
-BY_GROUP = ("model.preset", *(f"training_module.lr_scheduler.{key}" for key in ("schedule", "step_size", "gamma")))
+BY_GROUP = (
+    "model.preset",
+    "training_module.optimizer.lr",
+    *(f"training_module.lr_scheduler.{key}" for key in ("schedule", "step_size", "gamma")),
+)
 
 
 def rows(page):
@@ -76,6 +80,11 @@ def test_each_key_of_the_configs_is_explained_with_its_default():
             if table[key].split("|")[2].strip() != f"`{default}`":
                 wrong.append(f"{file}: the default of {key} is {default}")
     assert wrong == []
+    rates = {file: value for file, key, value in config_keys() if key == "training_module.optimizer.lr"}
+    row = table["training_module.optimizer.lr"]
+    assert f"| `{rates.pop('optimizer/soap.yaml')}` |" in row
+    assert f"with `optimizer=adam` {rates.pop('optimizer/adam.yaml')}, with the others {min(rates.values())}," in row
+    assert len(set(rates.values())) == 1
 
 
 def test_explained_keys_exist():
