@@ -37,8 +37,9 @@ MODEL = """\
   radial_mlp_depth: 2
   radial_mlp_width: 64
 """
+# Adam, as NequIP has it; our default, SOAP, takes longer for a step.
 OURS = """\
-defaults: [train, _self_]
+defaults: [train, override optimizer: adam, _self_]
 run: [train]
 data: {{train: {folder}/train.xyz, val: {folder}/val.xyz, batch_size: {batch}}}
 cutoff_radius: 5.0
