@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nequip_like.errors import ConfigError
 from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.training.budget.durations import Budget, read_budget
+from nequip_like.workflow.config.packaged import read_packaged
 
 _SCHEDULE = "training_module.lr_scheduler"
 _REMEDY = "take lr_scheduler=anneal, or leave the budget out"
@@ -51,8 +51,8 @@ def follow_budget(config: DictConfig) -> list[str]:
     with open_dict(config):
         module = config.get("training_module")
         schedule = None if module is None else module.get("lr_scheduler")
-        if isinstance(schedule, DictConfig) and _to_plain(schedule) == _read_choice("plateau"):
-            module.lr_scheduler = _read_choice("anneal")
+        if isinstance(schedule, DictConfig) and _to_plain(schedule) == read_packaged("lr_scheduler/plateau.yaml"):
+            module.lr_scheduler = read_packaged("lr_scheduler/anneal.yaml")
             notes.append("the learning rate follows it (lr_scheduler=anneal in place of the plateau of the defaults)")
         elif isinstance(schedule, DictConfig) and _to_plain(schedule).get("T_max") == _LENGTH_OF_RUN:
             schedule.T_max = None
@@ -95,11 +95,6 @@ def check_budget(values: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
             f"{_SCHEDULE}.T_max is given in epochs or steps, but budget says how long the run is",
             f"leave it to the budget: {_SCHEDULE}.T_max=null",
         )
-
-
-def _read_choice(name: str) -> Any:
-    text = importlib.resources.files("nequip_like.conf").joinpath("lr_scheduler", f"{name}.yaml").read_text()
-    return _to_plain(OmegaConf.create(text))
 
 
 def _to_plain(node: Any) -> Any:
