@@ -97,7 +97,7 @@ def make_pretraining(
     return nested
 
 
-def make_control(config: DictConfig, folder: Path, steps: int, source: Path | None) -> DictConfig:
+def make_control(config: DictConfig, folder: Path, steps: int, source: Path | None, rate_factor: float) -> DictConfig:
     """Make the config of a short training on the user's data.
 
     Args:
@@ -105,6 +105,7 @@ def make_control(config: DictConfig, folder: Path, steps: int, source: Path | No
         folder: Its output folder.
         steps: Its length; it validates at its end.
         source: The model that it begins with; None for fresh weights.
+        rate_factor: For one that begins with a model, as in the run itself.
     """
     nested = _make_training(config, folder)
     with open_dict(nested):
@@ -114,15 +115,26 @@ def make_control(config: DictConfig, folder: Path, steps: int, source: Path | No
         follower = (config.get("callbacks") or {}).get("best_checkpoint") or {}
         nested.callbacks.best_checkpoint.mode = follower.get("mode", "min")
         if source is not None:
-            begin_with(nested, source)
+            begin_with(nested, source, rate_factor)
     return nested
 
 
-def begin_with(config: DictConfig, source: Path) -> None:
-    """Let a run begin with the weights of a pretraining, and find energy shifts anew: levels of theory differ."""
+def begin_with(config: DictConfig, source: Path, rate_factor: float) -> None:
+    """Let a run begin with the weights of a pretraining, at a lower rate, which does not shake off what they know.
+
+    Energy shifts are found anew: levels of theory differ.
+
+    Args:
+        config: The config; it is changed.
+        source: The model.
+        rate_factor: What the learning rate is multiplied by.
+    """
     with open_dict(config):
         finetune = config.get("finetune") or {}
         config.finetune = {**finetune, "source": str(source), "shifts": "refit"}
+        optimizer = config.training_module.optimizer
+        if isinstance(optimizer.get("lr"), int | float):
+            optimizer.lr = rate_factor * optimizer.lr
 
 
 def leave_out(config: DictConfig) -> None:

@@ -100,7 +100,7 @@ def prepare_start(config: DictConfig, checked: CheckedConfig, clock: Clock, trai
         info, used_clock = stages.summarize(), stages.clock
     nested.leave_out(config)
     if info["kept"]:
-        nested.begin_with(config, Path(info["source"]))
+        nested.begin_with(config, Path(info["source"]), settings.rate_factor)
     return Start(check_config(config), used_clock, {"pretrain": info})
 
 
@@ -219,7 +219,7 @@ class _Stages:
         trials: dict[str, Trial] = {}
         for name, source in (("fresh", None), ("pretrained", self._model)):
             folder = self._folder / "control" / name
-            config = nested.make_control(self._config, folder, steps, source)
+            config = nested.make_control(self._config, folder, steps, source, self._settings.rate_factor)
             trials[name] = run_trial(f"{name} weights", (), 0.0, folder, lambda config=config: self._train(config))  # type: ignore[misc]
         fresh, pretrained = trials["fresh"], trials["pretrained"]
         if pretrained.problem and fresh.problem:
@@ -312,4 +312,5 @@ def _naming_pretraining() -> Iterator[None]:
     try:
         yield
     except NequipLikeError as error:
-        raise type(error)(f"while pretraining: {error.message}", error.advice) from error
+        part = f" (a pretraining has {_SHARE_OF_TRAINING:.0%} of it)" if "budget" in error.message else ""
+        raise type(error)(f"while pretraining: {error.message}", error.advice + part) from error

@@ -20,7 +20,9 @@ _KINDS: dict[str, Any] = {
     "minutes": Positive | None,
     "epochs": Count | None,
     "temperature": Positive | None,
+    "rate_factor": Positive,
 }
+_RATE_FACTOR = 0.25
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Pretraining:
         minutes: Length of the training on them; None for a share of the budget, or ``epochs``.
         epochs: The same in epochs; None for :data:`EPOCHS` where nothing else says how long.
         temperature: Of the teacher's dynamics, K; None for what the data suggest.
+        rate_factor: What the learning rate of a run with pretrained weights is multiplied by.
     """
 
     teacher: str | Mapping[str, Any]
@@ -40,6 +43,7 @@ class Pretraining:
     minutes: float | None = None
     epochs: int | None = None
     temperature: float | None = None
+    rate_factor: float = _RATE_FACTOR
 
 
 def read_pretraining(section: Any) -> Pretraining | None:
@@ -56,7 +60,7 @@ def read_pretraining(section: Any) -> Pretraining | None:
 
     Example:
         >>> read_pretraining({"teacher": "gfn2", "frames": 500})
-        Pretraining(teacher='gfn2', frames=500, minutes=None, epochs=None, temperature=None)
+        Pretraining(teacher='gfn2', frames=500, minutes=None, epochs=None, temperature=None, rate_factor=0.25)
         >>> read_pretraining({"frames": 500})
         Traceback (most recent call last):
         ...
@@ -71,7 +75,7 @@ def read_pretraining(section: Any) -> Pretraining | None:
         check_key("pretrain", key, _KINDS)
         check(f"pretrain.{key}", value, _KINDS[key])
     if section.get("teacher") is None:
-        if given := [key for key, value in section.items() if value is not None]:
+        if given := [key for key, value in section.items() if value not in (None, _RATE_FACTOR)]:
             raise ConfigError(
                 f"pretrain.{given[0]} is given, but pretrain.teacher is not",
                 "name what labels the structures: pretrain.teacher=gfn2",
