@@ -166,7 +166,7 @@ def test_energies_alone(compose: Any, tmp_path: Path, molecule_file: Path) -> No
     assert read_report(result.folder)["training"]["metrics"]["val0_epoch/forces_rmse"] > 0
 
 
-@pytest.mark.slow  # a minute
+@pytest.mark.slow  # two minutes
 def test_as_a_user_types_it(crystal_file: Path, tmp_path: Path) -> None:
     """With a budget: all of it, from the first label to the report, is done within it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PL_", "HYDRA"))}
@@ -175,7 +175,7 @@ def test_as_a_user_types_it(crystal_file: Path, tmp_path: Path) -> None:
             *(sys.executable, "-m", "nequip_like.cli.train", f"data.train={crystal_file}", "data.val=5", "data.test=5"),
             *("cutoff_radius=4.0", "model.num_layers=1", "model.num_features=2", "model.kernel=batched"),
             *("targets=energy_force_stress", "model.radial_mlp_depth=1", "model.radial_mlp_width=4"),
-            *("pretrain.teacher=emt", "pretrain.frames=25", "budget=60s", "trainer.accelerator=cpu"),
+            *("pretrain.teacher=emt", "pretrain.frames=25", "budget=120s", "trainer.accelerator=cpu"),
             *("report.format=[]", f"hydra.run.dir={tmp_path / 'run'}"),
         ],
         env=environment | {"OMP_NUM_THREADS": "1"},
@@ -188,8 +188,8 @@ def test_as_a_user_types_it(crystal_file: Path, tmp_path: Path) -> None:
     assert "pretraining: emt labels structures around 14 training frames" in done.stdout
     report = read_report(tmp_path / "run")
     assert report["labels"]["frames"] <= 25
-    assert 0 < report["used"] < 45
-    assert json.loads((tmp_path / "run" / "budget.json").read_text())["used"] < 65
+    assert 0 < report["used"] < 90
+    assert json.loads((tmp_path / "run" / "budget.json").read_text())["used"] < 125
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.pretrain.settings import Pretraining, read_pretraining
+from nequip_like.workflow.printing import plan
 
 TEACHER = "pretrain.teacher=emt"
 
@@ -92,4 +93,5 @@ def test_a_package_that_is_not_installed(compose: Any, monkeypatch: pytest.Monke
 
 def test_a_trusted_calculator_is_taken(compose: Any) -> None:
     teacher = "{_target_: ase.calculators.morse.MorsePotential}"
-    check_config(compose(f"pretrain.teacher={teacher}", "trusted_packages=[ase.calculators.morse]"))
+    checked = check_config(compose(f"pretrain.teacher={teacher}", "trusted_packages=[ase.calculators.morse]"))
+    assert plan(checked)["pretraining"] == "up to 2000 structures labelled by ase.calculators.morse.MorsePotential"
