@@ -1,14 +1,14 @@
 """Structures around the user's own: what the teacher of a pretraining is asked about.
 
-There are three kinds, each for what the others lack:
+There are two kinds:
 
 - the user's *training frames* themselves, where the potential will be needed;
 - *thermal* structures: snapshots of molecular dynamics with the teacher's own forces, which begin at training frames.
-  All modes move as they would, bonds little and torsions far, so these are likely structures and not only near ones;
-- *rattled* structures: training frames with random displacements. Dynamics never goes up steep walls; these do, in
-  all directions alike.
+  All modes move as they would, bonds little and torsions far, so these are likely structures and not only near ones.
 
-Structures that are periodic in all directions begin strained, so that pressures are learnt, too.
+Structures that are periodic in all directions begin strained, so that pressures are learnt, too. Random displacements
+and twice the temperature were tried beside these, and made the potential worse: their large forces are most of the loss
+(docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ CLOSEST = 0.7  # of the sum of covalent radii: no two atoms come closer
 STRIDE = 10  # steps of dynamics from one snapshot to the next
 _TIME_STEP, _LIGHT_TIME_STEP = 2.0, 1.0  # fs; the light one where there is hydrogen
 _FRICTION = 0.02  # 1/fs
-_RATTLES = (0.02, 0.05, 0.1)  # Angstrom, standard deviations of a displacement's components
 _STRAIN = 0.02  # standard deviation of the components of a strain
 _COLDEST, _HOTTEST = 300.0, 3000.0  # K
 _MINIMA = 4  # frames that are relaxed, to see how far above their minima frames are
@@ -58,19 +57,6 @@ def is_too_close(atoms: Atoms) -> bool:
         (False, True)
     """
     return len(neighbor_list("i", atoms, natural_cutoffs(atoms, mult=CLOSEST))) > 0
-
-
-def rattle(frame: Atoms, number: int, rng: np.random.Generator) -> Atoms:
-    """Displace the atoms of a frame at random; the size of displacements goes round with the number.
-
-    Args:
-        frame: The structure.
-        number: Of this structure among the rattled ones.
-        rng: Random numbers.
-    """
-    rattled = strain(frame, rng)
-    rattled.positions += rng.normal(scale=_RATTLES[number % len(_RATTLES)], size=rattled.positions.shape)
-    return rattled
 
 
 def strain(frame: Atoms, rng: np.random.Generator) -> Atoms:

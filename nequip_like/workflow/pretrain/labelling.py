@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from nequip_like.workflow.pretrain.geometries import (
     STRIDE,
     estimate_temperature,
     is_too_close,
-    rattle,
     run_dynamics,
 )
 from nequip_like.workflow.pretrain.teachers import Teacher
@@ -30,10 +29,9 @@ from nequip_like.workflow.pretrain.teachers import Teacher
 LARGEST_FORCE = 30.0  # eV/Angstrom, of any atom
 FEWEST = 20  # frames; fewer teach nothing
 _SHARE_OF_FRAMES = 0.2  # the user's own among all
-_SHARE_OF_RATTLED = 0.25
 _FIRST = 5  # labels by which the time of a label is measured
 _SHORTEST, _LONGEST = 5, 50  # snapshots of a trajectory
-_TRIES = 3  # so many times as many structures as are wanted are tried
+_TRIES = 3  # so many times as many trajectories as are needed are begun at most
 _FAILED, _CLOSE, _STEEP = "the teacher failed", "atoms too close", "forces too large"
 # What a calculator raises where it finds no energy; anything else is a fault, and ends the run.
 _FAILURES = (CalculatorError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
@@ -50,6 +48,7 @@ class TeacherSet:
         failure: What the teacher said when it failed first.
         seconds: Of a label, median.
         wanted: How many frames were asked for.
+        is_cut: Whether there was no time for as many.
     """
 
     frames: list[Atoms] = field(default_factory=list)
@@ -58,13 +57,15 @@ class TeacherSet:
     failure: str = ""
     seconds: float = 0.0
     wanted: int = 0
+    is_cut: bool = False
 
     def describe(self) -> str:
         """As a line."""
         kinds = Counter(str(atoms.info["origin"]) for atoms in self.frames)
         parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         refused = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
-        fewer = f" of {self.wanted} wanted: no time for more" if len(self.frames) < self.wanted else ""
+        why = ": no time for more" if self.is_cut else ""
+        fewer = f" of {self.wanted} wanted{why}" if len(self.frames) < self.wanted else ""
         left_out = f"; left out: {refused}{f' ({self.failure})' if self.failure else ''}" if refused else ""
         how = f"dynamics at {self.temperature:.0f} K; {1000 * self.seconds:.3g} ms a label"
         return f"{len(self.frames)} frames{fewer} ({parts}; {how}){left_out}"
@@ -115,11 +116,10 @@ class Labeller:
         done.wanted = count
         own = self._rng.permutation(len(self._starts))[: max(1, round(_SHARE_OF_FRAMES * count))]
         count = self._measure(own, count)
-        self._fill((self._starts[i] for i in own[_FIRST:]), "training", len(own))
+        for i in own[_FIRST:]:
+            if not self._is_late():
+                self._add(self._starts[i], "training")
         done.temperature = self._temperature or self._find_temperature()
-        rest = max(0, count - len(done.frames))
-        rattled = round(_SHARE_OF_RATTLED * rest)
-        self._fill(self._rattle(_TRIES * rattled), "rattled", len(done.frames) + rattled)
         self._run_trajectories(count)
         if len(done.frames) < FEWEST:
             raise ConfigError(
@@ -144,14 +144,14 @@ class Labeller:
         self._done.seconds = statistics.median(times)
         if self._seconds is None:
             return count
-        cost = self._done.seconds * (_SHARE_OF_RATTLED + (1 - _SHARE_OF_RATTLED) * (STRIDE + 1))
-        fitting = int(self._seconds / cost)
+        fitting = int(self._seconds / (self._done.seconds * STRIDE))  # the last step's forces are the labels
         if fitting < FEWEST:
             raise ConfigError(
                 f"pretrain.teacher {self._teacher.name} takes {self._done.seconds:.2g} s for a frame, and in the "
                 f"{self._seconds:.0f} s for labels there is time for {fitting}",
                 "give more budget, or a faster teacher, or leave it out: pretrain.teacher=null",
             )
+        self._done.is_cut = fitting < count
         return min(count, fitting)
 
     def _find_temperature(self) -> float:
@@ -164,17 +164,6 @@ class Labeller:
                 "give the temperature in K: pretrain.temperature=500",
             ) from error
 
-    def _rattle(self, most: int) -> Iterator[Atoms]:
-        for number in range(most):
-            yield rattle(self._starts[self._rng.integers(len(self._starts))], number, self._rng)
-
-    def _fill(self, structures: Iterator[Atoms], origin: str, until: int) -> None:
-        """Label structures until there are so many frames, or none or no time is left."""
-        for atoms in structures:
-            if len(self._done.frames) >= until or self._is_late():
-                return
-            self._add(atoms, origin)
-
     def _run_trajectories(self, count: int) -> None:
         """Fill up with snapshots of dynamics; one that is refused ends its trajectory."""
         frames, wanted = self._done.frames, count - len(self._done.frames)
@@ -182,10 +171,8 @@ class Labeller:
         order = self._rng.permutation(len(self._starts))
         for number in range(_TRIES * math.ceil(wanted / length)):
             start = self._starts[order[number % len(order)]]
-            # Every other one at twice the temperature: the data's own states, and what lies beyond them.
-            temperature = self._done.temperature * (1 + number % 2)
             try:
-                for atoms in run_dynamics(start, self._teacher.calculator, temperature, length, self._rng):
+                for atoms in run_dynamics(start, self._teacher.calculator, self._done.temperature, length, self._rng):
                     if len(frames) >= count or self._is_late():
                         return
                     if not self._add(atoms, "thermal"):
@@ -194,7 +181,9 @@ class Labeller:
                 self._refuse(_FAILED, error)
 
     def _is_late(self) -> bool:
-        return self._seconds is not None and time.monotonic() - self._began > self._seconds
+        late = self._seconds is not None and time.monotonic() - self._began > self._seconds
+        self._done.is_cut = self._done.is_cut or late
+        return late
 
     def _add(self, atoms: Atoms, origin: str) -> bool:
         """Label a structure and keep it; say whether it was kept."""

@@ -16,7 +16,7 @@ from ase.calculators.emt import EMT
 from nequip_like.data.dataset import load_dataset
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.pretrain import labelling
-from nequip_like.workflow.pretrain.geometries import is_too_close, rattle
+from nequip_like.workflow.pretrain.geometries import is_too_close, strain
 from nequip_like.workflow.pretrain.labelling import Labeller, TeacherSet, write_frames
 from nequip_like.workflow.pretrain.teachers import Teacher, build_teacher
 
@@ -24,7 +24,10 @@ from nequip_like.workflow.pretrain.teachers import Teacher, build_teacher
 @pytest.fixture(scope="module")
 def starts() -> list[Atoms]:
     rng = np.random.default_rng(0)
-    return [rattle(bulk("Cu", a=3.6, cubic=True), number, rng) for number in range(6)]
+    frames = [strain(bulk("Cu", a=3.6, cubic=True), rng) for _ in range(6)]
+    for atoms in frames:
+        atoms.positions += rng.normal(scale=0.05, size=(4, 3))
+    return frames
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +47,13 @@ def test_labels_are_the_calculators(done: TeacherSet) -> None:
         assert np.linalg.norm(atoms.get_forces(), axis=1).max() <= 30.0
 
 
-def test_three_kinds_of_structures(done: TeacherSet, starts: list[Atoms]) -> None:
-    """All 6 training frames (a fifth of 30), a quarter of the other 24 rattled, the rest thermal."""
+def test_two_kinds_of_structures(done: TeacherSet, starts: list[Atoms]) -> None:
+    """All 6 training frames, which may be a fifth of 30; the rest is thermal."""
     origins = [str(atoms.info["origin"]) for atoms in done.frames]
-    assert {kind: origins.count(kind) for kind in origins} == {"training": 6, "rattled": 6, "thermal": 18}
+    assert {kind: origins.count(kind) for kind in origins} == {"training": 6, "thermal": 24}
     own = {atoms.positions.tobytes() for atoms in done.frames if atoms.info["origin"] == "training"}
     assert own == {atoms.positions.tobytes() for atoms in starts}
-    assert "30 frames (6 training, 6 rattled, 18 thermal; dynamics at 400 K" in done.describe()
+    assert "30 frames (6 training, 24 thermal; dynamics at 400 K" in done.describe()
 
 
 def test_the_same_seed_gives_the_same_set(done: TeacherSet, starts: list[Atoms]) -> None:
@@ -84,8 +87,10 @@ class Fickle(EMT):
 def test_failures_are_counted_and_told(starts: list[Atoms]) -> None:
     with pytest.raises(ConfigError) as caught:
         Labeller(Teacher("fickle", Fickle()), starts, 0, temperature=400.0).collect(30)
-    assert "pretrain.teacher fickle labelled only 12 structures" in caught.value.message
-    assert "the teacher failed (no convergence)" in caught.value.message
+    assert caught.value.message.startswith(
+        "pretrain.teacher fickle labelled only 6 structures: 6 frames of 30 wanted (6 training; dynamics at 400 K; "
+    )
+    assert caught.value.message.endswith("; left out: 15 the teacher failed (no convergence)")
 
 
 def test_steep_and_close_structures_are_left_out(starts: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +111,8 @@ def test_a_teacher_that_fails_always(starts: list[Atoms]) -> None:
         Labeller(Teacher("fickle", calculator), starts, 0).collect(30)
 
 
-def test_time_is_kept(starts: list[Atoms]) -> None:
-    """Labels are measured first: with next to no time a pretraining is refused, with some it has fewer frames."""
+def test_next_to_no_time(starts: list[Atoms]) -> None:
+    """Labels are measured first: with next to no time a pretraining is refused."""
     with pytest.raises(ConfigError, match=r"in the 0 s for labels there is time for 0"):
         Labeller(Teacher("emt", EMT()), starts, 0, 400.0, seconds=1e-4).collect(2000)
 
@@ -148,3 +153,26 @@ def test_tight_binding() -> None:
     assert force == pytest.approx((energies[1] - energies[0]) / (2 * step), abs=1e-3)
     with pytest.raises(ConfigError, match=r"which does not know U of the training data"):
         build_teacher("gfn1", (), ["U"])
+
+
+class Slow(EMT):
+    """Takes as long for a label as the test says, on a clock of its own."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def calculate(self, *arguments: Any, **named: Any) -> None:
+        self.clock[0] += 0.1
+        super().calculate(*arguments, **named)
+
+
+def test_fewer_frames_in_little_time(starts: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.1 s a label, ten of which make a frame: 30 s are enough for 30 frames, with 6 labels of the user's own."""
+    clock = [0.0]
+    monkeypatch.setattr(labelling.time, "monotonic", lambda: clock[0])
+    done = Labeller(Teacher("slow", Slow(clock)), starts, 0, 400.0, seconds=30.0).collect(2000)
+    assert len(done.frames) == 30
+    assert clock[0] <= 30.1
+    assert done.describe().startswith("30 frames of 2000 wanted: no time for more (6 training, 24 thermal; ")
+    assert done.seconds == pytest.approx(0.1)
