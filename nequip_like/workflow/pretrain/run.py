@@ -206,12 +206,17 @@ class _Stages:
         frames = self._report["labels"]["frames"]
         self._say(f"pretraining: {how_long} on them; what it prints is in {self._folder / PRINTED}")
         config = nested.make_pretraining(self._config, settings, values, self._labels, frames, length, self._goes_on)
+        began = self.clock()
         with _naming_pretraining():
             result = train_quietly(self._folder, lambda: self._train(config))
+        pace = {"steps": self._count_steps(config), "seconds": self.clock() - began}
+        if seconds is not None:  # one that was stopped and goes on has used more than this command's time
+            plan = json.loads((self._folder / BUDGET_FILE).read_text())
+            pace = {"steps": plan["steps"], "seconds": plan["used"]}
         errors = {name: value for name, value in result.best_metrics.items() if math.isfinite(value)}
         listing = ", ".join(f"{name.partition('/')[2]} {errors[name]:.4g}" for name in sorted(errors) if "rmse" in name)
         self._say(f"pretraining: done; on teacher's labels held out: {listing}")
-        self._finish("training", {"length": length, "metrics": errors})
+        self._finish("training", {"length": length, **pace, "metrics": errors})
 
     def _compare(self, data: DataModule) -> None:
         """Train for equally many steps from both starts; the better one is the run's."""
@@ -233,23 +238,25 @@ class _Stages:
             f"pretrained weights and {_format(fresh)} from fresh ones"
         )
         content = {"steps": steps, "metric": metric, "kept": kept}
-        self._finish("control", content | {name: trial.error for name, trial in trials.items()})
+        errors = {name: None if trial.problem else trial.error for name, trial in trials.items()}
+        self._finish("control", content | errors)
 
     def _count_control_steps(self, data: DataModule) -> int:
         seconds = self._share(_SHARE_OF_CONTROL)
         if seconds is not None:
-            plan = json.loads((self._folder / BUDGET_FILE).read_text()) if self._is_timed() else None
-            if plan is not None:
-                return max(_FEWEST_STEPS, int(seconds * plan["steps"] / plan["used"]))
+            training = self._report["training"]
+            return max(_FEWEST_STEPS, int(seconds * training["steps"] / training["seconds"]))
         trainer = self._config.trainer
         per_epoch = math.ceil(len(data.train_set) / data.batch_size)
-        epochs = trainer.get("max_epochs") or -1
-        whole = trainer.get("max_steps", -1)
-        whole = whole if whole > 0 else epochs * per_epoch if epochs > 0 else _MOST_STEPS / _CONTROL_OF_STEPS
+        epochs, whole = trainer.get("max_epochs") or -1, trainer.get("max_steps", -1)
+        if whole < 1:
+            whole = epochs * per_epoch if epochs > 0 else _MOST_STEPS / _CONTROL_OF_STEPS
         return int(min(max(_CONTROL_OF_STEPS * whole, _FEWEST_STEPS), _MOST_STEPS))
 
-    def _is_timed(self) -> bool:
-        return "budget" in self._report["training"]["length"]
+    def _count_steps(self, config: DictConfig) -> int:
+        """Count the steps of a pretraining whose length is a number of epochs."""
+        frames = self._report["labels"]["frames"] - config.data.val
+        return int(config.trainer.max_epochs * math.ceil(frames / config.data.batch_size))
 
     # --- what they share
 

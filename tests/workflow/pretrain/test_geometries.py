@@ -51,7 +51,7 @@ def test_how_close_is_too_close(distance: float, close: bool) -> None:
 
 
 def test_dynamics_have_their_temperature() -> None:
-    """108 atoms of copper, begun at rest in their places: half of the energy becomes potential, friction brings it back.
+    """108 atoms of copper in their places: half of the kinetic energy becomes potential, and friction brings it back.
 
     Kinetic energy is not kept in the snapshots, so it is the height above the minimum: 3/2 kT for each atom.
     """

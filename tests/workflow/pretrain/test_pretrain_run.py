@@ -118,7 +118,8 @@ def test_one_that_does_not_help(compose: Any, capsys: Any, monkeypatch: pytest.M
 @pytest.mark.slow
 def test_one_whose_control_fails(compose: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretraining, "run_trial", control(fresh=0.25, pretrained=math.inf))
-    train(compose(*TEACHER, "run=[train]", "trainer.max_epochs=1"))
+    result = train(compose(*TEACHER, "run=[train]", "trainer.max_epochs=1"))
+    assert model_file.read_card(result.model_file)["provenance"]["pretrain"]["control"]["pretrained"] is None
     assert "is nothing (it diverged) from the pretrained weights and 0.25 from fresh ones" in capsys.readouterr().out
 
 
@@ -140,10 +141,20 @@ def test_finished_stages_are_not_done_again(compose: Any, monkeypatch: pytest.Mo
     result = train(compose(*TEACHER, "run=[train]", "resume=auto"))
     assert stamps == {name: (folder / name).stat().st_mtime_ns for name in stamps}
     assert read_report(result.folder)["control"]["kept"] is True
-    # Anew: what the earlier run left is moved, its pretraining, too.
-    train(compose(*TEACHER, "run=[train]", "trainer.max_epochs=1"))
-    moved = tmp_path / "run" / "earlier-run" / "pretrain" / "teacher.xyz"
-    assert moved.stat().st_mtime_ns == stamps["teacher.xyz"]
+
+
+@pytest.mark.slow
+def test_a_new_run_moves_an_earlier_pretraining(compose: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also one that was stopped before the run itself left anything."""
+
+    def killed(*_: Any) -> Trial:
+        raise TrialInterrupt(signal.SIGTERM)
+
+    monkeypatch.setattr(pretraining, "run_trial", killed)
+    train(compose(*TEACHER, "run=[train]"))
+    stamp = (tmp_path / "run" / "pretrain" / "teacher.xyz").stat().st_mtime_ns
+    train(compose(*TEACHER, "run=[train]"))
+    assert (tmp_path / "run" / "earlier-run" / "pretrain" / "teacher.xyz").stat().st_mtime_ns == stamp
 
 
 def test_a_run_without_one_does_not_go_on_with_one(compose: Any) -> None:
