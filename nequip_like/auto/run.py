@@ -28,7 +28,6 @@ from nequip_like.auto.settings import (
 )
 from nequip_like.auto.step_time import StepTime, measure_step
 from nequip_like.auto.survey import Survey, check_memory, list_files
-from nequip_like.auto.trials import Trial, best_of, run_trial
 from nequip_like.composition.compose import compose
 from nequip_like.composition.hydra_compose import extract_key
 from nequip_like.composition.quoting import quote_text
@@ -41,6 +40,7 @@ from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.run_folder.earlier_run import CONFIG_FILE
 from nequip_like.workflow.setup import announce_data, build_data
 from nequip_like.workflow.train import TrainingResult, train
+from nequip_like.workflow.trials import Trial, best_of, run_trial
 
 LEAST_MINUTES = 0.5
 RATES = ("0.015", "0.03", "0.06")
@@ -62,6 +62,7 @@ _OWN = {
 }
 RECORD = "auto.json"
 TRIALS = "trials"
+_OF_TRIAL = ("run=[train]", "report.format=[]")
 
 
 @dataclass(repr=False)
@@ -290,15 +291,18 @@ class _Search:
 
     def _try(self, label: str, changes: Sequence[str], seconds: float) -> Trial:
         folder = self.folder / TRIALS / f"{len(self.trials):02d}"
-        trial = run_trial(label, changes, seconds, folder, self._train)
+        arguments = [*changes, f"output_dir={folder}", *_OF_TRIAL]
+        trial = run_trial(label, changes, seconds, folder, lambda: self._train(arguments, seconds, is_trial=True))
         self.trials.append(trial)
         self._say(trial.describe())
         return trial
 
-    def _train(self, changes: Sequence[str], seconds: float) -> TrainingResult:
+    def _train(self, changes: Sequence[str], seconds: float, is_trial: bool = False) -> TrainingResult:
         """Train with what was chosen, and changes of it, for a time."""
-        output = [] if any(change.startswith("output_dir=") for change in changes) else [f"output_dir={self.folder}"]
+        output = [] if is_trial else [f"output_dir={self.folder}"]
         config = self._compose([*changes, *output, f"budget={seconds:.1f}s"])
+        if is_trial:
+            config.pretrain = None  # once is enough, before the training itself
         return train(config, typed=self.typed)
 
     def _compose(self, changes: Sequence[str]) -> DictConfig:

@@ -27,6 +27,8 @@ from nequip_like.workflow.config.dry_build import METRICS
 from nequip_like.workflow.config.sections import describe_left_out
 from nequip_like.workflow.config.values import is_known
 from nequip_like.workflow.finetune.settings import read_settings
+from nequip_like.workflow.pretrain.settings import FRAMES, read_pretraining
+from nequip_like.workflow.pretrain.teachers import describe_teacher
 
 
 def print_data(console: Console, data: DataModule) -> None:
@@ -202,6 +204,9 @@ def plan(checked: CheckedConfig) -> dict[str, str]:
     if (tuning := read_settings(values.get("finetune"))) is not None:
         lines |= {"species": "those of the model, and new ones", "cutoff": "the model's"}
         lines["model"] = f"that of {tuning.source}, fine-tuned"
+    if (pretraining := read_pretraining(values.get("pretrain"))) is not None:
+        teacher, frames = describe_teacher(pretraining.teacher), pretraining.frames or f"up to {FRAMES}"
+        lines["pretraining"] = f"{frames} structures labelled by {teacher}"
     for name in METRICS:
         if name in checked.parts.managers:
             known = is_known(values["training_module"][name])

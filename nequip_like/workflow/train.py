@@ -38,11 +38,14 @@ from nequip_like.workflow.finetune import run as finetune
 from nequip_like.workflow.finetune.report import print_start, validate_source
 from nequip_like.workflow.interrupts import interruptible
 from nequip_like.workflow.loggers import log_config
+from nequip_like.workflow.pretrain import run as pretrain
+from nequip_like.workflow.pretrain.run import Start
 from nequip_like.workflow.quiet import quiet_lightning
 from nequip_like.workflow.run_folder import earlier_run
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.held_folder import HeldFolder
 from nequip_like.workflow.run_folder.new_folders import name_folder, read_pattern
+from nequip_like.workflow.trials import TrialInterrupt
 
 HISTORY_FILE = "metrics.csv"
 
@@ -129,19 +132,19 @@ def train(
         slurm.check_processes(checked.values["trainer"])
         folder = _name_folder(config)
         with quiet_lightning(), interruptible(), claimed(folder, "output_dir=FOLDER"):
-            return _train(config, typed, checked, printed_data, clock)
+            try:
+                start = pretrain.prepare_start(config, checked, clock, train)
+            except TrialInterrupt as stop:
+                line = f"stopped by {stop.number.name} while pretraining; go on with resume=auto in the same folder"
+                Console().print(line, markup=False, highlight=False, soft_wrap=True)
+                return TrainingResult(folder, stopped_by=stop.number)
+            return _train(config, typed, start, printed_data)
     finally:
         register_resolvers()  # forgets the statistics of this run
 
 
-def _train(
-    config: DictConfig,
-    overrides: Sequence[str],
-    checked: CheckedConfig,
-    printed_data: set[str] | None,
-    clock: Clock,
-) -> TrainingResult:
-    run = checked.tasks
+def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_data: set[str] | None) -> TrainingResult:
+    run, checked = start.checked.tasks, start.checked
     folder = setup.make_output_folder(config)
     resumption = resume.find_resumption(config, folder)
     console = Console(quiet=_rank() != 0)
@@ -152,7 +155,7 @@ def _train(
     if "train" in run:
         resume.check_early(resumption, folder, checked.values, overrides)
     data, model = _read(config, tuning, console, printed_data)
-    info = setup.collect_provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {})
+    info = setup.collect_provenance(config, overrides) | ({"finetune": tuning.info} if tuning else {}) | start.info
     if "train" in run:
         info["train_set"] = resume.fingerprint(data.trained_on.frames)
     if resumption is not None and "train" in run:
@@ -160,7 +163,7 @@ def _train(
         run = run[run.index("train") :]  # what comes before is done
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info, model)
-    trainer = setup.build_trainer(config, clock, run)
+    trainer = setup.build_trainer(config, start.clock, run)
     trainer.callbacks.append(HeldFolder(folder))  # type: ignore[attr-defined] # set by Lightning's callback connector
     preflight.check_run(run, data, module, trainer)
     _begin_records(console, folder, resumption, "train" in run)
@@ -372,9 +375,8 @@ def _finish_training(
 def _begin_records(console: Console, folder: Path, resumption: resume.Resumption | None, trains: bool) -> None:
     """Go on with the metrics of the resumed run; move what another run has left in this folder out of the way."""
     earlier = None if resumption is None else resumption.folder
-    if earlier != folder and (place := earlier_run.move_earlier(folder)) is not None:
-        note = f"note: {folder} had the files of an earlier run; they are in {place} now"
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    if earlier != folder:
+        earlier_run.tell_moved(console, folder, earlier_run.move_earlier(folder))
     goes_on = trains or earlier != folder  # tests of a checkpoint take nothing away of its own run's metrics
     if resumption is not None and earlier is not None and goes_on and (earlier / HISTORY_FILE).is_file():
         carry_over(earlier / HISTORY_FILE, folder / HISTORY_FILE, resumption.step)

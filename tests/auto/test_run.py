@@ -136,3 +136,13 @@ def test_a_signal_ends_the_search(tmp_path: Path, data: Path, monkeypatch: pytes
 def test_no_time(data: Path) -> None:
     with pytest.raises(ConfigError, match=r"minutes is 0\.1"):
         run.find_potential([data], 0.1)
+
+
+def test_trials_do_not_pretrain(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
+    """A teacher is for the training itself: it is in the last config, and in no other."""
+    run.find_potential([data], 20.0, output=tmp_path / "run", overrides=["pretrain.teacher=emt", "pretrain.frames=50"])
+    assert len(trained) > 3
+    assert [None if config.pretrain is None else config.pretrain.teacher for config in trained] == [
+        *(None for _ in trained[1:]),
+        "emt",
+    ]

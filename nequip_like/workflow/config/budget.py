@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nequip_like.errors import ConfigError
 from nequip_like.optim.schedules.learning_rate import LearningRate
 from nequip_like.training.budget.durations import Budget, read_budget
+from nequip_like.workflow.config.packaged import read_packaged
 
 _SCHEDULE = "training_module.lr_scheduler"
 _REMEDY = "take lr_scheduler=anneal, or leave the budget out"
@@ -52,7 +52,7 @@ def follow_budget(config: DictConfig) -> list[str]:
         if isinstance(schedule, DictConfig) and _to_plain(schedule).get("T_max") == _LENGTH_OF_RUN:
             schedule.T_max = None
         if (trainer := config.get("trainer")) is not None:
-            if trainer.get("max_epochs") not in (None, -1, _read_default_epochs()):
+            if trainer.get("max_epochs") not in (None, -1, read_packaged("trainer/default.yaml")["max_epochs"]):
                 notes.append(f"trainer.max_epochs={trainer.max_epochs} is no limit")
             trainer.max_epochs = -1
         callbacks = config.get("callbacks") or {}
@@ -90,12 +90,6 @@ def check_budget(values: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
             f"{_SCHEDULE}.T_max is given in epochs or steps, but budget says how long the run is",
             f"leave it to the budget: {_SCHEDULE}.T_max=null",
         )
-
-
-def _read_default_epochs() -> Any:
-    """Epochs of the defaults, which nobody asked for."""
-    text = importlib.resources.files("nequip_like.conf").joinpath("trainer", "default.yaml").read_text()
-    return OmegaConf.create(text).max_epochs
 
 
 def _to_plain(node: Any) -> Any:

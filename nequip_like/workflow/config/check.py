@@ -35,6 +35,8 @@ from nequip_like.workflow.config.signatures import arguments_of, check_node, lim
 from nequip_like.workflow.config.values import values_before_data
 from nequip_like.workflow.finetune.settings import read_settings
 from nequip_like.workflow.finetune.source import check_model, read_source
+from nequip_like.workflow.pretrain.settings import check_surroundings, read_pretraining
+from nequip_like.workflow.pretrain.teachers import check_teacher
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     _check_cycle(values)
     _check_console(values)
     _check_finetune(config, values)
+    _check_pretraining(values, trusted)
     return CheckedConfig(values, tasks, trusted, check_parts(values, tasks, targets, bool(trusted), unsure))
 
 
@@ -167,6 +170,15 @@ def _check_finetune(config: DictConfig, values: Mapping[str, Any]) -> None:
     if settings is not None and values.get("ckpt_path") is None and values.get("resume") is None:
         source, card = read_source(settings.source)
         check_model(config, source, card["path"], any_shifts=settings.shifts == "refit")
+
+
+def _check_pretraining(values: Mapping[str, Any], trusted: tuple[str, ...]) -> None:
+    """The teacher can be had, and nothing speaks against it; a run that goes on may not need it any more."""
+    settings = read_pretraining(values.get("pretrain"))
+    if settings is not None:
+        check_surroundings(settings, values)
+        if values.get("ckpt_path") is None and values.get("resume") is None:
+            check_teacher(settings.teacher, trusted)
 
 
 def _check_present(values: Mapping[str, Any], key: str) -> None:

@@ -44,6 +44,7 @@ _OPTIONAL = (
     "ckpt_path",
     "resume",
     "finetune",
+    "pretrain",
     "run_name",
     "console",
     "validate_every_n_updates",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 from e3nn.o3 import Irreps
@@ -15,6 +14,7 @@ from nequip_like.inference.loading import load_any
 from nequip_like.model.builders import preset_arguments
 from nequip_like.model.families import FAMILIES, is_built_in
 from nequip_like.model.potential import Potential
+from nequip_like.workflow.config.packaged import read_packaged
 from nequip_like.workflow.config.values import is_known, values_before_data
 
 #: Switches of the model that a config may turn on; the weights stay the same.
@@ -93,7 +93,7 @@ def check_model(
 
 def read_default_cutoff() -> float:
     """Read the cutoff radius of the packaged config, Angstrom."""
-    return float(_read_packaged("train.yaml")["cutoff_radius"])
+    return float(read_packaged("train.yaml")["cutoff_radius"])
 
 
 def _describe_contradiction(key: str, value: Any, expected: Any, source_path: str) -> ConfigError:
@@ -106,13 +106,8 @@ def _describe_contradiction(key: str, value: Any, expected: Any, source_path: st
 def _list_changed_keys(node: DictConfig) -> list[str]:
     """List the keys of the section whose values are not those of the packaged config of the same model."""
     unresolved = _read_unresolved(node)
-    packaged = _read_packaged("model/nequip_M.yaml" if "preset" in unresolved else "model/nequip.yaml")
+    packaged = read_packaged("model/nequip_M.yaml" if "preset" in unresolved else "model/nequip.yaml")
     return [key for key, value in unresolved.items() if key not in packaged or packaged[key] != value]
-
-
-def _read_packaged(name: str) -> dict[str, Any]:
-    text = files("nequip_like.conf").joinpath(*name.split("/")).read_text(encoding="utf-8")
-    return _read_unresolved(OmegaConf.create(text))
 
 
 def _read_unresolved(node: Any) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from rich.console import Console
 
 from nequip_like.errors import OutputError
 from nequip_like.report.pictures import FORMATS
@@ -63,13 +66,14 @@ def check_source_stays(folder: Path, source: str | Path) -> None:
         )
 
 
-def move_earlier(folder: Path) -> Path | None:
+def move_earlier(folder: Path, further: Sequence[str] = ()) -> Path | None:
     """Move what an earlier run left in a folder to a run folder in it: ``earlier-run``, ``earlier-run-2``, ...
 
     Other files stay where they are.
 
     Args:
         folder: The output folder.
+        further: Names of what else only an earlier run can have left.
 
     Returns:
         Where the files are now; None if there was no earlier run.
@@ -77,11 +81,24 @@ def move_earlier(folder: Path) -> Path | None:
     Raises:
         OutputError: If they cannot be moved.
     """
-    if not any((folder / name).exists() for name in _TRAINED):
+    if not any((folder / name).exists() for name in (*_TRAINED, *further)):
         return None
     place = make_new(folder / _NAME)
     with output_errors(place):
-        for path in (folder / name for name in _FILES):
+        for path in (folder / name for name in (*_FILES, *further)):
             if path.exists():
                 path.rename(place / path.name)
     return place
+
+
+def tell_moved(console: Console, folder: Path, place: Path | None) -> None:
+    """Say where the files of an earlier run are now, if there were any.
+
+    Args:
+        console: Where to print.
+        folder: The output folder.
+        place: As :func:`move_earlier` gives it.
+    """
+    if place is not None:
+        note = f"note: {folder} had the files of an earlier run; they are in {place} now"
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
