@@ -173,7 +173,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
         irreps_edge_sh: Highest degree of the edge harmonics (an integer, or irreps 0e + 1o + 2e ...).
         type_embed_num_features: Width of the species embedding.
         type_embedding_start: "random" (as NequIP), "chemistry" (similar elements start with similar embeddings, see
-            :func:`~nequip_like.nn.elements.compute_similarities`), or "auto": chemistry for ten species or more.
+            :func:`~nequip_like.nn.elements.compute_similarities`), or "auto": chemistry for twenty species or more.
         seed: Seed of the initial weights; the global random state is left as it was.
         model_dtype: "float32" or "float64". Edge vectors, energies and derivatives are float64 in any case.
         readout_mlp_hidden_layers_depth: Hidden layers of the readout; 0 is linear.

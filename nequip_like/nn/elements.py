@@ -9,10 +9,9 @@ import torch
 from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor
 
-EmbeddingStart = Literal["random", "chemistry", "auto"]
+from nequip_like.data.species import are_many
 
-#: From so many species on, ``auto`` starts from the chemistry: of few, each is seen often enough to be learnt by itself.
-MANY_SPECIES = 10
+EmbeddingStart = Literal["random", "chemistry", "auto"]
 
 # Pauling's electronegativities of hydrogen to curium (CRC Handbook of Chemistry and Physics; of helium, neon and argon,
 # which have none, Allen's: J. Am. Chem. Soc. 111, 9003, 1989).
@@ -92,13 +91,13 @@ def compute_similarities(type_names: Sequence[str]) -> Tensor:
 
 
 def starts_from_chemistry(start: EmbeddingStart, type_names: Sequence[str]) -> bool:
-    """Whether similar species are to start alike; ``auto`` says so for ten species or more.
+    """Whether similar species are to start alike; ``auto`` says so for twenty species or more.
 
     Example:
         >>> starts_from_chemistry("auto", ["H", "C", "N", "O"]), starts_from_chemistry("chemistry", ["H", "C"])
         (False, True)
     """
-    return start == "chemistry" or (start == "auto" and len(type_names) >= MANY_SPECIES)
+    return start == "chemistry" or (start == "auto" and are_many(type_names))
 
 
 def correlate_rows(rows: Tensor, type_names: Sequence[str]) -> Tensor:
