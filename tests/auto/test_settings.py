@@ -1,7 +1,6 @@
 """What follows from the data alone."""
 
 import pytest
-
 from ase.data import chemical_symbols
 
 from nequip_like.auto.settings import (
