@@ -22,6 +22,7 @@ from nequip_like.auto.settings import (
     Setting,
     choose_batch,
     choose_cutoff,
+    choose_loss,
     choose_sets,
     choose_targets,
     leave_pinned,
@@ -195,7 +196,7 @@ class _Search:
         config = self._compose([*cutoff, "data.val=null", "data.test=null"])
         check_memory(self.files, float(config.cutoff_radius))
         survey = Survey.of(build_data(config))
-        self._choose([choose_cutoff(survey), choose_targets(survey)])
+        self._choose([choose_cutoff(survey), choose_targets(survey), *choose_loss(survey)])
         self._choose([*choose_sets(survey, bool(self.test)), choose_batch(survey)])
 
     def _read(self) -> DataModule:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nequip_like.auto.survey import Survey
 from nequip_like.data import fields
+from nequip_like.data.species import are_many
 
 MOST_NEIGHBORS = 60.0
 _USUAL_NEIGHBORS = 45.0
@@ -87,6 +88,19 @@ def choose_sets(survey: Survey, has_test: bool) -> list[Setting]:
         tested = min(_MOST_VALIDATED, round(0.1 * survey.frames))
         settings.append(Setting("data.test", str(tested), "put aside for the test: nothing is chosen by them"))
     return settings
+
+
+def choose_loss(survey: Survey) -> list[Setting]:
+    """Choose the function of the loss, where it is not the usual one.
+
+    Example:
+        >>> choose_loss(Survey(999, 900, 9.0, 5.0, ("H", "O"), {"forces": 999}, 0))
+        []
+    """
+    if not are_many(survey.species):
+        return []
+    reason = f"of {len(survey.species)} species a few strained frames would be most of the squares of errors"
+    return [Setting("training_module.loss.function", "huber", reason)]
 
 
 def choose_batch(survey: Survey) -> Setting:

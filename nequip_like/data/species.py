@@ -14,6 +14,9 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError, DataError
 
+#: From so many species on each is seen in few frames, and forces reach from none to very large.
+MANY_SPECIES = 20
+
 
 def species_of(frames: Iterable[Graph]) -> list[str]:
     """Chemical symbols that occur in the frames, sorted by atomic number."""
@@ -31,6 +34,16 @@ def species_counts(frames: Iterable[Graph]) -> dict[str, int]:
     for frame in frames:
         counts.update(frame[fields.ATOMIC_NUMBERS].tolist())
     return {symbol_of[number]: counts[number] for number in sorted(counts)}
+
+
+def are_many(type_names: Sequence[str]) -> bool:
+    """Whether a data set has many species, twenty or more: then some defaults are others.
+
+    Example:
+        >>> are_many(["H", "C", "N", "O"]), are_many([f"species {i}" for i in range(20)])
+        (False, True)
+    """
+    return len(type_names) >= MANY_SPECIES
 
 
 def checked_species(type_names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from nequip_like.arguments import ArgumentsOf, Count, Form, NotNegative, Positiv
 from nequip_like.errors import ConfigError
 from nequip_like.model.nequip import NequIPEnergy
 from nequip_like.model.potential import Potential
+from nequip_like.nn.elements import EmbeddingStart
 from nequip_like.nn.radial import CutoffPower, PairCutoffs
 from nequip_like.nn.scale_shift import PerType
 
@@ -137,6 +138,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     radial_mlp_width: Sequence[Count],
     irreps_edge_sh: _Degree | str,
     type_embed_num_features: Count,
+    type_embedding_start: EmbeddingStart = "random",
     seed: int = 0,
     model_dtype: Literal["float32", "float64"] = "float32",
     readout_mlp_hidden_layers_depth: NotNegative = 0,
@@ -170,6 +172,8 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
         radial_mlp_width: Width of each layer's radial network.
         irreps_edge_sh: Highest degree of the edge harmonics (an integer, or irreps 0e + 1o + 2e ...).
         type_embed_num_features: Width of the species embedding.
+        type_embedding_start: "random" (as NequIP), "chemistry" (similar elements start with similar embeddings, see
+            :func:`~nequip_like.nn.elements.compute_similarities`), or "auto": chemistry for twenty species or more.
         seed: Seed of the initial weights; the global random state is left as it was.
         model_dtype: "float32" or "float64". Edge vectors, energies and derivatives are float64 in any case.
         readout_mlp_hidden_layers_depth: Hidden layers of the readout; 0 is linear.
@@ -223,6 +227,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
             hidden=hidden,
             radial_mlps=list(zip(radial_mlp_depth, radial_mlp_width, strict=True)),
             type_embed_num_features=type_embed_num_features,
+            type_embedding_start=type_embedding_start,
             readout=(
                 readout_mlp_hidden_layers_depth,
                 readout_mlp_hidden_layers_width,

@@ -15,6 +15,7 @@ from nequip_like.data.graph import batch_index, edge_vectors, num_graphs
 from nequip_like.errors import ConfigError
 from nequip_like.model.native_energy import CollectedWeights, NativeBackend
 from nequip_like.model.potential import Differentiated
+from nequip_like.nn.elements import EmbeddingStart, correlate_rows, starts_from_chemistry
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.lora import list_weights
 from nequip_like.nn.mlp import ScalarMLP
@@ -48,6 +49,7 @@ class NequIPEnergy(nn.Module):
         hidden: Sequence[Irreps],
         radial_mlps: Sequence[tuple[int, int]],
         type_embed_num_features: int,
+        type_embedding_start: EmbeddingStart,
         readout: tuple[int, int | None, str | None],
         num_bessels: int,
         bessel_trainable: bool,
@@ -80,7 +82,10 @@ class NequIPEnergy(nn.Module):
         cutoffs = pair_cutoff_table(per_edge_type_cutoff, type_names, cutoff)
         self.register_buffer("inverse_cutoffs", cutoffs.reciprocal())
 
-        self.type_embedding = nn.Parameter(torch.randn(len(type_names), type_embed_num_features, dtype=dtype))
+        embedding = torch.randn(len(type_names), type_embed_num_features, dtype=dtype)
+        if starts_from_chemistry(type_embedding_start, type_names):
+            embedding = correlate_rows(embedding, type_names)
+        self.type_embedding = nn.Parameter(embedding)
         self.harmonics = SphericalHarmonics(l_max)
         self.radial = RadialEmbedding(
             num_bessels, bessel_trainable, PolynomialEnvelope(polynomial_cutoff_p), cutoff, dtype

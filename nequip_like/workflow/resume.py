@@ -39,6 +39,7 @@ _HONOURED = (
     "swa_interval",
     "evaluate",
     "model.kernel",
+    "model.type_embedding_start",
     "on_non_finite",
     "max_skipped_steps",
     "on_divergence",

@@ -1,8 +1,17 @@
 """What follows from the data alone."""
 
 import pytest
+from ase.data import chemical_symbols
 
-from nequip_like.auto.settings import Setting, choose_batch, choose_cutoff, choose_sets, choose_targets, leave_pinned
+from nequip_like.auto.settings import (
+    Setting,
+    choose_batch,
+    choose_cutoff,
+    choose_loss,
+    choose_sets,
+    choose_targets,
+    leave_pinned,
+)
 from nequip_like.auto.survey import Survey
 
 
@@ -33,6 +42,13 @@ def test_cutoff() -> None:
 )
 def test_targets(labels: dict[str, int], periodic: int, targets: str) -> None:
     assert choose_targets(make_survey(labels=labels, periodic=periodic)).override == f"targets={targets}"
+
+
+def test_loss_of_many_species() -> None:
+    assert choose_loss(make_survey(species=tuple(chemical_symbols[1:20]))) == []
+    (setting,) = choose_loss(make_survey(species=tuple(chemical_symbols[1:21])))
+    assert setting.override == "training_module.loss.function=huber"
+    assert setting.reason.startswith("of 20 species")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@ import json
 
 import pytest
 import torch
+from ase.data import chemical_symbols
 from e3nn.o3 import Irreps
 
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model import FullNequIPGNNModel, NequIPGNNModel, PresetNequIPGNNModel, families
+from nequip_like.nn.elements import correlate_rows
 
 BASE = {"type_names": ["H", "C"], "r_max": 4.0, "avg_num_neighbors": 5.0}
 SMALL = {**BASE, "num_layers": 2, "num_features": 3, "radial_mlp_width": 4, "num_bessels": 4}
@@ -198,3 +200,30 @@ def test_full_argument_errors(changes, message):
 def test_unknown_argument():
     with pytest.raises(TypeError, match="num_feature"):
         NequIPGNNModel(**SMALL, num_feature=3)
+
+
+def start(names, **changes):
+    arguments = {**SMALL, "type_names": names, "type_embed_num_features": 64, **changes}
+    return {key: value.clone() for key, value in NequIPGNNModel(**arguments).state_dict().items()}
+
+
+def test_embeddings_start_independent_or_as_the_chemistry_has_it():
+    """Of the same random numbers; all other weights are the same."""
+    names = ["O", "S", "Se", "Te", "Na", "K", "Rb", "Cs", "La", "Ce"]
+    plain, chemistry = start(names), start(names, type_embedding_start="chemistry")
+    assert [key for key in plain if not torch.equal(plain[key], chemistry[key])] == ["energy_model.type_embedding"]
+    same = correlate_rows(plain["energy_model.type_embedding"], names)
+    assert torch.equal(chemistry["energy_model.type_embedding"], same)
+    correlation = torch.corrcoef(same)
+    assert correlation[8, 9] > 0.98  # La, Ce
+    assert correlation[1, 2] > 0.8  # S, Se
+    assert abs(correlation[0, 7]) < 0.4  # O, Cs
+
+
+def test_embeddings_of_few_species_start_as_ever():
+    many = chemical_symbols[1:21]
+    for names, expected in ((many, "chemistry"), (many[:19], "random")):
+        found, same = start(names, type_embedding_start="auto"), start(names, type_embedding_start=expected)
+        assert all(torch.equal(found[key], same[key]) for key in same)
+    with pytest.raises(ConfigError, match="type_embedding_start is 'groups'"):
+        start(many, type_embedding_start="groups")
