@@ -41,5 +41,5 @@ def test_command(tmp_path, molecule_file):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "lr.png: 300 optimizer steps, 3 in an epoch" in done.stdout
-    assert "learning rate: 0.0001667 at step 1, at most 0.004886 (step 30)" in done.stdout
+    assert "learning rate: 0.001 at step 1, at most 0.02931 (step 30)" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "lr.png"}
