@@ -82,7 +82,10 @@ def by_hand(file: Path) -> dict[str, float]:
 
 
 def test_training_went_down(folder):
-    """To a fifth of the first epoch's loss, which has learnt much already, and the error of forces to a third of the forces themselves."""
+    """To a fifth of the first epoch's loss, which has learnt much already.
+
+    The error of the forces falls to a third of the forces themselves.
+    """
     import csv
 
     with (folder / "run" / "metrics.csv").open() as file:
