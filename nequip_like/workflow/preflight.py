@@ -33,12 +33,22 @@ def check_run(run: Sequence[str], data: DataModule, module: NequIPLightningModul
         [name for name in ("loss", "val_metrics", "test_metrics") if getattr(module, name)],
         {"train": True, "val": bool(data.val_sets), "test": bool(data.test_sets)},
     )
-    _check_labels(run, data, module)
+    check_labels(run, data, module)
     if "train" in run:
         _check_monitored(trainer, module, data)
 
 
-def _check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
+def check_labels(run: Sequence[str], data: DataModule, module: NequIPLightningModule) -> None:
+    """Refuse data sets that lack a label which their loss or metrics need.
+
+    Args:
+        run: The tasks, in order.
+        data: The data.
+        module: The training module.
+
+    Raises:
+        DataError: Naming the set and the label.
+    """
     pairs: list[tuple[str, MetricsManager, str, GraphDataset]] = []
     if "train" in run and module.loss is not None:
         pairs.append(("loss", module.loss, "train", data.train_set))

@@ -35,7 +35,7 @@ from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.ends import list_ends
 from nequip_like.workflow.evaluate import report_test_sets
 from nequip_like.workflow.finetune import run as finetune
-from nequip_like.workflow.finetune.report import print_start, validate_source
+from nequip_like.workflow.finetune.report import print_start, print_worse_than_source, validate_source
 from nequip_like.workflow.interrupts import interruptible
 from nequip_like.workflow.loggers import log_config
 from nequip_like.workflow.pretrain import run as pretrain
@@ -231,6 +231,7 @@ def _end_training(
     _keep_best(result, trainer, card)
     printing.print_best(console, trainer, module)
     printing.print_worse_than_baseline(console, trainer, card["metrics"])
+    print_worse_than_source(console, result.monitored, result.before.get(result.monitored), result.best)
     _finish_training(console, module, card, result, formats)
     if result.stopped_by is not None:
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")

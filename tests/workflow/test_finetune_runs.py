@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from nequip_like.errors import ConfigError
 from nequip_like.inference import model_file
 from nequip_like.training.csv_logger import read_rows
+from nequip_like.workflow.finetune.report import print_worse_than_source
 from nequip_like.workflow.train import train
 from tests.workflow.test_resume import differences, history, last
 from tests.workflow.tuning import (
@@ -211,6 +213,13 @@ def test_a_validation_that_was_done_is_not_done_again(tune: Any, capsys: Any) ->
     assert len(lines_before(capsys.readouterr().out)) == 1
     rows = [row for row in read_rows(result.folder / "metrics.csv") if row["val0_epoch/forces_rmse"]]
     assert [row["step"] for row in rows] == ["0", "2"]
+
+
+@pytest.mark.parametrize(("before", "best", "said"), [(0.1, 0.2, True), (0.2, 0.1, False), (None, 0.1, False)])
+def test_a_source_that_was_better_is_told(before: float | None, best: float, said: bool, capsys: Any) -> None:
+    print_worse_than_source(Console(), "val0_epoch/weighted_sum", before, best)
+    line = "worse than the source: val0_epoch/weighted_sum is 0.2, and was 0.1 before the first step; "
+    assert capsys.readouterr().out.startswith(line) == said
 
 
 def test_other_runs_have_no_such_row(compose: Any, capsys: Any) -> None:

@@ -176,13 +176,11 @@ class LearningRate(LRScheduler):
                 "the checkpoint is of a run with a budget of time, whose lengths are shares of it",
                 "give a budget: what is left of it is used, or a larger one goes on",
             )
+        changes = []
         for name, length in list(self.lengths.items()):
             now = lengths[name]
             if now is not None and now != length and self._is_share(name):
-                rank_zero_warn(
-                    f"the run is not as long as when it began: {name} of the learning rate is {_describe(now)}, and "
-                    f"was {_describe(length)}"
-                )
+                changes.append(f"{name} is {_describe(now)}, and was {_describe(length)}")
                 self.lengths[name] = now
             elif now != length:
                 rank_zero_warn(
@@ -191,6 +189,11 @@ class LearningRate(LRScheduler):
                 )
         self._build()
         self._apply()
+        if changes:
+            rank_zero_warn(
+                f"the run is not as long as when it began, and its learning rate is that of the run as it is now, "
+                f"{max(self.rates_at(self.last_epoch)):.3g} at first: {'; '.join(changes)}"
+            )
 
     def _is_share(self, name: str) -> bool:
         """Whether a length is a share of the run, or the whole of it."""

@@ -24,10 +24,10 @@ from nequip_like.workflow.pretrain.geometries import (
     is_too_close,
     run_dynamics,
 )
+from nequip_like.workflow.pretrain.settings import FEWEST
 from nequip_like.workflow.pretrain.teachers import Teacher
 
 LARGEST_FORCE = 30.0  # eV/Angstrom, of any atom
-FEWEST = 20  # frames; fewer teach nothing
 _SHARE_OF_FRAMES = 0.2  # the user's own among all
 _FIRST = 5  # labels by which the time of a label is measured
 _SHORTEST, _LONGEST = 5, 50  # snapshots of a trajectory
@@ -47,6 +47,7 @@ class TeacherSet:
         refused: How many structures were left out, by reason.
         failure: What the teacher said when it failed first.
         seconds: Of a label, median.
+        seconds_of_search: What finding the temperature took.
         wanted: How many frames were asked for.
         is_cut: Whether there was no time for as many.
     """
@@ -56,6 +57,7 @@ class TeacherSet:
     refused: Counter[str] = field(default_factory=Counter)
     failure: str = ""
     seconds: float = 0.0
+    seconds_of_search: float = 0.0
     wanted: int = 0
     is_cut: bool = False
 
@@ -67,7 +69,8 @@ class TeacherSet:
         why = ": no time for more" if self.is_cut else ""
         fewer = f" of {self.wanted} wanted{why}" if len(self.frames) < self.wanted else ""
         left_out = f"; left out: {refused}{f' ({self.failure})' if self.failure else ''}" if refused else ""
-        how = f"dynamics at {self.temperature:.0f} K; {1000 * self.seconds:.3g} ms a label"
+        pace = f"{1000 * self.seconds:.3g} ms a label, {STRIDE} for a thermal one"
+        how = f"dynamics at {self.temperature:.0f} K, found in {self.seconds_of_search:.1f} s; {pace}"
         return f"{len(self.frames)} frames{fewer} ({parts}; {how}){left_out}"
 
 
@@ -85,7 +88,7 @@ class Labeller:
         starts: The user's training frames.
         seed: Of everything that is drawn.
         temperature: Of the dynamics, K; None to estimate it.
-        seconds: How long it may take; None for as long as it needs.
+        seconds: How long it may take.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Labeller:
         starts: Sequence[Atoms],
         seed: int,
         temperature: float | None = None,
-        seconds: float | None = None,
+        seconds: float = math.inf,
     ) -> None:
         self._teacher, self._starts = teacher, list(starts)
         self._rng = np.random.default_rng(seed)
@@ -119,7 +122,9 @@ class Labeller:
         for i in own[_FIRST:]:
             if not self._is_late():
                 self._add(self._starts[i], "training")
+        began = time.monotonic()
         done.temperature = self._temperature or self._find_temperature()
+        done.seconds_of_search = time.monotonic() - began
         self._run_trajectories(count)
         if len(done.frames) < FEWEST:
             raise ConfigError(
@@ -142,13 +147,13 @@ class Labeller:
                 "take another teacher, or leave it out: pretrain.teacher=null",
             )
         self._done.seconds = statistics.median(times)
-        if self._seconds is None:
+        if math.isinf(self._seconds):
             return count
         fitting = int(self._seconds / (self._done.seconds * STRIDE))  # the last step's forces are the labels
         if fitting < FEWEST:
             raise ConfigError(
-                f"pretrain.teacher {self._teacher.name} takes {self._done.seconds:.2g} s for a frame, and in the "
-                f"{self._seconds:.0f} s for labels there is time for {fitting}",
+                f"pretrain.teacher {self._teacher.name} takes {self._done.seconds:.2g} s for a label, {STRIDE} of them "
+                f"for a structure, and in the {self._seconds:.0f} s for labels there is time for {fitting}",
                 "give more budget, or a faster teacher, or leave it out: pretrain.teacher=null",
             )
         self._done.is_cut = fitting < count
@@ -181,7 +186,7 @@ class Labeller:
                 self._refuse(_FAILED, error)
 
     def _is_late(self) -> bool:
-        late = self._seconds is not None and time.monotonic() - self._began > self._seconds
+        late = time.monotonic() - self._began > self._seconds
         self._done.is_cut = self._done.is_cut or late
         return late
 

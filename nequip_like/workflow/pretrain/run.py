@@ -6,8 +6,10 @@ The seconds that were used stand there as well: all of it is part of the run's b
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,7 +26,8 @@ from nequip_like.training.budget.clock import Clock
 from nequip_like.training.budget.durations import format_seconds
 from nequip_like.training.budget.record_file import BUDGET_FILE
 from nequip_like.whole_files import written_whole
-from nequip_like.workflow import resume, setup
+from nequip_like.workflow import preflight, resume, setup
+from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.budget import budget_of
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.pretrain import nested
@@ -43,6 +46,7 @@ REPORT = "report.json"
 LABELS = "teacher.xyz"
 # Of the budget that is left when the command has read its data.
 _SHARE_OF_LABELS, _SHARE_OF_TRAINING, _SHARE_OF_CONTROL = 0.1, 0.35, 0.04
+_LONGEST_LABELLING = 900.0  # seconds, without a budget
 # Without a budget: so much of the run's steps, within these bounds.
 _CONTROL_OF_STEPS, _FEWEST_STEPS, _MOST_STEPS = 0.1, 20, 500
 
@@ -93,6 +97,8 @@ def prepare_start(config: DictConfig, checked: CheckedConfig, clock: Clock, trai
                 f"pretrain.teacher is given, but {resumption.path} is of a run without a pretraining",
                 "leave it out: pretrain.teacher=null",
             )
+        if "asked" in info:
+            _refuse_other(asdict(settings), info["asked"], resumption.path)
         used_clock = clock
     else:
         stages = _Stages(config, settings, checked.trusted, folder, clock, train)
@@ -134,7 +140,7 @@ class _Stages:
         data = setup.build_data(data_config)
         self._check_same(resume.fingerprint(data.trained_on.frames))
         values = nested.read_data_values(data_config, data)
-        self._check_model(data_config, data)
+        self._check_run(data_config, data)
         budget = budget_of(self._config)
         if budget is not None and "left" not in self._report:
             self._report["left"] = budget.seconds - self.clock()  # type: ignore[operator] # no other run is repeated
@@ -152,12 +158,21 @@ class _Stages:
             "frames": labels["frames"],
             "control": dict(control),
             "kept": control["kept"],
-            "source": str(self._model),
+            "source": str(self._source),
+            "asked": asdict(self._settings),
         }
 
     @property
     def _model(self) -> Path:
         return self._folder / resume.MODEL_FILE
+
+    @property
+    def _source(self) -> Path:
+        """The model under a name that no other model has.
+
+        A later run in the same folder moves this one away, and puts its own model into the place.
+        """
+        return self._folder / str(self._report["training"]["model"])
 
     @property
     def _labels(self) -> Path:
@@ -175,7 +190,11 @@ class _Stages:
             )
         starts = convert_frames(data.train_set.frames)
         labeller = Labeller(
-            teacher, starts, int(self._config.seed), self._settings.temperature, self._share(_SHARE_OF_LABELS)
+            teacher,
+            starts,
+            int(self._config.seed),
+            self._settings.temperature,
+            self._share(_SHARE_OF_LABELS) or _LONGEST_LABELLING,
         )
         self._say(f"pretraining: {teacher.name} labels structures around {len(starts)} training frames")
         done = labeller.collect(self._settings.frames or FRAMES)
@@ -216,13 +235,15 @@ class _Stages:
         errors = {name: value for name, value in result.best_metrics.items() if math.isfinite(value)}
         listing = ", ".join(f"{name.partition('/')[2]} {errors[name]:.4g}" for name in sorted(errors) if "rmse" in name)
         self._say(f"pretraining: done; on teacher's labels held out: {listing}")
-        self._finish("training", {"length": length, **pace, "metrics": errors})
+        name = f"{self._model.stem}-{hashlib.sha256(self._model.read_bytes()).hexdigest()[:8]}{self._model.suffix}"
+        shutil.copyfile(self._model, self._folder / name)
+        self._finish("training", {"length": length, **pace, "metrics": errors, "model": name})
 
     def _compare(self, data: DataModule) -> None:
         """Train for equally many steps from both starts; the better one is the run's."""
         steps = self._count_control_steps(data)
         trials: dict[str, Trial] = {}
-        for name, source in (("fresh", None), ("pretrained", self._model)):
+        for name, source in (("fresh", None), ("pretrained", self._source)):
             folder = self._folder / "control" / name
             config = nested.make_control(self._config, folder, steps, source, self._settings.rate_factor)
             trials[name] = run_trial(f"{name} weights", (), 0.0, folder, lambda config=config: self._train(config))  # type: ignore[misc]
@@ -267,25 +288,22 @@ class _Stages:
     def _needs_stress(self, data: DataModule) -> bool:
         return nested.trains_stress(self._config, data)
 
-    def _check_model(self, config: DictConfig, data: DataModule) -> None:
-        model = setup.build_module(config, data, {}).model
-        if not is_built_in(model):
+    def _check_run(self, config: DictConfig, data: DataModule) -> None:
+        """Refuse a run that would fail after its pretraining."""
+        module = setup.build_module(config, data, {})
+        if not is_built_in(module.model):
             raise ModelError(
-                f"pretrain.teacher is given, but the model is of the family '{model.config['family']}', which cannot "
-                "be fine-tuned",
+                f"pretrain.teacher is given, but the model is of the family '{module.model.config['family']}', which "
+                "cannot be fine-tuned",
                 "leave it out: pretrain.teacher=null",
             )
+        preflight.check_labels(sections.read_tasks(self._config), data, module)
 
     def _check_same(self, train_set: str) -> None:
         """Refuse to go on with the pretraining of other data or of another section."""
         asked = {**asdict(self._settings), "train_set": train_set}
-        for key, value in asked.items():
-            if "asked" in self._report and self._report["asked"].get(key) != value:
-                name = "the training data" if key == "train_set" else f"pretrain.{key}"
-                raise ConfigError(
-                    f"{name} is not that of the pretraining in {self._folder}, which this run would go on with",
-                    "set it back, or begin anew, without resume or in another folder: output_dir=FOLDER",
-                )
+        if "asked" in self._report:
+            _refuse_other(asked, self._report["asked"], self._folder)
         self._report["asked"] = asked
 
     def _read_report(self) -> dict[str, Any]:
@@ -307,6 +325,17 @@ class _Stages:
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _refuse_other(asked: Mapping[str, Any], before: Mapping[str, Any], place: Path) -> None:
+    """Refuse to go on with a pretraining that was another one."""
+    for key, value in asked.items():
+        if before.get(key) != value:
+            name = "the training data" if key == "train_set" else f"pretrain.{key}"
+            raise ConfigError(
+                f"{name} is not that of the pretraining in {place}, which this run would go on with",
+                "set it back, or begin anew, without resume or in another folder: output_dir=FOLDER",
+            )
 
 
 def _format(trial: Trial) -> str:

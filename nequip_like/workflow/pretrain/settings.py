@@ -13,6 +13,7 @@ from nequip_like.workflow.config import sections
 from nequip_like.workflow.slurm import count_processes
 
 FRAMES = 2000
+FEWEST = 20  # frames; fewer teach nothing
 EPOCHS = 15
 _KINDS: dict[str, Any] = {
     "teacher": str | dict[str, Any] | None,
@@ -81,6 +82,8 @@ def read_pretraining(section: Any) -> Pretraining | None:
                 "name what labels the structures: pretrain.teacher=gfn2",
             )
         return None
+    if section.get("frames") is not None and section["frames"] < FEWEST:
+        raise ConfigError(f"pretrain.frames is {section['frames']}", f"give {FEWEST} or more; {FRAMES} is usual")
     if section.get("minutes") is not None and section.get("epochs") is not None:
         raise ConfigError("pretrain.minutes and pretrain.epochs are both given", "leave one of them out")
     return Pretraining(**section)
@@ -111,7 +114,7 @@ def check_surroundings(settings: Pretraining, values: Mapping[str, Any]) -> None
         if budget.repeat is not None:
             raise ConfigError(
                 "pretrain.teacher is given, and budget repeats another run",
-                "begin as that run did: with finetune.source=RUN/pretrain/model.safetensors finetune.shifts=refit, if "
+                "begin as that run did: with finetune.source=RUN/pretrain finetune.shifts=refit, if "
                 "its pretraining was kept, and no teacher",
             )
         if settings.minutes is not None and 60 * settings.minutes >= budget.seconds:  # type: ignore[operator] # given

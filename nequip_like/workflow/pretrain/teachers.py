@@ -126,6 +126,12 @@ def _is_model_path(name: str) -> bool:
 
 
 def _look_up_calculator(name: str, trusted: Sequence[str]) -> Any:
+    root = name.partition(".")[0]
+    if root in trust.THIRD_PARTY and not trust.within(name, trusted):
+        raise ConfigError(
+            f"pretrain.teacher is '{name}', and calculators of {root} are not for every config to call",
+            f"if you know what this one does, write trusted_packages: [{name.rpartition('.')[0]}]",
+        )
     definition = trust.look_up("pretrain.teacher", name, trusted)
     if not (isinstance(definition, type) and issubclass(definition, Calculator)):
         raise ConfigError(f"pretrain.teacher is '{name}', which is no calculator of ASE", "name a class of calculators")

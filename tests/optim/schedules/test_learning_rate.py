@@ -293,7 +293,9 @@ def test_shares_are_of_the_run_as_it_is_now(warmup_length):
     two.load_state_dict(one.state_dict())
     with pytest.warns(UserWarning, match="not as long as when it began") as told:
         two.begin(RunLength(steps=16))
-    assert str(told[-1].message).endswith("T_max of the learning rate is 16 steps, and was 8 steps")
+    (message,) = (str(warning.message) for warning in told)
+    assert f"{two.rates_at(4)[0]:.3g} at first: " in message
+    assert message.endswith("T_max is 16 steps, and was 8 steps")
     whole = LearningRate(adam(), "cosine", **keys)
     whole.begin(RunLength(steps=16))
     assert [two.rates_at(n) for n in (4, 8, 15)] == [whole.rates_at(n) for n in (4, 8, 15)]

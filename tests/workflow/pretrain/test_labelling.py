@@ -88,7 +88,8 @@ def test_failures_are_counted_and_told(starts: list[Atoms]) -> None:
     with pytest.raises(ConfigError) as caught:
         Labeller(Teacher("fickle", Fickle()), starts, 0, temperature=400.0).collect(30)
     assert caught.value.message.startswith(
-        "pretrain.teacher fickle labelled only 6 structures: 6 frames of 30 wanted (6 training; dynamics at 400 K; "
+        "pretrain.teacher fickle labelled only 6 structures: 6 frames of 30 wanted (6 training; dynamics at 400 K, "
+        "found in 0.0 s; "
     )
     assert caught.value.message.endswith("; left out: 15 the teacher failed (no convergence)")
 

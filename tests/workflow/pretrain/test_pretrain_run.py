@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -81,7 +82,10 @@ def test_a_pretraining_that_helps(begun: tuple[TrainingResult, str], compose: An
     first = model_file.read_model(folder / "model.safetensors")
     scales = OmegaConf.load(folder / "config.yaml").model.per_type_energy_scales
     own = OmegaConf.load(result.folder / "config.yaml")
-    assert own.finetune.source == str(folder / "model.safetensors")
+    source = Path(own.finetune.source)
+    assert source.read_bytes() == (folder / "model.safetensors").read_bytes()
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert source == folder / f"model-{digest[:8]}.safetensors"
     assert own.pretrain is None
     assert own.finetune.shifts == "refit"
     assert own.training_module.optimizer.lr == pytest.approx(0.005)  # a quarter
@@ -97,6 +101,8 @@ def test_a_pretraining_that_helps(begun: tuple[TrainingResult, str], compose: An
     assert "going on from" in again
     assert "labels structures" not in again
     assert (folder / "report.json").stat().st_mtime_ns == stamp
+    with pytest.raises(ConfigError, match=r"pretrain.frames is not that of the pretraining in .*last\.ckpt"):
+        train(compose(*TEACHER, *LONG_ENOUGH, "run=[train]", "resume=auto", "pretrain.frames=31"))
     assert longer.folder == result.folder
 
 
