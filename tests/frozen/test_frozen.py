@@ -49,7 +49,11 @@ def test_training_goes_on(version: str, module: str, tmp_path: Path, monkeypatch
     checkpoint = HERE / version / f"{module}.ckpt"
     assert read_checkpoint(checkpoint)[CHECKPOINT_KEY]["format_version"] == CHECKPOINT_VERSION
     with initialize_config_module("nequip_like.conf", version_base="1.3"):
-        again = train(compose("train", [*settings(module), f"ckpt_path={checkpoint}", "trainer.max_epochs=2"]))
+        # The defaults of then.
+        then = ["optimizer=adam", "training_module.optimizer.lr=0.005", "lr_scheduler=plateau", "model.l_max=1"]
+        then += ["model.parity=true", "training_module.gradient_clip=null", "callbacks=[default,early_stopping]"]
+        overrides = [*then, *settings(module), f"ckpt_path={checkpoint}", "trainer.max_epochs=2"]
+        again = train(compose("train", overrides))
     state = read_checkpoint(again.folder / "checkpoints" / "last.ckpt")
     assert state["global_step"] == 2 * read_checkpoint(checkpoint)["global_step"]
     assert all(

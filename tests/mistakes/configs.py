@@ -167,7 +167,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key at the top level",
         "cutof_radius: 4.0\n",
         "nothing uses 'cutof_radius' of the config",
-        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, budget, ckpt_path, resume, finetune, run_name, console, validate_every_n_updates, callbacks, logger, report, trusted_packages",
+        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, budget, ckpt_path, resume, finetune, pretrain, run_name, console, validate_every_n_updates, callbacks, logger, report, trusted_packages",
     ),
     _typed(
         "A misspelt choice of what is printed",

@@ -63,8 +63,8 @@ def test_lightnings_words_for_the_same(setting, expected):
     assert GradientClip.choose(None, *setting) == expected
     with pytest.raises(ConfigError) as error:
         GradientClip.choose(GradientClip(norm=1.0), *setting)
-    same = f"{{{setting[1] or 'norm'}: 6.5}}"
-    assert error.value.advice == f"leave trainer.gradient_clip_val out: {same} says the same"
+    same = f"training_module.gradient_clip.{setting[1] or 'norm'}=6.5"
+    assert error.value.advice == f"write {same} in place of trainer.gradient_clip_val"
 
 
 @pytest.mark.parametrize(

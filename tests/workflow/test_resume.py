@@ -167,7 +167,7 @@ WAYS = {
     "accumulation and validation within": ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=1"),
     "AdamW": ("optimizer=adamw",),
     "Muon": ("optimizer=muon",),
-    "SOAP": ("optimizer=soap", "training_module.optimizer.precondition_frequency=2"),
+    "SOAP": ("optimizer=soap", "+training_module.optimizer.precondition_frequency=2"),
     "schedule-free": ("optimizer=schedulefree", "training_module=default"),
     "optimizer of mlip": ("optimizer=mlip", "training_module.gradient_clip={norm: 0.1, value: 0.05}"),
     "EMA without warm-up": ("training_module.ema_warmup=false", "training_module.ema_start_step=4"),
