@@ -77,6 +77,13 @@ def test_sound_configs_pass(overrides, compose):
     check_config(compose(*overrides))
 
 
+@pytest.mark.parametrize("name", ["torch.optim.Adam", "torch.optim.SGD", "nequip_like.optim.muon.MuonAndAdamW"])
+def test_another_optimizer_takes_the_place_of_the_default(name, compose):
+    """In configs that name a class only: the default has no keys that others lack."""
+    config = compose("optimizer=soap", f"training_module.optimizer._target_={name}")
+    assert check_config(config).values["training_module"]["optimizer"] == {"_target_": name, "lr": 0.005}
+
+
 @pytest.mark.parametrize("size", ["S", "M", "L", "XL"])
 def test_presets_pass(size):
     """A preset without the tiny model's keys."""
