@@ -60,6 +60,7 @@ def fast(line):
         "++trainer.limit_train_batches=2",
         "trainer.accelerator=cpu",
         f"trainer.max_epochs={2 if 'ckpt_path=' in line else 1}",
+        *(["budget=null"] if " budget=" in line else []),
     ]
 
 
