@@ -136,6 +136,7 @@ def test_two_processes_are_one(tune: Any, tiny: list[str], source: Path, molecul
     one = train(tune(*options[:4], options[5], "data.batch_size=4", f"output_dir={tmp_path / 'one'}")).model_file
     data = [f"data.train={molecule_file}", "data.val=5", "data.test=5", "cutoff_radius=4.0", "data.batch_size=2"]
     places = [f"output_dir={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"]
+    places += ["optimizer=adam", "lr_scheduler=plateau"]  # as compose has it
     command = [sys.executable, "-m", "nequip_like.cli.train", "-cn", "train", *tiny, *data, *options, *places]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
