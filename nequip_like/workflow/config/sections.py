@@ -13,7 +13,7 @@ from nequip_like.arguments import shown
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.report.pictures import read_formats
 from nequip_like.workflow.config.key_places import place_hint
-from nequip_like.workflow.config.values import own_error
+from nequip_like.workflow.config.values import own_error, require_known
 
 # Groups of configs, one file for each choice.
 GROUPS = (
@@ -205,4 +205,5 @@ def read_picture_formats(section: Any) -> list[str]:
             f"report has the unknown key '{unknown[0]}'",
             f"{closest_hint(str(unknown[0]), _REPORT)}known are {', '.join(_REPORT)}",
         )
+    require_known("report", section)
     return read_formats(section.get("format", ["png"]))

@@ -273,3 +273,28 @@ def is_known(value: Any) -> bool:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return all(is_known(entry) for entry in value)
     return value is not NOT_KNOWN_YET
+
+
+def require_known(section_key: str, section: Mapping[str, Any]) -> None:
+    """Refuse a section that is needed before the data are read, and leaves something to them.
+
+    Args:
+        section_key: Its key.
+        section: Its values.
+
+    Raises:
+        ConfigError: Naming the key.
+
+    Example:
+        >>> require_known("report", {"format": NOT_KNOWN_YET})
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: report.format is known only when the data are read, which is too late for it
+          -> write the value itself
+    """
+    for key, value in section.items():
+        if not is_known(value):
+            raise ConfigError(
+                f"{section_key}.{key} is known only when the data are read, which is too late for it",
+                "write the value itself",
+            )

@@ -10,6 +10,7 @@ from nequip_like.arguments import Count, Positive, check, check_key
 from nequip_like.errors import ConfigError
 from nequip_like.training.budget.durations import read_budget
 from nequip_like.workflow.config import sections
+from nequip_like.workflow.config.values import require_known
 from nequip_like.workflow.slurm import count_processes
 
 FRAMES = 2000
@@ -75,6 +76,7 @@ def read_pretraining(section: Any) -> Pretraining | None:
     for key, value in section.items():
         check_key("pretrain", key, _KINDS)
         check(f"pretrain.{key}", value, _KINDS[key])
+    require_known("pretrain", section)
     if section.get("teacher") is None:
         if given := [key for key, value in section.items() if value not in (None, _RATE_FACTOR)]:
             raise ConfigError(
