@@ -17,6 +17,7 @@ from ase.io import write
 from nequip_like.composition.compose import compose
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.workflow.pretrain.geometries import convert_frames
 from nequip_like.workflow.setup import build_data
 
 # Its tutorial.yaml: 4 layers of 32, l = 1 with parity, Adam at 0.01, a plateau, EMA, ZBL. Not compiled: that would take
@@ -109,7 +110,7 @@ def run_nequip(python: str, source: list[str], seed: int, seconds: float, thread
         threads: Of the run.
 
     Returns:
-        The last row of its log that has test values, and ``seconds`` of the whole command; or ``failed``.
+        ``rows`` of its log and ``seconds`` of the whole command; in place of the rows ``failed`` if it did.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = build_data(compose("train", source))
@@ -150,12 +151,7 @@ def run_nequip(python: str, source: list[str], seed: int, seconds: float, thread
 
 def to_atoms(graph: Graph) -> Atoms:
     """A frame with its labels, as ASE has it."""
-    atoms = Atoms(
-        graph[fields.ATOMIC_NUMBERS].reshape(-1).numpy(),
-        positions=graph[fields.POSITIONS].numpy(),
-        cell=graph[fields.CELL].reshape(3, 3).numpy() if fields.CELL in graph else None,
-        pbc=graph[fields.PBC].reshape(3).numpy() if fields.PBC in graph else False,
-    )
+    (atoms,) = convert_frames([graph])
     labels: dict[str, Any] = {"energy": float(graph[fields.TOTAL_ENERGY]), "forces": graph[fields.FORCES].numpy()}
     if fields.STRESS in graph:
         labels["stress"] = graph[fields.STRESS].reshape(3, 3).numpy()

@@ -303,6 +303,22 @@ def check_key(section: str, key: Any, options: Collection[str]) -> None:
         )
 
 
+def check_entries(section: str, entries: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Refuse an unknown key of a section, and a value of another kind than its key has.
+
+    Args:
+        section: Key of the section, for messages.
+        entries: Its content.
+        kinds: Annotation of each key that there is.
+
+    Raises:
+        ConfigError: For the first entry that does not fit.
+    """
+    for key, value in entries.items():
+        check_key(section, key, kinds)
+        check(f"{section}.{key}", value, kinds[key])
+
+
 def check_known_keys(section: str, keys: Iterable[Any], known: Collection[str]) -> None:
     """Refuse a mapping that has a key which it does not take.
 

@@ -231,7 +231,8 @@ def _end_training(
     _keep_best(result, trainer, card)
     printing.print_best(console, trainer, module)
     printing.print_worse_than_baseline(console, trainer, card["metrics"])
-    print_worse_than_source(console, result.monitored, result.before.get(result.monitored), result.best)
+    before = result.before.get(result.monitored)
+    print_worse_than_source(console, result.monitored, before, result.best, result.larger_is_better)
     _finish_training(console, module, card, result, formats)
     if result.stopped_by is not None:
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")

@@ -221,6 +221,9 @@ def test_a_source_that_was_better_is_told(before: float | None, best: float, sai
     print_worse_than_source(Console(), "val0_epoch/weighted_sum", before, best)
     line = "worse than the source: val0_epoch/weighted_sum is 0.2, and was 0.1 before the first step; "
     assert capsys.readouterr().out.startswith(line) == said
+    if before is not None:
+        print_worse_than_source(Console(), "val0_epoch/r2", before, best, larger_is_better=True)
+        assert bool(capsys.readouterr().out) != said
 
 
 def test_other_runs_have_no_such_row(compose: Any, capsys: Any) -> None:

@@ -185,7 +185,7 @@ class LearningRate(LRScheduler):
             elif now != length:
                 rank_zero_warn(
                     f"the learning rate goes on as it began: {name} is {_describe(length)}, where this run would make "
-                    f"it {_describe(lengths[name])}"
+                    f"it {_describe(now)}"
                 )
         self._build()
         self._apply()

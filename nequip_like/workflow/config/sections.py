@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nequip_like.arguments import shown
+from nequip_like.arguments import check_known_keys, shown
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.report.pictures import read_formats
 from nequip_like.workflow.config.key_places import place_hint
@@ -200,10 +200,6 @@ def read_picture_formats(section: Any) -> list[str]:
         return ["png"]
     if not isinstance(section, Mapping):
         raise ConfigError(f"report is {shown(section)}", "give a mapping: report: {format: [png, pdf]}")
-    if unknown := [key for key in section if key not in _REPORT]:
-        raise ConfigError(
-            f"report has the unknown key '{unknown[0]}'",
-            f"{closest_hint(str(unknown[0]), _REPORT)}known are {', '.join(_REPORT)}",
-        )
+    check_known_keys("report", section, _REPORT)
     require_known("report", section)
     return read_formats(section.get("format", ["png"]))

@@ -90,16 +90,19 @@ def validate_source(
     return dict(start_metrics)
 
 
-def print_worse_than_source(console: Console, monitored: str, before: float | None, best: float | None) -> None:
+def print_worse_than_source(
+    console: Console, monitored: str, before: float | None, best: float | None, larger_is_better: bool = False
+) -> None:
     """Warn if the new data are predicted worse after a fine-tuning than by its source.
 
     Args:
         console: Where to print.
-        monitored: Name of the monitored value, which is better the smaller it is.
+        monitored: Name of the monitored value.
         before: Its value of the source; None if it was not validated.
         best: That of the exported weights.
+        larger_is_better: Whether a larger value is a better one.
     """
-    if before is not None and best is not None and best > before:
+    if before is not None and best is not None and (best < before if larger_is_better else best > before):
         line = f"worse than the source: {monitored} is {best:.4g}, and was {before:.4g} before the first step"
         console.print(
             f"{line}; a lower rate: training_module.optimizer.lr", markup=False, highlight=False, soft_wrap=True

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from nequip_like.arguments import Count, Form, Positive, check, check_key
+from nequip_like.arguments import Count, Form, Positive, check_entries
 from nequip_like.data.species import checked_species
 from nequip_like.errors import ConfigError
 
@@ -69,9 +69,7 @@ def read_settings(section: Any) -> Settings | None:
         return None
     if not isinstance(section, Mapping):
         raise ConfigError(f"finetune is {section!r}", "write finetune.source=model.safetensors")
-    for key, value in section.items():
-        check_key("finetune", key, _KINDS)
-        check(f"finetune.{key}", value, _KINDS[key])
+    check_entries("finetune", section, _KINDS)
     if section.get("source") is None:
         for key, default in _DEFAULTS.items():
             if section.get(key, default) != default:
@@ -100,9 +98,7 @@ def _build_settings(section: Mapping[str, Any]) -> Settings:
 def _read_lora(section: Mapping[str, Any] | None) -> Lora | None:
     if section is None:
         return None
-    for key, value in section.items():
-        check_key("finetune.lora", key, _LORA)
-        check(f"finetune.lora.{key}", value, _LORA[key])
+    check_entries("finetune.lora", section, _LORA)
     if "rank" not in section:
         raise ConfigError("finetune.lora has no 'rank'", "for example finetune.lora={rank: 8}")
     return Lora(section["rank"], float(section.get("alpha", section["rank"])))

@@ -183,7 +183,7 @@ class _Stages:
     def _label(self, data: DataModule) -> None:
         check_teacher(self._settings.teacher, self._trusted)
         teacher = build_teacher(self._settings.teacher, self._trusted, data.type_names)
-        if self._needs_stress(data) and not teacher.gives_stress:
+        if nested.trains_stress(self._config, data) and not teacher.gives_stress:
             raise ConfigError(
                 f"pretrain.teacher {teacher.name} has no stress, which the loss trains",
                 "take another teacher, or targets=energy_force",
@@ -284,9 +284,6 @@ class _Stages:
     def _share(self, share: float) -> float | None:
         left = self._report.get("left")
         return None if left is None else share * float(left)
-
-    def _needs_stress(self, data: DataModule) -> bool:
-        return nested.trains_stress(self._config, data)
 
     def _check_run(self, config: DictConfig, data: DataModule) -> None:
         """Refuse a run that would fail after its pretraining."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nequip_like.arguments import Count, Positive, check, check_key
+from nequip_like.arguments import Count, Positive, check_entries
 from nequip_like.errors import ConfigError
 from nequip_like.training.budget.durations import read_budget
 from nequip_like.workflow.config import sections
@@ -73,9 +73,7 @@ def read_pretraining(section: Any) -> Pretraining | None:
         return None
     if not isinstance(section, Mapping):
         raise ConfigError(f"pretrain is {section!r}", "write pretrain.teacher=gfn2")
-    for key, value in section.items():
-        check_key("pretrain", key, _KINDS)
-        check(f"pretrain.{key}", value, _KINDS[key])
+    check_entries("pretrain", section, _KINDS)
     require_known("pretrain", section)
     if section.get("teacher") is None:
         if given := [key for key, value in section.items() if value not in (None, _RATE_FACTOR)]:
