@@ -4,8 +4,9 @@
         --recipe default --recipe 'l2: model.l_max=2 model.parity=false' --json out.json
 
 --data holds the folders of the sets (SETS below), as they were published. A recipe is a name and overrides of the
-default config. --length is given to all: ``budget=180s``, or ``trainer.max_epochs=null trainer.max_steps=2000`` where
-the machine has other work. Runs are of one thread each, --jobs of them at a time.
+default config. --length is given to all, before the recipe's own: ``budget=180s``, or
+``trainer.max_epochs=null trainer.max_steps=2000`` where the machine has other work. Runs are of one thread each, --jobs
+of them at a time.
 
 A row: ``forces`` and ``stress`` are root mean squares in meV/Angstrom and GPa, ``energy`` in meV/atom, of the frames
 held out, with the weights that were exported; ``forces_mae`` in meV/Angstrom; ``best`` and ``last`` are the monitored
@@ -91,7 +92,7 @@ def run(
             options = ["--minutes", f"{read_seconds(length) / 60:g}", "--output", f"{folder}/run"]
             done, seconds = run_module("auto", [f"{data}/{file}", *options, *keys], folder, threads)
         else:
-            keys += [f"hydra.run.dir={folder}/run", f"data.train={data}/{file}", *length]
+            keys = [f"hydra.run.dir={folder}/run", f"data.train={data}/{file}", *length, *keys]
             done, seconds = run_training(["-cn", "train", *keys], folder, threads)
         row |= {"seconds": seconds}
         if done.returncode:
