@@ -11,13 +11,14 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from nequip_like.arguments import Count, NotNegative, Positive
+from nequip_like.arguments import Count, FromZero, NotNegative, Positive
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.inspection.report import Inspection, inspect
 from nequip_like.data.loader import ResumableLoader, make_worker_generator
 from nequip_like.data.prepare import Prepared, Request, prepare
+from nequip_like.data.prepared.sets import hold_frames
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
@@ -49,7 +50,10 @@ class DataModule(Summarized, lightning.LightningDataModule):
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
         seed: Seed of the order of training frames.
-        num_workers: Processes that load batches. Graphs are in memory, so none is usually fastest.
+        num_workers: Processes that load batches. Graphs are in memory, so none is usually fastest; where frames of a
+            prepared set are too many for it, one or two are.
+        held_memory: Frames of prepared sets are held in memory, once they were read, where those of a set take no more
+            than what is left of so many GB; else each is read whenever it is needed. In each worker process anew.
         reference_energies: ``auto``, ``isolated_atoms``, ``least_squares``, a file with isolated atoms,
             ``{symbol: eV}``, or None.
         allow_overlap: Do not refuse a structure that is in two of train, val and test.
@@ -91,6 +95,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         split_seed: int = 0,
         seed: int = 0,
         num_workers: NotNegative = 0,
+        held_memory: FromZero = 2.0,
         reference_energies: Choice = "auto",
         allow_overlap: bool = False,
         train_size: Count | None = None,
@@ -120,6 +125,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
         self.seed = seed
         self.num_workers = num_workers
+        self.held_memory = held_memory
         self.shuffle = shuffle
         self.drop_last = drop_last
         # A small test set may leave a process without frames; its sums are then zero, not wrong.
@@ -143,7 +149,10 @@ class DataModule(Summarized, lightning.LightningDataModule):
     @cached_property
     def data(self) -> Prepared:
         """Everything that was read; reads it when first asked for."""
-        return prepare(self.request)
+        data = prepare(self.request)
+        sets = (data.train, *data.val.values(), *data.test.values(), *([data.replay] if data.replay else []))
+        hold_frames([dataset.frames for dataset in sets], self.held_memory * 1e9)
+        return data
 
     def know_species(self, names: Sequence[str]) -> None:
         """Let these come first among the types, whether they occur or not; to be called before :meth:`prepare`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,18 +11,25 @@ from torch.utils.data import Dataset
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import arrays_of, fill_missing_labels, frame_key, graphs_of, has_label
-from nequip_like.data.io.readers import Index, Reading, Source, read
+from nequip_like.data.graph import arrays_of, fill_missing_labels, graphs_of
+from nequip_like.data.inspection.frame_table import FrameTable, tabulate
+from nequip_like.data.io.given import Index
+from nequip_like.data.io.readers import Source, read
+from nequip_like.data.io.reading import Reading
 from nequip_like.data.neighbors import add_neighbors
-from nequip_like.data.species import atom_types, checked_species, type_table
+from nequip_like.data.prepared.frames import PreparedFrames, list_keys
+from nequip_like.data.prepared.sets import check_cutoff
+from nequip_like.data.species import atom_types, checked_species, explain_unknown_species, type_table
 from nequip_like.errors import DataError
 from nequip_like.summaries import Summarized
 
-_COLLISION = 0.1  # Angstrom; even two protons repel each other with 144 eV there
+COLLISION = 0.1  # Angstrom; even two protons repel each other with 144 eV there
 
 
 class GraphDataset(Summarized, Dataset[Graph]):
     """Frames ready to be batched: with atom types, neighbour lists, and the same labels in each.
+
+    Frames of a prepared set stay in its file, and are read when they are asked for.
 
     Args:
         frames: Graphs of single structures, without edges; or what was read from files, which knows its origins,
@@ -77,33 +85,53 @@ class GraphDataset(Summarized, Dataset[Graph]):
         self.notes = list(reading.notes)
         self.annotations = list(reading.annotations)
         self._keys = None if keys is None else list(keys)
-        self._origins = list(reading.origins)
+        self._origins = reading.origins
         if len(self._origins) != len(reading.frames):
             raise DataError(
                 f"{len(reading.frames)} frames but {len(self._origins)} origins", "give one origin per frame"
             )
-        table = type_table(self.type_names)
-        self.frames: list[Graph] = []
-        for i, frame in enumerate(reading.frames):
-            types = atom_types(frame, table, self._origins[i], self.type_names)
-            typed = {**frame, fields.ATOM_TYPES: types, fields.FRAME_INDEX: torch.tensor([i])}
-            self.frames.append(add_neighbors(typed, self.cutoff, origin=self._origins[i], closest=_COLLISION))
-        counts = {label: sum(has_label(frame, label) for frame in self.frames) for label in fields.LABELS}
-        self.labels = {label: count for label, count in counts.items() if count}
+        self.frames: Sequence[Graph] = self._complete(reading.frames)
+        self.labels = self.table.count_labels()
+
+    def _complete(self, frames: Sequence[Graph]) -> Sequence[Graph]:
+        """The frames with their types, index and neighbours."""
+        types = type_table(self.type_names)
+        if isinstance(frames, PreparedFrames):
+            check_cutoff(frames, self.cutoff)
+            table = frames.table
+            unknown = types.numpy()[table.number] < 0
+            if unknown.any():
+                first = int(table.frame_of[int(unknown.argmax())])
+                raise explain_unknown_species(frames[first], types, self._origins[first], self.type_names)
+            return frames.with_types(types)
+        completed = []
+        for i, frame in enumerate(frames):
+            own_types = atom_types(frame, types, self._origins[i], self.type_names)
+            typed = {**frame, fields.ATOM_TYPES: own_types, fields.FRAME_INDEX: torch.tensor([i])}
+            completed.append(add_neighbors(typed, self.cutoff, origin=self._origins[i], closest=COLLISION))
+        return completed
+
+    @cached_property
+    def table(self) -> FrameTable:
+        """What statistics ask of each frame."""
+        return tabulate(self.frames)
 
     @property
     def keys(self) -> list[str]:
         """Hash of each structure (:func:`nequip_like.data.graph.frame_key`), made when first asked for."""
         if self._keys is None:
-            self._keys = [frame_key(frame) for frame in self.frames]
+            self._keys = list_keys(self.frames)
         return self._keys
 
     def __getstate__(self) -> dict[str, Any]:
         """Frames as arrays: torch would send each of the many small tensors to another process as an open file."""
+        if isinstance(self.frames, PreparedFrames):
+            return self.__dict__
         return {**self.__dict__, "frames": arrays_of(self.frames)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, frames=graphs_of(state["frames"]))
+        frames = state["frames"]
+        self.__dict__.update(state, frames=frames if isinstance(frames, PreparedFrames) else graphs_of(frames))
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -126,7 +154,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         return {
             "name": self.name,
             "frames": len(self),
-            "atoms": sum(len(frame[fields.POSITIONS]) for frame in self.frames),
+            "atoms": int(self.table.atoms.sum()),
             "labels": self.labels,
             "species": " ".join(self.type_names),
             "cutoff": f"{self.cutoff:g} Å",

@@ -234,4 +234,4 @@ def frame_key(frame: Graph) -> str:
     digest.update(pbc.numpy().tobytes())
     for lengths in (frame[fields.POSITIONS], cell):
         digest.update(torch.round(lengths * 10**_DECIMALS).to(torch.int64).numpy().tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]  # 128 bits tell any number of frames apart

@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
+from nequip_like.data.prepared.frames import select_frames, select_origins
 from nequip_like.data.reference_energies import (
     Choice,
     ReferenceEnergies,
     choose,
-    is_isolated_atom,
     uses_isolated_frames,
 )
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
-from nequip_like.data.species import checked_species, species_of
+from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
 from nequip_like.summaries import Summarized
 
@@ -89,13 +92,14 @@ class _Preparation:
         }
         self.reading = file_source(request.train, "train", request.key_mapping, request.units).read()
         self.frames = self.reading.frames
+        self.table = tabulate(self.frames)
         self.type_names = self._choose_type_names()
         # A model that is fine-tuned may know species that these data do not have, and cannot tell the energy of.
-        species = species_of(self.frames)
+        species = self.table.count_species()
         self.referred = [name for name in self.type_names if name in species or not request.known_species]
         self.isolated: list[int] = []
-        if uses_isolated_frames(request.reference_energies, self.frames, self.referred):
-            self.isolated = [i for i, frame in enumerate(self.frames) if is_isolated_atom(frame)]
+        if uses_isolated_frames(request.reference_energies, self.table, self.referred):
+            self.isolated = np.flatnonzero(self.table.isolated).tolist()
         self.parts = self._split()
 
     def run(self) -> Prepared:
@@ -123,10 +127,10 @@ class _Preparation:
     def _find_species(self) -> list[str]:
         if self.request.species != "auto":
             return checked_species(self.request.species)
-        bound = species_of(frame for frame in self.frames if not is_isolated_atom(frame))
-        if bound and uses_isolated_frames(self.request.reference_energies, self.frames, bound):
+        bound = list(self.table.count_species(~self.table.isolated))
+        if bound and uses_isolated_frames(self.request.reference_energies, self.table, bound):
             return bound
-        return species_of(self.frames)
+        return list(self.table.count_species())
 
     def _split(self) -> dict[str, list[int]]:
         """Frames of train and of each part that is held out of the training file, as indices into the reading."""
@@ -154,10 +158,10 @@ class _Preparation:
         train = self.parts["train"]
         return choose(
             self.request.reference_energies,
-            [self.frames[i] for i in train],
+            select_frames(self.frames, train),
             self.referred,
-            isolated=[self.frames[i] for i in self.isolated],
-            origins=[self.reading.origins[i] for i in (*self.isolated, *train)],
+            isolated=select_frames(self.frames, self.isolated),
+            origins=select_origins(self.reading.origins, [*self.isolated, *train]),
             key_mapping=self.request.key_mapping,
             units=self.request.units,
         )
@@ -181,7 +185,7 @@ class _Preparation:
     ) -> GraphDataset:
         """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
         reading = self.reading if source is None else source.read()
-        indices = range(len(reading.frames)) if indices is None else indices
+        indices = range(len(reading)) if indices is None else indices
         part, keys = reading.select(indices, annotated), [reading.keys[i] for i in indices]
         return GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
 
@@ -189,7 +193,7 @@ class _Preparation:
 def _collect_notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:
     """Species that are declared and never seen, and reference energies that cannot belong to the frames."""
     notes = []
-    species = species_of(train.frames)
+    species = train.table.count_species()
     if absent := [name for name in train.type_names if name not in {*species, *known_species}]:
         notes.append(f"no training frame has the species {', '.join(absent)}; nothing is learned for it")
     if reference is not None and reference.warning:

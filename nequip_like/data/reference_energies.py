@@ -12,19 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from ase.data import atomic_numbers as number_of
 from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import has_label
+from nequip_like.data.inspection.equations import Equations, set_up_equations
+from nequip_like.data.inspection.frame_table import ISOLATED_DISTANCE, FrameTable, tabulate
 from nequip_like.data.sources import below, file_source
-from nequip_like.data.species import checked_species, species_of
+from nequip_like.data.species import checked_species
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.whole_files import path_of
 
-ISOLATED_DISTANCE = 10.0  # Angstrom to the nearest periodic image; then a single atom is isolated
 _SAME_ENERGY = 1e-3  # eV; two isolated atoms of one species must agree to this
 _FEW_FRAMES = 5  # a species in fewer of them takes up their errors instead of its own energy
 _FEWEST_KNOWN = 3  # other species, to take an expectation from
@@ -63,28 +61,6 @@ class ReferenceEnergies:
         )
 
 
-def is_isolated_atom(frame: Graph) -> bool:
-    """Whether a frame is one atom without periodic images closer than ``ISOLATED_DISTANCE``.
-
-    Example:
-        >>> from ase import Atoms
-        >>> from nequip_like.data.io.structures import graph_from_atoms
-        >>> boxes = [Atoms("H", cell=[a, a, a], pbc=True) for a in (9.0, 10.0)]
-        >>> [is_isolated_atom(graph_from_atoms(atoms)) for atoms in (*boxes, Atoms("H"))]
-        [False, True, True]
-    """
-    if int(frame[fields.NUM_ATOMS][0]) != 1:
-        return False
-    pbc = frame[fields.PBC][0]
-    if not bool(pbc.any()):
-        return True
-    vectors = frame[fields.CELL][0][pbc]
-    steps = torch.cartesian_prod(*[torch.arange(-2.0, 3.0, dtype=vectors.dtype)] * len(vectors))
-    images = steps.reshape(-1, len(vectors)) @ vectors
-    distances = images.norm(dim=1)
-    return bool(distances[distances > 0].min() >= ISOLATED_DISTANCE)
-
-
 def from_user(energies: Mapping[str, float], type_names: Sequence[str]) -> ReferenceEnergies:
     """Reference energies that the user gives, eV per chemical symbol.
 
@@ -119,19 +95,20 @@ def from_isolated_atoms(
     """Energies of isolated atoms; all other frames are left alone.
 
     Args:
-        frames: Graphs; those that are isolated atoms (:func:`is_isolated_atom`) with an energy are used.
+        frames: Graphs; those that are isolated atoms with an energy are used.
         type_names: The species that need an energy.
         origins: File and frame of each graph, for messages.
 
     Raises:
         DataError: If a species has no isolated atom, or two that differ by more than 1 meV.
     """
+    return _take_isolated(tabulate(frames), type_names, origins)
+
+
+def _take_isolated(table: FrameTable, type_names: Sequence[str], origins: Sequence[str] | None) -> ReferenceEnergies:
     energies: dict[str, tuple[float, str]] = {}
-    for i, frame in enumerate(frames):
-        if not (is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)):
-            continue
-        symbol = symbol_of[int(frame[fields.ATOMIC_NUMBERS][0])]
-        energy = float(frame[fields.TOTAL_ENERGY])
+    for i in _find_isolated(table):
+        symbol, energy = _get_symbol(table, i), float(table.energy[i])
         origin = origins[i] if origins is not None else f"frame {i}"
         first_energy, first_origin = energies.setdefault(symbol, (energy, origin))
         if abs(first_energy - energy) > _SAME_ENERGY:
@@ -179,45 +156,44 @@ def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None 
         >>> {name: round(energy, 6) for name, energy in fitted.energies.items()}, round(fitted.residual_rms, 6)
         ({'H': -1.0, 'O': -5.0}, 0.0)
     """
-    names = list(type_names) if type_names is not None else species_of(frames)
-    composition, energies = _compute_compositions(frames, names)
-    if len(energies) == 0:
+    table = tabulate(frames)
+    names = list(type_names) if type_names is not None else list(table.count_species())
+    equations = set_up_equations(table, names)
+    if equations.frames == 0:
         raise DataError("no frame has an energy to fit reference energies to", "write reference_energies: null")
-    counts = (composition > 0).sum(axis=0)
-    rare = counts < _FEW_FRAMES
-    if (~rare).sum() < _FEWEST_KNOWN or len(energies) <= len(names):
+    rare = equations.counts < _FEW_FRAMES
+    if (~rare).sum() < _FEWEST_KNOWN or equations.frames <= len(names):
         rare[:] = False
-    _check_told_apart(names, composition, rare)
-    solution = np.linalg.lstsq(composition, energies, rcond=None)[0]
+    _check_told_apart(names, equations, rare)
+    solution = np.linalg.lstsq(equations.composition, equations.energies, rcond=None)[0]
     warning = ""
     if rare.any():
         expected, spread = float(solution[~rare].mean()), max(float(solution[~rare].std(ddof=1)), _SAME_ENERGY)
-        sigma = _compute_residual(composition, energies, solution) * math.sqrt(
-            len(energies) / (len(energies) - len(names))
-        )
+        sigma = equations.compute_residual(solution) * math.sqrt(equations.frames / (equations.frames - len(names)))
         ridge = np.eye(len(names))[rare] * sigma / spread
-        rows, goals = np.concatenate([composition, ridge]), np.append(energies - expected, np.zeros(len(ridge)))
+        # What is left beside the expectation; of mixed equations it is no longer the energy less a number.
+        goals = equations.energies - equations.composition @ np.full(len(names), expected)
+        rows, goals = np.concatenate([equations.composition, ridge]), np.append(goals, np.zeros(len(ridge)))
         solution = expected + np.linalg.lstsq(rows, goals, rcond=None)[0]
         rare_species = ", ".join(
-            f"{name} ({count})" for name, count, few in zip(names, counts, rare, strict=True) if few
+            f"{name} ({count})" for name, count, few in zip(names, equations.counts, rare, strict=True) if few
         )
         warning = (
             f"fewer than {_FEW_FRAMES} frames have {rare_species}: their reference energies are held near to the mean "
             f"of the other species, {expected:.2f} eV, within {spread:.2f} eV; add frames, or give reference_energies"
         )
     values = dict(zip(names, solution.tolist(), strict=True))
-    residual_rms = _compute_residual(composition, energies, solution)
-    return ReferenceEnergies(values, "least_squares", residual_rms, warning=warning)
+    return ReferenceEnergies(values, "least_squares", equations.compute_residual(solution), warning=warning)
 
 
-def _check_told_apart(names: list[str], composition: np.ndarray, rare: np.ndarray) -> None:
+def _check_told_apart(names: list[str], equations: Equations, rare: np.ndarray) -> None:
     """Refuse compositions from which the energies of the species that are not rare do not follow."""
-    absent = [name for name, total in zip(names, composition.sum(axis=0), strict=True) if total == 0]
+    absent = [name for name, count in zip(names, equations.counts, strict=True) if count == 0]
     # What is held near to an expectation is determined by it.
-    rank = int(np.linalg.matrix_rank(np.concatenate([composition, np.eye(len(names))[rare]]), tol=1e-6))
+    rank = int(np.linalg.matrix_rank(np.concatenate([equations.composition, np.eye(len(names))[rare]]), tol=1e-6))
     if rank < len(names):
         reason = f"no frame with an energy holds {', '.join(absent)}" if absent else (
-            f"the compositions of {len(composition)} frames have only {rank} independent directions"
+            f"the compositions of {equations.frames} frames have only {rank} independent directions"
         )  # fmt: skip
         raise DataError(
             f"reference energies of {', '.join(names)} cannot be told apart: {reason}",
@@ -244,12 +220,13 @@ def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = ""
         >>> {name: round(energy, 4) for name, energy in from_mean(frames, ["H", "O"]).energies.items()}
         {'H': -1.6667, 'O': -1.6667}
     """
-    composition, energies = _compute_compositions(frames, list(type_names))
-    if len(energies) == 0:
+    table = tabulate(frames)
+    labelled = np.flatnonzero(table.find_labelled(fields.TOTAL_ENERGY))
+    if len(labelled) == 0:
         raise DataError("no frame has an energy to take reference energies from", "write reference_energies: null")
-    solution = np.full(len(type_names), energies.mean())
-    values = dict(zip(type_names, solution.tolist(), strict=True))
-    return ReferenceEnergies(values, "per_atom_energy_mean", _compute_residual(composition, energies, solution), note)
+    mean = float((table.energy[labelled] / table.atoms[labelled]).mean())
+    reference = ReferenceEnergies(dict.fromkeys(type_names, mean), "per_atom_energy_mean", note=note)
+    return add_residual(reference, frames)
 
 
 def auto(
@@ -270,16 +247,12 @@ def auto(
     Returns:
         The reference energies; None if no frame has an energy.
     """
-    if not any(has_label(frame, fields.TOTAL_ENERGY) for frame in (*frames, *isolated)):
+    tables = [tabulate(part) for part in (isolated, frames)]
+    if not any(table.find_labelled(fields.TOTAL_ENERGY).any() for table in tables):
         return None
-    pool = [*isolated, *frames]
-    covered = {
-        symbol_of[int(frame[fields.ATOMIC_NUMBERS][0])]
-        for frame in pool
-        if is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)
-    }
+    covered = {_get_symbol(table, i) for table in tables for i in _find_isolated(table)}
     if covered >= set(type_names):
-        return from_isolated_atoms(pool, type_names, origins=origins)
+        return _take_isolated(FrameTable.join(tables), type_names, origins)
     try:
         return fit_least_squares(frames, type_names)
     except DataError as error:
@@ -288,28 +261,21 @@ def auto(
 
 def add_residual(reference: ReferenceEnergies, frames: Sequence[Graph]) -> ReferenceEnergies:
     """The same references, with what they leave over on the given frames."""
-    composition, energies = _compute_compositions(frames, list(reference.energies))
-    if len(energies) == 0:
+    equations = set_up_equations(tabulate(frames), list(reference.energies))
+    if equations.frames == 0:
         return reference
     values = np.array(list(reference.energies.values()))
-    residual_rms = _compute_residual(composition, energies, values)
-    return replace(reference, residual_rms=residual_rms)
+    return replace(reference, residual_rms=equations.compute_residual(values))
 
 
-def _compute_compositions(frames: Sequence[Graph], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Fractions of each species (frames, species) and energies per atom (frames,), of frames with an energy."""
-    labelled = [frame for frame in frames if has_label(frame, fields.TOTAL_ENERGY)]
-    species_numbers = torch.tensor([number_of[name] for name in names])
-    fractions, energies = [], []
-    for frame in labelled:
-        numbers = frame[fields.ATOMIC_NUMBERS]
-        fractions.append(((numbers[:, None] == species_numbers).double().mean(dim=0)).numpy())
-        energies.append(float(frame[fields.TOTAL_ENERGY]) / len(numbers))
-    return np.array(fractions).reshape(-1, len(names)), np.array(energies)
+def _find_isolated(table: FrameTable) -> np.ndarray:
+    """Indices of isolated atoms with an energy."""
+    return np.flatnonzero(table.isolated & table.find_labelled(fields.TOTAL_ENERGY))
 
 
-def _compute_residual(composition: np.ndarray, energies: np.ndarray, solution: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((energies - composition @ solution) ** 2)))
+def _get_symbol(table: FrameTable, frame: int) -> str:
+    """Chemical symbol of a frame of one atom."""
+    return symbol_of[int(table.number[table.first_groups[frame]])]
 
 
 RULES = ("auto", "isolated_atoms", "least_squares")
@@ -327,12 +293,12 @@ def references_below(folder: str | Path | None, choice: Choice) -> Choice:
     return choice if is_rule(choice) else below(folder, choice)
 
 
-def uses_isolated_frames(choice: Choice, frames: Sequence[Graph], type_names: Sequence[str]) -> bool:
+def uses_isolated_frames(choice: Choice, table: FrameTable, type_names: Sequence[str]) -> bool:
     """Whether the isolated atoms among training frames become the references (and are then not trained on)."""
     if choice not in ("auto", "isolated_atoms"):
         return False
-    isolated = [frame for frame in frames if is_isolated_atom(frame) and has_label(frame, fields.TOTAL_ENERGY)]
-    return choice == "isolated_atoms" or set(species_of(isolated)) >= set(type_names)
+    species = {_get_symbol(table, i) for i in _find_isolated(table)}
+    return choice == "isolated_atoms" or species >= set(type_names)
 
 
 def choose(
@@ -371,7 +337,8 @@ def choose(
     elif choice == "auto":
         reference = auto(frames, type_names, isolated=isolated, origins=origins)
     elif choice == "isolated_atoms":
-        reference = from_isolated_atoms([*isolated, *frames], type_names, origins=origins)
+        tables = [tabulate(part) for part in (isolated, frames)]
+        reference = _take_isolated(FrameTable.join(tables), type_names, origins)
     elif choice == "least_squares":
         reference = fit_least_squares(frames, type_names)
     else:

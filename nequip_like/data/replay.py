@@ -14,6 +14,7 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import fill_missing_labels
+from nequip_like.data.prepared.sets import get_prepared
 from nequip_like.data.samplers import FrameBatchSampler, make_epoch_generator
 from nequip_like.data.sources import FileSource, file_source
 from nequip_like.errors import ConfigError
@@ -98,6 +99,11 @@ class ReplayedDataset(Dataset[Graph]):
     """
 
     def __init__(self, train: GraphDataset, replay: GraphDataset, weight: float) -> None:
+        if get_prepared(train.frames) or get_prepared(replay.frames):
+            raise ConfigError(
+                "replay joins frames in memory, and one of the sets is a prepared one",
+                "give the files that it was prepared from, or leave replay out",
+            )
         self.parts = (train, replay)
         extra = [_apply_weight(frame, weight, len(train) + i) for i, frame in enumerate(replay.frames)]
         self.frames = fill_missing_labels([*train.frames, *extra])

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.arguments import check_key, shown
-from nequip_like.data.io.given import entries, is_graph, is_structure
-from nequip_like.data.io.readers import Index, Reading, check_declared, read
+from nequip_like.data.io.given import Index, entries, is_graph, is_structure
+from nequip_like.data.io.readers import check_declared, read
+from nequip_like.data.io.reading import Reading
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of

@@ -96,10 +96,15 @@ def atom_types(frame: Graph, table: torch.Tensor, origin: str, type_names: Seque
     """
     types = table[frame[fields.ATOMIC_NUMBERS]]
     if bool((types < 0).any()):
-        numbers = sorted(set(frame[fields.ATOMIC_NUMBERS][types < 0].tolist()))
-        missing = ", ".join(symbol_of[number] for number in numbers)
-        raise DataError(
-            f"{origin} has {missing}, which is not among the species {', '.join(type_names)}",
-            "add frames with this species to the training set, list it under species, or remove the frame",
-        )
+        raise explain_unknown_species(frame, table, origin, type_names)
     return types
+
+
+def explain_unknown_species(frame: Graph, table: torch.Tensor, origin: str, type_names: Sequence[str]) -> DataError:
+    """The error of a frame with a species that has no type."""
+    found = frame[fields.ATOMIC_NUMBERS]
+    missing = ", ".join(symbol_of[number] for number in sorted(set(found[table[found] < 0].tolist())))
+    return DataError(
+        f"{origin} has {missing}, which is not among the species {', '.join(type_names)}",
+        "add frames with this species to the training set, list it under species, or remove the frame",
+    )

@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nequip_like.arguments import check_key
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.graph import edge_vectors, volumes
+from nequip_like.data.graph import edge_vectors
+from nequip_like.data.inspection.frame_table import FrameTable
+from nequip_like.data.species import type_table
 from nequip_like.errors import ConfigError, DataError, closest_hint
 
 
@@ -54,41 +57,32 @@ def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
         >>> {name: round(value, 4) for name, value in statistics["per_type_forces_rms"].items()}
         {'H': 1.7321, 'O': 0.0}
     """
-    frames = dataset.frames
-    types = torch.cat([frame[fields.ATOM_TYPES] for frame in frames])
-    neighbors = torch.cat([neighbors_per_atom(frame) for frame in frames]).to(torch.float64)
+    table = dataset.table
+    overall, by_type = _average_per_type(table, table.neighbors, table.count, dataset.type_names)
     result: dict[str, Any] = {
         "type_names": list(dataset.type_names),
-        "num_neighbors_mean": float(neighbors.mean()),
-        "per_type_num_neighbors_mean": _average_per_type(neighbors, types, dataset.type_names),
+        "num_neighbors_mean": overall,
+        "per_type_num_neighbors_mean": by_type,
     }
     if fields.TOTAL_ENERGY in dataset.labels:
-        energies = torch.cat([frame[fields.TOTAL_ENERGY].flatten() for frame in frames])
-        atoms = torch.cat([frame[fields.NUM_ATOMS] for frame in frames])
-        has_value = ~torch.isnan(energies)
-        per_atom = (energies / atoms)[has_value]
+        has_value = table.find_labelled(fields.TOTAL_ENERGY)
+        energies = table.energy[has_value]
+        per_atom = energies / table.atoms[has_value]
         result["per_atom_energy_mean"] = float(per_atom.mean())
         if len(per_atom) > 1:
-            result["per_atom_energy_std"] = float(per_atom.std())
-            result["total_energy_std"] = float(energies[has_value].std())
+            result["per_atom_energy_std"] = float(per_atom.std(ddof=1))
+            result["total_energy_std"] = float(energies.std(ddof=1))
     if fields.FORCES in dataset.labels:
-        forces = torch.cat([frame[fields.FORCES] for frame in frames])
-        has_value = ~torch.isnan(forces)
-        squares = torch.where(has_value, forces, 0.0).square().sum(dim=1)
-        counts = has_value.sum(dim=1)
-        total = float(squares.sum() / counts.sum())
-        by_type = _average_per_type(squares, types, dataset.type_names, counts)
-        result["forces_rms"] = math.sqrt(total)
+        overall, by_type = _average_per_type(table, table.force_squares, table.force_counts, dataset.type_names)
+        result["forces_rms"] = math.sqrt(overall)
         result["per_type_forces_rms"] = {name: math.sqrt(value) for name, value in by_type.items()}
     # Where there are slabs only, it is their cells that their stress refers to.
-    crystals = [frame for frame in frames if bool(frame[fields.PBC].all())] or [
-        frame for frame in frames if bool(frame[fields.PBC].any()) and bool(volumes(frame) > 0)
-    ]
-    if crystals:
-        sizes = torch.cat([volumes(frame) for frame in crystals])
-        num_atoms = torch.tensor([len(frame[fields.POSITIONS]) for frame in crystals])
+    is_crystal = table.periodic == 3
+    if not is_crystal.any():
+        is_crystal = (table.periodic > 0) & (table.volume > 0)
+    if is_crystal.any():
         # A median is the volume that materials have, whatever a few slabs and molecules in wide cells do.
-        result["volume_per_atom"] = float(torch.quantile(sizes / num_atoms, 0.5))
+        result["volume_per_atom"] = float(np.median(table.volume[is_crystal] / table.atoms[is_crystal]))
     return result
 
 
@@ -133,15 +127,14 @@ def neighbors_per_atom(frame: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _average_per_type(
-    values: torch.Tensor, types: torch.Tensor, type_names: list[str], weights: torch.Tensor | None = None
-) -> dict[str, float]:
-    """Sum of values over sum of weights for each type; over all types where a type has no weight."""
-    weights = torch.ones_like(values) if weights is None else weights.to(values.dtype)
-    sums = torch.bincount(types, values, minlength=len(type_names))
-    counts = torch.bincount(types, weights, minlength=len(type_names))
-    overall = values.sum() / weights.sum()
-    means = torch.where(counts > 0, sums / counts.clamp(min=1.0), overall)
-    return dict(zip(type_names, means.tolist(), strict=True))
+    table: FrameTable, values: np.ndarray, weights: np.ndarray, type_names: list[str]
+) -> tuple[float, dict[str, float]]:
+    """Sum of values over sum of weights, of all groups and for each type; a type without weight has that of all."""
+    types = type_table(type_names).numpy()[table.number]
+    sums, counts = (np.bincount(types, part, minlength=len(type_names)) for part in (values, weights))
+    overall = float(sums.sum() / counts.sum())
+    means = np.where(counts > 0, sums / np.maximum(counts, 1.0), overall)
+    return overall, dict(zip(type_names, means.tolist(), strict=True))
 
 
 NUM_NEIGHBORS = "num_neighbors"

@@ -10,6 +10,7 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
+from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.metrics.baseline import compute_baseline_errors, compute_mean_remainder
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.presets import METRICS, build_metric_entries
@@ -76,7 +77,7 @@ def compute_baseline(
         references: Reference energy of each species, eV; the mean per atom that they leave on these frames is added.
     """
     manager = MetricsManager(build_metric_entries(tuple(labels)), sync=False)
-    return compute_baseline_errors(frames, manager, references, compute_mean_remainder(frames, references))
+    return compute_baseline_errors(frames, manager, references, compute_mean_remainder(tabulate(frames), references))
 
 
 def compute_errors(

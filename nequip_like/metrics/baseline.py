@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate, has_label
+from nequip_like.data.inspection.frame_table import FrameTable
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 
@@ -19,14 +21,18 @@ _GRAPH = (fields.POSITIONS, fields.NUM_ATOMS, fields.ATOM_TYPES, fields.CELL, fi
 _USED = (*_GRAPH, *fields.LABEL_WEIGHTS.values(), fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
 
 
-def compute_mean_remainder(frames: Sequence[Graph], references: Mapping[str, float]) -> float:
-    """What reference energies leave per atom, in the mean over frames with an energy, eV; 0 if there are none."""
-    remainders = [
-        (float(frame[fields.TOTAL_ENERGY]) - _sum_references(frame, references)) / len(frame[fields.POSITIONS])
-        for frame in frames
-        if has_label(frame, fields.TOTAL_ENERGY)
-    ]
-    return sum(remainders) / len(remainders) if remainders else 0.0
+def compute_mean_remainder(table: FrameTable, references: Mapping[str, float]) -> float:
+    """What reference energies leave per atom, in the mean over frames with an energy, eV; 0 if there are none.
+
+    Args:
+        table: The table of the frames.
+        references: Reference energy of each species, eV; of others 0.
+    """
+    labelled = np.flatnonzero(table.find_labelled(fields.TOTAL_ENERGY))
+    if len(labelled) == 0:
+        return 0.0
+    referred = np.bincount(table.frame_of, table.count * _tabulate_references(references)[table.number], len(table))
+    return float(((table.energy - referred)[labelled] / table.atoms[labelled]).mean())
 
 
 def compute_baseline_errors(
@@ -65,11 +71,12 @@ def compute_baseline_errors(
         for term in terms
         if not term.type_names
     ]
+    of_number = torch.from_numpy(_tabulate_references(references))
     sums = MetricsManager(entries, sync=False, absolute=manager.absolute)
     for start in range(0, len(frames), _BATCH):
         chosen = frames[start : start + _BATCH]
         batch = collate([{key: frame[key] for key in _USED if key in frame} for frame in chosen])
-        energies = [_sum_references(frame, references) + mean * len(frame[fields.POSITIONS]) for frame in chosen]
+        energies = [float((of_number[frame[fields.ATOMIC_NUMBERS]] + mean).sum()) for frame in chosen]
         no_stress = torch.zeros(len(chosen), 3, 3, dtype=torch.float64)
         sums.update(
             {
@@ -88,5 +95,6 @@ def compute_baseline_errors(
     return errors
 
 
-def _sum_references(frame: Graph, references: Mapping[str, float]) -> float:
-    return sum(references.get(symbol_of[number], 0.0) for number in frame[fields.ATOMIC_NUMBERS].tolist())
+def _tabulate_references(references: Mapping[str, float]) -> np.ndarray:
+    """Reference energy of each atomic number, eV."""
+    return np.array([references.get(symbol, 0.0) for symbol in symbol_of])

@@ -20,7 +20,7 @@ _BY_GROUP = (PER_ATOM_ENERGY, FORCES, STRESS)
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     """Errors on a data set: a row for each quantity, with that of a model that knows nothing, and for each species."""
     dataset = evaluation.dataset
-    frames, atoms = len(dataset), sum(len(frame[fields.POSITIONS]) for frame in dataset.frames)
+    frames, atoms = len(dataset), int(dataset.table.atoms.sum())
     table = Table(title=Text(f"{name}: {frames} frames, {atoms} atoms"), title_justify="left")
     table.add_column("error of")
     table.add_column("unit")
@@ -119,7 +119,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
                 f"RMS of the forces {format_number(rms * FORCES.factor)} {FORCES.unit}; the RMSE is {share} of it"
             )
     counts = evaluation.dataset.labels
-    periodic = any(bool(frame[fields.PBC].any()) for frame in evaluation.dataset.frames)
+    periodic = bool(evaluation.dataset.table.periodic.any())
     for label in (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS):
         if label not in evaluation.compared:
             if label != fields.STRESS or periodic:

@@ -123,7 +123,7 @@ def compute_baselines(module: object) -> dict[str, dict[str, float]]:
         if evaluation.prefix in module.baselines or evaluation.position >= len(datasets):
             continue
         if mean is None:
-            mean = compute_mean_remainder(data.train_set.frames, references)
+            mean = compute_mean_remainder(data.train_set.table, references)
         frames = datasets[evaluation.position].frames
         module.baselines[evaluation.prefix] = compute_baseline_errors(frames, evaluation.manager, references, mean)
     return {prefix.removesuffix("_epoch"): errors for prefix, errors in module.baselines.items()}

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from nequip_like.data.fields import Graph
+from nequip_like.data.prepared.frames import PreparedFrames
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.moved import replace_names
@@ -281,7 +282,12 @@ def _describe_new_run(key: str, resumption: Resumption, overrides: Sequence[str]
 
 
 def fingerprint(frames: Iterable[Graph]) -> str:
-    """A number that tells data sets apart: of species, positions, cells and labels of all frames, in their order."""
+    """A number that tells data sets apart: of species, positions, cells and labels of all frames, in their order.
+
+    That of prepared frames is of the sums in their files, and no other's: they are not read for it.
+    """
+    if isinstance(frames, PreparedFrames):
+        return frames.fingerprint()
     digest = hashlib.blake2b(digest_size=16)
     for frame in frames:
         for name in sorted(frame):

@@ -256,13 +256,11 @@ def test_isolated_atoms_that_differ_are_named_by_file_and_frame(write, labelled,
 
 
 def test_structures_are_hashed_once(write, molecules, monkeypatch):
-    from nequip_like.data import dataset
-    from nequip_like.data.io import readers
+    from nequip_like.data.prepared import frames
 
     counted = []
-    for module in (dataset, readers):
-        original = module.frame_key
-        monkeypatch.setattr(module, "frame_key", lambda frame, f=original: counted.append(1) or f(frame))
+    original = frames.frame_key
+    monkeypatch.setattr(frames, "frame_key", lambda frame: counted.append(1) or original(frame))
     data = DataModule(write("m.xyz", molecules(12)), val=3, test=2, cutoff_radius=2.0).prepare()
     assert [inspection.duplicates for inspection in data.inspections] == [0, 0, 0]
     assert len(counted) == 12

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nequip_like.data import reference_energies as rules
+from nequip_like.data.inspection.frame_table import is_isolated_atom, tabulate
 from nequip_like.data.reference_energies import choose, uses_isolated_frames
 from nequip_like.errors import ConfigError, DataError
 
@@ -73,7 +74,7 @@ def test_no_energies(make_graph):
     ],
 )
 def test_what_an_isolated_atom_is(lone, cell, pbc, isolated):
-    assert rules.is_isolated_atom(lone("H", 1.0, cell=cell, pbc=pbc)) is isolated
+    assert is_isolated_atom(lone("H", 1.0, cell=cell, pbc=pbc)) is isolated
 
 
 def test_isolated_atoms(lone, hydrocarbon):
@@ -138,10 +139,11 @@ def test_choices(lone, hydrocarbon, write_text):
 
 def test_isolated_frames_are_used_only_if_they_cover_all(lone):
     frames = [lone("H", -13.0), lone("C", -1029.0)]
-    assert uses_isolated_frames("auto", frames, ["H", "C"])
-    assert not uses_isolated_frames("auto", frames, ["H", "C", "O"])
-    assert not uses_isolated_frames("least_squares", frames, ["H", "C"])
-    assert not uses_isolated_frames({"H": 1.0, "C": 2.0}, frames, ["H", "C"])
+    table = tabulate(frames)
+    assert uses_isolated_frames("auto", table, ["H", "C"])
+    assert not uses_isolated_frames("auto", table, ["H", "C", "O"])
+    assert not uses_isolated_frames("least_squares", table, ["H", "C"])
+    assert not uses_isolated_frames({"H": 1.0, "C": 2.0}, table, ["H", "C"])
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from ase import Atoms
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import load_dataset
+from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.metrics import EnergyForceMetrics, EnergyOnlyMetrics, MetricsManager
 from nequip_like.metrics.baseline import compute_baseline_errors, compute_mean_remainder
@@ -85,7 +86,7 @@ def test_energies_are_references_and_the_mean_of_what_they_leave():
         for name, energy in (("H2", -13.0), ("HO", -8.0))
     ]
     references = {"H": -6.0}
-    mean = compute_mean_remainder(frames, references)
+    mean = compute_mean_remainder(tabulate(frames), references)
     assert mean == pytest.approx(-0.75)
     # Without labels of forces there is no error of forces, and so no sum of both.
     errors = compute_baseline_errors(frames, EnergyForceMetrics(), references, mean)

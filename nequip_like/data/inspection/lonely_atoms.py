@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from nequip_like.data import fields
@@ -11,7 +12,6 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import edge_vectors
 from nequip_like.data.neighbors import add_neighbors
-from nequip_like.data.reference_energies import is_isolated_atom
 from nequip_like.data.statistics import neighbors_per_atom
 from nequip_like.errors import DataError
 
@@ -24,13 +24,13 @@ def describe_lonely_atoms(dataset: GraphDataset) -> str | None:
 
     Frames that are isolated atoms are none of these, nor are atoms more than 6 Angstrom away from the next one.
     """
-    frames = [i for i, frame in enumerate(dataset.frames) if bool((neighbors_per_atom(frame) == 0).any())]
-    frames = [i for i in frames if not is_isolated_atom(dataset.frames[i])]
+    table = dataset.table
+    frames = np.flatnonzero((table.fewest_neighbors == 0) & ~table.isolated).tolist()
     distances = _measure_beyond_cutoff([dataset.frames[i] for i in frames[:_MOST_FRAMES]])
     if len(distances) == 0:
         return None
     lonely = sum(int((neighbors_per_atom(dataset.frames[i]) == 0).sum()) for i in frames)
-    atoms = sum(len(frame[fields.POSITIONS]) for frame in dataset.frames)
+    atoms = int(table.atoms.sum())
     return (
         f"{lonely} of {atoms} atoms have no neighbour within {dataset.cutoff:g} Angstrom, in {len(frames)} frames; the "
         f"nearest is {float(distances.min()):.2f} to {float(distances.max()):.2f} Angstrom away; raise cutoff_radius; "
@@ -44,12 +44,12 @@ def check_neighbors(train: GraphDataset) -> None:
     Raises:
         DataError: With the shortest distance.
     """
-    if any(frame[fields.EDGE_INDEX].shape[1] > 0 for frame in train.frames):
+    if train.table.most_neighbors.any():
         return
     distances = _measure_beyond_cutoff(train.frames[:_MOST_FRAMES])
     if len(distances):
         advice = f"raise cutoff_radius; the shortest distance is {float(distances.min()):.2f} Angstrom"
-    elif all(is_isolated_atom(frame) for frame in train.frames):
+    elif train.table.isolated.all():
         advice = "each of its frames is an isolated atom; add frames in which atoms are bound"
     else:
         advice = f"no two atoms are within {_REACH:g} Angstrom of each other; is the length unit right?"

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from rich.markup import escape
 from rich.table import Table
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.graph import has_label
 from nequip_like.data.inspection.energy_unit import find_energies_in_hartree
 from nequip_like.data.inspection.label_check import label_contradiction
 from nequip_like.data.inspection.lonely_atoms import describe_lonely_atoms
 from nequip_like.data.inspection.measure import measure
 from nequip_like.data.inspection.plausibility import find_implausible_values
-from nequip_like.data.species import species_counts
+from nequip_like.data.prepared.sets import get_prepared
 from nequip_like.data.splits import duplicates
 from nequip_like.summaries import Summarized
 
@@ -119,58 +119,72 @@ def inspection_table(inspections: Sequence[Inspection]) -> Table:
 
 
 def inspect(dataset: GraphDataset) -> Inspection:
-    """Look at a data set: facts and warnings."""
-    frames = dataset.frames
-    facts = measure(frames)
+    """Look at a data set: facts and warnings. Frames of a prepared set were looked at when it was prepared."""
     repeated = duplicates(dataset.keys)
-    periodic = facts.periodic > 0
-    per_atom = (facts.energy / facts.atoms)[~torch.isnan(facts.energy)]
+    result = _summarize(dataset, len(repeated))
+    if get_prepared(dataset.frames) is None:
+        result.warnings += find_problems(dataset)
+    elif repeated:
+        result.warnings.append(_describe_repeated(dataset, repeated, ""))
+    return result
+
+
+def find_problems(dataset: GraphDataset) -> list[str]:
+    """What looks wrong in frames that are in memory, a sentence each."""
+    facts = measure(dataset.frames)
+    problems = _find_label_problems(dataset, duplicates(dataset.keys))
+    problems += find_implausible_values(facts, dataset.origin)
+    problems += find_energies_in_hartree(facts)
+    for problem in (describe_lonely_atoms(dataset), label_contradiction(dataset)):
+        if problem is not None:
+            problems.append(problem)
+    return problems
+
+
+def _summarize(dataset: GraphDataset, repeated: int) -> Inspection:
+    """The facts of a data set, with its notes."""
+    table = dataset.table
+    atoms, neighbors = table.atoms, table.neighbors
     with_forces = fields.FORCES in dataset.labels
-    shortest = float(facts.shortest.min())
-    result = Inspection(
+    per_atom = (table.energy / atoms)[table.find_labelled(fields.TOTAL_ENERGY)]
+    shortest = float(table.shortest.min())
+    periodic = table.periodic > 0
+    return Inspection(
         name=dataset.name,
-        frames=len(frames),
-        atoms=(int(facts.atoms.min()), int(facts.atoms.max())),
-        species=species_counts(frames),
+        frames=len(table),
+        atoms=(int(atoms.min()), int(atoms.max())),
+        species=table.count_species(),
         labels=dict(dataset.labels),
         read_from=", ".join(dataset.read_from.values()),
         units="\n".join(dataset.units.lines(dataset.read_from or dataset.labels)),
         energy_per_atom=_find_limits(per_atom),
-        largest_force=float(facts.largest_force.max()) if with_forces else None,
-        forces_rms=float(facts.force_squares.sum() / facts.force_counts.sum()) ** 0.5 if with_forces else None,
-        neighbors=(int(facts.neighbors.min()), float(facts.neighbors.double().mean()), int(facts.neighbors.max())),
-        shortest_distance=shortest if shortest < torch.inf else None,
+        largest_force=float(table.largest_force.max()) if with_forces else None,
+        forces_rms=float(table.force_squares.sum() / table.force_counts.sum()) ** 0.5 if with_forces else None,
+        neighbors=(
+            int(table.fewest_neighbors.min()),
+            float(neighbors.sum() / atoms.sum()),
+            int(table.most_neighbors.max()),
+        ),
+        shortest_distance=shortest if shortest < np.inf else None,
         periodic=int(periodic.sum()),
-        volume=_find_limits(facts.volume[periodic]),
-        duplicates=len(repeated),
-        weights=any(name in frames[0] for name in fields.WEIGHTS),
+        volume=_find_limits(table.volume[periodic]),
+        duplicates=repeated,
+        weights=any(table.find_labelled(name).any() for name in fields.WEIGHTS),
         warnings=list(dataset.notes),
     )
-    result.warnings += _find_label_problems(dataset, repeated)
-    result.warnings += find_implausible_values(facts, dataset.origin)
-    result.warnings += find_energies_in_hartree(facts)
-    if lonely := describe_lonely_atoms(dataset):
-        result.warnings.append(lonely)
-    if contradiction := label_contradiction(dataset):
-        result.warnings.append(contradiction)
-    return result
 
 
 def _find_label_problems(dataset: GraphDataset, repeated: dict[int, int]) -> list[str]:
     """Sentences on frames that repeat, and on labels that are missing, wholly or in a part."""
     warnings = []
-    origin = dataset.origin
     if repeated:
-        last, first = next(iter(repeated.items()))
         labels_agree = all(_has_same_labels(dataset.frames[a], dataset.frames[b]) for a, b in repeated.items())
-        difference = "" if labels_agree else ", some with other labels"
-        warnings.append(
-            f"{len(repeated)} frames repeat an earlier one{difference}; first: {origin(last)} is {origin(first)}"
-        )
+        warnings.append(_describe_repeated(dataset, repeated, "" if labels_agree else ", some with other labels"))
     for label in dataset.labels:
-        partial = [i for i, frame in enumerate(dataset.frames) if _is_partly_nan(frame, label)]
-        if partial:
-            warnings.append(f"'{label}' is NaN for a part of {len(partial)} frames, first: {origin(partial[0])}")
+        partial = np.flatnonzero(dataset.table.find_labelled(label, partly=True))
+        if len(partial):
+            first = dataset.origin(int(partial[0]))
+            warnings.append(f"'{label}' is NaN for a part of {len(partial)} frames, first: {first}")
         if warning := _describe_missing_label(dataset, label):
             warnings.append(warning)
     if fields.TOTAL_ENERGY not in dataset.labels:
@@ -178,26 +192,28 @@ def _find_label_problems(dataset: GraphDataset, repeated: dict[int, int]) -> lis
     return warnings
 
 
+def _describe_repeated(dataset: GraphDataset, repeated: dict[int, int], difference: str) -> str:
+    last, first = next(iter(repeated.items()))
+    return (
+        f"{len(repeated)} frames repeat an earlier one{difference}; first: {dataset.origin(last)} is "
+        f"{dataset.origin(first)}"
+    )
+
+
 def _describe_missing_label(dataset: GraphDataset, label: str) -> str | None:
     """Frames without a label that others have. Single atoms commonly have an energy only."""
     if dataset.labels[label] == len(dataset):
         return None
-    periodic_only = label == fields.STRESS
-    lacking = [
-        i
-        for i, frame in enumerate(dataset.frames)
-        if not has_label(frame, label)
-        and (label == fields.TOTAL_ENERGY or len(frame[fields.POSITIONS]) > 1)
-        and not (periodic_only and not bool(frame[fields.PBC].any()))
-    ]
-    if not lacking:
+    table = dataset.table
+    lacks = ~table.find_labelled(label)
+    if label != fields.TOTAL_ENERGY:
+        lacks &= table.atoms > 1
+    if label == fields.STRESS:
+        lacks &= table.periodic > 0
+    lacking = np.flatnonzero(lacks)
+    if len(lacking) == 0:
         return None
-    return f"'{label}' is missing in {len(lacking)} of {len(dataset)} frames, first: {dataset.origin(lacking[0])}"
-
-
-def _is_partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
-    missing = torch.isnan(frame[label])
-    return bool(missing.any()) and not bool(missing.all())
+    return f"'{label}' is missing in {len(lacking)} of {len(dataset)} frames, first: {dataset.origin(int(lacking[0]))}"
 
 
 def _has_same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -205,7 +221,7 @@ def _has_same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
     return all(torch.allclose(a[label], b[label], rtol=0.0, atol=1e-4, equal_nan=True) for label in shared)
 
 
-def _find_limits(values: torch.Tensor) -> tuple[float, float] | None:
+def _find_limits(values: np.ndarray) -> tuple[float, float] | None:
     return (float(values.min()), float(values.max())) if len(values) else None
 
 

@@ -37,12 +37,14 @@ _PBC = tuple(
 )
 
 
-def check_text(text: str, path: Path) -> list[str]:
+def check_text(text: str, path: Path, first_frame: int = 0, first_line: int = 0) -> list[str]:
     """Check the lines of an extended XYZ file.
 
     Args:
-        text: The whole file, with one kind of line end.
+        text: The whole file, or some frames of it, with one kind of line end.
         path: Its name, for messages.
+        first_frame: Number of the first frame.
+        first_line: Number of lines before the text.
 
     Returns:
         Notes: what stands in the file and is not read.
@@ -55,17 +57,18 @@ def check_text(text: str, path: Path) -> list[str]:
     while lines and not lines[-1].strip():
         lines.pop()
     notes: dict[str, tuple[int, int]] = {}
-    line = frame = 0
+    line, frame = 0, first_frame
     while line < len(lines):
-        atoms = _read_number_of_atoms(lines, line, frame, path)
+        number = first_line + line + 1  # as editors count
+        atoms = _read_number_of_atoms(lines[line], number, frame, path)
         origin = f"{path} frame {frame}"
         if line + 2 + atoms > len(lines):
             raise DataError(
-                f"{origin} is cut off: it says {atoms} atoms (line {line + 1}), but the file ends after "
+                f"{origin} is cut off: it says {atoms} atoms (line {number}), but the file ends after "
                 f"{max(len(lines) - line - 2, 0)} of them",
                 "remove the last frame, or copy the file again",
             )
-        for note in _check_frame(lines[line + 1], lines[line + 2 : line + 2 + atoms], origin, line + 2):
+        for note in _check_frame(lines[line + 1], lines[line + 2 : line + 2 + atoms], origin, number + 1):
             first, count = notes.get(note, (frame, 0))
             notes[note] = (first, count + 1)
         line += 2 + atoms
@@ -76,17 +79,17 @@ def check_text(text: str, path: Path) -> list[str]:
     return [f"{path}: {note} ({count} frames, first: frame {first})" for note, (first, count) in notes.items()]
 
 
-def _read_number_of_atoms(lines: list[str], line: int, frame: int, path: Path) -> int:
-    text = lines[line].strip()
+def _read_number_of_atoms(text: str, number: int, frame: int, path: Path) -> int:
+    text = text.strip()
     if not text:
         raise DataError(
-            f"{path}: line {line + 1} is empty, but more follows, which would not be read",
+            f"{path}: line {number} is empty, but more follows, which would not be read",
             f"remove the line; frame {frame} must begin there with its number of atoms",
         )
     if not (text.isascii() and text.isdigit()) or int(text[:19]) == 0:
         excerpt = text if len(text) <= 40 else text[:40] + "..."
         raise DataError(
-            f"{path}: line {line + 1} is {excerpt!r}, where frame {frame} must begin with its number of atoms",
+            f"{path}: line {number} is {excerpt!r}, where frame {frame} must begin with its number of atoms",
             "give an extended XYZ file; if it is one, the number of atoms of the frame before is wrong",
         )
     return int(text[:19])

@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats, open_with_compression
@@ -26,6 +27,9 @@ from nequip_like.data.io.outputs import find_open_line, find_unconverged, read_c
 from nequip_like.data.io.structure_files import check_species_line
 from nequip_like.errors import DataError, closest_hint, first_line
 
+if TYPE_CHECKING:
+    from nequip_like.data.io.pieces import Piece
+
 _BY_SUFFIX = {
     ".xyz": "extxyz",
     ".extxyz": "extxyz",
@@ -37,12 +41,13 @@ _MATRIX = re.compile(r"Got info item (\w+), expecting special 3x3")  # of ASE's 
 _ADVICE = "check that the file is complete, and that its suffix is that of its format (.xyz, .extxyz, .traj, .db)"
 
 
-def read_atoms(path: Path) -> tuple[list[Atoms], list[str]]:
+def read_atoms(path: Path, piece: Piece | None = None) -> tuple[list[Atoms], list[str]]:
     """All frames of a file.
 
     Args:
         path: The file. Its format follows from the suffix, else from its content; ``.gz``, ``.bz2`` and ``.xz`` are
             unpacked.
+        piece: A part of a file of extended XYZ; all of it by default.
 
     Returns:
         The frames, with no labels but those that stand in the file, and notes on what stands in it and is not read.
@@ -57,22 +62,23 @@ def read_atoms(path: Path) -> tuple[list[Atoms], list[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ASE and numpy, about values that are checked afterwards
-            for atoms in read_database(path) if form.name == "db" else _read_frames(path, form, notes):
+            for atoms in read_database(path) if form.name == "db" else _read_frames(path, form, notes, piece):
                 frames.append(atoms)
     except DataError:
         raise
     except Exception as error:  # ASE raises anything, from ValueError to StopIteration, for a broken file
         message, advice = _explain(error, form.name)
-        raise DataError(f"cannot read {path.absolute()}, frame {len(frames)}: {message}", advice) from error
+        number = len(frames) + (0 if piece is None else piece.frame)
+        raise DataError(f"cannot read {path.absolute()}, frame {number}: {message}", advice) from error
     if not frames:
         contents = f"no finished calculation; it was read as {form.title}" if form.output else "no frames"
         raise DataError(f"{path.absolute()} holds {contents}", "give a file with structures")
     return frames, notes
 
 
-def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
+def _read_frames(path: Path, form: Format, notes: list[str], piece: Piece | None) -> Iterator[Atoms]:
     """The frames of each of the outputs that the file holds; notes are added to ``notes``."""
-    content = _read_content(path)
+    content = _read_content(path, piece)
     if form.name == "traj":
         for part in split_parts(content, form):
             yield from read_content(part.content, form, path)
@@ -85,7 +91,8 @@ def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
     if form.name == "extxyz":
         # A byte that is no UTF-8 may stand in a comment, where it does no harm; elsewhere it is refused as no number.
         text = content.decode("utf-8", errors="replace")
-        notes.extend(check_text(text, path))
+        frame, line = (0, 0) if piece is None else (piece.frame, piece.line)
+        notes.extend(check_text(text, path, frame, line))
         yield from ioformats[form.name].read(io.StringIO(text), slice(None))
         return
     if form.name == "lammps-dump-text":
@@ -139,8 +146,12 @@ def _build_format_error(path: Path, suffix: str) -> DataError:
     )
 
 
-def _read_content(path: Path) -> bytes:
+def _read_content(path: Path, piece: Piece | None) -> bytes:
     try:
+        if piece is not None:
+            with path.open("rb") as file:
+                file.seek(piece.start)
+                return file.read(piece.stop - piece.start)
         with open_with_compression(str(path), "rb") as file:
             content: bytes = file.read()
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:

@@ -16,6 +16,8 @@ from nequip_like.data.fields import Graph
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.whole_files import path_of
 
+Index = str | int | slice
+
 _STRUCTURE = (fields.POSITIONS, fields.CELL, fields.PBC, fields.ATOMIC_NUMBERS)
 _LABELS_AND_WEIGHTS = (*fields.LABELS, fields.FRAME_WEIGHT, fields.ATOM_WEIGHT)
 _ADVICE = "give file names, or ASE's Atoms, or graphs such as those of read_frames; one, or a list of one kind"
@@ -157,3 +159,46 @@ def check_results(atoms: Atoms, origin: str) -> None:
             f"{' and '.join(changed)}",
             "keep its own labels with each: atoms.calc = SinglePointCalculator(atoms, energy=..., forces=...)",
         )
+
+
+def choose_frames(title: str, frames: int, index: Index) -> range:
+    """Positions of the frames that an index chooses.
+
+    Args:
+        title: The file, for messages.
+        frames: Number of frames that there are.
+        index: Which of them, as ASE writes it: ``":"``, ``"0:100"``, ``"::10"``, ``"-1"``.
+
+    Raises:
+        DataError: If the index cannot be understood, or chooses none.
+
+    Example:
+        >>> choose_frames("md.xyz", 10, "::4"), choose_frames("md.xyz", 10, -1)
+        (range(0, 10, 4), range(9, 10))
+    """
+    selection = _read_index(index)
+    try:
+        if isinstance(selection, slice):
+            chosen = range(frames)[selection]
+        else:
+            position = range(frames)[selection]
+            chosen = range(position, position + 1)
+    except (IndexError, ValueError):  # ValueError: a step of zero
+        chosen = range(0)
+    if not chosen:
+        raise DataError(f"{title}: index '{index}' chooses none of its {frames} frames", "change the index")
+    return chosen
+
+
+def _read_index(index: Index) -> slice | int:
+    if isinstance(index, int | slice):
+        return index
+    try:
+        parts = [int(part) if part.strip() else None for part in str(index).split(":")]
+    except ValueError:
+        parts = []
+    if len(parts) == 1 and parts[0] is not None:
+        return parts[0]
+    if not 2 <= len(parts) <= 3:
+        raise DataError(f"index '{index}' cannot be understood", "write start:stop:step, for example ':100' or '::10'")
+    return slice(*parts)

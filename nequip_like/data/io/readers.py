@@ -4,97 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import Graphs, fill_missing_labels, frame_key
+from nequip_like.data.graph import Graphs, fill_missing_labels
 from nequip_like.data.inspection.stress_size import check_stress_size
 from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.databases import NESTED, check_places, convert_to_array, is_read
-from nequip_like.data.io.given import check_results, convert_to_atoms, entries, expand
+from nequip_like.data.io.given import Index, check_results, choose_frames, convert_to_atoms, entries, expand
+from nequip_like.data.io.reading import Reading
 from nequip_like.data.io.structures import check_extent, graph_from_atoms
 from nequip_like.data.labels.components import add_inner_labels, add_vectors, find_lone_components
 from nequip_like.data.labels.frame_units import collect_units_of_frames
-from nequip_like.data.labels.free_energies import append_gap, measure_free_energy_gap
+from nequip_like.data.labels.free_energies import measure_free_energy_gap
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping, label_of, resolve
 from nequip_like.data.labels.unit_checks import Stated, check_by_halves, compare, list_declared_keys
 from nequip_like.data.labels.units import Units, list_unused_units
 from nequip_like.data.labels.unread_names import Kind, add_kinds, find_unread_names
 from nequip_like.data.labels.values import read_labels
 from nequip_like.data.labels.weights import LeftOut, find_equal_weights
-from nequip_like.errors import ConfigError, DataError
-from nequip_like.summaries import Summarized
+from nequip_like.data.prepared.sets import find_prepared, open_prepared
+from nequip_like.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nequip_like.data.io.pieces import Piece
 
 Source = str | Path | Atoms | Graph | Iterable[str | Path] | Iterable[Atoms] | Iterable[Graph]
-Index = str | int | slice
 
 _STRUCTURE_ARRAYS = {"numbers", "positions"}
 _GRAPH = "graph"
-
-
-@dataclass(repr=False)
-class Reading(Summarized):
-    """What was read from one source.
-
-    Attributes:
-        frames: Graphs without edges; all have the same labels, NaN where a frame lacks one.
-        origins: ``file frame index`` of each frame, ``Atoms index`` or ``graph index`` of one in memory, for messages.
-        files: The files, as absolute paths; none of structures in memory.
-        label_names: ``{label: names in the files}``.
-        units: Units that the labels were declared in.
-        free_energy_gap: How far free energies lie from the energies that are read, at most, eV/atom.
-        notes: What a user should know about the reading, such as labels that were left out.
-        annotations: What each frame holds beside its structure and labels.
-    """
-
-    frames: list[Graph] = field(default_factory=list)
-    origins: list[str] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-    label_names: dict[str, list[str]] = field(default_factory=dict)
-    units: Units = field(default_factory=Units)
-    free_energy_gap: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    annotations: list[Annotations] = field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """Size, files, labels and units."""
-        labels = {label: "/".join(names) for label, names in self.label_names.items()}
-        return {"frames": len(self.frames), "files": self.files, "labels": labels, "units": str(self.units)}
-
-    def __len__(self) -> int:
-        """Number of frames."""
-        return len(self.frames)
-
-    @property
-    def read_from(self) -> dict[str, str]:
-        """``{label: names in the files}``, as tables show them."""
-        names = {label: ", ".join(self.label_names[label]) for label in fields.LABELS if label in self.label_names}
-        if fields.TOTAL_ENERGY in names:
-            names[fields.TOTAL_ENERGY] = append_gap(names[fields.TOTAL_ENERGY], self.free_energy_gap)
-        return names
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """Hash of each structure, made when first asked for."""
-        return [frame_key(frame) for frame in self.frames]
-
-    @classmethod
-    def of(cls, frames: Sequence[Graph], origins: Sequence[str]) -> Reading:
-        """Frames that come from elsewhere, with their origins and nothing else."""
-        return cls(list(frames), list(origins), annotations=[Annotations() for _ in frames])
-
-    def select(self, indices: Sequence[int], annotated: bool = True) -> Reading:
-        """Some of the frames, with everything that is said of them; without their annotations unless ``annotated``."""
-        part = Reading.of([self.frames[i] for i in indices], [self.origins[i] for i in indices])
-        annotations = [self.annotations[i] for i in indices] if annotated else part.annotations
-        return replace(self, frames=part.frames, origins=part.origins, annotations=annotations)
 
 
 def read_frames(
@@ -130,6 +74,7 @@ def read(
     index: Index = ":",
     key_mapping: Mapping[str, str] | None = None,
     units: Units | Mapping[str, str] | None = None,
+    piece: Piece | None = None,
 ) -> Reading:
     """Read files or structures, with their labels, as graphs without edges.
 
@@ -146,20 +91,36 @@ def read(
         key_mapping: ``{name in the file: label}``; wins over well-known names.
         units: ``{"energy": ..., "length": ..., "forces": ...}``, see
             :class:`nequip_like.data.labels.units.Units`; eV and Angstrom by default.
+        piece: The part of the one file that is to be read. Whether the file has what ``key_mapping`` declares is then
+            not asked, for another part may have it.
 
     Raises:
         ConfigError: If ``units`` or ``key_mapping`` cannot be understood, or the source is none, or of several kinds.
         DataError: If a file is missing or unreadable, holds no frames, leaves a choice between two names for one
             label, or holds a value that cannot be right.
     """
+    members = entries(source)
+    if prepared := find_prepared(members):
+        return open_prepared(prepared, index, key_mapping, units)
+    return _read_members(members, index, key_mapping, units, piece)
+
+
+def _read_members(
+    members: Sequence[Any],
+    index: Index,
+    key_mapping: Mapping[str, str] | None,
+    units: Units | Mapping[str, str] | None,
+    piece: Piece | None,
+) -> Reading:
     mapping = checked_mapping(key_mapping)
     reading = Reading(units=Units.declared(units))
     declared_keys = list_declared_keys(units)
     names: list[FrameNames] = []
     kinds: dict[str, Kind] = {}
     stated_labels: set[str] = set()
-    members = entries(source)
-    for block in _read_blocks(members):
+    frames_read: list[Graph] = []
+    origins: list[str] = []
+    for block in _read_blocks(members, piece):
         path = block.title
         if block.file is not None:
             reading.files.append(block.file.absolute())
@@ -182,7 +143,7 @@ def read(
         for (number, atoms), (graph_values, node_values) in zip(numbered, values, strict=True):
             origin = block.origin(number)
             graph = graph_from_atoms(
-                atoms, frame_index=len(reading.frames), where=origin, length=reading.units.factor("pos")
+                atoms, frame_index=len(frames_read), where=origin, length=reading.units.factor("pos")
             )
             check_extent(graph, origin)
             labels, without = read_labels(graph, names_by_label, graph_values, node_values, reading.units, origin)
@@ -190,20 +151,24 @@ def read(
             add_kinds(kinds, graph_values, node_values)
             gap = measure_free_energy_gap(graph_values, names_by_label.get(fields.TOTAL_ENERGY), len(atoms))
             reading.free_energy_gap = max(reading.free_energy_gap, gap * reading.units.factor(fields.TOTAL_ENERGY))
-            reading.frames.append(graph | labels)
-            reading.origins.append(origin)
+            frames_read.append(graph | labels)
+            origins.append(origin)
             remarks = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
             reading.annotations.append(Annotations.collect(names_by_label.values(), *remarks, atoms))
         for (label, reason), count in left_out.items():
             reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
     source_name = ", ".join(map(str, members)) if reading.files else path
-    check_declared_names(source_name, names, mapping)
+    reading.names = FrameNames.join(names)
+    if piece is None:
+        check_declared_names(source_name, [reading.names], mapping)
     check_by_halves(reading.units, units, reading.label_names, stated_labels, source_name)
-    notes = find_unread_names(names, reading.label_names, kinds) + list_unused_units(reading.units, reading.label_names)
+    notes = find_unread_names([reading.names], reading.label_names, kinds) + list_unused_units(
+        reading.units, reading.label_names
+    )
     if fields.FORCES not in reading.label_names:
-        notes += find_lone_components(sorted(frozenset().union(*(frame.node for frame in names))))
+        notes += find_lone_components(sorted(reading.names.node))
     reading.notes.extend(f"{source_name}: {note}" for note in notes)
-    reading.frames = fill_missing_labels(reading.frames)
+    reading.frames, reading.origins = fill_missing_labels(frames_read), origins
     check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
     reading.notes.extend(f"{source_name}: {note}" for note in find_equal_weights(reading.frames, reading.label_names))
     return reading
@@ -253,20 +218,22 @@ class _Block:
     file: Path | None
     frames: list[Atoms]
     notes: list[str]
+    first: int = 0
 
     def origin(self, number: int) -> str:
+        number += self.first
         return f"{self.title} {number}" if self.file is None else f"{self.file} frame {number}"
 
 
-def _read_blocks(members: Sequence[Any]) -> Iterator[_Block]:
+def _read_blocks(members: Sequence[Any], piece: Piece | None = None) -> Iterator[_Block]:
     """Files one by one, each read when it is its turn; structures in memory all at once."""
     if not members or isinstance(members[0], str | Path):
         # Imported here: a simulation predicts structures in memory, and ase.io takes its time.
         from nequip_like.data.io.formats import read_atoms
 
         for path in expand(members):
-            frames, notes = read_atoms(path)
-            yield _Block(str(path), path, frames, notes)
+            frames, notes = read_atoms(path, piece)
+            yield _Block(str(path), path, frames, notes, 0 if piece is None else piece.frame)
     else:
         title = "Atoms" if isinstance(members[0], Atoms) else _GRAPH
         yield _Block(title, None, [convert_to_atoms(entry, f"{title} {i}") for i, entry in enumerate(members)], [])
@@ -295,29 +262,7 @@ def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units
 
 def _select_frames(path: str, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
     """The chosen frames of a file with their position in it."""
-    numbered = list(enumerate(frames))
-    selection = _slice(index)
-    try:
-        selected = numbered[selection] if isinstance(selection, slice) else [numbered[selection]]
-    except (IndexError, ValueError):  # ValueError: a step of zero
-        selected = []
-    if not selected:
-        raise DataError(f"{path}: index '{index}' chooses none of its {len(numbered)} frames", "change the index")
-    return selected
-
-
-def _slice(index: Index) -> slice | int:
-    if isinstance(index, int | slice):
-        return index
-    try:
-        parts = [int(part) if part.strip() else None for part in str(index).split(":")]
-    except ValueError:
-        parts = []
-    if len(parts) == 1 and parts[0] is not None:
-        return parts[0]
-    if not 2 <= len(parts) <= 3:
-        raise DataError(f"index '{index}' cannot be understood", "write start:stop:step, for example ':100' or '::10'")
-    return slice(*parts)
+    return [(number, frames[number]) for number in choose_frames(path, len(frames), index)]
 
 
 def _flatten_info(atoms: Atoms) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -78,6 +78,14 @@ class FrameNames:
 
     graph: frozenset[str]
     node: frozenset[str]
+
+    @classmethod
+    def join(cls, names: Iterable[FrameNames]) -> FrameNames:
+        """All names that any of several frames has."""
+        every = list(names)
+        return cls(
+            frozenset().union(*(entry.graph for entry in every)), frozenset().union(*(entry.node for entry in every))
+        )
 
 
 def checked_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:

@@ -11,7 +11,6 @@ import lightning
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
-from nequip_like.data import fields
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.errors import ConfigError
@@ -253,7 +252,7 @@ class BudgetKeeper(lightning.Callback):
 
 
 def _count_atoms(dataset: GraphDataset) -> int:
-    return sum(len(frame[fields.POSITIONS]) for frame in dataset.frames)
+    return int(dataset.table.atoms.sum())
 
 
 def find_keeper(trainer: lightning.Trainer) -> BudgetKeeper | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import torch
@@ -55,7 +56,8 @@ def compare_with_source(tuning: FineTuning, model: Potential, data: DataModule) 
         ModelError: If they differ by more than rounding.
     """
     num_types = len(tuning.source.type_names)
-    frames = [frame for frame in data.train_set.frames if int(frame[fields.ATOM_TYPES].max()) < num_types][:_FRAMES]
+    known = (frame for frame in data.train_set.frames if int(frame[fields.ATOM_TYPES].max()) < num_types)
+    frames = list(islice(known, _FRAMES))
     if not frames:
         return None
     changes = tuning.info["shift_changes"]

@@ -1,0 +1,57 @@
+"""Linear equations of the compositions of frames, from which energies of species are found by least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import atomic_numbers as number_of
+
+from nequip_like.data import fields
+from nequip_like.data.inspection.frame_table import FrameTable
+
+_BLOCK = 100_000  # equations that are held at once
+
+
+@dataclass(frozen=True)
+class Equations:
+    """Fractions of the species times their energies are the energy per atom: for each frame, or in fewer equations.
+
+    Fewer ones have the same solution, and the same sum of squares that is left.
+
+    Attributes:
+        composition: Left sides (equations, species).
+        energies: Right sides (equations,).
+        frames: Number of frames that they are of.
+        counts: In how many of these each species occurs (species,).
+    """
+
+    composition: np.ndarray
+    energies: np.ndarray
+    frames: int
+    counts: np.ndarray
+
+    def compute_residual(self, solution: np.ndarray) -> float:
+        """Root mean square over the frames of what is left."""
+        return float(np.sqrt(np.sum((self.energies - self.composition @ solution) ** 2) / self.frames))
+
+
+def set_up_equations(table: FrameTable, names: Sequence[str]) -> Equations:
+    """Set up the equations of all frames with an energy; more than fit a block are brought to a triangle.
+
+    A rotation of equations (QR decomposition) changes neither their solution nor the sum of squares that is left, so
+    the triangle of one block goes on with the equations of the next (Demmel et al., SIAM J. Sci. Comput. 34, A206,
+    2012), without the squared condition number of normal equations.
+    """
+    numbers = [number_of[name] for name in names]
+    labelled = np.flatnonzero(table.find_labelled(fields.TOTAL_ENERGY))
+    rows, counts = np.zeros((0, len(names) + 1)), np.zeros(len(names), dtype=np.int64)
+    for start in range(0, len(labelled), _BLOCK):
+        block = labelled[start : start + _BLOCK]
+        fractions = table.compute_fractions(numbers, block)
+        counts += (fractions > 0).sum(axis=0)
+        rows = np.concatenate([rows, np.column_stack([fractions, table.energy[block] / table.atoms[block]])])
+        if len(labelled) > _BLOCK:
+            rows = np.asarray(np.linalg.qr(rows, mode="r"))
+    return Equations(rows[:, :-1], rows[:, -1], len(labelled), counts)

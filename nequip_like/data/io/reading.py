@@ -1,0 +1,82 @@
+"""What was read from one source: frames, where each comes from, and what a user should know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.io.annotations import Annotations
+from nequip_like.data.labels.free_energies import append_gap
+from nequip_like.data.labels.names import FrameNames
+from nequip_like.data.labels.units import Units
+from nequip_like.data.prepared.frames import list_keys, select_frames, select_origins
+from nequip_like.summaries import Summarized
+
+
+@dataclass(repr=False)
+class Reading(Summarized):
+    """What was read from one source.
+
+    Attributes:
+        frames: Graphs without edges; all have the same labels, NaN where a frame lacks one.
+        origins: ``file frame index`` of each frame, ``Atoms index`` or ``graph index`` of one in memory, for messages.
+        files: The files, as absolute paths; none of structures in memory.
+        label_names: ``{label: names in the files}``.
+        units: Units that the labels were declared in.
+        free_energy_gap: How far free energies lie from the energies that are read, at most, eV/atom.
+        notes: What a user should know about the reading, such as labels that were left out.
+        annotations: What each frame holds beside its structure and labels.
+        names: All names of values in the files.
+    """
+
+    frames: Sequence[Graph] = field(default_factory=list)
+    origins: Sequence[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    label_names: dict[str, list[str]] = field(default_factory=dict)
+    units: Units = field(default_factory=Units)
+    free_energy_gap: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    annotations: list[Annotations] = field(default_factory=list)
+    names: FrameNames = field(default_factory=lambda: FrameNames(frozenset(), frozenset()))
+
+    def summary(self) -> dict[str, Any]:
+        """Size, files, labels and units."""
+        labels = {label: "/".join(names) for label, names in self.label_names.items()}
+        return {"frames": len(self.frames), "files": self.files, "labels": labels, "units": str(self.units)}
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.frames)
+
+    @property
+    def read_from(self) -> dict[str, str]:
+        """``{label: names in the files}``, as tables show them."""
+        names = {label: ", ".join(self.label_names[label]) for label in fields.LABELS if label in self.label_names}
+        if fields.TOTAL_ENERGY in names:
+            names[fields.TOTAL_ENERGY] = append_gap(names[fields.TOTAL_ENERGY], self.free_energy_gap)
+        return names
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Hash of each structure, made when first asked for."""
+        return list_keys(self.frames)
+
+    @classmethod
+    def of(cls, frames: Sequence[Graph], origins: Sequence[str]) -> Reading:
+        """Frames that come from elsewhere, with their origins and nothing else."""
+        return cls(list(frames), list(origins), annotations=[Annotations() for _ in frames])
+
+    def select(self, indices: Sequence[int], annotated: bool = True) -> Reading:
+        """Some of the frames, with everything that is said of them; without their annotations unless ``annotated``."""
+        annotations = [self.annotations[i] for i in indices] if annotated else [Annotations()] * len(indices)
+        return replace(
+            self,
+            frames=select_frames(self.frames, indices),
+            origins=select_origins(self.origins, indices),
+            annotations=annotations,
+        )

@@ -1,0 +1,183 @@
+"""Prepared frames as a sequence: each is read from its file when it is asked for, and held where there is room."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import frame_key
+from nequip_like.data.inspection.frame_table import FrameTable
+from nequip_like.data.prepared.files import FrameFile, Rows
+from nequip_like.data.prepared.records import estimate_bytes, unpack_frame
+
+
+class PreparedFiles:
+    """Files of one prepared set, with the frames that are held in memory.
+
+    Args:
+        files: The files, in order.
+        names: Labels and weights that each frame shall have.
+
+    Attributes:
+        holds: Whether frames stay in memory once they were read.
+    """
+
+    def __init__(self, files: Sequence[FrameFile], names: Sequence[str]) -> None:
+        self.files = list(files)
+        self.names = tuple(names)
+        self.rows = Rows.join([file.rows for file in files]) if len(files) > 1 else files[0].rows
+        self._ends = np.cumsum([len(file.rows.table) for file in files])
+        self._sources = [source["path"] for file in files for source in file.manifest["sources"]]
+        counts = [len(file.manifest["sources"]) for file in files]
+        self._first_source = np.cumsum(counts) - counts
+        self._held: dict[int, Graph] = {}
+        self.holds = False
+
+    @cached_property
+    def memory(self) -> float:
+        """What all frames take in memory, bytes."""
+        return estimate_bytes(self.rows.table)
+
+    def read(self, index: int) -> Graph:
+        """A frame by its number in the set; a new dictionary, whose tensors are not to be changed."""
+        held = self._held.get(index)
+        if held is None:
+            part = int(np.searchsorted(self._ends, index, side="right"))
+            file = self.files[part]
+            first = int(self._ends[part]) - len(file.rows.table)
+            held = unpack_frame(file.read_record(index - first), self.names, self.describe(index))
+            if self.holds:
+                self._held[index] = held
+        return dict(held)
+
+    def describe(self, index: int) -> str:
+        """Source file and frame, ``train.xyz frame 12``."""
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        source = self._sources[int(self._first_source[part]) + int(self.rows.source[index])]
+        return f"{source} frame {int(self.rows.number[index])}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process, without the frames that are held here."""
+        return {**self.__dict__, "_held": {}}
+
+
+class PreparedFrames(Sequence[Graph]):
+    """Some or all frames of a prepared set, in an order.
+
+    Args:
+        files: The set.
+        indices: Which of its frames; all by default.
+        types: Atom type of each atomic number, if frames shall have their types and indices.
+    """
+
+    def __init__(
+        self, files: PreparedFiles, indices: np.ndarray | None = None, types: torch.Tensor | None = None
+    ) -> None:
+        self.files = files
+        self.indices = np.arange(len(files.rows.table)) if indices is None else np.asarray(indices, dtype=np.int64)
+        self._types = types
+
+    @cached_property
+    def table(self) -> FrameTable:
+        """What is known of each of these frames."""
+        everything = self.files.rows.table
+        in_order = len(self.indices) == len(everything) and bool((self.indices == np.arange(len(everything))).all())
+        return everything if in_order else everything.select(self.indices)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Hash of each structure, as :func:`nequip_like.data.graph.frame_key` makes it."""
+        halves = self.files.rows.key[self.indices].astype(">u8")
+        text = halves.tobytes().hex()
+        return [text[start : start + 32] for start in range(0, len(text), 32)]
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> PreparedFrames:
+        """Some of these frames."""
+        return PreparedFrames(self.files, self.indices[np.asarray(indices, dtype=np.int64)], self._types)
+
+    def with_types(self, types: torch.Tensor) -> PreparedFrames:
+        """These frames with the atom types of a model, numbered from 0 on."""
+        return PreparedFrames(self.files, self.indices, types)
+
+    def describe(self, index: int) -> str:
+        """Source file and frame of one of these frames."""
+        return self.files.describe(int(self.indices[index]))
+
+    def fingerprint(self) -> str:
+        """A number that tells sets apart: of the sums over all records, and of which frames these are."""
+        digest = hashlib.blake2b(digest_size=16)
+        for file in self.files.files:
+            digest.update(str(file.manifest["checksum"]).encode())
+        digest.update(self.indices.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Graph: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Graph]: ...
+    def __getitem__(self, index: int | slice) -> Graph | list[Graph]:
+        """One frame, or those of a slice as a list."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        graph = self.files.read(int(self.indices[position]))
+        if self._types is not None:
+            graph[fields.ATOM_TYPES] = self._types[graph[fields.ATOMIC_NUMBERS]]
+        graph[fields.FRAME_INDEX] = torch.tensor([position])
+        return graph
+
+    def __iter__(self) -> Iterator[Graph]:
+        return (self[i] for i in range(len(self)))
+
+
+class Origins(Sequence[str]):
+    """Source file and frame of prepared frames, put into words when they are asked for.
+
+    Args:
+        frames: The frames.
+    """
+
+    def __init__(self, frames: PreparedFrames) -> None:
+        self._frames = frames
+
+    def select(self, indices: Sequence[int]) -> Origins:
+        """The origins of some of the frames."""
+        return Origins(self._frames.select(indices))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """One origin, or those of a slice as a list."""
+        if isinstance(index, slice):
+            return [self._frames.describe(i) for i in range(*index.indices(len(self)))]
+        return self._frames.describe(range(len(self))[index])
+
+
+def select_frames(frames: Sequence[Graph], indices: Sequence[int]) -> Sequence[Graph]:
+    """Some frames, in the order of the indices; prepared ones are not read for it."""
+    return frames.select(indices) if isinstance(frames, PreparedFrames) else [frames[i] for i in indices]
+
+
+def select_origins(origins: Sequence[str], indices: Sequence[int]) -> Sequence[str]:
+    """Where some frames come from, in the order of the indices."""
+    return origins.select(indices) if isinstance(origins, Origins) else [origins[i] for i in indices]
+
+
+def list_keys(frames: Sequence[Graph]) -> list[str]:
+    """Hash of each structure; prepared frames know theirs."""
+    return frames.keys if isinstance(frames, PreparedFrames) else [frame_key(frame) for frame in frames]

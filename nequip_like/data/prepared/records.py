@@ -1,0 +1,144 @@
+"""One frame with its neighbour list as bytes: nothing but numbers, and a sum that tells when one was changed.
+
+A record is a header, all floating-point numbers in float64 as they were read (positions, the cell, labels and weights),
+and integers as narrow as they can be: the number of neighbours of each atom, the neighbours, the translations of their
+cells, the atomic numbers. Edges are sorted by their centre, so the centres follow from the numbers of neighbours.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import torch
+
+from nequip_like.data import fields
+from nequip_like.data.fields import Graph
+from nequip_like.data.inspection.frame_table import OPTIONAL_FIELDS, FrameTable
+from nequip_like.errors import DataError
+
+# Sum of what follows, atoms, edges, bits of the optional fields, periodic directions, whether there is a cell, bytes of
+# a neighbour's index, and of a component of a translation, 0 where all are zero.
+_HEADER = struct.Struct("<IIIIBBBBxxxx")
+_AFTER_SUM = 4
+_SIZES = [(fields.field(name).owner == "node", int(np.prod(fields.field(name).shape))) for name in OPTIONAL_FIELDS]
+
+
+def pack_frame(frame: Graph) -> bytes:
+    """A frame with its neighbour list as a record; its index and atom types, which depend on the model, are left out.
+
+    Args:
+        frame: One structure with ``edge_index`` (2, edges), sorted by centre, and ``edge_cell_shift`` (edges, 3).
+    """
+    numbers, edges = frame[fields.ATOMIC_NUMBERS].numpy(), frame[fields.EDGE_INDEX].numpy()
+    shifts = frame[fields.EDGE_CELL_SHIFT].numpy()
+    present = [name for name in OPTIONAL_FIELDS if name in frame and not bool(frame[name].isnan().all())]
+    bits = sum(1 << OPTIONAL_FIELDS.index(name) for name in present)
+    pbc = frame[fields.PBC][0].tolist()
+    has_cell = bool(frame[fields.CELL].any())
+    index_type = _find_narrowest(len(numbers), "u")
+    shift_type = _find_narrowest(int(np.abs(shifts).max(initial=0.0)), "i") if shifts.any() else None
+    floats = [frame[fields.POSITIONS], *([frame[fields.CELL]] if has_cell else []), *(frame[name] for name in present)]
+    degrees = np.bincount(edges[0], minlength=len(numbers)).astype("<u4")
+    parts = [
+        torch.cat([part.flatten() for part in floats]).numpy().astype("<f8"),
+        degrees,
+        edges[1].astype(index_type),
+        shifts.astype(shift_type) if shift_type is not None else np.zeros(0, "<u1"),
+        numbers.astype("<u1"),
+    ]
+    header = _HEADER.pack(
+        0,
+        len(numbers),
+        edges.shape[1],
+        bits,
+        sum(1 << axis for axis, periodic in enumerate(pbc) if periodic),
+        has_cell,
+        index_type.itemsize,
+        0 if shift_type is None else shift_type.itemsize,
+    )
+    content = header[_AFTER_SUM:] + b"".join(part.tobytes() for part in parts)
+    return struct.pack("<I", zlib.crc32(content)) + content
+
+
+def unpack_frame(record: bytes, names: tuple[str, ...], origin: str) -> Graph:
+    """The frame of a record.
+
+    Args:
+        record: As :func:`pack_frame` made it.
+        names: Labels and weights that the frame shall have; a label that it lacks is NaN, a weight 1.
+        origin: File and frame, for messages.
+
+    Returns:
+        A graph with edges, without ``atom_types`` and ``frame_index``; its tensors are its own.
+
+    Raises:
+        DataError: If the record was changed.
+
+    Example:
+        >>> from ase.build import molecule
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> from nequip_like.data.neighbors import add_neighbors
+        >>> water = {**add_neighbors(graph_from_atoms(molecule("H2O")), 3.0), "total_energy": torch.tensor([[-14.5]])}
+        >>> back = unpack_frame(pack_frame(water), ("total_energy",), "water")
+        >>> all(torch.equal(back[key], water[key]) for key in back), back["total_energy"].item()
+        (True, -14.5)
+    """
+    if len(record) < _HEADER.size or zlib.crc32(record[_AFTER_SUM:]) != int.from_bytes(record[:_AFTER_SUM], "little"):
+        raise DataError(f"{origin} of the prepared set is damaged", "prepare the set again, or copy the file again")
+    _, atoms, edges, bits, periodic, has_cell, index_bytes, shift_bytes = _HEADER.unpack_from(record)
+    sizes = [rows * (atoms if of_atoms else 1) for of_atoms, rows in _SIZES]
+    stored = [i for i in range(len(OPTIONAL_FIELDS)) if bits >> i & 1]
+    num_floats = 3 * atoms + 9 * has_cell + sum(sizes[i] for i in stored)
+    position = _HEADER.size
+    floats = torch.from_numpy(np.frombuffer(record, "<f8", num_floats, position).copy())
+    position += 8 * num_floats
+    degrees = np.frombuffer(record, "<u4", atoms, position)
+    position += 4 * atoms
+    edge_index = np.empty((2, edges), dtype=np.int64)
+    edge_index[0] = np.repeat(np.arange(atoms), degrees)
+    edge_index[1] = np.frombuffer(record, f"<u{index_bytes}", edges, position)
+    position += index_bytes * edges
+    shifts = np.zeros((edges, 3))
+    if shift_bytes:
+        shifts[:] = np.frombuffer(record, f"<i{shift_bytes}", 3 * edges, position).reshape(edges, 3)
+        position += 3 * shift_bytes * edges
+    numbers = np.frombuffer(record, "<u1", atoms, position).astype(np.int64)
+    graph: Graph = {
+        fields.POSITIONS: floats[: 3 * atoms].view(atoms, 3),
+        fields.CELL: floats[3 * atoms : 3 * atoms + 9].view(1, 3, 3) if has_cell else floats.new_zeros(1, 3, 3),
+        fields.PBC: torch.tensor([[bool(periodic >> axis & 1) for axis in range(3)]]),
+        fields.ATOMIC_NUMBERS: torch.from_numpy(numbers),
+        fields.NUM_ATOMS: torch.tensor([atoms]),
+        fields.EDGE_INDEX: torch.from_numpy(edge_index),
+        fields.EDGE_CELL_SHIFT: torch.from_numpy(shifts),
+    }
+    start = 3 * atoms + 9 * has_cell
+    found: dict[str, torch.Tensor] = {}
+    for i in stored:
+        found[OPTIONAL_FIELDS[i]] = floats[start : start + sizes[i]]
+        start += sizes[i]
+    for name in names:
+        row = fields.field(name)
+        shape = (atoms if row.owner == "node" else 1, *row.shape)
+        missing = 1.0 if name in fields.WEIGHTS else torch.nan
+        graph[name] = found[name].view(shape) if name in found else torch.full(shape, missing, dtype=row.dtype)
+    return graph
+
+
+def estimate_bytes(table: FrameTable) -> float:
+    """Memory that frames take as graphs.
+
+    16 bytes of indices and 24 of translations for each edge, some 80 for each atom, and 14 tensors of some 250 bytes.
+    """
+    return float(40.0 * table.neighbors.sum() + 80.0 * table.atoms.sum() + 3500.0 * len(table))
+
+
+def _find_narrowest(largest: int, kind: str) -> np.dtype:
+    """The narrowest little-endian integer type, ``u`` or ``i``, that holds all numbers up to the largest."""
+    for size in (1, 2, 4):
+        number_type = np.dtype(f"<{kind}{size}")
+        if largest <= np.iinfo(number_type).max:
+            return number_type
+    raise DataError(f"the number {largest} is too large for a prepared set", "wrap the atoms into their cell")
