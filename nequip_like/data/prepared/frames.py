@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
@@ -15,7 +17,8 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import frame_key
 from nequip_like.data.inspection.frame_table import FrameTable
 from nequip_like.data.prepared.files import FrameFile, Rows
-from nequip_like.data.prepared.records import estimate_bytes, unpack_frame
+from nequip_like.data.prepared.records import estimate_bytes, is_intact, unpack_frame
+from nequip_like.errors import DataError
 
 
 class PreparedFiles:
@@ -33,7 +36,7 @@ class PreparedFiles:
         self.files = list(files)
         self.names = tuple(names)
         self.rows = Rows.join([file.rows for file in files]) if len(files) > 1 else files[0].rows
-        self._ends = np.cumsum([len(file.rows.table) for file in files])
+        self._ends = list(accumulate(len(file.rows.table) for file in files))
         self._sources = [source["path"] for file in files for source in file.manifest["sources"]]
         counts = [len(file.manifest["sources"]) for file in files]
         self._first_source = np.cumsum(counts) - counts
@@ -49,17 +52,23 @@ class PreparedFiles:
         """A frame by its number in the set; a new dictionary, whose tensors are not to be changed."""
         held = self._held.get(index)
         if held is None:
-            part = int(np.searchsorted(self._ends, index, side="right"))
+            part = bisect_right(self._ends, index)
             file = self.files[part]
-            first = int(self._ends[part]) - len(file.rows.table)
-            held = unpack_frame(file.read_record(index - first), self.names, self.describe(index))
+            first = self._ends[part] - len(file.rows.table)
+            record = file.read_record(index - first)
+            if not is_intact(record):
+                raise DataError(
+                    f"{file.path.absolute()} is damaged, in its frame {index - first} ({self.describe(index)})",
+                    "prepare the set again (nequip-data prepare), or copy the file again",
+                )
+            held = unpack_frame(record, self.names)
             if self.holds:
                 self._held[index] = held
         return dict(held)
 
     def describe(self, index: int) -> str:
         """Source file and frame, ``train.xyz frame 12``."""
-        part = int(np.searchsorted(self._ends, index, side="right"))
+        part = bisect_right(self._ends, index)
         source = self._sources[int(self._first_source[part]) + int(self.rows.source[index])]
         return f"{source} frame {int(self.rows.number[index])}"
 
@@ -129,11 +138,11 @@ class PreparedFrames(Sequence[Graph]):
         """One frame, or those of a slice as a list."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
+        position = range(len(self.indices))[index]
         graph = self.files.read(int(self.indices[position]))
         if self._types is not None:
             graph[fields.ATOM_TYPES] = self._types[graph[fields.ATOMIC_NUMBERS]]
-        graph[fields.FRAME_INDEX] = torch.tensor([position])
+        graph[fields.FRAME_INDEX] = torch.from_numpy(np.array([position]))
         return graph
 
     def __iter__(self) -> Iterator[Graph]:
