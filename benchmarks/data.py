@@ -2,10 +2,10 @@
 
     python benchmarks/data.py --small 3bpa/train_300K.xyz --large water_pbe0/water_pbe0_64.xyz --nequip PYTHON
 
-``epoch`` is a pass over the loader with batches of 5, the mean of --epochs passes after one that is not counted, best of
---rounds; ``start`` is what comes before the first batch: reading, checks, statistics. Rows: frames of an extended XYZ file
-in memory; a prepared set, read from its file in each epoch; the same, held in memory. NequIP's: its ASEDataModule, which
-makes neighbour lists in each epoch, and its LMDB data set, without and with neighbour lists in it.
+``epoch`` is a pass over the loader with batches of 5, the mean of --epochs passes after one that is not counted, best
+of --rounds; ``start`` is what comes before the first batch: reading, checks, statistics. Rows: frames of an extended
+XYZ file in memory; a prepared set, read from its file in each epoch; the same, held in memory. NequIP's: its
+ASEDataModule, which makes neighbour lists in each epoch, and its LMDB data set, without and with neighbour lists in it.
 
 ``hidden``: the time of a training step that takes its batch from the loader over that of a step on one batch that is
 there already, in turn, for each kind of data.

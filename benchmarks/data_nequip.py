@@ -56,7 +56,7 @@ def main() -> None:
                 transforms=transforms,
                 train_dataloader=loader,
                 val_dataloader=loader,
-            ),  # fmt: skip
+            ),
             epochs,
         )
     }
