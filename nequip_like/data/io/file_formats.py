@@ -17,7 +17,7 @@ class Format:
     """One row of the table.
 
     Attributes:
-        name: ASE's name of the format.
+        name: ASE's name of the format; ours of one that ASE does not read (:mod:`nequip_like.data.io.sets`).
         title: What its users call it.
         labels: Results of ASE's reader that stand in such a file; others are filled in and are not taken. None: the
             file names its labels itself.
@@ -65,6 +65,9 @@ _ROWS = (
     Format("extxyz", "extended XYZ", None),
     Format("traj", "ASE trajectory", None, start=re.compile(rb"(?:- of Ulm|AFFormat)ASE-Trajectory")),
     Format("db", "ASE database (SQLite)", None),
+    Format("aselmdb", "ASE database (LMDB)", None),
+    Format("lmdb", "LMDB of NequIP or fairchem", None),
+    Format("hdf5", "HDF5 of MACE", None),
     Format(
         "vasp-out",
         "VASP OUTCAR",

@@ -12,7 +12,8 @@ import lzma
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ase import Atoms
@@ -23,6 +24,10 @@ from nequip_like.data.io.extxyz import check_text
 from nequip_like.data.io.file_formats import FORMATS, Format
 from nequip_like.data.io.lammps_dump import check_dump
 from nequip_like.data.io.outputs import find_open_line, find_unconverged, read_content, read_part, split_parts
+from nequip_like.data.io.sets.aselmdb import read_aselmdb
+from nequip_like.data.io.sets.folders import list_parts, name_format
+from nequip_like.data.io.sets.hdf5 import read_mace_hdf5
+from nequip_like.data.io.sets.lmdb_sets import read_pickled_lmdb
 from nequip_like.data.io.structure_files import check_species_line
 from nequip_like.errors import DataError, closest_hint, first_line
 
@@ -32,17 +37,22 @@ _BY_SUFFIX = {
     ".traj": "traj",
     ".db": "db",
     ".lammpstrj": "lammps-dump-text",
+    ".aselmdb": "aselmdb",
+    ".lmdb": "lmdb",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
 }
 _MATRIX = re.compile(r"Got info item (\w+), expecting special 3x3")  # of ASE's reader of extended XYZ
 _ADVICE = "check that the file is complete, and that its suffix is that of its format (.xyz, .extxyz, .traj, .db)"
 
 
-def read_atoms(path: Path) -> tuple[list[Atoms], list[str]]:
-    """All frames of a file.
+def read_atoms(path: Path, trust_pickle: bool = False) -> tuple[list[Atoms], list[str]]:
+    """All frames of a file, or of a folder that is one data set.
 
     Args:
         path: The file. Its format follows from the suffix, else from its content; ``.gz``, ``.bz2`` and ``.xz`` are
             unpacked.
+        trust_pickle: Read formats that hold pickles, too; plain data are taken from these and nothing else.
 
     Returns:
         The frames, with no labels but those that stand in the file, and notes on what stands in it and is not read.
@@ -57,8 +67,9 @@ def read_atoms(path: Path) -> tuple[list[Atoms], list[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ASE and numpy, about values that are checked afterwards
-            for atoms in read_database(path) if form.name == "db" else _read_frames(path, form, notes):
-                frames.append(atoms)
+            for part in list_parts(path):
+                for atoms in _read_part(part, form, notes, trust_pickle):
+                    frames.append(atoms)
     except DataError:
         raise
     except Exception as error:  # ASE raises anything, from ValueError to StopIteration, for a broken file
@@ -68,6 +79,24 @@ def read_atoms(path: Path) -> tuple[list[Atoms], list[str]]:
         contents = f"no finished calculation; it was read as {form.title}" if form.output else "no frames"
         raise DataError(f"{path.absolute()} holds {contents}", "give a file with structures")
     return frames, notes
+
+
+def _read_part(path: Path, form: Format, notes: list[str], trust_pickle: bool) -> Iterator[Atoms]:
+    """The frames of a file, by the reader of its format."""
+    readers: dict[str, Callable[[Path], Iterator[Atoms]]] = {
+        "db": read_database,
+        "aselmdb": read_aselmdb,
+        "lmdb": partial(read_pickled_lmdb, trust_pickle=trust_pickle),
+        "hdf5": read_mace_hdf5,
+    }
+    if form.name not in readers:
+        yield from _read_frames(path, form, notes)
+        return
+    if get_compression(str(path))[1] is not None:
+        raise DataError(f"{path.absolute()} is compressed", "unpack it: files of this format are read in place")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path.absolute()} is empty", "give a file with structures")
+    yield from readers[form.name](path)
 
 
 def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
@@ -101,11 +130,13 @@ def _read_frames(path: Path, form: Format, notes: list[str]) -> Iterator[Atoms]:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file, by its suffix, else by its content.
+    """The format of a file, by its suffix, else by its content; of a folder, that of its shards.
 
     Raises:
         DataError: If the file is empty, cannot be opened, or is of no format that is read.
     """
+    if path.is_dir():
+        return FORMATS[name_format(path)]
     suffix = Path(get_compression(str(path))[0]).suffix.lower()
     try:
         if path.stat().st_size == 0:

@@ -103,6 +103,7 @@ def read_frames(
     index: Index = ":",
     key_mapping: Mapping[str, str] | None = None,
     units: Units | Mapping[str, str] | None = None,
+    trust_pickle: bool = False,
 ) -> list[Graph]:
     """Read files or structures, with their labels, as graphs without edges.
 
@@ -121,7 +122,7 @@ def read_frames(
         >>> frame["total_energy"].item(), frame["forces"][0].tolist()
         (-31.7, [0.0, 0.0, -0.5])
     """
-    return Graphs(read(source, index=index, key_mapping=key_mapping, units=units).frames)
+    return Graphs(read(source, index=index, key_mapping=key_mapping, units=units, trust_pickle=trust_pickle).frames)
 
 
 def read(
@@ -130,6 +131,7 @@ def read(
     index: Index = ":",
     key_mapping: Mapping[str, str] | None = None,
     units: Units | Mapping[str, str] | None = None,
+    trust_pickle: bool = False,
 ) -> Reading:
     """Read files or structures, with their labels, as graphs without edges.
 
@@ -146,6 +148,7 @@ def read(
         key_mapping: ``{name in the file: label}``; wins over well-known names.
         units: ``{"energy": ..., "length": ..., "forces": ...}``, see
             :class:`nequip_like.data.labels.units.Units`; eV and Angstrom by default.
+        trust_pickle: Read files of pickles, too (``.lmdb`` of NequIP and fairchem); by default they are refused.
 
     Raises:
         ConfigError: If ``units`` or ``key_mapping`` cannot be understood, or the source is none, or of several kinds.
@@ -159,7 +162,7 @@ def read(
     kinds: dict[str, Kind] = {}
     stated_labels: set[str] = set()
     members = entries(source)
-    for block in _read_blocks(members):
+    for block in _read_blocks(members, trust_pickle):
         path = block.title
         if block.file is not None:
             reading.files.append(block.file.absolute())
@@ -258,14 +261,14 @@ class _Block:
         return f"{self.title} {number}" if self.file is None else f"{self.file} frame {number}"
 
 
-def _read_blocks(members: Sequence[Any]) -> Iterator[_Block]:
+def _read_blocks(members: Sequence[Any], trust_pickle: bool = False) -> Iterator[_Block]:
     """Files one by one, each read when it is its turn; structures in memory all at once."""
     if not members or isinstance(members[0], str | Path):
         # Imported here: a simulation predicts structures in memory, and ase.io takes its time.
         from nequip_like.data.io.formats import read_atoms
 
         for path in expand(members):
-            frames, notes = read_atoms(path)
+            frames, notes = read_atoms(path, trust_pickle)
             yield _Block(str(path), path, frames, notes)
     else:
         title = "Atoms" if isinstance(members[0], Atoms) else _GRAPH

@@ -16,6 +16,7 @@ from ase.io.formats import open_with_compression
 from nequip_like.data import fields
 from nequip_like.data.io.databases import collect_units, read_metadata
 from nequip_like.data.io.formats import format_of
+from nequip_like.data.io.sets.aselmdb import read_aselmdb_metadata
 from nequip_like.data.labels.frame_units import collect_units_of_frames
 from nequip_like.data.labels.unit_checks import STYLES, Stated
 from nequip_like.data.labels.units import Units
@@ -24,7 +25,7 @@ from nequip_like.errors import DataError
 _OF_LAMMPS = ("metal", "real", "electron")
 _NOT_DECLARABLE = ("si", "cgs", "micro", "nano")  # their energies are J, erg, and others that are not known here
 _ITEM_UNITS = re.compile(rb"^ITEM: UNITS\s*\n\s*(\S+)", re.MULTILINE)
-_NAMED_BY_USER = ("extxyz", "traj", "db")
+_METADATA = {"db": read_metadata, "aselmdb": read_aselmdb_metadata}
 
 
 def read_stated_units(
@@ -42,9 +43,11 @@ def read_stated_units(
         DataError: If frames state different units, or a dump's style has units that cannot be told.
     """
     form = format_of(path)
-    if form.name in _NAMED_BY_USER:
+    if form.labels is None:
         stated = collect_units_of_frames(frames, names_by_label, str(path))
-        return _read_units_of_metadata(path, names_by_label) + stated if form.name == "db" else stated
+        if form.name in _METADATA:
+            stated = _read_units_of_metadata(path, _METADATA[form.name](path), names_by_label) + stated
+        return stated
     energy, length = "eV", "Angstrom"
     by = f"in {form.title},"
     if form.name == "lammps-dump-text":
@@ -61,9 +64,8 @@ def read_stated_units(
     return [Stated(label, names_by_label.get(label, "positions"), unit, by) for label, unit in labels.items()]
 
 
-def _read_units_of_metadata(path: Path, names_by_label: Mapping[str, str]) -> list[Stated]:
+def _read_units_of_metadata(path: Path, metadata: Mapping[str, Any], names_by_label: Mapping[str, str]) -> list[Stated]:
     by = "its metadata say that"
-    metadata = read_metadata(path)
     declared = collect_units(metadata)
     stated = [Stated(label, name, declared[name], by) for label, name in names_by_label.items() if name in declared]
     return list(dict.fromkeys(stated + collect_units_of_frames([metadata], names_by_label, str(path), by)))
