@@ -24,7 +24,7 @@ from nequip_like.errors import DataError
 _OF_LAMMPS = ("metal", "real", "electron")
 _NOT_DECLARABLE = ("si", "cgs", "micro", "nano")  # their energies are J, erg, and others that are not known here
 _ITEM_UNITS = re.compile(rb"^ITEM: UNITS\s*\n\s*(\S+)", re.MULTILINE)
-_NAMED_BY_USER = ("extxyz", "traj", "db")
+_NAMED_BY_USER = ("extxyz", "traj", "db", "npz")
 
 
 def read_stated_units(
@@ -44,6 +44,8 @@ def read_stated_units(
     form = format_of(path)
     if form.name in _NAMED_BY_USER:
         stated = collect_units_of_frames(frames, names_by_label, str(path))
+        if form.name == "npz":
+            return stated + _derive_unit_of_forces(frames[0], stated, names_by_label, units)
         return _read_units_of_metadata(path, names_by_label) + stated if form.name == "db" else stated
     energy, length = "eV", "Angstrom"
     by = f"in {form.title},"
@@ -67,6 +69,19 @@ def _read_units_of_metadata(path: Path, names_by_label: Mapping[str, str]) -> li
     declared = collect_units(metadata)
     stated = [Stated(label, name, declared[name], by) for label, name in names_by_label.items() if name in declared]
     return list(dict.fromkeys(stated + collect_units_of_frames([metadata], names_by_label, str(path), by)))
+
+
+def _derive_unit_of_forces(
+    frame: Mapping[str, Any], stated: Sequence[Stated], names_by_label: Mapping[str, str], units: Units
+) -> list[Stated]:
+    """The unit of forces, of which sGDML states only the two parts, also where a file has no energies."""
+    energy, length = (frame.get(name) for name in ("e_unit", "r_unit"))
+    if energy is None or fields.FORCES not in names_by_label or fields.FORCES in {unit.label for unit in stated}:
+        return []
+    whole = Stated(fields.TOTAL_ENERGY, "", str(energy), "").meaning
+    part = Stated(fields.POSITIONS, "", str(length or units.length), "").meaning
+    by = "its 'e_unit' and 'r_unit' say that" if length else "its 'e_unit' says that"
+    return [Stated(fields.FORCES, names_by_label[fields.FORCES], f"{whole}/{part}", by)]
 
 
 def _read_style(path: Path) -> str:
