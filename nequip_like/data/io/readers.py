@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -34,6 +36,7 @@ from nequip_like.summaries import Summarized
 
 Source = str | Path | Atoms | Graph | Iterable[str | Path] | Iterable[Atoms] | Iterable[Graph]
 Index = str | int | slice
+_Frame = TypeVar("_Frame")
 
 _STRUCTURE_ARRAYS = {"numbers", "positions"}
 _GRAPH = "graph"
@@ -162,19 +165,17 @@ def read(
     kinds: dict[str, Kind] = {}
     stated_labels: set[str] = set()
     members = entries(source)
-    for block in _read_blocks(members, trust_pickle):
-        path = block.title
-        if block.file is not None:
+    for block in _read_blocks(members, index, trust_pickle):
+        path, numbered = block.title, block.frames
+        if block.file is not None and block.file.absolute() not in reading.files[-1:]:
             reading.files.append(block.file.absolute())
-        frames, notes = block.frames, block.notes
-        reading.notes.extend(notes)
-        numbered = _select_frames(path, frames, index)
+        reading.notes.extend(block.notes)
         if block.file is None:
             _check_in_memory(block, numbered, reading.units)
         values = [_collect_values(atoms, mapping, block.origin(number)) for number, atoms in numbered]
         names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
         names.extend(names_here)
-        names_by_label = resolve(str(path), names_here, mapping)
+        names_by_label = resolve(path, names_here, mapping, block.names_of_format)
         stated = _read_units_of_block(block, names_by_label, reading.units, [graph for graph, _ in values])
         reading.notes.extend(compare(stated, reading.units, str(path), declared_keys))
         stated_labels.update(statement.label for statement in stated)
@@ -237,12 +238,11 @@ def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms],
         DataError: If a file is missing or unreadable, holds no frames, or states another unit of its positions.
     """
     structures, origins = [], []
-    for block in _read_blocks(entries(source)):
-        numbered = _select_frames(block.title, block.frames, index)
+    for block in _read_blocks(entries(source), index):
         if block.file is not None:
-            stated = _read_units_of_block(block, {}, Units(), [_flatten_info(atoms) for _, atoms in numbered])
+            stated = _read_units_of_block(block, {}, Units(), [_flatten_info(atoms) for _, atoms in block.frames])
             compare(stated, Units(), block.title, None)
-        for number, atoms in numbered:
+        for number, atoms in block.frames:
             structures.append(atoms)
             origins.append(block.origin(number))
     return structures, origins
@@ -250,29 +250,44 @@ def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms],
 
 @dataclass(frozen=True)
 class _Block:
-    """The frames of one file, or all structures in memory."""
+    """The chosen frames of one file, be it in an archive, or of all structures in memory.
+
+    Attributes:
+        title: What it is called.
+        file: The file that was given, or the archive.
+        copy: Where the file can be read; it lasts until the next block.
+        frames: Each with its position in the file.
+        notes: What was said of the file.
+        names_of_format: Names of labels that only this format has.
+    """
 
     title: str
     file: Path | None
-    frames: list[Atoms]
+    copy: Path | None
+    frames: list[tuple[int, Atoms]]
     notes: list[str]
+    names_of_format: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, number: int) -> str:
-        return f"{self.title} {number}" if self.file is None else f"{self.file} frame {number}"
+        return f"{self.title} {number}" if self.file is None else f"{self.title} frame {number}"
 
 
-def _read_blocks(members: Sequence[Any], trust_pickle: bool = False) -> Iterator[_Block]:
+def _read_blocks(members: Sequence[Any], index: Index, trust_pickle: bool = False) -> Iterator[_Block]:
     """Files one by one, each read when it is its turn; structures in memory all at once."""
     if not members or isinstance(members[0], str | Path):
         # Imported here: a simulation predicts structures in memory, and ase.io takes its time.
-        from nequip_like.data.io.formats import read_atoms
+        from nequip_like.data.io.formats import format_of, open_contents
 
         for path in expand(members):
-            frames, notes = read_atoms(path, trust_pickle)
-            yield _Block(str(path), path, frames, notes)
+            with open_contents(path, trust_pickle) as contents:
+                numbered = [(k, i, atoms) for k, one in enumerate(contents) for i, atoms in enumerate(one.frames)]
+                for k, chosen in groupby(_select_frames(str(path), numbered, index), key=itemgetter(0)):
+                    one, frames = contents[k], [(i, atoms) for _, i, atoms in chosen]
+                    yield _Block(one.title, path, one.file, frames, one.notes, format_of(one.file).names)
     else:
         title = "Atoms" if isinstance(members[0], Atoms) else _GRAPH
-        yield _Block(title, None, [convert_to_atoms(entry, f"{title} {i}") for i, entry in enumerate(members)], [])
+        structures = [(i, convert_to_atoms(entry, f"{title} {i}")) for i, entry in enumerate(members)]
+        yield _Block(title, None, None, _select_frames(title, structures, index), [])
 
 
 def _read_units_of_block(
@@ -280,12 +295,14 @@ def _read_units_of_block(
 ) -> list[Stated]:
     if block.title == _GRAPH:
         return []
-    if block.file is None:
+    if block.file is None or block.copy is None:
         return collect_units_of_frames(frames, names_by_label, block.title)
     # Imported here, since a simulation reads no files, and ASE's readers take their time.
+    from nequip_like.data.io.sets.archives import Member
     from nequip_like.data.io.stated_units import read_stated_units
 
-    return read_stated_units(block.file, names_by_label, units, frames)
+    with Member(block.title, block.copy).naming():
+        return read_stated_units(block.copy, names_by_label, units, frames)
 
 
 def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
@@ -296,16 +313,15 @@ def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units
         check_results(atoms, block.origin(number))
 
 
-def _select_frames(path: str, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
-    """The chosen frames of a file with their position in it."""
-    numbered = list(enumerate(frames))
+def _select_frames(path: str, frames: list[_Frame], index: Index) -> list[_Frame]:
+    """The chosen frames of a file."""
     selection = _slice(index)
     try:
-        selected = numbered[selection] if isinstance(selection, slice) else [numbered[selection]]
+        selected = frames[selection] if isinstance(selection, slice) else [frames[selection]]
     except (IndexError, ValueError):  # ValueError: a step of zero
         selected = []
     if not selected:
-        raise DataError(f"{path}: index '{index}' chooses none of its {len(numbered)} frames", "change the index")
+        raise DataError(f"{path}: index '{index}' chooses none of its {len(frames)} frames", "change the index")
     return selected
 
 

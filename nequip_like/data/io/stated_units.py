@@ -45,8 +45,10 @@ def read_stated_units(
     form = format_of(path)
     if form.labels is None:
         stated = collect_units_of_frames(frames, names_by_label, str(path))
+        if form.name == "npz":
+            return stated + _derive_unit_of_forces(frames[0], stated, names_by_label, units)
         if form.name in _METADATA:
-            stated = _read_units_of_metadata(path, _METADATA[form.name](path), names_by_label) + stated
+            return _read_units_of_metadata(path, _METADATA[form.name](path), names_by_label) + stated
         return stated
     energy, length = "eV", "Angstrom"
     by = f"in {form.title},"
@@ -69,6 +71,19 @@ def _read_units_of_metadata(path: Path, metadata: Mapping[str, Any], names_by_la
     declared = collect_units(metadata)
     stated = [Stated(label, name, declared[name], by) for label, name in names_by_label.items() if name in declared]
     return list(dict.fromkeys(stated + collect_units_of_frames([metadata], names_by_label, str(path), by)))
+
+
+def _derive_unit_of_forces(
+    frame: Mapping[str, Any], stated: Sequence[Stated], names_by_label: Mapping[str, str], units: Units
+) -> list[Stated]:
+    """The unit of forces, of which sGDML states only the two parts, also where a file has no energies."""
+    energy, length = (frame.get(name) for name in ("e_unit", "r_unit"))
+    if energy is None or fields.FORCES not in names_by_label or fields.FORCES in {unit.label for unit in stated}:
+        return []
+    whole = Stated(fields.TOTAL_ENERGY, "", str(energy), "").meaning
+    part = Stated(fields.POSITIONS, "", str(length or units.length), "").meaning
+    by = "its 'e_unit' and 'r_unit' say that" if length else "its 'e_unit' says that"
+    return [Stated(fields.FORCES, names_by_label[fields.FORCES], f"{whole}/{part}", by)]
 
 
 def _read_style(path: Path) -> str:

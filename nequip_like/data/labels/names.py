@@ -106,7 +106,12 @@ def checked_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:
     return mapping
 
 
-def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, str]) -> dict[str, str]:
+def resolve(
+    file: str,
+    names: Sequence[FrameNames],
+    key_mapping: Mapping[str, str],
+    names_of_format: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Decide which name of a file holds which label.
 
     Args:
@@ -114,6 +119,7 @@ def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, st
         names: The names of each frame.
         key_mapping: Declared ``{name in the file: field}``, already checked. A field that is declared is read under
             its declared name only.
+        names_of_format: ``{name: field}`` of names that are well known in files of this format alone.
 
     Returns:
         ``{field: name in the file}`` for every label that the file has.
@@ -142,7 +148,7 @@ def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, st
     candidates_by_label: dict[str, list[str]] = {}
     for available, table in ((graph, WELL_KNOWN), (node, WELL_KNOWN_PER_ATOM)):
         for name in sorted(available):
-            label = table.get(normalise_name(name))
+            label = (names_of_format or {}).get(name) or table.get(normalise_name(name))
             per_atom = label is not None and fields.field(label).owner == "node"
             if label is not None and label not in settled and per_atom == (available is node):
                 candidates_by_label.setdefault(label, []).append(name)

@@ -41,7 +41,7 @@ def read_aselmdb(path: Path) -> Iterator[Atoms]:
 def read_aselmdb_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a file, or of all shards in a folder."""
     metadata: dict[str, Any] = {}
-    for part in list_parts(path):
+    for part in list_parts(path, "aselmdb"):
         with open_entries(part) as entries:
             if _METADATA in entries.names:
                 values = _decode(entries, _METADATA)
