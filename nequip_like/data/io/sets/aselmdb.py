@@ -56,16 +56,17 @@ def _check_numbers(entries: NumberedEntries) -> None:
     deleted = _decode(entries, _DELETED) if _DELETED in entries.names else []
     try:
         declared = following - 1 - len({number for number in deleted if number < following})
-        beyond = entries.numbers[-1:] >= [following]
+        outside = [number for number in entries.numbers if not 0 < number < following]
     except TypeError:
-        raise DataError(
-            f"{path}: its '{_NEXT.decode()}' or '{_DELETED.decode()}' is no number", "write it again"
-        ) from None
-    if declared != len(entries.numbers) or beyond:
+        names = f"'{_NEXT.decode()}' or '{_DELETED.decode()}'"
+        raise DataError(f"{path}: its {names} is no number", "write the database again") from None
+    if declared != len(entries.numbers):
         raise DataError(
             f"{path} says {declared} rows, but has {len(entries.numbers)}",
             "check that it is an ASE database (.aselmdb) and complete; write it again",
         )
+    if outside:
+        raise DataError(f"{path} has a row {outside[0]}, but says 1 to {following - 1}", "write the database again")
 
 
 def _decode(entries: NumberedEntries, key: int | bytes) -> Any:

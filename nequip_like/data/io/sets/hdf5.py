@@ -75,6 +75,8 @@ def _build_frame(group: Any, origin: str) -> Atoms:
     values = {name: value for name, value in stored.items() if not name.endswith("_weight")}
     if _PROPERTIES in group:  # since MACE 0.3.11; before, they stood beside the positions
         values |= _read_values(_get_group(group, _PROPERTIES, origin), origin)
+        if _WEIGHTS not in group:
+            raise DataError(f"{origin} has no '{_WEIGHTS}'", "write the file again")
         weights = _read_values(_get_group(group, _WEIGHTS, origin), origin)
     if _WEIGHT in values:
         values["config_weight"] = values.pop(_WEIGHT)
@@ -111,7 +113,7 @@ def _get_member(parent: Any, name: str, origin: str) -> Any:
     """A member that stands in the file itself: links lead to other files."""
     import h5py
 
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+    if parent.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise DataError(f"{origin}: '{name}' is a link to somewhere else", "write the file again")
     return parent[name]
 
@@ -131,12 +133,13 @@ def _read_value(dataset: Any, subject: str) -> Any:
     """A number, a text or an array; None for what MACE writes as the text ``None``."""
     import h5py
 
-    is_text = h5py.check_string_dtype(dataset.dtype) is not None
-    if not is_text and dataset.dtype.kind not in "biuf":
+    dtype, how = dataset.dtype, dataset.id.get_create_plist()
+    is_text = h5py.check_string_dtype(dtype) is not None
+    if not is_text and dtype.kind not in "biuf":
         raise DataError(f"{subject} is neither numbers nor text", "write the file again")
-    if dataset.external or dataset.is_virtual:
+    if how.get_external_count() or how.get_layout() == h5py.h5d.VIRTUAL:
         raise DataError(f"{subject} stands in another file", "write the file again")
-    if dataset.size is None or dataset.size * dataset.dtype.itemsize > _LARGEST_VALUE:
+    if dataset.size is None or dataset.size * dtype.itemsize > _LARGEST_VALUE:
         raise DataError(f"{subject} has the shape {dataset.shape}", "write the file again")
     value = dataset[()]
     if isinstance(value, bytes):

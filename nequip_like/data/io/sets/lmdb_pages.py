@@ -159,7 +159,8 @@ class _Walk:
             first = self._begin(page)
             pages = (size + _HEADER.size - 1) // self.meta.page_size + 1
             *_, big_flags, low, high = _HEADER.unpack_from(self.content, first)
-            if big_flags & _KINDS != _OVERFLOW or low | high << 16 != pages:
+            # More than needed where a shorter value took the place of a longer one.
+            if big_flags & _KINDS != _OVERFLOW or low | high << 16 < pages:
                 raise _DamageError(f"page {page} is damaged")
             if first + _HEADER.size + size > self.end:
                 raise _DamageError(f"page {page} is beyond its end: it was cut off")
