@@ -6,6 +6,8 @@ the conversion factors of CODATA 2014, which ASE uses, and of CODATA 2006, which
 
 from __future__ import annotations
 
+import io
+import tarfile
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -386,4 +388,53 @@ def _own() -> list[Sample]:
     return samples
 
 
-SAMPLES = [*_own(), *_outputs(), *_structures()]
+def runner_data(symbols: list[str], energy: float, forces: list[list[float]]) -> bytes:
+    """One frame of an input.data, in Hartree and Bohr."""
+    text = "begin\ncomment written by hand\n"
+    text += "".join("lattice {!r} {!r} {!r}\n".format(*row) for row in scaled(CELL, 1 / BOHR))
+    places, pulls = scaled(POSITIONS, 1 / BOHR), scaled(forces, BOHR / HARTREE)
+    text += rows("atom {3!r} {4!r} {5!r} {2} 0.0 0.0 {6!r} {7!r} {8!r}\n", symbols, places, pulls)
+    return f"{text}energy {energy / HARTREE!r}\ncharge 0.0\nend\n".encode()
+
+
+def arrays(frame: Frame, numbers: list[int]) -> bytes:
+    """One frame as a .npz file."""
+    stream = io.BytesIO()
+    np.savez(
+        stream, positions=[POSITIONS], numbers=numbers, cell=CELL, energy=[frame.energy], forces=[frame.forces],
+        stress=[frame.stress],
+    )  # fmt: skip
+    return stream.getvalue()
+
+
+def tar(name: str, content: bytes) -> bytes:
+    """A tar file with one file in it."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        header = tarfile.TarInfo(f"calculations/{name}")
+        header.size = len(content)
+        archive.addfile(header, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _sets() -> list[Sample]:
+    """Files that other programs keep data sets in; DeePMD's systems are folders."""
+    labelled, other = Frame("OH2", -14.25, FORCES, STRESS), Frame("SF2", -9.75, MINUS, scaled(STRESS, 2.0))
+    return [
+        Sample(
+            "npz", "a.npz", arrays(labelled, [8, 1, 1]), arrays(other, [16, 9, 9]), [labelled], [other],
+            b"PK\x05\x06", "File is not a zip file", "has something before its begin, as two zip files that were",
+        ),
+        Sample(
+            "runnerdata", "input.data", runner_data(["O", "H", "H"], -14.25, FORCES),
+            runner_data(["S", "F", "F"], -9.75, MINUS), [Frame("OH2", -14.25, FORCES)], [Frame("SF2", -9.75, MINUS)],
+            b"energy", "input.data line 9 has 0 columns after 'energy', not 1",
+        ),
+        Sample(
+            "archive", "a.tar", tar("a.xyz", written("extxyz", labelled)), tar("b.traj", written("traj", other)),
+            [labelled], [other], b"Properties", "cannot read", "has more behind its end, as two archives that were",
+        ),
+    ]  # fmt: skip
+
+
+SAMPLES = [*_own(), *_outputs(), *_structures(), *_sets()]
