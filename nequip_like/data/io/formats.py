@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats, open_with_compression
+from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats, iread, open_with_compression
 
 from nequip_like.data.io.databases import read_database
 from nequip_like.data.io.extxyz import check_text
@@ -124,6 +125,25 @@ def open_contents(path: Path, trust_pickle: bool = False) -> Iterator[list[Conte
         yield contents
 
 
+def read_first_frames(path: Path, number: int) -> list[Atoms]:
+    """The first frames of a file, as far as they can be read without the rest of it, to see what they are like.
+
+    Raises:
+        DataError: If they cannot be read; reading the whole file tells more.
+    """
+    form = format_of(path)
+    try:
+        if form.name == "archive":
+            with unpack(path, _can_be_member) as (members, _), members[0].naming():
+                return read_first_frames(members[0].file, number)
+        frames = READERS[form.name](path) if form.name in READERS else iread(str(path), index=":")
+        return list(islice(frames, number))
+    except DataError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever comes up
+        raise DataError(f"cannot read {path}: {error}", "give a file of a format that is read") from error
+
+
 def _can_be_member(path: Path) -> bool:
     """Whether a file of an archive is read: it has a suffix that says so, or its content does."""
     name = _find_format(path) if path.stat().st_size > 0 else _name_by_suffix(path)
@@ -224,7 +244,7 @@ def _detect_content(path: Path) -> str | None:
     if path.is_dir():
         return None
     with open_with_compression(str(path), "rb") as file:
-        head = file.read(2000)
+        head = file.read(2000).removeprefix(codecs.BOM_UTF8)
     if re.match(rb" *vasp\.\d", head):
         return "vasp-out"
     if re.match(rb"(?:\s*(?:#|comment).*\n)*\s*begin[ \t]*\r?\n", head):

@@ -145,13 +145,7 @@ def resolve(
     settled = set(declared)
     if settled & {fields.STRESS, fields.VIRIAL}:
         settled |= {fields.STRESS, fields.VIRIAL}
-    candidates_by_label: dict[str, list[str]] = {}
-    for available, table in ((graph, WELL_KNOWN), (node, WELL_KNOWN_PER_ATOM)):
-        for name in sorted(available):
-            label = (names_of_format or {}).get(name) or table.get(normalise_name(name))
-            per_atom = label is not None and fields.field(label).owner == "node"
-            if label is not None and label not in settled and per_atom == (available is node):
-                candidates_by_label.setdefault(label, []).append(name)
+    candidates_by_label = _find_candidates(graph, node, names_of_format or {}, settled)
     if fields.TOTAL_ENERGY not in candidates_by_label and fields.TOTAL_ENERGY not in settled and FREE_ENERGY in graph:
         candidates_by_label[fields.TOTAL_ENERGY] = [FREE_ENERGY]
     for label, candidates in candidates_by_label.items():
@@ -165,6 +159,21 @@ def resolve(
         if name in (node if fields.field(label).owner == "node" else graph):
             names_by_label[label] = name
     return names_by_label
+
+
+def _find_candidates(
+    graph: frozenset[str], node: frozenset[str], names_of_format: Mapping[str, str], settled: set[str]
+) -> dict[str, list[str]]:
+    """``{label: names in the file}`` for labels that are not settled; what the format calls a label is that."""
+    candidates_by_label: dict[str, list[str]] = {}
+    for available, table in ((graph, WELL_KNOWN), (node, WELL_KNOWN_PER_ATOM)):
+        for name in sorted(available):
+            for label in (names_of_format.get(name), table.get(normalise_name(name))):
+                per_atom = label is not None and fields.field(label).owner == "node"
+                if label is not None and label not in settled and per_atom == (available is node):
+                    candidates_by_label.setdefault(label, []).append(name)
+                    break
+    return candidates_by_label
 
 
 def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: Mapping[str, str]) -> None:

@@ -99,7 +99,9 @@ def unpack(path: Path, is_read: Callable[[Path], bool]) -> Iterator[tuple[list[M
             )
         kinds = ((special, "no plain files (links, devices)"), (foreign, "of no format that is read"))
         notes = [
-            f"{path}: {len(names)} of its files are {kind} and left out: {names[0]}" for names, kind in kinds if names
+            f"{path}: files that are {kind} are left out, {len(names)} of them, such as {names[0]}"
+            for names, kind in kinds
+            if names
         ]
         yield [members[name] for name in sorted(members)], notes
 
