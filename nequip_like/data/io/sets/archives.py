@@ -94,7 +94,7 @@ def unpack(path: Path, is_read: Callable[[Path], bool]) -> Iterator[tuple[list[M
             raise DataError(f"cannot read {path.absolute()}: {reason}", "check that the archive is complete") from error
         if not members:
             raise DataError(
-                f"{path.absolute()} holds no file of a format that is read, but {len(foreign) + len(special)} others",
+                f"{path.absolute()} holds no file of a format that is read (of {len(foreign) + len(special)})",
                 "give an archive of such files; unpack it if it holds folders that are data sets",
             )
         kinds = ((special, "no plain files (links, devices)"), (foreign, "of no format that is read"))

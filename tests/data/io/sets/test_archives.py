@@ -120,9 +120,9 @@ def test_what_is_left_out(tmp_path):
             f"{path}: files that are no plain files (links, devices) are left out, 1 of them, such as run/d.xyz",
             f"{path}: files that are of no format that is read are left out, 4 of them, such as README.txt",
         ]
-    with pytest.raises(DataError, match=r"a\.tar holds no file of a format that is read, but 3 others"):
+    with pytest.raises(DataError, match=r"a\.tar holds no file of a format that is read \(of 3\)"):
         read(pack(tmp_path / "a.tar", others))
-    with pytest.raises(DataError, match=r"a\.zip holds no file of a format that is read, but 0 others"):
+    with pytest.raises(DataError, match=r"a\.zip holds no file of a format that is read \(of 0\)"):
         read(pack(tmp_path / "a.zip", {}))
 
 
@@ -133,7 +133,7 @@ def test_devices_and_files_with_holes(tmp_path):
             header = tarfile.TarInfo(name)
             header.type, header.linkname = kind, "/etc/passwd"
             archive.addfile(header)
-    with pytest.raises(DataError, match="holds no file of a format that is read, but 3 others"):
+    with pytest.raises(DataError, match=r"holds no file of a format that is read \(of 3\)"):
         read(path)
 
 
