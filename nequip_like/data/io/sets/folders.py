@@ -10,6 +10,7 @@ from nequip_like.errors import DataError
 
 # Formats of which a folder of files is one data set, by the suffixes of these.
 _SHARDS = {"aselmdb": (".aselmdb",), "lmdb": (".lmdb",), "hdf5": (".h5", ".hdf5")}
+_OF_STRUCTURES = (".xyz", ".extxyz", ".traj", ".db")
 
 
 def _is_deepmd_system(folder: Path) -> bool:
@@ -17,7 +18,9 @@ def _is_deepmd_system(folder: Path) -> bool:
 
 
 def _has_shards(folder: Path, name: str) -> bool:
-    return any(file.suffix.lower() in _SHARDS[name] for file in folder.iterdir())
+    """Whether a folder has shards of a format; beside files of structures they are not a data set by themselves."""
+    suffixes = {file.suffix.lower() for file in folder.iterdir()}
+    return not suffixes.isdisjoint(_SHARDS[name]) and suffixes.isdisjoint(_OF_STRUCTURES)
 
 
 # By the name of the format in the table of formats.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ def build_atoms(numbers: Any, positions: Any, cell: Any, pbc: Any, values: Mappi
 
 def _bring_to(value: Any, what: str, shape: tuple[int, ...], origin: str) -> np.ndarray:
     array = np.asarray(value)
-    if array.dtype.kind not in "biuf" or array.size != int(np.prod(shape)):
+    if array.dtype.kind not in "biuf" or array.size != math.prod(shape):
         found = "missing" if value is None else f"of shape {array.shape}"
         raise DataError(f"{origin}: its {what} are {found}, and not {shape} numbers", "write the file again")
     return array.reshape(shape).astype(np.float64)

@@ -58,6 +58,9 @@ def test_other_folders_are_none(tmp_path):
     (tmp_path / "a.xyz").write_text("1\n\nH 0 0 0\n")
     with pytest.raises(DataError, match="is a folder, not a file"):
         read(tmp_path)
+    write_aselmdb(tmp_path / "a.aselmdb", make_frames(2))  # read alone, it would hide the other
+    with pytest.raises(DataError, match="is a folder, not a file"):
+        read(tmp_path)
 
 
 def test_packed_files_are_refused(tmp_path):
