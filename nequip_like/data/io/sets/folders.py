@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def _is_deepmd_system(folder: Path) -> bool:
-    return (folder / "type.raw").is_file() or any(entry.is_dir() for entry in folder.glob("set.*"))
+    return (folder / "type.raw").is_file() or any(folder.glob("set.*/coord.npy"))
 
 
 # By the name of the format in the table of formats.
