@@ -144,8 +144,9 @@ def read(
     values are converted to eV and Angstrom and held in float64.
 
     Args:
-        source: A file, a glob pattern, or several of these; or ``Atoms``, one or many, whose labels follow the same
-            rules as those of files; or graphs, one or many, with labels in the package's own names and units.
+        source: A file, an archive, a folder that is a data set, a glob pattern, or several of these; or ``Atoms``, one
+            or many, whose labels follow the same rules as those of files; or graphs, one or many, with labels in the
+            package's own names and units.
         index: Which frames of each file, or of the structures, as ASE writes it: ``":"``, ``"0:100"``, ``"::10"``,
             ``"-1"``.
         key_mapping: ``{name in the file: label}``; wins over well-known names.
@@ -257,7 +258,7 @@ class _Block:
         file: The file that was given, or the archive.
         copy: Where the file can be read; it lasts until the next block.
         frames: Each with its position in the file.
-        notes: What was said of the file.
+        notes: What was said of the file; of an archive, all with the first block.
         names_of_format: Names of labels that only this format has.
     """
 
@@ -269,7 +270,7 @@ class _Block:
     names_of_format: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, number: int) -> str:
-        return f"{self.title} {number}" if self.file is None else f"{self.title} frame {number}"
+        return f"{self.title} {'' if self.file is None else 'frame '}{number}"
 
 
 def _read_blocks(members: Sequence[Any], index: Index, trust_pickle: bool = False) -> Iterator[_Block]:
@@ -281,9 +282,11 @@ def _read_blocks(members: Sequence[Any], index: Index, trust_pickle: bool = Fals
         for path in expand(members):
             with open_contents(path, trust_pickle) as contents:
                 numbered = [(k, i, atoms) for k, one in enumerate(contents) for i, atoms in enumerate(one.frames)]
+                notes = [note for one in contents for note in one.notes]
                 for k, chosen in groupby(_select_frames(str(path), numbered, index), key=itemgetter(0)):
                     one, frames = contents[k], [(i, atoms) for _, i, atoms in chosen]
-                    yield _Block(one.title, path, one.file, frames, one.notes, format_of(one.file).names)
+                    yield _Block(one.title, path, one.file, frames, notes, format_of(one.file).names)
+                    notes = []
     else:
         title = "Atoms" if isinstance(members[0], Atoms) else _GRAPH
         structures = [(i, convert_to_atoms(entry, f"{title} {i}")) for i, entry in enumerate(members)]

@@ -14,7 +14,7 @@ _OF_STRUCTURES = (".xyz", ".extxyz", ".traj", ".db")
 
 
 def _is_deepmd_system(folder: Path) -> bool:
-    return (folder / "type.raw").is_file() or any(entry.is_dir() for entry in folder.glob("set.*"))
+    return (folder / "type.raw").is_file() or any(folder.glob("set.*/coord.npy"))
 
 
 def _has_shards(folder: Path, name: str) -> bool:

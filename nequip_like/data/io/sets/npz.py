@@ -74,7 +74,7 @@ def read_npz(path: Path) -> Iterator[Atoms]:
             for name, rows in others.items()
             if is_unit_name(name) and rows.shape in ((), (1,))
         }
-        values = _select_values(others, frames, path)
+        values = _select_values({name: rows for name, rows in others.items() if name not in units}, frames, path)
         for i, (place, kinds, cell, periodic) in enumerate(zip(positions, numbers, cells, pbc, strict=False)):
             _check_numbers(kinds, f"{path} frame {i}")
             structure = Atoms(numbers=kinds, positions=place)

@@ -120,6 +120,7 @@ def test_what_is_left_out(tmp_path):
             f"{path}: files that are no plain files (links, devices) are left out, 1 of them, such as run/d.xyz",
             f"{path}: files that are of no format that is read are left out, 4 of them, such as README.txt",
         ]
+        assert read(path, index="3:").notes == reading.notes
     with pytest.raises(DataError, match=r"a\.tar holds no file of a format that is read \(of 3\)"):
         read(pack(tmp_path / "a.tar", others))
     with pytest.raises(DataError, match=r"a\.zip holds no file of a format that is read \(of 0\)"):

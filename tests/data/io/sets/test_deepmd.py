@@ -99,7 +99,7 @@ def test_other_arrays_are_annotations(system):
 
 def test_lists_and_patterns_and_a_folder_of_systems(system, tmp_path, monkeypatch):
     system("data/a"), system("data/b")
-    (tmp_path / "data/readme").mkdir()
+    (tmp_path / "data/readme/set.1").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert len(read(["data/a", "data/b"])) == len(read("data/*")) == 10
     with pytest.raises(DataError) as error:

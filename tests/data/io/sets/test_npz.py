@@ -88,6 +88,12 @@ def test_units_of_sgdml_without_energies(save):
     assert len(read(save(**arrays, e_unit=np.array(b"eV"), r_unit=np.array("Ang")))) == 4
 
 
+def test_units_in_a_file_of_one_frame(save):
+    one = {"z": Z, "R": R[:1], "E": E[:1], "F": F[:1]}
+    reading = read(save(**one, e_unit=["kcal/mol"], r_unit=["Ang"]), units={"energy": "kcal/mol"})
+    assert stacked(reading, "total_energy").tolist() == (E[:1] * KCAL).tolist()
+
+
 def test_lengths_of_sgdml(save):
     file = sgdml(save, e_unit="eV", r_unit="Bohr")
     with pytest.raises(DataError, match="its 'r_unit' says that 'positions' is in Bohr"):
