@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ase.io import iread
-
 from nequip_like.data import fields
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.io.formats import format_of
+from nequip_like.data.io.formats import format_of, read_first_frames
 from nequip_like.data.io.given import expand
+from nequip_like.data.io.sets.folders import is_set_folder
 from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.data.neighbors import add_neighbors
 from nequip_like.errors import DataError
@@ -24,6 +22,7 @@ from nequip_like.workflow.run_folder.earlier_run import CONFIG_FILE
 LEAST_FRAMES = 5
 _BYTES_PER_LINE = 100  # of an atom in a text file: element, position, force; binary formats have half of it
 _MOST_GROWTH = 50  # a file becomes at most so many times as large: atoms of a metal have 60 neighbours of 40 bytes
+_NAMED_ONLY = ("archive", "npz")  # formats that may hold anything, or what lies beside them once more
 _FIRST = 5  # frames that are looked at for the number of neighbours
 
 
@@ -100,18 +99,21 @@ class Survey(Summarized):
 def list_files(sources: Sequence[str]) -> list[str]:
     """List the data files that are meant: files and patterns as they are, folders by what can be read in them.
 
-    What trainings and tests have left in a folder is left out.
+    What trainings and tests have left in a folder is left out, and so are archives and ``.npz`` files, which may hold
+    anything: they are meant where they are named themselves.
 
     Raises:
         DataError: If a folder holds nothing that can be read.
     """
     files: list[str] = []
     for source in sources:
-        if not Path(source).is_dir():
+        if not Path(source).is_dir() or is_set_folder(Path(source)):
             files.append(source)
             continue
         runs = {path.parent for path in Path(source).rglob(CONFIG_FILE)}  # their predictions are no labels
-        candidates = [path for path in Path(source).rglob("*") if path.is_file() and not runs & set(path.parents)]
+        paths = [path for path in Path(source).rglob("*") if not runs & set(path.parents)]
+        folders = {path for path in paths if is_set_folder(path)}
+        candidates = [path for path in paths if path in folders or (path.is_file() and not folders & set(path.parents))]
         found = sorted(str(path) for path in candidates if path.name != PREDICTIONS_FILE and _can_be_read(path))
         if not found:
             raise DataError(
@@ -136,11 +138,11 @@ def check_memory(files: Sequence[str], cutoff: float, available: float | None = 
         DataError: If they need more than there is.
     """
     available = available_memory() if available is None else available
-    paths = [path for path in expand(list(files)) if path.is_file()]
-    size = sum(path.stat().st_size for path in paths)
+    paths = expand(list(files))
+    size = sum(map(_measure_size, paths))
     if available is None or size * _MOST_GROWTH < available:
         return
-    needed = sum(path.stat().st_size for path in paths) / _BYTES_PER_LINE * _measure_atom(paths[0], cutoff)
+    needed = size / _BYTES_PER_LINE * _measure_atom(paths[0], cutoff)
     if needed > available:
         raise DataError(
             f"{_name_files(paths)}: {size / 1e9:.3g} GB, which become some {needed / 1e9:.3g} GB of frames with their "
@@ -149,12 +151,15 @@ def check_memory(files: Sequence[str], cutoff: float, available: float | None = 
         )
 
 
+def _measure_size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _measure_atom(path: Path, cutoff: float) -> float:
     """Bytes of an atom with its share of everything, in the first frames of a file."""
-    try:
-        frames = list(itertools.islice(iread(str(path), index=":"), _FIRST))
-    except Exception as error:  # ASE's readers raise whatever comes up; the whole file is read later, and says why
-        raise DataError(f"cannot read {path}: {error}", "give a file of a format that is read") from error
+    frames = read_first_frames(path, _FIRST)
     graphs = [add_neighbors(graph_from_atoms(atoms), cutoff, origin=str(path)) for atoms in frames]
     size = sum(tensor.nbytes for graph in graphs for tensor in graph.values())
     return size / sum(map(len, frames))
@@ -166,7 +171,6 @@ def _name_files(paths: Sequence[Path]) -> str:
 
 def _can_be_read(path: Path) -> bool:
     try:
-        format_of(path)
+        return format_of(path).name not in _NAMED_ONLY
     except DataError:
         return False
-    return True

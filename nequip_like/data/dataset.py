@@ -170,6 +170,7 @@ def load_dataset(
     *,
     index: Index = ":",
     name: str | None = None,
+    trust_pickle: bool = False,
 ) -> GraphDataset:
     """Read files or structures into a data set for a given model.
 
@@ -181,6 +182,7 @@ def load_dataset(
         units: ``{"energy": ..., "length": ..., "forces": ...}``, see :class:`nequip_like.data.labels.units.Units`.
         index: Which frames of each file, or of the structures, as ASE writes it.
         name: Name of the data set; by default the stem of its first file, or ``structures``.
+        trust_pickle: Read files of pickles, too.
 
     Raises:
         ConfigError: As :func:`nequip_like.data.io.readers.read`.
@@ -191,6 +193,6 @@ def load_dataset(
         >>> load_dataset([Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])], ["H"], cutoff=2.0)
         GraphDataset(name=structures, frames=1, atoms=2, labels={}, species=H, cutoff=2 Å)
     """
-    reading = read(path, index=index, key_mapping=key_mapping, units=units)
+    reading = read(path, index=index, key_mapping=key_mapping, units=units, trust_pickle=trust_pickle)
     name = name or (reading.files[0].stem if reading.files else "structures")
     return GraphDataset(reading, cutoff, type_names, name=name)

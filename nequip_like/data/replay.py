@@ -19,7 +19,7 @@ from nequip_like.data.samplers import FrameBatchSampler, make_epoch_generator
 from nequip_like.data.sources import FileSource, file_source
 from nequip_like.errors import ConfigError
 
-_FILE_KEYS = ("file", "path", "index", "key_mapping", "units")
+_FILE_KEYS = ("file", "path", "index", "key_mapping", "units", "trust_pickle")
 _LIMITS = {"fraction": Annotated[float, Range(low=0, high=1, low_open=True, high_open=True)], "weight": Positive}
 
 

@@ -16,7 +16,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
 
-_KEYS = ("file", "path", "index", "key_mapping", "units")
+_KEYS = ("file", "path", "index", "key_mapping", "units", "trust_pickle")
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,14 +27,26 @@ class FileSource(Summarized):
     index: Index = ":"
     key_mapping: Mapping[str, str] | None = None
     units: Mapping[str, str] | None = None
+    trust_pickle: bool = False
 
     def __post_init__(self) -> None:
         """Refuse units and names that cannot be meant before a file is read."""
         check_declared(self.key_mapping, self.units)
 
+    def summary(self) -> dict[str, Any]:
+        """The files and how they are read."""
+        values = super().summary()
+        return values if self.trust_pickle else {name: values[name] for name in values if name != "trust_pickle"}
+
     def read(self) -> Reading:
         """Read all frames."""
-        return read(self.files, index=self.index, key_mapping=self.key_mapping, units=self.units)
+        return read(
+            self.files,
+            index=self.index,
+            key_mapping=self.key_mapping,
+            units=self.units,
+            trust_pickle=self.trust_pickle,
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ def file_source(
     key_mapping: Mapping[str, str] | None,
     units: Mapping[str, str] | None,
 ) -> FileSource:
-    """A path, structures in memory, a list of these, or a mapping ``{file, index, key_mapping, units}`` with one.
+    """A path, structures in memory, a list of these, or a mapping with one: ``{file, index, key_mapping, units, ...}``.
 
     Args:
         entry: What the configuration says.
@@ -70,12 +82,15 @@ def file_source(
         if ("file" in entry) == ("path" in entry):
             raise ConfigError(f"{section} needs its file, once", f"write {section}: {{file: name.xyz}}")
         inner = file_source(entry.get("file", entry.get("path")), section, None, None)
-        index = entry.get("index")
+        index, trust_pickle = entry.get("index"), entry.get("trust_pickle", False)
+        if not isinstance(trust_pickle, bool):
+            raise ConfigError(f"{section}.trust_pickle is {trust_pickle!r}", "write true or false")
         return FileSource(
             inner.files,
             ":" if index is None else index,
             entry.get("key_mapping", key_mapping),
             entry.get("units", units),
+            trust_pickle,
         )
     files = [] if isinstance(entry, int | float | None) else entries(entry, section)
     if not files:

@@ -124,6 +124,7 @@ def _test(
             source.units,
             index=source.index,
             name=name,
+            trust_pickle=source.trust_pickle,
         )
         for name, source in sources.items()
     }

@@ -1,5 +1,6 @@
 """What is found in data, and what is refused."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,39 @@ def test_a_folder_stands_for_what_can_be_read_in_it(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no file of a format that is read"):
         list_files([str(tmp_path / "none")])
+
+
+def write_system(folder: Path, frames: int = 2) -> None:
+    """A system of DeePMD: hydrogen molecules."""
+    (folder / "set.000").mkdir(parents=True)
+    (folder / "type.raw").write_text("0\n0\n")
+    (folder / "type_map.raw").write_text("H\n")
+    (folder / "nopbc").touch()
+    np.save(folder / "set.000" / "coord.npy", [[0, 0, 0, 0, 0, 0.7 + 0.001 * i] for i in range(frames)])
+
+
+def test_systems_of_deepmd_are_data_and_arrays_and_archives_are_named_only(tmp_path: Path) -> None:
+    write_system(tmp_path / "a" / "hydrogen")
+    np.savez(tmp_path / "a" / "weights.npz", w=np.zeros(3))
+    (tmp_path / "a" / "original.tar").write_bytes(b"an archive of what lies beside it")
+    found = [str(tmp_path / "a" / "hydrogen")]
+    assert list_files([str(tmp_path / "a")]) == found
+    assert list_files(found) == found
+    named = [str(tmp_path / "a" / "weights.npz"), str(tmp_path / "a" / "original.tar")]
+    assert list_files(named) == named
+
+
+def test_memory_of_folders_arrays_and_archives(tmp_path: Path) -> None:
+    write_system(tmp_path / "system", 100)
+    np.savez(tmp_path / "a.npz", z=[1, 1], R=[[[0, 0, 0], [0, 0, 0.7]]] * 100)
+    write(tmp_path / "a.xyz", make_frames(10))
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "a.xyz", "a.xyz")
+    for name in ("system", "a.npz", "a.tar"):
+        check_memory([str(tmp_path / name)], 3.0, available=1e9)
+        check_memory([str(tmp_path / name)], 3.0, available=49 * 2500)
+        with pytest.raises(DataError, match=rf"{name}: .* GB, which become some"):
+            check_memory([str(tmp_path / name)], 3.0, available=1000)
 
 
 def test_memory_is_estimated_before_anything_is_read(tmp_path: Path) -> None:

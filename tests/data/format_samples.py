@@ -6,7 +6,10 @@ the conversion factors of CODATA 2014, which ASE uses, and of CODATA 2006, which
 
 from __future__ import annotations
 
+import io
+import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +19,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import create_units
+
+from tests.data.io.sets.written_sets import write_aselmdb, write_mace
 
 HARTREE, BOHR = 27.211386024367243, 0.5291772105638411
 RYDBERG, BOHR_OF_PW = (create_units("2006")[name] for name in ("Ry", "Bohr"))
@@ -210,18 +215,20 @@ def dump(elements: list[str], forces: list[list[float]], columns: str = "id type
     return text + f"ITEM: ATOMS {columns}\n" + lines[2] + lines[0] + lines[1]
 
 
+def make_atoms(frame: Frame) -> Atoms:
+    atoms = Atoms(frame.symbols, POSITIONS, cell=CELL, pbc=True)
+    labels = {"energy": frame.energy, "forces": frame.forces, "stress": frame.stress}
+    results = {name: np.array(value) for name, value in labels.items() if value is not None}
+    if "stress" in results:
+        results["stress"] = results["stress"].reshape(9)[[0, 4, 8, 5, 2, 1]]
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
 def written(form: str, *frames: Frame, **options: object) -> bytes:
     """What ASE's writer makes of frames."""
-    images = []
-    for frame in frames:
-        atoms = Atoms(frame.symbols, POSITIONS, cell=CELL, pbc=True)
-        labels = {"energy": frame.energy, "forces": frame.forces, "stress": frame.stress}
-        results = {name: np.array(value) for name, value in labels.items() if value is not None}
-        if "stress" in results:
-            results["stress"] = results["stress"].reshape(9)[[0, 4, 8, 5, 2, 1]]
-        if results:
-            atoms.calc = SinglePointCalculator(atoms, **results)
-        images.append(atoms)
+    images = [make_atoms(frame) for frame in frames]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.db"
         ase.io.write(path, images, format=form, **options)
@@ -386,4 +393,69 @@ def _own() -> list[Sample]:
     return samples
 
 
-SAMPLES = [*_own(), *_outputs(), *_structures()]
+def runner_data(symbols: list[str], energy: float, forces: list[list[float]]) -> bytes:
+    """One frame of an input.data, in Hartree and Bohr."""
+    text = "begin\ncomment written by hand\n"
+    text += "".join("lattice {!r} {!r} {!r}\n".format(*row) for row in scaled(CELL, 1 / BOHR))
+    places, pulls = scaled(POSITIONS, 1 / BOHR), scaled(forces, BOHR / HARTREE)
+    text += rows("atom {3!r} {4!r} {5!r} {2} 0.0 0.0 {6!r} {7!r} {8!r}\n", symbols, places, pulls)
+    return f"{text}energy {energy / HARTREE!r}\ncharge 0.0\nend\n".encode()
+
+
+def arrays(frame: Frame, numbers: list[int]) -> bytes:
+    """One frame as a .npz file."""
+    stream = io.BytesIO()
+    np.savez(
+        stream, positions=[POSITIONS], numbers=numbers, cell=CELL, energy=[frame.energy], forces=[frame.forces],
+        stress=[frame.stress],
+    )  # fmt: skip
+    return stream.getvalue()
+
+
+def library_file(name: str, write: Callable[..., Path], frame: Frame) -> bytes:
+    """One frame in a file of a library."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write(Path(folder) / name, [make_atoms(frame)]).read_bytes()
+
+
+def tar(name: str, content: bytes) -> bytes:
+    """A tar file with one file in it."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        header = tarfile.TarInfo(f"calculations/{name}")
+        header.size = len(content)
+        archive.addfile(header, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _sets() -> list[Sample]:
+    """Files that other programs keep data sets in; DeePMD's systems are folders."""
+    labelled, other = Frame("OH2", -14.25, FORCES, STRESS), Frame("SF2", -9.75, MINUS, scaled(STRESS, 2.0))
+    return [
+        Sample(
+            "aselmdb", "a.aselmdb", library_file("a.aselmdb", write_aselmdb, labelled),
+            library_file("a.aselmdb", write_aselmdb, other), [labelled], [other], b"nextid", "a.aselmdb: ",
+            "a.aselmdb: it holds two databases, of which only the first can be read",
+        ),
+        Sample(
+            "hdf5", "a.h5", library_file("a.h5", write_mace, labelled), library_file("a.h5", write_mace, other),
+            [labelled], [other], b"property_weights", "a.h5",
+            "a.h5 holds two HDF5 files, of which only the first can be read",
+        ),
+        Sample(
+            "npz", "a.npz", arrays(labelled, [8, 1, 1]), arrays(other, [16, 9, 9]), [labelled], [other],
+            b"PK\x05\x06", "File is not a zip file", "has something before its begin, as two zip files that were",
+        ),
+        Sample(
+            "runnerdata", "input.data", runner_data(["O", "H", "H"], -14.25, FORCES),
+            runner_data(["S", "F", "F"], -9.75, MINUS), [Frame("OH2", -14.25, FORCES)], [Frame("SF2", -9.75, MINUS)],
+            b"energy", "input.data line 9 has 0 columns after 'energy', not 1",
+        ),
+        Sample(
+            "archive", "a.tar", tar("a.xyz", written("extxyz", labelled)), tar("b.traj", written("traj", other)),
+            [labelled], [other], b"Properties", "cannot read", "has more behind its end, as two archives that were",
+        ),
+    ]  # fmt: skip
+
+
+SAMPLES = [*_own(), *_outputs(), *_structures(), *_sets()]

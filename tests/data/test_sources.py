@@ -122,3 +122,10 @@ def test_a_file_may_have_such_a_name(tmp_path, monkeypatch):
     for name in ("None", "10%"):
         (tmp_path / name).touch()
         assert file_source(name, "val", None, None) == FileSource([name])
+
+
+def test_trust_is_of_the_entry_that_states_it():
+    trusted = file_source({"file": "a.lmdb", "trust_pickle": True}, "train", None, None)
+    assert (trusted.trust_pickle, file_source("a.lmdb", "train", None, None).trust_pickle) == (True, False)
+    sources = held_out_sources([{"file": "a.lmdb", "trust_pickle": True}, "b.lmdb"], "test", None, None)
+    assert [source.trust_pickle for source in sources.values()] == [True, False]

@@ -12,9 +12,10 @@ from unittest import mock
 from tests.mistakes import Mistake
 from tests.mistakes.data_errors import DATA_ERRORS
 from tests.mistakes.data_files import CONFIG
+from tests.mistakes.data_set_errors import DATA_SET_ERRORS
 from tests.mistakes.data_warnings import DATA_WARNINGS
 
-DATA_MISTAKES: tuple[Mistake, ...] = (*DATA_ERRORS, *DATA_WARNINGS)
+DATA_MISTAKES: tuple[Mistake, ...] = (*DATA_ERRORS, *DATA_SET_ERRORS, *DATA_WARNINGS)
 
 
 def run_data_mistake(mistake: Mistake, folder: Path) -> tuple[int, str, list[str]]:

@@ -164,7 +164,7 @@ def check_arrays(path: Path) -> None:
     try:
         for number, row in enumerate(connection.execute("SELECT * FROM systems")):
             for text in row:
-                if isinstance(text, str) and (match := _find_overfull_array(text)):
+                if isinstance(text, str) and (match := find_overfull_array(text)):
                     raise DataError(
                         f"{path} row {number}: an array is declared as [{match[1].strip()}], but its text is shorter",
                         "write the database again",
@@ -173,7 +173,7 @@ def check_arrays(path: Path) -> None:
         connection.close()
 
 
-def _find_overfull_array(text: str) -> re.Match[str] | None:
+def find_overfull_array(text: str) -> re.Match[str] | None:
     """The first array of a JSON text that declares more numbers than the text has characters."""
     for match in _ARRAY.finditer(text):
         if math.prod(int(length[:18]) for length in match[1].split(",") if length.strip()) > len(text):

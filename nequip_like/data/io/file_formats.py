@@ -7,7 +7,10 @@ however many outputs were joined to one file. This table says what can be believ
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nequip_like.data import fields
 
 _ENERGIES = ("energy", "free_energy")
 
@@ -17,7 +20,7 @@ class Format:
     """One row of the table.
 
     Attributes:
-        name: ASE's name of the format.
+        name: ASE's name of the format, where ASE reads it.
         title: What its users call it.
         labels: Results of ASE's reader that stand in such a file; others are filled in and are not taken. None: the
             file names its labels itself.
@@ -29,6 +32,8 @@ class Format:
         output: Whether a program wrote it while it ran: the last structure may be unfinished, and one without any
             label is none.
         unconverged: What it says of a calculation that did not converge.
+        names: Names that stand for a label in this format alone: ``{name: label}``.
+        remark: What a user should know of each file that is read.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Format:
     end: re.Pattern[bytes] | None = None
     output: bool = False
     unconverged: re.Pattern[bytes] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
 
 
 def _compile_line(pattern: str) -> re.Pattern[bytes]:
@@ -65,6 +72,9 @@ _ROWS = (
     Format("extxyz", "extended XYZ", None),
     Format("traj", "ASE trajectory", None, start=re.compile(rb"(?:- of Ulm|AFFormat)ASE-Trajectory")),
     Format("db", "ASE database (SQLite)", None),
+    Format("aselmdb", "ASE database (LMDB), .aselmdb", None),
+    Format("lmdb", "LMDB of NequIP or fairchem, .lmdb", None),
+    Format("hdf5", "HDF5 of MACE, .h5, .hdf5", None),
     Format(
         "vasp-out",
         "VASP OUTCAR",
@@ -141,6 +151,20 @@ _ROWS = (
     Format("vasp-xdatcar", "VASP XDATCAR", structure=_compile_line(r"Direct configuration=")),
     Format("gen", "DFTB+ gen", start=_compile_line(r"^ *\d+ +[CFS] *$")),
     Format("cif", "CIF"),
+    Format(
+        "npz",
+        "NumPy arrays, .npz (rMD17, sGDML)",
+        None,
+        names={"energies": fields.TOTAL_ENERGY, "E": fields.TOTAL_ENERGY, "F": fields.FORCES},
+    ),
+    Format("deepmd", "DeePMD system, a folder", ("energy", "forces", "virial")),
+    Format(
+        "runnerdata",
+        "RuNNer and n2p2 input.data",
+        ("energy", "forces"),
+        remark="it was taken to be in Hartree and Bohr, as RuNNer writes it, and converted",
+    ),
+    Format("archive", "archive of such files, .tar, .tar.gz, .tgz, .zip", None),
 )
 
 # Formats of ASE that hold data only. ASE's JSON is left out: it may declare an array of any size, and netCDF, bundles,

@@ -12,23 +12,35 @@ import lzma
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats, open_with_compression
+from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats, iread, open_with_compression
 
 from nequip_like.data.io.databases import read_database
 from nequip_like.data.io.extxyz import check_text
 from nequip_like.data.io.file_formats import FORMATS, Format
 from nequip_like.data.io.lammps_dump import check_dump
 from nequip_like.data.io.outputs import find_open_line, find_unconverged, read_content, read_part, split_parts
+from nequip_like.data.io.sets.archives import unpack
+from nequip_like.data.io.sets.aselmdb import read_aselmdb
+from nequip_like.data.io.sets.deepmd import read_deepmd
+from nequip_like.data.io.sets.folders import format_of_folder, list_parts
+from nequip_like.data.io.sets.hdf5 import read_mace_hdf5
+from nequip_like.data.io.sets.lmdb_sets import read_pickled_lmdb
+from nequip_like.data.io.sets.npz import read_npz
+from nequip_like.data.io.sets.runner import read_runner
 from nequip_like.data.io.structure_files import check_species_line
 from nequip_like.errors import DataError, closest_hint, first_line
 
 if TYPE_CHECKING:
-    from nequip_like.data.io.pieces import Piece
+    from nequip_like.data.prepared.pieces import Piece
 
 _BY_SUFFIX = {
     ".xyz": "extxyz",
@@ -36,18 +48,53 @@ _BY_SUFFIX = {
     ".traj": "traj",
     ".db": "db",
     ".lammpstrj": "lammps-dump-text",
+    ".aselmdb": "aselmdb",
+    ".lmdb": "lmdb",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".npz": "npz",
+    ".tar": "archive",
+    ".tgz": "archive",
+    ".zip": "archive",
+}
+# Formats that ASE does not read, or reads otherwise.
+READERS: dict[str, Callable[[Path], Iterator[Atoms]]] = {
+    "db": read_database,
+    "aselmdb": read_aselmdb,
+    "lmdb": partial(read_pickled_lmdb, trust_pickle=False),
+    "hdf5": read_mace_hdf5,
+    "npz": read_npz,
+    "deepmd": read_deepmd,
+    "runnerdata": read_runner,
 }
 _MATRIX = re.compile(r"Got info item (\w+), expecting special 3x3")  # of ASE's reader of extended XYZ
 _ADVICE = "check that the file is complete, and that its suffix is that of its format (.xyz, .extxyz, .traj, .db)"
 
 
-def read_atoms(path: Path, piece: Piece | None = None) -> tuple[list[Atoms], list[str]]:
+@dataclass(frozen=True)
+class Content:
+    """What stands in one file.
+
+    Attributes:
+        title: The file as it was given, or archive and file in it.
+        file: Where it lies: the file itself, or its copy.
+        frames: Its frames, with no labels but those that stand in it.
+        notes: What stands in it and is not read.
+    """
+
+    title: str
+    file: Path
+    frames: list[Atoms]
+    notes: list[str]
+
+
+def read_atoms(path: Path, trust_pickle: bool = False) -> tuple[list[Atoms], list[str]]:
     """All frames of a file.
 
     Args:
-        path: The file. Its format follows from the suffix, else from its content; ``.gz``, ``.bz2`` and ``.xz`` are
-            unpacked.
-        piece: A part of a file of extended XYZ; all of it by default.
+        path: The file, or a folder that is a data set. Its format follows from the suffix, else from its content;
+            ``.gz``, ``.bz2`` and ``.xz`` are unpacked. Of an archive, the frames of all files in it.
+        trust_pickle: Read formats that hold pickles, too; nothing but plain data is taken from these.
 
     Returns:
         The frames, with no labels but those that stand in the file, and notes on what stands in it and is not read.
@@ -56,14 +103,76 @@ def read_atoms(path: Path, piece: Piece | None = None) -> tuple[list[Atoms], lis
         DataError: If the file cannot be opened, is of no format that is read, is damaged, has no frames, or does not
             name its species.
     """
+    with open_contents(path, trust_pickle) as contents:
+        frames = [atoms for content in contents for atoms in content.frames]
+        return frames, [note for content in contents for note in content.notes]
+
+
+@contextmanager
+def open_contents(path: Path, trust_pickle: bool = False, piece: Piece | None = None) -> Iterator[list[Content]]:
+    """The content of a file, or of each file of an archive; copies of these last as long as the context.
+
+    Args:
+        path: As for :func:`read_atoms`.
+        trust_pickle: As for :func:`read_atoms`.
+        piece: A part of a file of extended XYZ; all of it by default.
+
+    Raises:
+        DataError: As :func:`read_atoms`.
+    """
     form = format_of(path)
-    notes: list[str] = []
+    if form.name != "archive":
+        yield [Content(str(path), path, *_read_file(path, form, trust_pickle, piece))]
+        return
+    with unpack(path, _can_be_member) as (members, notes):
+        contents = []
+        for member in members:
+            with member.naming():
+                frames, own = _read_file(member.file, format_of(member.file), trust_pickle)
+            contents.append(Content(member.title, member.file, frames, notes + [member.rename(note) for note in own]))
+            notes = []
+        yield contents
+
+
+def read_first_frames(path: Path, number: int) -> list[Atoms]:
+    """The first frames of a file, as far as they can be read without the rest of it, to see what they are like.
+
+    Raises:
+        DataError: If they cannot be read; reading the whole file tells more.
+    """
+    form = format_of(path)
+    try:
+        if form.name == "archive":
+            with unpack(path, _can_be_member) as (members, _), members[0].naming():
+                return read_first_frames(members[0].file, number)
+        frames = READERS[form.name](path) if form.name in READERS else iread(str(path), index=":")
+        return list(islice(frames, number))
+    except DataError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever comes up
+        raise DataError(f"cannot read {path}: {error}", "give a file of a format that is read") from error
+
+
+def _can_be_member(path: Path) -> bool:
+    """Whether a file of an archive is read: it has a suffix that says so, or its content does."""
+    name = _find_format(path) if path.stat().st_size > 0 else _name_by_suffix(path)
+    return name in FORMATS and name != "archive"
+
+
+def _read_file(
+    path: Path, form: Format, trust_pickle: bool, piece: Piece | None = None
+) -> tuple[list[Atoms], list[str]]:
+    notes: list[str] = [f"{path}: {form.remark}"] if form.remark else []
     frames: list[Atoms] = []
+    reader = READERS.get(form.name, partial(_read_frames, form=form, notes=notes, piece=piece))
+    if trust_pickle and form.name == "lmdb":
+        reader = partial(read_pickled_lmdb, trust_pickle=True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ASE and numpy, about values that are checked afterwards
-            for atoms in read_database(path) if form.name == "db" else _read_frames(path, form, notes, piece):
-                frames.append(atoms)
+            for part in list_parts(path, form.name):
+                for atoms in reader(part):
+                    frames.append(atoms)
     except DataError:
         raise
     except Exception as error:  # ASE raises anything, from ValueError to StopIteration, for a broken file
@@ -108,33 +217,51 @@ def _read_frames(path: Path, form: Format, notes: list[str], piece: Piece | None
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file, by its suffix, else by its content.
+    """The format of a file, by its suffix, else by its content; or of a folder that is a data set.
 
     Raises:
         DataError: If the file is empty, cannot be opened, or is of no format that is read.
     """
-    suffix = Path(get_compression(str(path))[0]).suffix.lower()
     try:
-        if path.stat().st_size == 0:
+        if not path.is_dir() and path.stat().st_size == 0:
             raise DataError(f"{path.absolute()} is empty", "give a file with structures")
-        name = _BY_SUFFIX.get(suffix) or _detect_vasp(path) or filetype(str(path.absolute()))
+        name = _find_format(path)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise _build_reading_error(path, error) from error
-    except (UnknownFileTypeError, ImportError) as error:
-        raise _build_format_error(path, suffix) from error
-    if name == "xyz":
-        name = "extxyz"
     if name not in FORMATS:
-        raise _build_format_error(path, suffix)
+        raise _build_format_error(path, _suffix_of(path))
     return FORMATS[name]
 
 
-def _detect_vasp(path: Path) -> str | None:
-    """The format of an output of VASP, by its first lines: ASE knows it by the names OUTCAR and vasprun.xml only."""
+def _find_format(path: Path) -> str | None:
+    """The name of a format, perhaps of one that is not read."""
+    try:
+        name = (
+            _name_by_suffix(path) or format_of_folder(path) or _detect_content(path) or filetype(str(path.absolute()))
+        )
+    except (UnknownFileTypeError, ImportError):
+        return None
+    return "extxyz" if name == "xyz" else str(name)
+
+
+def _suffix_of(path: Path) -> str:
+    return Path(get_compression(str(path))[0]).suffix.lower()
+
+
+def _name_by_suffix(path: Path) -> str | None:
+    return None if path.is_dir() else _BY_SUFFIX.get(_suffix_of(path))
+
+
+def _detect_content(path: Path) -> str | None:
+    """The format of a file by its first lines, where ASE knows it by its name only, or not in all its versions."""
+    if path.is_dir():
+        return None
     with open_with_compression(str(path), "rb") as file:
-        head = file.read(200)
+        head = file.read(2000).removeprefix(codecs.BOM_UTF8)
     if re.match(rb" *vasp\.\d", head):
         return "vasp-out"
+    if re.match(rb"(?:\s*(?:#|comment).*\n)*\s*begin[ \t]*\r?\n", head):
+        return "runnerdata"
     return "vasp-xml" if re.match(rb"<\?xml[^>]*>\s*<modeling>", head) else None
 
 

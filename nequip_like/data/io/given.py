@@ -13,6 +13,7 @@ from ase import Atoms
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.io.sets.folders import find_set_folders, is_set_folder
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.whole_files import path_of
 
@@ -92,16 +93,22 @@ def expand(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _list_files(entry: str | Path) -> list[Path]:
     path = path_of(entry)
-    if path.is_file():
+    if path.is_file() or is_set_folder(path):
         return [path]
     if path.is_dir():
+        if sets := find_set_folders(path):
+            names = ", ".join(str(folder.relative_to(path)) for folder in sets[:5]) + ", ..." * (len(sets) > 5)
+            raise DataError(
+                f"{path.absolute()} is no data set itself, but holds {len(sets)}: {names}",
+                f"give one, a list of them, or all by a pattern: {sets[0].parent}/*",
+            )
         raise DataError(f"{path.absolute()} is a folder, not a file", f"name its files, for example {path}/*.xyz")
     matches = sorted(glob.glob(str(path)))
     if not matches:
         raise DataError(
             f"no such file: {path.absolute()}", f"relative paths are looked up from the current folder, {Path.cwd()}"
         )
-    return [Path(match) for match in matches if Path(match).is_file()]
+    return [Path(match) for match in matches if Path(match).is_file() or is_set_folder(Path(match))]
 
 
 def convert_to_atoms(structure: Atoms | Graph, origin: str) -> Atoms:

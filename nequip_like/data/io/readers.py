@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -33,9 +35,10 @@ from nequip_like.data.prepared.sets import find_prepared, open_prepared
 from nequip_like.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nequip_like.data.io.pieces import Piece
+    from nequip_like.data.prepared.pieces import Piece
 
 Source = str | Path | Atoms | Graph | Iterable[str | Path] | Iterable[Atoms] | Iterable[Graph]
+_Frame = TypeVar("_Frame")
 
 _STRUCTURE_ARRAYS = {"numbers", "positions"}
 _GRAPH = "graph"
@@ -47,6 +50,7 @@ def read_frames(
     index: Index = ":",
     key_mapping: Mapping[str, str] | None = None,
     units: Units | Mapping[str, str] | None = None,
+    trust_pickle: bool = False,
 ) -> list[Graph]:
     """Read files or structures, with their labels, as graphs without edges.
 
@@ -65,7 +69,7 @@ def read_frames(
         >>> frame["total_energy"].item(), frame["forces"][0].tolist()
         (-31.7, [0.0, 0.0, -0.5])
     """
-    return Graphs(read(source, index=index, key_mapping=key_mapping, units=units).frames)
+    return Graphs(read(source, index=index, key_mapping=key_mapping, units=units, trust_pickle=trust_pickle).frames)
 
 
 def read(
@@ -74,6 +78,7 @@ def read(
     index: Index = ":",
     key_mapping: Mapping[str, str] | None = None,
     units: Units | Mapping[str, str] | None = None,
+    trust_pickle: bool = False,
     piece: Piece | None = None,
 ) -> Reading:
     """Read files or structures, with their labels, as graphs without edges.
@@ -84,13 +89,15 @@ def read(
     values are converted to eV and Angstrom and held in float64.
 
     Args:
-        source: A file, a glob pattern, or several of these; or ``Atoms``, one or many, whose labels follow the same
-            rules as those of files; or graphs, one or many, with labels in the package's own names and units.
+        source: A file, an archive, a folder that is a data set, a glob pattern, or several of these; or ``Atoms``, one
+            or many, whose labels follow the same rules as those of files; or graphs, one or many, with labels in the
+            package's own names and units.
         index: Which frames of each file, or of the structures, as ASE writes it: ``":"``, ``"0:100"``, ``"::10"``,
             ``"-1"``.
         key_mapping: ``{name in the file: label}``; wins over well-known names.
         units: ``{"energy": ..., "length": ..., "forces": ...}``, see
             :class:`nequip_like.data.labels.units.Units`; eV and Angstrom by default.
+        trust_pickle: Read files of pickles, too (``.lmdb`` of NequIP and fairchem); by default they are refused.
         piece: The part of the one file that is to be read. Whether the file has what ``key_mapping`` declares is then
             not asked, for another part may have it.
 
@@ -102,7 +109,7 @@ def read(
     members = entries(source)
     if prepared := find_prepared(members):
         return open_prepared(prepared, index, key_mapping, units)
-    return _read_members(members, index, key_mapping, units, piece)
+    return _read_members(members, index, key_mapping, units, trust_pickle, piece)
 
 
 def _read_members(
@@ -110,6 +117,7 @@ def _read_members(
     index: Index,
     key_mapping: Mapping[str, str] | None,
     units: Units | Mapping[str, str] | None,
+    trust_pickle: bool,
     piece: Piece | None,
 ) -> Reading:
     mapping = checked_mapping(key_mapping)
@@ -120,19 +128,17 @@ def _read_members(
     stated_labels: set[str] = set()
     frames_read: list[Graph] = []
     origins: list[str] = []
-    for block in _read_blocks(members, piece):
-        path = block.title
-        if block.file is not None:
+    for block in _read_blocks(members, index, trust_pickle, piece):
+        path, numbered = block.title, block.frames
+        if block.file is not None and block.file.absolute() not in reading.files[-1:]:
             reading.files.append(block.file.absolute())
-        frames, notes = block.frames, block.notes
-        reading.notes.extend(notes)
-        numbered = _select_frames(path, frames, index)
+        reading.notes.extend(block.notes)
         if block.file is None:
             _check_in_memory(block, numbered, reading.units)
         values = [_collect_values(atoms, mapping, block.origin(number)) for number, atoms in numbered]
         names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
         names.extend(names_here)
-        names_by_label = resolve(str(path), names_here, mapping)
+        names_by_label = resolve(path, names_here, mapping, block.names_of_format)
         stated = _read_units_of_block(block, names_by_label, reading.units, [graph for graph, _ in values])
         reading.notes.extend(compare(stated, reading.units, str(path), declared_keys))
         stated_labels.update(statement.label for statement in stated)
@@ -199,12 +205,11 @@ def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms],
         DataError: If a file is missing or unreadable, holds no frames, or states another unit of its positions.
     """
     structures, origins = [], []
-    for block in _read_blocks(entries(source)):
-        numbered = _select_frames(block.title, block.frames, index)
+    for block in _read_blocks(entries(source), index):
         if block.file is not None:
-            stated = _read_units_of_block(block, {}, Units(), [_flatten_info(atoms) for _, atoms in numbered])
+            stated = _read_units_of_block(block, {}, Units(), [_flatten_info(atoms) for _, atoms in block.frames])
             compare(stated, Units(), block.title, None)
-        for number, atoms in numbered:
+        for number, atoms in block.frames:
             structures.append(atoms)
             origins.append(block.origin(number))
     return structures, origins
@@ -212,31 +217,51 @@ def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms],
 
 @dataclass(frozen=True)
 class _Block:
-    """The frames of one file, or all structures in memory."""
+    """The chosen frames of one file, be it in an archive, or of all structures in memory.
+
+    Attributes:
+        title: What it is called.
+        file: The file that was given, or the archive.
+        copy: Where the file can be read; it lasts until the next block.
+        frames: Each with its position in the file.
+        notes: What was said of the file; of an archive, all with the first block.
+        names_of_format: Names of labels that only this format has.
+    """
 
     title: str
     file: Path | None
-    frames: list[Atoms]
+    copy: Path | None
+    frames: list[tuple[int, Atoms]]
     notes: list[str]
-    first: int = 0
+    names_of_format: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, number: int) -> str:
-        number += self.first
-        return f"{self.title} {number}" if self.file is None else f"{self.file} frame {number}"
+        return f"{self.title} {'' if self.file is None else 'frame '}{number}"
 
 
-def _read_blocks(members: Sequence[Any], piece: Piece | None = None) -> Iterator[_Block]:
+def _read_blocks(
+    members: Sequence[Any], index: Index, trust_pickle: bool = False, piece: Piece | None = None
+) -> Iterator[_Block]:
     """Files one by one, each read when it is its turn; structures in memory all at once."""
     if not members or isinstance(members[0], str | Path):
         # Imported here: a simulation predicts structures in memory, and ase.io takes its time.
-        from nequip_like.data.io.formats import read_atoms
+        from nequip_like.data.io.formats import format_of, open_contents
 
         for path in expand(members):
-            frames, notes = read_atoms(path, piece)
-            yield _Block(str(path), path, frames, notes, 0 if piece is None else piece.frame)
+            with open_contents(path, trust_pickle, piece) as contents:
+                first = 0 if piece is None else piece.frame
+                numbered = [
+                    (k, i, atoms) for k, one in enumerate(contents) for i, atoms in enumerate(one.frames, first)
+                ]
+                notes = [note for one in contents for note in one.notes]
+                for k, chosen in groupby(_select_frames(str(path), numbered, index), key=itemgetter(0)):
+                    one, frames = contents[k], [(i, atoms) for _, i, atoms in chosen]
+                    yield _Block(one.title, path, one.file, frames, notes, format_of(one.file).names)
+                    notes = []
     else:
         title = "Atoms" if isinstance(members[0], Atoms) else _GRAPH
-        yield _Block(title, None, [convert_to_atoms(entry, f"{title} {i}") for i, entry in enumerate(members)], [])
+        structures = [(i, convert_to_atoms(entry, f"{title} {i}")) for i, entry in enumerate(members)]
+        yield _Block(title, None, None, _select_frames(title, structures, index), [])
 
 
 def _read_units_of_block(
@@ -244,12 +269,14 @@ def _read_units_of_block(
 ) -> list[Stated]:
     if block.title == _GRAPH:
         return []
-    if block.file is None:
+    if block.file is None or block.copy is None:
         return collect_units_of_frames(frames, names_by_label, block.title)
     # Imported here, since a simulation reads no files, and ASE's readers take their time.
+    from nequip_like.data.io.sets.archives import Member
     from nequip_like.data.io.stated_units import read_stated_units
 
-    return read_stated_units(block.file, names_by_label, units, frames)
+    with Member(block.title, block.copy).naming():
+        return read_stated_units(block.copy, names_by_label, units, frames)
 
 
 def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
@@ -260,9 +287,9 @@ def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units
         check_results(atoms, block.origin(number))
 
 
-def _select_frames(path: str, frames: list[Atoms], index: Index) -> list[tuple[int, Atoms]]:
-    """The chosen frames of a file with their position in it."""
-    return [(number, frames[number]) for number in choose_frames(path, len(frames), index)]
+def _select_frames(path: str, frames: list[_Frame], index: Index) -> list[_Frame]:
+    """The chosen frames of a file."""
+    return [frames[i] for i in choose_frames(path, len(frames), index)]
 
 
 def _flatten_info(atoms: Atoms) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ase.io.formats import open_with_compression
 from nequip_like.data import fields
 from nequip_like.data.io.databases import collect_units, read_metadata
 from nequip_like.data.io.formats import format_of
+from nequip_like.data.io.sets.aselmdb import read_aselmdb_metadata
 from nequip_like.data.labels.frame_units import collect_units_of_frames
 from nequip_like.data.labels.unit_checks import STYLES, Stated
 from nequip_like.data.labels.units import Units
@@ -24,7 +25,7 @@ from nequip_like.errors import DataError
 _OF_LAMMPS = ("metal", "real", "electron")
 _NOT_DECLARABLE = ("si", "cgs", "micro", "nano")  # their energies are J, erg, and others that are not known here
 _ITEM_UNITS = re.compile(rb"^ITEM: UNITS\s*\n\s*(\S+)", re.MULTILINE)
-_NAMED_BY_USER = ("extxyz", "traj", "db")
+_METADATA = {"db": read_metadata, "aselmdb": read_aselmdb_metadata}
 
 
 def read_stated_units(
@@ -42,9 +43,13 @@ def read_stated_units(
         DataError: If frames state different units, or a dump's style has units that cannot be told.
     """
     form = format_of(path)
-    if form.name in _NAMED_BY_USER:
+    if form.labels is None:
         stated = collect_units_of_frames(frames, names_by_label, str(path))
-        return _read_units_of_metadata(path, names_by_label) + stated if form.name == "db" else stated
+        if form.name == "npz":
+            return stated + _derive_unit_of_forces(frames[0], stated, names_by_label, units)
+        if form.name in _METADATA:
+            return _read_units_of_metadata(path, _METADATA[form.name](path), names_by_label) + stated
+        return stated
     energy, length = "eV", "Angstrom"
     by = f"in {form.title},"
     if form.name == "lammps-dump-text":
@@ -61,12 +66,24 @@ def read_stated_units(
     return [Stated(label, names_by_label.get(label, "positions"), unit, by) for label, unit in labels.items()]
 
 
-def _read_units_of_metadata(path: Path, names_by_label: Mapping[str, str]) -> list[Stated]:
+def _read_units_of_metadata(path: Path, metadata: Mapping[str, Any], names_by_label: Mapping[str, str]) -> list[Stated]:
     by = "its metadata say that"
-    metadata = read_metadata(path)
     declared = collect_units(metadata)
     stated = [Stated(label, name, declared[name], by) for label, name in names_by_label.items() if name in declared]
     return list(dict.fromkeys(stated + collect_units_of_frames([metadata], names_by_label, str(path), by)))
+
+
+def _derive_unit_of_forces(
+    frame: Mapping[str, Any], stated: Sequence[Stated], names_by_label: Mapping[str, str], units: Units
+) -> list[Stated]:
+    """The unit of forces, of which sGDML states only the two parts, also where a file has no energies."""
+    energy, length = (frame.get(name) for name in ("e_unit", "r_unit"))
+    if energy is None or fields.FORCES not in names_by_label or fields.FORCES in {unit.label for unit in stated}:
+        return []
+    whole = Stated(fields.TOTAL_ENERGY, "", str(energy), "").meaning
+    part = Stated(fields.POSITIONS, "", str(length or units.length), "").meaning
+    by = "its 'e_unit' and 'r_unit' say that" if length else "its 'e_unit' says that"
+    return [Stated(fields.FORCES, names_by_label[fields.FORCES], f"{whole}/{part}", by)]
 
 
 def _read_style(path: Path) -> str:

@@ -22,7 +22,7 @@ from nequip_like.errors import DataError
 
 _UNIT_NAME = re.compile(r"(.*?)_?units?|units?_?(?:of_|for_)?(?!_*cell)(.+)")  # a unit cell is no unit
 _OF_POSITIONS = {
-    "length", "lengths", "distance", "distances", "pos", "position", "positions", "coord", "coords", "coordinate",
+    "r", "length", "lengths", "distance", "distances", "pos", "position", "positions", "coord", "coords", "coordinate",
     "coordinates", "cell", "lattice",
 }  # fmt: skip
 _SHORT = {"e": fields.TOTAL_ENERGY, "en": fields.TOTAL_ENERGY, "ene": fields.TOTAL_ENERGY, "f": fields.FORCES}

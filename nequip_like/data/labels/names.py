@@ -114,7 +114,12 @@ def checked_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:
     return mapping
 
 
-def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, str]) -> dict[str, str]:
+def resolve(
+    file: str,
+    names: Sequence[FrameNames],
+    key_mapping: Mapping[str, str],
+    names_of_format: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Decide which name of a file holds which label.
 
     Args:
@@ -122,6 +127,7 @@ def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, st
         names: The names of each frame.
         key_mapping: Declared ``{name in the file: field}``, already checked. A field that is declared is read under
             its declared name only.
+        names_of_format: ``{name: field}`` of names that are well known in files of this format alone.
 
     Returns:
         ``{field: name in the file}`` for every label that the file has.
@@ -147,13 +153,7 @@ def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, st
     settled = set(declared)
     if settled & {fields.STRESS, fields.VIRIAL}:
         settled |= {fields.STRESS, fields.VIRIAL}
-    candidates_by_label: dict[str, list[str]] = {}
-    for available, table in ((graph, WELL_KNOWN), (node, WELL_KNOWN_PER_ATOM)):
-        for name in sorted(available):
-            label = table.get(normalise_name(name))
-            per_atom = label is not None and fields.field(label).owner == "node"
-            if label is not None and label not in settled and per_atom == (available is node):
-                candidates_by_label.setdefault(label, []).append(name)
+    candidates_by_label = _find_candidates(graph, node, names_of_format or {}, settled)
     if fields.TOTAL_ENERGY not in candidates_by_label and fields.TOTAL_ENERGY not in settled and FREE_ENERGY in graph:
         candidates_by_label[fields.TOTAL_ENERGY] = [FREE_ENERGY]
     for label, candidates in candidates_by_label.items():
@@ -167,6 +167,21 @@ def resolve(file: str, names: Sequence[FrameNames], key_mapping: Mapping[str, st
         if name in (node if fields.field(label).owner == "node" else graph):
             names_by_label[label] = name
     return names_by_label
+
+
+def _find_candidates(
+    graph: frozenset[str], node: frozenset[str], names_of_format: Mapping[str, str], settled: set[str]
+) -> dict[str, list[str]]:
+    """``{label: names in the file}`` for labels that are not settled; what the format calls a label is that."""
+    candidates_by_label: dict[str, list[str]] = {}
+    for available, table in ((graph, WELL_KNOWN), (node, WELL_KNOWN_PER_ATOM)):
+        for name in sorted(available):
+            for label in (names_of_format.get(name), table.get(normalise_name(name))):
+                per_atom = label is not None and fields.field(label).owner == "node"
+                if label is not None and label not in settled and per_atom == (available is node):
+                    candidates_by_label.setdefault(label, []).append(name)
+                    break
+    return candidates_by_label
 
 
 def check_declared_names(source: str, names: Sequence[FrameNames], key_mapping: Mapping[str, str]) -> None:

@@ -26,12 +26,12 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.frame_table import OPTIONAL_FIELDS, tabulate
 from nequip_like.data.inspection.report import find_problems
 from nequip_like.data.io.given import expand
-from nequip_like.data.io.pieces import Piece, cut_into_pieces
 from nequip_like.data.io.readers import check_declared, read
 from nequip_like.data.io.reading import Reading
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping
 from nequip_like.data.prepared.files import FrameFile, Rows, begin_file, end_file, is_prepared
 from nequip_like.data.prepared.frames import Origins, PreparedFiles, PreparedFrames
+from nequip_like.data.prepared.pieces import Piece, cut_into_pieces
 from nequip_like.data.prepared.provenance import describe_source
 from nequip_like.data.prepared.records import pack_frame
 from nequip_like.errors import ConfigError, DataError, OutputError
@@ -53,6 +53,7 @@ class PreparationRequest:
         key_mapping: ``{name in the file: label}``.
         units: As for :class:`nequip_like.data.labels.units.Units`.
         shard: ``(i, n)``: only the i-th of n parts of the sources, counted from 1.
+        trust_pickle: Read files of pickles, too.
     """
 
     files: Sequence[str]
@@ -60,6 +61,7 @@ class PreparationRequest:
     key_mapping: Mapping[str, str] | None = None
     units: Mapping[str, str] | None = None
     shard: tuple[int, int] | None = None
+    trust_pickle: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,13 @@ def _use_one_thread() -> None:
 
 def _prepare_task(task: _Task, request: PreparationRequest) -> _Result:
     """Read a source or a piece of it, check its frames, and pack them."""
-    reading = read([task.path], key_mapping=request.key_mapping, units=request.units, piece=task.piece)
+    reading = read(
+        [task.path],
+        key_mapping=request.key_mapping,
+        units=request.units,
+        trust_pickle=request.trust_pickle,
+        piece=task.piece,
+    )
     first = 0 if task.piece is None else task.piece.frame
     species = list(tabulate(reading.frames).count_species())
     dataset = GraphDataset(reading, request.cutoff, species, name=Path(task.path).stem)

@@ -1,0 +1,1 @@
+"""Data sets that other programs keep as arrays or in archives."""
