@@ -132,7 +132,7 @@ def prepare_set(
     part = target.with_name(target.name + ".part")
     with output_errors(part):
         part.mkdir(parents=True, exist_ok=True)
-    journal = _Journal(part, request, [describe_source(path) for path in sources])
+    journal = _Journal(part, request, [describe_source(path.absolute()) for path in sources])
     tasks = [
         _Task(str(path), number, piece)
         for number, path in enumerate(sources)

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_CHUNK = 1 << 20
+
 
 def describe_source(path: Path) -> dict[str, Any]:
-    """Name, size, time of change and hash of the content of a file."""
-    state = path.stat()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": str(path.absolute()), "size": state.st_size, "changed": state.st_mtime_ns, "sha256": digest}
+    """Name, size, time of the last change and hash of the content of a file, or of all files of a folder."""
+    digest = hashlib.sha256()
+    for file in _list_files(path):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as content:
+            while chunk := content.read(_CHUNK):
+                digest.update(chunk)
+    return {"path": str(path), "sha256": digest.hexdigest(), **_describe_state(path)}
 
 
 def find_changed_source(sources: Sequence[Mapping[str, Any]]) -> str | None:
@@ -25,11 +30,24 @@ def find_changed_source(sources: Sequence[Mapping[str, Any]]) -> str | None:
     for source in sources:
         path = Path(source["path"])
         try:
-            state = path.stat()
-            if (state.st_size, state.st_mtime_ns) == (source["size"], source["changed"]):
+            state = _describe_state(path)
+            if state == {name: source[name] for name in state} or state["size"] is None:
                 continue
-            if state.st_size != source["size"] or describe_source(path)["sha256"] != source["sha256"]:
+            if state["size"] != source["size"] or describe_source(path)["sha256"] != source["sha256"]:
                 return str(path)
-        except OSError:  # not there, or not ours to read: nobody can train on it by mistake
+        except OSError:  # not ours to read: nobody trains on it by mistake
             continue
     return None
+
+
+def _describe_state(path: Path) -> dict[str, Any]:
+    states = [file.stat() for file in _list_files(path)]
+    if not states:
+        return {"size": None, "changed": None}
+    return {"size": sum(state.st_size for state in states), "changed": max(state.st_mtime_ns for state in states)}
+
+
+def _list_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return [path] if path.is_file() else []

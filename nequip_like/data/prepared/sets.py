@@ -76,7 +76,7 @@ def open_prepared(
                 f"{changed} has changed since {files[0]} was prepared from it",
                 "prepare the set again, or, if the set is what you want, give the file another name",
             )
-    names = [name for name in manifests[0]["fields"]]
+    names = list(manifests[0]["fields"])
     names += [name for manifest in manifests[1:] for name in manifest["fields"] if name not in names]
     everything = PreparedFrames(PreparedFiles(opened, names))
     chosen = choose_frames(str(files[0]), len(everything), index)

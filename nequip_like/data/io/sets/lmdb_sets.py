@@ -20,7 +20,6 @@ from nequip_like.data.io.sets.plain_pickles import AttributeBag, load_plain, res
 from nequip_like.data.io.sets.written_frames import build_atoms
 from nequip_like.errors import DataError
 
-PREPARED = b"manifest"  # an entry that only a prepared set of this package has
 _METADATA, _LENGTH = b"__metadata__", b"length"
 # What is of edges, or is known from the structure.
 _OF_EDGES = ("edge_index", "edge_cell_shift", "edge_transpose_perm", "cell_offsets", "distances", "distance_vec")
@@ -40,8 +39,6 @@ def read_pickled_lmdb(path: Path, trust_pickle: bool) -> Iterator[Atoms]:
         DataError: If nobody asked for it, or the file is damaged, lacks entries, or holds anything but plain data.
     """
     with open_entries(path) as entries:
-        if PREPARED in entries.names:
-            raise DataError(f"{path.absolute()} is a prepared set", "give the files that it was made of")
         if not trust_pickle:
             raise DataError(
                 f"{path.absolute()} holds pickles, a format that can run code where it is read",

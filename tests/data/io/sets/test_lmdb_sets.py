@@ -69,12 +69,6 @@ def test_config_says_that_a_file_is_trusted(tmp_path):
         file_source({"file": str(path), "trust_pickle": False}, "train", None, None).read()
 
 
-def test_a_prepared_set_is_another_thing(tmp_path):
-    write_entries(tmp_path / "a.lmdb", {b"0": b"...", b"manifest": b"{}"})
-    with pytest.raises(DataError, match=r"a\.lmdb is a prepared set"):
-        read(tmp_path / "a.lmdb", trust_pickle=True)
-
-
 FRAME = {
     "pos": torch.zeros(2, 3),
     "atomic_numbers": torch.tensor([8, 1]),
