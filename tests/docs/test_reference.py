@@ -205,6 +205,7 @@ def test_index_lists_the_pages():
         "formats",
         "gpu",
         "metrics",
+        "prepared-sets",
         "pretrain",
         "python",
         "resuming",
