@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ training_module:
     pair_potential: {{_target_: nequip.nn.pair_potential.ZBL, units: metal, chemical_species: "${{types}}"}}
 """
 
+_COMPOSING = threading.Lock()  # Hydra's registers are not made for threads
+
 
 def run_nequip(python: str, source: list[str], seed: int, seconds: float, threads: int) -> dict[str, Any]:
     """Train and test NequIP once.
@@ -113,7 +116,8 @@ def run_nequip(python: str, source: list[str], seed: int, seconds: float, thread
         ``rows`` of its log and ``seconds`` of the whole command; in place of the rows ``failed`` if it did.
     """
     with tempfile.TemporaryDirectory() as folder:
-        data = build_data(compose("train", source))
+        with _COMPOSING:
+            data = build_data(compose("train", source))
         held_out = (next(iter(sets.values())) for sets in (data.val_sets, data.test_sets))
         sets = dict(zip(("train", "val", "test"), (data.train_set, *held_out), strict=True))
         images = {name: [to_atoms(dataset[index]) for index in range(len(dataset))] for name, dataset in sets.items()}
