@@ -17,7 +17,7 @@ from nequip_like.data.species import atom_types, checked_species, type_table
 from nequip_like.errors import DataError
 from nequip_like.summaries import Summarized
 
-_COLLISION = 0.1  # Angstrom; even two protons repel each other with 144 eV there
+COLLISION = 0.1  # Angstrom; even two protons repel each other with 144 eV there
 
 
 class GraphDataset(Summarized, Dataset[Graph]):
@@ -31,6 +31,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         origins: File and frame that each graph comes from, for messages; a reading has its own.
         name: Name of the data set, for messages and tables.
         keys: Hash of each structure, where they are known already.
+        closest: Atoms that are closer are refused, Angstrom; 0 lets all through, to look at what is wrong with them.
 
     Attributes:
         labels: ``{label: number of frames that have it}``, only labels that some frame has.
@@ -63,6 +64,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         origins: Sequence[str] | None = None,
         name: str = "data",
         keys: Sequence[str] | None = None,
+        closest: float = COLLISION,
     ) -> None:
         if origins is None:
             origins = [f"{name} frame {i}" for i in range(len(frames))]
@@ -87,7 +89,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         for i, frame in enumerate(reading.frames):
             types = atom_types(frame, table, self._origins[i], self.type_names)
             typed = {**frame, fields.ATOM_TYPES: types, fields.FRAME_INDEX: torch.tensor([i])}
-            self.frames.append(add_neighbors(typed, self.cutoff, origin=self._origins[i], closest=_COLLISION))
+            self.frames.append(add_neighbors(typed, self.cutoff, origin=self._origins[i], closest=closest))
         counts = {label: sum(has_label(frame, label) for frame in self.frames) for label in fields.LABELS}
         self.labels = {label: count for label, count in counts.items() if count}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,14 +12,9 @@ from rich.table import Table
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.graph import has_label
-from nequip_like.data.inspection.energy_unit import find_energies_in_hartree
-from nequip_like.data.inspection.label_check import label_contradiction
-from nequip_like.data.inspection.lonely_atoms import describe_lonely_atoms
-from nequip_like.data.inspection.measure import measure
-from nequip_like.data.inspection.plausibility import find_implausible_values
+from nequip_like.data.inspection.checks.findings import Subject
+from nequip_like.data.inspection.checks.table import warn_of
 from nequip_like.data.species import species_counts
-from nequip_like.data.splits import duplicates
 from nequip_like.summaries import Summarized
 
 
@@ -119,15 +114,20 @@ def inspection_table(inspections: Sequence[Inspection]) -> Table:
 
 
 def inspect(dataset: GraphDataset) -> Inspection:
-    """Look at a data set: facts and warnings."""
+    """Look at a data set: facts, and the warnings of a training."""
+    subject = Subject(dataset)
+    return replace(measure_facts(subject), warnings=warn_of(subject))
+
+
+def measure_facts(subject: Subject) -> Inspection:
+    """Look at a data set: facts alone."""
+    dataset, facts, repeated = subject.dataset, subject.facts, subject.repeated
     frames = dataset.frames
-    facts = measure(frames)
-    repeated = duplicates(dataset.keys)
     periodic = facts.periodic > 0
     per_atom = (facts.energy / facts.atoms)[~torch.isnan(facts.energy)]
     with_forces = fields.FORCES in dataset.labels
     shortest = float(facts.shortest.min())
-    result = Inspection(
+    return Inspection(
         name=dataset.name,
         frames=len(frames),
         atoms=(int(facts.atoms.min()), int(facts.atoms.max())),
@@ -144,65 +144,7 @@ def inspect(dataset: GraphDataset) -> Inspection:
         volume=_find_limits(facts.volume[periodic]),
         duplicates=len(repeated),
         weights=any(name in frames[0] for name in fields.WEIGHTS),
-        warnings=list(dataset.notes),
     )
-    result.warnings += _find_label_problems(dataset, repeated)
-    result.warnings += find_implausible_values(facts, dataset.origin)
-    result.warnings += find_energies_in_hartree(facts)
-    if lonely := describe_lonely_atoms(dataset):
-        result.warnings.append(lonely)
-    if contradiction := label_contradiction(dataset):
-        result.warnings.append(contradiction)
-    return result
-
-
-def _find_label_problems(dataset: GraphDataset, repeated: dict[int, int]) -> list[str]:
-    """Sentences on frames that repeat, and on labels that are missing, wholly or in a part."""
-    warnings = []
-    origin = dataset.origin
-    if repeated:
-        last, first = next(iter(repeated.items()))
-        labels_agree = all(_has_same_labels(dataset.frames[a], dataset.frames[b]) for a, b in repeated.items())
-        difference = "" if labels_agree else ", some with other labels"
-        warnings.append(
-            f"{len(repeated)} frames repeat an earlier one{difference}; first: {origin(last)} is {origin(first)}"
-        )
-    for label in dataset.labels:
-        partial = [i for i, frame in enumerate(dataset.frames) if _is_partly_nan(frame, label)]
-        if partial:
-            warnings.append(f"'{label}' is NaN for a part of {len(partial)} frames, first: {origin(partial[0])}")
-        if warning := _describe_missing_label(dataset, label):
-            warnings.append(warning)
-    if fields.TOTAL_ENERGY not in dataset.labels:
-        warnings.append("no frame has an energy")
-    return warnings
-
-
-def _describe_missing_label(dataset: GraphDataset, label: str) -> str | None:
-    """Frames without a label that others have. Single atoms commonly have an energy only."""
-    if dataset.labels[label] == len(dataset):
-        return None
-    periodic_only = label == fields.STRESS
-    lacking = [
-        i
-        for i, frame in enumerate(dataset.frames)
-        if not has_label(frame, label)
-        and (label == fields.TOTAL_ENERGY or len(frame[fields.POSITIONS]) > 1)
-        and not (periodic_only and not bool(frame[fields.PBC].any()))
-    ]
-    if not lacking:
-        return None
-    return f"'{label}' is missing in {len(lacking)} of {len(dataset)} frames, first: {dataset.origin(lacking[0])}"
-
-
-def _is_partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
-    missing = torch.isnan(frame[label])
-    return bool(missing.any()) and not bool(missing.all())
-
-
-def _has_same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    shared = [label for label in fields.LABELS if label in a]
-    return all(torch.allclose(a[label], b[label], rtol=0.0, atol=1e-4, equal_nan=True) for label in shared)
 
 
 def _find_limits(values: torch.Tensor) -> tuple[float, float] | None:

@@ -1,0 +1,118 @@
+"""The command ``nequip-data``: what is to be done with data before a training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nequip_like.cli.data_options import add_label_options, parse_pairs
+from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.errors import run_cli
+from nequip_like.cli.quick_start import quick_start
+
+_EPILOG = """\
+examples:
+  nequip-data inspect train.xyz test.xyz --html report.html
+  nequip-data convert OUTCAR.1 OUTCAR.2 all.extxyz
+  nequip-data split all.extxyz --train 0.8 --val 0.1 --test 0.1 --output parts
+"""
+_WRONG = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Look at data, convert and merge them, or split them.
+
+    Args:
+        argv: Arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0, 1 where ``inspect --strict`` found something wrong, or 2 after an error of the user.
+    """
+    arguments = _build_parser().parse_args(argv)
+    status = 0
+
+    def command() -> None:
+        nonlocal status
+        check_current_folder()
+        check_launcher()
+        prepare_process()
+        status = arguments.run(arguments)
+
+    return run_cli(command, debug=arguments.debug) or status
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    key_mapping, units = _parse_label_options(arguments)
+    # Imported here and below: torch takes seconds to import, and --help should not.
+    with quick_start():
+        from nequip_like.data.inspection.audit import audit
+        from nequip_like.report.audit_page import write_audit_page
+        from nequip_like.report.audit_tables import print_audit
+        from nequip_like.whole_files import written_whole
+
+    found = audit(arguments.files, arguments.cutoff, key_mapping=key_mapping, units=units)
+    if arguments.json == "-":
+        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+    else:
+        print_audit(found)
+    if arguments.json not in (None, "-"):
+        with written_whole(arguments.json) as partial:
+            partial.write_text(json.dumps(found.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if arguments.html is not None:
+        write_audit_page(found, arguments.html)
+    for file in (arguments.html, arguments.json):
+        if file not in (None, "-"):
+            print(f"written: {Path(file).absolute()}", file=sys.stderr)
+    return _WRONG if arguments.strict and found.level == "wrong" else 0
+
+
+def _parse_label_options(arguments: argparse.Namespace) -> tuple[dict[str, str] | None, dict[str, str] | None]:
+    return parse_pairs("--key-mapping", arguments.key_mapping), parse_pairs("--units", arguments.units)
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nequip-data",
+        description="Look at labelled data before a training, convert and merge them, or split them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_inspect(commands)
+    return parser
+
+
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_command(
+        commands,
+        "inspect",
+        _inspect,
+        "Look at labelled data: facts, distributions, and a verdict (ok, look or wrong) of each check, with advice.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns; frames that two share are found")
+    parser.add_argument("--html", metavar="FILE", help="write a page with everything, pictures included")
+    parser.add_argument("--json", metavar="FILE", help="write everything for machines; '-': print it, and nothing else")
+    parser.add_argument(
+        "--cutoff", metavar="LENGTH", type=float, default=5.0, help="cutoff radius, Angstrom (default: %(default)s)"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 where a verdict is wrong")
+    add_label_options(parser)
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    description: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=description.split(":")[0].rstrip("."), description=description)
+    parser.set_defaults(run=run)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
