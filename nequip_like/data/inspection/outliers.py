@@ -63,7 +63,7 @@ def measure_scores(values: torch.Tensor, smallest: float = 0.0) -> torch.Tensor:
         smallest: A MAD that is smaller counts as that, so that what is nearly constant has no outliers.
 
     Example:
-        >>> measure_scores(torch.tensor([1.0, 2.0, 3.0, 4.0, 104.0])).round(decimals=1).tolist()
+        >>> [round(score, 1) for score in measure_scores(torch.tensor([1.0, 2.0, 3.0, 4.0, 104.0])).tolist()]
         [1.3, 0.7, 0.0, 0.7, 68.1]
     """
     known = values[~values.isnan()]

@@ -12,11 +12,11 @@ import torch
 from nequip_like.data.inspection.checks.findings import Finding
 from nequip_like.data.inspection.measure import FrameFacts
 
-_SHORT = 0.5  # Angstrom; no two nuclei of a sensible structure come closer
+SHORT = 0.5  # Angstrom; no two nuclei of a sensible structure come closer
 # Nearest neighbours over the sum of covalent radii: 0.8 to 1.1 in molecules, oxides and metals. A length in Bohr that
 # is read as Angstrom makes it 1.9 times as large, the opposite mistake 0.53 times.
 _BOND_RATIOS = (0.62, 1.5)
-_FUSED = 0.35  # of the sum of covalent radii; sets of hot or random structures come to 0.44
+FUSED = 0.35  # of the sum of covalent radii; sets of hot or random structures come to 0.44
 _NOBLE = (2, 10, 18, 36, 54, 86)  # bound by dispersion, at nearly twice their covalent radii
 _LARGE_FORCE = 50.0  # eV/Angstrom; structures from molecular dynamics and relaxations stay below
 _LARGE_FORCES_RMS = 20.0  # eV/Angstrom; sets at thousands of Kelvin have 2 to 4
@@ -49,13 +49,13 @@ def find_implausible_distances(facts: FrameFacts, origin: Origin) -> Iterator[Fi
         facts: What was measured.
         origin: File and frame of a frame's index.
     """
-    near = _sort_below(facts.shortest, _SHORT)
+    near = _sort_below(facts.shortest, SHORT)
     if near:
         text = f"two atoms are only {float(facts.shortest[near[0]]):.3f} Angstrom apart: {origin(near[0])}"
         yield Finding("wrong", text, near)
     closest = torch.full_like(facts.shortest, torch.inf)
     closest = closest.scatter_reduce(0, facts.frame_of, facts.bond_ratio, "amin")
-    fused = [frame for frame in _sort_below(closest, _FUSED) if frame not in near]
+    fused = [frame for frame in _sort_below(closest, FUSED) if frame not in near]
     bonded = facts.bond_ratio.isfinite() & ~torch.isin(facts.numbers, torch.tensor(_NOBLE))
     ratios = facts.bond_ratio[bonded].sort().values
     typical, quarter = (float(ratios[len(ratios) // part]) if len(ratios) else torch.nan for part in (2, 4))

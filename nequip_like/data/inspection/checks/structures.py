@@ -8,7 +8,7 @@ from nequip_like.data.inspection.checks.findings import Finding, Subject, join_o
 from nequip_like.data.inspection.coverage import count_coverage
 from nequip_like.data.inspection.lonely_atoms import describe_lonely_atoms
 from nequip_like.data.inspection.pair_distances import find_closest_pairs
-from nequip_like.data.inspection.plausibility import find_implausible_cells, find_implausible_distances
+from nequip_like.data.inspection.plausibility import FUSED, SHORT, find_implausible_cells, find_implausible_distances
 
 _CLOSE = 0.65  # of the sum of covalent radii; bonds come to 0.8, and hot molecules to 0.7
 _MANY_NEIGHBORS = 100.0
@@ -23,7 +23,7 @@ def find_distance_problems(subject: Subject) -> Iterator[Finding]:
 def find_close_pairs(subject: Subject) -> Iterator[Finding]:
     """Pairs of species that come closer than bonds are long."""
     pairs = find_closest_pairs(subject.dataset)
-    close = [pair for pair in pairs if pair.ratio < _CLOSE]
+    close = [pair for pair in pairs if FUSED <= pair.ratio < _CLOSE and pair.distance >= SHORT]
     if close:
         names = ", ".join(f"{'-'.join(pair.species)} {pair.distance:.2f} Å ({pair.ratio:.2f})" for pair in close[:5])
         frames = [pair.frame for pair in close]
