@@ -84,8 +84,9 @@ def write_first_config(
         *(*choose_loss(survey), *choose_sets(survey, bool(tested))),
     ]
     print_data(console or Console(), data)
-    names = [[_name_from(path.parent, file) for file in files] for files in (train, tested)]
-    found = _Found(data, survey, {setting.key: setting for setting in settings}, *names, key_mapping, units)
+    train_names, test_names = ([_name_from(path.parent, file) for file in files] for files in (train, tested))
+    by_key = {setting.key: setting for setting in settings}
+    found = _Found(data, survey, by_key, train_names, test_names, key_mapping, units)
     with written_whole(path) as partial:
         partial.write_text(_format_config(found, path.name), encoding="utf-8")
     return path

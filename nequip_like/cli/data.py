@@ -12,6 +12,7 @@ from nequip_like.cli.data_options import add_label_options, parse_pairs
 from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.quick_start import quick_start
+from nequip_like.errors import ConfigError
 
 _EPILOG = """\
 examples:
@@ -69,6 +70,35 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return _WRONG if arguments.strict and found.level == "wrong" else 0
 
 
+def _convert(arguments: argparse.Namespace) -> int:
+    key_mapping, units = _parse_label_options(arguments)
+    with quick_start():
+        from nequip_like.workflow.labelled_sets.convert import convert_files
+
+    *sources, output = arguments.files
+    if not sources:
+        raise ConfigError("convert needs a file to read and one to write", "nequip-data convert OUTCAR all.extxyz")
+    convert_files(sources, output, key_mapping=key_mapping, units=units)
+    return 0
+
+
+def _split(arguments: argparse.Namespace) -> int:
+    key_mapping, units = _parse_label_options(arguments)
+    with quick_start():
+        from nequip_like.workflow.labelled_sets.split import split_files
+
+    sizes = {part: getattr(arguments, part) for part in ("train", "val", "test")}
+    split_files(
+        arguments.files,
+        arguments.output,
+        {part: size for part, size in sizes.items() if size is not None},
+        seed=arguments.seed,
+        key_mapping=key_mapping,
+        units=units,
+    )
+    return 0
+
+
 def _parse_label_options(arguments: argparse.Namespace) -> tuple[dict[str, str] | None, dict[str, str] | None]:
     return parse_pairs("--key-mapping", arguments.key_mapping), parse_pairs("--units", arguments.units)
 
@@ -82,6 +112,8 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_inspect(commands)
+    _add_convert(commands)
+    _add_split(commands)
     return parser
 
 
@@ -100,6 +132,39 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--strict", action="store_true", help="exit with status 1 where a verdict is wrong")
     add_label_options(parser)
+
+
+def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_command(
+        commands,
+        "convert",
+        _convert,
+        "Convert files, or merge several: writes all frames to one new file, .xyz, .extxyz, .traj or .db, with labels "
+        "in eV and Angstrom under well-known names.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns that are read; the last is written")
+    add_label_options(parser)
+
+
+def _add_split(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_command(
+        commands,
+        "split",
+        _split,
+        "Split data at random: writes train.xyz, val.xyz and test.xyz to a folder. Frames that are the same structure "
+        "stay together, isolated atoms in train.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns that are read")
+    parser.add_argument("--output", metavar="DIR", required=True, help="folder of the parts; none of them may be there")
+    for part, name in (("train", "the rest"), ("val", "none"), ("test", "none")):
+        text = f"a fraction such as 0.1, or a number of frames (default: {name})"
+        parser.add_argument(f"--{part}", metavar="SIZE", type=_read_size, help=text)
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="another one, another split (default: 0)")
+    add_label_options(parser)
+
+
+def _read_size(text: str) -> int | float:
+    return int(text) if text.isdigit() else float(text)
 
 
 def _add_command(

@@ -85,3 +85,17 @@ def test_no_command(capsys):
     with pytest.raises(SystemExit):
         main([])
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_convert_and_split_as_typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", MGO, str(DATA / "mgo" / "test.xyz"), "all.extxyz"]) == 0
+    assert main(["split", "all.extxyz", "--train", "0.8", "--val", "0.1", "--test", "15", "--output", "parts"]) == 0
+    printed = capsys.readouterr().out
+    assert "written: all.extxyz, 150 frames, total_energy, forces, stress" in printed
+    assert "written: parts/train.xyz, 120 frames, total_energy, forces, stress" in printed
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {"train.xyz", "val.xyz", "test.xyz"}
+    assert main(["split", "all.extxyz", "--output", "parts"]) == 2
+    assert "parts/train.xyz is there already" in capsys.readouterr().err
+    assert main(["convert", "all.extxyz"]) == 2
+    assert "convert needs a file to read and one to write" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import Graphs, fill_missing_labels, frame_key
+from nequip_like.data.graph import Graphs, fill_missing_labels, frame_key, has_label
 from nequip_like.data.inspection.stress_size import check_stress_size
 from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.databases import NESTED, check_places, convert_to_array, is_read
@@ -79,6 +79,10 @@ class Reading(Summarized):
         if fields.TOTAL_ENERGY in names:
             names[fields.TOTAL_ENERGY] = append_gap(names[fields.TOTAL_ENERGY], self.free_energy_gap)
         return names
+
+    def count(self, label: str) -> int:
+        """Number of frames that have a label."""
+        return sum(has_label(frame, label) for frame in self.frames)
 
     @cached_property
     def keys(self) -> list[str]:
