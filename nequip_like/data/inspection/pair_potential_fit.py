@@ -23,6 +23,7 @@ _FUNCTIONS = 10  # for each pair of species
 _MOST_SPECIES = 8  # 36 pairs; more need more frames than are looked at
 _MOST_FRAMES = 60
 _MOST_FITTED = 150  # of forces that are predicted
+_MUCH_WORSE, _GOOD_REST = 4.0, 0.05  # of the squared forces; the worst frames are left out of a second fit
 _COLLISION = 0.1  # Angstrom; what lies on each other has no direction, and is told elsewhere
 _MOST_EDGES = 300_000  # together; bounds time and memory for large cells
 _FEWEST_FRAMES = 8
@@ -101,13 +102,28 @@ def predict_forces(dataset: GraphDataset, indices: Sequence[int]) -> Iterator[to
     frames = _choose_spread([dataset.frames[i] for i in indices], _MOST_FITTED)
     if len(frames) < _FEWEST_FRAMES or types > _MOST_SPECIES:
         return
-    design = torch.cat([_build_design(frame, types)[0] for frame in frames])
-    forces = torch.cat([frame[fields.FORCES].flatten() for frame in frames])
-    if float(forces.square().mean()) ** 0.5 < _SMALLEST_FORCES:
+    designs = [_build_design(frame, types)[0] for frame in frames]
+    forces = [frame[fields.FORCES].flatten() for frame in frames]
+    if float(torch.cat(forces).square().mean()) ** 0.5 < _SMALLEST_FORCES:
         return
-    weights = torch.linalg.solve(_build_gram(design), design.mT @ forces)
+    weights = _fit_weights(designs, forces)
+    # Forces that belong to other frames pull the fit; without the frames that it explains worst it is fitted anew.
+    rests = torch.stack(
+        [
+            (f - d @ weights).square().sum() / f.square().sum().clamp(min=1e-300)
+            for d, f in zip(designs, forces, strict=True)
+        ]
+    )
+    kept = torch.nonzero(rests <= max(_MUCH_WORSE * float(rests.median()), _GOOD_REST)).flatten().tolist()
+    if len(kept) >= _FEWEST_FRAMES:
+        weights = _fit_weights([designs[i] for i in kept], [forces[i] for i in kept])
     for i in indices:
         yield (_build_design(dataset.frames[i], types)[0] @ weights).reshape(-1, 3)
+
+
+def _fit_weights(designs: Sequence[torch.Tensor], forces: Sequence[torch.Tensor]) -> torch.Tensor:
+    design = torch.cat(list(designs))
+    return torch.linalg.solve(_build_gram(design), design.mT @ torch.cat(list(forces)))
 
 
 def _build_gram(design: torch.Tensor) -> torch.Tensor:

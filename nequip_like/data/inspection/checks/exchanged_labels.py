@@ -12,12 +12,15 @@ import torch
 
 from nequip_like.data import fields
 from nequip_like.data.graph import has_label
-from nequip_like.data.inspection.checks.findings import Finding, Subject
+from nequip_like.data.inspection.checks.findings import Finding, Level, Subject
 from nequip_like.data.inspection.pair_potential_fit import predict_forces
 
 _EXPLAINED = 0.6  # of the squared forces of a typical frame; below, the pair potential says nothing
-_UNEXPLAINED = 0.3  # of a frame whose forces may be those of another one
-_REACHED = 0.8  # of what is explained of a typical frame, by the forces of the other one
+# What is left of a suspect's forces: so many times a typical rest, no less than the first and no more than the second.
+_WORSE, _LEAST, _ENOUGH = 5.0, 0.1, 0.7
+# Of the other one's: no more than so many times a typical rest, or the second, by the explained part of the third; and
+# so many times less than of its own.
+_FITTING, _SMALL_REST, _REACHED, _BETTER = 4.0, 0.1, 0.8, 2.0
 _SMALL = 0.2  # of typical forces; smaller ones are not looked at
 _FEWEST_ATOMS = 4  # the forces of fewer have so few independent components that some fit by chance
 _FEWEST_FRAMES = 8
@@ -47,21 +50,28 @@ def find_exchanged_labels(subject: Subject) -> Iterator[Finding]:
     if typical < _EXPLAINED:
         yield Finding("ok", f"not told: a pair potential explains {typical:.0%} of the forces of a typical frame")
         return
-    suspects = sorted((i for i in used if explained[i] < _UNEXPLAINED), key=explained.__getitem__)[:_MOST_SUSPECTS]
+    rest = 1.0 - typical
+    suspects = [i for i in used if 1.0 - explained[i] > min(max(_WORSE * rest, _LEAST), _ENOUGH)]
+    suspects = sorted(suspects, key=explained.__getitem__)[:_MOST_SUSPECTS]
     owners = {}
     for i in suspects:
         others = [k for k in suspects if k != i and _has_same_atoms(subject, i, k)]
-        fits = [_explain(frames[k][fields.FORCES], predicted[i]) for k in others]
-        if fits and max(fits) > _REACHED * typical:
-            owners[i] = others[fits.index(max(fits))]
+        rests = [1.0 - _explain(frames[k][fields.FORCES], predicted[i]) for k in others]
+        limit = min(max(_FITTING * rest, _SMALL_REST), 1.0 - _REACHED * typical, (1.0 - explained[i]) / _BETTER)
+        if rests and min(rests) < limit:
+            owners[i] = others[rests.index(min(rests))]
     if owners:
-        frame, other = next(iter(sorted(owners.items())))
+        # Where the other one's labels are not its own either, there is no doubt; a single frame may fit by chance.
+        moved = {i: k for i, k in owners.items() if k in owners}
+        level: Level = "wrong" if moved else "look"
+        moved = moved or owners
+        frame, other = min(moved.items())
         names = subject.origin(frame), subject.origin(other)
-        if owners.get(other) == frame:
-            text = f"the labels of {len(owners)} frames are exchanged; first: those of {names[0]} and {names[1]}"
+        if moved.get(other) == frame:
+            text = f"the labels of {len(moved)} frames are exchanged; first: those of {names[0]} and {names[1]}"
         else:
-            text = f"{len(owners)} frames have the forces of another frame; first: {names[0]} has those of {names[1]}"
-        yield Finding("wrong", text, sorted(owners))
+            text = f"{len(moved)} frames have the forces of another frame; first: {names[0]} has those of {names[1]}"
+        yield Finding(level, text, sorted(moved))
     yield Finding(
         "ok",
         f"a pair potential explains {typical:.0%} of the forces of a typical frame, and none fit another one better",
