@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from nequip_like.cli.data_options import add_label_options, parse_pairs
 from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.quick_start import quick_start
-from nequip_like.errors import ConfigError
 
 _EPILOG = """\
 examples:
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _build_parser().parse_args(argv)
 
     def command() -> None:
-        key_mapping = _parse_pairs("--key-mapping", arguments.key_mapping)
-        units = _parse_pairs("--units", arguments.units)
+        key_mapping = parse_pairs("--key-mapping", arguments.key_mapping)
+        units = parse_pairs("--units", arguments.units)
         check_current_folder()
         check_launcher()
         prepare_process()
@@ -74,22 +74,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--batch-size", metavar="N", type=int, default=16, help="structures at a time (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument(
-        "--key-mapping",
-        metavar="NAME=LABEL",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="names of labels in the files, where they are not the usual ones: my_energy=total_energy my_forces=forces",
-    )
-    parser.add_argument(
-        "--units",
-        metavar="QUANTITY=UNIT",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="units of the files, where they are not eV and Angstrom: energy=kcal/mol length=Bohr forces=Hartree/Bohr",
-    )
+    add_label_options(parser)
     parser.add_argument(
         "--group-by",
         metavar="KEY",
@@ -114,25 +99,6 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser
-
-
-def _parse_pairs(option: str, entries: Sequence[str]) -> dict[str, str] | None:
-    """``["a=b", ...]`` as a mapping, None if there are none.
-
-    Raises:
-        ConfigError: If an entry is no pair, or a name stands twice.
-    """
-    pairs: dict[str, str] = {}
-    for entry in entries:
-        name, equals, value = entry.partition("=")
-        if not (name and equals and value):
-            raise ConfigError(
-                f"{option} has '{entry}', which is not of the form name=value", "give MODEL and DATA before the options"
-            )
-        if name in pairs:
-            raise ConfigError(f"{option} names '{name}' twice", "give it once")
-        pairs[name] = value
-    return pairs or None
 
 
 if __name__ == "__main__":

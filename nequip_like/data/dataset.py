@@ -39,6 +39,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         origins: File and frame that each graph comes from, for messages; a reading has its own.
         name: Name of the data set, for messages and tables.
         keys: Hash of each structure, where they are known already.
+        closest: Atoms that are closer are refused, Angstrom; 0 lets all through, to look at what is wrong with them.
 
     Attributes:
         labels: ``{label: number of frames that have it}``, only labels that some frame has.
@@ -71,6 +72,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         origins: Sequence[str] | None = None,
         name: str = "data",
         keys: Sequence[str] | None = None,
+        closest: float = COLLISION,
     ) -> None:
         if origins is None:
             origins = [f"{name} frame {i}" for i in range(len(frames))]
@@ -90,10 +92,10 @@ class GraphDataset(Summarized, Dataset[Graph]):
             raise DataError(
                 f"{len(reading.frames)} frames but {len(self._origins)} origins", "give one origin per frame"
             )
-        self.frames: Sequence[Graph] = self._complete(reading.frames)
+        self.frames: Sequence[Graph] = self._complete(reading.frames, closest)
         self.labels = self.table.count_labels()
 
-    def _complete(self, frames: Sequence[Graph]) -> Sequence[Graph]:
+    def _complete(self, frames: Sequence[Graph], closest: float) -> Sequence[Graph]:
         """The frames with their types, index and neighbours."""
         types = type_table(self.type_names)
         if isinstance(frames, PreparedFrames):
@@ -108,7 +110,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         for i, frame in enumerate(frames):
             own_types = atom_types(frame, types, self._origins[i], self.type_names)
             typed = {**frame, fields.ATOM_TYPES: own_types, fields.FRAME_INDEX: torch.tensor([i])}
-            completed.append(add_neighbors(typed, self.cutoff, origin=self._origins[i], closest=COLLISION))
+            completed.append(add_neighbors(typed, self.cutoff, origin=self._origins[i], closest=closest))
         return completed
 
     @cached_property

@@ -69,6 +69,47 @@ def split_frames(
     return parts
 
 
+def split_whole(
+    keys: Sequence[str], sizes: Mapping[str, int], seed: int, *, first: Collection[int] = ()
+) -> dict[str, list[int]]:
+    """Deal frames to parts at random; frames that are the same structure go to one part.
+
+    Args:
+        keys: Hash of each frame (:func:`nequip_like.data.graph.frame_key`).
+        sizes: ``{part: number of frames}``, together no more than there are. A part is as large as that, or a little
+            smaller where only structures that occur several times are left.
+        seed: The same seed always gives the same parts.
+        first: Frames that go to the first part, such as isolated atoms, and count there.
+
+    Returns:
+        ``{part: sorted frame indices}``.
+
+    Example:
+        >>> parts = split_whole(["a", "b", "a", "c", "d", "e"], {"train": 4, "test": 2}, seed=0)
+        >>> {name: len(frames) for name, frames in parts.items()}, any(0 in p and 2 in p for p in parts.values())
+        ({'train': 4, 'test': 2}, True)
+    """
+    groups: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    fixed = {keys[i] for i in first}
+    pool = list(groups)
+    drawn = [pool[i] for i in torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed)).tolist()]
+    order = [*(key for key in pool if key in fixed), *(key for key in drawn if key not in fixed)]
+    # Large groups first, while there is room for them; single frames fill what is left.
+    order.sort(key=lambda key: (key not in fixed, -len(groups[key])))
+    left = dict(sizes)
+    parts: dict[str, list[int]] = {part: [] for part in sizes}
+    for key in order:
+        size = len(groups[key])
+        fitting = [part for part in sizes if left[part] >= size]
+        part = next(iter(sizes) if key in fixed else iter(fitting), None)
+        if part is not None:
+            parts[part] += groups[key]
+            left[part] -= size
+    return {part: sorted(frames) for part, frames in parts.items()}
+
+
 def duplicates(keys: Sequence[str]) -> dict[int, int]:
     """Frames that repeat an earlier one: ``{frame: the first frame that is the same}``.
 

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ase.data import chemical_symbols
 from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.inference.evaluation import Evaluation
-from nequip_like.report.comment_line import column_type, format_annotations, format_column, quote
+from nequip_like.report.comment_line import format_annotations, quote
+from nequip_like.report.extxyz_frame import ASE_NAMES, format_frame, format_key, format_numbers
 from nequip_like.whole_files import written_whole
 
 PREDICTED = "predicted_"
-_ASE_NAMES = {
-    fields.TOTAL_ENERGY: "energy",
-    fields.PER_ATOM_ENERGY: "energies",
-    fields.FORCES: "forces",
-    fields.STRESS: "stress",
-}
-_OWN = {"data_set", "origin", *_ASE_NAMES.values(), *(PREDICTED + name for name in _ASE_NAMES.values())}
+_OWN = {"data_set", "origin", *ASE_NAMES.values(), *(PREDICTED + name for name in ASE_NAMES.values())}
 
 
 def write_metrics(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
@@ -88,8 +80,8 @@ def _format_frames(evaluations: Mapping[str, Evaluation], left_out: set[str]) ->
             annotations, arrays, lost = format_annotations(dataset.annotations[i], _OWN, len(frame[fields.POSITIONS]))
             left_out.update(lost)
             numbers = {key: value.reshape(len(value), -1).numpy() for key, value in columns.items()}
-            yield _format_extxyz(
-                frame, numbers | arrays, info | {_format_key(key): text for key, text in annotations.items()}
+            yield format_frame(
+                frame, numbers | arrays, info | {format_key(key): text for key, text in annotations.items()}
             )
 
 
@@ -98,39 +90,14 @@ def _collect_values(frame: Graph, prediction: Graph) -> tuple[dict[str, Tensor],
     columns: dict[str, Tensor] = {}
     info: dict[str, str] = {}
     for prefix, graph in (("", frame), (PREDICTED, prediction)):
-        for label, ase_name in _ASE_NAMES.items():
+        for label, ase_name in ASE_NAMES.items():
             if label not in graph or bool(graph[label].isnan().all()):
                 continue
             if fields.field(label).owner == "node":
                 columns[prefix + ase_name] = graph[label]
             else:
-                info[prefix + ase_name] = _format_numbers(graph[label])
+                info[prefix + ase_name] = format_numbers(graph[label])
     return columns, info
-
-
-def _format_extxyz(frame: Graph, columns: Mapping[str, np.ndarray], info: Mapping[str, str]) -> str:
-    """One frame. A 3 x 3 matrix is read back by columns, which only matters for the lattice: its rows are vectors."""
-    types = [f"{name}:{column_type(column)}:{column.shape[1]}" for name, column in columns.items()]
-    comment = [f"Properties={':'.join(['species:S:1', 'pos:R:3', *types])}"]
-    comment += [f"{name}={text}" for name, text in info.items()]
-    comment.append(f'pbc="{" ".join("FT"[int(axis)] for axis in frame[fields.PBC][0])}"')
-    if bool(frame[fields.CELL].any()):
-        comment.insert(0, f"Lattice={_format_numbers(frame[fields.CELL])}")
-    cells = [format_column(column) for column in (frame[fields.POSITIONS].numpy(), *columns.values())]
-    lines = [str(len(frame[fields.POSITIONS])), " ".join(comment)]
-    for number, *row in zip(frame[fields.ATOMIC_NUMBERS].tolist(), *cells, strict=True):
-        lines.append(" ".join([chemical_symbols[number], *(cell for column in row for cell in column)]))
-    return "\n".join(lines) + "\n"
-
-
-def _format_numbers(value: Tensor) -> str:
-    text = " ".join(repr(x) for x in value.flatten().tolist())
-    return text if value.numel() == 1 else f'"{text}"'
-
-
-def _format_key(name: str) -> str:
-    """A name of the comment line, in quotes where it is more than a word."""
-    return name if re.fullmatch(r"[\w.+-]+", name) else quote(name)
 
 
 def _write(path: str | Path, parts: Iterable[str]) -> None:

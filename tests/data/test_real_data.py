@@ -9,6 +9,7 @@ import torch
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.graph import has_label
+from nequip_like.data.inspection.audit import audit
 from nequip_like.data.inspection.label_check import label_contradiction
 from nequip_like.data.inspection.report import inspect
 from nequip_like.data.io.readers import read
@@ -151,3 +152,28 @@ def test_wrong_units_of_real_energies_and_forces_are_found(name):
     for mistake, changes in ENERGY_MISTAKES.items():
         if mistake != "per atom" or len(frames[0]["pos"]) > 2:
             assert (label_contradiction(as_dataset(frames, **changes)) or "").startswith("energies change"), mistake
+
+
+# What the inspection command says of each set, beside ok; nothing is wrong but the stress of copper.
+VERDICTS = {
+    "3bpa/iso_atoms.xyz": {},
+    "3bpa/train_300K.xyz": {"cells": "look"},
+    "3bpa/train_mixedT.xyz": {"cells": "look"},
+    "rmd17_ethanol/ethanol_train_01.xyz": {},
+    "mlearn/Cu_train.xyz": {"stress": "wrong"},
+    "mlearn/Mo_train.xyz": {"distances": "look"},
+    "tio2_aenet/tio2.xyz": {"repeated frames": "look", "distances": "look", "forces": "look"},
+    "water_pbe0/water_pbe0_64.xyz": {},
+    "co2_ni100/co2_ni100_300.xyz": {},
+    "oc20_relax/random1447590.traj": {"neighbours": "look"},
+    "ec_emc/ECEMC.xyz": {},
+    "key_zoo/Si_tiny.xyz": {},
+    "key_zoo/TiAl_tutorial.xyz": {"distances": "look", "outliers": "look"},
+    "oxide_polymorphs/oxides.db": {},
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_verdicts(name):
+    result = audit(DATA / name)
+    assert {verdict.check: verdict.level for verdict in result.verdicts if verdict.level != "ok"} == VERDICTS[name]

@@ -200,6 +200,7 @@ def test_index_lists_the_pages():
     assert {page.stem for page in REFERENCE.glob("*.md")} == {
         "auto",
         "configuration",
+        "data-tools",
         "fields",
         "files",
         "formats",

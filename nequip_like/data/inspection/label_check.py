@@ -8,7 +8,7 @@ cell is always the same the stress does no work: it is then compared with what t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -67,7 +67,12 @@ class Factor:
     @property
     def is_right(self) -> bool:
         """Whether the label is known to need no factor."""
-        return self.error < _PRECISE and 1 / _FACTOR < self.value < _FACTOR
+        return self.is_determined and 1 / _FACTOR < self.value < _FACTOR
+
+    @property
+    def is_determined(self) -> bool:
+        """Whether the factor says anything."""
+        return self.error < _PRECISE
 
     def is_wrong(self, better: float) -> bool:
         """Whether the label certainly needs a factor that no inaccuracy explains, and the misfit shrinks as asked."""
@@ -75,26 +80,61 @@ class Factor:
         return not near and abs(self.value - 1) > _CERTAIN * self.error and self.better > better
 
 
+@dataclass(frozen=True)
+class LabelComparison:
+    """Labels of a data set beside each other.
+
+    Attributes:
+        forces: One sentence on how energies and forces contradict each other; None if they do not, or nothing tells.
+        stress: The same of the stress, which is only asked where ``forces`` is None.
+        pairs: Number of close frames whose energies, forces and stress were compared.
+        strained: How many of them have cells that differ.
+        of_forces: By what the forces have to be multiplied to agree with the energies; None with too few pairs.
+        of_stress: The same of the stress; None with too few strained pairs.
+        correlation: Of the stress with that of a pair potential fitted to the forces; None where it says nothing.
+    """
+
+    forces: str | None = None
+    stress: str | None = None
+    pairs: int = 0
+    strained: int = 0
+    of_forces: Factor | None = None
+    of_stress: Factor | None = None
+    correlation: float | None = None
+
+
 def label_contradiction(dataset: GraphDataset) -> str | None:
     """One sentence on how labels contradict each other; None if they do not, or the frames cannot tell."""
+    comparison = compare_labels(dataset)
+    return comparison.forces or comparison.stress
+
+
+def compare_labels(dataset: GraphDataset) -> LabelComparison:
+    """Compare energies, forces and stress between close frames, and stress with what the forces say of it."""
     parts = compute_work(dataset.frames)
     work = join_works([part for _, part in parts])
-    scale_is_known = False
+    strained = int((work.dilation != 0).sum())
+    result = LabelComparison(pairs=len(work), strained=strained)
+    by_work = None
     if len(work) >= _FEWEST_PAIRS:
         of_forces, of_stress = fit_factors(work)
+        result = replace(result, of_forces=of_forces)
         if sentence := _find_wrong_forces(work, of_forces):
-            return sentence
-        if int((work.dilation != 0).sum()) >= _FEWEST_STRAINED:
-            if sentence := _find_stress_mismatch(work, of_stress, of_forces):
-                return sentence
-            scale_is_known = of_stress.is_right
+            return replace(result, forces=sentence)
+        if strained >= _FEWEST_STRAINED:
+            result = replace(result, of_stress=of_stress)
+            by_work = _find_stress_mismatch(work, of_stress, of_forces)
     for formula, part in parts if len(parts) > 1 else ():  # a wrong one is not seen among many right ones
         if len(part) >= _FEWEST_OF_PART and (sentence := _find_wrong_forces(part, fit_factors(part)[0])):
-            return f"of the frames of {formula}: {sentence}"
+            return replace(result, forces=f"of the frames of {formula}: {sentence}")
+    if by_work is not None:
+        return replace(result, stress=by_work)
     fit = fit_stress(dataset)
     if fit is None or fit.explained < _EXPLAINED or fit.certainty < _DETERMINED or fit.leverage < _LEVERAGE:
-        return None
-    return (None if scale_is_known else _find_mismatch_with_fit(fit)) or _find_shear_order(fit)
+        return result
+    scale_is_known = result.of_stress is not None and result.of_stress.is_right
+    by_fit = (None if scale_is_known else _find_mismatch_with_fit(fit)) or _find_shear_order(fit)
+    return replace(result, stress=by_fit, correlation=_measure_agreement(fit.label, fit.fit)[0])
 
 
 def _find_wrong_forces(work: Work, of_forces: Factor) -> str | None:

@@ -7,6 +7,7 @@ linear and takes a fraction of a second.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,9 @@ _FIRST = 0.6  # Angstrom; centre of the innermost basis function
 _FUNCTIONS = 10  # for each pair of species
 _MOST_SPECIES = 8  # 36 pairs; more need more frames than are looked at
 _MOST_FRAMES = 60
+_MOST_FITTED = 150  # of forces that are predicted
+_MUCH_WORSE, _GOOD_REST = 4.0, 0.05  # of the squared forces; the worst frames are left out of a second fit
+_COLLISION = 0.1  # Angstrom; what lies on each other has no direction, and is told elsewhere
 _MOST_EDGES = 300_000  # together; bounds time and memory for large cells
 _FEWEST_FRAMES = 8
 _SMALLEST_FORCES = 1e-3  # eV/Angstrom rms; smaller ones are noise
@@ -67,8 +71,7 @@ def fit_stress(dataset: GraphDataset) -> StressFit | None:
     forces = torch.cat([frame[fields.FORCES].flatten() for frame in frames])
     if float(forces.square().mean()) ** 0.5 < _SMALLEST_FORCES or _count_pushed_atoms(frames) < _FEWEST_ATOMS:
         return None
-    gram = design.mT @ design
-    gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-300)  # functions that no pair reaches stay at zero
+    gram = _build_gram(design)
     weights = torch.linalg.solve(gram, design.mT @ forces)
     residuals = (forces - design @ weights).square()
 
@@ -83,6 +86,51 @@ def fit_stress(dataset: GraphDataset) -> StressFit | None:
     certainty = (float(fit.square().sum()) / variance) ** 0.5 if variance > 0 else 0.0
     leverage = (float(fit.square().sum()) / float(forces.square().sum())) ** 0.5 / _BOND
     return StressFit(label, fit, 1.0 - float(residuals.sum() / forces.square().sum()), certainty, leverage)
+
+
+def predict_forces(dataset: GraphDataset, indices: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Forces (atoms, 3) of frames by a pair potential that is fitted to some of the same frames.
+
+    Args:
+        dataset: Frames with neighbour lists.
+        indices: Frames with all forces.
+
+    Yields:
+        Forces of each of these, eV/Angstrom; nothing with too many species, too few frames, or hardly a force.
+    """
+    types = len(dataset.type_names)
+    frames = _choose_spread([dataset.frames[i] for i in indices], _MOST_FITTED)
+    if len(frames) < _FEWEST_FRAMES or types > _MOST_SPECIES:
+        return
+    designs = [_build_design(frame, types)[0] for frame in frames]
+    forces = [frame[fields.FORCES].flatten() for frame in frames]
+    if float(torch.cat(forces).square().mean()) ** 0.5 < _SMALLEST_FORCES:
+        return
+    weights = _fit_weights(designs, forces)
+    # Forces that belong to other frames pull the fit; without the frames that it explains worst it is fitted anew.
+    rests = torch.stack(
+        [
+            (f - d @ weights).square().sum() / f.square().sum().clamp(min=1e-300)
+            for d, f in zip(designs, forces, strict=True)
+        ]
+    )
+    kept = torch.nonzero(rests <= max(_MUCH_WORSE * float(rests.median()), _GOOD_REST)).flatten().tolist()
+    if len(kept) >= _FEWEST_FRAMES:
+        weights = _fit_weights([designs[i] for i in kept], [forces[i] for i in kept])
+    for i in indices:
+        yield (_build_design(dataset.frames[i], types)[0] @ weights).reshape(-1, 3)
+
+
+def _fit_weights(designs: Sequence[torch.Tensor], forces: Sequence[torch.Tensor]) -> torch.Tensor:
+    design = torch.cat(list(designs))
+    return torch.linalg.solve(_build_gram(design), design.mT @ torch.cat(list(forces)))
+
+
+def _build_gram(design: torch.Tensor) -> torch.Tensor:
+    """Products of the columns; functions that no pair reaches are held at zero."""
+    gram = design.mT @ design
+    gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-300)
+    return gram
 
 
 def _count_pushed_atoms(frames: list[Graph]) -> float:
@@ -102,10 +150,15 @@ def _select_frames(dataset: GraphDataset) -> list[Graph]:
         and frame[fields.EDGE_INDEX].shape[1] > 0
         and not bool(torch.isnan(frame[fields.FORCES]).any())
     ]
-    step = max(1.0, len(complete) / _MOST_FRAMES)
+    return _choose_spread(complete, _MOST_FRAMES)
+
+
+def _choose_spread(complete: Sequence[Graph], most: int) -> list[Graph]:
+    """So many of the frames at most, spread over all of them, and together not too large."""
+    step = max(1.0, len(complete) / most)
     frames: list[Graph] = []
     edges = 0
-    for i in range(min(len(complete), _MOST_FRAMES)):
+    for i in range(min(len(complete), most)):
         frame = complete[int(i * step)]
         edges += frame[fields.EDGE_INDEX].shape[1]
         if edges > _MOST_EDGES and len(frames) >= _FEWEST_FRAMES:
@@ -118,7 +171,7 @@ def _build_design(frame: Graph, types: int) -> tuple[torch.Tensor, torch.Tensor]
     """What each basis function adds to the forces (3 atoms, functions) and to stress times volume (functions, 3, 3)."""
     vectors = edge_vectors(frame)
     lengths = vectors.norm(dim=1)
-    near = lengths < _RADIUS
+    near = (lengths < _RADIUS) & (lengths > _COLLISION)
     vectors, lengths = vectors[near], lengths[near]
     centre, neighbor = frame[fields.EDGE_INDEX][:, near]
     species = frame[fields.ATOM_TYPES]

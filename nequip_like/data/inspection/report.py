@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from rich.markup import escape
 from rich.table import Table
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection.energy_unit import find_energies_in_hartree
-from nequip_like.data.inspection.label_check import label_contradiction
-from nequip_like.data.inspection.lonely_atoms import describe_lonely_atoms
-from nequip_like.data.inspection.measure import measure
-from nequip_like.data.inspection.plausibility import find_implausible_values
+from nequip_like.data.inspection.checks.findings import Subject, keep_sentences
+from nequip_like.data.inspection.checks.repeats import find_repeats
+from nequip_like.data.inspection.checks.table import warn_of
 from nequip_like.data.prepared.sets import get_prepared
-from nequip_like.data.splits import duplicates
 from nequip_like.summaries import Summarized
 
 
@@ -119,31 +115,21 @@ def inspection_table(inspections: Sequence[Inspection]) -> Table:
 
 
 def inspect(dataset: GraphDataset) -> Inspection:
-    """Look at a data set: facts and warnings. Frames of a prepared set were looked at when it was prepared."""
-    repeated = duplicates(dataset.keys)
-    result = _summarize(dataset, len(repeated))
+    """Look at a data set: facts, and the warnings of a training.
+
+    Frames of a prepared set were looked at when it was prepared; what was found is among the notes on it.
+    """
+    subject = Subject(dataset)
     if get_prepared(dataset.frames) is None:
-        result.warnings += find_problems(dataset)
-    elif repeated:
-        result.warnings.append(_describe_repeated(dataset, repeated, ""))
-    return result
+        warnings = warn_of(subject)
+    else:
+        warnings = [*dataset.notes, *keep_sentences(find_repeats(subject))]
+    return replace(measure_facts(subject), warnings=warnings)
 
 
-def find_problems(dataset: GraphDataset) -> list[str]:
-    """What looks wrong in frames that are in memory, a sentence each."""
-    facts = measure(dataset.frames)
-    problems = _find_label_problems(dataset, duplicates(dataset.keys))
-    problems += find_implausible_values(facts, dataset.origin)
-    problems += find_energies_in_hartree(facts)
-    for problem in (describe_lonely_atoms(dataset), label_contradiction(dataset)):
-        if problem is not None:
-            problems.append(problem)
-    return problems
-
-
-def _summarize(dataset: GraphDataset, repeated: int) -> Inspection:
-    """The facts of a data set, with its notes."""
-    table = dataset.table
+def measure_facts(subject: Subject) -> Inspection:
+    """Look at a data set: facts alone."""
+    dataset, table = subject.dataset, subject.dataset.table
     atoms, neighbors = table.atoms, table.neighbors
     with_forces = fields.FORCES in dataset.labels
     per_atom = (table.energy / atoms)[table.find_labelled(fields.TOTAL_ENERGY)]
@@ -168,57 +154,9 @@ def _summarize(dataset: GraphDataset, repeated: int) -> Inspection:
         shortest_distance=shortest if shortest < np.inf else None,
         periodic=int(periodic.sum()),
         volume=_find_limits(table.volume[periodic]),
-        duplicates=repeated,
+        duplicates=len(subject.repeated),
         weights=any(table.find_labelled(name).any() for name in fields.WEIGHTS),
-        warnings=list(dataset.notes),
     )
-
-
-def _find_label_problems(dataset: GraphDataset, repeated: dict[int, int]) -> list[str]:
-    """Sentences on frames that repeat, and on labels that are missing, wholly or in a part."""
-    warnings = []
-    if repeated:
-        labels_agree = all(_has_same_labels(dataset.frames[a], dataset.frames[b]) for a, b in repeated.items())
-        warnings.append(_describe_repeated(dataset, repeated, "" if labels_agree else ", some with other labels"))
-    for label in dataset.labels:
-        partial = np.flatnonzero(dataset.table.find_labelled(label, partly=True))
-        if len(partial):
-            first = dataset.origin(int(partial[0]))
-            warnings.append(f"'{label}' is NaN for a part of {len(partial)} frames, first: {first}")
-        if warning := _describe_missing_label(dataset, label):
-            warnings.append(warning)
-    if fields.TOTAL_ENERGY not in dataset.labels:
-        warnings.append("no frame has an energy")
-    return warnings
-
-
-def _describe_repeated(dataset: GraphDataset, repeated: dict[int, int], difference: str) -> str:
-    last, first = next(iter(repeated.items()))
-    return (
-        f"{len(repeated)} frames repeat an earlier one{difference}; first: {dataset.origin(last)} is "
-        f"{dataset.origin(first)}"
-    )
-
-
-def _describe_missing_label(dataset: GraphDataset, label: str) -> str | None:
-    """Frames without a label that others have. Single atoms commonly have an energy only."""
-    if dataset.labels[label] == len(dataset):
-        return None
-    table = dataset.table
-    lacks = ~table.find_labelled(label)
-    if label != fields.TOTAL_ENERGY:
-        lacks &= table.atoms > 1
-    if label == fields.STRESS:
-        lacks &= table.periodic > 0
-    lacking = np.flatnonzero(lacks)
-    if len(lacking) == 0:
-        return None
-    return f"'{label}' is missing in {len(lacking)} of {len(dataset)} frames, first: {dataset.origin(int(lacking[0]))}"
-
-
-def _has_same_labels(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    shared = [label for label in fields.LABELS if label in a]
-    return all(torch.allclose(a[label], b[label], rtol=0.0, atol=1e-4, equal_nan=True) for label in shared)
 
 
 def _find_limits(values: np.ndarray) -> tuple[float, float] | None:

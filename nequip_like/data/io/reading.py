@@ -10,6 +10,7 @@ from typing import Any
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.labels.free_energies import append_gap
 from nequip_like.data.labels.names import FrameNames
@@ -60,6 +61,10 @@ class Reading(Summarized):
         if fields.TOTAL_ENERGY in names:
             names[fields.TOTAL_ENERGY] = append_gap(names[fields.TOTAL_ENERGY], self.free_energy_gap)
         return names
+
+    def count(self, label: str) -> int:
+        """Number of frames that have a label."""
+        return int(tabulate(self.frames).find_labelled(label).sum())
 
     @cached_property
     def keys(self) -> list[str]:

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.inspection.checks.findings import Subject
+from nequip_like.data.inspection.checks.table import warn_of
 from nequip_like.data.inspection.frame_table import OPTIONAL_FIELDS, tabulate
-from nequip_like.data.inspection.report import find_problems
 from nequip_like.data.io.given import expand
 from nequip_like.data.io.readers import check_declared, read
 from nequip_like.data.io.reading import Reading
@@ -342,5 +343,5 @@ def _look_at_sample(path: Path) -> list[str]:
     frames = PreparedFrames(prepared)
     step = math.ceil(prepared.memory / _SAMPLED)
     sample = Reading.of(frames[::step], Origins(frames)[::step])
-    problems = find_problems(GraphDataset(sample, file.manifest["cutoff"], list(file.manifest["species"])))
+    problems = warn_of(Subject(GraphDataset(sample, file.manifest["cutoff"], list(file.manifest["species"]))))
     return problems if step == 1 else [f"in {len(sample)} of {len(frames)} frames: {problem}" for problem in problems]

@@ -1,0 +1,244 @@
+"""The command ``nequip-data``: what is to be done with data before a training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nequip_like.cli.data_options import add_label_options, parse_pairs
+from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.errors import run_cli
+from nequip_like.cli.quick_start import quick_start
+from nequip_like.errors import ConfigError
+
+_EPILOG = """\
+examples:
+  nequip-data inspect train.xyz test.xyz --html report.html
+  nequip-data convert OUTCAR.1 OUTCAR.2 all.extxyz
+  nequip-data split all.extxyz --train 0.8 --val 0.1 --test 0.1 --output parts
+  nequip-data prepare md/*.xyz --cutoff 5.0 --output md.frames
+"""
+_WRONG = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Look at data, convert and merge them, split them, or prepare them for training.
+
+    Args:
+        argv: Arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0, 1 where ``inspect --strict`` found something wrong, or 2 after an error of the user.
+    """
+    arguments = _build_parser().parse_args(argv)
+    status = 0
+
+    def command() -> None:
+        nonlocal status
+        check_current_folder()
+        check_launcher()
+        prepare_process()
+        status = arguments.run(arguments)
+
+    return run_cli(command, debug=arguments.debug) or status
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    key_mapping, units = _parse_label_options(arguments)
+    # Imported here and below: torch takes seconds to import, and --help should not.
+    with quick_start():
+        from nequip_like.data.inspection.audit import audit
+        from nequip_like.report.audit_page import write_audit_page
+        from nequip_like.report.audit_tables import print_audit
+        from nequip_like.whole_files import written_whole
+
+    found = audit(arguments.files, arguments.cutoff, key_mapping=key_mapping, units=units)
+    if arguments.json == "-":
+        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+    else:
+        print_audit(found)
+    if arguments.json not in (None, "-"):
+        with written_whole(arguments.json) as partial:
+            partial.write_text(json.dumps(found.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if arguments.html is not None:
+        write_audit_page(found, arguments.html)
+    for file in (arguments.html, arguments.json):
+        if file not in (None, "-"):
+            print(f"written: {Path(file).absolute()}", file=sys.stderr)
+    return _WRONG if arguments.strict and found.level == "wrong" else 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    key_mapping, units = _parse_label_options(arguments)
+    with quick_start():
+        from nequip_like.workflow.labelled_sets.convert import convert_files
+
+    *sources, output = arguments.files
+    if not sources:
+        raise ConfigError("convert needs a file to read and one to write", "nequip-data convert OUTCAR all.extxyz")
+    convert_files(sources, output, key_mapping=key_mapping, units=units)
+    return 0
+
+
+def _split(arguments: argparse.Namespace) -> int:
+    key_mapping, units = _parse_label_options(arguments)
+    with quick_start():
+        from nequip_like.workflow.labelled_sets.split import split_files
+
+    sizes = {part: getattr(arguments, part) for part in ("train", "val", "test")}
+    split_files(
+        arguments.files,
+        arguments.output,
+        {part: size for part, size in sizes.items() if size is not None},
+        seed=arguments.seed,
+        key_mapping=key_mapping,
+        units=units,
+    )
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    key_mapping, units = _parse_label_options(arguments)
+    with quick_start():
+        from nequip_like.data.prepared.preparing import PreparationRequest, prepare_set
+
+    request = PreparationRequest(
+        arguments.files, arguments.cutoff, key_mapping, units, arguments.shard, arguments.trust_pickle
+    )
+    summary = prepare_set(
+        request, arguments.output, workers=arguments.workers, overwrite=arguments.overwrite, tell=_tell_progress
+    )
+    for note in summary.notes:
+        print(f"note: {note}")
+    went_on = f", {summary.resumed} of them prepared before" if summary.resumed else ""
+    print(f"{summary.path.absolute()}: {summary.frames} frames{went_on}, cutoff {arguments.cutoff:g} Å")
+    return 0
+
+
+def _tell_progress(done: int, tasks: int, frames: int) -> None:
+    """One line that is written over in a terminal, and a line for each tenth elsewhere."""
+    if sys.stderr.isatty():
+        print(
+            f"\r{done} of {tasks} parts, {frames} frames",
+            end="\n" if done == tasks else "",
+            file=sys.stderr,
+            flush=True,
+        )
+    elif done == tasks or done * 10 // tasks > (done - 1) * 10 // tasks:
+        print(f"{done} of {tasks} parts, {frames} frames", file=sys.stderr, flush=True)
+
+
+def _parse_label_options(arguments: argparse.Namespace) -> tuple[dict[str, str] | None, dict[str, str] | None]:
+    return parse_pairs("--key-mapping", arguments.key_mapping), parse_pairs("--units", arguments.units)
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nequip-data",
+        description="Look at labelled data before a training, convert and merge them, split them, or prepare them: "
+        "write frames and neighbour lists once, for sets of any size.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_inspect(commands)
+    _add_convert(commands)
+    _add_split(commands)
+    _add_prepare(commands)
+    return parser
+
+
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_command(
+        commands,
+        "inspect",
+        _inspect,
+        "Look at labelled data: facts, distributions, and a verdict (ok, look or wrong) of each check, with advice.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns; frames that two share are found")
+    parser.add_argument("--html", metavar="FILE", help="write a page with everything, pictures included")
+    parser.add_argument("--json", metavar="FILE", help="write everything for machines; '-': print it, and nothing else")
+    parser.add_argument(
+        "--cutoff", metavar="LENGTH", type=float, default=5.0, help="cutoff radius, Angstrom (default: %(default)s)"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 where a verdict is wrong")
+    add_label_options(parser)
+
+
+def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_command(
+        commands,
+        "convert",
+        _convert,
+        "Convert files, or merge several: writes all frames to one new file, .xyz, .extxyz, .traj or .db, with labels "
+        "in eV and Angstrom under well-known names.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns that are read; the last is written")
+    add_label_options(parser)
+
+
+def _add_split(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_command(
+        commands,
+        "split",
+        _split,
+        "Split data at random: writes train.xyz, val.xyz and test.xyz to a folder. Frames that are the same structure "
+        "stay together, isolated atoms in train.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns that are read")
+    parser.add_argument("--output", metavar="DIR", required=True, help="folder of the parts; none of them may be there")
+    for part, name in (("train", "the rest"), ("val", "none"), ("test", "none")):
+        text = f"a fraction such as 0.1, or a number of frames (default: {name})"
+        parser.add_argument(f"--{part}", metavar="SIZE", type=_read_size, help=text)
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="another one, another split (default: 0)")
+    add_label_options(parser)
+
+
+def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_command(
+        commands,
+        "prepare",
+        _prepare,
+        "Prepare data for training: writes frames with their neighbour lists to one file, which takes the place of the "
+        "files (data.train=FILE), whatever their number. A preparation that was stopped goes on.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns, in the order of the frames")
+    parser.add_argument("--output", metavar="FILE", required=True, help="file to write; with --shard, a folder")
+    parser.add_argument(
+        "--cutoff", metavar="LENGTH", type=float, required=True, help="cutoff radius of the model, Angstrom"
+    )
+    parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--shard", metavar="I/N", type=_read_shard, help="only the I-th of N parts of the files, for many machines"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a set that is there")
+    parser.add_argument("--trust-pickle", action="store_true", help="read files of pickles, too")
+    add_label_options(parser)
+
+
+def _read_shard(text: str) -> tuple[int, int]:
+    number, count = text.split("/")
+    return int(number), int(count)
+
+
+def _read_size(text: str) -> int | float:
+    return int(text) if text.isdigit() else float(text)
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    description: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=description.split(":")[0].rstrip("."), description=description)
+    parser.set_defaults(run=run)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

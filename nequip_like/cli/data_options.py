@@ -1,0 +1,55 @@
+"""Options of commands that read data: names and units of labels, where they are not the usual ones."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from nequip_like.errors import ConfigError
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--key-mapping`` and ``--units``.
+
+    Args:
+        parser: Of the command.
+    """
+    parser.add_argument(
+        "--key-mapping",
+        metavar="NAME=LABEL",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="names of labels in the files, where they are not the usual ones: my_energy=total_energy my_forces=forces",
+    )
+    parser.add_argument(
+        "--units",
+        metavar="QUANTITY=UNIT",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="units of the files, where they are not eV and Angstrom: energy=kcal/mol length=Bohr forces=Hartree/Bohr",
+    )
+
+
+def parse_pairs(option: str, entries: Sequence[str]) -> dict[str, str] | None:
+    """``["a=b", ...]`` as a mapping, None if there are none.
+
+    Args:
+        option: The option, for messages.
+        entries: What was given to it.
+
+    Raises:
+        ConfigError: If an entry is no pair, or a name stands twice.
+    """
+    pairs: dict[str, str] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(
+                f"{option} has '{entry}', which is not of the form name=value", "give files before the options"
+            )
+        if name in pairs:
+            raise ConfigError(f"{option} names '{name}' twice", "give it once")
+        pairs[name] = value
+    return pairs or None

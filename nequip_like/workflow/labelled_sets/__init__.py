@@ -1,0 +1,1 @@
+"""Files of labelled structures, made of others: converted, merged and split, as ``nequip-data`` does."""
