@@ -50,8 +50,9 @@ def load_plain(content: bytes, origin: str) -> Any:
         DataError: If the pickle is damaged, or names anything but plain data; the message has the name.
 
     Example:
-        >>> load_plain(pickle.dumps({"energy": np.arange(2.0)}), "a.lmdb entry 0")
-        {'energy': array([0., 1.])}
+        >>> content = load_plain(pickle.dumps({"energy": -1.5, "cell": np.eye(2)}), "a.lmdb entry 0")
+        >>> content["energy"], resolve_array(content["cell"]).tolist()
+        (-1.5, [[1.0, 0.0], [0.0, 1.0]])
         >>> load_plain(pickle.dumps(print), "a.lmdb entry 0")
         Traceback (most recent call last):
         ...
