@@ -50,7 +50,7 @@ SHORT_FIELDS = {"total_energy": "E", "atomic_energy": "Ei", "forces": "F"}
 
 _SPLIT = "write the frames to files of their own: train_file_path, val_file_path, test_file_path"
 _CONVERT = "write the frames to an extended XYZ file with ASE, and name it in ASEDataModule"
-_CONVERT_PUBLISHED = "download the set by hand, write it as extended XYZ with ASE, and name it in ASEDataModule"
+_CONVERT_PUBLISHED = "download the set by hand, .npz is read, too, and name the file in ASEDataModule"
 _ONE_MODULE = "take EMALightningModule or NequIPLightningModule with an optimizer of torch"
 _NO_PACKAGE = "name the model that is to be built: nequip_like.model.NequIPGNNModel"
 _NO_MODIFIER = "leave it out: this package runs its own kernels"
@@ -69,7 +69,12 @@ REFUSED: dict[str, str] = {
         ),
         _CONVERT_PUBLISHED,
     ),
-    **dict.fromkeys(("NequIPLMDBDataset", "HDF5Dataset", "NPZDataset", "AtomicDataset"), _CONVERT),
+    "NequIPLMDBDataset": (
+        "prepare the file (nequip-data prepare FILE --trust-pickle --cutoff 5.0 --output set.frames), and name that "
+        "file in ASEDataModule"
+    ),
+    "NPZDataset": "name the file in ASEDataModule: train_file_path: set.npz",
+    **dict.fromkeys(("HDF5Dataset", "AtomicDataset"), _CONVERT),
     **dict.fromkeys(("EMTTestDataset", "LMDBTestDataset"), "it is test data; name a file in ASEDataModule"),
     **dict.fromkeys(("SubsetByRandomSlice", "RandomSplitAndIndexDataset"), _SPLIT),
     "PartialSampler": "leave it out; trainer.limit_train_batches makes epochs shorter",
