@@ -22,6 +22,7 @@ from nequip_like.data.prepared.sets import hold_frames
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.data.selection.filters import Filters
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
 from nequip_like.summaries import Summarized
@@ -61,6 +62,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         shuffle: Draw a new order of the training frames for each epoch; otherwise that of the file.
         drop_last: Leave out an incomplete last training batch.
         statistics: Further statistics of the training set, see :mod:`nequip_like.data.statistics`.
+        filters: ``{max_forces, max_energy, max_atoms, labels, duplicates}``: frames of the training file that are left
+            out, see :class:`nequip_like.data.selection.filters.Filters`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
 
@@ -102,6 +105,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         shuffle: bool = True,
         drop_last: bool = False,
         statistics: Sequence[Mapping[str, Any]] = (),
+        filters: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -119,6 +123,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             allow_overlap=allow_overlap,
             train_size=train_size,
             replay=None if self.replay is None else self.replay.source,
+            filters=Filters.read(filters),
         )
         self.custom_statistics = statistics
         self.batch_size = batch_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
+from nequip_like.data.io.reading import Reading
 from nequip_like.data.prepared.frames import select_frames, select_origins
 from nequip_like.data.reference_energies import (
     Choice,
@@ -18,9 +19,11 @@ from nequip_like.data.reference_energies import (
     choose,
     uses_isolated_frames,
 )
+from nequip_like.data.selection.filters import Filters, describe_left_out
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
+from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 
 _LARGEST_BINDING = 15.0  # eV/atom; the strongest solids and molecules are bound by less than 10
@@ -43,6 +46,7 @@ class Request:
     train_size: int | None = None
     replay: FileSource | None = None
     known_species: Sequence[str] = ()
+    filters: Filters = field(default_factory=Filters)
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,9 +74,9 @@ class Prepared(Summarized):
 def prepare(request: Request) -> Prepared:
     """Read, split and check the data of a run.
 
-    Isolated atoms that become the reference energies are taken out of the training frames first. Frames are held out
-    of what is left, never those that occur more than once. Reference energies are those of the training frames only,
-    never of replayed ones.
+    Frames of the training file beyond a filter are left out first, then isolated atoms that become the reference
+    energies. Frames are held out of what is left, never those that occur more than once. Reference energies are those
+    of the training frames only, never of replayed ones.
 
     Raises:
         ConfigError: If the request cannot be understood.
@@ -90,8 +94,18 @@ class _Preparation:
             "val": held_out_sources(request.val, "val", request.key_mapping, request.units),
             "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
         }
-        self.reading = file_source(request.train, "train", request.key_mapping, request.units).read()
-        self.frames = self.reading.frames
+        self.notes: list[str] = []
+        self._take(file_source(request.train, "train", request.key_mapping, request.units).read())
+        self._leave_out(request.filters.find_kept(self.table, self.reading.keys))
+        if request.filters.max_energy is not None:
+            self._leave_out(request.filters.find_kept_by_energy(self.table, self._find_energies_of_all()))
+        self.parts = self._split()
+
+    def _take(self, reading: Reading) -> None:
+        """Take frames as those of the training file, and find which species and isolated atoms they have."""
+        request = self.request
+        self.reading = reading
+        self.frames = reading.frames
         self.table = tabulate(self.frames)
         self.type_names = self._choose_type_names()
         # A model that is fine-tuned may know species that these data do not have, and cannot tell the energy of.
@@ -100,15 +114,32 @@ class _Preparation:
         self.isolated: list[int] = []
         if uses_isolated_frames(request.reference_energies, self.table, self.referred):
             self.isolated = np.flatnonzero(self.table.isolated).tolist()
-        self.parts = self._split()
+
+    def _leave_out(self, kept: Mapping[str, np.ndarray]) -> None:
+        """Leave out the frames that a filter does not keep."""
+        self.notes += describe_left_out(kept, self.reading.origins)
+        indices = np.flatnonzero(np.logical_and.reduce(list(kept.values()))) if kept else np.arange(len(self.table))
+        if len(indices) < len(self.table):
+            self._take(self.reading.select(indices.tolist()))
+
+    def _find_energies_of_all(self) -> Mapping[str, float]:
+        """Reference energies by all frames of the training file, for the filter of energies."""
+        isolated = set(self.isolated)
+        reference = self._find_references([i for i in range(len(self.table)) if i not in isolated])
+        if reference is None:
+            raise ConfigError(
+                "filters.max_energy is of energies above the reference energies, and there are none",
+                "give data.reference_energies, or leave filters.max_energy out",
+            )
+        return reference.energies
 
     def run(self) -> Prepared:
         """Make the data sets."""
-        reference = self._find_references()
+        reference = self._find_references(self.parts["train"])
         held_out = {kind: self._build_held_out(kind) for kind in self.sources}
         train = self._build_dataset("train", self.parts["train"])
         check_neighbors(train)
-        train.notes.extend(_collect_notes(reference, train, self.request.known_species))
+        train.notes.extend([*self.notes, *_collect_notes(reference, train, self.request.known_species)])
         replay = None if self.request.replay is None else self._build_dataset("replay", source=self.request.replay)
         if not self.request.allow_overlap:
             groups = {kind: list(sets.values()) for kind, sets in held_out.items()}
@@ -154,8 +185,7 @@ class _Preparation:
         )
         return {name: [pool[i] for i in indices] for name, indices in parts.items()}
 
-    def _find_references(self) -> ReferenceEnergies | None:
-        train = self.parts["train"]
+    def _find_references(self, train: Sequence[int]) -> ReferenceEnergies | None:
         return choose(
             self.request.reference_energies,
             select_frames(self.frames, train),

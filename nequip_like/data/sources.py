@@ -12,11 +12,12 @@ from nequip_like.arguments import check_key, shown
 from nequip_like.data.io.given import Index, entries, is_graph, is_structure
 from nequip_like.data.io.readers import check_declared, read
 from nequip_like.data.io.reading import Reading
+from nequip_like.data.selection.indices import check_indices, read_indices
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
 
-_KEYS = ("file", "path", "index", "key_mapping", "units", "trust_pickle")
+_KEYS = ("file", "path", "index", "indices", "key_mapping", "units", "trust_pickle")
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,6 +29,7 @@ class FileSource(Summarized):
     key_mapping: Mapping[str, str] | None = None
     units: Mapping[str, str] | None = None
     trust_pickle: bool = False
+    indices: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse units and names that cannot be meant before a file is read."""
@@ -36,17 +38,22 @@ class FileSource(Summarized):
     def summary(self) -> dict[str, Any]:
         """The files and how they are read."""
         values = super().summary()
-        return values if self.trust_pickle else {name: values[name] for name in values if name != "trust_pickle"}
+        seldom = ("trust_pickle", "indices")
+        return {name: value for name, value in values.items() if name not in seldom or value}
 
     def read(self) -> Reading:
-        """Read all frames."""
-        return read(
+        """Read all frames, or those of the indices."""
+        reading = read(
             self.files,
             index=self.index,
             key_mapping=self.key_mapping,
             units=self.units,
             trust_pickle=self.trust_pickle,
         )
+        if self.indices is None:
+            return reading
+        check_indices(self.indices, len(reading), str(self.files[0]))
+        return reading.select(self.indices)
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ def file_source(
             entry.get("key_mapping", key_mapping),
             entry.get("units", units),
             trust_pickle,
+            read_indices(entry.get("indices"), f"{section}.indices"),
         )
     files = [] if isinstance(entry, int | float | None) else entries(entry, section)
     if not files:
@@ -187,7 +195,8 @@ def below(folder: str | Path | None, entry: Any) -> Any:
         return str(path_of(folder) / path_of(entry))
     if isinstance(entry, Mapping):
         if {"file", "path"} & set(entry):
-            return {key: below(folder, value) if key in ("file", "path") else value for key, value in entry.items()}
+            files = ("file", "path", *(["indices"] if isinstance(entry.get("indices"), str | Path) else []))
+            return {key: below(folder, value) if key in files else value for key, value in entry.items()}
         return {name: below(folder, value) for name, value in entry.items()}
     if isinstance(entry, Sequence):
         return [below(folder, item) for item in entry]
