@@ -22,9 +22,18 @@ from nequip_like.data.prepared.sets import hold_frames
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.data.sampling.policies import (
+    ENERGY_WEIGHTED,
+    ERROR_WEIGHTED,
+    UNIFORM,
+    Sampling,
+    compute_energy_weights,
+)
+from nequip_like.data.sampling.samplers import ErrorWeightedSampler, RoundsSampler, WeightedSampler
 from nequip_like.data.selection.filters import Filters
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
+from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 
 
@@ -64,6 +73,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         statistics: Further statistics of the training set, see :mod:`nequip_like.data.statistics`.
         filters: ``{max_forces, max_energy, max_atoms, labels, duplicates}``: frames of the training file that are left
             out, see :class:`nequip_like.data.selection.filters.Filters`.
+        sampling: ``{policy, samples_per_epoch}``: how often frames are drawn, see
+            :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
 
@@ -106,6 +117,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         drop_last: bool = False,
         statistics: Sequence[Mapping[str, Any]] = (),
         filters: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -125,6 +137,13 @@ class DataModule(Summarized, lightning.LightningDataModule):
             replay=None if self.replay is None else self.replay.source,
             filters=Filters.read(filters),
         )
+        self.sampling = Sampling.read(sampling)
+        if self.sampling != Sampling() and replay is not None:
+            raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
+        if self.sampling.policy != UNIFORM and not shuffle:
+            raise ConfigError(
+                f"sampling.policy is {self.sampling.policy}, but shuffle is false", "leave shuffle out: frames are drawn"
+            )
         self.custom_statistics = statistics
         self.batch_size = batch_size
         self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
@@ -275,8 +294,20 @@ class DataModule(Summarized, lightning.LightningDataModule):
         }
         frames = len(self.train_set)
         if self.replay_set is None:
-            return FrameBatchSampler(frames, self.batch_size, **arguments)
+            return self._build_sampler(frames, arguments)
         return ReplaySampler(frames, len(self.replay_set), self.num_replayed, self.batch_size, **arguments)
+
+    def _build_sampler(self, frames: int, arguments: Mapping[str, Any]) -> FrameBatchSampler:
+        policy, samples = self.sampling.policy, self.sampling.samples_per_epoch
+        if policy == ERROR_WEIGHTED:
+            return ErrorWeightedSampler(frames, samples or frames, self.batch_size, **arguments)
+        if policy == ENERGY_WEIGHTED:
+            references = {} if self.reference is None else self.reference.energies
+            weights = compute_energy_weights(self.train_set.table, references)
+            return WeightedSampler(weights, samples or frames, self.batch_size, **arguments)
+        if samples is not None:
+            return RoundsSampler(frames, samples, self.batch_size, **arguments)
+        return FrameBatchSampler(frames, self.batch_size, **arguments)
 
     def val_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per validation set, in the order of :attr:`val_sets`."""

@@ -87,8 +87,10 @@ class ResumableLoader(DataLoader[Graph]):
             yield collate([self.dataset[i] for i in indices])
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""
-        return {"epoch": self._epoch, "batches": self._num_taken, "frames": self._frames}
+        """Epoch, number of batches taken in it, number of frames of a batch on all processes, and the sampler's state."""
+        state = {"epoch": self._epoch, "batches": self._num_taken, "frames": self._frames}
+        sampler = self._batches.sampler.state_dict()
+        return state | ({"sampler": sampler} if sampler else {})
 
     def take_back(self, num_batches: int) -> None:
         """Count only the first batches of this epoch as taken: a batch that failed is to come again.
@@ -118,3 +120,5 @@ class ResumableLoader(DataLoader[Graph]):
         self._batches.resume_epoch = int(state["epoch"])
         self._batches.skip = int(state["batches"])
         self._batches.sampler.set_epoch(int(state["epoch"]))
+        if "sampler" in state:
+            self._batches.sampler.load_state_dict(state["sampler"])

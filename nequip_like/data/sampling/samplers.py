@@ -1,0 +1,116 @@
+"""Orders of frames that are drawn by weights, or of which an epoch takes another number than there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from nequip_like.data.sampling.policies import compute_error_weights
+from nequip_like.data.samplers import FrameBatchSampler, make_epoch_generator
+
+
+class RoundsSampler(FrameBatchSampler):
+    """Frames in one permutation after the other, of which each epoch takes the next ones.
+
+    So all frames are seen equally often over the epochs, however many an epoch has.
+
+    Args:
+        num_frames: Number of training frames.
+        samples: Frames of an epoch.
+        batch_size: Frames per batch and process.
+        **arguments: As for :class:`~nequip_like.data.samplers.FrameBatchSampler`.
+
+    Example:
+        >>> sampler = RoundsSampler(6, 4, batch_size=2, shuffle=True, seed=0)
+        >>> seen = []
+        >>> for epoch in range(3):
+        ...     sampler.set_epoch(epoch)
+        ...     seen += sampler.order()
+        >>> sorted(seen[:6]), sorted(seen[6:])
+        ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5])
+    """
+
+    def __init__(self, num_frames: int, samples: int, batch_size: int, **arguments: Any) -> None:
+        self.num_available = num_frames
+        super().__init__(samples, batch_size, **arguments)
+
+    def order(self) -> list[int]:
+        """Frames of the current epoch, in their order."""
+        first = self.epoch * self.num_frames
+        number, start = divmod(first, self.num_available)
+        frames: list[int] = []
+        while len(frames) < self.num_frames:
+            frames += self._list_round(number)[start:]
+            number, start = number + 1, 0
+        return frames[: self.num_frames]
+
+    def _list_round(self, number: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.num_available))
+        return torch.randperm(self.num_available, generator=make_epoch_generator(self.seed, number)).tolist()
+
+
+class WeightedSampler(FrameBatchSampler):
+    """Frames that are drawn independently of each other, in proportion to weights.
+
+    Args:
+        weights: Weight of each frame (frames,).
+        samples: Frames of an epoch.
+        batch_size: Frames per batch and process.
+        **arguments: As for :class:`~nequip_like.data.samplers.FrameBatchSampler`.
+    """
+
+    def __init__(self, weights: np.ndarray, samples: int, batch_size: int, **arguments: Any) -> None:
+        self.weights = weights
+        super().__init__(samples, batch_size, **arguments)
+
+    def order(self) -> list[int]:
+        """Frames of the current epoch, in their order."""
+        ends = np.cumsum(self.weights)
+        uniform = torch.rand(
+            self.num_frames, dtype=torch.float64, generator=make_epoch_generator(self.seed, self.epoch)
+        ).numpy()
+        # A number of [0, 1) times a sum may be rounded up to the sum itself.
+        drawn = np.searchsorted(ends, uniform * ends[-1], side="right")
+        frames: list[int] = np.minimum(drawn, len(ends) - 1).tolist()
+        return frames
+
+
+class ErrorWeightedSampler(WeightedSampler):
+    """Frames that are drawn in proportion to the errors that they had when they were drawn last.
+
+    Args:
+        num_frames: Number of training frames.
+        samples: Frames of an epoch.
+        batch_size: Frames per batch and process.
+        **arguments: As for :class:`~nequip_like.data.samplers.FrameBatchSampler`.
+
+    Attributes:
+        scores: Error of the energy of each frame, eV/atom (frames,); 1 before it was drawn for the first time.
+    """
+
+    def __init__(self, num_frames: int, samples: int, batch_size: int, **arguments: Any) -> None:
+        self.scores = np.ones(num_frames)
+        super().__init__(compute_error_weights(self.scores), samples, batch_size, **arguments)
+
+    def update(self, sums: np.ndarray, draws: np.ndarray) -> None:
+        """Take the errors of an epoch.
+
+        Args:
+            sums: Sum of the absolute errors over the draws of each frame, eV/atom (frames,).
+            draws: How often each frame was drawn (frames,).
+        """
+        drawn = draws > 0
+        self.scores[drawn] = sums[drawn] / draws[drawn]
+        self.weights = compute_error_weights(self.scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scores."""
+        return {"scores": torch.from_numpy(self.scores.copy())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the scores of a checkpoint."""
+        self.scores = state["scores"].numpy().copy()
+        self.weights = compute_error_weights(self.scores)
