@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
 from nequip_like.data.prepared.frames import select_frames, select_origins
 from nequip_like.data.reference_energies import (
@@ -21,6 +20,7 @@ from nequip_like.data.reference_energies import (
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
+from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.summaries import Summarized
 
 _LARGEST_BINDING = 15.0  # eV/atom; the strongest solids and molecules are bound by less than 10

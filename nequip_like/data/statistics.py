@@ -19,8 +19,8 @@ from nequip_like.arguments import check_key
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import edge_vectors
-from nequip_like.data.inspection.frame_table import LARGE_NUMBERS, FrameTable
 from nequip_like.data.species import type_table
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable
 from nequip_like.errors import ConfigError, DataError, closest_hint
 
 

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols as symbol_of
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate, has_label
-from nequip_like.data.inspection.frame_table import LARGE_NUMBERS, FrameTable
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 

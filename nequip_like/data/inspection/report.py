@@ -15,8 +15,8 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.checks.findings import Subject, keep_sentences
 from nequip_like.data.inspection.checks.repeats import find_repeats
 from nequip_like.data.inspection.checks.table import warn_of
-from nequip_like.data.inspection.frame_table import LARGE_NUMBERS
 from nequip_like.data.prepared.sets import get_prepared
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS
 from nequip_like.summaries import Summarized
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import atomic_numbers as number_of
 
 from nequip_like.data import fields
-from nequip_like.data.inspection.frame_table import LARGE_NUMBERS, FrameTable
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable
 
 _BLOCK = 100_000  # equations that are held at once
 
