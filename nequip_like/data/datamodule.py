@@ -142,7 +142,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
             raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
         if self.sampling.policy != UNIFORM and not shuffle:
             raise ConfigError(
-                f"sampling.policy is {self.sampling.policy}, but shuffle is false", "leave shuffle out: frames are drawn"
+                f"sampling.policy is {self.sampling.policy}, but shuffle is false",
+                "leave shuffle out: frames are drawn",
             )
         self.custom_statistics = statistics
         self.batch_size = batch_size
@@ -281,7 +282,18 @@ class DataModule(Summarized, lightning.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the training set, in an order that depends on (seed, epoch) only."""
         order, pin = self._build_training_order(), self._uses_gpu()
+        self._check_errors_are_told()
         return ResumableLoader(self.trained_on, order, num_workers=self.num_workers, pin_memory=pin)
+
+    def _check_errors_are_told(self) -> None:
+        """Refuse a sampling by errors in a training that would not tell them."""
+        callbacks: Sequence[Any] = getattr(self.trainer, "callbacks", ())
+        told = any(getattr(callback, "updates_scores", False) for callback in callbacks)
+        if self.sampling.policy == ERROR_WEIGHTED and self.trainer is not None and not told:
+            raise ConfigError(
+                "sampling.policy is error_weighted, but no callback tells the errors of frames",
+                "add nequip_like.training.callbacks.FrameErrors() to the trainer",
+            )
 
     def _build_training_order(self) -> FrameBatchSampler:
         rank, world_size = self._get_processes()

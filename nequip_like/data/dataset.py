@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import arrays_of, fill_missing_labels, graphs_of
-from nequip_like.data.inspection.frame_table import FrameTable, tabulate
 from nequip_like.data.io.given import Index
 from nequip_like.data.io.readers import Source, read
 from nequip_like.data.io.reading import Reading
@@ -20,6 +19,7 @@ from nequip_like.data.neighbors import add_neighbors
 from nequip_like.data.prepared.frames import PreparedFrames, list_keys
 from nequip_like.data.prepared.sets import check_cutoff
 from nequip_like.data.species import atom_types, checked_species, explain_unknown_species, type_table
+from nequip_like.data.tables.frame_table import FrameTable, tabulate
 from nequip_like.errors import DataError
 from nequip_like.summaries import Summarized
 

@@ -71,6 +71,11 @@ class ResumableLoader(DataLoader[Graph]):
             generator=make_worker_generator(),
         )
 
+    @property
+    def frame_order(self) -> FrameBatchSampler:
+        """The order of the frames."""
+        return self._batches.sampler
+
     def __iter__(self) -> Iterator[Graph]:  # type: ignore[override]
         """Batches of the epoch, or what is left of it. The order is drawn when the first batch is asked for."""
         # A generator, because Lightning makes its iterator before it sets the epoch.
@@ -87,10 +92,8 @@ class ResumableLoader(DataLoader[Graph]):
             yield collate([self.dataset[i] for i in indices])
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, number of batches taken in it, number of frames of a batch on all processes, and the sampler's state."""
-        state = {"epoch": self._epoch, "batches": self._num_taken, "frames": self._frames}
-        sampler = self._batches.sampler.state_dict()
-        return state | ({"sampler": sampler} if sampler else {})
+        """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""
+        return {"epoch": self._epoch, "batches": self._num_taken, "frames": self._frames}
 
     def take_back(self, num_batches: int) -> None:
         """Count only the first batches of this epoch as taken: a batch that failed is to come again.
@@ -120,5 +123,3 @@ class ResumableLoader(DataLoader[Graph]):
         self._batches.resume_epoch = int(state["epoch"])
         self._batches.skip = int(state["batches"])
         self._batches.sampler.set_epoch(int(state["epoch"]))
-        if "sampler" in state:
-            self._batches.sampler.load_state_dict(state["sampler"])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
 from nequip_like.data.io.reading import Reading
 from nequip_like.data.prepared.frames import select_frames, select_origins
@@ -19,10 +18,11 @@ from nequip_like.data.reference_energies import (
     choose,
     uses_isolated_frames,
 )
-from nequip_like.data.selection.filters import Filters, describe_left_out
+from nequip_like.data.selection.filters import Filters, describe_dropped
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
+from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 
@@ -117,7 +117,7 @@ class _Preparation:
 
     def _leave_out(self, kept: Mapping[str, np.ndarray]) -> None:
         """Leave out the frames that a filter does not keep."""
-        self.notes += describe_left_out(kept, self.reading.origins)
+        self.notes += describe_dropped(kept, self.reading.origins)
         indices = np.flatnonzero(np.logical_and.reduce(list(kept.values()))) if kept else np.arange(len(self.table))
         if len(indices) < len(self.table):
             self._take(self.reading.select(indices.tolist()))

@@ -16,10 +16,10 @@ from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.inspection.equations import Equations, set_up_equations
-from nequip_like.data.inspection.frame_table import ISOLATED_DISTANCE, FrameTable, tabulate
 from nequip_like.data.sources import below, file_source
 from nequip_like.data.species import checked_species
+from nequip_like.data.tables.equations import Equations, set_up_equations
+from nequip_like.data.tables.frame_table import ISOLATED_DISTANCE, FrameTable, tabulate
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.whole_files import path_of
 
@@ -145,6 +145,7 @@ def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None 
     Example:
         H2O, H2 and O2 whose energies are sums of -1 eV for H and -5 eV for O: nothing is left over.
 
+        >>> import torch
         >>> from ase import Atoms
         >>> from ase.build import molecule
         >>> from nequip_like.data.io.structures import graph_from_atoms
@@ -211,6 +212,7 @@ def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = ""
     Example:
         -7 eV of three atoms and -2 eV of two: the mean of -7/3 and -1 for every species.
 
+        >>> import torch
         >>> from ase.build import molecule
         >>> from nequip_like.data.io.structures import graph_from_atoms
         >>> frames = [

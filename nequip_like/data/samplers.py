@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -93,13 +92,6 @@ class FrameBatchSampler(Sampler[list[int]]):
         if not self.shuffle:
             return list(range(self.num_frames))
         return torch.randperm(self.num_frames, generator=make_epoch_generator(self.seed, self.epoch)).tolist()
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the order depends on beside seed and epoch: nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the state of a checkpoint."""
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of the current epoch for this process."""

@@ -19,11 +19,12 @@ from nequip_like.arguments import check_key
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import edge_vectors
-from nequip_like.data.inspection.frame_table import FrameTable
 from nequip_like.data.species import type_table
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable
 from nequip_like.errors import ConfigError, DataError, closest_hint
 
 
+@LARGE_NUMBERS
 def training_statistics(dataset: GraphDataset) -> dict[str, Any]:
     """Compute the statistics of a data set in float64.
 

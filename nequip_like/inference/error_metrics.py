@@ -10,7 +10,7 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
-from nequip_like.data.inspection.frame_table import tabulate
+from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.metrics.baseline import compute_baseline_errors, compute_mean_remainder
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.presets import METRICS, build_metric_entries

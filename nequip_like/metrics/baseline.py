@@ -11,7 +11,7 @@ from ase.data import chemical_symbols as symbol_of
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate, has_label
-from nequip_like.data.inspection.frame_table import FrameTable
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 
@@ -21,6 +21,7 @@ _GRAPH = (fields.POSITIONS, fields.NUM_ATOMS, fields.ATOM_TYPES, fields.CELL, fi
 _USED = (*_GRAPH, *fields.LABEL_WEIGHTS.values(), fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
 
 
+@LARGE_NUMBERS
 def compute_mean_remainder(table: FrameTable, references: Mapping[str, float]) -> float:
     """What reference energies leave per atom, in the mean over frames with an energy, eV; 0 if there are none.
 

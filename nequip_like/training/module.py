@@ -99,6 +99,8 @@ class NequIPLightningModule(ResumableModule):
         self.baselines: dict[str, dict[str, float]] = {}
         # Called with the trainer when a step's gradients are whole, and not clipped yet.
         self.gradient_observers: list[Callable[[lightning.Trainer], None]] = []
+        # Called with each batch that is trained on and what is predicted for it, before the step.
+        self.prediction_observers: list[Callable[[Graph, Graph], None]] = []
         counts = {"val": 1, "test": 1, **(num_datasets or {})}
         type_names = self.model.type_names
         self.loss = build_loss(loss, type_names)
@@ -133,6 +135,8 @@ class NequIPLightningModule(ResumableModule):
         counts = None if self._accumulation is None else self._accumulation.count_labels(self.loss, batch, batch_idx)
         values = self.loss.step(prediction, batch, counts=counts)
         self.guard.see(batch, prediction, values, self.loss)
+        for observe in self.prediction_observers:
+            observe(batch, prediction)
         self._note_batch(batch, counts)
         logged = values if counts is None else {**values, WEIGHTED_SUM: compute_batch_sum(self.loss)}
         self._log("train_loss_step", logged, batch)

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.data.datamodule import DataModule
+from nequip_like.data.sampling.policies import ERROR_WEIGHTED
 from nequip_like.data.statistics import check_not_zero
 from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.instantiate import instantiate
@@ -23,7 +24,7 @@ from nequip_like.model.potential import Potential
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import BudgetKeeper
 from nequip_like.training.budget.record_file import read_records
-from nequip_like.training.callbacks import LoggingInterval, StepCounters
+from nequip_like.training.callbacks import FrameErrors, LoggingInterval, StepCounters
 from nequip_like.training.callbacks.validation_cycle import ValidationCycle
 from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
 from nequip_like.training.graceful_stop import GracefulStop
@@ -173,6 +174,8 @@ def build_trainer(
         callbacks.append(BudgetKeeper(budget.seconds, clock, tasks=tasks, folder=folder, progress=progress))
     with naming_arguments("trainer", limits):
         callbacks.append(GracefulStop(**limits))
+    if (OmegaConf.select(config, "data.sampling.policy") or "") == ERROR_WEIGHTED:
+        callbacks.append(FrameErrors())
     callbacks += [StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
     arguments["plugins"] = _collect_plugins(arguments)
     trainer: lightning.Trainer = instantiate(

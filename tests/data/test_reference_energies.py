@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nequip_like.data import reference_energies as rules
-from nequip_like.data.inspection.frame_table import is_isolated_atom, tabulate
 from nequip_like.data.reference_energies import choose, uses_isolated_frames
+from nequip_like.data.tables.frame_table import is_isolated_atom, tabulate
 from nequip_like.errors import ConfigError, DataError
 
 HYDROGEN, CARBON = -13.6, -1029.5

@@ -13,8 +13,8 @@ from ase import Atoms
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import load_dataset
-from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.io.structures import graph_from_atoms
+from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.metrics import EnergyForceMetrics, EnergyOnlyMetrics, MetricsManager
 from nequip_like.metrics.baseline import compute_baseline_errors, compute_mean_remainder
 from nequip_like.metrics.elementwise import MeanSquaredError, RootMeanSquaredError

@@ -11,9 +11,9 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import has_label
-from nequip_like.data.inspection.frame_table import is_isolated_atom
 from nequip_like.data.reference_energies import ReferenceEnergies, fit_least_squares, from_mean
 from nequip_like.data.species import species_of
+from nequip_like.data.tables.frame_table import is_isolated_atom
 from nequip_like.errors import DataError
 
 

@@ -16,6 +16,7 @@ from nequip_like.data.inspection.checks.findings import Subject, keep_sentences
 from nequip_like.data.inspection.checks.repeats import find_repeats
 from nequip_like.data.inspection.checks.table import warn_of
 from nequip_like.data.prepared.sets import get_prepared
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS
 from nequip_like.summaries import Summarized
 
 
@@ -127,6 +128,7 @@ def inspect(dataset: GraphDataset) -> Inspection:
     return replace(measure_facts(subject), warnings=warnings)
 
 
+@LARGE_NUMBERS
 def measure_facts(subject: Subject) -> Inspection:
     """Look at a data set: facts alone."""
     dataset, table = subject.dataset, subject.dataset.table

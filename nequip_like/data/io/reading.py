@@ -10,12 +10,12 @@ from typing import Any
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.labels.free_energies import append_gap
 from nequip_like.data.labels.names import FrameNames
 from nequip_like.data.labels.units import Units
 from nequip_like.data.prepared.frames import list_keys, select_frames, select_origins
+from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.summaries import Summarized
 
 

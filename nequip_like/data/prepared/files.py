@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nequip_like.data.inspection.frame_table import COLUMNS, FrameTable
+from nequip_like.data.tables.frame_table import COLUMNS, FrameTable
 from nequip_like.errors import DataError
 
 _BEGIN, _END = b"NQLFRAME", b"NQLTABLE"

@@ -15,9 +15,9 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import frame_key
-from nequip_like.data.inspection.frame_table import FrameTable
 from nequip_like.data.prepared.files import FrameFile, Rows
 from nequip_like.data.prepared.records import estimate_bytes, is_intact, unpack_frame
+from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import DataError
 
 

@@ -25,7 +25,6 @@ import torch
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.checks.findings import Subject
 from nequip_like.data.inspection.checks.table import warn_of
-from nequip_like.data.inspection.frame_table import OPTIONAL_FIELDS, tabulate
 from nequip_like.data.io.given import expand
 from nequip_like.data.io.readers import check_declared, read
 from nequip_like.data.io.reading import Reading
@@ -35,6 +34,7 @@ from nequip_like.data.prepared.frames import Origins, PreparedFiles, PreparedFra
 from nequip_like.data.prepared.pieces import Piece, cut_into_pieces
 from nequip_like.data.prepared.provenance import describe_source
 from nequip_like.data.prepared.records import pack_frame
+from nequip_like.data.tables.frame_table import OPTIONAL_FIELDS, tabulate
 from nequip_like.errors import ConfigError, DataError, OutputError
 from nequip_like.whole_files import output_errors, path_of, written_whole
 

@@ -17,7 +17,7 @@ import torch
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.inspection.frame_table import OPTIONAL_FIELDS, FrameTable
+from nequip_like.data.tables.frame_table import OPTIONAL_FIELDS, FrameTable
 from nequip_like.errors import DataError
 
 # Sum of what follows, atoms, edges, bits of the optional fields, periodic directions, whether there is a cell, bytes of

@@ -1,1 +1,1 @@
-"""How often training frames are drawn: all alike, or the more often the lower their energy or the larger their error."""
+"""How often training frames are drawn: all alike, or the more often the lower their energy or larger their error."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nequip_like.data.sampling.policies import compute_error_weights
 from nequip_like.data.samplers import FrameBatchSampler, make_epoch_generator
+from nequip_like.data.sampling.policies import compute_error_weights
 
 
 class RoundsSampler(FrameBatchSampler):
@@ -106,11 +106,7 @@ class ErrorWeightedSampler(WeightedSampler):
         self.scores[drawn] = sums[drawn] / draws[drawn]
         self.weights = compute_error_weights(self.scores)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The scores."""
-        return {"scores": torch.from_numpy(self.scores.copy())}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def go_on(self, scores: np.ndarray) -> None:
         """Go on with the scores of a checkpoint."""
-        self.scores = state["scores"].numpy().copy()
+        self.scores = scores.copy()
         self.weights = compute_error_weights(self.scores)

@@ -12,8 +12,8 @@ from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.arguments import Count, Positive, Range, check, check_key
 from nequip_like.data import fields
-from nequip_like.data.inspection.frame_table import FrameTable
 from nequip_like.data.splits import duplicates
+from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError, DataError, closest_hint
 
 _NAMED = 5  # frames of which origins are told
@@ -105,7 +105,7 @@ class Filters:
         return {f"max_energy={self.max_energy:g}": table.isolated | ~(above > self.max_energy)}
 
 
-def describe_left_out(kept: Mapping[str, np.ndarray], origins: Sequence[str]) -> list[str]:
+def describe_dropped(kept: Mapping[str, np.ndarray], origins: Sequence[str]) -> list[str]:
     """A sentence for each filter: how many frames it leaves out, and which.
 
     Args:
@@ -116,7 +116,7 @@ def describe_left_out(kept: Mapping[str, np.ndarray], origins: Sequence[str]) ->
         DataError: If no frame is left.
 
     Example:
-        >>> describe_left_out({"max_atoms=9": np.array([True, False])}, ["md.xyz frame 0", "md.xyz frame 1"])
+        >>> describe_dropped({"max_atoms=9": np.array([True, False])}, ["md.xyz frame 0", "md.xyz frame 1"])
         ['filters.max_atoms=9 leaves out 1 of 2 frames: md.xyz frame 1']
     """
     sentences = []

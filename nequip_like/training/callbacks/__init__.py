@@ -3,6 +3,7 @@
 from nequip_like.training.callbacks.console import EpochPrinter, MetricsTable
 from nequip_like.training.callbacks.criteria_stopping import CriteriaStopping
 from nequip_like.training.callbacks.early_stopping import ResumableEarlyStopping
+from nequip_like.training.callbacks.frame_errors import FrameErrors
 from nequip_like.training.callbacks.learning_rate_log import LearningRateLog
 from nequip_like.training.callbacks.log_functions import LogFunctions
 from nequip_like.training.callbacks.logging_interval import LoggingInterval
@@ -18,6 +19,7 @@ from nequip_like.training.callbacks.words import StepCounters
 __all__ = [
     "CriteriaStopping",
     "EpochPrinter",
+    "FrameErrors",
     "LearningRateLog",
     "LogFunctions",
     "LoggingInterval",

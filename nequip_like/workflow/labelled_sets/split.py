@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nequip_like.data.inspection.frame_table import is_isolated_atom
 from nequip_like.data.io.readers import read
 from nequip_like.data.splits import check_size, split_whole
+from nequip_like.data.tables.frame_table import is_isolated_atom
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.report.labelled_files import check_new_file, write_labelled
 from nequip_like.whole_files import path_of

@@ -5,10 +5,10 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from nequip_like.data.dataset import GraphDataset
-from nequip_like.data.inspection.frame_table import OPTIONAL_FIELDS
 from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.data.neighbors import add_neighbors
 from nequip_like.data.prepared.records import estimate_bytes, is_intact, pack_frame, unpack_frame
+from nequip_like.data.tables.frame_table import OPTIONAL_FIELDS
 
 STRUCTURES = {
     "molecule": molecule("CH3OH"),

@@ -3,9 +3,9 @@ import pytest
 from ase import Atoms
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.prepared.preparing import PreparationRequest, prepare_set
 from nequip_like.data.selection.filters import Filters
+from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.errors import ConfigError, DataError
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from nequip_like.data import fields
 from nequip_like.data.graph import has_label
 from nequip_like.data.inspection.checks.findings import Finding, Subject, join_origins
-from nequip_like.data.inspection.frame_table import is_isolated_atom
 from nequip_like.data.inspection.reference_fit import tabulate_compositions
+from nequip_like.data.tables.frame_table import is_isolated_atom
 
 # How many times the number of an energy in the first unit is that in the second.
 _RATIOS = {

@@ -6,9 +6,9 @@ from ase.build import bulk, molecule
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import edge_vectors, fill_missing_labels, has_label
-from nequip_like.data.inspection import frame_table
-from nequip_like.data.inspection.frame_table import FrameTable, tabulate
 from nequip_like.data.io.structures import graph_from_atoms
+from nequip_like.data.tables import frame_table
+from nequip_like.data.tables.frame_table import FrameTable, tabulate
 
 
 @pytest.fixture

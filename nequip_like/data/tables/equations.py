@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import atomic_numbers as number_of
 
 from nequip_like.data import fields
-from nequip_like.data.inspection.frame_table import FrameTable
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable
 
 _BLOCK = 100_000  # equations that are held at once
 
@@ -32,11 +32,13 @@ class Equations:
     frames: int
     counts: np.ndarray
 
+    @LARGE_NUMBERS
     def compute_residual(self, solution: np.ndarray) -> float:
         """Root mean square over the frames of what is left."""
         return float(np.sqrt(np.sum((self.energies - self.composition @ solution) ** 2) / self.frames))
 
 
+@LARGE_NUMBERS
 def set_up_equations(table: FrameTable, names: Sequence[str]) -> Equations:
     """Set up the equations of all frames with an energy; more than fit a block are brought to a triangle.
 

@@ -24,6 +24,9 @@ from nequip_like.summaries import Summarized
 ISOLATED_DISTANCE = 10.0  # Angstrom to the nearest periodic image; then a single atom is isolated
 OPTIONAL_FIELDS = (*fields.LABELS, *fields.WEIGHTS)  # what a frame may lack; the order is that of the bits
 
+# Labels of damaged files may be so large that their squares are infinite; who looks at the values says so.
+LARGE_NUMBERS = np.errstate(over="ignore", invalid="ignore")
+
 _CHUNK = 256  # frames that are measured at once; bounds the memory
 _NUMBERS = 128  # more than there are elements
 
@@ -190,6 +193,7 @@ def is_isolated_atom(frame: Graph) -> bool:
     return bool(distances[distances > 0].min() >= ISOLATED_DISTANCE)
 
 
+@LARGE_NUMBERS
 def _measure(frames: Sequence[Graph]) -> FrameTable:
     batch = collate([{key: value for key, value in frame.items() if key != fields.BATCH} for frame in frames])
     count, frame_of = len(frames), batch_index(batch).numpy()

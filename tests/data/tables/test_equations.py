@@ -3,10 +3,10 @@ import pytest
 import torch
 from ase import Atoms
 
-from nequip_like.data.inspection import equations
-from nequip_like.data.inspection.frame_table import tabulate
 from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.data.reference_energies import add_residual, fit_least_squares, from_user
+from nequip_like.data.tables import equations
+from nequip_like.data.tables.frame_table import tabulate
 
 
 @pytest.fixture

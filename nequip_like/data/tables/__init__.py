@@ -1,0 +1,1 @@
+"""What is known of each frame of a data set, and equations made of it."""

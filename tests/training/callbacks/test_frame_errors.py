@@ -1,0 +1,77 @@
+"""Sampling by errors in whole trainings: what is told, and that a resumed run goes on with it."""
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from nequip_like.errors import ConfigError
+from nequip_like.metrics import EnergyForceLoss
+from nequip_like.training import NequIPLightningModule
+from nequip_like.workflow.train import train
+
+ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
+
+
+@pytest.fixture
+def make_module(make_potential):
+    def make(data):
+        potential = make_potential(type_names=data.type_names).train()
+        return NequIPLightningModule(model=potential, loss=EnergyForceLoss(), optimizer=ADAM)
+
+    return make
+
+
+class Scores(lightning.Callback):
+    """Writes down the order and the scores at the end of each epoch."""
+
+    def __init__(self):
+        self.orders, self.scores = [], []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.orders.append(trainer.train_dataloader.frame_order.order())
+
+    def on_train_end(self, trainer, pl_module):
+        self.scores.append(trainer.train_dataloader.frame_order.scores.copy())
+
+
+def test_scores_are_the_errors_of_the_epoch(make_data, quiet_trainer, make_module):
+    from nequip_like.training.callbacks import FrameErrors
+
+    data = make_data(sampling={"policy": "error_weighted"})
+    module = make_module(data)
+    sums, draws = np.zeros(len(data.train_set)), np.zeros(len(data.train_set))
+
+    def observe(batch, prediction):
+        errors = (prediction["total_energy"] - batch["total_energy"]).abs().flatten() / batch["num_atoms"]
+        for frame, error in zip(batch["frame_index"].tolist(), errors.tolist(), strict=True):
+            sums[frame] += error
+            draws[frame] += 1
+
+    module.prediction_observers.append(observe)
+    scores = Scores()
+    quiet_trainer(max_epochs=1, callbacks=[FrameErrors(), scores]).fit(module, datamodule=data)
+    expected = np.where(draws > 0, sums / np.maximum(draws, 1), 1.0)
+    assert scores.scores[0] == pytest.approx(expected, rel=1e-12)
+    assert 0 < (draws == 0).sum() < len(draws)
+
+
+def test_somebody_has_to_tell_the_errors(make_data, quiet_trainer, make_module):
+    data = make_data(sampling={"policy": "error_weighted"})
+    with pytest.raises(ConfigError, match="but no callback tells the errors of frames"):
+        quiet_trainer(max_epochs=1).fit(make_module(data), datamodule=data)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(compose, tmp_path):
+    """Weights and monitored values to the last bit, stopped at the end of an epoch and within one."""
+    changes = ["data.sampling={policy: error_weighted}", "run=[train]"]
+    whole = train(compose(*changes, "trainer.max_epochs=4", f"output_dir={tmp_path}/whole"))
+    expected = torch.load(whole.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, stop in (("epoch", "trainer.max_epochs=2"), ("within", "trainer.max_steps=5")):
+        folder = f"output_dir={tmp_path}/{name}"
+        train(compose(*changes, stop, folder))
+        train(compose(*changes, "trainer.max_epochs=4", "trainer.max_steps=-1", folder, "resume=auto"))
+        found = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        weights = [key for key, value in expected.items() if torch.is_tensor(value)]
+        assert len(weights) > 5
+        assert all(torch.equal(found[key], expected[key]) for key in weights)
