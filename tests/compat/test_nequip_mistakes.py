@@ -18,7 +18,7 @@ MISTAKES = {
     "section": ([("trainr", {"max_epochs": 3})], "nothing uses 'trainr'", "did you mean 'trainer'"),
     "no section": ([("trainer", ...)], "the config has no 'trainer'", "run, data"),
     "data module": ([("data._target_", "nequip.data.datamodule.ASEDataModul")], "ASEDataModul", "'ASEDataModule'"),
-    "other module": ([("data._target_", "nequip.data.datamodule.MD22DataModule")], "no MD22DataModule", "XYZ"),
+    "other module": ([("data._target_", "nequip.data.datamodule.MD22DataModule")], "no MD22DataModule", "npz"),
     "data key": ([("data.train_file", "a.xyz")], "unknown key 'train_file'", "did you mean 'train_file_path'"),
     "our key in it": ([("data.train", "a.xyz")], "unknown key 'train'", "train_file_path"),
     "no file": ([(f"data.{kind}_file_path", ...) for kind in SETS], "names no file", "val_file_path"),
