@@ -68,7 +68,7 @@ def measure_nequip(python: str, file: str, epochs: int, folder: str) -> dict[str
 
 def measure_hiding(source: str, held_memory: float, steps: int, rounds: int, workers: int) -> float:
     """Time of a training step with the loader over that of one on a batch that is there, the median of rounds."""
-    from nequip_like.model.nequip import NequIPGNNModel
+    from nequip_like.model import NequIPGNNModel
 
     data = DataModule(
         source, cutoff_radius=CUTOFF, batch_size=BATCH, held_memory=held_memory, num_workers=workers,

@@ -143,6 +143,12 @@ class GraphDataset(Summarized, Dataset[Graph]):
         """One frame; a new dictionary with shared tensors."""
         return dict(self.frames[index])
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Graph]:
+        """Frames of a batch, which :func:`nequip_like.data.graph.collate` joins; torch's loaders ask for them so."""
+        if isinstance(self.frames, PreparedFrames):
+            return self.frames.read_batch(indices)
+        return [dict(self.frames[i]) for i in indices]
+
     def origin(self, index: int) -> str:
         """File and frame that a graph comes from, such as ``train.xyz frame 12``.
 

@@ -74,6 +74,8 @@ def collate(graphs: Sequence[Graph]) -> Graph:
     """
     if not graphs:
         raise DataError("cannot make a batch of no structures")
+    if len(graphs) == 1 and fields.BATCH in graphs[0]:
+        return dict(graphs[0])  # joined before
     names = graphs[0].keys()
     for i, graph in enumerate(graphs):
         # Nearly always the keys are the same, which takes no new sets to see.

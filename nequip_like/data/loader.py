@@ -89,7 +89,7 @@ class ResumableLoader(DataLoader[Graph]):
 
     def _join_batches(self) -> Iterator[Graph]:
         for indices in self._batches:
-            yield collate([self.dataset[i] for i in indices])
+            yield collate(self.dataset.__getitems__(indices))  # type: ignore[attr-defined] # ours have it
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""

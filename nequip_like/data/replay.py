@@ -116,6 +116,10 @@ class ReplayedDataset(Dataset[Graph]):
         """One frame; a new dictionary with shared tensors."""
         return dict(self.frames[index])
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Graph]:
+        """Frames of a batch, as torch's loaders ask for them."""
+        return [dict(self.frames[i]) for i in indices]
+
     def origin(self, index: int) -> str:
         """File and frame of a ``frame_index``."""
         train, replay = self.parts

@@ -1,11 +1,12 @@
 """``nequip-data prepare`` as it is typed, and a training on what it writes."""
 
 import csv
+import subprocess
+import sys
 
 import pytest
 
 from nequip_like.cli.data import main
-from nequip_like.cli.train import main as train
 
 TINY = ["model.num_layers=2", "model.num_features=8", "model.l_max=1", "trainer.max_epochs=2", "report.format=[]"]
 
@@ -45,7 +46,7 @@ def test_training_is_the_same(data_file, tmp_path):
     for i, source in enumerate((["data.train=train.xyz"], ["data.train=set.frames"], read_anew)):
         run = tmp_path / f"run{i}"
         keys = ["cutoff_radius=4.0", "data.val=3", *source, f"hydra.run.dir={run}", *TINY]
-        assert train(["-cn", "train", *keys]) == 0
+        subprocess.run([sys.executable, "-m", "nequip_like.cli.train", "-cn", "train", *keys], check=True)
         with (run / "metrics.csv").open(newline="") as file:
             logs.append([{k: v for k, v in row.items() if "time" not in k} for row in csv.DictReader(file)])
     assert logs[0] == logs[1] == logs[2]

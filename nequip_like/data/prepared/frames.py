@@ -16,7 +16,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import frame_key
 from nequip_like.data.prepared.files import FrameFile, Rows
-from nequip_like.data.prepared.records import estimate_bytes, is_intact, unpack_frame
+from nequip_like.data.prepared.records import estimate_bytes, is_intact, unpack_frames
 from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import DataError
 
@@ -48,23 +48,31 @@ class PreparedFiles:
         """What all frames take in memory, bytes."""
         return estimate_bytes(self.rows.table)
 
-    def read(self, index: int) -> Graph:
+    def read(self, indices: Sequence[int]) -> Graph:
+        """A batch of frames by their numbers in the set, read now."""
+        return unpack_frames([self._read_record(index) for index in indices], self.names)
+
+    def get(self, index: int) -> Graph:
         """A frame by its number in the set; a new dictionary, whose tensors are not to be changed."""
         held = self._held.get(index)
         if held is None:
-            part = bisect_right(self._ends, index)
-            file = self.files[part]
-            first = self._ends[part] - len(file.rows.table)
-            record = file.read_record(index - first)
-            if not is_intact(record):
-                raise DataError(
-                    f"{file.path.absolute()} is damaged, in its frame {index - first} ({self.describe(index)})",
-                    "prepare the set again (nequip-data prepare), or copy the file again",
-                )
-            held = unpack_frame(record, self.names)
+            held = self.read([index])
+            del held[fields.BATCH]
             if self.holds:
                 self._held[index] = held
         return dict(held)
+
+    def _read_record(self, index: int) -> bytes:
+        part = bisect_right(self._ends, index)
+        file = self.files[part]
+        first = self._ends[part] - len(file.rows.table)
+        record = file.read_record(index - first)
+        if not is_intact(record):
+            raise DataError(
+                f"{file.path.absolute()} is damaged, in its frame {index - first} ({self.describe(index)})",
+                "prepare the set again (nequip-data prepare), or copy the file again",
+            )
+        return record
 
     def describe(self, index: int) -> str:
         """Source file and frame, ``train.xyz frame 12``."""
@@ -139,10 +147,25 @@ class PreparedFrames(Sequence[Graph]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self.indices))[index]
-        graph = self.files.read(int(self.indices[position]))
+        return self._complete(self.files.get(int(self.indices[position])), [position])
+
+    def read_batch(self, indices: Sequence[int]) -> list[Graph]:
+        """Frames to be joined to a batch; those that are not held in memory are read and joined at once.
+
+        Args:
+            indices: Which of these frames, counted from 0.
+
+        Returns:
+            The frames, or a batch of them.
+        """
+        if self.files.holds:
+            return [self[i] for i in indices]
+        return [self._complete(self.files.read(self.indices[list(indices)].tolist()), indices)]
+
+    def _complete(self, graph: Graph, indices: Sequence[int]) -> Graph:
         if self._types is not None:
             graph[fields.ATOM_TYPES] = self._types[graph[fields.ATOMIC_NUMBERS]]
-        graph[fields.FRAME_INDEX] = torch.from_numpy(np.array([position]))
+        graph[fields.FRAME_INDEX] = torch.from_numpy(np.array(indices))
         return graph
 
     def __iter__(self) -> Iterator[Graph]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -24,7 +26,8 @@ from nequip_like.errors import DataError
 # a neighbour's index, and of a component of a translation, 0 where all are zero.
 _HEADER = struct.Struct("<IIIIBBBBxxxx")
 _AFTER_SUM = 4
-_PERIODIC = [np.array([[bool(bits >> axis & 1) for axis in range(3)]]) for bits in range(8)]
+_PERIODIC = np.array([[bool(bits >> axis & 1) for axis in range(3)] for bits in range(8)])
+_UNSIGNED, _SIGNED = ({size: np.dtype(f"<{kind}{size}") for size in (1, 2, 4)} for kind in "ui")
 
 
 def pack_frame(frame: Graph) -> bytes:
@@ -71,63 +74,106 @@ def is_intact(record: bytes) -> bool:
     return zlib.crc32(memoryview(record)[_AFTER_SUM:]) == int.from_bytes(record[:_AFTER_SUM], "little")
 
 
-def unpack_frame(record: bytes, names: tuple[str, ...]) -> Graph:
-    """The frame of a record.
+def unpack_frames(records: Sequence[bytes], names: tuple[str, ...]) -> Graph:
+    """The frames of records as one batch, as :func:`nequip_like.data.graph.collate` would join them.
 
     Args:
-        record: As :func:`pack_frame` made it.
-        names: Labels and weights that the frame shall have; a label that it lacks is NaN, a weight 1.
+        records: Each as :func:`pack_frame` made it.
+        names: Labels and weights that the batch shall have; a label that a frame lacks is NaN, a weight 1.
 
     Returns:
-        A graph with edges, without ``atom_types`` and ``frame_index``; its tensors are its own.
+        A batch with edges, without ``atom_types`` and ``frame_index``; its tensors are its own.
 
     Example:
         >>> from ase.build import molecule
         >>> from nequip_like.data.io.structures import graph_from_atoms
         >>> from nequip_like.data.neighbors import add_neighbors
         >>> water = {**add_neighbors(graph_from_atoms(molecule("H2O")), 3.0), "total_energy": torch.tensor([[-14.5]])}
-        >>> back = unpack_frame(pack_frame(water), ("total_energy",))
-        >>> all(torch.equal(back[key], water[key]) for key in back), back["total_energy"].item()
+        >>> back = unpack_frames([pack_frame(water)], ("total_energy",))
+        >>> all(torch.equal(back[key], water[key]) for key in water if key in back), back["total_energy"].item()
         (True, -14.5)
     """
+    views = [_view_record(record) for record in records]
+    atoms, edges = np.array([view.atoms for view in views]), np.array([view.edges for view in views])
+    ends = np.cumsum(atoms)
+    degrees = np.concatenate([view.degrees for view in views])
+    edge_index = np.empty((2, int(edges.sum())), dtype=np.int64)
+    edge_index[0] = np.repeat(np.arange(len(degrees)), degrees)
+    np.concatenate([view.neighbors for view in views], out=edge_index[1], casting="unsafe")
+    edge_index[1] += np.repeat(ends - atoms, edges)
+    arrays = {
+        fields.POSITIONS: np.concatenate([view.positions for view in views]).reshape(-1, 3),
+        fields.CELL: np.concatenate([view.cell for view in views]).reshape(-1, 3, 3),
+        fields.PBC: _PERIODIC[[view.periodic for view in views]],
+        fields.ATOMIC_NUMBERS: np.concatenate([view.numbers for view in views]).astype(np.int64),
+        fields.NUM_ATOMS: atoms,
+        fields.EDGE_INDEX: edge_index,
+        fields.EDGE_CELL_SHIFT: np.concatenate([view.shifts for view in views], dtype=np.float64).reshape(-1, 3),
+        fields.BATCH: np.repeat(np.arange(len(views)), atoms),
+    }
+    for name in names:
+        row = fields.FIELDS[name]
+        size, missing = math.prod(row.shape), 1.0 if name in fields.WEIGHTS else np.nan
+        values = [
+            view.found[name]
+            if name in view.found
+            else _fill(size * (view.atoms if row.owner == "node" else 1), missing)
+            for view in views
+        ]
+        arrays[name] = np.concatenate(values).reshape(-1, *row.shape)
+    return {name: torch.from_numpy(value) for name, value in arrays.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What stands in a record, without copies of it."""
+
+    atoms: int
+    edges: int
+    periodic: int
+    positions: np.ndarray
+    cell: np.ndarray
+    found: dict[str, np.ndarray]
+    degrees: np.ndarray
+    neighbors: np.ndarray
+    shifts: np.ndarray
+    numbers: np.ndarray
+
+
+def _view_record(record: bytes) -> _View:
     _, atoms, edges, bits, periodic, has_cell, index_bytes, shift_bytes = _HEADER.unpack_from(record)
     stored = [(name, per_atom * atoms + per_frame) for name, per_atom, per_frame in _list_stored(bits)]
     num_floats = 3 * atoms + 9 * has_cell + sum(size for _, size in stored)
     position = _HEADER.size
-    floats = torch.from_numpy(np.frombuffer(record, "<f8", num_floats, position).copy())
+    floats = np.frombuffer(record, "<f8", num_floats, position)
     position += 8 * num_floats
     degrees = np.frombuffer(record, "<u4", atoms, position)
     position += 4 * atoms
-    edge_index = np.empty((2, edges), dtype=np.int64)
-    edge_index[0] = np.repeat(np.arange(atoms), degrees)
-    edge_index[1] = np.frombuffer(record, f"<u{index_bytes}", edges, position)
+    neighbors = np.frombuffer(record, _UNSIGNED[index_bytes], edges, position)
     position += index_bytes * edges
-    shifts = np.zeros((edges, 3))
-    if shift_bytes:
-        shifts[:] = np.frombuffer(record, f"<i{shift_bytes}", 3 * edges, position).reshape(edges, 3)
-        position += 3 * shift_bytes * edges
-    numbers = np.frombuffer(record, "<u1", atoms, position).astype(np.int64)
-    graph: Graph = {
-        fields.POSITIONS: floats[: 3 * atoms].view(atoms, 3),
-        fields.CELL: floats[3 * atoms : 3 * atoms + 9].view(1, 3, 3) if has_cell else floats.new_zeros(1, 3, 3),
-        # By numpy, which makes small arrays in a fraction of torch's time.
-        fields.PBC: torch.from_numpy(_PERIODIC[periodic].copy()),
-        fields.ATOMIC_NUMBERS: torch.from_numpy(numbers),
-        fields.NUM_ATOMS: torch.from_numpy(np.array([atoms])),
-        fields.EDGE_INDEX: torch.from_numpy(edge_index),
-        fields.EDGE_CELL_SHIFT: torch.from_numpy(shifts),
-    }
+    shifts = np.frombuffer(record, _SIGNED[shift_bytes], 3 * edges, position) if shift_bytes else _fill(3 * edges, 0.0)
+    position += 3 * shift_bytes * edges
     start = 3 * atoms + 9 * has_cell
-    found: dict[str, torch.Tensor] = {}
+    found: dict[str, np.ndarray] = {}
     for name, size in stored:
         found[name] = floats[start : start + size]
         start += size
-    for name in names:
-        row = fields.FIELDS[name]
-        shape = (atoms if row.owner == "node" else 1, *row.shape)
-        missing = 1.0 if name in fields.WEIGHTS else torch.nan
-        graph[name] = found[name].view(shape) if name in found else torch.full(shape, missing, dtype=row.dtype)
-    return graph
+    return _View(
+        atoms=atoms,
+        edges=edges,
+        periodic=periodic,
+        positions=floats[: 3 * atoms],
+        cell=floats[3 * atoms : 3 * atoms + 9] if has_cell else _fill(9, 0.0),
+        found=found,
+        degrees=degrees,
+        neighbors=neighbors,
+        shifts=shifts,
+        numbers=np.frombuffer(record, "<u1", atoms, position),
+    )
+
+
+def _fill(size: int, value: float) -> np.ndarray:
+    return np.full(size, value)
 
 
 @cache
