@@ -87,9 +87,11 @@ def measure_hiding(source: str, held_memory: float, steps: int, rounds: int, wor
         loss.backward()
         optimizer.step()
 
+    loader = data.train_dataloader()
+
     def endless() -> Any:
         while True:
-            yield from data.train_dataloader()
+            yield from loader
 
     batches, cached = endless(), cycle([next(iter(data.train_dataloader()))])
     for _ in range(10):

@@ -60,8 +60,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
         seed: Seed of the order of training frames.
-        num_workers: Processes that load batches. Graphs are in memory, so none is usually fastest; where frames of a
-            prepared set are too many for it, one or two are.
+        num_workers: Processes that load batches. Graphs are in memory, or read from a prepared set in a
+            fiftieth of a step, so none is usually fastest.
         held_memory: Frames of prepared sets are held in memory, once they were read, where those of a set take no more
             than what is left of so many GB; else each is read whenever it is needed. In each worker process anew.
         reference_energies: ``auto``, ``isolated_atoms``, ``least_squares``, a file with isolated atoms,
