@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nequip_like.cli.data_options import add_label_options, parse_pairs
+from nequip_like.cli.data_options import add_label_options, parse_label_options
 from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.quick_start import quick_start
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    key_mapping, units = _parse_label_options(arguments)
+    key_mapping, units = parse_label_options(arguments)
     # Imported here and below: torch takes seconds to import, and --help should not.
     with quick_start():
         from nequip_like.data.inspection.audit import audit
@@ -72,7 +72,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    key_mapping, units = _parse_label_options(arguments)
+    key_mapping, units = parse_label_options(arguments)
     with quick_start():
         from nequip_like.workflow.labelled_sets.convert import convert_files
 
@@ -84,7 +84,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _split(arguments: argparse.Namespace) -> int:
-    key_mapping, units = _parse_label_options(arguments)
+    key_mapping, units = parse_label_options(arguments)
     with quick_start():
         from nequip_like.workflow.labelled_sets.split import split_files
 
@@ -101,7 +101,7 @@ def _split(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    key_mapping, units = _parse_label_options(arguments)
+    key_mapping, units = parse_label_options(arguments)
     with quick_start():
         from nequip_like.data.prepared.preparing import PreparationRequest, prepare_set
 
@@ -129,10 +129,6 @@ def _tell_progress(done: int, tasks: int, frames: int) -> None:
         )
     elif done == tasks or done * 10 // tasks > (done - 1) * 10 // tasks:
         print(f"{done} of {tasks} parts, {frames} frames", file=sys.stderr, flush=True)
-
-
-def _parse_label_options(arguments: argparse.Namespace) -> tuple[dict[str, str] | None, dict[str, str] | None]:
-    return parse_pairs("--key-mapping", arguments.key_mapping), parse_pairs("--units", arguments.units)
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -32,6 +32,15 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def parse_label_options(arguments: argparse.Namespace) -> tuple[dict[str, str] | None, dict[str, str] | None]:
+    """What was given to ``--key-mapping`` and ``--units``, each as a mapping; None if nothing was.
+
+    Raises:
+        ConfigError: If an entry is no pair, or a name stands twice.
+    """
+    return parse_pairs("--key-mapping", arguments.key_mapping), parse_pairs("--units", arguments.units)
+
+
 def parse_pairs(option: str, entries: Sequence[str]) -> dict[str, str] | None:
     """``["a=b", ...]`` as a mapping, None if there are none.
 

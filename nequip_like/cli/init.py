@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nequip_like.cli.data_options import add_label_options, parse_pairs
+from nequip_like.cli.data_options import add_label_options, parse_label_options
 from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.quick_start import quick_start
@@ -31,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _build_parser().parse_args(argv)
 
     def command() -> None:
-        key_mapping = parse_pairs("--key-mapping", arguments.key_mapping)
-        units = parse_pairs("--units", arguments.units)
+        key_mapping, units = parse_label_options(arguments)
         check_current_folder()
         check_launcher()
         prepare_process()

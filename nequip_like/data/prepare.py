@@ -11,7 +11,7 @@ import numpy as np
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
 from nequip_like.data.io.reading import Reading
-from nequip_like.data.prepared.frames import select_frames, select_origins
+from nequip_like.data.prepared.frames import select_origins
 from nequip_like.data.reference_energies import (
     Choice,
     ReferenceEnergies,
@@ -188,9 +188,9 @@ class _Preparation:
     def _find_references(self, train: Sequence[int]) -> ReferenceEnergies | None:
         return choose(
             self.request.reference_energies,
-            select_frames(self.frames, train),
+            self.table.select(train),
             self.referred,
-            isolated=select_frames(self.frames, self.isolated),
+            isolated=self.table.select(self.isolated),
             origins=select_origins(self.reading.origins, [*self.isolated, *train]),
             key_mapping=self.request.key_mapping,
             units=self.request.units,

@@ -23,6 +23,8 @@ from nequip_like.data.tables.frame_table import ISOLATED_DISTANCE, FrameTable, t
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.whole_files import path_of
 
+Frames = Sequence[Graph] | FrameTable  # graphs, or what is known of them
+
 _SAME_ENERGY = 1e-3  # eV; two isolated atoms of one species must agree to this
 _FEW_FRAMES = 5  # a species in fewer of them takes up their errors instead of its own energy
 _FEWEST_KNOWN = 3  # other species, to take an expectation from
@@ -90,7 +92,7 @@ def from_user(energies: Mapping[str, float], type_names: Sequence[str]) -> Refer
 
 
 def from_isolated_atoms(
-    frames: Sequence[Graph], type_names: Sequence[str], *, origins: Sequence[str] | None = None
+    frames: Frames, type_names: Sequence[str], *, origins: Sequence[str] | None = None
 ) -> ReferenceEnergies:
     """Energies of isolated atoms; all other frames are left alone.
 
@@ -126,7 +128,7 @@ def _take_isolated(table: FrameTable, type_names: Sequence[str], origins: Sequen
     return ReferenceEnergies({name: energies[name][0] for name in type_names}, "isolated_atoms")
 
 
-def fit_least_squares(frames: Sequence[Graph], type_names: Sequence[str] | None = None) -> ReferenceEnergies:
+def fit_least_squares(frames: Frames, type_names: Sequence[str] | None = None) -> ReferenceEnergies:
     """Energies per species that reproduce the energies per atom best, in the sense of least squares.
 
     Minimises the sum over frames of ``((E - sum_s n_s e_s) / N)^2``. Where at least three species occur in five frames
@@ -203,7 +205,7 @@ def _check_told_apart(names: list[str], equations: Equations, rare: np.ndarray) 
         )
 
 
-def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = "") -> ReferenceEnergies:
+def from_mean(frames: Frames, type_names: Sequence[str], note: str = "") -> ReferenceEnergies:
     """The mean energy per atom, for every species.
 
     Raises:
@@ -232,10 +234,10 @@ def from_mean(frames: Sequence[Graph], type_names: Sequence[str], note: str = ""
 
 
 def auto(
-    frames: Sequence[Graph],
+    frames: Frames,
     type_names: Sequence[str],
     *,
-    isolated: Sequence[Graph] = (),
+    isolated: Frames = (),
     origins: Sequence[str] | None = None,
 ) -> ReferenceEnergies | None:
     """The first rule that the data allow: isolated atoms, least squares, the mean energy per atom.
@@ -249,7 +251,7 @@ def auto(
     Returns:
         The reference energies; None if no frame has an energy.
     """
-    tables = [tabulate(part) for part in (isolated, frames)]
+    tables = isolated, frames = tabulate(isolated), tabulate(frames)
     if not any(table.find_labelled(fields.TOTAL_ENERGY).any() for table in tables):
         return None
     covered = {_get_symbol(table, i) for table in tables for i in _find_isolated(table)}
@@ -261,7 +263,7 @@ def auto(
         return from_mean(frames, type_names, note=f"because {error.message}")
 
 
-def add_residual(reference: ReferenceEnergies, frames: Sequence[Graph]) -> ReferenceEnergies:
+def add_residual(reference: ReferenceEnergies, frames: Frames) -> ReferenceEnergies:
     """The same references, with what they leave over on the given frames."""
     equations = set_up_equations(tabulate(frames), list(reference.energies))
     if equations.frames == 0:
@@ -305,10 +307,10 @@ def uses_isolated_frames(choice: Choice, table: FrameTable, type_names: Sequence
 
 def choose(
     choice: Choice,
-    frames: Sequence[Graph],
+    frames: Frames,
     type_names: Sequence[str],
     *,
-    isolated: Sequence[Graph] = (),
+    isolated: Frames = (),
     origins: Sequence[str] | None = None,
     key_mapping: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
@@ -334,13 +336,13 @@ def choose(
     """
     if choice is None:
         return None
+    isolated, frames = tabulate(isolated), tabulate(frames)
     if isinstance(choice, Mapping) and not ({"file", "path"} & set(choice)):
         reference: ReferenceEnergies | None = from_user(choice, type_names)  # type: ignore[arg-type]
     elif choice == "auto":
         reference = auto(frames, type_names, isolated=isolated, origins=origins)
     elif choice == "isolated_atoms":
-        tables = [tabulate(part) for part in (isolated, frames)]
-        reference = _take_isolated(FrameTable.join(tables), type_names, origins)
+        reference = _take_isolated(FrameTable.join([isolated, frames]), type_names, origins)
     elif choice == "least_squares":
         reference = fit_least_squares(frames, type_names)
     else:

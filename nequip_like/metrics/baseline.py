@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate, has_label
-from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable, list_references
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 
@@ -29,11 +27,8 @@ def compute_mean_remainder(table: FrameTable, references: Mapping[str, float]) -
         table: The table of the frames.
         references: Reference energy of each species, eV; of others 0.
     """
-    labelled = np.flatnonzero(table.find_labelled(fields.TOTAL_ENERGY))
-    if len(labelled) == 0:
-        return 0.0
-    referred = np.bincount(table.frame_of, table.count * _tabulate_references(references)[table.number], len(table))
-    return float(((table.energy - referred)[labelled] / table.atoms[labelled]).mean())
+    labelled = table.find_labelled(fields.TOTAL_ENERGY)
+    return float(table.compute_energies(references)[labelled].mean()) if labelled.any() else 0.0
 
 
 def compute_baseline_errors(
@@ -72,7 +67,7 @@ def compute_baseline_errors(
         for term in terms
         if not term.type_names
     ]
-    of_number = torch.from_numpy(_tabulate_references(references))
+    of_number = torch.from_numpy(list_references(references))
     sums = MetricsManager(entries, sync=False, absolute=manager.absolute)
     for start in range(0, len(frames), _BATCH):
         chosen = frames[start : start + _BATCH]
@@ -94,8 +89,3 @@ def compute_baseline_errors(
     if not weighted <= errors.keys():
         errors.pop(WEIGHTED_SUM, None)
     return errors
-
-
-def _tabulate_references(references: Mapping[str, float]) -> np.ndarray:
-    """Reference energy of each atomic number, eV."""
-    return np.array([references.get(symbol, 0.0) for symbol in symbol_of])

@@ -140,7 +140,7 @@ def examine(dataset: GraphDataset) -> Audit:
     return Audit(
         files=dict(Counter(subject.files)),
         facts=measure_facts(subject),
-        coverage=count_coverage(dataset.frames),
+        coverage=count_coverage(dataset.table),
         pairs=find_closest_pairs(dataset),
         references=subject.references,
         histograms=collect_histograms(subject),

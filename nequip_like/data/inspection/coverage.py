@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ase.data import chemical_symbols
+import numpy as np
+from ase.data import atomic_numbers as number_of
+from ase.data import chemical_symbols as symbol_of
 
-from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.tables.frame_table import FrameTable, tabulate
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,21 @@ class SpeciesCoverage:
     atoms: int
 
 
-def count_coverage(frames: Sequence[Graph]) -> list[SpeciesCoverage]:
+def count_coverage(frames: Sequence[Graph] | FrameTable) -> list[SpeciesCoverage]:
     """Count frames and atoms of each species, by atomic number.
 
+    Args:
+        frames: Graphs, or their table.
+
     Example:
-        >>> import torch
-        >>> count_coverage([{"atomic_numbers": torch.tensor(numbers)} for numbers in ([8, 1, 1], [1, 1])])[0]
+        >>> from ase.build import molecule
+        >>> from nequip_like.data.io.structures import graph_from_atoms
+        >>> count_coverage([graph_from_atoms(molecule(name)) for name in ("H2O", "H2")])[0]
         SpeciesCoverage(symbol='H', frames=2, atoms=4)
     """
-    in_frames: Counter[int] = Counter()
-    atoms: Counter[int] = Counter()
-    for frame in frames:
-        counts = Counter(frame[fields.ATOMIC_NUMBERS].tolist())
-        in_frames.update(counts.keys())
-        atoms.update(counts)
-    return [SpeciesCoverage(chemical_symbols[number], in_frames[number], atoms[number]) for number in sorted(atoms)]
+    table = tabulate(frames)
+    in_frames = np.bincount(table.number, minlength=len(symbol_of))
+    return [
+        SpeciesCoverage(symbol, int(in_frames[number_of[symbol]]), atoms)
+        for symbol, atoms in table.count_species().items()
+    ]

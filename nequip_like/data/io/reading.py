@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,6 @@ from nequip_like.data.labels.free_energies import append_gap
 from nequip_like.data.labels.names import FrameNames
 from nequip_like.data.labels.units import Units
 from nequip_like.data.prepared.frames import list_keys, select_frames, select_origins
-from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.summaries import Summarized
 
 
@@ -62,10 +61,6 @@ class Reading(Summarized):
             names[fields.TOTAL_ENERGY] = append_gap(names[fields.TOTAL_ENERGY], self.free_energy_gap)
         return names
 
-    def count(self, label: str) -> int:
-        """Number of frames that have a label."""
-        return int(tabulate(self.frames).find_labelled(label).sum())
-
     @cached_property
     def keys(self) -> list[str]:
         """Hash of each structure, made when first asked for."""
@@ -85,3 +80,18 @@ class Reading(Summarized):
             origins=select_origins(self.origins, indices),
             annotations=annotations,
         )
+
+
+def join_label_names(parts: Iterable[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """``{label: names in the files}`` of several readings together, each name once.
+
+    Example:
+        >>> join_label_names([{"forces": ["f"]}, {"forces": ["F", "f"], "stress": ["s"]}])
+        {'forces': ['f', 'F'], 'stress': ['s']}
+    """
+    joined: dict[str, list[str]] = {}
+    for part in parts:
+        for label, names in part.items():
+            known = joined.setdefault(label, [])
+            known.extend(name for name in names if name not in known)
+    return joined

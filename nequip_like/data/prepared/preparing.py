@@ -27,7 +27,7 @@ from nequip_like.data.inspection.checks.findings import Subject
 from nequip_like.data.inspection.checks.table import warn_of
 from nequip_like.data.io.given import expand
 from nequip_like.data.io.readers import check_declared, read
-from nequip_like.data.io.reading import Reading
+from nequip_like.data.io.reading import Reading, join_label_names
 from nequip_like.data.labels.names import FrameNames, check_declared_names, checked_mapping
 from nequip_like.data.prepared.files import FrameFile, Rows, begin_file, end_file, is_prepared
 from nequip_like.data.prepared.frames import Origins, PreparedFiles, PreparedFrames
@@ -299,11 +299,6 @@ class _Journal:
         notes = list(dict.fromkeys(note for facts in self.done for note in facts["notes"]))
         if len(notes) > _MOST_NOTES:
             notes = [*notes[:_MOST_NOTES], f"{len(notes) - _MOST_NOTES} more sentences of this kind are left out"]
-        label_names: dict[str, list[str]] = {}
-        for facts in self.done:
-            for label, names in facts["label_names"].items():
-                known = label_names.setdefault(label, [])
-                known.extend(name for name in names if name not in known)
         manifest = {
             "cutoff": self.request["cutoff"],
             "key_mapping": self.request["key_mapping"] or {},
@@ -311,7 +306,7 @@ class _Journal:
             "shard": self.request["shard"],
             "sources": self.sources,
             "fields": [name for name in OPTIONAL_FIELDS if any(name in facts["fields"] for facts in self.done)],
-            "label_names": label_names,
+            "label_names": join_label_names(facts["label_names"] for facts in self.done),
             "free_energy_gap": max(facts["free_energy_gap"] for facts in self.done),
             "notes": notes,
             "species": rows.table.count_species(),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from nequip_like.data.fields import Graph
 from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.given import Index, choose_frames
-from nequip_like.data.io.reading import Reading
+from nequip_like.data.io.reading import Reading, join_label_names
 from nequip_like.data.labels.units import Units
 from nequip_like.data.prepared.files import FrameFile, is_prepared
 from nequip_like.data.prepared.frames import Origins, PreparedFiles, PreparedFrames
@@ -85,7 +84,7 @@ def open_prepared(
         frames=frames,
         origins=Origins(frames),
         files=[path.absolute() for path in files],
-        label_names=reduce(_join_names, (manifest["label_names"] for manifest in manifests), {}),
+        label_names=join_label_names(manifest["label_names"] for manifest in manifests),
         units=Units.declared(manifests[0]["units"]),
         free_energy_gap=max(manifest["free_energy_gap"] for manifest in manifests),
         notes=list(dict.fromkeys(note for manifest in manifests for note in manifest["notes"])),
@@ -164,12 +163,3 @@ def _check_together(files: Sequence[Path], manifests: Sequence[Mapping[str, Any]
             f"the prepared set in {files[0].parent} is not whole: {lack}",
             "prepare what is missing (nequip-data prepare --shard), and keep the parts of one set in a folder",
         )
-
-
-def _join_names(first: dict[str, list[str]], second: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """``{label: names}`` of both."""
-    joined = {label: list(names) for label, names in first.items()}
-    for label, names in second.items():
-        known = joined.setdefault(label, [])
-        known.extend(name for name in names if name not in known)
-    return joined

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.arguments import Count, check, check_key
 from nequip_like.data import fields
@@ -68,9 +67,7 @@ def compute_energy_weights(table: FrameTable, references: Mapping[str, float]) -
     Raises:
         DataError: If no frame has an energy.
     """
-    of_number = np.array([references.get(symbol, 0.0) for symbol in symbol_of])
-    referred = np.bincount(table.frame_of, table.count * of_number[table.number], len(table))
-    energies = (table.energy - referred) / table.atoms
+    energies = table.compute_energies(references)
     labelled = table.find_labelled(fields.TOTAL_ENERGY)
     if not labelled.any():
         raise DataError("no training frame has an energy to sample by", "write sampling.policy: uniform")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.arguments import Count, Positive, Range, check, check_key
 from nequip_like.data import fields
@@ -99,9 +98,7 @@ class Filters:
         """
         if self.max_energy is None:
             return {}
-        of_number = np.array([references.get(symbol, 0.0) for symbol in symbol_of])
-        referred = np.bincount(table.frame_of, table.count * of_number[table.number], len(table))
-        above = (table.energy - referred) / table.atoms
+        above = table.compute_energies(references)
         return {f"max_energy={self.max_energy:g}": table.isolated | ~(above > self.max_energy)}
 
 

@@ -6,7 +6,7 @@ millions of frames begins to train without a pass over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
@@ -18,7 +18,7 @@ from ase.data import chemical_symbols as symbol_of
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import batch_index, collate, edge_vectors
+from nequip_like.data.graph import batch_index, collate, edge_vectors, fill_missing_labels
 from nequip_like.summaries import Summarized
 
 ISOLATED_DISTANCE = 10.0  # Angstrom to the nearest periodic image; then a single atom is isolated
@@ -128,6 +128,16 @@ class FrameTable(Summarized):
         counts = np.bincount(self.number[chosen], self.count[chosen], minlength=_NUMBERS)
         return {symbol_of[number]: int(counts[number]) for number in np.flatnonzero(counts)}
 
+    def compute_energies(self, references: Mapping[str, float]) -> np.ndarray:
+        """Energy per atom above the reference energies (frames,), eV; NaN without.
+
+        Args:
+            references: Reference energy of each species, eV; of others 0.
+        """
+        referred = np.bincount(self.frame_of, self.count * list_references(references)[self.number], len(self))
+        energies: np.ndarray = (self.energy - referred) / self.atoms
+        return energies
+
     def compute_fractions(self, numbers: Sequence[int], frames: np.ndarray) -> np.ndarray:
         """Fraction of each species in some frames (frames, species).
 
@@ -149,11 +159,16 @@ COLUMNS = tuple(entry.name for entry in dataclass_fields(FrameTable))
 _OF_GROUPS = ("number", "count", "neighbors", "force_squares", "force_counts")
 
 
-def tabulate(frames: Sequence[Graph]) -> FrameTable:
+def list_references(references: Mapping[str, float]) -> np.ndarray:
+    """Reference energy of each atomic number, eV; 0 of species that have none."""
+    return np.array([references.get(symbol, 0.0) for symbol in symbol_of])
+
+
+def tabulate(frames: Sequence[Graph] | FrameTable) -> FrameTable:
     """The table of frames: their own where they carry one, else measured now.
 
     Args:
-        frames: Graphs, with neighbour lists or without, all with the same labels.
+        frames: Graphs, all with neighbour lists or all without; or a table, which is given back.
 
     Example:
         >>> from ase.build import molecule
@@ -164,6 +179,8 @@ def tabulate(frames: Sequence[Graph]) -> FrameTable:
         >>> table.select([2, 0]).count_species()
         {'H': 2, 'O': 2}
     """
+    if isinstance(frames, FrameTable):
+        return frames
     table = getattr(frames, "table", None)
     if isinstance(table, FrameTable):
         return table
@@ -195,7 +212,7 @@ def is_isolated_atom(frame: Graph) -> bool:
 
 @LARGE_NUMBERS
 def _measure(frames: Sequence[Graph]) -> FrameTable:
-    batch = collate([{key: value for key, value in frame.items() if key != fields.BATCH} for frame in frames])
+    batch = collate(fill_missing_labels(frames))
     count, frame_of = len(frames), batch_index(batch).numpy()
     atoms = batch[fields.NUM_ATOMS].numpy()
     numbers = batch[fields.ATOMIC_NUMBERS].numpy()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nequip_like.data import fields
 from nequip_like.data.inspection.report import labels_text
 from nequip_like.data.io.readers import read
 from nequip_like.data.io.reading import Reading
+from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.report.labelled_files import check_new_file, write_labelled
 
 
@@ -67,8 +67,7 @@ def report_written(path: Path, reading: Reading, left_out: Sequence[str], consol
         left_out: Names of what is not in it.
         console: Where to print.
     """
-    counts = {label: reading.count(label) for label in fields.LABELS}
-    labels = labels_text({label: count for label, count in counts.items() if count}, len(reading))
+    labels = labels_text(tabulate(reading.frames).count_labels(), len(reading))
     lost = f"; left out: {', '.join(left_out)}" if left_out else ""
     text = f"written: {path}, {len(reading)} frames, {labels}{lost}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from nequip_like.data.io.readers import read
 from nequip_like.data.splits import check_size, split_whole
-from nequip_like.data.tables.frame_table import is_isolated_atom
+from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.report.labelled_files import check_new_file, write_labelled
 from nequip_like.whole_files import path_of
@@ -58,7 +59,7 @@ def split_files(
     }
     reading = read(list(sources), key_mapping=key_mapping, units=units)
     print_notes(reading.notes, console)
-    isolated = [i for i, frame in enumerate(reading.frames) if is_isolated_atom(frame)]
+    isolated = np.flatnonzero(tabulate(reading.frames).isolated).tolist()
     parts = split_whole(reading.keys, _count_frames(sizes, len(reading)), seed, first=isolated)
     if empty := [part for part, indices in parts.items() if not indices]:
         raise DataError(

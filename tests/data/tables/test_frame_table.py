@@ -92,3 +92,12 @@ def test_narrow_columns_do_not_overflow():
 def test_no_frames():
     assert tabulate([]).count_species() == {}
     assert tabulate([]).count_labels() == {}
+
+
+def test_frames_with_different_labels():
+    """What a frame lacks need not be there as NaN."""
+    water, hydrogen = graph_from_atoms(molecule("H2O")), graph_from_atoms(molecule("H2"))
+    table = tabulate([water | {"total_energy": torch.tensor([[-14.5]])}, hydrogen])
+    assert table.count_labels() == {"total_energy": 1}
+    assert table.compute_energies({"H": -1.0, "O": -3.5})[0] == -3.0
+    assert np.isnan(table.compute_energies({})[1])

@@ -81,7 +81,7 @@ class Subject:
     @cached_property
     def references(self) -> ReferenceFit | None:
         """Energies per species that fit best, and what is left of each frame; None without energies."""
-        return fit_references(self.dataset.frames)
+        return fit_references(self.dataset.table)
 
     @cached_property
     def files(self) -> list[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
+import numpy as np
 
 from nequip_like.data import fields
-from nequip_like.data.graph import has_label
 from nequip_like.data.inspection.checks.findings import Finding, Subject
 
 
@@ -23,7 +22,7 @@ def find_missing_labels(subject: Subject) -> Iterator[Finding]:
     """Labels that are missing in some frames, or for some atoms of a frame."""
     dataset = subject.dataset
     for label in dataset.labels:
-        partial = [i for i, frame in enumerate(dataset.frames) if _is_partly_nan(frame, label)]
+        partial = np.flatnonzero(dataset.table.find_labelled(label, partly=True)).tolist()
         if partial:
             text = f"'{label}' is NaN for a part of {len(partial)} frames, first: {subject.origin(partial[0])}"
             yield Finding("look", text, partial)
@@ -39,19 +38,12 @@ def _find_lacking_frames(subject: Subject, label: str) -> Iterator[Finding]:
     dataset = subject.dataset
     if dataset.labels[label] == len(dataset):
         return
-    periodic_only = label == fields.STRESS
-    lacking = [
-        i
-        for i, frame in enumerate(dataset.frames)
-        if not has_label(frame, label)
-        and (label == fields.TOTAL_ENERGY or len(frame[fields.POSITIONS]) > 1)
-        and not (periodic_only and not bool(frame[fields.PBC].any()))
-    ]
+    lacks = ~dataset.table.find_labelled(label)
+    if label != fields.TOTAL_ENERGY:
+        lacks &= dataset.table.atoms > 1
+    if label == fields.STRESS:
+        lacks &= dataset.table.periodic > 0
+    lacking = np.flatnonzero(lacks).tolist()
     if lacking:
         text = f"'{label}' is missing in {len(lacking)} of {len(dataset)} frames, first: {subject.origin(lacking[0])}"
         yield Finding("look", text, lacking)
-
-
-def _is_partly_nan(frame: dict[str, torch.Tensor], label: str) -> bool:
-    missing = torch.isnan(frame[label])
-    return bool(missing.any()) and not bool(missing.all())

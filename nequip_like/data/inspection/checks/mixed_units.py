@@ -13,10 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nequip_like.data import fields
-from nequip_like.data.graph import has_label
 from nequip_like.data.inspection.checks.findings import Finding, Subject, join_origins
-from nequip_like.data.inspection.reference_fit import tabulate_compositions
-from nequip_like.data.tables.frame_table import is_isolated_atom
+from nequip_like.data.tables.equations import set_up_equations
 
 # How many times the number of an energy in the first unit is that in the second.
 _RATIOS = {
@@ -46,14 +44,15 @@ class _Mixture:
 
 def find_mixed_units(subject: Subject) -> Iterator[Finding]:
     """Frames whose energies are in another unit than those of the others."""
-    frames = subject.dataset.frames
-    used = [i for i, f in enumerate(frames) if has_label(f, fields.TOTAL_ENERGY) and not is_isolated_atom(f)]
+    table = subject.dataset.table
+    used = np.flatnonzero(table.find_labelled(fields.TOTAL_ENERGY) & ~table.isolated).tolist()
     used = used[:: len(used) // _MOST_FRAMES + 1]
     if len(used) < _FEWEST_FRAMES:
         yield Finding("ok", f"not told by {len(used)} frames with an energy")
         return
-    composition, energies = tabulate_compositions([frames[i] for i in used])
-    mixture = _find_mixture(composition, energies)
+    part = table.select(used)
+    equations = set_up_equations(part, list(part.count_species()))
+    mixture = _find_mixture(equations.composition, equations.energies)
     if mixture is None:
         yield Finding("ok", "all energies are in one unit")
         return

@@ -59,7 +59,7 @@ def find_many_neighbors(subject: Subject) -> Iterator[Finding]:
 
 def find_rare_species(subject: Subject) -> Iterator[Finding]:
     """Species that are in few frames, of which little is learned."""
-    coverage = count_coverage(subject.dataset.frames)
+    coverage = count_coverage(subject.dataset.table)
     rare = [species for species in coverage if species.frames < _FEW_FRAMES <= len(subject)]
     if rare:
         names = ", ".join(f"{species.symbol} {species.frames}" for species in rare)
