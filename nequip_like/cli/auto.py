@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.errors import run_cli
-from nequip_like.cli.quick_start import quick_start
+from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.starting.quick_start import quick_start
 
 _EPILOG = """\
 examples:

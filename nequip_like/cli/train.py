@@ -68,8 +68,8 @@ def _run_command(arguments: list[str]) -> None:
     )
 
     # Imported here and below, because --help waits for none of it.
-    from nequip_like.cli.environment import check_current_folder, check_launcher, prepare_process
     from nequip_like.cli.errors import run_cli
+    from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
 
     prepare_process()
 
@@ -152,7 +152,7 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
     from hydra.types import RunMode
 
     from nequip_like.cli.hydra_run import is_single_run
-    from nequip_like.cli.quick_start import quick_start
+    from nequip_like.cli.starting.quick_start import quick_start
     from nequip_like.composition.arguments import parse
     from nequip_like.composition.hydra_compose import check_files, compose_arguments
 
@@ -325,7 +325,7 @@ def _train_config(
     printed_data: set[str] | None = None,
     clock: Clock | None = None,
 ) -> TrainingResult:
-    from nequip_like.cli.quick_start import quick_start
+    from nequip_like.cli.starting.quick_start import quick_start
 
     # Imported here, behind Hydra's own options, because torch takes its time.
     with quick_start():

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from nequip_like.cli.quick_start import quick_start
+from nequip_like.cli.starting.quick_start import quick_start
 
 # Each of these takes a second, or a good part of it.
 HEAVY = ("torch", "torch._dynamo", "lightning", "torchmetrics", "matplotlib", "ase.io")
@@ -50,7 +50,8 @@ def test_metrics_and_tests_need_no_lightning():
 
 def test_training_leaves_out_what_it_does_not_use():
     code = (
-        "from nequip_like.cli.quick_start import quick_start\nwith quick_start():\n    import lightning, torchmetrics"
+        "from nequip_like.cli.starting.quick_start import quick_start\n"
+        "with quick_start():\n    import lightning, torchmetrics"
     )
     loaded = loaded_by(code)
     assert "lightning" in loaded
@@ -92,7 +93,7 @@ def test_matplotlib_is_what_it_would_be():
     """Loaded at the first plot of a metric, with its own types."""
     code = """
 import sys
-from nequip_like.cli.quick_start import quick_start
+from nequip_like.cli.starting.quick_start import quick_start
 with quick_start():
     import torchmetrics
 assert not {"matplotlib.figure", "matplotlib.axes", "matplotlib.pyplot"} & set(sys.modules)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nequip_like.cli import environment
-from nequip_like.cli.environment import LastingStream, check_current_folder, check_launcher
+from nequip_like.cli.starting import environment
+from nequip_like.cli.starting.environment import LastingStream, check_current_folder, check_launcher
 from nequip_like.errors import ConfigError
 
 

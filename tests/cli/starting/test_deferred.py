@@ -10,7 +10,7 @@ from importlib.machinery import SourceFileLoader
 
 import pytest
 
-from nequip_like.cli.deferred import defer
+from nequip_like.cli.starting.deferred import defer
 
 PACKAGE = """\
 LOADED.append(__name__)
@@ -147,7 +147,7 @@ def test_scipy_is_what_it_would_be():
     """With torchmetrics' addition, and the same however it is reached."""
     code = """
 import sys
-from nequip_like.cli.quick_start import quick_start
+from nequip_like.cli.starting.quick_start import quick_start
 with quick_start():
     import ase.io, torchmetrics
 assert "scipy.stats" not in sys.modules and "scipy.optimize" not in sys.modules

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from nequip_like.cli.deferred import defer
+from nequip_like.cli.starting.deferred import defer
 
 
 @contextmanager
