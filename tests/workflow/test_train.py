@@ -39,7 +39,7 @@ def state_of(path: Path) -> dict:
 
 def test_val_train_test(compose, tmp_path):
     """One run with all there is: what it returns and what it writes."""
-    result = train(compose("run=[val,train,test]", "trainer.max_epochs=3"), typed=["seed=0"])
+    result = train(compose("run=[val,train,test]", "trainer.max_epochs=3", "report.format=png"), typed=["seed=0"])
     folder = tmp_path / "run"
     assert result.folder == folder
     assert {path.name for path in folder.iterdir()} >= {
@@ -75,7 +75,7 @@ def test_a_second_run_keeps_what_the_first_left(compose, tmp_path, capsys):
     runs = []
     for _ in range(3):
         capsys.readouterr()
-        train(compose("run=[train,test]", "trainer.max_epochs=1", f"seed={len(runs)}"))
+        train(compose("run=[train,test]", "trainer.max_epochs=1", "report.format=png", f"seed={len(runs)}"))
         runs.append({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
         runs[-1] |= {path.name: path.read_bytes() for path in (folder / "checkpoints").iterdir()}
         told = f"note: {folder} had the files of an earlier run; they are in {folder}/earlier-run"

@@ -120,7 +120,7 @@ def test_full_disk_and_training_goes_on(begun: Path, compose: Any, full_disk: An
         pytest.warns(UserWarning, match=r"(best|last)\.ckpt: File too large; training goes on without this") as warned,
         pytest.raises(OutputError, match=r"training\.png"),  # after training; the drawing does not fit either
     ):
-        run(compose, begun, *goes_on)
+        run(compose, begun, "report.format=png", *goes_on)
     assert len([warning for warning in warned if "last.ckpt" in str(warning.message)]) == 2  # two epochs
     assert checkpoints(begun) == before
 
