@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nequip_like.auto.run import find_potential as find_potential
+    from nequip_like.committee.committee import Committee as Committee
     from nequip_like.composition.compose import compose as compose
     from nequip_like.data.datamodule import DataModule as DataModule
     from nequip_like.data.io.readers import read_frames as read_frames
@@ -28,16 +29,19 @@ if TYPE_CHECKING:
     from nequip_like.errors import NequipLikeError as NequipLikeError
     from nequip_like.errors import OutputError as OutputError
     from nequip_like.errors import TrainingError as TrainingError
+    from nequip_like.errors import UntrustedError as UntrustedError
     from nequip_like.inference.loading import load as load
     from nequip_like.inference.model_file import save as save
     from nequip_like.inference.predictor import Predictor as Predictor
     from nequip_like.integrations.ase import NequIPCalculator as NequIPCalculator
+    from nequip_like.integrations.trust import CommitteeCalculator as CommitteeCalculator
     from nequip_like.metrics.manager import MetricsManager as MetricsManager
     from nequip_like.metrics.presets import EnergyForceLoss as EnergyForceLoss
     from nequip_like.model.builders import NequIPGNNModel as NequIPGNNModel
     from nequip_like.model.potential import Potential as Potential
     from nequip_like.workflow.evaluate import test_model as test  # noqa: F401 (offered by another name)
     from nequip_like.workflow.train import train as train
+    from nequip_like.workflow.uncertainty.run import train_committee as train_committee
 
 __version__ = "0.1.0"
 
@@ -45,12 +49,15 @@ __version__ = "0.1.0"
 _OFFERED = {
     "compose": ("composition.compose", "compose"),
     "train": ("workflow.train", "train"),
+    "train_committee": ("workflow.uncertainty.run", "train_committee"),
     "find_potential": ("auto.run", "find_potential"),
     "test": ("workflow.evaluate", "test_model"),
     "load": ("inference.loading", "load"),
     "save": ("inference.model_file", "save"),
     "Predictor": ("inference.predictor", "Predictor"),
+    "Committee": ("committee.committee", "Committee"),
     "NequIPCalculator": ("integrations.ase", "NequIPCalculator"),
+    "CommitteeCalculator": ("integrations.trust", "CommitteeCalculator"),
     "read_frames": ("data.io.readers", "read_frames"),
     "DataModule": ("data.datamodule", "DataModule"),
     "MetricsManager": ("metrics.manager", "MetricsManager"),
@@ -67,6 +74,7 @@ _OFFERED = {
             "ModelFileError",
             "OutputError",
             "TrainingError",
+            "UntrustedError",
         )
     },
 }

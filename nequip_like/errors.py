@@ -120,6 +120,10 @@ class TrainingError(NequipLikeError):
     """The training cannot go on: its loss, gradients, weights or predictions are no finite numbers."""
 
 
+class UntrustedError(NequipLikeError):
+    """A structure has a larger uncertainty than its user allows: a simulation ends there."""
+
+
 class ModelFileError(NequipLikeError):
     """A checkpoint or a model file cannot be read."""
 

@@ -29,7 +29,7 @@ from nequip_like.data.sampling.policies import (
     Sampling,
     compute_energy_weights,
 )
-from nequip_like.data.sampling.samplers import ErrorWeightedSampler, RoundsSampler, WeightedSampler
+from nequip_like.data.sampling.samplers import BootstrapSampler, ErrorWeightedSampler, RoundsSampler, WeightedSampler
 from nequip_like.data.selection.filters import Filters
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
@@ -317,6 +317,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
             references = {} if self.reference is None else self.reference.energies
             weights = compute_energy_weights(self.train_set.table, references)
             return WeightedSampler(weights, samples or frames, self.batch_size, **arguments)
+        if (draw_seed := self.sampling.bootstrap) is not None:
+            return BootstrapSampler(frames, samples or frames, self.batch_size, draw_seed, **arguments)
         if samples is not None:
             return RoundsSampler(frames, samples, self.batch_size, **arguments)
         return FrameBatchSampler(frames, self.batch_size, **arguments)

@@ -37,6 +37,8 @@ PER_ATOM_ENERGY = "atomic_energy"
 FORCES = "forces"
 STRESS = "stress"
 VIRIAL = "virial"
+ENERGY_UNCERTAINTY = "energy_uncertainty"
+FORCES_UNCERTAINTY = "forces_uncertainty"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ _ROWS = (
         label=True,
     ),
     Field(VIRIAL, "graph", (3, 3), "eV", torch.float64, "tensor", "-volume * stress", label=True),
+    Field(ENERGY_UNCERTAINTY, "graph", (1,), "eV", torch.float64, "scalar", "expected error of the energy"),
+    Field(
+        FORCES_UNCERTAINTY, "node", (3,), "eV/Angstrom", torch.float64, "scalar",
+        "expected error of each component of the forces, along the axes as they are",
+    ),
 )  # fmt: skip
 
 FIELDS: dict[str, Field] = {row.name: row for row in _ROWS}
@@ -100,6 +107,7 @@ LABEL_WEIGHTS: dict[str, str] = {
     STRESS: STRESS_WEIGHT,
     VIRIAL: VIRIAL_WEIGHT,
 }
+UNCERTAINTIES: dict[str, str] = {TOTAL_ENERGY: ENERGY_UNCERTAINTY, FORCES: FORCES_UNCERTAINTY}
 WEIGHTS: tuple[str, ...] = (FRAME_WEIGHT, ATOM_WEIGHT, *LABEL_WEIGHTS.values())
 
 

@@ -20,6 +20,8 @@ from nequip_like.data.io.readers import Source
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.error_metrics import ErrorMetrics, compute_baseline, compute_errors
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
+from nequip_like.inference.uncertainty_quality import UncertaintyQuality, judge_predictions
+from nequip_like.model.families import list_members
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized, html_table
 
@@ -86,6 +88,7 @@ class Evaluation(Summarized):
         groups: Errors by group, where the frames carry several.
         baseline: Errors of a model that knows nothing, as :attr:`metrics`: no forces, no stress, and the energy shifts
             of the potential with the mean per atom that they leave on these frames.
+        uncertainty: Quality of the predicted uncertainties, by what they are of; empty where none are predicted.
     """
 
     dataset: GraphDataset
@@ -94,6 +97,7 @@ class Evaluation(Summarized):
     worst: list[WorstFrame]
     groups: Groups | None = None
     baseline: dict[str, float] = field(default_factory=dict)
+    uncertainty: dict[str, UncertaintyQuality] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Name, size and the errors that are looked at first, in eV and Angstrom."""
@@ -229,12 +233,13 @@ def evaluate(
     groups = _evaluate_groups(dataset, predictions, labels, group_by, batch_size)
     worst = _rank_worst_frames(dataset, predictions, labels)
     baseline = compute_baseline(dataset.frames, labels, _find_references(potential))
-    return Evaluation(dataset, predictions, metrics.compute(), worst, groups, baseline)
+    uncertainty = judge_predictions(dataset.frames, predictions)
+    return Evaluation(dataset, predictions, metrics.compute(), worst, groups, baseline, uncertainty)
 
 
 def _find_references(potential: Potential) -> dict[str, float]:
     """Energy shift of each species that a potential was built with; 0 of a family that has no such argument."""
-    shifts = potential.config.get("arguments", {}).get("per_type_energy_shifts")
+    shifts = list_members(potential.config)[0].get("arguments", {}).get("per_type_energy_shifts")
     if isinstance(shifts, Mapping):
         return {str(name): float(shift) for name, shift in shifts.items()}
     return dict.fromkeys(potential.type_names, float(shifts or 0.0))

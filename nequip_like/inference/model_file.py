@@ -9,6 +9,7 @@ The card stands under one key of the header's metadata, :data:`CARD_KEY`:
 - ``config``: what builds the model, ``{"family": name, "arguments": {...}}``;
 - ``type_names``, ``cutoff`` (Angstrom), ``units``: what it takes and gives;
 - ``checksum``: SHA-256 of the weights;
+- ``uncertainty``: how that of the energies was calibrated, where the file has one;
 - ``versions``, ``created``: what wrote it, and when (UTC);
 - whatever else the writer gave: ``metrics``, ``licence``, ``provenance``, ...
 """
@@ -30,17 +31,21 @@ from torch import Tensor
 
 import nequip_like
 from nequip_like.errors import ModelFileError
+from nequip_like.inference.device import resolve_device
 from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import check_version
 from nequip_like.model.families import Families
+from nequip_like.model.last_layer import Calibration, LastLayerUncertainty
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import merged_state
 from nequip_like.whole_files import path_of, written_whole
 
 CARD_KEY = "nequip_like"
 FORMAT = "nequip_like/potential"
-FORMAT_VERSION = 1
-_FIXED = ("format", "format_version", "config", "type_names", "cutoff", "checksum")
+FORMAT_VERSION = 2
+_WITHOUT_UNCERTAINTY = 1  # of files that earlier versions read, too
+_UNCERTAINTY_ROOT = "uncertainty.root"  # beside the names of the weights, of which none begins so
+_FIXED = ("format", "format_version", "config", "type_names", "cutoff", "checksum", "uncertainty")
 
 
 def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
@@ -70,13 +75,19 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     if reserved := [key for key in _FIXED if key in (card or {})]:
         raise ModelFileError(f"the card of {path} has the entry '{reserved[0]}'", "leave it out, the file fills it in")
+    uncertainty, version = potential.uncertainty, _WITHOUT_UNCERTAINTY
+    described = {}
+    if uncertainty is not None:
+        tensors[_UNCERTAINTY_ROOT] = uncertainty.root.cpu().contiguous().clone()
+        described, version = {"uncertainty": uncertainty.calibration.describe()}, FORMAT_VERSION
     content = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": version,
         "config": potential.config,
         "type_names": potential.type_names,
         "cutoff": potential.cutoff,
         "checksum": hash_weights(tensors),
+        **described,
         "units": potential.units,
         "versions": {"nequip_like": nequip_like.__version__, "torch": str(torch.__version__)},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -108,13 +119,27 @@ def read_model(path: str | Path, device: str | torch.device = "cpu", families: F
     card = read_card(path)
     with _reading(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    checksum = hash_weights(tensors)
+    root = tensors.pop(_UNCERTAINTY_ROOT, None)
     potential = restore(card.get("config"), tensors, str(path), families, device)
     if card.get("type_names") != potential.type_names or card.get("cutoff") != potential.cutoff:
         raise ModelFileError(f"{path}: species or cutoff of its card are not those of its model", "export it again")
     # A copy that broke off may have the right length, and zeros in place of weights. Early files have no checksum.
-    if card.get("checksum", checksum := hash_weights(tensors)) != checksum:
+    if card.get("checksum", checksum) != checksum:
         raise ModelFileError(f"{path}: its weights are not those that were written, it is damaged", "copy it again")
+    if root is not None:
+        potential.uncertainty = _restore_uncertainty(root, card.get("uncertainty"), path).to(resolve_device(device))
     return potential
+
+
+def _restore_uncertainty(root: Tensor, description: Any, path: Path) -> LastLayerUncertainty:
+    try:
+        calibration = Calibration(**description)
+    except TypeError as error:
+        raise ModelFileError(f"{path} does not describe its uncertainty: {error}", "export it again") from error
+    if root.ndim != 2 or root.dtype != torch.float64:
+        raise ModelFileError(f"{path}: its uncertainty is {tuple(root.shape)} {root.dtype}", "export it again")
+    return LastLayerUncertainty(root, calibration)
 
 
 def hash_weights(tensors: Mapping[str, Tensor]) -> str:

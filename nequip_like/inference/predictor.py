@@ -119,6 +119,32 @@ class Predictor(Summarized):
         predictions = Graphs(self._run_on_atoms(*read_structures(sources)))
         return predictions[0] if is_structure(structures) else predictions
 
+    def read_batches(self, structures: Source | GraphDataset) -> Iterator[tuple[Graph, Sequence[str]]]:
+        """Batches of structures as the potential takes them, with neighbours and types, on its device.
+
+        Args:
+            structures: As for :meth:`predict`.
+
+        Returns:
+            Each batch, and where each of its structures comes from.
+
+        Raises:
+            ConfigError: As :meth:`predict`.
+            DataError: As :meth:`predict`.
+            ModelError: As :meth:`predict`.
+        """
+        if isinstance(structures, GraphDataset):
+            check_fits(self.potential, structures)
+            datasets: Iterator[GraphDataset] = iter([structures])
+        else:
+            sources = entries(structures)
+            datasets = self._prepare_atoms(*read_structures(sources)) if sources else iter(())
+        for dataset in datasets:
+            for start in range(0, len(dataset), self.batch_size):
+                window = range(start, min(start + self.batch_size, len(dataset)))
+                batch = collate([dataset[i] for i in window])
+                yield to_device(batch, self.device), [dataset.origin(i) for i in window]
+
     @overload
     def predict_atoms(self, structures: Atoms | Graph) -> Atoms: ...
 
@@ -135,7 +161,9 @@ class Predictor(Summarized):
             Copies, whose ``info`` and ``arrays`` are those of the structures, without units that they state
             (``energy_unit=Hartree``), which are not those of the prediction. Their calculator holds the predicted
             energy, energies of atoms, forces and (with a cell) stress, in ASE's units and signs: ``get_forces()`` gives
-            them, ``ase.io.write`` writes them. One for one structure, a list for anything else.
+            them, ``ase.io.write`` writes them. Uncertainties, where the potential has them, are
+            ``info["energy_uncertainty"]`` and ``arrays["forces_uncertainty"]``. One for one structure, a list for
+            anything else.
 
         Raises:
             ConfigError: As :meth:`predict`.
@@ -150,7 +178,12 @@ class Predictor(Summarized):
             copy = atoms.copy()
             for name in [name for name, value in atoms.info.items() if is_stated_unit(name, value)]:
                 del copy.info[name]
-            copy.calc = SinglePointCalculator(copy, **ase_results(prediction))
+            results = ase_results(prediction)
+            if (energy_uncertainty := results.pop(fields.ENERGY_UNCERTAINTY, None)) is not None:
+                copy.info[fields.ENERGY_UNCERTAINTY] = energy_uncertainty
+            if (forces_uncertainty := results.pop(fields.FORCES_UNCERTAINTY, None)) is not None:
+                copy.arrays[fields.FORCES_UNCERTAINTY] = forces_uncertainty
+            copy.calc = SinglePointCalculator(copy, **results)
             predicted.append(copy)
         return predicted[0] if is_structure(structures) else predicted
 
@@ -178,7 +211,11 @@ class Predictor(Summarized):
         return {fields.NUM_ATOMS: batch[fields.NUM_ATOMS], **predicted}
 
     def _run_on_atoms(self, structures: Sequence[Atoms], origins: Sequence[str]) -> Iterator[Graph]:
-        """Predictions one by one; only the neighbour lists of one batch are there at a time."""
+        for dataset in self._prepare_atoms(structures, origins):
+            yield from self._split_batches(dataset)
+
+    def _prepare_atoms(self, structures: Sequence[Atoms], origins: Sequence[str]) -> Iterator[GraphDataset]:
+        """Structures as data sets of one batch: only the neighbour lists of one are there at a time."""
         for start in range(0, len(structures), self.batch_size):
             window = slice(start, start + self.batch_size)
             graphs = []
@@ -186,9 +223,7 @@ class Predictor(Summarized):
                 graphs.append(graph_from_atoms(atoms, where=origin))
                 check_extent(graphs[-1], origin)
             potential = self.potential
-            yield from self._split_batches(
-                GraphDataset(graphs, potential.cutoff, potential.type_names, origins=origins[window])
-            )
+            yield GraphDataset(graphs, potential.cutoff, potential.type_names, origins=origins[window])
 
     def _split_batches(self, dataset: GraphDataset) -> Iterator[Graph]:
         for _, prediction in self.batches(dataset):  # type: ignore[arg-type] # a Dataset has len and []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nequip_like.errors import ModelFileError, NequipLikeError
 from nequip_like.inference.device import resolve_device
-from nequip_like.model.families import FAMILIES, Families, build, check_names
+from nequip_like.model.families import FAMILIES, Families, build, check_names, list_members
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import merged_state
 
@@ -51,8 +51,11 @@ def restore(
     described = isinstance(config, Mapping) and isinstance(config.get("family"), str)
     if not described or not isinstance(config.get("arguments"), Mapping):
         raise ModelFileError(f"{file} does not describe its model", _OTHER_VERSION)
-    if config["family"] in FAMILIES:  # what the arguments of other families mean is not known here
-        _check_size(config["arguments"], tensors, file)
+    for member in list_members(config):
+        if not isinstance(member, Mapping) or not isinstance(member.get("arguments"), Mapping):
+            raise ModelFileError(f"{file} does not describe its members", _OTHER_VERSION)
+        if member.get("family") in FAMILIES:  # what the arguments of other families mean is not known here
+            _check_size(member["arguments"], tensors, file)
     check_names({} if families is None else families, "families")
     try:
         potential = build(config, families)

@@ -118,6 +118,8 @@ class NequIPCalculator(Calculator):
         self._on_device: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         if not potential.do_derivatives:
             self.implemented_properties = ["energy", "free_energy", "energies"]
+        uncertainties = [name for name in fields.UNCERTAINTIES.values() if name in potential.predicted_fields]
+        self.implemented_properties = [*self.implemented_properties, *uncertainties]
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the model and the last results; what speeds up the next call is made anew."""

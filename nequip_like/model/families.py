@@ -13,6 +13,8 @@ from typing import Any
 from nequip_like.arguments import fits, shown
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.builders import FullNequIPGNNModel
+from nequip_like.model.committee import FAMILY as COMMITTEE
+from nequip_like.model.committee import build_committee
 from nequip_like.model.potential import Potential
 
 Families = Mapping[str, Callable[..., Potential]]
@@ -33,6 +35,8 @@ def build(config: Mapping[str, Any], families: Families | None = None) -> Potent
             builder gives something else.
     """
     family = str(config.get("family"))
+    if family == COMMITTEE:
+        return build_committee(config, lambda member: build(member, families))
     builder = {**(families or {}), **FAMILIES}.get(family) or _load_installed(family)
     potential = builder(**config["arguments"])
     if not isinstance(potential, Potential) or potential.config.get("family") != family:
@@ -46,7 +50,21 @@ def build(config: Mapping[str, Any], families: Families | None = None) -> Potent
 
 def is_built_in(potential: Potential) -> bool:
     """Whether the family is one of this package."""
-    return potential.config.get("family") in FAMILIES
+    return all(config.get("family") in FAMILIES for config in list_members(potential.config))
+
+
+def list_members(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The configs of a committee's members; of any other potential its own.
+
+    Example:
+        >>> pair = {"family": "pair", "arguments": {}}
+        >>> len(list_members({"family": "committee", "arguments": {"members": [pair, pair]}})), len(list_members(pair))
+        (2, 1)
+    """
+    if config.get("family") != COMMITTEE:
+        return [config]
+    members = config["arguments"].get("members")
+    return list(members) if isinstance(members, list) else []
 
 
 def check_names(families: Families, origin: str) -> None:
@@ -63,7 +81,7 @@ def check_names(families: Families, origin: str) -> None:
         raise ConfigError(
             f"{origin} is {shown(families)}", "give builders of model families by name, such as {'pair': PairModel}"
         )
-    if clashes := sorted(FAMILIES.keys() & families.keys()):
+    if clashes := sorted({*FAMILIES, COMMITTEE} & families.keys()):
         raise ConfigError(f"{origin} has '{clashes[0]}', a family of nequip_like itself", "give it another name")
 
 

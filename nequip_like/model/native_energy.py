@@ -109,8 +109,8 @@ class NativeBackend:
         make_parameters: Callable[[], Parameters],
         module: nn.Module,
         extra: Extra | None,
-    ) -> Differentiated:
-        """The same without a graph.
+    ) -> tuple[Differentiated, Callable[[], Tensor]]:
+        """The same without a graph, and what gives the last layer's scalars (atoms, channels) until the next call.
 
         Args:
             structures: Atoms and edges.
@@ -122,7 +122,8 @@ class NativeBackend:
         if self.caches_parameters:
             content = self._look_at(module)
             origins = [*content.parameters, *content.buffers]
-        return Differentiated(*self.network.predict(structures, make_parameters, origins, extra))
+        results, scalars = self.network.predict(structures, make_parameters, origins, extra)
+        return Differentiated(*results), scalars
 
     def collect(self, module: nn.Module, make: Callable[[], CollectedWeights]) -> CollectedWeights:
         """Collect weights of a module, or find those of the last time where it still consists of the same tensors.

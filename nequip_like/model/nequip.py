@@ -28,6 +28,7 @@ from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table
 from nequip_like.nn.radial_table import SplineTable, count_intervals
 from nequip_like.nn.scale_shift import PerType, PerTypeScaleShift, per_type_values
+from nequip_like.nn.scatter import sum_rows
 from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 
 
@@ -127,11 +128,23 @@ class NequIPEnergy(nn.Module):
 
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of the atoms, shape (atoms,), eV, float64; see :class:`~nequip_like.model.potential.EnergyModel`."""
+        atom_types = graph[fields.ATOM_TYPES]
+        lengths, scaled = self._measure_edges(graph, vectors)
+        energies = self.head(self._propagate(graph, vectors, lengths, scaled), atom_types)
+        if self.pair_potential is not None:
+            energies = energies + self.pair_potential(lengths, scaled, atom_types, *graph[fields.EDGE_INDEX])
+        return energies
+
+    def _measure_edges(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Lengths of the edges (edges,), Angstrom, and as shares of their cutoffs."""
+        centre, neighbour = graph[fields.ATOM_TYPES][graph[fields.EDGE_INDEX]]
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        return lengths, lengths * self.inverse_cutoffs[centre, neighbour]
+
+    def _propagate(self, graph: Graph, vectors: Tensor, lengths: Tensor, scaled: Tensor) -> Tensor:
+        """The last layer's scalars, shape (atoms, channels)."""
         centre, neighbour = graph[fields.EDGE_INDEX]
         atom_types = graph[fields.ATOM_TYPES]
-        lengths = torch.linalg.vector_norm(vectors, dim=1)
-        scaled = lengths * self.inverse_cutoffs[atom_types[centre], atom_types[neighbour]]
-
         radial = self.radial(scaled)
         harmonics = self.harmonics(vectors / lengths.unsqueeze(1)).to(self.dtype)
         sender_norm = self.sender_norm.to(self.dtype)[atom_types].view(-1, 1, 1)
@@ -140,10 +153,7 @@ class NequIPEnergy(nn.Module):
             features = layer(
                 features, self.type_embedding, atom_types, sender_norm, radial, harmonics, centre, neighbour
             )
-        energies = self.head(torch.cat([part.squeeze(1) for part in features], dim=1), atom_types)
-        if self.pair_potential is not None:
-            energies = energies + self.pair_potential(lengths, scaled, atom_types, centre, neighbour)
-        return energies
+        return torch.cat([part.squeeze(1) for part in features], dim=1)
 
     def head(self, scalars: Tensor, atom_types: Tensor) -> Tensor:
         """Energies (atoms,), float64, of the last layer's scalars (atoms, channels)."""
@@ -154,9 +164,43 @@ class NequIPEnergy(nn.Module):
 
         In training mode a loss of them can be differentiated.
         """
-        native = self.native
-        if native is None or not native.supports(graph[fields.POSITIONS].device):
+        native = self._find_native(graph)
+        if native is None:
             return None
+        structures, extra = self._describe_structures(graph)
+        if self.training:
+            return native.predict_with_graph(structures, self._collect_parameters(), extra)
+        # Predictions may have parameters from the step before: they are made only if they are asked for.
+        return native.predict(structures, self._collect_parameters, self, extra)[0]
+
+    def predict_with_features(self, graph: Graph) -> tuple[Differentiated, Tensor] | None:
+        """The same and the last-layer features, which compiled code has at hand; None where that is not available."""
+        native = self._find_native(graph)
+        if native is None or self.training:
+            return None
+        structures, extra = self._describe_structures(graph)
+        result, scalars = native.predict(structures, self._collect_parameters, self, extra)
+        return result, self._sum_features(graph, scalars())
+
+    def last_layer_features(self, graph: Graph) -> Tensor:
+        """Derivative of each structure's energy by the weights of the last layer, shape (graphs, width), float64."""
+        if (predicted := self.predict_with_features(graph)) is not None:
+            return predicted[1]
+        with torch.no_grad():
+            vectors = edge_vectors(graph)
+            return self._sum_features(graph, self._propagate(graph, vectors, *self._measure_edges(graph, vectors)))
+
+    def _sum_features(self, graph: Graph, scalars: Tensor) -> Tensor:
+        rows = self.readout.differentiate_last(scalars).detach().to(torch.float64)
+        rows = rows * self.scale_shift.scales.detach()[graph[fields.ATOM_TYPES]].unsqueeze(1)
+        return sum_rows(rows, batch_index(graph), num_graphs(graph))
+
+    def _find_native(self, graph: Graph) -> NativeBackend | None:
+        native = self.native
+        return native if native is not None and native.supports(graph[fields.POSITIONS].device) else None
+
+    def _describe_structures(self, graph: Graph) -> tuple[Structures, Extra | None]:
+        """What compiled code is given: structures, and what a pair potential adds."""
         structures = Structures(
             graph[fields.ATOM_TYPES],
             graph[fields.EDGE_INDEX],
@@ -166,11 +210,7 @@ class NequIPEnergy(nn.Module):
             batch_index(graph),
             num_graphs(graph),
         )
-        extra = None if self.pair_potential is None else self._differentiate_pair_potential(graph)
-        if self.training:
-            return native.predict_with_graph(structures, self._collect_parameters(), extra)
-        # Predictions may have parameters from the step before: they are made only if they are asked for.
-        return native.predict(structures, self._collect_parameters, self, extra)
+        return structures, None if self.pair_potential is None else self._differentiate_pair_potential(graph)
 
     def _collect_parameters(self) -> Parameters:
         """What compiled code needs."""

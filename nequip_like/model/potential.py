@@ -17,6 +17,7 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs, volumes
 from nequip_like.data.species import type_table
 from nequip_like.errors import ModelError
+from nequip_like.model.last_layer import LastLayerUncertainty, announce_features
 from nequip_like.nn.scatter import sum_rows
 from nequip_like.summaries import Summarized
 
@@ -120,6 +121,8 @@ class Potential(Summarized, nn.Module):
         self.cutoff = float(cutoff)
         self.config = config
         self.do_derivatives = do_derivatives
+        #: Of its energies; it belongs to the weights that it was made with, see ``inference/last_layer_fit.py``.
+        self.uncertainty: LastLayerUncertainty | None = None
 
     def summary(self) -> dict[str, Any]:
         """What it is, without its layers: these are in ``energy_model``."""
@@ -136,7 +139,8 @@ class Potential(Summarized, nn.Module):
     def predicted_fields(self) -> tuple[str, ...]:
         """Names of the fields that ``forward`` adds."""
         energies = (fields.TOTAL_ENERGY, fields.PER_ATOM_ENERGY)
-        return (*energies, fields.FORCES, fields.STRESS, fields.VIRIAL) if self.do_derivatives else energies
+        names = (*energies, fields.FORCES, fields.STRESS, fields.VIRIAL) if self.do_derivatives else energies
+        return names if self.uncertainty is None else (*names, fields.ENERGY_UNCERTAINTY)
 
     @property
     def units(self) -> dict[str, str]:
@@ -209,18 +213,25 @@ class Potential(Summarized, nn.Module):
         return inputs | self._predict(graph)
 
     def _predict(self, graph: Graph) -> Graph:
+        if self.uncertainty is None:
+            return self._predict_energies(graph)
+        together = getattr(self.energy_model, "predict_with_features", None) if self.do_derivatives else None
+        result = None if together is None else together(graph)
+        if result is not None:
+            prediction, features = _name_fields(result[0]), result[1]
+        else:
+            prediction = self._predict_energies(graph)
+            features = announce_features(self.energy_model).last_layer_features(graph)
+        with torch.no_grad():
+            return prediction | {fields.ENERGY_UNCERTAINTY: self.uncertainty(features)}
+
+    def _predict_energies(self, graph: Graph) -> Graph:
         # Not isinstance with the protocol, which takes as long as a tenth of a small molecule's network.
         predict = getattr(self.energy_model, "predict_derivatives", None)
         if self.do_derivatives and predict is not None:
             result: Differentiated | None = predict(graph)
             if result is not None:
-                return {
-                    fields.TOTAL_ENERGY: result.totals.unsqueeze(-1),
-                    fields.PER_ATOM_ENERGY: result.energies.unsqueeze(-1),
-                    fields.FORCES: result.forces,
-                    fields.STRESS: result.stress,
-                    fields.VIRIAL: result.virial,
-                }
+                return _name_fields(result)
         vectors = edge_vectors(graph).detach()
         if not self.do_derivatives:
             return self._sum_energies(graph, self.energy_model(graph, vectors))
@@ -241,6 +252,16 @@ class Potential(Summarized, nn.Module):
         atomic = energies.unsqueeze(-1)
         total = sum_rows(atomic, batch_index(graph), num_graphs(graph))
         return {fields.TOTAL_ENERGY: total, fields.PER_ATOM_ENERGY: atomic}
+
+
+def _name_fields(result: Differentiated) -> Graph:
+    return {
+        fields.TOTAL_ENERGY: result.totals.unsqueeze(-1),
+        fields.PER_ATOM_ENERGY: result.energies.unsqueeze(-1),
+        fields.FORCES: result.forces,
+        fields.STRESS: result.stress,
+        fields.VIRIAL: result.virial,
+    }
 
 
 def _check_plain(config: dict[str, Any]) -> None:

@@ -79,10 +79,18 @@ class ScalarMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, input_dim) to (rows, output_dim)."""
-        weights, factors, _ = self.parts
-        for layer, (weight, factor) in enumerate(zip(weights, factors, strict=True)):
-            if layer > 0 and self.activation is not None:
-                x = self.activation(x)
-            # The weight is scaled, not the rows: it is the smaller of the two.
+        parts = self.parts
+        # The weight is scaled, not the rows: it is the smaller of the two.
+        return self._evaluate_hidden(x, parts) @ (parts.weights[-1] * parts.factors[-1])
+
+    def differentiate_last(self, x: Tensor) -> Tensor:
+        """Derivative of the output, if it is one, by the weights of the last layer: (rows, width of this layer)."""
+        parts = self.parts
+        return self._evaluate_hidden(x, parts) * parts.factors[-1]
+
+    def _evaluate_hidden(self, x: Tensor, parts: Perceptron) -> Tensor:
+        """What the last layer is given."""
+        for weight, factor in zip(parts.weights[:-1], parts.factors[:-1], strict=True):
             x = x @ (weight * factor)
+            x = x if self.activation is None else self.activation(x)
         return x

@@ -19,13 +19,15 @@ from nequip_like.whole_files import written_whole
 
 PREDICTED = "predicted_"
 _OWN = {"data_set", "origin", *ASE_NAMES.values(), *(PREDICTED + name for name in ASE_NAMES.values())}
+_OWN |= set(fields.UNCERTAINTIES.values())
 
 
 def write_metrics(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
     """Write ``{data set: {metric: value}}`` as JSON, in eV and Angstrom. A value that is not finite is null.
 
     Where frames fall into groups, the data set has ``groups``, too:
-    ``{key: {group: {frames: number, metric: value}}}``.
+    ``{key: {group: {frames: number, metric: value}}}``. Where the potential predicts uncertainties, it has
+    ``uncertainty``: ``{per_atom_energy: {coverage_90: ..., ...}, forces: {...}}``.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -39,11 +41,18 @@ def write_metrics(evaluations: Mapping[str, Evaluation], path: str | Path) -> No
                 for group, metrics in groups.metrics.items()
             }
             values[name]["groups"] = {groups.key: of_groups}
+        if evaluation.uncertainty:
+            values[name]["uncertainty"] = {
+                quantity: _replace_infinite(quality.list_values())
+                for quantity, quality in evaluation.uncertainty.items()
+            }
     _write(path, [json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"])
 
 
-def _replace_infinite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    return {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+def _replace_infinite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in metrics.items()
+    }
 
 
 def write_predictions(evaluations: Mapping[str, Evaluation], path: str | Path) -> list[str]:
@@ -52,7 +61,8 @@ def write_predictions(evaluations: Mapping[str, Evaluation], path: str | Path) -
     Labels stand under ASE's names (``energy``, ``forces``, ``stress``), so ``atoms.get_potential_energy()`` gives the
     label. Predictions stand beside them: in ``atoms.info`` ``predicted_energy`` and ``predicted_stress`` (9 numbers,
     ``reshape(3, 3)`` makes the matrix; tension positive), in ``atoms.arrays`` ``predicted_forces`` and
-    ``predicted_energies`` (of the atoms). ``data_set`` and ``origin`` in ``atoms.info`` tell where a frame comes from.
+    ``predicted_energies`` (of the atoms), and, where they are predicted, ``energy_uncertainty`` and
+    ``forces_uncertainty``. ``data_set`` and ``origin`` in ``atoms.info`` tell where a frame comes from.
     Units are eV and Angstrom. Numbers have all their digits, which ASE's own writer cuts to eight decimals.
 
     A label or stress that a frame does not have is left out; forces that some of its atoms lack are ``nan``.
@@ -97,6 +107,10 @@ def _collect_values(frame: Graph, prediction: Graph) -> tuple[dict[str, Tensor],
                 columns[prefix + ase_name] = graph[label]
             else:
                 info[prefix + ase_name] = format_numbers(graph[label])
+    if fields.ENERGY_UNCERTAINTY in prediction:
+        info[fields.ENERGY_UNCERTAINTY] = format_numbers(prediction[fields.ENERGY_UNCERTAINTY])
+    if fields.FORCES_UNCERTAINTY in prediction:
+        columns[fields.FORCES_UNCERTAINTY] = prediction[fields.FORCES_UNCERTAINTY]
     return columns, info
 
 

@@ -25,12 +25,14 @@ from nequip_like.model.potential import Potential
 from nequip_like.report.files import write_metrics, write_predictions
 from nequip_like.report.pictures import read_formats
 from nequip_like.report.tables import print_evaluations
+from nequip_like.report.uncertainty.quality_table import make_quality_table
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.run_folder.claims import claimed
 
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.extxyz"
 PARITY_FILE = "parity.png"
+UNCERTAINTY_FILE = "uncertainty.png"
 
 # Warnings of data give overrides of a config.
 _TYPED_HERE = (
@@ -180,6 +182,9 @@ def report_test_sets(
         for name, dataset in datasets.items()
     )
     print_evaluations(evaluations, console)
+    for name, evaluation in evaluations.items():
+        if (table := make_quality_table(name, evaluation)) is not None:
+            console.print(table)
     if output is not None:
         _write_files(evaluations, path_of(output), formats, console)
     return evaluations
@@ -189,8 +194,13 @@ def _write_files(evaluations: Mapping[str, Evaluation], output: Path, formats: S
     write_metrics(evaluations, output / METRICS_FILE)
     left_out = write_predictions(evaluations, output / PREDICTIONS_FILE)
     from nequip_like.report.parity import plot_parity  # matplotlib, which an interrupted test has no use for
+    from nequip_like.report.uncertainty.quality_plot import plot_uncertainty
 
-    pictures = [file.name for file in plot_parity(evaluations, output / PARITY_FILE, formats)]
+    files = [
+        *plot_parity(evaluations, output / PARITY_FILE, formats),
+        *plot_uncertainty(evaluations, output / UNCERTAINTY_FILE, formats),
+    ]
+    pictures = [file.name for file in files]
     console.print(
         f"written to {output}: {', '.join([METRICS_FILE, PREDICTIONS_FILE, *pictures])}",
         markup=False,

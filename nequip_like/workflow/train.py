@@ -46,6 +46,7 @@ from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.held_folder import HeldFolder
 from nequip_like.workflow.run_folder.new_folders import name_folder, read_pattern
 from nequip_like.workflow.trials import TrialInterrupt
+from nequip_like.workflow.uncertainty.last_layer import add_uncertainty
 
 HISTORY_FILE = "metrics.csv"
 
@@ -185,7 +186,7 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
             result.before = validate_source(console, tuning, trainer, module, data, result.metrics)
             with naming_arguments("training_module", sections.OWN_ARGUMENTS):
                 trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
-            _end_training(console, trainer, module, info, result, formats)
+            _end_training(console, trainer, module, data, info, result, formats)
             if result.stopped_by is not None:
                 return result
         else:
@@ -219,6 +220,7 @@ def _end_training(
     console: Console,
     trainer: lightning.Trainer,
     module: NequIPLightningModule,
+    data: DataModule,
     info: Mapping[str, Any],
     result: TrainingResult,
     formats: Sequence[str],
@@ -233,6 +235,7 @@ def _end_training(
     printing.print_worse_than_baseline(console, trainer, card["metrics"])
     before = result.before.get(result.monitored)
     print_worse_than_source(console, result.monitored, before, result.best, result.larger_is_better)
+    add_uncertainty(console, module.evaluation_model, data, info["config"], result.stopped_by)
     _finish_training(console, module, card, result, formats)
     if result.stopped_by is not None:
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")

@@ -167,7 +167,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key at the top level",
         "cutof_radius: 4.0\n",
         "nothing uses 'cutof_radius' of the config",
-        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, budget, ckpt_path, resume, finetune, pretrain, run_name, console, validate_every_n_updates, callbacks, logger, report, trusted_packages",
+        "did you mean 'cutoff_radius'? known are run, data, training_module, trainer, seed, output_dir, model, cutoff_radius, chemical_species, monitored_metric, budget, ckpt_path, resume, finetune, pretrain, run_name, console, validate_every_n_updates, callbacks, logger, report, uncertainty, trusted_packages",
     ),
     _typed(
         "A misspelt choice of what is printed",
@@ -192,6 +192,12 @@ CONFIG_MISTAKES: list[Mistake] = [
         "report: {formats: [pdf]}\n",
         "report has the unknown key 'formats'",
         "did you mean 'format'? known are format",
+    ),
+    _typed(
+        "A misspelt kind of uncertainty",
+        "uncertainty=lpr",
+        "uncertainty is 'lpr'",
+        "write none, llpr, or {method: llpr, calibration: scale}",
     ),
     _written(
         "A choice of a group in the body of a file",

@@ -124,7 +124,8 @@ def ase_results(prediction: Graph) -> dict[str, Any]:
 
     Returns:
         ``energy`` and ``free_energy`` (eV), ``energies`` (atoms,), and where they are predicted ``forces`` (atoms, 3)
-        and ``stress`` (6,) in Voigt order, tension positive. A structure without a cell has no stress.
+        and ``stress`` (6,) in Voigt order, tension positive. A structure without a cell has no stress. What is not
+        known to ASE, ``energy_uncertainty`` (eV) and ``forces_uncertainty`` (atoms, 3), is there where it is predicted.
 
     Example:
         ASE's order of a stress is xx, yy, zz, yz, xz, xy; a positive one is a tension, there as here:
@@ -147,6 +148,10 @@ def ase_results(prediction: Graph) -> dict[str, Any]:
         stress = prediction[fields.STRESS][0].numpy()
         if not np.isnan(stress).all():
             results["stress"] = full_3x3_to_voigt_6_stress(stress)
+    if fields.ENERGY_UNCERTAINTY in prediction:
+        results[fields.ENERGY_UNCERTAINTY] = float(prediction[fields.ENERGY_UNCERTAINTY])
+    if fields.FORCES_UNCERTAINTY in prediction:
+        results[fields.FORCES_UNCERTAINTY] = prediction[fields.FORCES_UNCERTAINTY].numpy()
     return results
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nequip_like.arguments import Count, check, check_key
+from nequip_like.arguments import Count, NotNegative, check, check_key
 from nequip_like.data import fields
 from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError, DataError, closest_hint
@@ -26,10 +26,13 @@ class Sampling:
         policy: One of :data:`POLICIES`. With ``uniform`` each frame is drawn once before any is drawn again; with the
             others frames are drawn independently, in proportion to their weights.
         samples_per_epoch: Frames of an epoch; as many as there are by default.
+        bootstrap: Seed by which as many frames as there are, are drawn with replacement before training: some count
+            twice or more, about 37 % are left out. Reference energies and statistics are those of all frames.
     """
 
     policy: str = UNIFORM
     samples_per_epoch: int | None = None
+    bootstrap: int | None = None
 
     @classmethod
     def read(cls, section: Mapping[str, Any] | None) -> Sampling:
@@ -49,6 +52,12 @@ class Sampling:
             )
         if sampling.samples_per_epoch is not None:
             check("sampling.samples_per_epoch", sampling.samples_per_epoch, Count)
+        if sampling.bootstrap is not None:
+            check("sampling.bootstrap", sampling.bootstrap, NotNegative)
+            if sampling.policy != UNIFORM:
+                raise ConfigError(
+                    f"sampling.bootstrap and sampling.policy={sampling.policy} are given", "draw frames by one of them"
+                )
         return sampling
 
 

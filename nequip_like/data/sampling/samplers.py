@@ -52,6 +52,35 @@ class RoundsSampler(FrameBatchSampler):
         return torch.randperm(self.num_available, generator=make_epoch_generator(self.seed, number)).tolist()
 
 
+class BootstrapSampler(RoundsSampler):
+    """Frames of a sample that was drawn with replacement once, before training, in rounds as :class:`RoundsSampler`.
+
+    Args:
+        num_frames: Number of training frames, and of those that are drawn of them.
+        samples: Frames of an epoch.
+        batch_size: Frames per batch and process.
+        draw_seed: Seed of the sample.
+        **arguments: As for :class:`~nequip_like.data.samplers.FrameBatchSampler`.
+
+    Attributes:
+        sample: The frames that were drawn, in order.
+
+    Example:
+        >>> sampler = BootstrapSampler(5, 5, 2, 3, shuffle=True, seed=0)
+        >>> sampler.sample == sorted(sampler.order()), len(set(sampler.sample)) < 5
+        (True, True)
+    """
+
+    def __init__(self, num_frames: int, samples: int, batch_size: int, draw_seed: int, **arguments: Any) -> None:
+        generator = torch.Generator().manual_seed(draw_seed)
+        self.sample: list[int] = torch.randint(num_frames, (num_frames,), generator=generator).sort().values.tolist()
+        super().__init__(num_frames, samples, batch_size, **arguments)
+
+    def order(self) -> list[int]:
+        """Frames of the current epoch, in their order."""
+        return [self.sample[place] for place in super().order()]
+
+
 class WeightedSampler(FrameBatchSampler):
     """Frames that are drawn independently of each other, in proportion to weights.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -46,14 +47,14 @@ class NativeNetwork:
     def __init__(self, plan: NetworkPlan) -> None:
         self.plan = plan
         self._program: Program | None = None
-        self._topology: _CachedTopology | None = None
+        self._edges = _SortedEdges()
         self._calculation: _CachedCalculation | None = None
         self._arguments: NetworkArguments | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses mean nothing to another process, and its processor may need other code.
-        remembered = dict.fromkeys(("_program", "_topology", "_calculation", "_arguments"))
-        return {"plan": self.plan, **remembered}
+        remembered = dict.fromkeys(("_program", "_calculation", "_arguments"))
+        return {"plan": self.plan, "_edges": _SortedEdges(), **remembered}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NativeNetwork:
         """A copy shares the code."""
@@ -101,7 +102,7 @@ class NativeNetwork:
         make_parameters: Callable[[], Parameters],
         origins: Sequence[Tensor] | None,
         extra: Extra | None,
-    ) -> Results:
+    ) -> tuple[Results, Callable[[], Tensor]]:
         """The same, and no graph is left.
 
         Args:
@@ -110,10 +111,13 @@ class NativeNetwork:
             origins: All that these are made of, if they need not be made anew while these tensors are unchanged; None
                 makes them each time.
             extra: Energies and gradients of something else.
+
+        Returns:
+            The results, and what gives the last layer's scalars (atoms, channels) until the next call.
         """
         topology = self._sort_edges(structures)
         calculation = self._reuse_calculation(topology, make_parameters, origins)
-        return _Call(calculation, structures, extra).run()
+        return _Call(calculation, structures, extra).run(), calculation.copy_last_scalars
 
     def _take(self, parameters: Parameters) -> NetworkArguments:
         """Parameters as C takes them; those of the last step serve while the tensors are the same."""
@@ -123,10 +127,16 @@ class NativeNetwork:
 
     def _sort_edges(self, structures: Structures) -> Topology:
         """The edges in the program's order; the last ones are remembered while the same tensors come."""
-        cached = self._topology
-        if cached is None or not cached.matches(structures):
-            cached = self._topology = _CachedTopology(self.program, structures)
-        return cached.topology
+        with self._edges.lock:
+            cached = self._edges.last
+            if cached is None or not cached.matches(structures):
+                cached = self._edges.last = _CachedTopology(self.program, structures)
+            return cached.topology
+
+    def share_edges(self, other: NativeNetwork) -> None:
+        """Sort edges once for both, where another network has the same plan, as members of a committee have."""
+        if self._edges is not other._edges and self.plan == other.plan:
+            self._edges = other._edges
 
     def _reuse_calculation(
         self,
@@ -197,6 +207,12 @@ class Topology:
         if self.blocks < 0:
             raise ModelError("an edge or a species is out of range", "build the neighbour list for these atoms")
 
+    @property
+    def places(self) -> Tensor:
+        """Where each atom is in the program's order, shape (atoms,)."""
+        start = (self.pointers["new_of_old"] - self._memory.data_ptr()) // self._memory.itemsize
+        return self._memory[start : start + self.atoms]
+
 
 _Key = tuple[list[int], list[int]]
 _get_version = attrgetter("_version")
@@ -227,6 +243,18 @@ class _CachedTopology:
         """Whether the edges' tensors are these, unchanged."""
         identical = self._tensors[0] is structures.atom_types and self._tensors[1] is structures.edge_index
         return identical and self._versions == (structures.atom_types._version, structures.edge_index._version)
+
+
+class _SortedEdges:
+    """The last list of edges that was sorted; networks that share it may run on threads side by side."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.last: _CachedTopology | None = None
+
+    def __reduce__(self) -> tuple[type[_SortedEdges], tuple[()]]:
+        """A copy, in another process as well, sorts its own."""
+        return _SortedEdges, ()
 
 
 class _Call:

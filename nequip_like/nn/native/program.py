@@ -19,6 +19,7 @@ from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets
 from nequip_like.nn.native.network_source import write_network
 from nequip_like.nn.native.radial_tables import RadialArguments, RadialCalculation, RadialNetworks
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
+from nequip_like.nn.native.threads import count_threads
 
 if TYPE_CHECKING:
     from nequip_like.nn.native.network import Topology
@@ -306,14 +307,22 @@ class Calculation:
             held = self._held[name] = None if tensor is None else prepare_for_c(tensor, dtype)
             setattr(head, name, None if held is None else held.data_ptr())
         head.graphs, head.energies = structures.graphs, energies.data_ptr()
-        # Asked at each step: the user may change it in between.
-        self._net.threads = torch.get_num_threads()
+        self._net.threads = count_threads()
         radial = None if self._prepared else ctypes.byref(self._radial.fields)
         self.program.library.potential_energies(
             ctypes.byref(self._net), ctypes.byref(head), radial, ctypes.c_void_p(vectors.data_ptr())
         )
         self._prepared = True
         return energies, gradient
+
+    def copy_last_scalars(self) -> Tensor:
+        """The last layer's scalars, shape (atoms, channels), in the caller's order; after :meth:`run_energies`."""
+        memory, atoms, count = self._held["memory"], self.topology.atoms, len(self.program.plan.layers)
+        start = (self._addresses["features"] - memory.data_ptr()) // memory.itemsize
+        start += self.program.get_offsets(self.keep).offsets[index_features(count, "f")] * atoms
+        sizes = [atoms * width for width in self.program.last_widths]
+        kinds = memory[start : start + sum(sizes)].split(sizes)
+        return torch.cat([kind.view(atoms, -1) for kind in kinds], 1)[self.topology.places]
 
     def run_sums(self, energies: Tensor, gradient: Tensor) -> Results:
         """What energies of atoms and the gradient by the edge vectors are together; after :meth:`run_energies`.

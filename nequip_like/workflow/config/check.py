@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from nequip_like.arguments import Count, Range, annotations_of, check, shown
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError
+from nequip_like.inference.last_layer_fit import UncertaintySettings
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.potential import Potential
 from nequip_like.nn.pair_potential import ZBL
@@ -121,6 +122,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
             check(key, values[key], annotation)
     resume.check_choice(values)
     sections.read_picture_formats(values.get("report"))
+    UncertaintySettings.read(values.get("uncertainty"))
     for key in _NEEDED:
         _check_present(values, key)
     for name in ("callbacks", "logger"):

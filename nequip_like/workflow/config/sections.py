@@ -51,6 +51,7 @@ _OPTIONAL = (
     "callbacks",
     "logger",
     "report",
+    "uncertainty",
     "global_options",
     "trusted_packages",
 )

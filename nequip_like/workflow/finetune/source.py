@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.inference.loading import load_any
 from nequip_like.model.builders import preset_arguments
+from nequip_like.model.committee import CommitteePotential
 from nequip_like.model.families import FAMILIES, is_built_in
 from nequip_like.model.potential import Potential
 from nequip_like.workflow.config.packaged import read_packaged
@@ -44,6 +45,12 @@ def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
         source, card = load_any(path)
     except ModelFileError as error:
         raise ConfigError(f"finetune.source: {error.message}", error.advice) from error
+    if isinstance(source, CommitteePotential):
+        raise ConfigError(
+            f"finetune.source: {card['path']} is a committee, which cannot be fine-tuned",
+            "fine-tune its members, each in a run of its own",
+        )
+    source.uncertainty = None  # of weights that will be others
     if not is_built_in(source):
         raise ConfigError(
             f"finetune.source: {card['path']} is of the family '{source.config['family']}', which cannot be fine-tuned",

@@ -20,7 +20,7 @@ _TRAINED = ("checkpoints", "metrics.csv", "model.safetensors")
 _FILES = (
     *_TRAINED,
     *(CONFIG_FILE, "hparams.yaml", "loss.log", "metrics.json", "predictions.extxyz"),
-    *(f"{picture}.{ending}" for picture in ("training", "parity") for ending in FORMATS),
+    *(f"{picture}.{ending}" for picture in ("training", "parity", "uncertainty") for ending in FORMATS),
 )
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.sampling.samplers import ErrorWeightedSampler, RoundsSampler, WeightedSampler
+from nequip_like.data.sampling.policies import Sampling
+from nequip_like.data.sampling.samplers import BootstrapSampler, ErrorWeightedSampler, RoundsSampler, WeightedSampler
 from nequip_like.errors import ConfigError
 
 OPTIONS = {"shuffle": True, "seed": 3}
@@ -88,3 +89,23 @@ def test_mistakes(write, molecules):
         DataModule(file, cutoff_radius=2.0, sampling={"samples_per_epoch": 3}, replay={"file": file, "fraction": 0.5})
     with pytest.raises(ConfigError, match="but shuffle is false"):
         DataModule(file, cutoff_radius=2.0, sampling={"policy": "energy_weighted"}, shuffle=False)
+
+
+def test_bootstrap_sample_is_drawn_once():
+    """All epochs have the frames of one sample, some of them several times; another seed draws others."""
+    sampler = BootstrapSampler(200, 200, 10, 3, shuffle=True, seed=0)
+    assert sampler.sample == BootstrapSampler(200, 200, 10, 3, shuffle=True, seed=1).sample
+    assert sampler.sample != BootstrapSampler(200, 200, 10, 4, shuffle=True, seed=0).sample
+    assert 110 < len(set(sampler.sample)) < 145  # 1 - 1/e of 200 are 126
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        assert sorted(sampler.order()) == sampler.sample
+    assert sampler.order() != sampler.sample
+
+
+def test_bootstrap_replaces_no_policy():
+    with pytest.raises(ConfigError, match=r"sampling\.bootstrap and sampling\.policy=energy_weighted"):
+        Sampling.read({"bootstrap": 1, "policy": "energy_weighted"})
+    with pytest.raises(ConfigError, match=r"sampling\.bootstrap"):
+        Sampling.read({"bootstrap": -1})
+    assert Sampling.read({"bootstrap": 1}) == Sampling(bootstrap=1)

@@ -1,0 +1,203 @@
+"""Fits the uncertainty of a trained potential: one pass over its training structures, one over held-out ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+import torch
+from torch import Tensor
+
+from nequip_like.arguments import Count, Range, check, check_known_keys, shown
+from nequip_like.data import fields
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.graph import collate, to_device
+from nequip_like.errors import ConfigError, DataError
+from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, check_fits
+from nequip_like.model.last_layer import Calibration, LastLayerUncertainty, announce_features
+from nequip_like.model.potential import Potential
+
+NONE, LLPR = "none", "llpr"
+_Share = Annotated[float, Range(low=0.0, high=1.0, low_open=True, high_open=True)]
+_LEAST_FRAMES = 2  # of the calibration: one error says nothing of a spread
+# Regularizers that are tried, as shares of the largest eigenvalue; smaller ones are below its rounding.
+_REGULARIZERS = [10.0**power for power in range(-14, 1)]
+
+
+@dataclass(frozen=True)
+class UncertaintySettings:
+    """What a config says of the uncertainty that a model file gets.
+
+    Attributes:
+        method: ``llpr``: from last-layer features.
+        calibration: ``scale`` or ``conformal``, see :class:`~nequip_like.model.last_layer.Calibration`.
+        coverage: Of ``conformal``, the share of errors that are to be below ``z sigma``, where ``z`` is the
+            quantile of a Gaussian; 0.9 by default.
+        frames: Most training structures that the covariance is made of.
+    """
+
+    method: Literal["llpr"] = "llpr"
+    calibration: Literal["scale", "conformal"] = "scale"
+    coverage: _Share = 0.9
+    frames: Count = 2000
+
+    @classmethod
+    def read(cls, value: Any) -> UncertaintySettings | None:
+        """Read the key ``uncertainty`` of a config; None if it asks for none.
+
+        Raises:
+            ConfigError: If it is no such thing.
+
+        Example:
+            >>> UncertaintySettings.read("none"), UncertaintySettings.read({"method": "llpr", "frames": 500})
+            (None, UncertaintySettings(method='llpr', calibration='scale', coverage=0.9, frames=500))
+        """
+        if value is None or value == NONE:
+            return None
+        if value == LLPR:
+            return cls()
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"uncertainty is {shown(value)}", "write none, llpr, or {method: llpr, calibration: scale}"
+            )
+        annotations = get_type_hints(cls, include_extras=True)
+        check_known_keys("uncertainty", value, annotations)
+        for key, entry in value.items():
+            check(f"uncertainty.{key}", entry, annotations[str(key)])
+        return cls(**{str(key): entry for key, entry in value.items()})
+
+
+def fit_uncertainty(
+    potential: Potential,
+    train: GraphDataset,
+    held_out: GraphDataset | None = None,
+    settings: UncertaintySettings | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+) -> LastLayerUncertainty:
+    """Give a potential the uncertainty of its energies, from features of its last layer.
+
+    Args:
+        potential: The trained potential, in evaluation mode; it predicts ``energy_uncertainty`` from now on.
+        train: The structures that it was trained on; no more than ``settings.frames`` are used, evenly spread.
+        held_out: Structures with energies that tell the scale. Without any it is told by the training
+            structures, whose errors are smaller than those elsewhere: uncertainties are then too small.
+        settings: What to do.
+        batch_size: Structures at a time.
+
+    Returns:
+        The uncertainty, which is :attr:`Potential.uncertainty` now.
+
+    Raises:
+        ModelError: If the family does not tell its features, or a data set was made for another model.
+        DataError: If fewer than two structures have an energy, or too few for the coverage that was asked for.
+    """
+    settings = settings or UncertaintySettings()
+    check_fits(potential, train)
+    potential.uncertainty = None
+    step = max(1, math.ceil(len(train) / settings.frames))
+    features, errors = compute_features(potential, train, range(0, len(train), step), batch_size)
+    count = len(features)
+    values, vectors = torch.linalg.eigh(features.T @ features)
+    held = held_out is not None
+    if held_out is not None:
+        check_fits(potential, held_out)
+        features, errors = compute_features(potential, held_out, range(len(held_out)), batch_size)
+    labelled = ~errors.isnan()
+    features, errors = features[labelled], errors[labelled]
+    if len(errors) < _LEAST_FRAMES:
+        raise DataError(
+            f"{len(errors)} structures have an energy that the scale of the uncertainty could be told by",
+            "give validation data with energies, or write uncertainty: none",
+        )
+    projected = (features @ vectors).square()
+    regularizer = choose_regularizer(values, projected, errors)
+    variances = (projected / (values.clamp(min=0) + regularizer)).sum(1)
+    coverage = settings.coverage if settings.calibration == "conformal" else None
+    scale = calibrate(errors, variances.sqrt(), coverage)
+    root = scale * vectors / (values.clamp(min=0) + regularizer).sqrt()
+    calibration = Calibration(settings.calibration, len(errors), held, coverage, math.sqrt(regularizer), scale, count)
+    potential.uncertainty = LastLayerUncertainty(root, calibration).to(features.device)
+    return potential.uncertainty
+
+
+def compute_features(
+    potential: Potential, dataset: GraphDataset, frames: range, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """Last-layer features of structures, and the errors of their energies.
+
+    Args:
+        potential: The potential.
+        dataset: The structures.
+        frames: Which of them.
+        batch_size: Structures at a time.
+
+    Returns:
+        Features (frames, features) and prediction minus label (frames,), eV, NaN without a label.
+
+    Raises:
+        ModelError: If the family does not tell its features.
+    """
+    model = announce_features(potential.energy_model)
+    device = next(potential.parameters()).device
+    features, errors = [], []
+    for start in range(0, len(frames), batch_size):
+        batch = to_device(collate([dataset[i] for i in frames[start : start + batch_size]]), device)
+        with torch.no_grad():
+            features.append(model.last_layer_features(batch).detach())
+            predicted = potential(batch)[fields.TOTAL_ENERGY].detach()
+        label = batch.get(fields.TOTAL_ENERGY)
+        errors.append((predicted - label if label is not None else torch.full_like(predicted, torch.nan)).flatten())
+    return torch.cat(features), torch.cat(errors)
+
+
+def choose_regularizer(values: Tensor, projected: Tensor, errors: Tensor) -> float:
+    """The ``s^2`` under which held-out errors are most likely, each with its own best scale.
+
+    With ``q = f^T (F^T F + s^2 I)^-1 f`` and ``a^2 = mean(e^2 / q)``, the negative log likelihood of errors ``e`` is
+    ``mean(log q) / 2 + log(a^2) / 2`` up to a constant.
+
+    Args:
+        values: Eigenvalues of ``F^T F``, shape (features,).
+        projected: Squares of held-out features along the eigenvectors, shape (frames, features).
+        errors: Shape (frames,), eV.
+    """
+    largest = float(values.max().clamp(min=torch.finfo(values.dtype).tiny))
+
+    def measure(share: float) -> float:
+        variances = (projected / (values.clamp(min=0) + share * largest)).sum(1).clamp(min=1e-300)
+        scale = (errors.square() / variances).mean().clamp(min=1e-300)
+        return float(variances.log().mean() + scale.log())
+
+    return largest * min(_REGULARIZERS, key=measure)
+
+
+def calibrate(errors: Tensor, spreads: Tensor, coverage: float | None = None) -> float:
+    """The factor that makes spreads standard deviations.
+
+    Args:
+        errors: Shape (frames,), eV.
+        spreads: Standard deviations up to the factor, shape (frames,).
+        coverage: None: the root mean square of ``errors / spreads``. A share ``c``: the smallest factor with which
+            ``ceil((n + 1) c)`` of the ``n`` errors are below the quantile ``z_c`` of a Gaussian: then a new error,
+            of the same distribution, is below with a probability of at least ``c`` (split conformal prediction).
+
+    Raises:
+        DataError: If there are too few errors for the coverage.
+
+    Example:
+        >>> calibrate(torch.tensor([3.0, -4.0]), torch.tensor([1.0, 1.0]))
+        3.535...
+    """
+    ratios = errors.abs() / spreads.clamp(min=1e-150)
+    if coverage is None:
+        return float(ratios.square().mean().sqrt())
+    rank = math.ceil((len(ratios) + 1) * coverage)
+    if rank > len(ratios):
+        raise DataError(
+            f"{len(ratios)} held-out structures are too few for a coverage of {coverage:g}",
+            f"hold out {math.ceil(coverage / (1 - coverage))} or more, or write uncertainty.calibration: scale",
+        )
+    quantile = math.sqrt(2.0) * float(torch.erfinv(torch.tensor(coverage, dtype=torch.float64)))
+    return float(ratios.sort().values[rank - 1]) / quantile

@@ -1,0 +1,1 @@
+"""Reports of uncertainties: of committees, and of how good they are."""

@@ -1,0 +1,56 @@
+"""The uncertainty of the potential that a run has trained, where its config asks for one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from nequip_like.data.datamodule import DataModule
+from nequip_like.inference.last_layer_fit import UncertaintySettings, fit_uncertainty
+from nequip_like.model.last_layer import LastLayerUncertainty
+from nequip_like.model.potential import Potential
+
+
+def add_uncertainty(
+    console: Console,
+    potential: Potential,
+    data: DataModule,
+    config: Mapping[str, Any],
+    stopped_by: signal.Signals | None,
+) -> None:
+    """Give a trained potential the uncertainty that its config asks for, and say how it is calibrated.
+
+    Args:
+        console: Where to print.
+        potential: The potential with its final weights.
+        data: What it was trained on; the first validation set tells the scale.
+        config: The config, resolved.
+        stopped_by: The signal that ended training: there is no time then.
+
+    Raises:
+        ModelError: If the family does not tell its features.
+        DataError: If too few validation structures have an energy.
+    """
+    settings = UncertaintySettings.read(config.get("uncertainty"))
+    if settings is None:
+        return
+    if stopped_by is not None:
+        line = f"uncertainty: none, for {stopped_by.name} ended training; a run that goes on and ends makes it"
+    else:
+        held_out = next(iter(data.val_sets.values()), None)
+        line = describe_uncertainty(fit_uncertainty(potential, data.train_set, held_out, settings, data.val_batch_size))
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def describe_uncertainty(uncertainty: LastLayerUncertainty) -> str:
+    """How an uncertainty is calibrated, in words."""
+    calibration = uncertainty.calibration
+    frames = "validation frames" if calibration.held_out else "training frames, for there are no others: too small"
+    how = "scaled to" if calibration.coverage is None else f"{100 * calibration.coverage:g} % coverage of"
+    return (
+        f"uncertainty: last-layer features of {calibration.train_frames} training frames, {how} the errors of "
+        f"{calibration.frames} {frames}"
+    )

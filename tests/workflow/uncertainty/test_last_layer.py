@@ -1,0 +1,72 @@
+"""A run that gives its model file an uncertainty, and what testing such a model and a committee writes."""
+
+import io
+import json
+
+import ase.io
+import pytest
+from rich.console import Console
+
+import nequip_like as nl
+from nequip_like.errors import ConfigError
+from nequip_like.inference import read_card, save
+from nequip_like.model.committee import CommitteePotential
+from nequip_like.workflow.config.check import check_config
+from nequip_like.workflow.evaluate import test_model as check_model
+from nequip_like.workflow.train import train
+
+
+def test_a_run_fits_it(compose, capsys):
+    result = train(compose("run=[train,test]", "uncertainty=llpr", "trainer.max_epochs=1", "model.kernel=batched"))
+    assert "uncertainty: last-layer features of 14 training frames, scaled to the errors of 5 validation frames" in (
+        capsys.readouterr().out
+    )
+    assert read_card(result.model_file)["uncertainty"]["frames"] == 5
+    metrics = json.loads((result.folder / "metrics.json").read_text())
+    (of_set,) = metrics.values()
+    assert of_set["uncertainty"]["per_atom_energy"]["count"] == 5
+    assert (result.folder / "uncertainty.png").stat().st_size > 1000
+    assert "energy_uncertainty" in nl.load(result.model_file).predicted_fields
+
+
+def test_mistakes_are_said_before_the_run(compose):
+    with pytest.raises(ConfigError, match="uncertainty is 'lpr'"):
+        check_config(compose("uncertainty=lpr"))
+    with pytest.raises(ConfigError, match=r"uncertainty has the unknown key 'coverge'"):
+        check_config(compose("uncertainty={coverge: 0.9}"))
+
+
+def test_a_committee_is_not_fine_tuned(compose, tmp_path, make_potential):
+    save(CommitteePotential([make_potential(seed=seed) for seed in (1, 2)]), tmp_path / "committee.safetensors")
+    with pytest.raises(ConfigError, match="is a committee, which cannot be fine-tuned"):
+        check_config(compose(f"finetune.source={tmp_path / 'committee.safetensors'}"))
+
+
+def test_testing_a_committee(tmp_path, make_potential, molecule_file):
+    committee = CommitteePotential([make_potential(seed=seed) for seed in (1, 2, 3)]).eval()
+    printed = io.StringIO()
+    evaluations = check_model(
+        committee, {"a": molecule_file}, tmp_path / "out", console=Console(file=printed, width=200)
+    )
+    qualities = evaluations["a"].uncertainty
+    assert (qualities["per_atom_energy"].count, qualities["forces"].count) == (24, 24 * 12)
+    assert "a: uncertainty" in printed.getvalue()
+    assert "written to" in printed.getvalue()
+    assert "uncertainty.png" in printed.getvalue()
+    values = json.loads((tmp_path / "out" / "metrics.json").read_text())["a"]["uncertainty"]["forces"]
+    assert values["coverage_90"] == qualities["forces"].coverage[0.9]
+    assert len(values["calibration_curve"]) == 101
+    assert len(values["rejection_curve"]) == 10
+    frame = ase.io.read(tmp_path / "out" / "predictions.extxyz", 3)
+    assert frame.info["energy_uncertainty"] == evaluations["a"].predictions[3]["energy_uncertainty"].item()
+    assert frame.arrays["forces_uncertainty"].shape == (4, 3)
+
+
+def test_without_uncertainties_nothing_is_new(tmp_path, make_potential, molecule_file):
+    printed = io.StringIO()
+    evaluations = check_model(
+        make_potential(), {"a": molecule_file}, tmp_path / "out", console=Console(file=printed, width=200)
+    )
+    assert evaluations["a"].uncertainty == {}
+    assert "uncertainty" not in printed.getvalue()
+    assert not (tmp_path / "out" / "uncertainty.png").exists()
