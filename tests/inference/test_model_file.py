@@ -146,8 +146,8 @@ def test_foreign(tmp_path, metadata):
 
 
 def test_newer_format(saved):
-    with pytest.raises(ModelFileError, match="format version 2") as error:
-        model_file.read_model(rewritten(saved, version=2))
+    with pytest.raises(ModelFileError, match="format version 3") as error:
+        model_file.read_model(rewritten(saved, version=3))
     assert "newer" in error.value.advice
 
 

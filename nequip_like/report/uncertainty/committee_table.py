@@ -38,13 +38,12 @@ def compute_statistics(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict
 
 
 def make_committee_table(statistics: Mapping[str, Mapping[str, float]]) -> Table:
-    """A row for each metric: mean ± standard deviation over the members, smallest and largest value, in eV and Å."""
+    """A row for each metric: mean ± standard deviation over the members, and their number; in eV and Å."""
     table = Table(title="Committee: mean ± standard deviation over the members", title_justify="left")
-    table.add_column("metric (eV, Å)", overflow="fold")
-    for heading in ("mean ± std", "smallest", "largest", "members"):
-        table.add_column(heading, justify="right")
+    table.add_column("metric (eV, Å)", no_wrap=True)
+    for heading in ("mean ± std", "members"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, values in statistics.items():
         mean = f"{format_number(values['mean'])} ± {format_number(values['std'])}"
-        extremes = [format_number(values[key]) for key in ("min", "max")]
-        table.add_row(Text(name), mean, *extremes, str(values["n"]))
+        table.add_row(Text(name), mean, str(values["n"]))
     return table

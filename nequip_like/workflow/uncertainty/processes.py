@@ -17,7 +17,8 @@ from nequip_like.workflow.uncertainty.plan import CommitteeMember
 # The command of one training, by its name: what is below a command does not import it.
 TRAIN = (sys.executable, "-m", "nequip_like.cli.train")
 _POLL = 0.1  # seconds
-_ENDINGS = (signal.SIGINT, signal.SIGTERM)
+# SIGUSR1 is what SLURM sends before a time limit: a training stops, and queues its job again.
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _THREADS = "OMP_NUM_THREADS"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -119,7 +120,8 @@ def train_committee(
         devices: As there.
         bootstrap: As there.
         output: The folder of the committee.
-        resume: Leave members that are done, and go on with the others from their newest checkpoints.
+        resume: Leave members that are done, and go on with the others from their newest checkpoints; as if given where
+            SLURM has started the job again.
         member: Train this member only: each task of a SLURM array trains its own.
         console: Where to print; the terminal by default.
 
@@ -128,6 +130,7 @@ def train_committee(
         OutputError: If the folder has a committee already, or cannot be written.
     """
     console = console or Console()
+    resume = resume or int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
     register_resolvers()
     folder = path_of(output).absolute()
     plan = plan_committee(

@@ -147,6 +147,16 @@ def test_a_folder_is_of_one_committee(shared, tmp_path, trainer):
         run(shared, tmp_path, resume=True)
 
 
+def test_a_job_that_was_queued_again_goes_on(shared, tmp_path, trainer, monkeypatch):
+    trainer(failing={"12": "loss is NaN"})
+    run(shared, tmp_path, member=1)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    trainer()
+    result, _ = run(shared, tmp_path, member=1)
+    assert result.outcomes[1].status == "done"
+    assert "resume=auto" in read_calls(tmp_path, 1)[1]["overrides"]
+
+
 def test_tasks_of_an_array(shared, tmp_path, trainer):
     """Each trains its own member; the last one has the whole committee."""
     for number in (2, 0):
