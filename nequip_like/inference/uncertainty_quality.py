@@ -173,20 +173,17 @@ def judge_predictions(frames: Sequence[Graph], predictions: Sequence[Graph]) -> 
         uncertainty = fields.UNCERTAINTIES[label]
         if uncertainty not in predictions[0] or not any(label in frame for frame in frames):
             continue
-        pairs = [
-            (prediction[label] - frame[label], prediction[uncertainty], len(frame[fields.POSITIONS]))
-            for frame, prediction in zip(frames, predictions, strict=True)
-            if label in frame
-        ]
-        divisors = [atoms if label == fields.TOTAL_ENERGY else 1 for _, _, atoms in pairs]
-        errors, spreads = (
-            torch.cat([pair[i] / divisor for pair, divisor in zip(pairs, divisors, strict=True)]).numpy()
-            for i in (0, 1)
-        )
-        labelled = ~np.isnan(errors).any(1)
+        errors, spreads = [], []
+        for frame, prediction in zip(frames, predictions, strict=True):
+            if label in frame:
+                divisor = len(frame[fields.POSITIONS]) if label == fields.TOTAL_ENERGY else 1
+                errors.append((prediction[label] - frame[label]).numpy() / divisor)
+                spreads.append(prediction[uncertainty].numpy() / divisor)
+        error, spread = np.concatenate(errors), np.concatenate(spreads)
+        labelled = ~np.isnan(error).any(1)
         if not labelled.any():
             continue
-        errors, spreads = errors[labelled], spreads[labelled]
-        ranked = np.sqrt((errors**2).mean(1)), spreads.mean(1)
-        result[quantity] = judge_uncertainty(quantity, errors.flatten(), spreads.flatten(), ranked)
+        error, spread = error[labelled], spread[labelled]
+        ranked = np.sqrt((error**2).mean(1)), spread.mean(1)
+        result[quantity] = judge_uncertainty(quantity, error.flatten(), spread.flatten(), ranked)
     return result

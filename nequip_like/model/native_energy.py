@@ -15,7 +15,7 @@ from nequip_like.nn.module_content import ModuleContent
 from nequip_like.nn.native.compiler import find_compiler
 from nequip_like.nn.native.head import Head
 from nequip_like.nn.native.network import Extra, NativeNetwork
-from nequip_like.nn.native.program import Parameters, Structures
+from nequip_like.nn.native.program import Calculation, Parameters, Structures
 from nequip_like.nn.native.spec import NetworkPlan
 from nequip_like.process_settings import warn_once
 
@@ -109,8 +109,8 @@ class NativeBackend:
         make_parameters: Callable[[], Parameters],
         module: nn.Module,
         extra: Extra | None,
-    ) -> tuple[Differentiated, Callable[[], Tensor]]:
-        """The same without a graph, and what gives the last layer's scalars (atoms, channels) until the next call.
+    ) -> tuple[Differentiated, Calculation]:
+        """The same without a graph, and what has made it: it holds features until the next call.
 
         Args:
             structures: Atoms and edges.
@@ -122,8 +122,8 @@ class NativeBackend:
         if self.caches_parameters:
             content = self._look_at(module)
             origins = [*content.parameters, *content.buffers]
-        results, scalars = self.network.predict(structures, make_parameters, origins, extra)
-        return Differentiated(*results), scalars
+        results, calculation = self.network.predict(structures, make_parameters, origins, extra)
+        return Differentiated(*results), calculation
 
     def collect(self, module: nn.Module, make: Callable[[], CollectedWeights]) -> CollectedWeights:
         """Collect weights of a module, or find those of the last time where it still consists of the same tensors.

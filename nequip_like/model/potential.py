@@ -222,8 +222,8 @@ class Potential(Summarized, nn.Module):
         else:
             prediction = self._predict_energies(graph)
             features = announce_features(self.energy_model).last_layer_features(graph)
-        with torch.no_grad():
-            return prediction | {fields.ENERGY_UNCERTAINTY: self.uncertainty(features)}
+        prediction[fields.ENERGY_UNCERTAINTY] = self.uncertainty(features.detach())
+        return prediction
 
     def _predict_energies(self, graph: Graph) -> Graph:
         # Not isinstance with the protocol, which takes as long as a tenth of a small molecule's network.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -77,6 +78,11 @@ class ScalarMLP(nn.Module):
         factors = [gain / math.sqrt(weight.shape[0]) for gain, weight in zip(gains, weights, strict=True)]
         return Perceptron(weights, factors, self.nonlinearity)
 
+    @cached_property
+    def last_factor(self) -> float:
+        """What the last layer's weights are multiplied by."""
+        return self.parts.factors[-1]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, input_dim) to (rows, output_dim)."""
         parts = self.parts
@@ -85,8 +91,7 @@ class ScalarMLP(nn.Module):
 
     def differentiate_last(self, x: Tensor) -> Tensor:
         """Derivative of the output, if it is one, by the weights of the last layer: (rows, width of this layer)."""
-        parts = self.parts
-        return self._evaluate_hidden(x, parts) * parts.factors[-1]
+        return self._evaluate_hidden(x, self.parts) * self.last_factor
 
     def _evaluate_hidden(self, x: Tensor, parts: Perceptron) -> Tensor:
         """What the last layer is given."""

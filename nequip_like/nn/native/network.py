@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -102,7 +104,7 @@ class NativeNetwork:
         make_parameters: Callable[[], Parameters],
         origins: Sequence[Tensor] | None,
         extra: Extra | None,
-    ) -> tuple[Results, Callable[[], Tensor]]:
+    ) -> tuple[Results, Calculation]:
         """The same, and no graph is left.
 
         Args:
@@ -113,11 +115,11 @@ class NativeNetwork:
             extra: Energies and gradients of something else.
 
         Returns:
-            The results, and what gives the last layer's scalars (atoms, channels) until the next call.
+            The results, and what has made them: it holds features until the next call.
         """
         topology = self._sort_edges(structures)
         calculation = self._reuse_calculation(topology, make_parameters, origins)
-        return _Call(calculation, structures, extra).run(), calculation.copy_last_scalars
+        return _Call(calculation, structures, extra).run(), calculation
 
     def _take(self, parameters: Parameters) -> NetworkArguments:
         """Parameters as C takes them; those of the last step serve while the tensors are the same."""
@@ -207,10 +209,19 @@ class Topology:
         if self.blocks < 0:
             raise ModelError("an edge or a species is out of range", "build the neighbour list for these atoms")
 
-    @property
+    @cached_property
     def places(self) -> Tensor:
         """Where each atom is in the program's order, shape (atoms,)."""
-        start = (self.pointers["new_of_old"] - self._memory.data_ptr()) // self._memory.itemsize
+        return self._read_array("new_of_old")
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The atoms in the program's order, shape (atoms,)."""
+        order: np.ndarray = self._read_array("atom_order").numpy()
+        return order
+
+    def _read_array(self, name: str) -> Tensor:
+        start = (self.pointers[name] - self._memory.data_ptr()) // self._memory.itemsize
         return self._memory[start : start + self.atoms]
 
 

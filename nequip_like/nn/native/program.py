@@ -190,6 +190,22 @@ class Results(NamedTuple):
     virial: Tensor
 
 
+class LastScalars(NamedTuple):
+    """Scalars of the last layer, until the next calculation.
+
+    Attributes:
+        rows: Shape (atoms, channels), in the program's order of atoms.
+        topology: This order.
+    """
+
+    rows: Tensor
+    topology: Topology
+
+    def sort(self) -> Tensor:
+        """The rows in the caller's order of atoms."""
+        return self.rows[self.topology.places]
+
+
 class Calculation:
     """One calculation: what the passes leave for each other.
 
@@ -315,14 +331,14 @@ class Calculation:
         self._prepared = True
         return energies, gradient
 
-    def copy_last_scalars(self) -> Tensor:
-        """The last layer's scalars, shape (atoms, channels), in the caller's order; after :meth:`run_energies`."""
+    def read_last_scalars(self) -> LastScalars:
+        """The last layer's scalars, where :meth:`run_energies` left them."""
         memory, atoms, count = self._held["memory"], self.topology.atoms, len(self.program.plan.layers)
         start = (self._addresses["features"] - memory.data_ptr()) // memory.itemsize
         start += self.program.get_offsets(self.keep).offsets[index_features(count, "f")] * atoms
         sizes = [atoms * width for width in self.program.last_widths]
-        kinds = memory[start : start + sum(sizes)].split(sizes)
-        return torch.cat([kind.view(atoms, -1) for kind in kinds], 1)[self.topology.places]
+        kinds = [kind.view(atoms, -1) for kind in memory[start : start + sum(sizes)].split(sizes)]
+        return LastScalars(kinds[0] if len(kinds) == 1 else torch.cat(kinds, 1), self.topology)
 
     def run_sums(self, energies: Tensor, gradient: Tensor) -> Results:
         """What energies of atoms and the gradient by the edge vectors are together; after :meth:`run_energies`.
