@@ -37,7 +37,7 @@ class MeanEnergy(nn.Module):
 
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of the atoms, shape (atoms,), eV, float64."""
-        return torch.stack([member.energy_model(graph, vectors) for member in self.members]).mean(0)
+        return torch.stack([cast(Potential, member).energy_model(graph, vectors) for member in self.members]).mean(0)
 
     @property
     def kernel_in_use(self) -> str:

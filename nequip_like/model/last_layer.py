@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -97,6 +98,8 @@ class LastLayerUncertainty(nn.Module):
         Args:
             features: Shape (graphs, features), float64.
         """
+        if features.device.type == "cpu":  # by NumPy, which takes a tenth of torch's time for a structure or two
+            return torch.from_numpy(np.linalg.norm(features.numpy() @ self.root.numpy(), axis=1, keepdims=True))
         return torch.linalg.vector_norm(features @ self.root, dim=1, keepdim=True)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,6 +93,33 @@ class HeadArguments:
             shifts=self.scales[1].data_ptr(),
         )
         self.prepared: int = library.head_prepared(ctypes.byref(self.fields))
+
+
+class LastScalars:
+    """Scalars of the last layer, which the head makes energies of: until the next calculation.
+
+    Args:
+        kinds: Those of each kind, shape (atoms, channels), in the program's order of atoms.
+        order: The atoms in this order, shape (atoms,).
+        places: Where each atom is in this order, shape (atoms,).
+    """
+
+    def __init__(self, kinds: Sequence[Tensor], order: np.ndarray, places: Tensor) -> None:
+        self._kinds, self._order, self._places = kinds, order, places
+        self._arrays: list[np.ndarray] = [kind.numpy() for kind in kinds]
+
+    def sort(self) -> Tensor:
+        """All scalars, shape (atoms, channels), in the caller's order of atoms."""
+        return torch.cat(list(self._kinds), 1)[self._places]
+
+    def sum(self, factors: np.ndarray) -> np.ndarray:
+        """Sum over all atoms with a factor for each, shape (channels,).
+
+        Args:
+            factors: Shape (atoms,), in the caller's order.
+        """
+        ordered = factors[self._order]
+        return np.concatenate([ordered @ array for array in self._arrays])
 
 
 class HeadCalculation:

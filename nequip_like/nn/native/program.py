@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate
 from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -14,7 +15,7 @@ from torch import Tensor
 from nequip_like.errors import ModelError
 from nequip_like.nn.native.addresses import allocate_together, list_addresses, prepare_for_c
 from nequip_like.nn.native.compiler import compile_library
-from nequip_like.nn.native.head import Head, HeadArguments, HeadCalculation
+from nequip_like.nn.native.head import Head, HeadArguments, HeadCalculation, LastScalars
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
 from nequip_like.nn.native.network_source import write_network
 from nequip_like.nn.native.radial_tables import RadialArguments, RadialCalculation, RadialNetworks
@@ -190,22 +191,6 @@ class Results(NamedTuple):
     virial: Tensor
 
 
-class LastScalars(NamedTuple):
-    """Scalars of the last layer, until the next calculation.
-
-    Attributes:
-        rows: Shape (atoms, channels), in the program's order of atoms.
-        topology: This order.
-    """
-
-    rows: Tensor
-    topology: Topology
-
-    def sort(self) -> Tensor:
-        """The rows in the caller's order of atoms."""
-        return self.rows[self.topology.places]
-
-
 class Calculation:
     """One calculation: what the passes leave for each other.
 
@@ -331,14 +316,15 @@ class Calculation:
         self._prepared = True
         return energies, gradient
 
-    def read_last_scalars(self) -> LastScalars:
-        """The last layer's scalars, where :meth:`run_energies` left them."""
+    @cached_property
+    def last_scalars(self) -> LastScalars:
+        """The last layer's scalars, where :meth:`run_energies` leaves them."""
         memory, atoms, count = self._held["memory"], self.topology.atoms, len(self.program.plan.layers)
         start = (self._addresses["features"] - memory.data_ptr()) // memory.itemsize
         start += self.program.get_offsets(self.keep).offsets[index_features(count, "f")] * atoms
         sizes = [atoms * width for width in self.program.last_widths]
-        kinds = [kind.view(atoms, -1) for kind in memory[start : start + sum(sizes)].split(sizes)]
-        return LastScalars(kinds[0] if len(kinds) == 1 else torch.cat(kinds, 1), self.topology)
+        kinds = memory[start : start + sum(sizes)].split(sizes)
+        return LastScalars([kind.view(atoms, -1) for kind in kinds], self.topology.order, self.topology.places)
 
     def run_sums(self, energies: Tensor, gradient: Tensor) -> Results:
         """What energies of atoms and the gradient by the edge vectors are together; after :meth:`run_energies`.
