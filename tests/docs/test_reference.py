@@ -212,4 +212,5 @@ def test_index_lists_the_pages():
         "resuming",
         "statistics",
         "training",
+        "uncertainty",
     }
