@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nequip_like.inference.evaluation import Evaluation
 from nequip_like.inference.uncertainty_quality import UncertaintyQuality, reject_uncertain
@@ -40,7 +41,7 @@ def plot_uncertainty(
         OutputError: If a file cannot be written.
     """
     rows = [(name, quality) for name, evaluation in evaluations.items() for quality in evaluation.uncertainty.values()]
-    if not rows:
+    if not rows or (formats is not None and not formats):
         return []
     figure = Figure(figsize=(12.0, 3.8 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -75,6 +76,10 @@ def _draw_errors(axes: Axes, quality: UncertaintyQuality, display: Shown) -> Non
         axes.loglog(spreads[positive], errors[positive], ".", color=COLOURS[0], markersize=3, alpha=0.5)
         ends = np.array([spreads[positive].min(), spreads[positive].max()])
         axes.plot(ends, ends, color=GREY, linewidth=1)
+        for axis in (axes.xaxis, axes.yaxis):  # a few numbers, also where they span less than a decade
+            axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"uncertainty ({display.unit})", fontsize=_TEXT)
     axes.set_ylabel(f"error ({display.unit})", fontsize=_TEXT)
     axes.text(0.03, 0.97, f"Spearman {quality.spearman:.2f}", transform=axes.transAxes, va="top", fontsize=_TEXT - 1)

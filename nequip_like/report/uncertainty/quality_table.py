@@ -17,21 +17,17 @@ def make_quality_table(name: str, evaluation: Evaluation) -> Table | None:
     if not evaluation.uncertainty:
         return None
     table = Table(title=Text(f"{name}: uncertainty"), title_justify="left")
-    for heading in ("of", "unit"):
-        table.add_column(heading)
+    table.add_column("")
     qualities = list(evaluation.uncertainty.values())
-    shares = [f"within {100 * share:g} %" for share in qualities[0].coverage]
-    for heading in (*shares, "miscalibration", "sharpness", "NLL", "Spearman"):
-        table.add_column(heading, justify="right")
-    for quality in qualities:
-        display = SHOWN[quality.quantity]
-        table.add_row(
-            display.label,
-            display.unit,
-            *(f"{100 * covered:.1f} %" for covered in quality.coverage.values()),
-            f"{quality.miscalibration_area:.3f}",
-            format_number(quality.sharpness * display.factor),
-            f"{quality.negative_log_likelihood:.2f}",
-            f"{quality.spearman:.2f}",
-        )
+    displays = [SHOWN[quality.quantity] for quality in qualities]
+    for display in displays:
+        table.add_column(f"{display.label}\n{display.unit}", justify="right")
+    for share in qualities[0].coverage:
+        claim = f"errors within the claimed {100 * share:g} %"
+        table.add_row(claim, *(f"{100 * quality.coverage[share]:.1f} %" for quality in qualities))
+    table.add_row("miscalibration area", *(f"{quality.miscalibration_area:.3f}" for quality in qualities))
+    pairs = zip(qualities, displays, strict=True)
+    table.add_row("sharpness", *(format_number(quality.sharpness * display.factor) for quality, display in pairs))
+    table.add_row("negative log likelihood", *(f"{quality.negative_log_likelihood:.2f}" for quality in qualities))
+    table.add_row("Spearman correlation with errors", *(f"{quality.spearman:.2f}" for quality in qualities))
     return table

@@ -44,9 +44,12 @@ def evaluation():
 def test_quality_table(evaluation):
     printed = print_table(make_quality_table("hot", evaluation))
     assert "hot: uncertainty" in printed
-    assert "meV/" in printed
-    for number in ("33.3", "66.7", "1.414", "0.87"):
-        assert number in printed
+    rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in printed.splitlines() if "│" in line}
+    assert rows["errors within the claimed 50 %"] == "33.3 %"
+    assert rows["errors within the claimed 90 %"] == rows["errors within the claimed 95 %"] == "66.7 %"
+    assert rows["sharpness"] == "1.414"
+    assert rows["Spearman correlation with errors"] == "0.87"
+    assert "meV/atom" in printed
     assert make_quality_table("hot", SimpleNamespace(uncertainty={})) is None
 
 

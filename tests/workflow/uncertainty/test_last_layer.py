@@ -15,9 +15,11 @@ from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.evaluate import test_model as check_model
 from nequip_like.workflow.train import train
 
+DRAWN = ("model.kernel=batched", "report.format=[png]")
+
 
 def test_a_run_fits_it(compose, capsys):
-    result = train(compose("run=[train,test]", "uncertainty=llpr", "trainer.max_epochs=1", "model.kernel=batched"))
+    result = train(compose("run=[train,test]", "uncertainty=llpr", "trainer.max_epochs=1", *DRAWN))
     assert "uncertainty: last-layer features of 14 training frames, scaled to the errors of 5 validation frames" in (
         capsys.readouterr().out
     )
