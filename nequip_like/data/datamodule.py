@@ -20,19 +20,16 @@ from nequip_like.data.loader import ResumableLoader, make_worker_generator
 from nequip_like.data.prepare import Prepared, Request, prepare
 from nequip_like.data.prepared.sets import hold_frames
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
-from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
+from nequip_like.data.replay import Replay, ReplayedDataset, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
-from nequip_like.data.sampling.policies import (
-    ENERGY_WEIGHTED,
-    ERROR_WEIGHTED,
-    UNIFORM,
-    Sampling,
-    compute_energy_weights,
-)
-from nequip_like.data.sampling.samplers import ErrorWeightedSampler, RoundsSampler, WeightedSampler
+from nequip_like.data.sampling.force_supervision import ForceSupervision
+from nequip_like.data.sampling.mixtures import MixedFrames, names_sets
+from nequip_like.data.sampling.orders import build_order, count_draws
+from nequip_like.data.sampling.policies import ERROR_WEIGHTED, UNIFORM, Sampling
 from nequip_like.data.selection.filters import Filters
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
+from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 
@@ -47,7 +44,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
     The trainer must run with ``use_distributed_sampler=False``: the order of frames knows its process.
 
     Args:
-        train: Training data; a list of paths is one data set.
+        train: Training data; a list of paths is one data set. Several with names, ``{name: {file, weight}}``, are a
+            mixture, see :mod:`nequip_like.data.sampling.mixtures`.
         val: Validation data.
         test: Test data.
         cutoff_radius: Cutoff of the neighbour lists, Angstrom.
@@ -73,8 +71,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         statistics: Further statistics of the training set, see :mod:`nequip_like.data.statistics`.
         filters: ``{max_forces, max_energy, max_atoms, labels, duplicates}``: frames of the training file that are left
             out, see :class:`nequip_like.data.selection.filters.Filters`.
-        sampling: ``{policy, samples_per_epoch}``: how often frames are drawn, see
-            :class:`nequip_like.data.sampling.policies.Sampling`.
+        sampling: ``{policy, samples_per_epoch, temperature, force_fraction, ...}``: how often frames are drawn, and
+            which of them with their forces, see :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
 
@@ -138,8 +136,13 @@ class DataModule(Summarized, lightning.LightningDataModule):
             filters=Filters.read(filters),
         )
         self.sampling = Sampling.read(sampling)
-        if self.sampling != Sampling() and replay is not None:
+        if self.sampling.draws_frames and replay is not None:
             raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
+        if self.sampling.temperature != 1 and not names_sets(train):
+            raise ConfigError(
+                f"sampling.temperature is {self.sampling.temperature:g}, but data.train is one data set",
+                "name several: train: {water: water.xyz, ice: ice.xyz}, or leave it out",
+            )
         if self.sampling.policy != UNIFORM and not shuffle:
             raise ConfigError(
                 f"sampling.policy is {self.sampling.policy}, but shuffle is false",
@@ -190,7 +193,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             ConfigError: If an argument cannot be understood.
             DataError: If a file, a frame or a label cannot be right.
         """
-        _ = self.data, self._statistics, self.num_replayed
+        _ = self.data, self._statistics, self.num_replayed, self.num_drawn
         return self
 
     def setup(self, stage: str | None = None) -> None:
@@ -255,6 +258,24 @@ class DataModule(Summarized, lightning.LightningDataModule):
         return 0 if self.replay is None else self.replay.count(len(self.train_set))
 
     @property
+    def mixed(self) -> MixedFrames | None:
+        """Which training frame is of which set; None if there is one set only."""
+        return self.data.mixed
+
+    @property
+    def num_drawn(self) -> dict[str, int]:
+        """``{set: frames of it in an epoch}`` of several sets; with weights of frames, on average."""
+        return count_draws(self.data, self.sampling)
+
+    @cached_property
+    def force_supervision(self) -> ForceSupervision | None:
+        """Which frames train with their forces; None if all do."""
+        if self.sampling.force_fraction == 1:
+            return None
+        sets = [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
+        return ForceSupervision(FrameTable.join([dataset.table for dataset in sets]), self.sampling, self.seed)
+
+    @property
     def replay_weight(self) -> float:
         """Weight of replayed frames in the loss."""
         return 1.0 if self.replay is None else self.replay.weight
@@ -283,7 +304,13 @@ class DataModule(Summarized, lightning.LightningDataModule):
         """Batches of the training set, in an order that depends on (seed, epoch) only."""
         order, pin = self._build_training_order(), self._uses_gpu()
         self._check_errors_are_told()
-        return ResumableLoader(self.trained_on, order, num_workers=self.num_workers, pin_memory=pin)
+        return ResumableLoader(
+            self.trained_on,
+            order,
+            num_workers=self.num_workers,
+            pin_memory=pin,
+            force_supervision=self.force_supervision,
+        )
 
     def _check_errors_are_told(self) -> None:
         """Refuse a sampling by errors in a training that would not tell them."""
@@ -304,22 +331,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             "world_size": world_size,
             "drop_last": self.drop_last,
         }
-        frames = len(self.train_set)
-        if self.replay_set is None:
-            return self._build_sampler(frames, arguments)
-        return ReplaySampler(frames, len(self.replay_set), self.num_replayed, self.batch_size, **arguments)
-
-    def _build_sampler(self, frames: int, arguments: Mapping[str, Any]) -> FrameBatchSampler:
-        policy, samples = self.sampling.policy, self.sampling.samples_per_epoch
-        if policy == ERROR_WEIGHTED:
-            return ErrorWeightedSampler(frames, samples or frames, self.batch_size, **arguments)
-        if policy == ENERGY_WEIGHTED:
-            references = {} if self.reference is None else self.reference.energies
-            weights = compute_energy_weights(self.train_set.table, references)
-            return WeightedSampler(weights, samples or frames, self.batch_size, **arguments)
-        if samples is not None:
-            return RoundsSampler(frames, samples, self.batch_size, **arguments)
-        return FrameBatchSampler(frames, self.batch_size, **arguments)
+        return build_order(self.data, self.sampling, self.num_replayed, self.batch_size, **arguments)
 
     def val_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per validation set, in the order of :attr:`val_sets`."""

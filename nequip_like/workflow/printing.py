@@ -15,6 +15,8 @@ from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.report import inspection_table, labels_text
+from nequip_like.data.sampling.force_supervision import ForceSupervision
+from nequip_like.data.sampling.policies import UNIFORM
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.weights import format_weight
 from nequip_like.training.averaged_module import SWALightningModule
@@ -72,6 +74,10 @@ def print_training(
     for stage, sets in (("train", {"train": data.train_set}), ("val", data.val_sets), ("test", data.test_sets)):
         table.add_row(f"labels, {stage}", _describe_labels(sets))
     table.add_row("untrained labels", _list_untrained(data.train_set, module))
+    if data.mixed is not None:
+        table.add_row("mixture", _describe_mixture(data))
+    if data.force_supervision is not None:
+        table.add_row("forces", _describe_force_supervision(data.force_supervision))
     if data.replay_set is not None:
         table.add_row("replay", _describe_replay(data))
     trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
@@ -110,6 +116,23 @@ def print_worse_than_baseline(console: Console, trainer: lightning.Trainer, valu
 def _print_line(console: Console, line: str) -> None:
     """Print without wrapping: paths stay whole."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe_mixture(data: DataModule) -> str:
+    counts = {} if data.mixed is None else dict(zip(data.mixed.names, data.mixed.count_frames(), strict=True))
+    samples = sum(data.num_drawn.values())
+    drawn = (
+        f"{name} {number} of {counts[name]} frames ({number / samples:.1%})" for name, number in data.num_drawn.items()
+    )
+    return f"in each epoch{'' if data.sampling.policy == UNIFORM else ', on average'}: {', '.join(drawn)}"
+
+
+def _describe_force_supervision(supervision: ForceSupervision) -> str:
+    supervised, labelled = supervision.count_frames()
+    every = supervision.sampling.force_resample_num_epochs
+    when = f"drawn anew every {every} epochs" if every > 1 else "drawn anew each epoch" if every else "always the same"
+    scaled = ", errors in the loss scaled for it" if supervision.scales else ""
+    return f"those of {supervised} of {labelled} frames are trained on, {when}{scaled}"
 
 
 def _describe_replay(data: DataModule) -> str:

@@ -13,8 +13,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.replay import Replay
-from nequip_like.data.sources import HeldOut, file_source, held_out_sources
+from nequip_like.data.sources import HeldOut, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_size
 from nequip_like.errors import ConfigError, closest_hint, naming, naming_arguments
@@ -36,6 +35,7 @@ from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback
 from nequip_like.training.gradients import GradientClip, check_can_accumulate
 from nequip_like.training.recovery.divergence import DivergenceSettings
 from nequip_like.training.run_length import check_length_of_run
+from nequip_like.workflow.config.data_parts import check_data_parts
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, OWN_ARGUMENTS, check_tasks
 from nequip_like.workflow.config.values import is_known
 
@@ -111,8 +111,7 @@ def _list_data_sets(values: Mapping[str, Any], target: Any) -> dict[str, list[st
     if target is not DataModule or not is_known(entries):
         return None
     common = (data.get("key_mapping"), data.get("units"))
-    file_source(entries["train"], "train", *common)
-    Replay.read(data.get("replay"), *common)
+    check_data_parts(data)
     sets = {"train": ["train"]}
     for stage in ("val", "test"):
         sources = held_out_sources(entries[stage], stage, *common)
