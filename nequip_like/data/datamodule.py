@@ -16,14 +16,15 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.inspection.report import Inspection, inspect
+from nequip_like.data.labels.base_targets import BaseTargets
 from nequip_like.data.loader import ResumableLoader, make_worker_generator
 from nequip_like.data.prepare import Prepared, Request, prepare
 from nequip_like.data.prepared.sets import hold_frames
-from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
+from nequip_like.data.reference_energies import Choice, ReferenceEnergies, names_file, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.data.sampling.force_supervision import ForceSupervision
-from nequip_like.data.sampling.mixtures import MixedFrames, names_sets
+from nequip_like.data.sampling.mixtures import MixedFrames, check_temperature
 from nequip_like.data.sampling.orders import build_order, count_draws
 from nequip_like.data.sampling.policies import ERROR_WEIGHTED, UNIFORM, Sampling
 from nequip_like.data.selection.filters import Filters
@@ -76,6 +77,9 @@ class DataModule(Summarized, lightning.LightningDataModule):
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
 
+        base_targets: ``{name in the file: label}``, or a calculator of ASE: labels become differences to this base, of
+            all sets, see :mod:`nequip_like.data.labels.base_targets`.
+
     Raises:
         ConfigError: From :meth:`prepare`, if an argument cannot be understood.
         DataError: From :meth:`prepare`, if a file, a frame or a label cannot be right.
@@ -117,6 +121,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         filters: Mapping[str, Any] | None = None,
         sampling: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
+        base_targets: Any = None,  # BaseTargets.read checks it
     ) -> None:
         super().__init__()
         self.replay = Replay.read(below(path, replay), key_mapping, units)
@@ -134,15 +139,17 @@ class DataModule(Summarized, lightning.LightningDataModule):
             train_size=train_size,
             replay=None if self.replay is None else self.replay.source,
             filters=Filters.read(filters),
+            base=BaseTargets.read(base_targets),
         )
+        if self.request.base is not None and names_file(reference_energies):
+            raise ConfigError(
+                "data.base_targets makes labels differences, and those of the file reference_energies are none",
+                "write reference_energies: auto, or give the differences: {symbol: eV}",
+            )
         self.sampling = Sampling.read(sampling)
         if self.sampling.draws_frames and replay is not None:
             raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
-        if self.sampling.temperature != 1 and not names_sets(train):
-            raise ConfigError(
-                f"sampling.temperature is {self.sampling.temperature:g}, but data.train is one data set",
-                "name several: train: {water: water.xyz, ice: ice.xyz}, or leave it out",
-            )
+        check_temperature(self.sampling, train)
         if self.sampling.policy != UNIFORM and not shuffle:
             raise ConfigError(
                 f"sampling.policy is {self.sampling.policy}, but shuffle is false",

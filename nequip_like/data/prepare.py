@@ -11,6 +11,7 @@ import numpy as np
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
 from nequip_like.data.io.reading import Reading
+from nequip_like.data.labels.base_targets import BaseTargets, read_source
 from nequip_like.data.prepared.frames import select_origins
 from nequip_like.data.reference_energies import (
     Choice,
@@ -48,6 +49,7 @@ class Request:
     replay: FileSource | None = None
     known_species: Sequence[str] = ()
     filters: Filters = field(default_factory=Filters)
+    base: BaseTargets | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,8 +109,8 @@ class _Preparation:
     def _read_train(self) -> Reading:
         request = self.request
         if (mixture := Mixture.read(request.train, request.key_mapping, request.units)) is None:
-            return file_source(request.train, "train", request.key_mapping, request.units).read()
-        reading, self.mixed = mixture.read_frames()
+            return read_source(file_source(request.train, "train", request.key_mapping, request.units), request.base)
+        reading, self.mixed = mixture.read_frames(request.base)
         return reading
 
     def _take(self, reading: Reading) -> None:
@@ -244,7 +246,7 @@ class _Preparation:
         annotated: bool = False,
     ) -> GraphDataset:
         """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
-        reading = self.reading if source is None else source.read()
+        reading = self.reading if source is None else read_source(source, self.request.base)
         indices = range(len(reading)) if indices is None else indices
         part, keys = reading.select(indices, annotated), [reading.keys[i] for i in indices]
         return GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)

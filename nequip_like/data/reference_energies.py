@@ -294,6 +294,13 @@ def is_rule(choice: Choice) -> bool:
     return isinstance(choice, str) and choice in RULES
 
 
+def names_file(choice: Choice) -> bool:
+    """Whether the choice is a file with isolated atoms."""
+    if isinstance(choice, Mapping):
+        return bool({"file", "path"} & set(choice))
+    return choice is not None and not is_rule(choice)
+
+
 def has_conditions(choice: Choice) -> bool:
     """Whether the choice is a mapping of conditions: compounds, energies that are given, a part of the frames."""
     return isinstance(choice, Mapping) and bool(set(KEYS) & set(choice))

@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.data.datamodule import DataModule
@@ -32,6 +33,7 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
+from nequip_like.workflow.config.base_targets import build_base, names_base
 from nequip_like.workflow.config.budget import budget_of
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
 
@@ -49,9 +51,13 @@ def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataMod
         ConfigError: If the section does not describe data.
         DataError: If the data cannot be used.
     """
-    section = resolve_section("data", config.data)
+    section, replacements = resolve_section("data", config.data), {}
+    if names_base(section.get("base_targets")):
+        trusted = [str(name) for name in config.get("trusted_packages") or ()]
+        folder, keeps = path_of(str(config.output_dir)), getattr(rank_zero_only, "rank", 0) == 0
+        replacements["base_targets"] = build_base(section.pop("base_targets"), trusted, folder, keeps)
     with naming_arguments("data", DATA_ARGUMENTS):
-        data: DataModule = instantiate("data", section, kind=DataModule, recursive=False)
+        data: DataModule = instantiate("data", section, kind=DataModule, recursive=False, **replacements)
         data.know_species(known_species)
         data.prepare()
     announce_data(config, data)

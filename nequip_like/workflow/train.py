@@ -28,6 +28,7 @@ from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import written_whole
 from nequip_like.workflow import preflight, printing, resume, setup, slurm
 from nequip_like.workflow.config import sections
+from nequip_like.workflow.config.base_targets import describe_base
 from nequip_like.workflow.config.budget import follow_budget
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
@@ -326,7 +327,8 @@ def _load_best(
         _load(saved, module)
         epoch, step, metrics = saved["epoch"], saved["global_step"], _convert_metrics(saved[CHECKPOINT_KEY]["metrics"])
     provenance = {**info, "epoch": epoch, "step": step, "weights": _name_weights(module)}
-    return {"metrics": metrics, "provenance": provenance}
+    base = info["config"]["data"].get("base_targets")
+    return {"metrics": metrics, "provenance": provenance} | ({"base": describe_base(base)} if base else {})
 
 
 def _name_weights(module: NequIPLightningModule) -> str:

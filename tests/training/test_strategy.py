@@ -155,6 +155,20 @@ def test_two_processes_are_one(one_process, tiny, molecule_file, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_draw_alike(one_process, compose, tiny, molecule_file, tmp_path):
+    """By the errors of all processes, and the forces of the same frames: else the weights were not those of one."""
+    force_keys = "force_fraction:0.5,force_resample_num_epochs:1,force_scale_unbiased:true"
+    sampling = f"data.sampling={{policy:error_weighted,{force_keys}}}"
+    single, double = one_process(sampling), tmp_path / "two"
+    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), sampling]
+    run(command, tmp_path)
+    same_weights(single, double)
+    same_numbers(single, double)
+    plain = train(compose(*RUN, "data.batch_size=4", f"output_dir={tmp_path / 'plain'}")).folder
+    assert any(not torch.equal(tensor, weights(plain)[name]) for name, tensor in weights(single).items())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.01, 1e-9], ids=["not finite", "far too large"])
 def test_two_processes_go_back_alike(rate, one_process, tiny, molecule_file, tmp_path):
     """Weights that are made too large after the 4th step, and get worse or stay so: both processes go back."""

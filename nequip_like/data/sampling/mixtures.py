@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from nequip_like.arguments import Positive, check
+from nequip_like.arguments import Positive, check, check_key
 from nequip_like.data.io.given import is_graph, is_structure
 from nequip_like.data.io.reading import Reading
+from nequip_like.data.labels.base_targets import BaseTargets, read_source
+from nequip_like.data.sampling.policies import Sampling
 from nequip_like.data.sources import SOURCE_KEYS, FileSource, check_set_names, file_source
 from nequip_like.errors import ConfigError, DataError
 
@@ -54,19 +56,26 @@ class Mixture:
         sources, weights = {}, {}
         for name, item in entry.items():
             section, own = f"train.{name}", dict(item) if _is_mapping(item) else item
-            weight = own.pop(_WEIGHT, 1.0) if _is_mapping(item) else 1.0
+            weight = 1.0
+            if _is_mapping(item):
+                for key in item:
+                    check_key(section, key, (*SOURCE_KEYS, _WEIGHT))
+                weight = own.pop(_WEIGHT, 1.0)
             check(f"{section}.{_WEIGHT}", weight, Positive)
             sources[str(name)] = file_source(own, section, key_mapping, units)
             weights[str(name)] = float(weight)
         return cls(sources, weights)
 
-    def read_frames(self) -> tuple[Reading, MixedFrames]:
+    def read_frames(self, base: BaseTargets | None = None) -> tuple[Reading, MixedFrames]:
         """Read all sets, one behind the other, and which frame is of which.
+
+        Args:
+            base: What the labels become differences to.
 
         Raises:
             ConfigError: If some of the sets are prepared and others are not.
         """
-        readings = {name: source.read() for name, source in self.sources.items()}
+        readings = {name: read_source(source, base) for name, source in self.sources.items()}
         members = np.repeat(np.arange(len(readings)), [len(reading) for reading in readings.values()])
         return Reading.join(readings), MixedFrames(tuple(readings), tuple(self.weights.values()), members)
 
@@ -170,6 +179,19 @@ class MixedFrames:
 def names_sets(entry: Any) -> bool:
     """Whether an entry of a config is a mapping from names to several data sets."""
     return _is_mapping(entry) and len(entry) > 1 and not set(entry) & {*SOURCE_KEYS, _WEIGHT}
+
+
+def check_temperature(sampling: Sampling, train: Any) -> None:
+    """Refuse a temperature where there is one data set only.
+
+    Raises:
+        ConfigError: With the temperature.
+    """
+    if sampling.temperature != 1 and not names_sets(train):
+        raise ConfigError(
+            f"sampling.temperature is {sampling.temperature:g}, but data.train is one data set",
+            "name several: train: {water: water.xyz, ice: ice.xyz}, or leave it out",
+        )
 
 
 def _is_mapping(entry: Any) -> bool:

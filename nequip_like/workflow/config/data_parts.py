@@ -7,7 +7,7 @@ from typing import Any
 
 from nequip_like.data.reference_energies import has_conditions
 from nequip_like.data.replay import Replay
-from nequip_like.data.sampling.mixtures import Mixture
+from nequip_like.data.sampling.mixtures import Mixture, check_temperature
 from nequip_like.data.sampling.policies import Sampling
 from nequip_like.data.sources import file_source
 from nequip_like.data.tables.conditions import Conditions
@@ -28,6 +28,6 @@ def check_data_parts(data: Mapping[str, Any]) -> None:
         file_source(data["train"], "train", *common)
     Replay.read(data.get("replay"), *common)
     if is_known(sampling := data.get("sampling")):
-        Sampling.read(sampling)
+        check_temperature(Sampling.read(sampling), data["train"])
     if is_known(references := data.get("reference_energies")) and has_conditions(references):
         Conditions.read(references)

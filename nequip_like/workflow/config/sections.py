@@ -24,7 +24,18 @@ GROUPS = (
 
 TASKS = ("train", "val", "test")
 # Arguments of the section `data` whose own errors begin with their names.
-DATA_ARGUMENTS = ("train", "val", "test", "replay", "statistics", "key_mapping", "units", "reference_energies")
+DATA_ARGUMENTS = (
+    "train",
+    "val",
+    "test",
+    "replay",
+    "sampling",
+    "statistics",
+    "key_mapping",
+    "units",
+    "reference_energies",
+    "base_targets",
+)
 
 
 AUTO = "auto"
