@@ -11,7 +11,7 @@ import numpy as np
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
 from nequip_like.data.io.reading import Reading
-from nequip_like.data.labels.base_targets import BaseTargets, read_source
+from nequip_like.data.labels.base_targets import BaseTargets, read_targets
 from nequip_like.data.prepared.frames import select_origins
 from nequip_like.data.reference_energies import (
     Choice,
@@ -109,7 +109,7 @@ class _Preparation:
     def _read_train(self) -> Reading:
         request = self.request
         if (mixture := Mixture.read(request.train, request.key_mapping, request.units)) is None:
-            return read_source(file_source(request.train, "train", request.key_mapping, request.units), request.base)
+            return read_targets(file_source(request.train, "train", request.key_mapping, request.units), request.base)
         reading, self.mixed = mixture.read_frames(request.base)
         return reading
 
@@ -246,7 +246,7 @@ class _Preparation:
         annotated: bool = False,
     ) -> GraphDataset:
         """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
-        reading = self.reading if source is None else read_source(source, self.request.base)
+        reading = self.reading if source is None else read_targets(source, self.request.base)
         indices = range(len(reading)) if indices is None else indices
         part, keys = reading.select(indices, annotated), [reading.keys[i] for i in indices]
         return GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)

@@ -83,7 +83,7 @@ def test_a_run_of_everything(type_in, folder):
 
 def test_mistakes(type_in):
     for arguments, parts in (
-        (["data.sampling.temperature=-1"], ["data.sampling.temperature is -1", "above 0"]),
+        (["++data.sampling.temperature=-1"], ["data.sampling.temperature is -1", "above 0"]),
         (["data.val.warm.of=hot"], ["data.val.warm is a part of 'hot', which is no set of data.train"]),
         (["data.train.cold=none.xyz"], ["none.xyz"]),
         (["data.reference_energies.fixed.H=null"], ["data.reference_energies.fixed.H is null"]),

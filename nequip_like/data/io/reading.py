@@ -92,8 +92,9 @@ class Reading(Summarized):
                 "prepare all of them or none",
             )
         if prepared:
-            frames: Sequence[Graph] = PreparedFrames.join(prepared)
-            origins: Sequence[str] = Origins(frames)
+            joined = PreparedFrames.join(prepared)
+            frames: Sequence[Graph] = joined
+            origins: Sequence[str] = Origins(joined)
         else:
             frames = fill_missing_labels([frame for part in parts for frame in part.frames])
             origins = [origin for part in parts for origin in part.origins]

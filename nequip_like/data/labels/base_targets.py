@@ -213,6 +213,6 @@ def _split_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Graph
         yield key, {label: torch.from_numpy(part[i].copy()) for label, part in parts.items() if len(part[i])}
 
 
-def read_source(source: FileSource, base: BaseTargets | None) -> Reading:
+def read_targets(source: FileSource, base: BaseTargets | None) -> Reading:
     """The frames of a source, with their labels or with differences to a base."""
     return source.read() if base is None else base.read_differences(source)

@@ -11,7 +11,7 @@ import numpy as np
 from nequip_like.arguments import Positive, check, check_key
 from nequip_like.data.io.given import is_graph, is_structure
 from nequip_like.data.io.reading import Reading
-from nequip_like.data.labels.base_targets import BaseTargets, read_source
+from nequip_like.data.labels.base_targets import BaseTargets, read_targets
 from nequip_like.data.sampling.policies import Sampling
 from nequip_like.data.sources import SOURCE_KEYS, FileSource, check_set_names, file_source
 from nequip_like.errors import ConfigError, DataError
@@ -75,7 +75,7 @@ class Mixture:
         Raises:
             ConfigError: If some of the sets are prepared and others are not.
         """
-        readings = {name: read_source(source, base) for name, source in self.sources.items()}
+        readings = {name: read_targets(source, base) for name, source in self.sources.items()}
         members = np.repeat(np.arange(len(readings)), [len(reading) for reading in readings.values()])
         return Reading.join(readings), MixedFrames(tuple(readings), tuple(self.weights.values()), members)
 

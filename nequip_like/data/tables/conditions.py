@@ -247,7 +247,7 @@ def reduce_formula(counts: Mapping[str, int]) -> str:
 
 def _read_compounds(entry: Any) -> Mapping[str, float | None] | str | None:
     if entry is None or entry == AUTO:
-        return entry  # type: ignore[no-any-return]
+        return entry
     if not isinstance(entry, Mapping) and (isinstance(entry, str) or not isinstance(entry, Sequence)):
         raise ConfigError(
             f"{_SECTION}.compounds is {entry!r}",

@@ -29,5 +29,6 @@ def check_data_parts(data: Mapping[str, Any]) -> None:
     Replay.read(data.get("replay"), *common)
     if is_known(sampling := data.get("sampling")):
         check_temperature(Sampling.read(sampling), data["train"])
-    if is_known(references := data.get("reference_energies")) and has_conditions(references):
+    references = data.get("reference_energies")
+    if isinstance(references, Mapping) and is_known(references) and has_conditions(references):
         Conditions.read(references)
