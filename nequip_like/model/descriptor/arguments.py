@@ -24,17 +24,19 @@ def build_descriptor(arguments: Mapping[str, Any]) -> ChebyshevDescriptor:
         ConfigError: If a cutoff is larger than ``r_max``, up to which there are neighbours.
     """
     r_max = float(arguments["r_max"])
-    angular_cutoff = arguments.get("angular_cutoff") or r_max
-    for name, value in (("angular_cutoff", angular_cutoff), ("min_cutoff", arguments.get("min_cutoff", 0.0))):
+    radial_cutoff, angular_cutoff = (arguments.get(name) or r_max for name in ("radial_cutoff", "angular_cutoff"))
+    min_cutoff = arguments.get("min_cutoff", 0.0)
+    cutoffs = {"radial_cutoff": radial_cutoff, "angular_cutoff": angular_cutoff, "min_cutoff": min_cutoff}
+    for name, value in cutoffs.items():
         if value > r_max:
             raise ConfigError(f"{name} is {value}, beyond r_max, which is {r_max}", "give r_max or less")
     return ChebyshevDescriptor(
         species=len(arguments["type_names"]),
         radial_order=arguments.get("radial_order", RADIAL_ORDER),
-        radial_cutoff=r_max,
+        radial_cutoff=radial_cutoff,
         angular_order=arguments.get("angular_order", ANGULAR_ORDER),
         angular_cutoff=angular_cutoff,
-        min_cutoff=arguments.get("min_cutoff", 0.0),
+        min_cutoff=min_cutoff,
     )
 
 

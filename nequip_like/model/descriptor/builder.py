@@ -31,6 +31,7 @@ def DescriptorANNModel(  # noqa: N802 (the name that configs use)
     r_max: Positive,
     radial_order: NotNegative = RADIAL_ORDER,
     angular_order: _AngularOrder = ANGULAR_ORDER,
+    radial_cutoff: Positive | None = None,
     angular_cutoff: Positive | None = None,
     min_cutoff: FromZero = 0.0,
     networks: Mapping[str, Any] | Sequence[Any] = ((15, "tanh"), (15, "tanh")),
@@ -55,9 +56,10 @@ def DescriptorANNModel(  # noqa: N802 (the name that configs use)
     Args:
         type_names: Species, in the order of ``atom_types``. **The order is part of the descriptor**: it decides the
             spins by which neighbours are weighted.
-        r_max: Cutoff radius of the radial features, Angstrom; that of the potential.
+        r_max: Cutoff radius of the potential, Angstrom.
         radial_order: Highest order of the radial polynomials.
         angular_order: Highest order of the angular polynomials.
+        radial_cutoff: Cutoff radius of the radial features, Angstrom; None takes ``r_max``.
         angular_cutoff: Cutoff radius of the angular features, Angstrom; None takes ``r_max``.
         min_cutoff: Neighbours that are not farther than this are left out, Angstrom. 0 leaves nobody out, as aenet's
             Fortran code; aenet-python leaves out up to 0.55. The energy jumps there.

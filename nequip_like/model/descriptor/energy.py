@@ -19,7 +19,7 @@ from nequip_like.nn.scale_shift import PerType, PerTypeScaleShift
 from nequip_like.nn.scatter import sum_rows
 
 IsolatedAtoms = Literal["learnt", "exact"]
-_SMALLEST_SPREAD = 1e-10  # a feature that varies less tells nothing, and is left out as aenet does
+SMALLEST_SPREAD = 1e-10  # a feature that varies less tells nothing, and is left out as aenet does
 
 
 class DescriptorEnergy(nn.Module):
@@ -62,7 +62,7 @@ class DescriptorEnergy(nn.Module):
         self.networks = AtomicNetworks(descriptor.size, hidden, dtype)
         self.scale_shift = PerTypeScaleShift(type_names, scales, shifts)
         self.isolated_atoms = isolated_atoms
-        varies = spreads > _SMALLEST_SPREAD
+        varies = spreads > SMALLEST_SPREAD
         factors = torch.where(varies, 1.0 / torch.where(varies, spreads, torch.ones_like(spreads)), 0.0)
         # They are arguments of the builder, so the config holds them already.
         self.register_buffer("means", means, persistent=False)
@@ -75,7 +75,7 @@ class DescriptorEnergy(nn.Module):
         types = graph[fields.ATOM_TYPES]
         centre, neighbour = graph[fields.EDGE_INDEX]
         features = self.descriptor(Environments(vectors, centre, types[neighbour], len(types)))
-        outputs = self.networks(self._normalize(features, types), types)
+        outputs = self.networks(self.normalize(features, types), types)
         return self._finish(outputs, types, (features != 0.0).any(dim=1))
 
     def predict_energies(self, graph: Graph) -> Tensor | None:
@@ -136,17 +136,18 @@ class DescriptorEnergy(nn.Module):
             else:
                 features = self.descriptor(environments)
             has_neighbours = (features != 0.0).any(dim=1)
-            normalized = self._normalize(features, types)
+            normalized = self.normalize(features, types)
             return make_known_frame(normalized, has_neighbours, jacobian, edge_index, vectors)
 
-    def _normalize(self, features: Tensor, types: Tensor) -> Tensor:
+    def normalize(self, features: Tensor, types: Tensor) -> Tensor:
+        """What the networks get of features (atoms, size) of atoms of given types (atoms,)."""
         return ((features - self.means[types]) * self.factors[types]).to(self.dtype)
 
     def _finish(self, outputs: Tensor, types: Tensor, has_neighbours: Tensor) -> Tensor:
         """Energies (atoms,), float64, of the networks' outputs."""
         if self.isolated_atoms == "exact":
             alone = torch.arange(len(self.means), device=types.device)
-            zero = self._normalize(torch.zeros_like(self.means), alone)
+            zero = self.normalize(torch.zeros_like(self.means), alone)
             difference = outputs - self.networks(zero, alone)[types]
             # Exactly: two products of matrices of different sizes may round the same row differently.
             outputs = torch.where(has_neighbours, difference, torch.zeros_like(difference))

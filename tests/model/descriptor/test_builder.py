@@ -60,7 +60,8 @@ def test_an_isolated_atom_is_learnt_or_exact():
     assert float(predict(learnt, Atoms("C"))["total_energy"]) == pytest.approx(outputs[1] + 1.0, abs=1e-12)
     # What atoms have together beyond what they have alone is the same.
     together = [predict(potential, crystal())["atomic_energy"].squeeze(1) for potential in (learnt, exact)]
-    alone = torch.tensor([outputs[TINY["type_names"].index(symbol)] - 1.0 for symbol in crystal().symbols])
+    species = [TINY["type_names"].index(symbol) for symbol in crystal().symbols]
+    alone = torch.tensor(outputs, dtype=torch.float64)[species] - 1.0
     torch.testing.assert_close(together[0] - alone, together[1], rtol=0, atol=1e-12)
 
 
