@@ -86,8 +86,10 @@ def make_known_frame(
     blocks.index_add_(0, torch.searchsorted(pairs, places)[inverse], edge_jacobian)
     blocks.index_add_(0, torch.searchsorted(pairs, own)[centre], -edge_jacobian)
     # A strain e moves the end of an edge by e r; its derivative is symmetric in the sum over all.
-    products = edge_jacobian.unsqueeze(3) * vectors.view(-1, 1, 1, 3)
-    symmetric = 0.5 * (products + products.transpose(2, 3))[:, :, _ROWS, _COLUMNS]
+    symmetric = 0.5 * sum(
+        edge_jacobian[:, :, one] * vectors[:, other].unsqueeze(1)
+        for one, other in ((_ROWS, _COLUMNS), (_COLUMNS, _ROWS))
+    )
     strain = edge_jacobian.new_zeros(atoms, size, 6).index_add_(0, centre, symmetric)
     first, moved = pairs // atoms, pairs % atoms
     dtype = features.dtype

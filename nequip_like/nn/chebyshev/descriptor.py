@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from nequip_like.errors import ConfigError
-from nequip_like.nn.chebyshev.polynomials import chebyshev_in_legendre, chebyshev_polynomials, cosine_cutoff
+from nequip_like.nn.chebyshev.polynomials import (
+    chebyshev_in_legendre,
+    chebyshev_polynomials,
+    chebyshev_slopes,
+    cosine_cutoff,
+    cosine_cutoff_slope,
+)
 from nequip_like.nn.scatter import sum_rows
 from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 
@@ -145,17 +151,10 @@ class ChebyshevDescriptor(nn.Module):
             places = self._find_kept(environments.vectors)
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         near = (lengths < self.angular_cutoff).nonzero().squeeze(1)
-        near_vectors, near_centre = vectors[near], centre[near]
-        slopes = torch.func.jvp(self._expand_lengths, (lengths,), (torch.ones_like(lengths),))[1]
-        radial = slopes.unsqueeze(2) * (vectors / lengths.unsqueeze(1)).unsqueeze(1)
-        factors, waves = self._expand_directions(near_vectors)
-        along = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
-        tangents = [
-            torch.func.jvp(self._expand_directions, (near_vectors,), (axis.expand_as(near_vectors),))[1]
-            for axis in along
-        ]
-        factor_slopes = torch.stack([tangent[0] for tangent in tangents], dim=1)
-        wave_slopes = torch.stack([tangent[1] for tangent in tangents], dim=2)
+        near_centre = centre[near]
+        directions = vectors / lengths.unsqueeze(1)
+        radial = self._differentiate_lengths(lengths).unsqueeze(2) * directions.unsqueeze(1)
+        factors, waves, factor_slopes, wave_slopes = self._differentiate_directions(lengths[near], directions[near])
 
         ones = torch.ones_like(lengths)
         jacobian = vectors.new_zeros(len(vectors), self.size, 3)
@@ -196,3 +195,26 @@ class ChebyshevDescriptor(nn.Module):
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         factors = cosine_cutoff(lengths, self.angular_cutoff)
         return factors, self.harmonics(vectors / lengths.unsqueeze(1)) * factors.unsqueeze(1)
+
+    def _differentiate_lengths(self, lengths: Tensor) -> Tensor:
+        """Derivatives of radial functions with respect to lengths, shape (edges, radial_order + 1)."""
+        radius = self.radial_cutoff
+        inside = torch.where(lengths < radius, 2.0 / radius * lengths - 1.0, torch.ones_like(lengths))
+        values, slopes = (function(inside, self.radial_order) for function in (chebyshev_polynomials, chebyshev_slopes))
+        factors, factor_slopes = cosine_cutoff(lengths, radius), cosine_cutoff_slope(lengths, radius)
+        return 2.0 / radius * slopes * factors.unsqueeze(1) + values * factor_slopes.unsqueeze(1)
+
+    def _differentiate_directions(self, lengths: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The functions of :meth:`_expand_directions`, and their derivatives with respect to vectors.
+
+        Returns:
+            Cutoff function (edges,), its product with the harmonics (edges, harmonics), and the derivatives of both,
+            shapes (edges, 3) and (edges, harmonics, 3).
+        """
+        factors = cosine_cutoff(lengths, self.angular_cutoff)
+        factor_slopes = cosine_cutoff_slope(lengths, self.angular_cutoff).unsqueeze(1) * directions
+        harmonics, slopes = self.harmonics.differentiate(directions)
+        # The harmonics depend on the direction only: what leads along it is taken off.
+        across = slopes - (slopes @ directions.unsqueeze(2)) * directions.unsqueeze(1)
+        wave_slopes = across * (factors / lengths).view(-1, 1, 1) + harmonics.unsqueeze(2) * factor_slopes.unsqueeze(1)
+        return factors, harmonics * factors.unsqueeze(1), factor_slopes, wave_slopes

@@ -29,6 +29,22 @@ def chebyshev_polynomials(x: Tensor, order: int) -> Tensor:
     return torch.stack(values[: order + 1], dim=-1)
 
 
+def chebyshev_slopes(x: Tensor, order: int) -> Tensor:
+    """Derivatives ``n U_{n-1}`` of ``T_0 ... T_order``, shape (..., order + 1), with polynomials of the second kind.
+
+    Example:
+        The derivative of T_2 = 2 x^2 - 1 is 4 x, that of T_3 = 4 x^3 - 3 x is 12 x^2 - 3:
+
+        >>> chebyshev_slopes(torch.tensor([0.5], dtype=torch.float64), 3).tolist()
+        [[0.0, 1.0, 2.0, 0.0]]
+    """
+    second_kind = [torch.zeros_like(x), torch.ones_like(x)]
+    for _ in range(order - 1):
+        second_kind.append(2.0 * x * second_kind[-1] - second_kind[-2])
+    orders = torch.arange(order + 1, dtype=x.dtype, device=x.device)
+    return torch.stack(second_kind[: order + 1], dim=-1) * orders
+
+
 def cosine_cutoff(lengths: Tensor, radius: float) -> Tensor:
     """``(cos(pi d / radius) + 1) / 2`` within the radius, 0 beyond it; its first derivative is continuous.
 
@@ -39,6 +55,12 @@ def cosine_cutoff(lengths: Tensor, radius: float) -> Tensor:
     inside = lengths < radius
     values = 0.5 * (torch.cos(math.pi / radius * lengths) + 1.0)
     return torch.where(inside, values, torch.zeros_like(values))
+
+
+def cosine_cutoff_slope(lengths: Tensor, radius: float) -> Tensor:
+    """Derivative of :func:`cosine_cutoff`."""
+    values = -0.5 * math.pi / radius * torch.sin(math.pi / radius * lengths)
+    return torch.where(lengths < radius, values, torch.zeros_like(values))
 
 
 def chebyshev_in_legendre(order: int) -> Tensor:
