@@ -1,4 +1,4 @@
-"""The pages for users of XequiNet, mlip and aenet: each key of theirs stands there, and what to write here is accepted."""
+"""The pages for users of XequiNet, mlip and aenet: each of their keys is there, and what to write is accepted."""
 
 import re
 import subprocess

@@ -9,9 +9,26 @@ import torch
 from torch import Tensor
 
 from nequip_like.errors import ConfigError
+from nequip_like.nn.atomic_networks import read_hidden_layers
 from nequip_like.nn.chebyshev.descriptor import ChebyshevDescriptor
 
 RADIAL_ORDER, ANGULAR_ORDER = 20, 6  # where none is given
+
+
+def check_before_data(arguments: Mapping[str, Any], type_names: Sequence[str] | None) -> None:
+    """Refuse networks and cutoffs that cannot be, before any data are read.
+
+    Args:
+        arguments: Those of the builder, with ``networks`` and ``r_max``.
+        type_names: The species; None if the data will tell them.
+
+    Raises:
+        ConfigError: Naming the argument.
+    """
+    networks = arguments["networks"]
+    known = type_names or (list(networks) if isinstance(networks, Mapping) else ["H"])
+    read_hidden_layers(networks, known)
+    build_descriptor({**arguments, "type_names": known})
 
 
 def build_descriptor(arguments: Mapping[str, Any]) -> ChebyshevDescriptor:
@@ -37,6 +54,7 @@ def build_descriptor(arguments: Mapping[str, Any]) -> ChebyshevDescriptor:
         angular_order=arguments.get("angular_order", ANGULAR_ORDER),
         angular_cutoff=angular_cutoff,
         min_cutoff=min_cutoff,
+        compiled=arguments.get("kernel", "auto") == "auto",
     )
 
 

@@ -46,6 +46,7 @@ def DescriptorANNModel(  # noqa: N802 (the name that configs use)
     isolated_atoms: IsolatedAtoms = "learnt",
     do_derivatives: bool = True,
     frame_memory: FromZero = 2.0,
+    kernel: Literal["auto", "reference"] = "auto",
 ) -> Potential:
     """One network for each species, from Chebyshev descriptors of an atom's environment to its energy (aenet).
 
@@ -77,6 +78,7 @@ def DescriptorANNModel(  # noqa: N802 (the name that configs use)
             in aenet. "exact": it has exactly its ``per_type_energy_shifts``; ``E_shift`` is then not used.
         do_derivatives: Whether forces, stress and virial are computed; without, a training on energies is faster.
         frame_memory: Memory for the features (and their derivatives) of training and validation frames, GB.
+        kernel: "auto" makes descriptors by compiled code on a CPU with a C compiler, "reference" by torch operations.
 
     Raises:
         ConfigError: If an argument is out of range.

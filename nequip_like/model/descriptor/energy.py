@@ -14,6 +14,7 @@ from nequip_like.data.graph import batch_index, num_graphs
 from nequip_like.model.descriptor.frame_store import FrameStore, KnownFrame, contract, make_known_frame
 from nequip_like.model.potential import Differentiated, compute_derivatives
 from nequip_like.nn.atomic_networks import AtomicNetworks
+from nequip_like.nn.chebyshev.compiled import load_descriptor_code
 from nequip_like.nn.chebyshev.descriptor import ChebyshevDescriptor, Environments
 from nequip_like.nn.scale_shift import PerType, PerTypeScaleShift
 from nequip_like.nn.scatter import sum_rows
@@ -156,7 +157,10 @@ class DescriptorEnergy(nn.Module):
     @property
     def kernel_in_use(self) -> str:
         """How the network is evaluated, in words."""
-        return "torch; in training, features and their derivatives are made once for each frame"
+        on_cpu = self.means.device.type == "cpu"
+        compiled = on_cpu and self.descriptor.compiled and load_descriptor_code() is not None
+        made = "by compiled C code" if compiled else "by torch operations"
+        return f"descriptors {made}" + (", in training once for each frame" if on_cpu else "")
 
     def summary_of_store(self) -> dict[str, Any]:
         """How many frames are kept, and their bytes."""

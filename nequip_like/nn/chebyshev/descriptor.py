@@ -11,12 +11,14 @@ stands for the neighbour's species. So the number of features does not grow with
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nequip_like.errors import ConfigError
+from nequip_like.nn.chebyshev.compiled import CompiledFeatures, DescriptorSizes, load_descriptor_code, sort_out
 from nequip_like.nn.chebyshev.polynomials import (
     chebyshev_in_legendre,
     chebyshev_polynomials,
@@ -72,6 +74,7 @@ class ChebyshevDescriptor(nn.Module):
         angular_order: Highest n of the angular features.
         angular_cutoff: Their cutoff radius, Angstrom.
         min_cutoff: Neighbours that are not farther than this are left out, Angstrom.
+        compiled: Let compiled code make the features on CPUs, where there is a compiler and edges are sorted.
 
     Raises:
         ConfigError: If the angular order is beyond what there are harmonics for.
@@ -97,6 +100,7 @@ class ChebyshevDescriptor(nn.Module):
         angular_order: int,
         angular_cutoff: float,
         min_cutoff: float = 0.0,
+        compiled: bool = True,
     ) -> None:
         super().__init__()
         if angular_order > LARGEST_ANGULAR_ORDER:
@@ -114,6 +118,7 @@ class ChebyshevDescriptor(nn.Module):
         self.register_buffer("mixing", per_degree.repeat_interleave(2 * degrees + 1, dim=1).T, persistent=False)
         self.register_buffer("spins", torch.tensor(type_spins(species), dtype=torch.float64), persistent=False)
         self.has_spins = species > 1
+        self.compiled = compiled
 
     @property
     def size(self) -> int:
@@ -122,6 +127,25 @@ class ChebyshevDescriptor(nn.Module):
 
     def forward(self, environments: Environments) -> Tensor:
         """Features, shape (atoms, size)."""
+        vectors, centre, types, atoms = environments
+        if self.compiled and vectors.is_cpu and load_descriptor_code() is not None:
+            edges = sort_out(centre, types, self.spins, atoms)
+            if edges is not None:
+                by_torch = self._make_by_torch(centre, types, atoms)
+                features: Tensor = CompiledFeatures.apply(vectors, edges, self._sizes, self.size, by_torch)
+                return features
+        return self.describe(environments)
+
+    def _make_by_torch(self, centre: Tensor, types: Tensor, atoms: int) -> Callable[[Tensor], Tensor]:
+        return lambda vectors: self.describe(Environments(vectors, centre, types, atoms))
+
+    @property
+    def _sizes(self) -> DescriptorSizes:
+        cutoffs = (self.radial_cutoff, self.angular_cutoff, self.min_cutoff)
+        return DescriptorSizes(self.radial_order, self.angular_order, int(self.has_spins), *cutoffs)
+
+    def describe(self, environments: Environments) -> Tensor:
+        """The same by torch operations, on any device; they can be differentiated any number of times."""
         vectors, centre, types, atoms = self._leave_out_closest(environments)
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         near = (lengths < self.angular_cutoff).nonzero().squeeze(1)

@@ -6,11 +6,13 @@ import pytest
 import torch
 from ase import Atoms
 
+import nequip_like as nl
 from nequip_like.errors import ConfigError
 from nequip_like.inference import load, save
 from nequip_like.model import DescriptorANNModel
 from nequip_like.model.families import build as build_family
 from nequip_like.testing.structures import crystal, graph_of, predict
+from nequip_like.workflow.config.check import check_config
 
 TINY = {"type_names": ["H", "C", "O"], "r_max": 3.0, "radial_order": 2, "angular_order": 1, "networks": [[3, "tanh"]]}
 SIZE = 10
@@ -107,3 +109,20 @@ def test_the_order_of_species_matters():
 def test_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         DescriptorANNModel(**{**TINY, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.networks=[[4,relu]]", "training_module.model: networks of H: unknown activation 'relu'"),
+        ("model.angular_cutoff=9.0", "training_module.model: angular_cutoff is 9.0, beyond r_max, which is 4.0"),
+        ("model.networks={He:[[4,tanh]]}", "networks and the model's species differ in H, He"),
+    ],
+    ids=["activation", "cutoff", "species"],
+)
+def test_refused_before_the_data_are_read(override, message):
+    species = ["chemical_species=[H]"] if "He" in override else []
+    common = ["model=descriptor_ann", "data.train=absent.xyz", "cutoff_radius=4.0"]
+    config = nl.compose("train", [*common, override, *species])
+    with pytest.raises(ConfigError, match=message):
+        check_config(config)

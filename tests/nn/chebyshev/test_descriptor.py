@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 
 from nequip_like.errors import ConfigError
+from nequip_like.nn.chebyshev.compiled import load_descriptor_code
 from nequip_like.nn.chebyshev.descriptor import ChebyshevDescriptor, Environments, type_spins
 from nequip_like.nn.chebyshev.polynomials import chebyshev_in_legendre, chebyshev_polynomials, cosine_cutoff
 from nequip_like.nn.chebyshev.triplets import list_triplets, sum_over_triplets
@@ -176,3 +177,42 @@ def test_values_of_the_fortran_code(structure, species, sizes):
     assert features.shape == expected.shape
     assert float(np.abs(expected).max()) > 1.0
     np.testing.assert_allclose(features.numpy(), expected, rtol=0, atol=1e-10)
+
+
+def ordered(environments):
+    order = torch.argsort(environments.centre, stable=True)
+    return Environments(*(part[order] for part in environments[:3]), environments.atoms)
+
+
+@pytest.mark.skipif(load_descriptor_code() is None, reason="there is no C compiler")
+@pytest.mark.parametrize("species", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_code_gives_the_same(species, threads):
+    environments = ordered(scattered(atoms=25, neighbours=19, species=species))
+    descriptor = ChebyshevDescriptor(species, 5, 3.9, 6, 3.1, min_cutoff=0.8)
+    vectors = environments.vectors.clone().requires_grad_(True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    features = descriptor(environments._replace(vectors=vectors))
+    assert type(features.grad_fn).__name__ == "CompiledFeaturesBackward"
+    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (pulls,) = torch.autograd.grad((features * weights).sum(), vectors, retain_graph=True)
+    torch.set_num_threads(before)
+    by_torch = descriptor.describe(environments._replace(vectors=vectors))
+    (expected,) = torch.autograd.grad((by_torch * weights).sum(), vectors, create_graph=True)
+    torch.testing.assert_close(features, by_torch, rtol=0, atol=1e-11)
+    torch.testing.assert_close(pulls, expected, rtol=0, atol=1e-11)
+    # A gradient that is to be differentiated is torch's.
+    (again,) = torch.autograd.grad((features * weights).sum(), vectors, create_graph=True)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(gradient.square().sum(), vectors)[0] for gradient in (again, expected)), rtol=0, atol=1e-9
+    )
+
+
+def test_edges_in_no_order_and_no_edges():
+    environments = scattered()
+    descriptor = ChebyshevDescriptor(3, 3, 4.0, 2, 3.1)
+    torch.testing.assert_close(descriptor(environments), descriptor(ordered(environments)), rtol=0, atol=1e-12)
+    nothing = Environments(*(part[:0] for part in environments[:3]), 3)
+    assert torch.equal(descriptor(nothing), torch.zeros(3, descriptor.size, dtype=torch.float64))
+    assert descriptor.differentiate(nothing)[1].shape == (0, descriptor.size, 3)
