@@ -202,7 +202,7 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     Raises:
         ConfigError: If an argument is out of range.
     """
-    arguments = convert_to_plain({key: value for key, value in locals().items()})
+    arguments = convert_arguments({key: value for key, value in locals().items()})
     names = check_type_names(type_names)
     dtype = _DTYPES[model_dtype]
     if not len(feature_irreps_hidden) == len(radial_mlp_depth) == len(radial_mlp_width) > 0:
@@ -279,10 +279,10 @@ def _parse_harmonics(irreps: int | str) -> int:
     return int(parsed.lmax)
 
 
-def convert_to_plain(value: Any) -> Any:
+def convert_arguments(value: Any) -> Any:
     """The same value out of dicts, lists, strings, numbers and None only, so that a file's header can hold it."""
     if isinstance(value, Mapping):
-        return {str(key): convert_to_plain(entry) for key, entry in value.items()}
+        return {str(key): convert_arguments(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [convert_to_plain(entry) for entry in value]
+        return [convert_arguments(entry) for entry in value]
     return value

@@ -116,7 +116,7 @@ class _Items:
         return ModelFileError(f"{self.file}: {message}", advice)
 
 
-def read_network(path: str | Path) -> AenetNetwork:
+def read_nn_ascii(path: str | Path) -> AenetNetwork:
     """Read a network.
 
     Args:
@@ -210,7 +210,7 @@ def _read_layers(items: _Items) -> tuple[list[np.ndarray], list[np.ndarray], lis
     return weights, biases, [ACTIVATIONS[code] for code in codes[:-1]]
 
 
-def write_network(network: AenetNetwork, path: str | Path) -> None:
+def write_nn_ascii(network: AenetNetwork, path: str | Path) -> None:
     """Write a network in aenet's text form; numbers keep all their digits.
 
     Args:

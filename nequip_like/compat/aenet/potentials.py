@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from nequip_like.compat.aenet.nn_ascii import AenetNetwork, read_network, write_network
+from nequip_like.compat.aenet.nn_ascii import AenetNetwork, read_nn_ascii, write_nn_ascii
 from nequip_like.errors import ModelError, ModelFileError
 from nequip_like.model.descriptor.arguments import read_feature_stats
 from nequip_like.model.descriptor.builder import FAMILY, DescriptorANNModel
@@ -40,7 +40,7 @@ def read_aenet_potential(files: str | Path | Sequence[str | Path]) -> Potential:
     """
     networks: dict[str, AenetNetwork] = {}
     for path in _list_files(files):
-        network = read_network(path)
+        network = read_nn_ascii(path)
         if network.species in networks:
             raise ModelFileError(f"{path} is a second network for {network.species}", "give one for each species")
         networks[network.species] = network
@@ -121,7 +121,7 @@ def write_aenet_potential(
     for number, name in enumerate(potential.type_names):
         network = _describe_network(potential, number, min_distance, training_set, structures)
         files[name] = target / f"{prefix + '.' if prefix else ''}{name}{SUFFIX}"
-        write_network(network, files[name])
+        write_nn_ascii(network, files[name])
     return files
 
 

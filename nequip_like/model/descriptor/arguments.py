@@ -19,12 +19,14 @@ def check_before_data(arguments: Mapping[str, Any], type_names: Sequence[str] | 
     """Refuse networks and cutoffs that cannot be, before any data are read.
 
     Args:
-        arguments: Those of the builder, with ``networks`` and ``r_max``.
+        arguments: Those of a model that are known yet; of one without ``networks`` and ``r_max`` nothing is checked.
         type_names: The species; None if the data will tell them.
 
     Raises:
         ConfigError: Naming the argument.
     """
+    if not {"networks", "r_max"} <= set(arguments):
+        return
     networks = arguments["networks"]
     known = type_names or (list(networks) if isinstance(networks, Mapping) else ["H"])
     read_hidden_layers(networks, known)

@@ -9,7 +9,7 @@ import torch
 
 from nequip_like.arguments import FromZero, NotNegative, Positive, Range, checked
 from nequip_like.errors import ConfigError
-from nequip_like.model.builders import check_type_names, convert_to_plain
+from nequip_like.model.builders import check_type_names, convert_arguments
 from nequip_like.model.descriptor.arguments import ANGULAR_ORDER, RADIAL_ORDER, build_descriptor, read_feature_stats
 from nequip_like.model.descriptor.energy import DescriptorEnergy, IsolatedAtoms
 from nequip_like.model.descriptor.statistics import measure_statistics
@@ -87,7 +87,7 @@ def DescriptorANNModel(  # noqa: N802 (the name that configs use)
         >>> DescriptorANNModel(type_names=["Ti", "O"], r_max=6.5, angular_cutoff=5.0, networks=[[10, "tanh"]])
         Potential(family=descriptor_ann, species=Ti O, cutoff=6.5 Å, parameters=1162, dtype=float32)
     """
-    arguments = convert_to_plain({key: value for key, value in locals().items()})
+    arguments = convert_arguments({key: value for key, value in locals().items()})
     names = check_type_names(type_names)
     descriptor = build_descriptor(arguments)
     hidden = read_hidden_layers(arguments["networks"], names)

@@ -176,8 +176,7 @@ def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None
     if isinstance(model.get("l_max"), int) and is_known(model.get("num_features", NOT_KNOWN_YET)):
         feature_channels(model["num_features"], model["l_max"])
     build_pair_potential(model.get("pair_potential"), type_names or ["H"])
-    if "networks" in model and is_known([model["networks"], model.get("r_max", NOT_KNOWN_YET)]):
-        check_before_data(model, type_names)
+    check_before_data({name: value for name, value in model.items() if is_known(value)}, type_names)
     for name in (*_PER_TYPE, "per_edge_type_cutoff"):
         if isinstance(model.get(name), Mapping) and model[name]:
             checked_species(list(model[name]))

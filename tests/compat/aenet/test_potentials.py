@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nequip_like.compat.aenet import read_aenet_potential, write_aenet_potential
-from nequip_like.compat.aenet.nn_ascii import read_network
+from nequip_like.compat.aenet.nn_ascii import read_nn_ascii
 from nequip_like.errors import ModelError, ModelFileError
 from nequip_like.inference import load, save
 from nequip_like.model import DescriptorANNModel, NequIPGNNModel
@@ -55,7 +55,7 @@ def test_what_is_written_gives_the_same_energies(tmp_path, isolated):
     assert float(expected["forces"].abs().max()) > 1.0
     for name in ("atomic_energy", "forces", "stress"):
         torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-8)
-    network = read_network(files["O"])
+    network = read_nn_ascii(files["O"])
     assert network.activations == ["mtanh", "sigmoid", "linear"]
     assert (network.min_distance, network.structures, network.atoms, network.evaluations) == (0.4, 5, 21, 7)
     assert (network.radial, network.angular) == ((3.5, 3), (3.0, 2))
@@ -83,7 +83,7 @@ def test_wrapped_lines_and_fortran_exponents(tmp_path):
 def test_energies_that_are_not_normalized(tmp_path):
     path = write_aenet_potential(build(), tmp_path)["O"]
     path.write_text(path.read_text().replace("\nT\n", "\nF\n"))
-    network = read_network(path)
+    network = read_nn_ascii(path)
     assert (network.energy_scaling, network.energy_shift) == (1.0, 0.0)
 
 
@@ -110,7 +110,7 @@ def test_files_that_cannot_be(tmp_path):
     ):
         files["O"].write_text(text)
         with pytest.raises(ModelFileError, match=message):
-            read_network(files["O"])
+            read_nn_ascii(files["O"])
 
 
 def test_other_families_are_refused(tmp_path):
