@@ -11,7 +11,7 @@ STATS = {"mean": [0.5] * 14, "std": [0.4] * 14}
 class TestDescriptorANN(PotentialContract):
     variants: ClassVar = {
         "plain": {},
-        "normalized": {"feature_stats": STATS, "E_scaling": 0.7, "angular_cutoff": 3.1},
+        "normalized": {"feature_stats": STATS, "E_scaling": 0.7, "angular_cutoff": 3.1, "kernel": "reference"},
     }
     has_pair_cutoffs = False
     force_power = 1
