@@ -86,10 +86,11 @@ def make_known_frame(
     blocks.index_add_(0, torch.searchsorted(pairs, places)[inverse], edge_jacobian)
     blocks.index_add_(0, torch.searchsorted(pairs, own)[centre], -edge_jacobian)
     # A strain e moves the end of an edge by e r; its derivative is symmetric in the sum over all.
-    symmetric = 0.5 * sum(
+    product, transposed = (
         edge_jacobian[:, :, one] * vectors[:, other].unsqueeze(1)
         for one, other in ((_ROWS, _COLUMNS), (_COLUMNS, _ROWS))
     )
+    symmetric = 0.5 * (product + transposed)
     strain = edge_jacobian.new_zeros(atoms, size, 6).index_add_(0, centre, symmetric)
     first, moved = pairs // atoms, pairs % atoms
     dtype = features.dtype
@@ -158,7 +159,7 @@ def contract(gradients: Tensor, jacobians: Sequence[Tensor | PairBlocks | None])
     counts = [
         len(jacobian.strain) if isinstance(jacobian, PairBlocks) else (jacobian.shape[1] - 6) // 3 for jacobian in known
     ]
-    forces, strains = _Contraction.apply(gradients, known, counts)  # type: ignore[no-untyped-call]
+    forces, strains = _Contraction.apply(gradients, known, counts)
     return forces, strains[:, _FULL].view(-1, 3, 3)
 
 
