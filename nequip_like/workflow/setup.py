@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra.utils
 import lightning
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -19,9 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.sampling.policies import ERROR_WEIGHTED
 from nequip_like.data.statistics import check_not_zero
-from nequip_like.errors import ConfigError, naming_arguments
+from nequip_like.errors import ConfigError, naming, naming_arguments
 from nequip_like.instantiate import instantiate
+from nequip_like.model.measured import complete_arguments
 from nequip_like.model.potential import Potential
+from nequip_like.moved import replace_names
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import BudgetKeeper
 from nequip_like.training.budget.record_file import read_records
@@ -136,12 +139,23 @@ def build_module(
     if model is not None:
         del arguments["model"]
         replacements["model"] = model
+    else:
+        arguments["model"] = _measure_arguments(arguments.get("model"), data)
     with naming_arguments("training_module", arguments):
         module: NequIPLightningModule = instantiate(
             "training_module", arguments, kind=NequIPLightningModule, recursive=False, **replacements
         )
     module.info = dict(info)
     return module
+
+
+def _measure_arguments(model: Any, data: DataModule) -> Any:
+    """A model's config with what its builder wants measured on the training data."""
+    if not isinstance(model, Mapping) or "_target_" not in model:
+        return model  # the module refuses it in its own words
+    builder = hydra.utils.get_object(replace_names(model)["_target_"])
+    with naming("training_module.model"):
+        return complete_arguments(builder, model, data.train_set)
 
 
 def build_trainer(

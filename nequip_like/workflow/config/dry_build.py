@@ -20,6 +20,7 @@ from nequip_like.errors import ConfigError, closest_hint, naming, naming_argumen
 from nequip_like.instantiate import instantiate
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.builders import feature_channels
+from nequip_like.model.descriptor.arguments import check_before_data
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import pair_cutoff_table
 from nequip_like.nn.scale_shift import per_type_values
@@ -174,6 +175,7 @@ def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None
     if isinstance(model.get("l_max"), int) and is_known(model.get("num_features", NOT_KNOWN_YET)):
         feature_channels(model["num_features"], model["l_max"])
     build_pair_potential(model.get("pair_potential"), type_names or ["H"])
+    check_before_data({name: value for name, value in model.items() if is_known(value)}, type_names)
     for name in (*_PER_TYPE, "per_edge_type_cutoff"):
         if isinstance(model.get(name), Mapping) and model[name]:
             checked_species(list(model[name]))
