@@ -181,7 +181,13 @@ def test_pages_have_blocks_of_each_kind():
 
 
 def test_links_lead_to_files():
-    for page in (README, TUTORIAL, DASHBOARDS, ROOT / "tutorials" / "data" / "README.md", *(ROOT / "docs").glob("**/*.md")):
+    for page in (
+        README,
+        TUTORIAL,
+        DASHBOARDS,
+        ROOT / "tutorials" / "data" / "README.md",
+        *(ROOT / "docs").glob("**/*.md"),
+    ):
         for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

@@ -111,7 +111,7 @@ def test_wandb(compose: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     sys.modules["wandb.sdk.lib"].RunDisabled = fake.sdk.lib.RunDisabled
     monkeypatch.setattr(lightnings, "_WANDB_AVAILABLE", True)
     quiet = ("callbacks=[default,dashboard]", "callbacks.dashboard.every_n_epochs=null")
-    config = ("logger=wandb", "logger.wandb.mode=offline", "+logger.wandb.tags=[a]", *quiet)
+    config = ("logger=wandb", "logger.wandb.mode=offline", "+logger.wandb.tags=[a]", "report.html=true", *quiet)
     folder = train(compose(*SHORT, *config)).folder
     assert run.settings == written(folder)
     assert [(options["mode"], options["id"], options["tags"]) for options in begun] == [("offline", None, ["a"])]

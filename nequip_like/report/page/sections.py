@@ -123,11 +123,11 @@ def write_data(run: RunContent) -> Iterator[str]:
         yield write_table(("", *(entry["name"] for entry in sets)), rows)
         if "level_of_theory" not in described and not any("theory" in key for key in described):
             yield write_paragraph("The data do not state their level of theory.", "quiet")
-    sources = [(stage, format_value(config.get(stage))) for stage in ("train", "val", "test", "replay")]
+    sources = [(stage, format_setting(config.get(stage))) for stage in ("train", "val", "test", "replay")]
     seeds = [
-        ("seed", format_value(run.config.get("seed"))),
-        ("seed of the split", format_value(config.get("split_seed"))),
-        ("seed of the order", format_value(config.get("seed"))),
+        ("seed", format_setting(run.config.get("seed"))),
+        ("seed of the split", format_setting(config.get("split_seed"))),
+        ("seed of the order", format_setting(config.get("seed"))),
         ("fingerprint of the training frames", str(run.record.get("train_set", ""))),
     ]
     yield write_facts([*((f"data.{stage}", text) for stage, text in sources), *seeds])
@@ -209,19 +209,19 @@ def write_environment(run: RunContent) -> Iterator[str]:
     yield write_paragraph(_UNITS)
 
 
-def format_value(value: Any) -> str:
+def format_setting(value: Any) -> str:
     r"""A value of a config as one line, or one for each entry of a list.
 
     Example:
-        >>> format_value({"file": "a.xyz", "index": None}), format_value(["a.xyz", 0.1]), format_value(None)
+        >>> format_setting({"file": "a.xyz", "index": None}), format_setting(["a.xyz", 0.1]), format_setting(None)
         ('file: a.xyz', 'a.xyz\n0.1', '')
     """
     if value is None:
         return ""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {format_value(entry)}" for key, entry in value.items() if entry is not None)
+        return ", ".join(f"{key}: {format_setting(entry)}" for key, entry in value.items() if entry is not None)
     if isinstance(value, list | tuple):
-        return "\n".join(map(format_value, value))
+        return "\n".join(map(format_setting, value))
     return str(value)
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from nequip_like.arguments import checked
 from nequip_like.training.loggers.run_ids import keep_run_id, read_run_id
 from nequip_like.whole_files import path_of
 
 _SERVICE = "mlflow"
+_LONGEST = 250  # letters of a value that Lightning hands on
 
 
 class MlflowRunLogger(MLFlowLogger):
@@ -56,3 +60,23 @@ class MlflowRunLogger(MLFlowLogger):
         client = super().experiment
         keep_run_id(self._folder, _SERVICE, str(self._run_id))
         return client
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Log the config. MLflow lets no value of a run change: what a later command changed becomes a tag."""
+        given = dict(vars(params)) if isinstance(params, Namespace) else dict(params)
+        logged = self.experiment.get_run(self.run_id).data.params
+        settings = {key: str(value)[:_LONGEST] for key, value in _flatten(given)}
+        super().log_hyperparams({key: value for key, value in settings.items() if key not in logged})
+        for key, value in settings.items():
+            if key in logged and logged[key] != value:
+                self.experiment.set_tag(self.run_id, f"changed/{key}", value)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys as Lightning names them: ``trainer/max_epochs``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value

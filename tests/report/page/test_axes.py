@@ -23,7 +23,7 @@ def test_a_scale_is_logarithmic_beyond_a_decade():
     assert not fit_scale([1.0, 9.0], 0.0, 1.0).logarithmic
     assert fit_scale([1.0, 11.0], 0.0, 1.0).logarithmic
     assert not fit_scale([0.0, 11.0], 0.0, 1.0).logarithmic
-    assert fit_scale([1e-9, 1e3], 0.0, 1.0).list_ticks() == [1e-9, 1e-7, 1e-5, 1e-3, 0.1, 10.0, 1e3]
+    assert fit_scale([1e-9, 1e3], 0.0, 1.0).list_ticks() == [1e-8, 1e-6, 1e-4, 0.01, 1.0, 100.0]
 
 
 def test_ticks_are_short():
