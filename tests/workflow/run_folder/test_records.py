@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,12 +47,20 @@ def test_a_run_without_a_report(compose: Any) -> None:
     assert not (folder / "report.html").exists()
 
 
+class Labelled:
+    """As much of a data set as is asked for."""
+
+    def __init__(self, annotations: list[Annotations]) -> None:
+        self.annotations = annotations
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+
 def test_levels_of_theory() -> None:
     frames = [Annotations({"level_of_theory": "PBE", "licence": "CC0", "other": 1})] * 2
     frames += [Annotations({"level_of_theory": "r2SCAN", "licence": "CC0"})]
-    dataset: Any = SimpleNamespace(annotations=frames)
-    dataset.__class__ = type("Sized", (SimpleNamespace,), {"__len__": lambda self: 3})
-    assert describe_labels(dataset) == {
+    assert describe_labels(Labelled(frames)) == {
         "level_of_theory": "PBE (2 of 3 frames)\nr2SCAN (1 of 3 frames)",
         "licence": "CC0",
     }
