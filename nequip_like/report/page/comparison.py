@@ -10,7 +10,7 @@ from typing import Any
 from nequip_like.errors import DataError, closest_hint
 from nequip_like.inference.evaluation import COLUMNS
 from nequip_like.report.history import Curve, list_panels
-from nequip_like.report.page.markup import Cell, write_heading, write_paragraph, write_plots, write_table
+from nequip_like.report.page.markup import Cell, TableRow, write_heading, write_paragraph, write_plots, write_table
 from nequip_like.report.page.plots import choose_colours, draw_bars, draw_curves
 from nequip_like.report.page.run_content import RunContent
 from nequip_like.report.page.sections import format_duration
@@ -134,7 +134,7 @@ def _write_ranking(ranked: Sequence[tuple[str, RunContent]], error: str) -> str:
         for heading, short in COLUMNS[:2]
         if any(f"{quantity.metric}_{short}" in run.metrics.get(test_set, {}) for _, run in ranked)
     ]
-    rows: list[list[str | Cell]] = []
+    rows: list[TableRow] = []
     for name, run in ranked:
         best = run.best
         numbers = [write_number(run.metrics.get(s, {}), f"{q.metric}_{short}", q) for s, q, _, short in columns]

@@ -58,6 +58,9 @@ class Cell:
     number: bool = True
 
 
+TableRow = Sequence[str | Cell]
+
+
 def write_page(title: str, sections: Iterable[str]) -> str:
     """A whole page.
 
@@ -74,7 +77,7 @@ def write_page(title: str, sections: Iterable[str]) -> str:
     return head + "\n".join(sections) + "\n</body></html>\n"
 
 
-def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | Cell]], best: int | None = None) -> str:
+def write_table(columns: Sequence[str], rows: Iterable[TableRow], best: int | None = None) -> str:
     """A table, which scrolls by itself where it is wider than the page.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any
 from nequip_like.report.history import list_panels
 from nequip_like.report.page.markup import (
     Cell,
+    TableRow,
     write_code,
     write_details,
     write_facts,
@@ -57,7 +58,7 @@ def write_result(run: RunContent) -> Iterator[str]:
             for q, heading, short in columns
             if any(f"{q.metric}_{short}" in values for values in run.metrics.values())
         ]
-        rows = [
+        rows: list[TableRow] = [
             [name, *(write_number(values, f"{q.metric}_{short}", q) for q, _, short in columns)]
             for name, values in run.metrics.items()
         ]
@@ -117,7 +118,7 @@ def write_data(run: RunContent) -> Iterator[str]:
     if sets:
         names = [name for name, _ in sets[0]["facts"]]
         columns = [dict(entry["facts"]) for entry in sets]
-        rows: list[list[str | Cell]] = [[name, *(column.get(name, "") for column in columns)] for name in names]
+        rows: list[TableRow] = [[name, *(column.get(name, "") for column in columns)] for name in names]
         described = list(dict.fromkeys(key for entry in sets for key in entry.get("described", {})))
         rows += [[key, *(entry.get("described", {}).get(key, "") for entry in sets)] for key in described]
         yield write_table(("", *(entry["name"] for entry in sets)), rows)
@@ -164,7 +165,7 @@ def write_times(run: RunContent) -> Iterator[str]:
     if not run.sessions:
         return
     yield write_heading("Times", anchor="times")
-    rows = []
+    rows: list[TableRow] = []
     for session in run.sessions:
         steps, training = session.get("steps") or 0, session.get("training_seconds") or 0.0
         epochs, frames = session.get("epochs") or 0, session.get("frames") or 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from nequip_like.inference.evaluation import COLUMNS
 from nequip_like.report.page.compared_set import ComparedSet
-from nequip_like.report.page.markup import Cell, write_heading, write_paragraph, write_plots, write_table
+from nequip_like.report.page.markup import Cell, TableRow, write_heading, write_paragraph, write_plots, write_table
 from nequip_like.report.page.plots import MOST_POINTS, draw_bars, draw_errors, draw_parity
 from nequip_like.report.page.run_content import RunContent
 from nequip_like.report.tables import format_number
@@ -47,7 +47,7 @@ def write_errors(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: Values by name, eV and Angstrom, as in ``metrics.json``.
     """
-    rows = []
+    rows: list[TableRow] = []
     for quantity in SHOWN:
         cells = [write_number(metrics, f"{quantity.metric}_{short}", quantity) for _, short in COLUMNS]
         if any(cell.text for cell in cells):
@@ -123,7 +123,7 @@ def _write_species(metrics: Mapping[str, Any], compared: ComparedSet | None) -> 
     if not species:
         return
     counts = {} if compared is None else {s: int((compared.symbols == s).sum()) for s in compared.species}
-    rows = [
+    rows: list[TableRow] = [
         [
             symbol,
             Cell(f"{counts[symbol]:,}" if symbol in counts else ""),
@@ -142,7 +142,7 @@ def _write_force_ranges(compared: ComparedSet) -> Iterator[str]:
     ranges = compared.list_force_ranges()
     if not ranges:
         return
-    rows = []
+    rows: list[TableRow] = []
     for entry in ranges:
         limits = f"{entry.low:g} to {entry.high:g}" if math.isfinite(entry.high) else f"above {entry.low:g}"
         share = f"{entry.rmse / entry.rms:.1%}" if entry.rms > 0 else ""
@@ -166,7 +166,7 @@ def _write_groups(metrics: Mapping[str, Any]) -> Iterator[str]:
     for key, members in groups.items():
         quantities = [q for q in _COMPARED if any(f"{q.metric}_rmse" in values for values in members.values())]
         columns = [f"{q.label} {heading}, {q.unit}" for q in quantities for heading, _ in COLUMNS[:2]]
-        rows = [
+        rows: list[TableRow] = [
             [
                 group,
                 Cell(str(values.get("frames", ""))),
@@ -189,7 +189,7 @@ def _write_worst(compared: ComparedSet) -> Iterator[str]:
         ("stress RMSE, GPa", "stress", 1.0),
     ]
     shown = [entry for entry in columns if any(not math.isnan(getattr(frame, entry[1])) for frame in worst)]
-    rows = []
+    rows: list[TableRow] = []
     for frame in worst:
         values = [(getattr(frame, name), factor) for _, name, factor in shown]
         numbers = ["" if math.isnan(value) else format_number(value * factor) for value, factor in values]

@@ -81,7 +81,8 @@ class RunTimes(lightning.Callback):
         shares = []
         if (trainer.max_epochs or -1) > 0:
             batches = max(float(trainer.num_training_batches), 1.0)
-            of_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.processed / batches
+            current: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+            of_epoch = current.processed / batches
             shares.append(((trainer.max_epochs or 0) - trainer.current_epoch - min(of_epoch, 1.0)) / self.epochs)
         if trainer.max_steps > 0:
             shares.append((trainer.max_steps - trainer.global_step) / self.steps)

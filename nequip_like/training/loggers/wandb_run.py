@@ -5,7 +5,7 @@ from __future__ import annotations
 import netrc
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -101,9 +101,10 @@ def choose_mode(mode: Mode) -> Mode:
     """
     if mode != "auto":
         return mode
-    wanted: Any = os.environ.get("WANDB_MODE", "")
-    if wanted in ("online", "offline", "disabled"):
-        return wanted  # type: ignore[no-any-return] # one of these words
+    wanted = os.environ.get("WANDB_MODE", "")
+    for known in get_args(Mode):
+        if wanted == known != "auto":
+            return known
     return "online" if has_login() else "offline"
 
 
