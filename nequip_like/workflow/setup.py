@@ -25,10 +25,19 @@ from nequip_like.instantiate import instantiate
 from nequip_like.model.measured import complete_arguments
 from nequip_like.model.potential import Potential
 from nequip_like.moved import replace_names
+from nequip_like.report.boards import Dashboard
+from nequip_like.report.boards.kinds import find_boards
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import BudgetKeeper
 from nequip_like.training.budget.record_file import read_records
-from nequip_like.training.callbacks import FrameErrors, LoggingInterval, StepCounters
+from nequip_like.training.callbacks import (
+    FrameErrors,
+    LoggingInterval,
+    LossCoefficientMonitor,
+    StepCounters,
+    TrainingStats,
+)
+from nequip_like.training.callbacks.run_times import RunTimes
 from nequip_like.training.callbacks.validation_cycle import ValidationCycle
 from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
 from nequip_like.training.graceful_stop import GracefulStop
@@ -196,7 +205,9 @@ def build_trainer(
         callbacks.append(GracefulStop(**limits))
     if (OmegaConf.select(config, "data.sampling.policy") or "") == ERROR_WEIGHTED:
         callbacks.append(FrameErrors())
-    callbacks += [StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
+    loggers = _build_nodes("logger", config.get("logger"), Logger)
+    callbacks += _choose_for_boards(loggers, callbacks, tasks)
+    callbacks += [RunTimes(), StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
     arguments["plugins"] = _collect_plugins(arguments)
     trainer: lightning.Trainer = instantiate(
         "trainer",
@@ -210,9 +221,19 @@ def build_trainer(
         kind=lightning.Trainer,
         recursive=False,
         callbacks=callbacks,
-        logger=_build_nodes("logger", config.get("logger"), Logger) or False,
+        logger=loggers or False,
     )
     return trainer
+
+
+def _choose_for_boards(
+    loggers: Sequence[Logger], callbacks: Sequence[Callback], tasks: Sequence[str]
+) -> list[Callback]:
+    """What a run has for wandb, TensorBoard or MLflow, as far as the config does not say it itself."""
+    if "train" not in tasks or not find_boards(loggers):
+        return []
+    wanted: tuple[type[Callback], ...] = (TrainingStats, LossCoefficientMonitor, Dashboard)
+    return [kind() for kind in wanted if not any(isinstance(callback, kind) for callback in callbacks)]
 
 
 def _collect_plugins(arguments: Mapping[str, Any]) -> list[Any]:

@@ -121,7 +121,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
         if key in values:
             check(key, values[key], annotation)
     resume.check_choice(values)
-    sections.read_picture_formats(values.get("report"))
+    sections.read_report(values.get("report"))
     for key in _NEEDED:
         _check_present(values, key)
     for name in ("callbacks", "logger"):
