@@ -22,6 +22,7 @@ from nequip_like.data.prepared.sets import hold_frames
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.data.sampling.batch_size import BatchSize, SizeOfBatch, list_costs
 from nequip_like.data.sampling.policies import (
     ENERGY_WEIGHTED,
     ERROR_WEIGHTED,
@@ -56,7 +57,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         key_mapping: ``{name in the file: label}`` for entries without their own.
         units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` and labels with units of their own, as
             :class:`nequip_like.data.labels.units.Units`; for entries without their own.
-        batch_size: Frames per training batch and process.
+        batch_size: Frames per training batch and process; or ``{atoms: 512}``, ``{edges: 20000}``: as many as have no
+            more atoms or edges together, see :mod:`nequip_like.data.sampling.packing`.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
         seed: Seed of the order of training frames.
@@ -104,8 +106,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         species: str | Sequence[str] = "auto",
         key_mapping: Mapping[str, str] | None = None,
         units: Mapping[str, str] | None = None,
-        batch_size: Count = 5,
-        val_batch_size: Count | None = None,
+        batch_size: SizeOfBatch = 5,
+        val_batch_size: SizeOfBatch | None = None,
         split_seed: int = 0,
         seed: int = 0,
         num_workers: NotNegative = 0,
@@ -146,8 +148,16 @@ class DataModule(Summarized, lightning.LightningDataModule):
                 "leave shuffle out: frames are drawn",
             )
         self.custom_statistics = statistics
-        self.batch_size = batch_size
-        self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
+        self.batch_size = BatchSize.read("batch_size", batch_size)
+        self.val_batch_size = (
+            self.batch_size if val_batch_size is None else BatchSize.read("val_batch_size", val_batch_size)
+        )
+        if drop_last and not self.batch_size.by_frames:
+            raise ConfigError(
+                f"drop_last is true, but batch_size is {{{self.batch_size.measure}: {self.batch_size.limit}}}: its "
+                "batches are filled alike, and none is incomplete",
+                "leave drop_last out",
+            )
         self.seed = seed
         self.num_workers = num_workers
         self.held_memory = held_memory
@@ -297,29 +307,32 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def _build_training_order(self) -> FrameBatchSampler:
         rank, world_size = self._get_processes()
+        parts = [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
         arguments: dict[str, Any] = {
             "shuffle": self.shuffle,
             "seed": self.seed,
             "rank": rank,
             "world_size": world_size,
             "drop_last": self.drop_last,
+            **list_costs(self.batch_size, {part.name: part.table for part in parts}),
         }
         frames = len(self.train_set)
         if self.replay_set is None:
             return self._build_sampler(frames, arguments)
-        return ReplaySampler(frames, len(self.replay_set), self.num_replayed, self.batch_size, **arguments)
+        return ReplaySampler(frames, len(self.replay_set), self.num_replayed, self.batch_size.limit, **arguments)
 
     def _build_sampler(self, frames: int, arguments: Mapping[str, Any]) -> FrameBatchSampler:
         policy, samples = self.sampling.policy, self.sampling.samples_per_epoch
+        size = self.batch_size.limit
         if policy == ERROR_WEIGHTED:
-            return ErrorWeightedSampler(frames, samples or frames, self.batch_size, **arguments)
+            return ErrorWeightedSampler(frames, samples or frames, size, **arguments)
         if policy == ENERGY_WEIGHTED:
             references = {} if self.reference is None else self.reference.energies
             weights = compute_energy_weights(self.train_set.table, references)
-            return WeightedSampler(weights, samples or frames, self.batch_size, **arguments)
+            return WeightedSampler(weights, samples or frames, size, **arguments)
         if samples is not None:
-            return RoundsSampler(frames, samples, self.batch_size, **arguments)
-        return FrameBatchSampler(frames, self.batch_size, **arguments)
+            return RoundsSampler(frames, samples, size, **arguments)
+        return FrameBatchSampler(frames, size, **arguments)
 
     def val_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per validation set, in the order of :attr:`val_sets`."""
@@ -341,9 +354,9 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def _build_evaluation_loader(self, dataset: GraphDataset) -> DataLoader[Graph]:
         rank, world_size = self._get_processes()
-        batches = FrameBatchSampler(
-            len(dataset), self.val_batch_size, shuffle=False, seed=0, rank=rank, world_size=world_size, even=False
-        )
+        arguments: dict[str, Any] = {"rank": rank, "world_size": world_size, "shuffle": False, "seed": 0, "even": False}
+        costs = list_costs(self.val_batch_size, {dataset.name: dataset.table})
+        batches = FrameBatchSampler(len(dataset), self.val_batch_size.limit, **arguments, **costs)
         return DataLoader(
             dataset,
             batch_sampler=batches,

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.replay import Replay
+from nequip_like.data.sampling.batch_size import BatchSize
 from nequip_like.data.sources import HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_size
@@ -113,6 +114,9 @@ def _list_data_sets(values: Mapping[str, Any], target: Any) -> dict[str, list[st
     common = (data.get("key_mapping"), data.get("units"))
     file_source(entries["train"], "train", *common)
     Replay.read(data.get("replay"), *common)
+    for key in ("batch_size", "val_batch_size"):
+        if data.get(key) is not None and is_known(data[key]):
+            BatchSize.read(f"data.{key}", data[key])
     sets = {"train": ["train"]}
     for stage in ("val", "test"):
         sources = held_out_sources(entries[stage], stage, *common)
