@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from nequip_like.arguments import Count, FromZero, NotNegative, Positive
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch, list_costs
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
@@ -22,7 +23,6 @@ from nequip_like.data.prepared.sets import hold_frames
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
-from nequip_like.data.sampling.batch_size import BatchSize, SizeOfBatch, list_costs
 from nequip_like.data.sampling.policies import (
     ENERGY_WEIGHTED,
     ERROR_WEIGHTED,
@@ -58,7 +58,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` and labels with units of their own, as
             :class:`nequip_like.data.labels.units.Units`; for entries without their own.
         batch_size: Frames per training batch and process; or ``{atoms: 512}``, ``{edges: 20000}``: as many as have no
-            more atoms or edges together, see :mod:`nequip_like.data.sampling.packing`.
+            more atoms or edges together, see :mod:`nequip_like.data.batches.packing`.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
         seed: Seed of the order of training frames.
@@ -294,6 +294,10 @@ class DataModule(Summarized, lightning.LightningDataModule):
         order, pin = self._build_training_order(), self._uses_gpu()
         self._check_errors_are_told()
         return ResumableLoader(self.trained_on, order, num_workers=self.num_workers, pin_memory=pin)
+
+    def list_training_batches(self) -> list[list[int]]:
+        """Frames of each batch of this process in the first epoch."""
+        return list(self._build_training_order())
 
     def _check_errors_are_told(self) -> None:
         """Refuse a sampling by errors in a training that would not tell them."""

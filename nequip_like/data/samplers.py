@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from nequip_like.arguments import Count, check
-from nequip_like.data.sampling.packing import Packing, cut_in_order
+from nequip_like.data.batches.packing import Packing, cut_in_order
 from nequip_like.errors import ConfigError, DataError
 
 _STEPS = 0x5DEECE66D  # tells the stream that the order of steps is drawn from from that of the frames
@@ -26,7 +26,7 @@ class FrameBatchSampler(Sampler[list[int]]):
     once, so sums over all processes are exact; numbers of batches may differ by one between processes.
 
     With ``costs`` (the atoms or edges of the frames) a batch has as many frames as cost no more than ``batch_size``
-    together; one that costs more is a batch of its own. In training :class:`~nequip_like.data.sampling.packing.Packing`
+    together; one that costs more is a batch of its own. In training :class:`~nequip_like.data.batches.packing.Packing`
     makes batches that cost about the same, on all processes of a step, and no frame sits out unless there is no other
     for the other processes of its step. In evaluation, process ``r`` takes batches ``r, r + world_size, ...`` of the
     frames in their order.

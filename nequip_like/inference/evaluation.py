@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from nequip_like.data import fields
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import arrays_of, graphs_of, split
 from nequip_like.data.io.annotations import group_key, group_names
 from nequip_like.data.io.readers import Source
-from nequip_like.data.sampling.batch_size import BatchSize, SizeOfBatch
 from nequip_like.errors import DataError, ModelError
 from nequip_like.inference.error_metrics import ErrorMetrics, compute_baseline, compute_errors
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits

@@ -11,6 +11,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from nequip_like.data import fields
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
+from nequip_like.data.batches.out_of_memory import explain_out_of_memory, is_out_of_memory
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import Graphs, collate, split, to_device
@@ -18,7 +20,6 @@ from nequip_like.data.io.given import entries, is_structure
 from nequip_like.data.io.readers import Source, read_structures
 from nequip_like.data.io.structures import ase_results, check_extent, graph_from_atoms
 from nequip_like.data.labels.frame_units import is_stated_unit
-from nequip_like.data.sampling.batch_size import BatchSize, SizeOfBatch
 from nequip_like.errors import ModelError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.loading import load_any
@@ -162,7 +163,16 @@ class Predictor(Summarized):
         """
         for indices in self.batch_size.cut(graphs):
             batch = collate([graphs[i] for i in indices])
-            yield batch, self.predict_batch(batch)
+            try:
+                prediction = self.predict_batch(batch)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                size = f"batch_size ({self.batch_size})"
+                raise explain_out_of_memory(
+                    error, "a prediction", batch, lambda index: _name_frame(graphs, index), size, "use another device"
+                ) from error
+            yield batch, prediction
 
     def predict_batch(self, batch: Graph) -> Graph:
         """Predict one batch; the prediction is on the CPU."""
@@ -194,6 +204,10 @@ class Predictor(Summarized):
     def _split_batches(self, dataset: GraphDataset) -> Iterator[Graph]:
         for _, prediction in self.batches(dataset):  # type: ignore[arg-type] # a Dataset has len and []
             yield from split(prediction)
+
+
+def _name_frame(graphs: Sequence[Graph], index: int) -> str:
+    return graphs.origin(index) if isinstance(graphs, GraphDataset) else f"structure {index}"
 
 
 def check_fits(potential: Potential, dataset: GraphDataset) -> None:

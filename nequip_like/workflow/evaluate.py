@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.inspection.report import inspect
 from nequip_like.data.io.annotations import check_group_key
 from nequip_like.data.io.readers import Source
-from nequip_like.data.sampling.batch_size import BatchSize, SizeOfBatch
 from nequip_like.data.sources import FileSource, held_out_sources
 from nequip_like.errors import ConfigError
 from nequip_like.inference.evaluation import Evaluation, Evaluations, evaluate

@@ -29,6 +29,7 @@ from nequip_like.training.callbacks.validation_cycle import ValidationCycle
 from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
 from nequip_like.training.graceful_stop import GracefulStop
 from nequip_like.training.gradients import SummedGradientsStrategy
+from nequip_like.training.memory.batch_in_hand import BatchInHand
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
@@ -176,7 +177,7 @@ def build_trainer(
         callbacks.append(GracefulStop(**limits))
     if (OmegaConf.select(config, "data.sampling.policy") or "") == ERROR_WEIGHTED:
         callbacks.append(FrameErrors())
-    callbacks += [StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
+    callbacks += [BatchInHand(), StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
     arguments["plugins"] = _collect_plugins(arguments)
     trainer: lightning.Trainer = instantiate(
         "trainer",

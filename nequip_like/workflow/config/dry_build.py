@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from nequip_like.arguments import NOT_KNOWN_YET
+from nequip_like.data.batches.batch_size import BatchSize
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.replay import Replay
-from nequip_like.data.sampling.batch_size import BatchSize
 from nequip_like.data.sources import HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_size

@@ -10,8 +10,8 @@ import numpy as np
 
 from nequip_like.arguments import Count, check, check_known_keys
 from nequip_like.data import fields
+from nequip_like.data.batches.packing import cut_in_order
 from nequip_like.data.fields import Graph
-from nequip_like.data.sampling.packing import cut_in_order
 from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError
 from nequip_like.process_settings import warn_once
