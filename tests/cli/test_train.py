@@ -341,3 +341,16 @@ def test_a_process_that_goes_on_is_left_as_it_was(folder, monkeypatch):
         main()
     assert end.value.code == 2
     assert not HydraConfig.initialized()
+
+
+def test_batches_by_atoms(type_in, folder):
+    """Molecules have 4 atoms; 14 of them make five batches of up to 12 atoms."""
+    done = type_in("-cn", "config", "data.batch_size={atoms: 12}", "data.val_batch_size={edges: 24}", "data.test=null")
+    assert done.returncode == 0, done.stderr
+    assert "3 frames, 12 atoms, 36 edges" in " ".join(done.stdout.replace("│", " ").split())
+    assert "memory, training" in done.stdout
+    # One that is too small for any molecule: told once, and each is a batch of its own.
+    done = type_in("-cn", "config", "data.batch_size={atoms: 3}", "data.test=null")
+    assert done.returncode == 0, done.stderr
+    message = "warning: train: 19 frames have more than 3 atoms, each a batch of its own; the largest has 4"
+    assert done.stderr.count(message) == 1
