@@ -123,6 +123,20 @@ class BatchSize:
         return f"{name}: {which} a batch of its own; the largest has {costs.max()}"
 
 
+def check_batch_sizes(entries: Mapping[str, Any]) -> None:
+    """Refuse sizes of batches in a section ``data`` that mean nothing.
+
+    Args:
+        entries: The sizes by their keys; None is a default.
+
+    Raises:
+        ConfigError: With the whole key.
+    """
+    for key, value in entries.items():
+        if value is not None:
+            BatchSize.read(f"data.{key}", value)
+
+
 def list_costs(size: BatchSize, tables: Mapping[str, FrameTable]) -> dict[str, Any]:
     """What a sampler is told of frames whose batches have no fixed number of them; nothing where they have.
 

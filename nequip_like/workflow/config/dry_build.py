@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from nequip_like.arguments import NOT_KNOWN_YET
-from nequip_like.data.batches.batch_size import BatchSize
+from nequip_like.data.batches.batch_size import check_batch_sizes
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.replay import Replay
 from nequip_like.data.sources import HeldOut, file_source, held_out_sources
@@ -114,9 +114,7 @@ def _list_data_sets(values: Mapping[str, Any], target: Any) -> dict[str, list[st
     common = (data.get("key_mapping"), data.get("units"))
     file_source(entries["train"], "train", *common)
     Replay.read(data.get("replay"), *common)
-    for key in ("batch_size", "val_batch_size"):
-        if data.get(key) is not None and is_known(data[key]):
-            BatchSize.read(f"data.{key}", data[key])
+    check_batch_sizes({key: data.get(key) for key in ("batch_size", "val_batch_size") if is_known(data.get(key))})
     sets = {"train": ["train"]}
     for stage in ("val", "test"):
         sources = held_out_sources(entries[stage], stage, *common)
