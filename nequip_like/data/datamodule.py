@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from nequip_like.arguments import Count, FromZero, NotNegative, Positive
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch, list_costs
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
@@ -55,7 +56,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         key_mapping: ``{name in the file: label}`` for entries without their own.
         units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` and labels with units of their own, as
             :class:`nequip_like.data.labels.units.Units`; for entries without their own.
-        batch_size: Frames per training batch and process.
+        batch_size: Frames per training batch and process; or ``{atoms: 512}``, ``{edges: 20000}``: as many as have no
+            more atoms or edges together, see :mod:`nequip_like.data.batches.packing`.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
         seed: Seed of the order of training frames.
@@ -106,8 +108,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         species: str | Sequence[str] = "auto",
         key_mapping: Mapping[str, str] | None = None,
         units: Mapping[str, str] | None = None,
-        batch_size: Count = 5,
-        val_batch_size: Count | None = None,
+        batch_size: SizeOfBatch = 5,
+        val_batch_size: SizeOfBatch | None = None,
         split_seed: int = 0,
         seed: int = 0,
         num_workers: NotNegative = 0,
@@ -156,8 +158,16 @@ class DataModule(Summarized, lightning.LightningDataModule):
                 "leave shuffle out: frames are drawn",
             )
         self.custom_statistics = statistics
-        self.batch_size = batch_size
-        self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
+        self.batch_size = BatchSize.read("batch_size", batch_size)
+        self.val_batch_size = (
+            self.batch_size if val_batch_size is None else BatchSize.read("val_batch_size", val_batch_size)
+        )
+        if drop_last and not self.batch_size.by_frames:
+            raise ConfigError(
+                f"drop_last is true, but batch_size is {{{self.batch_size.measure}: {self.batch_size.limit}}}: its "
+                "batches are filled alike, and none is incomplete",
+                "leave drop_last out",
+            )
         self.seed = seed
         self.num_workers = num_workers
         self.held_memory = held_memory
@@ -319,6 +329,10 @@ class DataModule(Summarized, lightning.LightningDataModule):
             force_supervision=self.force_supervision,
         )
 
+    def list_training_batches(self) -> list[list[int]]:
+        """Frames of each batch of this process in the first epoch."""
+        return list(self._build_training_order())
+
     def _check_errors_are_told(self) -> None:
         """Refuse a sampling by errors in a training that would not tell them."""
         callbacks: Sequence[Any] = getattr(self.trainer, "callbacks", ())
@@ -331,14 +345,16 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def _build_training_order(self) -> FrameBatchSampler:
         rank, world_size = self._get_processes()
+        parts = [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
         arguments: dict[str, Any] = {
             "shuffle": self.shuffle,
             "seed": self.seed,
             "rank": rank,
             "world_size": world_size,
             "drop_last": self.drop_last,
+            **list_costs(self.batch_size, {part.name: part.table for part in parts}),
         }
-        return build_order(self.data, self.sampling, self.num_replayed, self.batch_size, **arguments)
+        return build_order(self.data, self.sampling, self.num_replayed, self.batch_size.limit, **arguments)
 
     def val_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per validation set, in the order of :attr:`val_sets`."""
@@ -360,9 +376,9 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def _build_evaluation_loader(self, dataset: GraphDataset) -> DataLoader[Graph]:
         rank, world_size = self._get_processes()
-        batches = FrameBatchSampler(
-            len(dataset), self.val_batch_size, shuffle=False, seed=0, rank=rank, world_size=world_size, even=False
-        )
+        arguments: dict[str, Any] = {"rank": rank, "world_size": world_size, "shuffle": False, "seed": 0, "even": False}
+        costs = list_costs(self.val_batch_size, {dataset.name: dataset.table})
+        batches = FrameBatchSampler(len(dataset), self.val_batch_size.limit, **arguments, **costs)
         return DataLoader(
             dataset,
             batch_sampler=batches,

@@ -110,8 +110,11 @@ class ResumableLoader(DataLoader[Graph]):
             yield collate(self.dataset.__getitems__(indices))  # type: ignore[attr-defined] # ours have it
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""
-        return {"epoch": self._epoch, "batches": self._num_taken, "frames": self._frames}
+        """Epoch, number of batches taken in it, and what a step has on all processes together."""
+        order = self.frame_order
+        # The number alone is what checkpoints of earlier versions have, too.
+        size = {"step": order.step_size} if order.costs is not None else {"frames": order.batch_size * order.world_size}
+        return {"epoch": self._epoch, "batches": self._num_taken, **size}
 
     def take_back(self, num_batches: int) -> None:
         """Count only the first batches of this epoch as taken: a batch that failed is to come again.
@@ -121,21 +124,17 @@ class ResumableLoader(DataLoader[Graph]):
         """
         self._num_taken = min(self._num_taken, num_batches)
 
-    @property
-    def _frames(self) -> int:
-        return self._batches.sampler.batch_size * self._batches.sampler.world_size
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the batches that were taken before.
 
         Raises:
             ConfigError: If these had another size, and the epoch was not over: its order cannot be gone on with.
         """
-        frames = int(state.get("frames", self._frames))
-        if frames != self._frames and 0 < int(state["batches"]) < len(self._batches):
+        own = self.frame_order.step_size
+        other = str(state.get("step", f"{state['frames']} frames" if "frames" in state else own))
+        if other != own and 0 < int(state["batches"]) < len(self._batches):
             raise ConfigError(
-                f"the checkpoint was written within an epoch of steps of {frames} frames; now a step has "
-                f"{self._frames}",
+                f"the checkpoint was written within an epoch of steps of {other}; now a step has {own}",
                 "give the same data.batch_size and number of processes, or a checkpoint from the end of an epoch",
             )
         self._batches.resume_epoch = int(state["epoch"])

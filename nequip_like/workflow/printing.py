@@ -24,6 +24,7 @@ from nequip_like.training.averaged_module import SWALightningModule
 from nequip_like.training.baseline import worse_than_baseline
 from nequip_like.training.callbacks.words import SHOWN, group_by_set
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
+from nequip_like.training.memory.estimate import estimate_run
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import CheckedConfig
@@ -67,9 +68,23 @@ def print_data_once(console: Console, data: DataModule, printed: set[str]) -> No
 
 
 def print_training(
-    console: Console, data: DataModule, module: NequIPLightningModule, monitor: str, folder: Path
+    console: Console,
+    data: DataModule,
+    module: NequIPLightningModule,
+    monitor: str,
+    folder: Path,
+    trainer: lightning.Trainer | None = None,
 ) -> None:
-    """Print what is trained and monitored, the size of the model, and where output goes."""
+    """Print what is trained and monitored, the size of the model, what its steps need, and where output goes.
+
+    Args:
+        console: Where to print.
+        data: The data.
+        module: The training module.
+        monitor: The metric that is followed.
+        folder: The output folder.
+        trainer: What will train, to estimate what its steps need of memory; None to leave that out.
+    """
     table = Table(title="Training", title_justify="left", show_header=False)
     if module.loss is not None:
         table.add_row("loss", _format_terms(module.loss))
@@ -88,8 +103,14 @@ def print_training(
     species = " ".join(module.model.type_names)
     table.add_row("model", f"{trained:,} trained parameters, species {species}{_describe_average(module)}")
     table.add_row("kernel", module.model.kernel_in_use)
+    memory = [] if trainer is None else estimate_run(data, module.model, trainer)
+    for step in memory:
+        table.add_row(f"memory, {step.task}", step.describe())
     table.add_row("output", escape(str(folder)))
     console.print(table)
+    for step in memory:
+        if step.warning:
+            console.print(f"[yellow]warning:[/yellow] {escape(step.warning)}", soft_wrap=True)
 
 
 def print_best(console: Console, trainer: lightning.Trainer, module: NequIPLightningModule) -> None:

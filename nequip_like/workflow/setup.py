@@ -42,6 +42,7 @@ from nequip_like.training.callbacks.validation_cycle import ValidationCycle
 from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
 from nequip_like.training.graceful_stop import GracefulStop
 from nequip_like.training.gradients import SummedGradientsStrategy
+from nequip_like.training.memory.batch_in_hand import BatchInHand
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
@@ -207,7 +208,7 @@ def build_trainer(
         callbacks.append(FrameErrors())
     loggers = _build_nodes("logger", config.get("logger"), Logger)
     callbacks += _choose_for_boards(loggers, callbacks, tasks)
-    callbacks += [RunTimes(), StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
+    callbacks += [BatchInHand(), RunTimes(), StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
     arguments["plugins"] = _collect_plugins(arguments)
     trainer: lightning.Trainer = instantiate(
         "trainer",

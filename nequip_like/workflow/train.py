@@ -24,6 +24,7 @@ from nequip_like.summaries import Summarized
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import find_keeper
 from nequip_like.training.graceful_stop import GracefulStop
+from nequip_like.training.memory.batch_in_hand import explaining_memory
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import preflight, printing, resume, setup, slurm
 from nequip_like.workflow.config import sections
@@ -173,7 +174,8 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
         if run[0] != "train":
             _load(resumption.content, module)
     print_start(console, tuning, module, data)
-    printing.print_training(console, data, module, str(config.get("monitored_metric")), folder)
+    trains = trainer if "train" in run and trainer.is_global_zero else None
+    printing.print_training(console, data, module, str(config.get("monitored_metric")), folder, trains)
     save_config(folder, info)
     record.begin(trainer, module, data, info, printing.plan(checked), run)
     log_config(trainer, info["config"])
@@ -186,7 +188,7 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
             path = None if resumption is None else resumption.path
             resumption = None  # what it holds is not needed twice in memory
             result.before = validate_source(console, tuning, trainer, module, data, result.metrics)
-            with naming_arguments("training_module", sections.OWN_ARGUMENTS):
+            with explaining_memory(trainer, data), naming_arguments("training_module", sections.OWN_ARGUMENTS):
                 trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
             _end_training(console, trainer, module, info, result, record, wanted)
             if result.stopped_by is not None:
@@ -258,7 +260,8 @@ def _evaluate(
 ) -> Evaluations | None:
     """Validate or test the weights that the module holds; gives what a test found, in the first process."""
     action = trainer.validate if task == "val" else trainer.test
-    action(module, datamodule=data, verbose=False)
+    with explaining_memory(trainer, data):
+        action(module, datamodule=data, verbose=False)
     result.metrics.update(_convert_metrics(trainer.callback_metrics))
     if task == "test" and trainer.is_global_zero:
         return report_test_sets(

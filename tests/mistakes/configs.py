@@ -374,7 +374,14 @@ CONFIG_MISTAKES: list[Mistake] = [
         "Empty batches",
         "data: {train: molecules.xyz, batch_size: 0}\n",
         "data.batch_size is 0",
-        "give a whole number, 1 or more",
+        "give a whole number, 1 or more, or a mapping",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "Batches of something unknown",
+        "data: {train: molecules.xyz, batch_size: {atom: 512}}\n",
+        "data.batch_size has the unknown key 'atom'",
+        "did you mean 'atoms'? known are frames, atoms, edges",
         begin=_DEFAULTS,
     ),
     _written(

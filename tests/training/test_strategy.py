@@ -15,6 +15,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import collate
+from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.metrics import EnergyForceLoss
+from nequip_like.metrics.manager import MetricsManager
+from nequip_like.model import NequIPGNNModel
 from nequip_like.training.gradients import sum_gradients
 from nequip_like.workflow.train import train
 
@@ -69,6 +76,57 @@ def test_sum_of_gradients_of_two_processes(tmp_path):
         torch.testing.assert_close(found["single"], torch.full((2, 2), 1.2))
         # d/dw of mean (w x)^2 is 2 w mean x^2
         assert found["w"].item() == pytest.approx(2 * 2.0 * (1 + 4 + 9 + 16) / 4, rel=1e-15)
+
+
+# --- batches of about the same number of atoms
+
+SIZE = {"atoms": 30}
+
+
+def build_step(file: str, rank: int | None) -> tuple[nn.Module, MetricsManager, Graph]:
+    """Model, loss and the batch of one of two processes in the first step; of both together without a rank."""
+    data = DataModule(file, cutoff_radius=3.0, batch_size=SIZE, reference_energies=None).prepare()
+    table, ranks = data.train_set.table, [0, 1] if rank is None else [rank]
+    costs = data.batch_size.measure_frames(table)
+    options = {"costs": costs, "shuffle": True, "seed": 0, "world_size": 2}
+    steps = [list(FrameBatchSampler(len(table), data.batch_size.limit, rank=one, **options)) for one in ranks]
+    frames = [frame for batches in steps for frame in batches[0]]
+    model = NequIPGNNModel(
+        type_names=data.type_names, r_max=3.0, num_layers=2, num_features=4, avg_num_neighbors=5.0, seed=3,
+        model_dtype="float64", kernel="batched",
+    ).train()  # fmt: skip
+    loss = EnergyForceLoss(type_names=data.type_names)
+    return model, loss, collate(data.train_set.__getitems__(frames))
+
+
+def train_packed(rank: int, folder: str, file: str) -> None:
+    dist.init_process_group("gloo", init_method=Path(folder, "meet").read_text(), rank=rank, world_size=2)
+    model, loss, batch = build_step(file, rank)
+    loss.step(model(batch), batch)["weighted_sum"].backward()
+    sum_gradients(model.parameters())
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    torch.save({"gradients": gradients, "atoms": int(batch["num_atoms"].sum())}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_packed_batches_of_two_processes_are_one(tmp_path, write_labelled):
+    """The sum of the gradients of both is that of their batches together, though these have other numbers of frames."""
+    file = str(write_labelled(tmp_path / "d.xyz", frames=40))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (tmp_path / "meet").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
+    mp.spawn(train_packed, (str(tmp_path), file), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert all(25 <= part["atoms"] <= 30 for part in found)
+    model, loss, batch = build_step(file, None)
+    loss.step(model(batch), batch)["weighted_sum"].backward()
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    for part in found:
+        assert part["gradients"].keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(part["gradients"][name], gradient, rtol=1e-10, atol=1e-12, msg=name)
+    assert any(float(gradient.abs().max()) > 1e-3 for gradient in expected.values())
 
 
 # --- whole runs

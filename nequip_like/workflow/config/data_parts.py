@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nequip_like.data.batches.batch_size import check_batch_sizes
 from nequip_like.data.reference_energies import has_conditions
 from nequip_like.data.replay import Replay
 from nequip_like.data.sampling.mixtures import Mixture, check_temperature
@@ -27,6 +28,7 @@ def check_data_parts(data: Mapping[str, Any]) -> None:
     if Mixture.read(data["train"], *common) is None:
         file_source(data["train"], "train", *common)
     Replay.read(data.get("replay"), *common)
+    check_batch_sizes({key: data.get(key) for key in ("batch_size", "val_batch_size") if is_known(data.get(key))})
     if is_known(sampling := data.get("sampling")):
         check_temperature(Sampling.read(sampling), data["train"])
     references = data.get("reference_energies")

@@ -26,16 +26,8 @@ GROUPS = (
 TASKS = ("train", "val", "test")
 # Arguments of the section `data` whose own errors begin with their names.
 DATA_ARGUMENTS = (
-    "train",
-    "val",
-    "test",
-    "replay",
-    "sampling",
-    "statistics",
-    "key_mapping",
-    "units",
-    "reference_energies",
-    "base_targets",
+    *("train", "val", "test", "replay", "sampling", "statistics", "key_mapping", "units", "reference_energies"),
+    *("base_targets", "batch_size", "val_batch_size", "drop_last"),
 )
 
 
