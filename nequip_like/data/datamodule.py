@@ -73,6 +73,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         statistics: Further statistics of the training set, see :mod:`nequip_like.data.statistics`.
         filters: ``{max_forces, max_energy, max_atoms, labels, duplicates}``: frames of the training file that are left
             out, see :class:`nequip_like.data.selection.filters.Filters`.
+        repair: A file that says which frames are left out or labelled anew, see
+            :mod:`nequip_like.data.selection.repair_file`; of all sources.
         sampling: ``{policy, samples_per_epoch}``: how often frames are drawn, see
             :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
@@ -117,6 +119,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         drop_last: bool = False,
         statistics: Sequence[Mapping[str, Any]] = (),
         filters: Mapping[str, Any] | None = None,
+        repair: str | None = None,
         sampling: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
     ) -> None:
@@ -136,6 +139,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             train_size=train_size,
             replay=None if self.replay is None else self.replay.source,
             filters=Filters.read(filters),
+            repair=below(path, repair),
         )
         self.sampling = Sampling.read(sampling)
         if self.sampling != Sampling() and replay is not None:
