@@ -46,7 +46,7 @@ class Contradiction:
     force: float
 
 
-def find_pairs(dataset: GraphDataset) -> list[tuple[int, int, float]]:
+def find_alike_pairs(dataset: GraphDataset) -> list[tuple[int, int, float]]:
     """Pairs of frames that are nearly the same: both, the one in front first, and how far they are apart.
 
     Args:

@@ -25,7 +25,7 @@ from nequip_like.model.builders import NequIPGNNModel
 from nequip_like.model.potential import Potential
 from nequip_like.optim.build import build_optimizer
 
-_MODEL = {"l_max": 1, "parity": False, "num_layers": 3, "num_features": 16, "radial_mlp_depth": 1}
+_MODEL = {"l_max": 2, "parity": False, "num_layers": 2, "num_features": 16, "radial_mlp_depth": 1}
 _RATE = 0.03
 _OPTIMIZER = {"_target_": "nequip_like.optim.soap.SOAPAndAdamW", "lr": _RATE}
 _ENERGY_WEIGHT = 10.0
@@ -119,7 +119,7 @@ def _build_loss(dataset: GraphDataset) -> MetricsManager:
     return FieldLoss(terms, type_names=dataset.type_names, function="huber", delta=deltas)
 
 
-def measure_step(dataset: GraphDataset, used: Sequence[int], scales: ModelScales, steps: int = 12) -> float:
+def time_step(dataset: GraphDataset, used: Sequence[int], scales: ModelScales, steps: int = 12) -> float:
     """Seconds of a step, the median of some; what is compiled before the first is not counted."""
     times = [time.perf_counter()]
     fit_model(dataset, used, scales, steps, 0, tell=lambda: times.append(time.perf_counter()))

@@ -24,7 +24,7 @@ _ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Level:
+class TheoryLevel:
     """Frames with a shift of the energy in common.
 
     Attributes:
@@ -51,7 +51,7 @@ class Level:
         )
 
 
-def find_levels(dataset: GraphDataset, predictions: Predictions, scores: Scores) -> list[Level]:
+def find_levels(dataset: GraphDataset, predictions: Predictions, scores: Scores) -> list[TheoryLevel]:
     """Groups of frames whose energies have a shift in common, the largest first.
 
     Args:
@@ -66,7 +66,7 @@ def find_levels(dataset: GraphDataset, predictions: Predictions, scores: Scores)
         if len(members) < _FEWEST:
             break
         levels.append(
-            Level(
+            TheoryLevel(
                 tuple(members),
                 float(scores.energy[members].mean()),
                 shifts,
@@ -77,7 +77,7 @@ def find_levels(dataset: GraphDataset, predictions: Predictions, scores: Scores)
     return sorted(levels, key=lambda level: -len(level.frames))
 
 
-def mark_levels(suspects: Sequence[Suspect], levels: Sequence[Level]) -> list[Suspect]:
+def mark_levels(suspects: Sequence[Suspect], levels: Sequence[TheoryLevel]) -> list[Suspect]:
     """The suspects, with those of groups named so."""
     level_of = {frame: (number, level) for number, level in enumerate(levels) for frame in level.frames}
     marked = []

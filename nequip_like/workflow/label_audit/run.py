@@ -17,13 +17,18 @@ from nequip_like.data.inspection.checks.findings import select_frames_of
 from nequip_like.data.selection.repair_file import FrameRepair, hash_content
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.summaries import Summarized
-from nequip_like.workflow.label_audit.alike_frames import Contradiction, find_contradictions, find_pairs, group_equal
+from nequip_like.workflow.label_audit.alike_frames import (
+    Contradiction,
+    find_alike_pairs,
+    find_contradictions,
+    group_equal,
+)
 from nequip_like.workflow.label_audit.committee import MODELS, Committee, Predictions
-from nequip_like.workflow.label_audit.fitting import measure_step
-from nequip_like.workflow.label_audit.levels import Level, find_levels, mark_levels
+from nequip_like.workflow.label_audit.fitting import time_step
+from nequip_like.workflow.label_audit.levels import TheoryLevel, find_levels, mark_levels
 from nequip_like.workflow.label_audit.robust_scales import fit_scales
 from nequip_like.workflow.label_audit.scores import Scores, compute_scores
-from nequip_like.workflow.label_audit.suspects import ENERGY_LIMIT, FORCE_LIMIT, Suspect, find_suspects, stands_out
+from nequip_like.workflow.label_audit.suspects import ENERGY_LIMIT, Suspect, choose_force_limit, find_suspects
 
 LEAST_FRAMES = 20
 MINUTES = 5.0
@@ -52,7 +57,7 @@ class LabelAudit(Summarized):
 
     suspects: list[Suspect]
     contradictions: list[Contradiction]
-    levels: list[Level]
+    levels: list[TheoryLevel]
     origins: list[str]
     repairs: list[FrameRepair]
     judged: int
@@ -157,11 +162,11 @@ class _LabelAudit:
         self.steps = self._count_steps() if steps is None else steps
 
     def run(self) -> LabelAudit:
-        pairs = find_pairs(self.dataset)
+        pairs = find_alike_pairs(self.dataset)
         groups = _deal_groups(group_equal(len(self.dataset), pairs), self.seed)
         first = max(1, round(_FIRST_PASS * self.steps))
         committee, predictions, scores = self._pass("first pass", groups, (), first)
-        suspected = np.flatnonzero(np.logical_or(*stands_out(scores))).tolist()
+        suspected = [suspect.frame for suspect in find_suspects(self.dataset, committee, predictions, scores)]
         committee, predictions, scores = self._pass("second pass", groups, suspected, max(1, self.steps - first))
         suspects = find_suspects(self.dataset, committee, predictions, scores)
         levels = find_levels(self.dataset, predictions, scores)
@@ -173,7 +178,7 @@ class _LabelAudit:
 
     def _count_steps(self) -> int:
         """Steps of each model that fit into the time."""
-        second = measure_step(self.dataset, range(len(self.dataset)), self.scales)
+        second = time_step(self.dataset, range(len(self.dataset)), self.scales)
         steps = int(0.9 * (self.end - time.monotonic()) / second / MODELS)
         if steps < _LEAST_STEPS:
             raise ConfigError(
@@ -199,7 +204,7 @@ class _LabelAudit:
         self,
         suspects: Sequence[Suspect],
         contradictions: Sequence[Contradiction],
-        levels: Sequence[Level],
+        levels: Sequence[TheoryLevel],
         cleared: Sequence[int],
         scores: Scores,
     ) -> LabelAudit:
@@ -212,7 +217,7 @@ class _LabelAudit:
                 Contradiction(place[c.first], place[c.second], c.distance, c.energy, c.force) for c in contradictions
             ],
             levels=[
-                Level(tuple(place[i] for i in level.frames), level.shift, level.species, level.slope)
+                TheoryLevel(tuple(place[i] for i in level.frames), level.shift, level.species, level.slope)
                 for level in levels
             ],
             origins=origins,
@@ -225,7 +230,7 @@ class _LabelAudit:
                 "seed": self.seed,
                 "cutoff": self.dataset.cutoff,
                 "energy_limit": ENERGY_LIMIT,
-                "force_limit": FORCE_LIMIT,
+                "force_limit": choose_force_limit(scores),
             },
             typical={
                 name: value

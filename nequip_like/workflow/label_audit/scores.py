@@ -29,6 +29,7 @@ class Scores:
 
     Attributes:
         energy: Residual of the energy per atom (frames,), eV, without what is common to most frames.
+        common: That, eV.
         energy_score: Its score (frames,).
         force: Length of the residual of each atom's force, for each frame (atoms,), eV/Angstrom.
         force_score: Their scores (atoms,) of each frame.
@@ -38,6 +39,7 @@ class Scores:
     """
 
     energy: np.ndarray
+    common: float
     energy_score: np.ndarray
     force: list[np.ndarray]
     force_score: list[np.ndarray]
@@ -55,8 +57,8 @@ def compute_scores(dataset: GraphDataset, predictions: Predictions) -> Scores:
     """
     atoms = dataset.table.atoms
     energy = (dataset.table.energy - predictions.energy) / atoms
-    if not np.isnan(energy).all():
-        energy = energy - np.nanmedian(energy)
+    common = 0.0 if np.isnan(energy).all() else float(np.nanmedian(energy))
+    energy = energy - common
     energy_score, typical_energy = _score_energies(energy, predictions.energy_spread / atoms)
     force, spread, size, species = [], [], [], []
     for i, predicted in enumerate(predictions.forces):
@@ -69,7 +71,7 @@ def compute_scores(dataset: GraphDataset, predictions: Predictions) -> Scores:
     flat, typical_force = _score_forces(*map(np.concatenate, (force, spread, size, species)))
     force_score = np.split(flat, np.cumsum(atoms)[:-1])
     worst = np.array([np.nan if np.isnan(part).all() else np.nanmax(part) for part in force_score])
-    return Scores(energy, energy_score, force, force_score, worst, typical_energy, typical_force)
+    return Scores(energy, common, energy_score, force, force_score, worst, typical_energy, typical_force)
 
 
 def _score_energies(residual: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, float]:

@@ -30,7 +30,7 @@ def print_label_audit(found: LabelAudit, console: Console | None = None) -> None
         console.print(table)
         if len(rows) > _MOST_ROWS:
             console.print(f"  and {len(rows) - _MOST_ROWS} more, which --json and --repair have", highlight=False)
-    for line in describe(found):
+    for line in describe_label_audit(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -43,7 +43,7 @@ def tabulate_suspects(found: LabelAudit) -> tuple[str, tuple[str, ...], list[tup
     return "label audit", ("frame", "kind", "what was found", "proposed"), rows
 
 
-def describe(found: LabelAudit) -> list[str]:
+def describe_label_audit(found: LabelAudit) -> list[str]:
     """Sentences on groups of frames, on pairs, and on how it was done."""
     lines = [level.describe() for level in found.levels]
     for pair in found.contradictions:
