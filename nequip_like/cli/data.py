@@ -64,7 +64,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
     dataset = read_to_examine(arguments.files, arguments.cutoff, key_mapping=key_mapping, units=units)
     found = examine(dataset)
-    content, further = found.as_json(), []
+    content, further, is_wrong = found.as_json(), [], found.level == "wrong"
     if arguments.json != "-":
         print_audit(found)
     if arguments.audit:
@@ -73,6 +73,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
         labels = _audit_labels(arguments, dataset)
         content["label_audit"] = labels.as_json()
         further.append(tabulate_suspects(labels))
+        is_wrong = is_wrong or bool(labels.suspects)
         if arguments.json != "-":
             print_label_audit(labels)
     if arguments.json == "-":
@@ -85,7 +86,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     for file in (arguments.html, arguments.json, arguments.repair):
         if file not in (None, "-"):
             print(f"written: {Path(file).absolute()}", file=sys.stderr)
-    return _WRONG if arguments.strict and found.level == "wrong" else 0
+    return _WRONG if arguments.strict and is_wrong else 0
 
 
 def _check_audit_options(arguments: argparse.Namespace) -> None:
@@ -124,7 +125,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     *sources, output = arguments.files
     if not sources:
         raise ConfigError("convert needs a file to read and one to write", "nequip-data convert OUTCAR all.extxyz")
-    convert_files(sources, output, key_mapping=key_mapping, units=units)
+    convert_files(sources, output, key_mapping=key_mapping, units=units, repair=arguments.repair)
     return 0
 
 
@@ -206,7 +207,7 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--cutoff", metavar="LENGTH", type=float, default=5.0, help="cutoff radius, Angstrom (default: %(default)s)"
     )
-    parser.add_argument("--strict", action="store_true", help="exit with status 1 where a verdict is wrong")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 where something is wrong")
     audit = parser.add_argument_group("label audit")
     audit.add_argument(
         "--audit",
@@ -232,6 +233,7 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "in eV and Angstrom under well-known names.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns that are read; the last is written")
+    parser.add_argument("--repair", metavar="FILE", help="leave out or change frames as inspect --audit proposed it")
     add_label_options(parser)
 
 

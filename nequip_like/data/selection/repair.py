@@ -12,7 +12,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.io.reading import Reading
 from nequip_like.data.prepared.frames import PreparedFrames
-from nequip_like.data.selection.repair_file import ACTIONS, FrameRepair, hash_content, read_repairs
+from nequip_like.data.selection.repair_file import ACTIONS, FrameRepair, hash_content, locate_frame, read_repairs
 from nequip_like.errors import DataError
 
 _NAMED = 5  # frames that a sentence names
@@ -61,7 +61,7 @@ class Repairs:
         self._made: set[int] = set()
         self._seen: set[int] = set()  # entries whose file and index were read, whatever stands there now
         self._structures = {entry.hash.partition("-")[0] for entry in self._entries}
-        self._numbers = {entry.origin: number for number, entry in enumerate(self._entries)}
+        self._places = [(entry.file, entry.index) for entry in self._entries]
 
     def apply(self, reading: Reading) -> tuple[Reading, RepairCount]:
         """Leave out and change frames of what was read from one source.
@@ -131,19 +131,21 @@ class Repairs:
         Of equal frames, an entry means the one that stands where it says, if that is among them.
         """
         places: dict[str, list[int]] = {}
-        for i, (structure, origin) in enumerate(zip(reading.keys, reading.origins, strict=True)):
+        origins = [locate_frame(origin) for origin in reading.origins]
+        for i, structure in enumerate(reading.keys):
             if structure in self._structures:
                 places.setdefault(structure, []).append(i)
-            if (number := self._numbers.get(origin)) is not None:
-                self._seen.add(number)
+        read = set(origins)
+        self._seen |= {number for number, place in enumerate(self._places) if place in read}
         contents = {i: hash_content(reading.frames[i], structure) for structure, equal in places.items() for i in equal}
         found: dict[int, int] = {}
         for in_place in (True, False):
-            left = [number for number in range(len(self._entries)) if number not in {*found.values(), *self._made}]
-            for number in left:
-                entry = self._entries[number]
+            done = {*found.values(), *self._made}
+            for number, entry in enumerate(self._entries):
+                if number in done:
+                    continue
                 for i in places.get(entry.hash.partition("-")[0], ()):
-                    stands_there = reading.origins[i] == entry.origin
+                    stands_there = origins[i] == self._places[number]
                     if i not in found and contents[i] == entry.hash and (stands_there or not in_place):
                         found[i] = number
                         break

@@ -101,6 +101,20 @@ def hash_content(frame: Graph, structure: str | None = None) -> str:
     return f"{structure or frame_key(frame)}-{digest.hexdigest()[:16]}"
 
 
+def locate_frame(origin: str) -> tuple[str, int]:
+    """File, as an absolute path, and index of a frame by its origin.
+
+    Example:
+        >>> locate_frame("/data/md.xyz frame 12"), locate_frame("Atoms 3")
+        (('/data/md.xyz', 12), ('Atoms', 3))
+    """
+    file, _, index = origin.rpartition(" frame ")
+    if file:
+        return str(Path(file).absolute()), int(index)
+    name, _, index = origin.rpartition(" ")  # a structure in memory
+    return name, int(index)
+
+
 def write_repairs(path: str | Path, repairs: Sequence[FrameRepair], about: Mapping[str, Any]) -> None:
     """Write the file, as YAML where its name ends so, else as JSON.
 

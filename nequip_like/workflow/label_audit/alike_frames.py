@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+import torch
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
@@ -19,9 +19,11 @@ from nequip_like.workflow.label_audit.committee import Predictions
 
 _BIN, _FIRST = 0.25, 0.5  # Angstrom
 _MOST_SPECIES = 12  # that are told apart in a fingerprint; of more, pairs are numbered modulo
-EQUAL = 1e-3  # largest difference of fingerprints of the same structure; files round positions
-NEAR = 0.03  # of nearly the same one: atoms are displaced by about 0.01 Angstrom
-_MOST_PAIRS = 200_000
+EQUAL = 5e-4  # largest difference of fingerprints of the same structure; files round positions
+NEAR = 3e-3  # of nearly the same one: atoms are displaced by some 0.005 Angstrom
+_CHUNK = 256  # frames that are compared with all others at once
+_MOST_COMPARED = 20_000  # frames of one composition; in larger sets pairs are not looked for
+_NEIGHBORS = 4  # of a frame that are looked at, itself included
 # What labels of a pair may differ by beyond what the models say.
 ENERGY_LIMIT = 2e-3  # eV/atom
 FORCE_LIMIT = 0.1  # eV/Angstrom
@@ -58,13 +60,19 @@ def find_alike_pairs(dataset: GraphDataset) -> list[tuple[int, int, float]]:
         numbers = np.sort(dataset.frames[i][fields.ATOMIC_NUMBERS].numpy())
         if len(numbers) > 1:
             compositions.setdefault(numbers.tobytes(), []).append(i)
-    pairs: list[tuple[int, int, float]] = []
+    pairs: dict[tuple[int, int], float] = {}
     for members in compositions.values():
-        points = np.stack([prints[i] for i in members])
-        tree = cKDTree(points)
-        for a, b in sorted(tree.query_pairs(NEAR, p=np.inf))[: _MOST_PAIRS - len(pairs)]:
-            pairs.append((members[a], members[b], float(np.abs(points[a] - points[b]).max())))
-    return sorted(pairs)
+        if len(members) > _MOST_COMPARED:
+            continue
+        points = torch.from_numpy(np.stack([prints[i] for i in members]))
+        for start in range(0, len(members), _CHUNK):
+            distances = torch.cdist(points[start : start + _CHUNK], points, p=torch.inf)
+            near, which = distances.topk(min(_NEIGHBORS, len(members)), largest=False)
+            for own, other in torch.nonzero(near <= NEAR).tolist():
+                first, second = sorted((members[start + own], members[int(which[own, other])]))
+                if first != second:
+                    pairs[first, second] = float(near[own, other])
+    return [(first, second, distance) for (first, second), distance in sorted(pairs.items())]
 
 
 def find_contradictions(
@@ -76,7 +84,9 @@ def find_contradictions(
     for first, second, distance in pairs:
         predicted = predictions.energy[second] - predictions.energy[first]
         energy = abs(energies[second] - energies[first] - predicted) / atoms[first]
-        force = _compare_forces(dataset, first, second, predictions)
+        change, force = _compare_forces(dataset, first, second, predictions)
+        if change > FORCE_LIMIT:
+            continue  # alike only on average, as two frames of a large liquid are
         energy, force = (0.0 if np.isnan(value) else float(value) for value in (energy, force))
         if energy > ENERGY_LIMIT or force > FORCE_LIMIT:
             found.append(Contradiction(first, second, distance, energy, force))
@@ -115,13 +125,16 @@ def _make_fingerprint(dataset: GraphDataset, index: int) -> np.ndarray:
     return np.asarray(print_of)
 
 
-def _compare_forces(dataset: GraphDataset, first: int, second: int, predictions: Predictions) -> float:
-    """The largest difference of lengths of forces, beyond the predicted one; atoms in the order of these lengths."""
-    if fields.FORCES not in dataset.frames[first]:
-        return float("nan")
-    lengths = []
+def _compare_forces(dataset: GraphDataset, first: int, second: int, predictions: Predictions) -> tuple[float, float]:
+    """Largest difference of predicted lengths of forces, and of the labels' beyond that; NaN without labels.
+
+    Atoms are put into the order of their species and predicted lengths, which is the same in a turned frame.
+    """
+    lengths, rests = [], []
     for i in (first, second):
         frame, predicted = dataset.frames[i], np.linalg.norm(predictions.forces[i], axis=1)
         order = np.lexsort((predicted, frame[fields.ATOM_TYPES].numpy()))
-        lengths.append((np.linalg.norm(frame[fields.FORCES].numpy(), axis=1) - predicted)[order])
-    return float(np.abs(lengths[1] - lengths[0]).max())
+        labels = np.linalg.norm(frame[fields.FORCES].numpy(), axis=1) if fields.FORCES in frame else np.nan
+        lengths.append(predicted[order])
+        rests.append((labels - predicted)[order])
+    return float(np.abs(lengths[1] - lengths[0]).max()), float(np.abs(rests[1] - rests[0]).max())

@@ -17,7 +17,8 @@ from nequip_like.workflow.label_audit.committee import Predictions
 from nequip_like.workflow.label_audit.scores import Scores
 from nequip_like.workflow.label_audit.suspects import ENERGY_LIMIT, Suspect
 
-_FEWEST = 2  # frames of a group; by chance hardly two energies that stand out do so by the same
+_FEWEST, _FEWEST_FAR = 3, 2  # frames of a group; of one that is far off, for two such energies do not agree by chance
+_FAR = 50.0  # typical residuals
 _COMMON = 0.15  # of the shift, that energies of one group may differ by before species are told apart
 _REST = 3.0  # typical residuals, that may be left of each
 _ROUNDS = 5
@@ -61,9 +62,10 @@ def find_levels(dataset: GraphDataset, predictions: Predictions, scores: Scores)
     """
     left = np.flatnonzero(scores.energy_score > ENERGY_LIMIT).tolist()
     levels = []
-    while len(left) >= _FEWEST:
+    while len(left) >= _FEWEST_FAR:
         members, shifts = _grow_group(dataset, scores, left)
-        if len(members) < _FEWEST:
+        far = len(members) > 0 and abs(float(scores.energy[members].mean())) > _FAR * scores.typical_energy
+        if len(members) < (_FEWEST_FAR if far else _FEWEST):
             break
         levels.append(
             TheoryLevel(
@@ -121,7 +123,7 @@ def _grow_group(
         closer = rest < np.maximum(_REST * scores.typical_energy, 0.02 * np.abs(shift))
         if (closer == chosen).all():
             break
-        if closer.sum() < _FEWEST:
+        if closer.sum() < _FEWEST_FAR:
             return [], None
         chosen = closer
     members = [int(left[k]) for k in np.flatnonzero(chosen)]

@@ -14,7 +14,7 @@ from nequip_like.arguments import Count, Positive, check
 from nequip_like.data import fields
 from nequip_like.data.dataset import COLLISION, GraphDataset
 from nequip_like.data.inspection.checks.findings import select_frames_of
-from nequip_like.data.selection.repair_file import FrameRepair, hash_content
+from nequip_like.data.selection.repair_file import FrameRepair, hash_content, locate_frame
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.summaries import Summarized
 from nequip_like.workflow.label_audit.alike_frames import (
@@ -241,13 +241,11 @@ class _LabelAudit:
         )
 
     def _propose(self, suspect: Suspect, origin: str) -> FrameRepair:
-        file, _, index = origin.rpartition(" frame ")
-        if not file:  # structures in memory: "Atoms 12"
-            file, _, index = origin.rpartition(" ")
+        file, index = locate_frame(origin)
         content = hash_content(self.whole.frames[suspect.frame], self.whole.keys[suspect.frame])
         atoms = suspect.atoms if suspect.action != "drop" else ()
         evidence = {"kind": suspect.kind, **suspect.evidence}
-        return FrameRepair(file, int(index), content, suspect.action, suspect.reason, atoms, (), evidence)
+        return FrameRepair(file, index, content, suspect.action, suspect.reason, atoms, (), evidence)
 
 
 def _list_judged(dataset: GraphDataset) -> list[int]:

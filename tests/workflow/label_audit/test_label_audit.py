@@ -17,7 +17,7 @@ from nequip_like.errors import ConfigError, DataError
 from nequip_like.workflow.label_audit.run import audit_labels
 from nequip_like.workflow.label_audit.tables import describe_label_audit
 
-STEPS = 400
+STEPS = 300
 OCTAHEDRON = 1.9 * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=float)
 SWAPPED, REPLACED, ENERGY, EXCHANGED, OTHER, TWICE = 7, 11, 20, 31, (40, 41, 42), (50, 51)
 
@@ -34,7 +34,7 @@ def label(atoms, energy=0.0, scale=1.0):
 def right():
     """Eighty clusters of four copper and two gold atoms, shaken, with EMT's labels."""
     rng = np.random.default_rng(0)
-    return [label(Atoms("Cu4Au2", OCTAHEDRON + rng.normal(scale=0.12, size=(6, 3)))) for _ in range(80)]
+    return [label(Atoms("Cu4Au2", OCTAHEDRON + rng.normal(scale=0.08, size=(6, 3)))) for _ in range(80)]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,7 @@ def found(faulty):
     return audit_labels(read_to_examine(faulty, 4.0), steps=STEPS)
 
 
+@pytest.mark.slow
 def test_what_was_planted_is_found_and_nothing_else(found):
     kinds = {suspect.frame: (suspect.kind, suspect.action) for suspect in found.suspects}
     assert kinds.pop(TWICE[0], kinds.get(TWICE[1])) == ("contradiction", "drop")
@@ -80,14 +81,17 @@ def test_what_was_planted_is_found_and_nothing_else(found):
     assert (atoms[SWAPPED], atoms[REPLACED], atoms[EXCHANGED]) == ((0, 3), (2,), (1, 4))
 
 
-def test_other_level_of_theory(found):
+@pytest.mark.slow
+def test_other_level_of_theory(found, faulty, right):
     (level,) = found.levels
     assert level.frames == OTHER
-    assert level.shift == pytest.approx(-1.0, abs=0.05)
+    shifts = [(faulty[i].get_potential_energy() - right[i].get_potential_energy()) / 6 for i in OTHER]
+    assert level.shift == pytest.approx(np.mean(shifts), abs=0.02)
     assert level.slope == pytest.approx(1.05, abs=0.03)
     assert level.describe().startswith("3 frames look like another level of theory: energies -")
 
 
+@pytest.mark.slow
 def test_turned_frames_with_other_labels(found):
     (pair,) = found.contradictions
     assert (pair.first, pair.second) == TWICE
@@ -95,10 +99,12 @@ def test_turned_frames_with_other_labels(found):
     assert pair.force < 1e-3
 
 
+@pytest.mark.slow
 def test_evidence_and_words(found):
     suspect = next(suspect for suspect in found.suspects if suspect.frame == ENERGY)
     assert suspect.evidence["energy_residual"] == pytest.approx(0.25, abs=0.03)
     assert suspect.reason.startswith("the energy is +2")
+    assert found.settings["steps"] == STEPS
     assert suspect.reason.endswith("its forces agree with the models")
     assert describe_label_audit(found)[-2] == "label audit: 8 of 80 frames stand out"
     json.dumps(found.as_json())
@@ -141,7 +147,7 @@ def test_as_typed(tmp_path, monkeypatch, capsys, faulty):
     """An audit of a few steps finds what is far off, and a config takes what it wrote."""
     monkeypatch.chdir(tmp_path)
     ase.io.write("all.xyz", faulty[:30], format="extxyz")
-    command = ["inspect", "all.xyz", "--cutoff", "4", "--audit", "--steps", "150", "--repair", "repair.json"]
+    command = ["inspect", "all.xyz", "--cutoff", "4", "--audit", "--steps", "60", "--repair", "repair.json"]
     assert main([*command, "--html", "page.html", "--json", "found.json"]) == 0
     printed, progress = capsys.readouterr()
     assert "label audit" in printed
@@ -150,7 +156,7 @@ def test_as_typed(tmp_path, monkeypatch, capsys, faulty):
     assert "<h2>label audit</h2>" in (tmp_path / "page.html").read_text()
     content = json.loads((tmp_path / "found.json").read_text())["label_audit"]
     repairs = read_repairs("repair.json")
-    assert [repair.origin for repair in repairs] == [suspect["frame"] for suspect in content["suspects"]]
+    assert [f"all.xyz frame {repair.index}" for repair in repairs] == [s["frame"] for s in content["suspects"]]
     dropped = [repair for repair in repairs if repair.action == "drop"]
     assert f"{tmp_path / 'all.xyz'} frame {ENERGY}" in [repair.origin for repair in dropped]
     data = DataModule("all.xyz", cutoff_radius=4.0, repair="repair.json").prepare()
