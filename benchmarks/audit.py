@@ -8,8 +8,8 @@ right. The kinds:
 - ``swapped``: the forces of two atoms of a frame are exchanged;
 - ``replaced``: the force of an atom is that of an atom of the same species in another frame;
 - ``energy``: the energy of a frame is off by 20 to 60 meV/atom, as of a calculation that did not converge;
-- ``functional``: the energy has another reference for each species (0.1 to 0.5 eV/atom, the same in all such frames of
-  a set), and what is above it, and the forces, are 5 percent larger;
+- ``functional``: the energy has another reference for each species (0.1 to 0.5 eV/atom, all in one direction, the
+  same in all such frames of a set), and what is above it, and the forces, are 5 percent larger;
 - ``species``: two atoms of different elements are exchanged (sets of one element have a swapped and a replaced force
   more).
 
@@ -78,7 +78,9 @@ def plant(images: list[Atoms], seed: int) -> list[Fault]:
     counts = COUNTS if len(species) > 1 else COUNTS_OF_ONE_ELEMENT
     everything = np.concatenate([_get_labels(atoms)[1].ravel() for atoms in images])
     least = float(np.sqrt(np.mean(everything**2)))
-    shifts = {symbol: float(rng.uniform(*SHIFT) * rng.choice([-1, 1])) for symbol in species}
+    draws = [(float(rng.uniform(*SHIFT)), int(rng.choice([-1, 1]))) for _ in species]
+    # All in one direction: with signs of their own they may cancel, and the frame is right to some meV/atom.
+    shifts = {symbol: draws[0][1] * shift for symbol, (shift, _) in zip(species, draws, strict=True)}
     references = _fit_references(images, species)
     queue = rng.permutation(len(images)).tolist()
     faults = []

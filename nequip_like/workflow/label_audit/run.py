@@ -172,9 +172,13 @@ class _LabelAudit:
         levels = find_levels(self.dataset, predictions, scores)
         contradictions = find_contradictions(self.dataset, pairs, predictions)
         suspects = mark_levels(suspects, levels)
-        suspects = _add_contradictions(suspects, contradictions, scores)
+        suspects = _add_contradictions(suspects, contradictions, scores, self._name)
         cleared = [i for i in suspected if i not in {suspect.frame for suspect in suspects}]
         return self._report(suspects, contradictions, levels, cleared, scores)
+
+    def _name(self, index: int) -> str:
+        """File and index of a frame that is judged."""
+        return self.whole.origin(self.positions[index])
 
     def _count_steps(self) -> int:
         """Steps of each model that fit into the time."""
@@ -268,7 +272,10 @@ def _deal_groups(same: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _add_contradictions(
-    suspects: Sequence[Suspect], contradictions: Sequence[Contradiction], scores: Scores
+    suspects: Sequence[Suspect],
+    contradictions: Sequence[Contradiction],
+    scores: Scores,
+    name_frame: Callable[[int], str],
 ) -> list[Suspect]:
     """The suspects and, of pairs none of which is one, the frame that stands out more."""
     by_frame = {suspect.frame: suspect for suspect in suspects}
@@ -282,10 +289,11 @@ def _add_contradictions(
             wrong,
             "contradiction",
             "drop",
-            f"it is nearly the same structure as {{{other}}}, but energies differ by {1000 * pair.energy:.3g} meV/atom "
-            f"and forces by up to {pair.force:.3g} eV/Å beyond that; of both, this one is farther from the models",
+            f"nearly the same structure as {name_frame(other)}, but energies differ by {1000 * pair.energy:.3g} "
+            f"meV/atom and forces by up to {pair.force:.3g} eV/Å more than they should; of both, this one is farther "
+            "from the models",
             (),
-            {"other": other, "energy_difference": pair.energy, "force_difference": pair.force},
+            {"other": name_frame(other), "energy_difference": pair.energy, "force_difference": pair.force},
         )
     return sorted(by_frame.values(), key=lambda suspect: suspect.frame)
 

@@ -8,6 +8,8 @@ from ase.build import bulk, molecule
 from nequip_like.data.inspection.audit import read_to_examine
 from nequip_like.workflow.label_audit.alike_frames import EQUAL, NEAR, find_alike_pairs, group_equal
 
+RIGHT_ANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+
 
 def test_turned_moved_and_reordered():
     ethanol = molecule("CH3CH2OH")
@@ -37,5 +39,5 @@ def test_other_cells_of_a_crystal():
 
 def test_shaken_frames_are_no_pairs():
     rng = np.random.default_rng(0)
-    frames = [Atoms("OH2", rng.normal(scale=0.05, size=(3, 3)) + [[0, 0, 0], [1, 0, 0], [0, 1, 0]]) for _ in range(40)]
+    frames = [Atoms("OH2", rng.normal(scale=0.05, size=(3, 3)) + RIGHT_ANGLE) for _ in range(40)]
     assert find_alike_pairs(read_to_examine(frames, 3.0)) == []
