@@ -74,6 +74,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         statistics: Further statistics of the training set, see :mod:`nequip_like.data.statistics`.
         filters: ``{max_forces, max_energy, max_atoms, labels, duplicates}``: frames of the training file that are left
             out, see :class:`nequip_like.data.selection.filters.Filters`.
+        repair: A file that says which frames are left out or labelled anew, see
+            :mod:`nequip_like.data.selection.repair_file`; of all sources.
         sampling: ``{policy, samples_per_epoch, temperature, force_fraction, ...}``: how often frames are drawn, and
             which of them with their forces, see :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
@@ -121,6 +123,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         drop_last: bool = False,
         statistics: Sequence[Mapping[str, Any]] = (),
         filters: Mapping[str, Any] | None = None,
+        repair: str | None = None,
         sampling: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
         base_targets: Any = None,  # BaseTargets.read checks it
@@ -142,6 +145,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             replay=None if self.replay is None else self.replay.source,
             filters=Filters.read(filters),
             base=BaseTargets.read(base_targets),
+            repair=below(path, repair),
         )
         if self.request.base is not None and names_file(reference_energies):
             raise ConfigError(

@@ -21,6 +21,7 @@ from nequip_like.data.reference_energies import (
 )
 from nequip_like.data.sampling.mixtures import MixedFrames, Mixture
 from nequip_like.data.selection.filters import Filters, describe_dropped
+from nequip_like.data.selection.repair import RepairCount, Repairs
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
@@ -50,6 +51,7 @@ class Request:
     known_species: Sequence[str] = ()
     filters: Filters = field(default_factory=Filters)
     base: BaseTargets | None = None
+    repair: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,9 +80,9 @@ class Prepared(Summarized):
 def prepare(request: Request) -> Prepared:
     """Read, split and check the data of a run.
 
-    Frames of the training file beyond a filter are left out first, then isolated atoms that become the reference
-    energies. Frames are held out of what is left, never those that occur more than once. Reference energies are those
-    of the training frames only, never of replayed ones.
+    Frames are repaired as they are read. Those of the training file beyond a filter are left out first, then isolated
+    atoms that become the reference energies. Frames are held out of what is left, never those that occur more than
+    once. Reference energies are those of the training frames only, never of replayed ones.
 
     Raises:
         ConfigError: If the request cannot be understood.
@@ -99,19 +101,41 @@ class _Preparation:
             "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
         }
         self.notes: list[str] = []
+        if request.repair is not None and request.base is not None:
+            raise ConfigError(
+                "data.repair and data.base_targets are given, but a repair is of the labels in the files",
+                "convert the files with the repairs first: nequip-data convert --repair FILE",
+            )
+        self.repairs = None if request.repair is None else Repairs(request.repair)
+        self.repaired = RepairCount()
         self.mixed: MixedFrames | None = None
-        self._take(self._read_train())
+        reading = self._read_train()
+        self.notes += self.repaired.sentences
+        self._take(reading)
         self._leave_out(request.filters.find_kept(self.table, self.reading.keys))
         if request.filters.max_energy is not None:
             self._leave_out(request.filters.find_kept_by_energy(self.table, self._find_energies_of_all()))
         self.parts = self._split()
 
     def _read_train(self) -> Reading:
-        request = self.request
+        request, counts = self.request, list[RepairCount]()
+
+        def read(source: FileSource) -> Reading:
+            reading, count = self._read(source)
+            counts.append(count)
+            return reading
+
         if (mixture := Mixture.read(request.train, request.key_mapping, request.units)) is None:
-            return read_targets(file_source(request.train, "train", request.key_mapping, request.units), request.base)
-        reading, self.mixed = mixture.read_frames(request.base)
+            reading = read(file_source(request.train, "train", request.key_mapping, request.units))
+        else:
+            reading, self.mixed = mixture.read_frames(read)
+        self.repaired = RepairCount.join(counts)
         return reading
+
+    def _read(self, source: FileSource) -> tuple[Reading, RepairCount]:
+        """Read a source, with the repairs of its frames."""
+        reading = read_targets(source, self.request.base)
+        return (reading, RepairCount()) if self.repairs is None else self.repairs.apply(reading)
 
     def _take(self, reading: Reading) -> None:
         """Take frames as those of the training file, and find which species and isolated atoms they have."""
@@ -152,8 +176,11 @@ class _Preparation:
         held_out = {kind: self._build_held_out(kind) for kind in self.sources}
         train = self._build_dataset("train", self.parts["train"])
         check_neighbors(train)
+        train.repaired = str(self.repaired)
         train.notes.extend([*self.notes, *_collect_notes(reference, train, self.request.known_species)])
         replay = None if self.request.replay is None else self._build_dataset("replay", source=self.request.replay)
+        if self.repairs is not None:
+            train.notes.extend(self.repairs.check_whole())
         if not self.request.allow_overlap:
             groups = {kind: list(sets.values()) for kind, sets in held_out.items()}
             check_disjoint({"train": [train] if replay is None else [train, replay], **groups})
@@ -246,10 +273,13 @@ class _Preparation:
         annotated: bool = False,
     ) -> GraphDataset:
         """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
-        reading = self.reading if source is None else read_targets(source, self.request.base)
+        reading, repaired = (self.reading, RepairCount()) if source is None else self._read(source)
         indices = range(len(reading)) if indices is None else indices
         part, keys = reading.select(indices, annotated), [reading.keys[i] for i in indices]
-        return GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
+        dataset = GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
+        dataset.repaired = str(repaired)
+        dataset.notes.extend(repaired.sentences)
+        return dataset
 
 
 def _collect_notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:

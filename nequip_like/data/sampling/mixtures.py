@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 from nequip_like.arguments import Positive, check, check_key
 from nequip_like.data.io.given import is_graph, is_structure
 from nequip_like.data.io.reading import Reading
-from nequip_like.data.labels.base_targets import BaseTargets, read_targets
 from nequip_like.data.sampling.policies import Sampling
 from nequip_like.data.sources import SOURCE_KEYS, FileSource, check_set_names, file_source
 from nequip_like.errors import ConfigError, DataError
@@ -66,16 +65,16 @@ class Mixture:
             weights[str(name)] = float(weight)
         return cls(sources, weights)
 
-    def read_frames(self, base: BaseTargets | None = None) -> tuple[Reading, MixedFrames]:
+    def read_frames(self, read: Callable[[FileSource], Reading] = FileSource.read) -> tuple[Reading, MixedFrames]:
         """Read all sets, one behind the other, and which frame is of which.
 
         Args:
-            base: What the labels become differences to.
+            read: Reads one of them.
 
         Raises:
             ConfigError: If some of the sets are prepared and others are not.
         """
-        readings = {name: read_targets(source, base) for name, source in self.sources.items()}
+        readings = {name: read(source) for name, source in self.sources.items()}
         members = np.repeat(np.arange(len(readings)), [len(reading) for reading in readings.values()])
         return Reading.join(readings), MixedFrames(tuple(readings), tuple(self.weights.values()), members)
 

@@ -40,6 +40,8 @@ def check_data_files(data: Mapping[str, Any]) -> None:
         check_reference_file(below(folder, references))
     if (replay := Replay.read(below(folder, data.get("replay")))) is not None:
         entries.append(replay.source.files)
+    if data.get("repair") is not None:
+        entries.append([below(folder, data["repair"])])
     for path in [path for files in entries for path in expand(files)]:
         if not os.access(path, os.R_OK):
             raise DataError(f"cannot read {path}: Permission denied", "check the path and its permissions")
