@@ -209,6 +209,7 @@ def test_index_lists_the_pages():
         "prepared-sets",
         "pretrain",
         "python",
+        "report",
         "resuming",
         "statistics",
         "training",
