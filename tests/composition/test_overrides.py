@@ -219,7 +219,10 @@ def test_the_plus_that_the_advice_names(tmp_path):
 # --- a group given something that is no name
 
 SCHEDULES = "anneal, cosine, cosine_restarts, exponential, linear, peak, plateau, step, warmup_cosine, warmup_plateau"
-CALLBACKS = "criteria_stopping, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, training_stats"
+CALLBACKS = (
+    "criteria_stopping, dashboard, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, "
+    "training_stats"
+)
 
 
 @pytest.mark.parametrize(

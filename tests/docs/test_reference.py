@@ -210,6 +210,7 @@ def test_index_lists_the_pages():
         "sampling",
         "pretrain",
         "python",
+        "report",
         "resuming",
         "statistics",
         "training",

@@ -91,7 +91,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt callback among several",
         "callbacks=[default,training_stat]",
         "callbacks has no option 'training_stat'",
-        "did you mean 'training_stats'? there are criteria_stopping, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, training_stats",
+        "did you mean 'training_stats'? there are criteria_stopping, dashboard, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, training_stats",
     ),
     _typed(
         "A misspelt section on the command line",
