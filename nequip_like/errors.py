@@ -138,3 +138,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     names = sorted(options)
     listing = f"known: {', '.join(names)}" if names else "there are none"
     return closest_hint(name, names) + listing
+
+
+class OutOfMemoryError(NequipLikeError):
+    """A batch needs more memory than there is."""

@@ -87,7 +87,7 @@ def test_models(make_potential, path):
     assert repr(potential) == text
     assert "<td>H C O</td>" in potential._repr_html_()
     predictor = Predictor(potential)
-    assert repr(predictor) == f"Predictor(potential={text}, device=cpu, batch_size=16)"
+    assert repr(predictor) == f"Predictor(potential={text}, device=cpu, batch_size=16 frames)"
     expected = "Graphs(graphs=7, atoms=48, fields=num_atoms total_energy atomic_energy forces stress virial)"
     assert repr(predictor.predict(path)) == expected
     assert repr(predictor.predict([])) == "Graphs(graphs=0, atoms=0, fields=none)"

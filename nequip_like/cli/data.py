@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nequip_like.cli.data_options import add_label_options, parse_label_options
 from nequip_like.cli.errors import run_cli
@@ -14,9 +15,14 @@ from nequip_like.cli.starting.environment import check_current_folder, check_lau
 from nequip_like.cli.starting.quick_start import quick_start
 from nequip_like.errors import ConfigError
 
+if TYPE_CHECKING:
+    from nequip_like.data.dataset import GraphDataset
+    from nequip_like.workflow.label_audit.run import LabelAudit
+
 _EPILOG = """\
 examples:
   nequip-data inspect train.xyz test.xyz --html report.html
+  nequip-data inspect train.xyz --audit --minutes 5 --repair repair.json
   nequip-data convert OUTCAR.1 OUTCAR.2 all.extxyz
   nequip-data split all.extxyz --train 0.8 --val 0.1 --test 0.1 --output parts
   nequip-data prepare md/*.xyz --cutoff 5.0 --output md.frames
@@ -48,27 +54,67 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     key_mapping, units = parse_label_options(arguments)
+    _check_audit_options(arguments)
     # Imported here and below: torch takes seconds to import, and --help should not.
     with quick_start():
-        from nequip_like.data.inspection.audit import audit
+        from nequip_like.data.inspection.audit import examine, read_to_examine
         from nequip_like.report.audit_page import write_audit_page
         from nequip_like.report.audit_tables import print_audit
         from nequip_like.whole_files import written_whole
 
-    found = audit(arguments.files, arguments.cutoff, key_mapping=key_mapping, units=units)
-    if arguments.json == "-":
-        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
-    else:
+    dataset = read_to_examine(arguments.files, arguments.cutoff, key_mapping=key_mapping, units=units)
+    found = examine(dataset)
+    content, further, is_wrong = found.as_json(), [], found.level == "wrong"
+    if arguments.json != "-":
         print_audit(found)
-    if arguments.json not in (None, "-"):
+    if arguments.audit:
+        from nequip_like.workflow.label_audit.tables import print_label_audit, tabulate_suspects
+
+        labels = _audit_labels(arguments, dataset)
+        content["label_audit"] = labels.as_json()
+        further.append(tabulate_suspects(labels))
+        is_wrong = is_wrong or bool(labels.suspects)
+        if arguments.json != "-":
+            print_label_audit(labels)
+    if arguments.json == "-":
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+    elif arguments.json is not None:
         with written_whole(arguments.json) as partial:
-            partial.write_text(json.dumps(found.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if arguments.html is not None:
-        write_audit_page(found, arguments.html)
-    for file in (arguments.html, arguments.json):
+        write_audit_page(found, arguments.html, further)
+    for file in (arguments.html, arguments.json, arguments.repair):
         if file not in (None, "-"):
             print(f"written: {Path(file).absolute()}", file=sys.stderr)
-    return _WRONG if arguments.strict and found.level == "wrong" else 0
+    return _WRONG if arguments.strict and is_wrong else 0
+
+
+def _check_audit_options(arguments: argparse.Namespace) -> None:
+    """Refuse options of the audit without it, and two lengths."""
+    for name in ("minutes", "steps", "repair"):
+        if getattr(arguments, name) is not None and not arguments.audit:
+            raise ConfigError(f"--{name} is given without --audit", "add --audit, which trains models")
+    if arguments.minutes is not None and arguments.steps is not None:
+        raise ConfigError("--minutes and --steps are given", "give one of them: a time, or a length that repeats")
+
+
+def _audit_labels(arguments: argparse.Namespace, dataset: GraphDataset) -> LabelAudit:
+    """Judge the labels, and write what would mend them."""
+    with quick_start():
+        from nequip_like.data.selection.repair_file import write_repairs
+        from nequip_like.workflow.label_audit.run import MINUTES, audit_labels
+
+    minutes = MINUTES if arguments.minutes is None else arguments.minutes
+    labels = audit_labels(dataset, minutes=minutes, steps=arguments.steps, seed=arguments.seed, tell=_tell_steps)
+    if arguments.repair is not None:
+        write_repairs(arguments.repair, labels.repairs, {"audit": labels.settings, "typical": labels.typical})
+    return labels
+
+
+def _tell_steps(title: str, done: int, total: int) -> None:
+    """The progress of a pass, each twentieth of it."""
+    if done * 20 // total > (done - 1) * 20 // total:
+        _tell(f"label audit, {title}: {100 * done // total} %", done == total)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -79,7 +125,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     *sources, output = arguments.files
     if not sources:
         raise ConfigError("convert needs a file to read and one to write", "nequip-data convert OUTCAR all.extxyz")
-    convert_files(sources, output, key_mapping=key_mapping, units=units)
+    convert_files(sources, output, key_mapping=key_mapping, units=units, repair=arguments.repair)
     return 0
 
 
@@ -120,15 +166,16 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _tell_progress(done: int, tasks: int, frames: int) -> None:
     """One line that is written over in a terminal, and a line for each tenth elsewhere."""
+    if sys.stderr.isatty() or done == tasks or done * 10 // tasks > (done - 1) * 10 // tasks:
+        _tell(f"{done} of {tasks} parts, {frames} frames", done == tasks)
+
+
+def _tell(line: str, is_last: bool) -> None:
+    """A line of progress, which the next one takes the place of in a terminal."""
     if sys.stderr.isatty():
-        print(
-            f"\r{done} of {tasks} parts, {frames} frames",
-            end="\n" if done == tasks else "",
-            file=sys.stderr,
-            flush=True,
-        )
-    elif done == tasks or done * 10 // tasks > (done - 1) * 10 // tasks:
-        print(f"{done} of {tasks} parts, {frames} frames", file=sys.stderr, flush=True)
+        print(f"\r{line}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+    else:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -160,7 +207,20 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--cutoff", metavar="LENGTH", type=float, default=5.0, help="cutoff radius, Angstrom (default: %(default)s)"
     )
-    parser.add_argument("--strict", action="store_true", help="exit with status 1 where a verdict is wrong")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 where something is wrong")
+    audit = parser.add_argument_group("label audit")
+    audit.add_argument(
+        "--audit",
+        action="store_true",
+        help="train small models, each on a part of the frames, and name frames whose labels are not what models "
+        "predict that have not seen them",
+    )
+    audit.add_argument("--minutes", metavar="N", type=float, help="time for it (default: 5)")
+    audit.add_argument("--steps", metavar="N", type=int, help="steps of each model in place of a time: repeatable")
+    audit.add_argument("--seed", metavar="N", type=int, default=0, help="of weights and folds (default: 0)")
+    audit.add_argument(
+        "--repair", metavar="FILE", help="write what would mend the labels, JSON or YAML, for data.repair=FILE"
+    )
     add_label_options(parser)
 
 
@@ -173,6 +233,7 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "in eV and Angstrom under well-known names.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns that are read; the last is written")
+    parser.add_argument("--repair", metavar="FILE", help="leave out or change frames as inspect --audit proposed it")
     add_label_options(parser)
 
 

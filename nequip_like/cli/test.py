@@ -56,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_cli(command, debug=arguments.debug)
 
 
+def _read_batch_size(text: str) -> int | dict[str, int]:
+    measure, sign, number = text.rpartition("=")
+    try:
+        return {measure: int(number)} if sign else int(number)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of structures, and not such as atoms=2048") from error
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nequip-test",
@@ -70,7 +78,12 @@ def _build_parser() -> argparse.ArgumentParser:
         "--output", metavar="DIR", default="test-results", help="folder for the files (default: %(default)s)"
     )
     parser.add_argument(
-        "--batch-size", metavar="N", type=int, default=16, help="structures at a time (default: %(default)s)"
+        "--batch-size",
+        metavar="N",
+        type=_read_batch_size,
+        default=16,
+        help="structures at a time; or as many as have no more atoms or edges together: atoms=2048, edges=100000 "
+        "(default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     add_label_options(parser)

@@ -12,27 +12,26 @@ import torch
 from torch.utils.data import DataLoader
 
 from nequip_like.arguments import Count, FromZero, NotNegative, Positive
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch, list_costs
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.inspection.report import Inspection, inspect
+from nequip_like.data.labels.base_targets import BaseTargets
 from nequip_like.data.loader import ResumableLoader, make_worker_generator
 from nequip_like.data.prepare import Prepared, Request, prepare
 from nequip_like.data.prepared.sets import hold_frames
-from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
-from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
+from nequip_like.data.reference_energies import Choice, ReferenceEnergies, names_file, references_below
+from nequip_like.data.replay import Replay, ReplayedDataset, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
-from nequip_like.data.sampling.policies import (
-    ENERGY_WEIGHTED,
-    ERROR_WEIGHTED,
-    UNIFORM,
-    Sampling,
-    compute_energy_weights,
-)
-from nequip_like.data.sampling.samplers import BootstrapSampler, ErrorWeightedSampler, RoundsSampler, WeightedSampler
+from nequip_like.data.sampling.force_supervision import ForceSupervision
+from nequip_like.data.sampling.mixtures import MixedFrames, check_temperature
+from nequip_like.data.sampling.orders import build_order, count_draws
+from nequip_like.data.sampling.policies import ERROR_WEIGHTED, UNIFORM, Sampling
 from nequip_like.data.selection.filters import Filters
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
+from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 
@@ -47,7 +46,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
     The trainer must run with ``use_distributed_sampler=False``: the order of frames knows its process.
 
     Args:
-        train: Training data; a list of paths is one data set.
+        train: Training data; a list of paths is one data set. Several with names, ``{name: {file, weight}}``, are a
+            mixture, see :mod:`nequip_like.data.sampling.mixtures`.
         val: Validation data.
         test: Test data.
         cutoff_radius: Cutoff of the neighbour lists, Angstrom.
@@ -56,7 +56,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         key_mapping: ``{name in the file: label}`` for entries without their own.
         units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` and labels with units of their own, as
             :class:`nequip_like.data.labels.units.Units`; for entries without their own.
-        batch_size: Frames per training batch and process.
+        batch_size: Frames per training batch and process; or ``{atoms: 512}``, ``{edges: 20000}``: as many as have no
+            more atoms or edges together, see :mod:`nequip_like.data.batches.packing`.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
         seed: Seed of the order of training frames.
@@ -73,10 +74,15 @@ class DataModule(Summarized, lightning.LightningDataModule):
         statistics: Further statistics of the training set, see :mod:`nequip_like.data.statistics`.
         filters: ``{max_forces, max_energy, max_atoms, labels, duplicates}``: frames of the training file that are left
             out, see :class:`nequip_like.data.selection.filters.Filters`.
-        sampling: ``{policy, samples_per_epoch}``: how often frames are drawn, see
-            :class:`nequip_like.data.sampling.policies.Sampling`.
+        repair: A file that says which frames are left out or labelled anew, see
+            :mod:`nequip_like.data.selection.repair_file`; of all sources.
+        sampling: ``{policy, samples_per_epoch, temperature, force_fraction, ...}``: how often frames are drawn, and
+            which of them with their forces, see :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
+
+        base_targets: ``{name in the file: label}``, or a calculator of ASE: labels become differences to this base, of
+            all sets, see :mod:`nequip_like.data.labels.base_targets`.
 
     Raises:
         ConfigError: From :meth:`prepare`, if an argument cannot be understood.
@@ -104,8 +110,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         species: str | Sequence[str] = "auto",
         key_mapping: Mapping[str, str] | None = None,
         units: Mapping[str, str] | None = None,
-        batch_size: Count = 5,
-        val_batch_size: Count | None = None,
+        batch_size: SizeOfBatch = 5,
+        val_batch_size: SizeOfBatch | None = None,
         split_seed: int = 0,
         seed: int = 0,
         num_workers: NotNegative = 0,
@@ -117,8 +123,10 @@ class DataModule(Summarized, lightning.LightningDataModule):
         drop_last: bool = False,
         statistics: Sequence[Mapping[str, Any]] = (),
         filters: Mapping[str, Any] | None = None,
+        repair: str | None = None,
         sampling: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
+        base_targets: Any = None,  # BaseTargets.read checks it
     ) -> None:
         super().__init__()
         self.replay = Replay.read(below(path, replay), key_mapping, units)
@@ -136,18 +144,34 @@ class DataModule(Summarized, lightning.LightningDataModule):
             train_size=train_size,
             replay=None if self.replay is None else self.replay.source,
             filters=Filters.read(filters),
+            base=BaseTargets.read(base_targets),
+            repair=below(path, repair),
         )
+        if self.request.base is not None and names_file(reference_energies):
+            raise ConfigError(
+                "data.base_targets makes labels differences, and those of the file reference_energies are none",
+                "write reference_energies: auto, or give the differences: {symbol: eV}",
+            )
         self.sampling = Sampling.read(sampling)
-        if self.sampling != Sampling() and replay is not None:
+        if self.sampling.draws_frames and replay is not None:
             raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
+        check_temperature(self.sampling, train)
         if self.sampling.policy != UNIFORM and not shuffle:
             raise ConfigError(
                 f"sampling.policy is {self.sampling.policy}, but shuffle is false",
                 "leave shuffle out: frames are drawn",
             )
         self.custom_statistics = statistics
-        self.batch_size = batch_size
-        self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
+        self.batch_size = BatchSize.read("batch_size", batch_size)
+        self.val_batch_size = (
+            self.batch_size if val_batch_size is None else BatchSize.read("val_batch_size", val_batch_size)
+        )
+        if drop_last and not self.batch_size.by_frames:
+            raise ConfigError(
+                f"drop_last is true, but batch_size is {{{self.batch_size.measure}: {self.batch_size.limit}}}: its "
+                "batches are filled alike, and none is incomplete",
+                "leave drop_last out",
+            )
         self.seed = seed
         self.num_workers = num_workers
         self.held_memory = held_memory
@@ -190,7 +214,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             ConfigError: If an argument cannot be understood.
             DataError: If a file, a frame or a label cannot be right.
         """
-        _ = self.data, self._statistics, self.num_replayed
+        _ = self.data, self._statistics, self.num_replayed, self.num_drawn
         return self
 
     def setup(self, stage: str | None = None) -> None:
@@ -255,6 +279,24 @@ class DataModule(Summarized, lightning.LightningDataModule):
         return 0 if self.replay is None else self.replay.count(len(self.train_set))
 
     @property
+    def mixed(self) -> MixedFrames | None:
+        """Which training frame is of which set; None if there is one set only."""
+        return self.data.mixed
+
+    @property
+    def num_drawn(self) -> dict[str, int]:
+        """``{set: frames of it in an epoch}`` of several sets; with weights of frames, on average."""
+        return count_draws(self.data, self.sampling)
+
+    @cached_property
+    def force_supervision(self) -> ForceSupervision | None:
+        """Which frames train with their forces; None if all do."""
+        if self.sampling.force_fraction == 1:
+            return None
+        sets = [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
+        return ForceSupervision(FrameTable.join([dataset.table for dataset in sets]), self.sampling, self.seed)
+
+    @property
     def replay_weight(self) -> float:
         """Weight of replayed frames in the loss."""
         return 1.0 if self.replay is None else self.replay.weight
@@ -283,7 +325,17 @@ class DataModule(Summarized, lightning.LightningDataModule):
         """Batches of the training set, in an order that depends on (seed, epoch) only."""
         order, pin = self._build_training_order(), self._uses_gpu()
         self._check_errors_are_told()
-        return ResumableLoader(self.trained_on, order, num_workers=self.num_workers, pin_memory=pin)
+        return ResumableLoader(
+            self.trained_on,
+            order,
+            num_workers=self.num_workers,
+            pin_memory=pin,
+            force_supervision=self.force_supervision,
+        )
+
+    def list_training_batches(self) -> list[list[int]]:
+        """Frames of each batch of this process in the first epoch."""
+        return list(self._build_training_order())
 
     def _check_errors_are_told(self) -> None:
         """Refuse a sampling by errors in a training that would not tell them."""
@@ -297,31 +349,16 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def _build_training_order(self) -> FrameBatchSampler:
         rank, world_size = self._get_processes()
+        parts = [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
         arguments: dict[str, Any] = {
             "shuffle": self.shuffle,
             "seed": self.seed,
             "rank": rank,
             "world_size": world_size,
             "drop_last": self.drop_last,
+            **list_costs(self.batch_size, {part.name: part.table for part in parts}),
         }
-        frames = len(self.train_set)
-        if self.replay_set is None:
-            return self._build_sampler(frames, arguments)
-        return ReplaySampler(frames, len(self.replay_set), self.num_replayed, self.batch_size, **arguments)
-
-    def _build_sampler(self, frames: int, arguments: Mapping[str, Any]) -> FrameBatchSampler:
-        policy, samples = self.sampling.policy, self.sampling.samples_per_epoch
-        if policy == ERROR_WEIGHTED:
-            return ErrorWeightedSampler(frames, samples or frames, self.batch_size, **arguments)
-        if policy == ENERGY_WEIGHTED:
-            references = {} if self.reference is None else self.reference.energies
-            weights = compute_energy_weights(self.train_set.table, references)
-            return WeightedSampler(weights, samples or frames, self.batch_size, **arguments)
-        if (draw_seed := self.sampling.bootstrap) is not None:
-            return BootstrapSampler(frames, samples or frames, self.batch_size, draw_seed, **arguments)
-        if samples is not None:
-            return RoundsSampler(frames, samples, self.batch_size, **arguments)
-        return FrameBatchSampler(frames, self.batch_size, **arguments)
+        return build_order(self.data, self.sampling, self.num_replayed, self.batch_size.limit, **arguments)
 
     def val_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per validation set, in the order of :attr:`val_sets`."""
@@ -343,9 +380,9 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def _build_evaluation_loader(self, dataset: GraphDataset) -> DataLoader[Graph]:
         rank, world_size = self._get_processes()
-        batches = FrameBatchSampler(
-            len(dataset), self.val_batch_size, shuffle=False, seed=0, rank=rank, world_size=world_size, even=False
-        )
+        arguments: dict[str, Any] = {"rank": rank, "world_size": world_size, "shuffle": False, "seed": 0, "even": False}
+        costs = list_costs(self.val_batch_size, {dataset.name: dataset.table})
+        batches = FrameBatchSampler(len(dataset), self.val_batch_size.limit, **arguments, **costs)
         return DataLoader(
             dataset,
             batch_sampler=batches,

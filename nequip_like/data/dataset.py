@@ -47,6 +47,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         read_from: ``{label: names in the files}``, for tables.
         notes: Remarks of the reader, for tables.
         annotations: What each frame holds beside its structure and labels.
+        repaired: How many frames a file of repairs left out or changed, for tables.
 
     Raises:
         ConfigError: If a type name is no chemical symbol, or the cutoff is not positive.
@@ -86,6 +87,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         self.read_from = reading.read_from
         self.notes = list(reading.notes)
         self.annotations = list(reading.annotations)
+        self.repaired = ""
         self._keys = None if keys is None else list(keys)
         self._origins = reading.origins
         if len(self._origins) != len(reading.frames):

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.data.sampling.force_supervision import ForceSupervision
 from nequip_like.errors import ConfigError
 
 
@@ -53,11 +54,20 @@ class ResumableLoader(DataLoader[Graph]):
         batches: Order of its frames.
         num_workers: Processes that load batches; none by default, graphs are in memory.
         pin_memory: Copy batches to pinned memory for faster transfer to a GPU.
+        force_supervision: Takes the forces out of batches that are not trained on; here, not in the workers, which
+            would have to know the epoch.
     """
 
     def __init__(
-        self, dataset: Dataset[Graph], batches: FrameBatchSampler, *, num_workers: int = 0, pin_memory: bool = False
+        self,
+        dataset: Dataset[Graph],
+        batches: FrameBatchSampler,
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        force_supervision: ForceSupervision | None = None,
     ) -> None:
+        self.force_supervision = force_supervision
         self._batches = _RestOfEpoch(batches)
         self._num_taken = 0
         self._epoch = 0
@@ -85,15 +95,26 @@ class ResumableLoader(DataLoader[Graph]):
         alone = self.num_workers == 0 and not self.pin_memory
         for batch in self._join_batches() if alone else super().__iter__():
             self._num_taken += 1
-            yield batch
+            yield self._mask(batch)
+
+    def get_frame(self, index: int) -> Graph:
+        """A frame as it is in the batches of the current epoch."""
+        return self._mask(self.dataset[index])
+
+    def _mask(self, batch: Graph) -> Graph:
+        supervision = self.force_supervision
+        return batch if supervision is None else supervision.mask(batch, self.frame_order.epoch)
 
     def _join_batches(self) -> Iterator[Graph]:
         for indices in self._batches:
             yield collate(self.dataset.__getitems__(indices))  # type: ignore[attr-defined] # ours have it
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""
-        return {"epoch": self._epoch, "batches": self._num_taken, "frames": self._frames}
+        """Epoch, number of batches taken in it, and what a step has on all processes together."""
+        order = self.frame_order
+        # The number alone is what checkpoints of earlier versions have, too.
+        size = {"step": order.step_size} if order.costs is not None else {"frames": order.batch_size * order.world_size}
+        return {"epoch": self._epoch, "batches": self._num_taken, **size}
 
     def take_back(self, num_batches: int) -> None:
         """Count only the first batches of this epoch as taken: a batch that failed is to come again.
@@ -103,21 +124,17 @@ class ResumableLoader(DataLoader[Graph]):
         """
         self._num_taken = min(self._num_taken, num_batches)
 
-    @property
-    def _frames(self) -> int:
-        return self._batches.sampler.batch_size * self._batches.sampler.world_size
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the batches that were taken before.
 
         Raises:
             ConfigError: If these had another size, and the epoch was not over: its order cannot be gone on with.
         """
-        frames = int(state.get("frames", self._frames))
-        if frames != self._frames and 0 < int(state["batches"]) < len(self._batches):
+        own = self.frame_order.step_size
+        other = str(state.get("step", f"{state['frames']} frames" if "frames" in state else own))
+        if other != own and 0 < int(state["batches"]) < len(self._batches):
             raise ConfigError(
-                f"the checkpoint was written within an epoch of steps of {frames} frames; now a step has "
-                f"{self._frames}",
+                f"the checkpoint was written within an epoch of steps of {other}; now a step has {own}",
                 "give the same data.batch_size and number of processes, or a checkpoint from the end of an epoch",
             )
         self._batches.resume_epoch = int(state["epoch"])

@@ -11,6 +11,7 @@ import numpy as np
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
 from nequip_like.data.io.reading import Reading
+from nequip_like.data.labels.base_targets import BaseTargets, read_targets
 from nequip_like.data.prepared.frames import select_origins
 from nequip_like.data.reference_energies import (
     Choice,
@@ -18,12 +19,14 @@ from nequip_like.data.reference_energies import (
     choose,
     uses_isolated_frames,
 )
+from nequip_like.data.sampling.mixtures import MixedFrames, Mixture
 from nequip_like.data.selection.filters import Filters, describe_dropped
+from nequip_like.data.selection.repair import RepairCount, Repairs
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
 from nequip_like.data.tables.frame_table import tabulate
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, did_you_mean
 from nequip_like.summaries import Summarized
 
 _LARGEST_BINDING = 15.0  # eV/atom; the strongest solids and molecules are bound by less than 10
@@ -47,6 +50,8 @@ class Request:
     replay: FileSource | None = None
     known_species: Sequence[str] = ()
     filters: Filters = field(default_factory=Filters)
+    base: BaseTargets | None = None
+    repair: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,6 +64,7 @@ class Prepared(Summarized):
     type_names: list[str]
     reference: ReferenceEnergies | None
     replay: GraphDataset | None = None
+    mixed: MixedFrames | None = None  # which training frame is of which set, where there are several
 
     def summary(self) -> dict[str, Any]:
         """Number of frames of each set, species, and the rule of the reference energies."""
@@ -74,9 +80,9 @@ class Prepared(Summarized):
 def prepare(request: Request) -> Prepared:
     """Read, split and check the data of a run.
 
-    Frames of the training file beyond a filter are left out first, then isolated atoms that become the reference
-    energies. Frames are held out of what is left, never those that occur more than once. Reference energies are those
-    of the training frames only, never of replayed ones.
+    Frames are repaired as they are read. Those of the training file beyond a filter are left out first, then isolated
+    atoms that become the reference energies. Frames are held out of what is left, never those that occur more than
+    once. Reference energies are those of the training frames only, never of replayed ones.
 
     Raises:
         ConfigError: If the request cannot be understood.
@@ -95,11 +101,41 @@ class _Preparation:
             "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
         }
         self.notes: list[str] = []
-        self._take(file_source(request.train, "train", request.key_mapping, request.units).read())
+        if request.repair is not None and request.base is not None:
+            raise ConfigError(
+                "data.repair and data.base_targets are given, but a repair is of the labels in the files",
+                "convert the files with the repairs first: nequip-data convert --repair FILE",
+            )
+        self.repairs = None if request.repair is None else Repairs(request.repair)
+        self.repaired = RepairCount()
+        self.mixed: MixedFrames | None = None
+        reading = self._read_train()
+        self.notes += self.repaired.sentences
+        self._take(reading)
         self._leave_out(request.filters.find_kept(self.table, self.reading.keys))
         if request.filters.max_energy is not None:
             self._leave_out(request.filters.find_kept_by_energy(self.table, self._find_energies_of_all()))
         self.parts = self._split()
+
+    def _read_train(self) -> Reading:
+        request, counts = self.request, list[RepairCount]()
+
+        def read(source: FileSource) -> Reading:
+            reading, count = self._read(source)
+            counts.append(count)
+            return reading
+
+        if (mixture := Mixture.read(request.train, request.key_mapping, request.units)) is None:
+            reading = read(file_source(request.train, "train", request.key_mapping, request.units))
+        else:
+            reading, self.mixed = mixture.read_frames(read)
+        self.repaired = RepairCount.join(counts)
+        return reading
+
+    def _read(self, source: FileSource) -> tuple[Reading, RepairCount]:
+        """Read a source, with the repairs of its frames."""
+        reading = read_targets(source, self.request.base)
+        return (reading, RepairCount()) if self.repairs is None else self.repairs.apply(reading)
 
     def _take(self, reading: Reading) -> None:
         """Take frames as those of the training file, and find which species and isolated atoms they have."""
@@ -120,6 +156,7 @@ class _Preparation:
         self.notes += describe_dropped(kept, self.reading.origins)
         indices = np.flatnonzero(np.logical_and.reduce(list(kept.values()))) if kept else np.arange(len(self.table))
         if len(indices) < len(self.table):
+            self.mixed = None if self.mixed is None else self.mixed.select(indices)
             self._take(self.reading.select(indices.tolist()))
 
     def _find_energies_of_all(self) -> Mapping[str, float]:
@@ -139,12 +176,16 @@ class _Preparation:
         held_out = {kind: self._build_held_out(kind) for kind in self.sources}
         train = self._build_dataset("train", self.parts["train"])
         check_neighbors(train)
+        train.repaired = str(self.repaired)
         train.notes.extend([*self.notes, *_collect_notes(reference, train, self.request.known_species)])
         replay = None if self.request.replay is None else self._build_dataset("replay", source=self.request.replay)
+        if self.repairs is not None:
+            train.notes.extend(self.repairs.check_whole())
         if not self.request.allow_overlap:
             groups = {kind: list(sets.values()) for kind, sets in held_out.items()}
             check_disjoint({"train": [train] if replay is None else [train, replay], **groups})
-        return Prepared(train, held_out["val"], held_out["test"], self.type_names, reference, replay)
+        mixed = None if self.mixed is None else self.mixed.select(self.parts["train"])
+        return Prepared(train, held_out["val"], held_out["test"], self.type_names, reference, replay, mixed)
 
     def _choose_type_names(self) -> list[str]:
         """Declared species, or those of the training frames.
@@ -167,12 +208,13 @@ class _Preparation:
         """Frames of train and of each part that is held out of the training file, as indices into the reading."""
         isolated, frames = set(self.isolated), range(len(self.frames))
         pool = [i for i in frames if i not in isolated] or list(frames)
-        sizes = {
-            f"{kind}/{name}": source.size
+        held_out = {
+            f"{kind}/{name}": source
             for kind, by_name in self.sources.items()
             for name, source in by_name.items()
             if isinstance(source, HeldOut)
         }
+        sizes = {part: source.size for part, source in held_out.items()}
         if not sizes and self.request.train_size is None:
             return {"train": pool}
         repeated = duplicates([self.reading.keys[i] for i in pool])
@@ -182,8 +224,25 @@ class _Preparation:
             self.request.split_seed,
             keep_in_train={*repeated, *repeated.values()},
             train_size=self.request.train_size,
+            among=self._list_frames_of_sets(held_out, pool),
         )
         return {name: [pool[i] for i in indices] for name, indices in parts.items()}
+
+    def _list_frames_of_sets(self, held_out: Mapping[str, HeldOut], pool: Sequence[int]) -> dict[str, list[int]]:
+        """Positions in ``pool`` of the frames of each set that a part is to be held out of."""
+        among: dict[str, list[int]] = {}
+        for part, source in held_out.items():
+            if source.of is None:
+                continue
+            names = () if self.mixed is None else self.mixed.names
+            if self.mixed is None or source.of not in names:
+                raise ConfigError(
+                    f"{part.replace('/', '.')} is a part of '{source.of}', which is no set of data.train",
+                    did_you_mean(source.of, names) if names else "leave 'of' out: data.train is one set",
+                )
+            chosen = set(self.mixed.list_frames(source.of))
+            among[part] = [position for position, frame in enumerate(pool) if frame in chosen]
+        return among
 
     def _find_references(self, train: Sequence[int]) -> ReferenceEnergies | None:
         return choose(
@@ -214,10 +273,13 @@ class _Preparation:
         annotated: bool = False,
     ) -> GraphDataset:
         """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
-        reading = self.reading if source is None else source.read()
+        reading, repaired = (self.reading, RepairCount()) if source is None else self._read(source)
         indices = range(len(reading)) if indices is None else indices
         part, keys = reading.select(indices, annotated), [reading.keys[i] for i in indices]
-        return GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
+        dataset = GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
+        dataset.repaired = str(repaired)
+        dataset.notes.extend(repaired.sentences)
+        return dataset
 
 
 def _collect_notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nequip_like.data import fields
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import arrays_of, graphs_of, split
@@ -166,7 +167,7 @@ def select_compared_labels(dataset: GraphDataset, predicted: Container[str]) -> 
 def evaluate(
     potential: Potential | str | Path,
     dataset: GraphDataset | Source,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: SizeOfBatch | BatchSize = DEFAULT_BATCH_SIZE,
     device: str | torch.device = "cpu",
     *,
     key_mapping: Mapping[str, str] | None = None,
@@ -182,7 +183,7 @@ def evaluate(
         potential: The potential, or a model file, a checkpoint or a run folder.
         dataset: A data set made for the potential's species and cutoff, or what one can be made of: files, ``Atoms`` or
             graphs, one or many.
-        batch_size: Structures at a time.
+        batch_size: Structures at a time, or ``{"atoms": 2048}``, ``{"edges": 100000}``.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         key_mapping: ``{name in the file: label}``, where names are not the usual ones; for files and ``Atoms``.
         units: ``{"energy": ..., "length": ...}`` of files and ``Atoms``; eV and Angstrom by default.
@@ -230,7 +231,7 @@ def evaluate(
             _check_finite(part, dataset, len(predictions))
             predictions.append(part)
         metrics.update(prediction, batch)
-    groups = _evaluate_groups(dataset, predictions, labels, group_by, batch_size)
+    groups = _evaluate_groups(dataset, predictions, labels, group_by)
     worst = _rank_worst_frames(dataset, predictions, labels)
     baseline = compute_baseline(dataset.frames, labels, _find_references(potential))
     uncertainty = judge_predictions(dataset.frames, predictions)
@@ -246,7 +247,7 @@ def _find_references(potential: Potential) -> dict[str, float]:
 
 
 def _evaluate_groups(
-    dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...], key: str | None, batch_size: int
+    dataset: GraphDataset, predictions: list[Graph], labels: tuple[str, ...], key: str | None
 ) -> Groups | None:
     key = group_key(dataset.annotations) if key is None else key
     if key is None or not any(key in frame.info for frame in dataset.annotations):
@@ -256,7 +257,9 @@ def _evaluate_groups(
         group_names(dataset.annotations, key), zip(dataset.frames, predictions, strict=True), strict=True
     ):
         members.setdefault(name, []).append(pair)
-    metrics = {name: compute_errors(members[name], labels, dataset.type_names, batch_size) for name in sorted(members)}
+    metrics = {
+        name: compute_errors(members[name], labels, dataset.type_names, DEFAULT_BATCH_SIZE) for name in sorted(members)
+    }
     return Groups(key, {name: len(members[name]) for name in metrics}, metrics)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nequip_like.arguments import Count, Range, check, check_known_keys, shown
 from nequip_like.data import fields
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import collate, to_device
 from nequip_like.errors import ConfigError, DataError
@@ -74,7 +75,7 @@ def fit_uncertainty(
     train: GraphDataset,
     held_out: GraphDataset | None = None,
     settings: UncertaintySettings | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: SizeOfBatch | BatchSize = DEFAULT_BATCH_SIZE,
 ) -> LastLayerUncertainty:
     """Give a potential the uncertainty of its energies, from features of its last layer.
 
@@ -123,7 +124,7 @@ def fit_uncertainty(
 
 
 def compute_features(
-    potential: Potential, dataset: GraphDataset, frames: range, batch_size: int
+    potential: Potential, dataset: GraphDataset, frames: range, batch_size: SizeOfBatch | BatchSize
 ) -> tuple[Tensor, Tensor]:
     """Last-layer features of structures, and the errors of their energies.
 
@@ -142,8 +143,9 @@ def compute_features(
     model = announce_features(potential.energy_model)
     device = next(potential.parameters()).device
     features, errors = [], []
-    for start in range(0, len(frames), batch_size):
-        batch = to_device(collate([dataset[i] for i in frames[start : start + batch_size]]), device)
+    chosen = [dataset[i] for i in frames]
+    for indices in BatchSize.read("batch_size", batch_size).cut(chosen):
+        batch = to_device(collate([chosen[i] for i in indices]), device)
         with torch.no_grad():
             features.append(model.last_layer_features(batch).detach())
             predicted = potential(batch)[fields.TOTAL_ENERGY].detach()

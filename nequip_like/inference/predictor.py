@@ -10,8 +10,9 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from nequip_like.arguments import Count, check
 from nequip_like.data import fields
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
+from nequip_like.data.batches.out_of_memory import explain_out_of_memory, is_out_of_memory
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import Graphs, collate, split, to_device
@@ -38,7 +39,8 @@ class Predictor(Summarized):
         potential: The potential, or a model file, a checkpoint or a run folder. It is moved to the device; whether it
             is in training mode does not matter and is left as it is.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
-        batch_size: Structures at a time. Results do not depend on it beyond rounding.
+        batch_size: Structures at a time; or ``{"atoms": 2048}``, ``{"edges": 100000}``: as many as have no more atoms
+            or edges together. Results do not depend on it beyond rounding.
         families: Builders of model families by name, as for :func:`~nequip_like.inference.loading.load`.
 
     Raises:
@@ -57,18 +59,17 @@ class Predictor(Summarized):
         self,
         potential: Potential | str | Path,
         device: str | torch.device = "cpu",
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: SizeOfBatch | BatchSize = DEFAULT_BATCH_SIZE,
         families: Families | None = None,
     ) -> None:
-        check("batch_size", batch_size, Count)
+        self.batch_size = BatchSize.read("batch_size", batch_size)
         self.device = resolve_device(device)
         potential = potential if isinstance(potential, Potential) else load_any(potential, families=families)[0]
         self.potential = potential.to(self.device)
-        self.batch_size = batch_size
 
     def summary(self) -> dict[str, Any]:
         """The potential, where it runs and on how many structures at a time."""
-        return {"potential": self.potential, "device": str(self.device), "batch_size": self.batch_size}
+        return {"potential": self.potential, "device": str(self.device), "batch_size": str(self.batch_size)}
 
     @overload
     def predict(self, structures: Atoms | Graph) -> Graph: ...
@@ -140,10 +141,9 @@ class Predictor(Summarized):
             sources = entries(structures)
             datasets = self._prepare_atoms(*read_structures(sources)) if sources else iter(())
         for dataset in datasets:
-            for start in range(0, len(dataset), self.batch_size):
-                window = range(start, min(start + self.batch_size, len(dataset)))
-                batch = collate([dataset[i] for i in window])
-                yield to_device(batch, self.device), [dataset.origin(i) for i in window]
+            for indices in self.batch_size.cut(dataset):  # type: ignore[arg-type] # a Dataset has len and []
+                batch = collate([dataset[i] for i in indices])
+                yield to_device(batch, self.device), [dataset.origin(i) for i in indices]
 
     @overload
     def predict_atoms(self, structures: Atoms | Graph) -> Atoms: ...
@@ -193,9 +193,18 @@ class Predictor(Summarized):
         Raises:
             DataError: If the structures have different fields.
         """
-        for start in range(0, len(graphs), self.batch_size):
-            batch = collate([graphs[i] for i in range(start, min(start + self.batch_size, len(graphs)))])
-            yield batch, self.predict_batch(batch)
+        for indices in self.batch_size.cut(graphs):
+            batch = collate([graphs[i] for i in indices])
+            try:
+                prediction = self.predict_batch(batch)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                size = f"batch_size ({self.batch_size})"
+                raise explain_out_of_memory(
+                    error, "a prediction", batch, lambda index: _name_frame(graphs, index), size, "use another device"
+                ) from error
+            yield batch, prediction
 
     def predict_batch(self, batch: Graph) -> Graph:
         """Predict one batch; the prediction is on the CPU."""
@@ -216,8 +225,9 @@ class Predictor(Summarized):
 
     def _prepare_atoms(self, structures: Sequence[Atoms], origins: Sequence[str]) -> Iterator[GraphDataset]:
         """Structures as data sets of one batch: only the neighbour lists of one are there at a time."""
-        for start in range(0, len(structures), self.batch_size):
-            window = slice(start, start + self.batch_size)
+        size = self.batch_size.limit if self.batch_size.by_frames else DEFAULT_BATCH_SIZE
+        for start in range(0, len(structures), size):
+            window = slice(start, start + size)
             graphs = []
             for atoms, origin in zip(structures[window], origins[window], strict=True):
                 graphs.append(graph_from_atoms(atoms, where=origin))
@@ -228,6 +238,10 @@ class Predictor(Summarized):
     def _split_batches(self, dataset: GraphDataset) -> Iterator[Graph]:
         for _, prediction in self.batches(dataset):  # type: ignore[arg-type] # a Dataset has len and []
             yield from split(prediction)
+
+
+def _name_frame(graphs: Sequence[Graph], index: int) -> str:
+    return graphs.origin(index) if isinstance(graphs, GraphDataset) else f"structure {index}"
 
 
 def check_fits(potential: Potential, dataset: GraphDataset) -> None:

@@ -15,11 +15,14 @@ from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.builders import FullNequIPGNNModel
 from nequip_like.model.committee import FAMILY as COMMITTEE
 from nequip_like.model.committee import build_committee
+from nequip_like.model.descriptor.builder import DescriptorANNModel
 from nequip_like.model.potential import Potential
 
 Families = Mapping[str, Callable[..., Potential]]
 
-FAMILIES: dict[str, Callable[..., Potential]] = {"nequip": FullNequIPGNNModel}
+FAMILIES: dict[str, Callable[..., Potential]] = {"nequip": FullNequIPGNNModel, "descriptor_ann": DescriptorANNModel}
+#: Families that a run can begin with a model of: their builders and weights are known to fine-tuning.
+FINE_TUNED = ("nequip",)
 ENTRY_POINTS = "nequip_like.families"
 
 
@@ -48,9 +51,9 @@ def build(config: Mapping[str, Any], families: Families | None = None) -> Potent
     return potential
 
 
-def is_built_in(potential: Potential) -> bool:
-    """Whether the family is one of this package."""
-    return all(config.get("family") in FAMILIES for config in list_members(potential.config))
+def can_be_finetuned(potential: Potential) -> bool:
+    """Whether fine-tuning knows the family."""
+    return potential.config.get("family") in FINE_TUNED
 
 
 def list_members(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

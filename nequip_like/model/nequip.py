@@ -217,6 +217,20 @@ class NequIPEnergy(nn.Module):
         )
         return structures, None if self.pair_potential is None else self._differentiate_pair_potential(graph)
 
+    def estimate_bytes(self, atoms: int, edges: int, device: torch.device) -> int | None:
+        """Memory that a batch takes in compiled code at its peak, bytes; None where torch does the work.
+
+        In training mode with the gradients of a loss.
+
+        Args:
+            atoms: Number of atoms.
+            edges: Number of edges.
+            device: Where it is computed.
+        """
+        if self.native is None or not self.native.supports(device):
+            return None
+        return self.native.network.estimate_bytes(self._collect_parameters(), atoms, edges, self.training)
+
     def _collect_parameters(self) -> Parameters:
         """What compiled code needs."""
         native = cast(NativeBackend, self.native)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -21,25 +21,27 @@ th { border-bottom: 1px solid #999; } tr:nth-child(even) td { background: #f6f6f
 .advice, .facts { color: #555; white-space: pre-line; } figure { display: inline-block; margin: 0.5em 1em 1em 0; }
 figcaption, summary { font-size: 0.9em; color: #555; }
 """
+PageTable = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 _WIDTH, _HEIGHT, _AXIS = 400, 150, 18
 _MOST_FRAMES = 500  # that are listed for a verdict
 
 
-def write_audit_page(audit: Audit, path: str | Path) -> None:
+def write_audit_page(audit: Audit, path: str | Path, further: Sequence[PageTable] = ()) -> None:
     """Write the page: verdicts first, then distributions, tables and facts. It holds its pictures, as SVG.
 
     Args:
         audit: What was found.
         path: The file.
+        further: Tables that follow the verdicts: title, columns and rows.
 
     Raises:
         OutputError: If it cannot be written.
     """
     with written_whole(path) as partial:
-        partial.write_text("".join(_write_page(audit)), encoding="utf-8")
+        partial.write_text("".join(_write_page(audit, further)), encoding="utf-8")
 
 
-def _write_page(audit: Audit) -> Iterator[str]:
+def _write_page(audit: Audit, further: Sequence[PageTable]) -> Iterator[str]:
     title = f"Data: {', '.join(list(audit.files)[:3])}"
     yield f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
     yield f"<style>{_STYLE}</style></head><body>\n<h1>{escape(title)}</h1>\n<h2>Verdicts</h2>\n<table>"
@@ -47,18 +49,25 @@ def _write_page(audit: Audit) -> Iterator[str]:
     for verdict in audit.verdicts:
         yield f'<tr><td>{verdict.check}</td><td class="{verdict.level}">{verdict.level}</td><td>'
         yield f"{_describe_verdict(verdict, audit)}</td></tr>\n"
-    yield "</table>\n<h2>Distributions</h2>\n"
+    yield "</table>\n"
+    for table in further:
+        yield from _write_table(*table)
+    yield "<h2>Distributions</h2>\n"
     for histogram in audit.histograms:
         yield f"<figure>{draw_histogram(histogram)}<figcaption>{escape(histogram.title)}</figcaption></figure>\n"
-    for heading, columns, rows in list_audit_tables(audit):
-        yield f"<h2>{escape(heading)}</h2>\n<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in columns)}</tr>\n"
-        for row in rows:
-            yield f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n"
-        yield "</table>\n"
+    for table in list_audit_tables(audit):
+        yield from _write_table(*table)
     yield "<h2>facts</h2>\n<table>"
     for name, value in audit.facts.rows():
         yield f'<tr><td>{escape(name)}</td><td class="facts">{escape(value)}</td></tr>\n'
     yield f"</table>\n<p>Neighbours within {audit.cutoff:g} Å.</p></body></html>\n"
+
+
+def _write_table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"<h2>{escape(heading)}</h2>\n<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in columns)}</tr>\n"
+    for row in rows:
+        yield f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n"
+    yield "</table>\n"
 
 
 def _describe_verdict(verdict: Verdict, audit: Audit) -> str:

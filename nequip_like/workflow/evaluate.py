@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.inspection.report import inspect
 from nequip_like.data.io.annotations import check_group_key
@@ -48,7 +49,7 @@ def test_model(
     data: Data,
     output: str | Path | None = None,
     *,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: SizeOfBatch | BatchSize = DEFAULT_BATCH_SIZE,
     device: str | torch.device = "cpu",
     key_mapping: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
@@ -66,7 +67,7 @@ def test_model(
             instead of a file name ``Atoms`` or graphs, one or many: one data set, called ``test`` without a name.
         output: Folder for the files; made if it is not there. Files of an earlier test in it are replaced. None writes
             no files.
-        batch_size: Structures at a time; metrics do not depend on it.
+        batch_size: Structures at a time, or ``{"atoms": 2048}``, ``{"edges": 100000}``; metrics do not depend on it.
         device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
         key_mapping: ``{name in the file: label}``, where names are not the usual ones.
         units: ``{"energy": ..., "length": ..., "forces": ...}`` of the files; eV and Angstrom by default.
@@ -104,7 +105,7 @@ def _test(
     model: str | Path | Potential,
     sources: Mapping[str, FileSource],
     output: Path | None,
-    batch_size: int,
+    batch_size: SizeOfBatch | BatchSize,
     device: str | torch.device,
     group_by: str | None,
     formats: Sequence[str],
@@ -117,6 +118,10 @@ def _test(
         potential, card = load_any(model, families=families)
         weights = f" ({card['weights']} weights)" if "weights" in card else ""
         origin = f"model: {card['path']}{weights}"
+        if base := card.get("base"):
+            origin += (
+                f"; it predicts differences to a base ({base['base']}), with which labels are compared as they are"
+            )
     datasets = {
         name: load_dataset(
             source.files,
@@ -144,7 +149,7 @@ def report_test_sets(
     potential: Potential,
     datasets: Mapping[str, GraphDataset],
     output: str | Path | None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: SizeOfBatch | BatchSize = DEFAULT_BATCH_SIZE,
     console: Console | None = None,
     device: str | torch.device | None = None,
     group_by: str | None = None,

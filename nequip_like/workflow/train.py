@@ -17,17 +17,18 @@ from rich.console import Console
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.inference import model_file
+from nequip_like.inference.evaluation import Evaluations
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import find_keeper
-from nequip_like.training.csv_logger import carry_over
 from nequip_like.training.graceful_stop import GracefulStop
+from nequip_like.training.memory.batch_in_hand import explaining_memory
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.whole_files import written_whole
 from nequip_like.workflow import preflight, printing, resume, setup, slurm
 from nequip_like.workflow.config import sections
+from nequip_like.workflow.config.base_targets import describe_base
 from nequip_like.workflow.config.budget import follow_budget
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
@@ -43,12 +44,12 @@ from nequip_like.workflow.pretrain.run import Start
 from nequip_like.workflow.quiet import quiet_lightning
 from nequip_like.workflow.run_folder import earlier_run
 from nequip_like.workflow.run_folder.claims import claimed
+from nequip_like.workflow.run_folder.closing import close_run
 from nequip_like.workflow.run_folder.held_folder import HeldFolder
 from nequip_like.workflow.run_folder.new_folders import name_folder, read_pattern
+from nequip_like.workflow.run_folder.records import HISTORY_FILE, RunRecord, begin_records, save_config
 from nequip_like.workflow.trials import TrialInterrupt
 from nequip_like.workflow.uncertainty.last_layer import add_uncertainty
-
-HISTORY_FILE = "metrics.csv"
 
 
 @dataclass(repr=False)
@@ -167,31 +168,36 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
     trainer = setup.build_trainer(config, start.clock, run)
     trainer.callbacks.append(HeldFolder(folder))  # type: ignore[attr-defined] # set by Lightning's callback connector
     preflight.check_run(run, data, module, trainer)
-    _begin_records(console, folder, resumption, "train" in run)
+    begin_records(console, folder, resumption, "train" in run)
+    record = RunRecord(folder, start.clock, goes_on=resumption is not None and resumption.folder == folder)
     if resumption is not None:
         console.print(resumption.describe(run, trainer.max_epochs), markup=False, highlight=False, soft_wrap=True)
         if run[0] != "train":
             _load(resumption.content, module)
     print_start(console, tuning, module, data)
-    printing.print_training(console, data, module, str(config.get("monitored_metric")), folder)
-    _save_config(folder, info)
+    trains = trainer if "train" in run and trainer.is_global_zero else None
+    printing.print_training(console, data, module, str(config.get("monitored_metric")), folder, trains)
+    save_config(folder, info)
+    record.begin(trainer, module, data, info, printing.plan(checked), run)
     log_config(trainer, info["config"])
 
     result = TrainingResult(folder, monitored=str(config.get("monitored_metric") or ""))
-    formats = sections.read_picture_formats(info["config"].get("report"))
+    wanted = sections.read_report(info["config"].get("report"))
+    evaluations: Evaluations | None = None
     for task in run:
         if task == "train":
             path = None if resumption is None else resumption.path
             resumption = None  # what it holds is not needed twice in memory
             result.before = validate_source(console, tuning, trainer, module, data, result.metrics)
-            with naming_arguments("training_module", sections.OWN_ARGUMENTS):
+            with explaining_memory(trainer, data), naming_arguments("training_module", sections.OWN_ARGUMENTS):
                 trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
-            _end_training(console, trainer, module, data, info, result, formats)
+            _end_training(console, trainer, module, data, info, result, record, wanted)
             if result.stopped_by is not None:
                 return result
         else:
-            _evaluate(console, task, trainer, module, data, result, formats)
+            evaluations = _evaluate(console, task, trainer, module, data, result, wanted.formats) or evaluations
     _tell_end(console, trainer, run, result)
+    close_run(console, trainer, record, result.best_metrics, evaluations, wanted.html)
     return result
 
 
@@ -223,7 +229,8 @@ def _end_training(
     data: DataModule,
     info: Mapping[str, Any],
     result: TrainingResult,
-    formats: Sequence[str],
+    record: RunRecord,
+    wanted: sections.ReportSettings,
 ) -> None:
     """Take the best weights, export them, and queue the job again if the signal of its time limit ended training."""
     result.stopped_by = _find_signal(trainer)
@@ -231,13 +238,15 @@ def _end_training(
     result.best_checkpoint = _find_best_checkpoint(trainer)
     card = _load_best(trainer, module, info, result.best_checkpoint)
     _keep_best(result, trainer, card)
+    record.keep_best(result.monitored, result.best, card, [why for why, _ in list_ends(trainer)])
     printing.print_best(console, trainer, module)
     printing.print_worse_than_baseline(console, trainer, card["metrics"])
     before = result.before.get(result.monitored)
     print_worse_than_source(console, result.monitored, before, result.best, result.larger_is_better)
     add_uncertainty(console, module.evaluation_model, data, info["config"], result.stopped_by)
-    _finish_training(console, module, card, result, formats)
+    _finish_training(console, module, card, result, wanted.formats)
     if result.stopped_by is not None:
+        close_run(console, trainer, record, result.best_metrics, None, wanted.html)
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")
         if result.stopped_by == signal.SIGUSR1:
             slurm.requeue(console)
@@ -251,15 +260,17 @@ def _evaluate(
     data: DataModule,
     result: TrainingResult,
     formats: Sequence[str],
-) -> None:
-    """Validate or test the weights that the module holds."""
+) -> Evaluations | None:
+    """Validate or test the weights that the module holds; gives what a test found, in the first process."""
     action = trainer.validate if task == "val" else trainer.test
-    action(module, datamodule=data, verbose=False)
+    with explaining_memory(trainer, data):
+        action(module, datamodule=data, verbose=False)
     result.metrics.update(_convert_metrics(trainer.callback_metrics))
     if task == "test" and trainer.is_global_zero:
-        report_test_sets(
+        return report_test_sets(
             module.evaluation_model, data.test_sets, result.folder, data.val_batch_size, console, formats=formats
         )
+    return None
 
 
 def _tell_end(console: Console, trainer: lightning.Trainer, run: Sequence[str], result: TrainingResult) -> None:
@@ -329,7 +340,8 @@ def _load_best(
         _load(saved, module)
         epoch, step, metrics = saved["epoch"], saved["global_step"], _convert_metrics(saved[CHECKPOINT_KEY]["metrics"])
     provenance = {**info, "epoch": epoch, "step": step, "weights": _name_weights(module)}
-    return {"metrics": metrics, "provenance": provenance}
+    base = info["config"]["data"].get("base_targets")
+    return {"metrics": metrics, "provenance": provenance} | ({"base": describe_base(base)} if base else {})
 
 
 def _name_weights(module: NequIPLightningModule) -> str:
@@ -374,26 +386,6 @@ def _finish_training(
         best = None if result.best_checkpoint is None else card["provenance"]["epoch"]
         picture = result.folder / "training.png"
         plot_curves(history, picture, formats=formats, best_epoch=best, before=result.before)
-
-
-@rank_zero_only
-def _begin_records(console: Console, folder: Path, resumption: resume.Resumption | None, trains: bool) -> None:
-    """Go on with the metrics of the resumed run; move what another run has left in this folder out of the way."""
-    earlier = None if resumption is None else resumption.folder
-    if earlier != folder:
-        earlier_run.tell_moved(console, folder, earlier_run.move_earlier(folder))
-    goes_on = trains or earlier != folder  # tests of a checkpoint take nothing away of its own run's metrics
-    if resumption is not None and earlier is not None and goes_on and (earlier / HISTORY_FILE).is_file():
-        carry_over(earlier / HISTORY_FILE, folder / HISTORY_FILE, resumption.step)
-
-
-@rank_zero_only
-def _save_config(folder: Path, info: Mapping[str, Any]) -> None:
-    """Keep the resolved config beside the results, with the versions and the overrides above it."""
-    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
-    head = earlier_run.format_config_head(versions, " ".join(info["overrides"]) or "none")
-    with written_whole(folder / earlier_run.CONFIG_FILE) as partial:
-        partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
 
 
 def _convert_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -104,7 +104,7 @@ def test_a_config_by_its_path(type_in, folder):
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (folder / "run").iterdir()} >= {
         *("checkpoints", "config.yaml", "metrics.csv", "metrics.json", "model.safetensors"),
-        *("parity.png", "predictions.extxyz", "training.png"),
+        *("parity.png", "predictions.extxyz", "training.png", "report.html", "run.json"),
     }
     for text in (
         "frames",
@@ -341,3 +341,14 @@ def test_a_process_that_goes_on_is_left_as_it_was(folder, monkeypatch):
         main()
     assert end.value.code == 2
     assert not HydraConfig.initialized()
+
+
+def test_batches_by_atoms_and_edges(type_in, folder):
+    """Molecules of 4 atoms and 12 edges: larger than a batch of training, told once; two fit in validation."""
+    done = type_in("-cn", "config", "data.batch_size={atoms: 3}", "data.val_batch_size={edges: 24}", "data.test=null")
+    assert done.returncode == 0, done.stderr
+    printed = " ".join(done.stdout.replace("│", " ").split())
+    assert "largest batch: 1 frame, 4 atoms, 12 edges" in printed
+    assert "largest batch: 2 frames, 8 atoms, 24 edges" in printed
+    message = "warning: train: 19 frames have more than 3 atoms, each a batch of its own; the largest has 4"
+    assert done.stderr.count(message) == 1

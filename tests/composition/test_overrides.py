@@ -219,7 +219,10 @@ def test_the_plus_that_the_advice_names(tmp_path):
 # --- a group given something that is no name
 
 SCHEDULES = "anneal, cosine, cosine_restarts, exponential, linear, peak, plateau, step, warmup_cosine, warmup_plateau"
-CALLBACKS = "criteria_stopping, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, training_stats"
+CALLBACKS = (
+    "criteria_stopping, dashboard, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, "
+    "training_stats"
+)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +236,7 @@ CALLBACKS = "criteria_stopping, default, early_stopping, loss_log, metrics_table
         ("targets=[null]", "targets", "energy, energy_force, energy_force_stress, fields, force"),
         ("lr_scheduler=null", "lr_scheduler", f"{SCHEDULES}; for none, write training_module.lr_scheduler=null"),
         ("callbacks=null", "callbacks", f"{CALLBACKS}; to leave one out, write ~callbacks.progress_bar"),
-        ("logger=null", "logger", "csv, tensorboard, wandb; for none, write ~logger ~callbacks.learning_rate"),
+        ("logger=null", "logger", "csv, mlflow, tensorboard, wandb; for none, write ~logger ~callbacks.learning_rate"),
     ],
 )
 def test_what_is_no_name_chooses_no_config(override, group, advice, tmp_path):

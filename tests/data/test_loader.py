@@ -56,7 +56,7 @@ def trainer(**kwargs):
 @pytest.fixture
 def data(write, molecules):
     file = write("m.xyz", molecules(12))
-    return lambda **kwargs: DataModule(file, val=3, cutoff_radius=2.0, batch_size=2, seed=4, **kwargs)
+    return lambda size=2, **kwargs: DataModule(file, val=3, cutoff_radius=2.0, batch_size=size, seed=4, **kwargs)
 
 
 def test_orders_differ_between_epochs_and_repeat_between_runs(data):
@@ -90,6 +90,23 @@ def test_resumed_run_sees_the_same_batches(data, tmp_path, stop, workers):
         resumed, datamodule=data(num_workers=workers), ckpt_path=tmp_path / "stop.ckpt", weights_only=True
     )
     assert resumed.steps == whole.steps[stop:]
+
+
+@pytest.mark.parametrize(("stop", "workers"), [(2, 0), (2, 1), (5, 0)])
+def test_resumed_run_sees_the_same_packed_batches(data, tmp_path, stop, workers):
+    """Nine molecules of 3 atoms, up to three in a batch: three or more steps in each of three epochs."""
+    options = {"num_workers": workers, "size": {"atoms": 9}}
+    whole = Recorder()
+    trainer(max_epochs=3, callbacks=[SaveAt(stop, tmp_path / "stop.ckpt")]).fit(whole, datamodule=data(**options))
+    resumed = Recorder()
+    other = data(**options | {"num_workers": 1 - workers})
+    trainer(max_epochs=3).fit(resumed, datamodule=other, ckpt_path=tmp_path / "stop.ckpt", weights_only=True)
+    assert resumed.steps == whole.steps[stop:]
+    assert len(whole.steps) >= 9
+    with pytest.raises(ConfigError, match=r"steps of 9 atoms on each of 1 processes; now a step has 4 frames"):
+        trainer(max_epochs=3).fit(
+            Recorder(), datamodule=data(size=4), ckpt_path=tmp_path / "stop.ckpt", weights_only=True
+        )
 
 
 def test_resuming_after_a_limited_epoch(data, tmp_path):
@@ -130,7 +147,7 @@ def test_batches_of_another_size_go_on_at_the_end_of_an_epoch_only(make_graph):
     def loader(batch_size):
         return ResumableLoader(dataset, FrameBatchSampler(6, batch_size, shuffle=True, seed=0))
 
-    with pytest.raises(ConfigError, match=r"within an epoch of steps of 2 frames; now a step has 3\n.*batch_size"):
+    with pytest.raises(ConfigError, match=r"an epoch of steps of 2 frames; now a step has 3 frames\n.*batch_size"):
         loader(3).load_state_dict({"epoch": 0, "batches": 1, "frames": 2})
     at_the_end = loader(3)
     at_the_end.load_state_dict({"epoch": 0, "batches": 3, "frames": 2})

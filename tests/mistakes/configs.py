@@ -91,7 +91,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt callback among several",
         "callbacks=[default,training_stat]",
         "callbacks has no option 'training_stat'",
-        "did you mean 'training_stats'? there are criteria_stopping, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, training_stats",
+        "did you mean 'training_stats'? there are criteria_stopping, dashboard, default, early_stopping, loss_log, metrics_table, periodic_checkpoint, training_stats",
     ),
     _typed(
         "A misspelt section on the command line",
@@ -380,7 +380,14 @@ CONFIG_MISTAKES: list[Mistake] = [
         "Empty batches",
         "data: {train: molecules.xyz, batch_size: 0}\n",
         "data.batch_size is 0",
-        "give a whole number, 1 or more",
+        "give a whole number, 1 or more, or a mapping",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "Batches of something unknown",
+        "data: {train: molecules.xyz, batch_size: {atom: 512}}\n",
+        "data.batch_size has the unknown key 'atom'",
+        "did you mean 'atoms'? known are frames, atoms, edges",
         begin=_DEFAULTS,
     ),
     _written(
@@ -1115,6 +1122,36 @@ CONFIG_MISTAKES: list[Mistake] = [
         "data.replay={file:old.xyz,fraction:10}",
         "data.replay.fraction is 10",
         "give a number, above 0 and below 1",
+    ),
+    _typed(
+        "Several training sets: a key that does not exist",
+        "data.train={water:{file:water.xyz,wieght:2.0},ice:ice.xyz}",
+        "data.train.water: unknown key 'wieght'",
+        "did you mean 'weight'? known are file, path, index, indices, key_mapping, units, trust_pickle, weight",
+    ),
+    _typed(
+        "A temperature for one data set",
+        "data.sampling={temperature:2.0}",
+        "data.sampling.temperature is 2, but data.train is one data set",
+        "name several: train: {water: water.xyz, ice: ice.xyz}, or leave it out",
+    ),
+    _typed(
+        "Forces of a part of the frames: a fraction out of range",
+        "data.sampling={force_fraction:30}",
+        "data.sampling.force_fraction is 30",
+        "give a number, above 0 and at most 1",
+    ),
+    _typed(
+        "Differences to a model that is not there",
+        "data.base_targets={model:base.safetensors}",
+        "data.base_targets.model: there is no file base.safetensors",
+        "give the path of a model",
+    ),
+    _typed(
+        "Reference compounds: a formula that is none",
+        "data.reference_energies={compounds:[Wasser]}",
+        "data.reference_energies.compounds: 'Wasser' is no formula",
+        "write it as H2O; put NO into quotes",
     ),
     Mistake(
         "A config that does not exist",

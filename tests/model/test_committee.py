@@ -11,7 +11,7 @@ from nequip_like.errors import ConfigError, ModelError, ModelFileError
 from nequip_like.inference import Predictor, load, load_any, save
 from nequip_like.inference.evaluation import evaluate
 from nequip_like.model.committee import CommitteePotential
-from nequip_like.model.families import FAMILIES, check_names, is_built_in
+from nequip_like.model.families import FAMILIES, check_names
 
 
 @pytest.fixture
@@ -85,7 +85,6 @@ def test_one_file(tmp_path, members, batch):
     loaded, card = load_any(tmp_path / "committee.safetensors")
     assert isinstance(loaded, CommitteePotential)
     assert (len(loaded.members), card["licence"], card["config"]["family"]) == (3, "MIT", "committee")
-    assert is_built_in(loaded)
     expected, prediction = committee(batch), loaded(batch)
     for name in committee.predicted_fields:
         torch.testing.assert_close(prediction[name], expected[name], rtol=0, atol=0, equal_nan=True)

@@ -122,11 +122,32 @@ def audit(
         >>> result.level, result.find_verdict("distances").text
         ('wrong', 'two atoms are only 0.050 Angstrom apart: Atoms 1')
     """
+    return examine(read_to_examine(source, cutoff, key_mapping=key_mapping, units=units))
+
+
+def read_to_examine(
+    source: Source,
+    cutoff: float = 5.0,
+    *,
+    key_mapping: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> GraphDataset:
+    """Read data as they are, also what no training takes: atoms that lie on each other.
+
+    Args:
+        source: As for :func:`audit`, and so are the others.
+        cutoff: Cutoff radius of the neighbour lists, Angstrom.
+        key_mapping: ``{name in the files: label}``.
+        units: Units of the files.
+
+    Raises:
+        ConfigError: If names or units cannot be understood.
+        DataError: If a file cannot be read.
+    """
     reading = read(source, key_mapping=key_mapping, units=units)
     files = len(reading.files)
     name = "structures" if not files else reading.files[0].stem if files == 1 else f"{files} files"
-    dataset = GraphDataset(reading, cutoff, species_of(reading.frames), name=name, closest=0.0)
-    return examine(dataset)
+    return GraphDataset(reading, cutoff, species_of(reading.frames), name=name, closest=0.0)
 
 
 def examine(dataset: GraphDataset) -> Audit:

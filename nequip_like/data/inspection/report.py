@@ -41,6 +41,7 @@ class Inspection(Summarized):
         volume: Of periodic frames, Angstrom^3, range.
         duplicates: Number of frames that repeat an earlier one.
         weights: Whether frames or atoms carry weights.
+        repaired: How many frames a file of repairs left out or changed; empty without one.
         warnings: What looks wrong, one sentence each.
     """
 
@@ -60,6 +61,7 @@ class Inspection(Summarized):
     volume: tuple[float, float] | None
     duplicates: int
     weights: bool
+    repaired: str = ""
     warnings: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class Inspection(Summarized):
             ("volume, Å³", _format_range(self.volume, ".1f")),
             ("duplicates", str(self.duplicates)),
             ("weights", "yes" if self.weights else "no"),
+            *([("repaired", self.repaired)] if self.repaired else []),
         ]
 
     def table(self) -> Table:
@@ -109,9 +112,9 @@ def inspection_table(inspections: Sequence[Inspection]) -> Table:
     table.add_column("")
     for inspection in inspections:
         table.add_column(escape(inspection.name), justify="right")
-    columns = [inspection.rows() for inspection in inspections]
-    for cells in zip(*columns, strict=True):
-        table.add_row(cells[0][0], *(escape(value) for _, value in cells))
+    columns = [dict(inspection.rows()) for inspection in inspections]
+    for name in max(columns, key=len, default={}):
+        table.add_row(name, *(escape(column.get(name, "-")) for column in columns))
     return table
 
 
@@ -158,6 +161,7 @@ def measure_facts(subject: Subject) -> Inspection:
         volume=_find_limits(table.volume[periodic]),
         duplicates=len(subject.repeated),
         weights=any(table.find_labelled(name).any() for name in fields.WEIGHTS),
+        repaired=dataset.repaired,
     )
 
 

@@ -108,6 +108,11 @@ class FrameTable(Summarized):
         """Frame of each group (groups,)."""
         return np.repeat(np.arange(len(self)), self.species)
 
+    @property
+    def edges(self) -> np.ndarray:
+        """Edges of each frame (frames,), each pair of neighbours twice; 0 where neighbours were not looked for."""
+        return np.bincount(self.frame_of, self.neighbors, len(self)).astype(np.int64)
+
     def find_labelled(self, label: str, partly: bool = False) -> np.ndarray:
         """Which frames have a value of a label or weight (frames,); with ``partly``, which lack a part of them."""
         bit = np.uint32(1 << OPTIONAL_FIELDS.index(label))

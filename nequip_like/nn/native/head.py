@@ -94,6 +94,10 @@ class HeadArguments:
         )
         self.prepared: int = library.head_prepared(ctypes.byref(self.fields))
 
+    def measure_atom(self, keep: bool) -> int:
+        """Numbers of one atom that the passes need; with ``keep`` also for the gradients of a loss."""
+        return int(self.library.head_memory(ctypes.byref(self.fields), ctypes.c_int64(int(keep))))
+
 
 class LastScalars:
     """Scalars of the last layer, which the head makes energies of: until the next calculation.
@@ -137,8 +141,7 @@ class HeadCalculation:
 
     def allocate(self, atoms: int, keep: bool) -> Tensor:
         """Memory of the passes for a number of atoms; with ``keep`` also for the gradients of a loss."""
-        size = self._arguments.library.head_memory(ctypes.byref(self.fields), ctypes.c_int64(int(keep)))
-        return torch.empty(atoms * size, dtype=self._arguments.dtype)
+        return torch.empty(atoms * self._arguments.measure_atom(keep), dtype=self._arguments.dtype)
 
     def make_gradients(self, wanted: Sequence[bool]) -> tuple[list[Tensor | None], Any]:
         """Places for the gradients of :attr:`Head.tensors`, and what has to live as long as C writes there.

@@ -121,6 +121,29 @@ class NativeNetwork:
         calculation = self._reuse_calculation(topology, make_parameters, origins)
         return _Call(calculation, structures, extra).run(), calculation
 
+    def estimate_bytes(self, parameters: Parameters, atoms: int, edges: int, keep: bool) -> int:
+        """Memory that a calculation takes at its peak, by the sizes of its arrays, without gradients of weights, bytes.
+
+        Args:
+            parameters: Those of the network and of its head.
+            atoms: Number of atoms.
+            edges: Number of edges.
+            keep: With the gradients of a loss.
+        """
+        program, arguments = self.program, self._take(parameters)
+        rows, columns = arguments.radial.rows, arguments.radial.columns
+        numbers = sum(program.measure_arrays(atoms, edges, keep).values()) + atoms * arguments.head.measure_atom(keep)
+        numbers += program.weights.prepared + arguments.head.prepared + rows * sum(columns)
+        # float64: radial networks, edge vectors and their gradient; energies, forces and products of atoms.
+        doubles = arguments.radial.memory + 6 * edges + 13 * atoms
+        if keep:
+            numbers += program.weights.sums + count_chunks(edges) * rows * max(columns)
+            numbers += rows * sum(columns)
+            doubles += 3 * edges
+        # The topology of the batch before is there until that of this one has been made.
+        integers = 2 * (4 * edges + 6 * atoms) + 2 * edges
+        return numbers * program.dtype.itemsize + 8 * doubles + 4 * integers
+
     def _take(self, parameters: Parameters) -> NetworkArguments:
         """Parameters as C takes them; those of the last step serve while the tensors are the same."""
         if self._arguments is None or not self._arguments.serve(parameters):
@@ -164,6 +187,11 @@ class NativeNetwork:
         return calculation
 
 
+def count_chunks(edges: int) -> int:
+    """Number of chunks that atoms with so many edges are cut into."""
+    return max(1, min(_MOST_CHUNKS, edges // _EDGES_OF_CHUNK))
+
+
 class Topology:
     """Atoms by species and edges by atom, for one list of edges.
 
@@ -183,7 +211,7 @@ class Topology:
                 f"{self.edges} edges are too many", "predict fewer atoms at a time, or write model.kernel=batched"
             )
         types = program.plan.types
-        self.chunks = max(1, min(_MOST_CHUNKS, self.edges // _EDGES_OF_CHUNK))
+        self.chunks = count_chunks(self.edges)
         # Each species and each chunk may end in the middle of a block.
         most_blocks = self.atoms // program.block + types + self.chunks
         sizes = {

@@ -76,6 +76,18 @@ class Program:
         """Where features lie, in training (``keep``) or for predictions."""
         return self._offsets[keep]
 
+    def measure_arrays(self, atoms: int, edges: int, keep: bool) -> dict[str, int]:
+        """Numbers of each array of atoms and edges, in training (``keep``) or for predictions."""
+        harmonics = edges * (self.plan.l_max + 1) ** 2
+        sizes = {"features": self._offsets[keep].total * atoms}
+        sizes |= dict.fromkeys(("basis", "sent_basis"), edges * 2 * TAPS)
+        sizes |= dict.fromkeys(("harmonics", "sent_harmonics", "harmonics_gradient"), harmonics)
+        sizes["length_gradient"] = edges
+        if keep:
+            sizes |= dict.fromkeys(("harmonics_tangent", "sent_harmonics_tangent"), harmonics)
+            sizes |= dict.fromkeys(("length_tangent", "sent_length_tangent"), edges)
+        return sizes
+
 
 class Constants:
     """Tables that are no parameters: cutoffs and normalisation.
@@ -213,7 +225,9 @@ class Calculation:
         self._held["intervals"], intervals = allocate_together(
             dict.fromkeys(("interval", "sent_interval"), edges), torch.int32
         )
-        self._held["memory"], self._addresses = allocate_together(self._measure(), program.dtype)
+        self._held["memory"], self._addresses = allocate_together(
+            program.measure_arrays(topology.atoms, edges, keep), program.dtype
+        )
         self._net = _Net(
             atoms=topology.atoms,
             edges=edges,
@@ -241,19 +255,6 @@ class Calculation:
         for layer, table in zip(self.program.weights.layers, tables, strict=True):
             merged.insert(layer.table, table)
         return merged
-
-    def _measure(self) -> dict[str, int]:
-        """Numbers of each array of atoms and edges."""
-        plan, edges = self.program.plan, self.topology.edges
-        harmonics = edges * (plan.l_max + 1) ** 2
-        sizes = {"features": self.program.get_offsets(self.keep).total * self.topology.atoms}
-        sizes |= dict.fromkeys(("basis", "sent_basis"), edges * 2 * TAPS)
-        sizes |= dict.fromkeys(("harmonics", "sent_harmonics", "harmonics_gradient"), harmonics)
-        sizes["length_gradient"] = edges
-        if self.keep:
-            sizes |= dict.fromkeys(("harmonics_tangent", "sent_harmonics_tangent"), harmonics)
-            sizes |= dict.fromkeys(("length_tangent", "sent_length_tangent"), edges)
-        return sizes
 
     def _hold(self, **tensors: Tensor) -> None:
         self._held.update(tensors)

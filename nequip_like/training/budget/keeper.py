@@ -240,7 +240,7 @@ class BudgetKeeper(lightning.Callback):
         if not isinstance(data, DataModule):
             return Reserve.of(self._tasks)
         of_frame = _count_atoms(data.train_set) / len(data.train_set)
-        per_step = data.batch_size * trainer.accumulate_grad_batches
+        per_step = data.batch_size.count_frames(data.train_set.table) * trainer.accumulate_grad_batches
         # Each process goes through its part of the sets; what is written of the test, the first one does alone.
         return Reserve.of(
             self._tasks,

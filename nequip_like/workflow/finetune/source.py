@@ -13,7 +13,7 @@ from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.inference.loading import load_any
 from nequip_like.model.builders import preset_arguments
 from nequip_like.model.committee import CommitteePotential
-from nequip_like.model.families import FAMILIES, is_built_in
+from nequip_like.model.families import FINE_TUNED, can_be_finetuned
 from nequip_like.model.potential import Potential
 from nequip_like.workflow.config.packaged import read_packaged
 from nequip_like.workflow.config.values import is_known, values_before_data
@@ -51,10 +51,10 @@ def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
             "fine-tune its members, each in a run of its own",
         )
     source.uncertainty = None  # of weights that will be others
-    if not is_built_in(source):
+    if not can_be_finetuned(source):
         raise ConfigError(
             f"finetune.source: {card['path']} is of the family '{source.config['family']}', which cannot be fine-tuned",
-            f"fine-tuning is for {', '.join(FAMILIES)}; to go on with a run give resume=auto or ckpt_path",
+            f"fine-tuning is for {', '.join(FINE_TUNED)}; to go on with a run give resume=auto or ckpt_path",
         )
     return source, card
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError, ModelError, NequipLikeError
-from nequip_like.model.families import is_built_in
+from nequip_like.model.families import can_be_finetuned
 from nequip_like.training.budget.clock import Clock
 from nequip_like.training.budget.durations import format_seconds
 from nequip_like.training.budget.record_file import BUDGET_FILE
@@ -147,7 +147,7 @@ class _Stages:
         if "labels" not in self._report:
             self._label(data)
         if "training" not in self._report:
-            self._pretrain(values)
+            self._pretrain(values, data)
         self._compare(data)
 
     def summarize(self) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class _Stages:
             },
         )
 
-    def _pretrain(self, values: Mapping[str, Any]) -> None:
+    def _pretrain(self, values: Mapping[str, Any], data: DataModule) -> None:
         settings = self._settings
         seconds = None if settings.minutes is None else 60 * settings.minutes
         if seconds is None and settings.epochs is None:
@@ -228,7 +228,7 @@ class _Stages:
         began = self.clock()
         with _naming_pretraining():
             result = train_quietly(self._folder, lambda: self._train(config))
-        pace = {"steps": self._count_steps(config), "seconds": self.clock() - began}
+        pace = {"steps": self._count_steps(config, data), "seconds": self.clock() - began}
         if seconds is not None:  # one that was stopped and goes on has used more than this command's time
             plan = json.loads((self._folder / BUDGET_FILE).read_text())
             pace = {"steps": plan["steps"], "seconds": plan["used"]}
@@ -268,16 +268,17 @@ class _Stages:
             training = self._report["training"]
             return max(_FEWEST_STEPS, int(seconds * training["steps"] / training["seconds"]))
         trainer = self._config.trainer
-        per_epoch = math.ceil(len(data.train_set) / data.batch_size)
+        per_epoch = math.ceil(len(data.train_set) / data.batch_size.count_frames(data.train_set.table))
         epochs, whole = trainer.get("max_epochs") or -1, trainer.get("max_steps", -1)
         if whole < 1:
             whole = epochs * per_epoch if epochs > 0 else _MOST_STEPS / _CONTROL_OF_STEPS
         return int(min(max(_CONTROL_OF_STEPS * whole, _FEWEST_STEPS), _MOST_STEPS))
 
-    def _count_steps(self, config: DictConfig) -> int:
-        """Count the steps of a pretraining whose length is a number of epochs."""
+    def _count_steps(self, config: DictConfig, data: DataModule) -> int:
+        """Count the steps of a pretraining of so many epochs; its frames are as large as the others."""
         frames = self._report["labels"]["frames"] - config.data.val
-        return int(config.trainer.max_epochs * math.ceil(frames / config.data.batch_size))
+        of_batch = data.batch_size.count_frames(data.train_set.table)
+        return int(config.trainer.max_epochs * math.ceil(frames / of_batch))
 
     # --- what they share
 
@@ -288,7 +289,7 @@ class _Stages:
     def _check_run(self, config: DictConfig, data: DataModule) -> None:
         """Refuse a run that would fail after its pretraining."""
         module = setup.build_module(config, data, {})
-        if not is_built_in(module.model):
+        if not can_be_finetuned(module.model):
             raise ModelError(
                 f"pretrain.teacher is given, but the model is of the family '{module.model.config['family']}', which "
                 "cannot be fine-tuned",

@@ -19,7 +19,8 @@ _HEAD = "# python "  # what a config that a run wrote begins with
 _TRAINED = ("checkpoints", "metrics.csv", "model.safetensors")
 _FILES = (
     *_TRAINED,
-    *(CONFIG_FILE, "hparams.yaml", "loss.log", "metrics.json", "predictions.extxyz"),
+    *(CONFIG_FILE, "hparams.yaml", "loss.log", "metrics.json", "predictions.extxyz", "run.json", "report.html"),
+    *("wandb-run-id.txt", "mlflow-run-id.txt"),
     *(f"{picture}.{ending}" for picture in ("training", "parity", "uncertainty") for ending in FORMATS),
 )
 

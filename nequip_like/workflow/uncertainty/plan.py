@@ -16,7 +16,7 @@ from nequip_like.errors import ConfigError, OutputError
 from nequip_like.inference.device import resolve_device
 from nequip_like.whole_files import written_whole
 from nequip_like.workflow.resume import MODEL_FILE
-from nequip_like.workflow.train import HISTORY_FILE
+from nequip_like.workflow.run_folder.records import HISTORY_FILE
 
 SHARED_CONFIG = "committee.yaml"
 SUMMARY_FILE = "summary.json"

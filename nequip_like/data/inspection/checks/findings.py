@@ -76,7 +76,7 @@ class Subject:
         if len(parts) < 2:
             return {}
         large = {file: indices for file, indices in parts.items() if len(indices) >= _FEWEST_OF_FILE}
-        return {file: compare_labels(_select_frames(self.dataset, indices)) for file, indices in large.items()}
+        return {file: compare_labels(select_frames_of(self.dataset, indices)) for file, indices in large.items()}
 
     @cached_property
     def references(self) -> ReferenceFit | None:
@@ -89,7 +89,7 @@ class Subject:
         return [self.origin(i).rpartition(" frame ")[0] or self.dataset.name for i in range(len(self))]
 
 
-def _select_frames(dataset: GraphDataset, indices: Sequence[int]) -> GraphDataset:
+def select_frames_of(dataset: GraphDataset, indices: Sequence[int]) -> GraphDataset:
     """A part of a data set, as far as labels are compared; its frames keep their neighbour lists."""
     part = copy.copy(dataset)
     part.frames = [dataset.frames[i] for i in indices]
