@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -38,7 +39,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         type_names: Chemical symbols; the position of a symbol is its atom type.
         origins: File and frame that each graph comes from, for messages; a reading has its own.
         name: Name of the data set, for messages and tables.
-        keys: Hash of each structure, where they are known already.
+        keys: Hash of each structure (frames, 2), where they are known already.
         closest: Atoms that are closer are refused, Angstrom; 0 lets all through, to look at what is wrong with them.
 
     Attributes:
@@ -71,7 +72,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         *,
         origins: Sequence[str] | None = None,
         name: str = "data",
-        keys: Sequence[str] | None = None,
+        keys: np.ndarray | None = None,
         closest: float = COLLISION,
     ) -> None:
         if origins is None:
@@ -86,7 +87,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         self.read_from = reading.read_from
         self.notes = list(reading.notes)
         self.annotations = list(reading.annotations)
-        self._keys = None if keys is None else list(keys)
+        self._keys = keys
         self._origins = reading.origins
         if len(self._origins) != len(reading.frames):
             raise DataError(
@@ -119,8 +120,11 @@ class GraphDataset(Summarized, Dataset[Graph]):
         return tabulate(self.frames)
 
     @property
-    def keys(self) -> list[str]:
-        """Hash of each structure (:func:`nequip_like.data.graph.frame_key`), made when first asked for."""
+    def keys(self) -> np.ndarray:
+        """Hash of each structure (frames, 2), as :func:`~nequip_like.data.prepared.frames.list_keys` makes it.
+
+        It is made when first asked for.
+        """
         if self._keys is None:
             self._keys = list_keys(self.frames)
         return self._keys

@@ -229,11 +229,11 @@ def frame_key(frame: Graph) -> str:
         >>> keys[0] == keys[1], keys[0] == keys[2]
         (True, False)
     """
-    pbc = frame[fields.PBC]
-    cell = torch.where(pbc[..., None], frame[fields.CELL], torch.zeros_like(frame[fields.CELL]))
+    pbc = frame[fields.PBC].numpy()
+    cell = np.where(pbc[..., None], frame[fields.CELL].numpy(), 0.0)
     digest = hashlib.sha256()
     digest.update(frame[fields.ATOMIC_NUMBERS].numpy().tobytes())
-    digest.update(pbc.numpy().tobytes())
-    for lengths in (frame[fields.POSITIONS], cell):
-        digest.update(torch.round(lengths * 10**_DECIMALS).to(torch.int64).numpy().tobytes())
+    digest.update(pbc.tobytes())
+    for lengths in (frame[fields.POSITIONS].numpy(), cell):
+        digest.update(np.rint(lengths * 10**_DECIMALS).astype(np.int64).tobytes())
     return digest.hexdigest()[:32]  # 128 bits tell any number of frames apart

@@ -96,7 +96,7 @@ class _Preparation:
         }
         self.notes: list[str] = []
         self._take(file_source(request.train, "train", request.key_mapping, request.units).read())
-        self._leave_out(request.filters.find_kept(self.table, self.reading.keys))
+        self._leave_out(request.filters.find_kept(self.table, self.reading))
         if request.filters.max_energy is not None:
             self._leave_out(request.filters.find_kept_by_energy(self.table, self._find_energies_of_all()))
         self.parts = self._split()
@@ -124,8 +124,7 @@ class _Preparation:
 
     def _find_energies_of_all(self) -> Mapping[str, float]:
         """Reference energies by all frames of the training file, for the filter of energies."""
-        isolated = set(self.isolated)
-        reference = self._find_references([i for i in range(len(self.table)) if i not in isolated])
+        reference = self._find_references(np.delete(np.arange(len(self.table)), self.isolated).tolist())
         if reference is None:
             raise ConfigError(
                 "filters.max_energy is of energies above the reference energies, and there are none",
@@ -165,8 +164,9 @@ class _Preparation:
 
     def _split(self) -> dict[str, list[int]]:
         """Frames of train and of each part that is held out of the training file, as indices into the reading."""
-        isolated, frames = set(self.isolated), range(len(self.frames))
-        pool = [i for i in frames if i not in isolated] or list(frames)
+        everything = np.arange(len(self.frames))
+        pool = np.delete(everything, self.isolated)
+        pool = pool if len(pool) else everything
         sizes = {
             f"{kind}/{name}": source.size
             for kind, by_name in self.sources.items()
@@ -174,8 +174,8 @@ class _Preparation:
             if isinstance(source, HeldOut)
         }
         if not sizes and self.request.train_size is None:
-            return {"train": pool}
-        repeated = duplicates([self.reading.keys[i] for i in pool])
+            return {"train": pool.tolist()}
+        repeated = duplicates(self.reading.keys[pool])
         parts = split_frames(
             len(pool),
             sizes,
@@ -183,7 +183,7 @@ class _Preparation:
             keep_in_train={*repeated, *repeated.values()},
             train_size=self.request.train_size,
         )
-        return {name: [pool[i] for i in indices] for name, indices in parts.items()}
+        return {name: pool[indices].tolist() for name, indices in parts.items()}
 
     def _find_references(self, train: Sequence[int]) -> ReferenceEnergies | None:
         return choose(
@@ -216,7 +216,7 @@ class _Preparation:
         """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
         reading = self.reading if source is None else source.read()
         indices = range(len(reading)) if indices is None else indices
-        part, keys = reading.select(indices, annotated), [reading.keys[i] for i in indices]
+        part, keys = reading.select(indices, annotated), reading.keys[np.asarray(indices)]
         return GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
 
 

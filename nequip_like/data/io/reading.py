@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.io.annotations import Annotations
@@ -62,8 +64,8 @@ class Reading(Summarized):
         return names
 
     @cached_property
-    def keys(self) -> list[str]:
-        """Hash of each structure, made when first asked for."""
+    def keys(self) -> np.ndarray:
+        """Hash of each structure (frames, 2), made when first asked for."""
         return list_keys(self.frames)
 
     @classmethod

@@ -108,12 +108,10 @@ class PreparedFrames(Sequence[Graph]):
         in_order = len(self.indices) == len(everything) and bool((self.indices == np.arange(len(everything))).all())
         return everything if in_order else everything.select(self.indices)
 
-    @cached_property
-    def keys(self) -> list[str]:
-        """Hash of each structure, as :func:`nequip_like.data.graph.frame_key` makes it."""
-        halves = self.files.rows.key[self.indices].astype(">u8")
-        text = halves.tobytes().hex()
-        return [text[start : start + 32] for start in range(0, len(text), 32)]
+    @property
+    def keys(self) -> np.ndarray:
+        """Hash of each structure (frames, 2), as :func:`list_keys` gives it."""
+        return self.files.rows.key[self.indices]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PreparedFrames:
         """Some of these frames."""
@@ -210,6 +208,12 @@ def select_origins(origins: Sequence[str], indices: Sequence[int]) -> Sequence[s
     return origins.select(indices) if isinstance(origins, Origins) else [origins[i] for i in indices]
 
 
-def list_keys(frames: Sequence[Graph]) -> list[str]:
-    """Hash of each structure; prepared frames know theirs."""
-    return frames.keys if isinstance(frames, PreparedFrames) else [frame_key(frame) for frame in frames]
+def list_keys(frames: Sequence[Graph]) -> np.ndarray:
+    """Hash of each structure (:func:`nequip_like.data.graph.frame_key`) as two numbers of 64 bits (frames, 2).
+
+    Prepared frames know theirs.
+    """
+    if isinstance(frames, PreparedFrames):
+        return frames.keys
+    text = "".join(frame_key(frame) for frame in frames)
+    return np.frombuffer(bytes.fromhex(text), ">u8").reshape(-1, 2).astype(np.uint64)

@@ -21,10 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols as symbol_of
 
+from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.checks.findings import Subject
 from nequip_like.data.inspection.checks.table import warn_of
+from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.given import expand
 from nequip_like.data.io.readers import check_declared, read
 from nequip_like.data.io.reading import Reading, join_label_names
@@ -34,13 +37,13 @@ from nequip_like.data.prepared.frames import Origins, PreparedFiles, PreparedFra
 from nequip_like.data.prepared.pieces import Piece, cut_into_pieces
 from nequip_like.data.prepared.provenance import describe_source
 from nequip_like.data.prepared.records import pack_frame
-from nequip_like.data.tables.frame_table import OPTIONAL_FIELDS, tabulate
+from nequip_like.data.tables.frame_table import OPTIONAL_FIELDS
 from nequip_like.errors import ConfigError, DataError, OutputError
 from nequip_like.whole_files import output_errors, path_of, written_whole
 
 _PIECE = 8_000_000  # bytes of a large file that are read at once; some 10,000 small frames take 300 MB as objects
 _MOST_NOTES = 50  # sentences that are kept
-_SAMPLED = 5e8  # bytes of frames that are looked at together
+_SAMPLED = 1e8  # bytes of frames that are looked at together
 _PROGRESS, _RECORDS = "progress.json", "records"
 
 
@@ -217,16 +220,16 @@ def _prepare_task(task: _Task, request: PreparationRequest) -> _Result:
         piece=task.piece,
     )
     first = 0 if task.piece is None else task.piece.frame
-    species = list(tabulate(reading.frames).count_species())
+    numbers = np.unique(np.concatenate([frame[fields.ATOMIC_NUMBERS].numpy() for frame in reading.frames]))
+    species = [symbol_of[number] for number in numbers]
     dataset = GraphDataset(reading, request.cutoff, species, name=Path(task.path).stem)
     records = [pack_frame(frame) for frame in dataset.frames]
     length = np.array([len(record) for record in records], dtype=np.int64)
-    halves = np.frombuffer(bytes.fromhex("".join(dataset.keys)), ">u8").reshape(-1, 2).astype(np.uint64)
     rows = Rows(
         table=dataset.table,
         start=np.cumsum(length) - length,
         length=length,
-        key=halves,
+        key=dataset.keys,
         source=np.full(len(records), task.source),
         number=first + np.arange(len(records)),
     )
@@ -337,6 +340,8 @@ def _look_at_sample(path: Path) -> list[str]:
     prepared = PreparedFiles([file], file.manifest["fields"])
     frames = PreparedFrames(prepared)
     step = math.ceil(prepared.memory / _SAMPLED)
-    sample = Reading.of(frames[::step], Origins(frames)[::step])
-    problems = warn_of(Subject(GraphDataset(sample, file.manifest["cutoff"], list(file.manifest["species"]))))
+    sample = frames.select(np.arange(0, len(frames), step))
+    prepared.holds = True  # several checks look at each frame
+    reading = Reading(sample, Origins(sample), annotations=[Annotations()] * len(sample))
+    problems = warn_of(Subject(GraphDataset(reading, file.manifest["cutoff"], list(file.manifest["species"]))))
     return problems if step == 1 else [f"in {len(sample)} of {len(frames)} frames: {problem}" for problem in problems]

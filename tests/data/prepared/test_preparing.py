@@ -50,7 +50,7 @@ def test_same_as_from_the_file(write, molecules, labelled, prepare):
         one, other = [part if kind == "train_set" else part[kind.removesuffix("_sets")] for part in parts]
         assert_same_frames(list(one), list(other))
         assert [one.origin(i) for i in range(len(one))] == [other.origin(i) for i in range(len(other))]
-        assert one.keys == other.keys
+        np.testing.assert_array_equal(one.keys, other.keys)
         assert one.labels == other.labels
         assert one.read_from == other.read_from
     assert from_file.type_names == prepared.type_names
