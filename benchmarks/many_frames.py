@@ -42,7 +42,7 @@ def write_frames(frames: int, path: Path, seed: int = 0) -> None:
     symbols, rest = ethanol.get_chemical_symbols(), ethanol.get_positions()
     lengths, offset = ethanol.get_all_distances(), sum(ATOMIC_ENERGY[symbol] for symbol in symbols)
     random = np.random.default_rng(seed)
-    head = f"{len(symbols)}\nProperties=species:S:1:pos:R:3:forces:R:3 energy=%.8f pbc=\"F F F\"\n"
+    head = f'{len(symbols)}\nProperties=species:S:1:pos:R:3:forces:R:3 energy=%.8f pbc="F F F"\n'
     form = head + "".join(f"{symbol} " + " ".join(["%.6f"] * 6) + "\n" for symbol in symbols)
     with path.open("w") as file:
         for start in range(0, frames, BLOCK):

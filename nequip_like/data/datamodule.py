@@ -18,6 +18,7 @@ from nequip_like.data.graph import collate
 from nequip_like.data.inspection.report import Inspection, inspect
 from nequip_like.data.loader import ResumableLoader, make_worker_generator
 from nequip_like.data.prepare import Prepared, Request, prepare
+from nequip_like.data.prepared.cache import SetCache
 from nequip_like.data.prepared.sets import hold_frames
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
@@ -31,10 +32,12 @@ from nequip_like.data.sampling.policies import (
 )
 from nequip_like.data.sampling.samplers import ErrorWeightedSampler, RoundsSampler, WeightedSampler
 from nequip_like.data.selection.filters import Filters
+from nequip_like.data.selection.indices import write_runs
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
+from nequip_like.whole_files import path_of
 
 
 class DataModule(Summarized, lightning.LightningDataModule):
@@ -77,6 +80,9 @@ class DataModule(Summarized, lightning.LightningDataModule):
             :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
+        cache_dir: Folder in which files are prepared once (:mod:`nequip_like.data.prepared.cache`), so that later runs
+            on the same content begin without reading files and making neighbour lists.
+        cache_size: GB that this folder may take.
 
     Raises:
         ConfigError: From :meth:`prepare`, if an argument cannot be understood.
@@ -119,6 +125,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         filters: Mapping[str, Any] | None = None,
         sampling: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
+        cache_dir: str | None = None,
+        cache_size: Positive = 50.0,
     ) -> None:
         super().__init__()
         self.replay = Replay.read(below(path, replay), key_mapping, units)
@@ -136,6 +144,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             train_size=train_size,
             replay=None if self.replay is None else self.replay.source,
             filters=Filters.read(filters),
+            cache=None if cache_dir is None else SetCache(path_of(cache_dir), cache_size * 1e9),
         )
         self.sampling = Sampling.read(sampling)
         if self.sampling != Sampling() and replay is not None:
@@ -231,6 +240,17 @@ class DataModule(Summarized, lightning.LightningDataModule):
         replay = () if self.replay_set is None else (self.replay_set,)
         sets = (self.train_set, *self.val_sets.values(), *self.test_sets.values(), *replay)
         return [inspect(dataset) for dataset in sets]
+
+    @property
+    def chosen_frames(self) -> dict[str, list[int | str]]:
+        """Numbers of the frames of each set in its source, as a file that ``indices_path`` takes holds them.
+
+        Sets of all frames of their source are left out. Parts that are held out count in the source of ``train``.
+        """
+        sets = {"train": self.train_set}
+        for kind, parts in (("val", self.val_sets), ("test", self.test_sets)):
+            sets |= {f"{kind}/{name}": dataset for name, dataset in parts.items()}
+        return {name: write_runs(dataset.numbers) for name, dataset in sets.items() if dataset.numbers is not None}
 
     @property
     def train_set(self) -> GraphDataset:

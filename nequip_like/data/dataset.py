@@ -48,6 +48,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         read_from: ``{label: names in the files}``, for tables.
         notes: Remarks of the reader, for tables.
         annotations: What each frame holds beside its structure and labels.
+        numbers: Position of each frame in what it was chosen from (frames,); None where nothing was chosen.
 
     Raises:
         ConfigError: If a type name is no chemical symbol, or the cutoff is not positive.
@@ -86,7 +87,8 @@ class GraphDataset(Summarized, Dataset[Graph]):
         self.units = reading.units
         self.read_from = reading.read_from
         self.notes = list(reading.notes)
-        self.annotations = list(reading.annotations)
+        self.annotations = reading.annotations
+        self.numbers = reading.numbers
         self._keys = keys
         self._origins = reading.origins
         if len(self._origins) != len(reading.frames):

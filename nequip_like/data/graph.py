@@ -194,18 +194,25 @@ def fill_missing_labels(frames: Sequence[Graph]) -> list[Graph]:
         >>> bare["forces"].tolist(), bare["frame_weight"].tolist()
         ([[nan, nan, nan]], [[1.0]])
     """
-    names = [name for name in _OPTIONAL if any(name in frame for frame in frames)]
-    graphs = []
-    for frame in frames:
-        graph = dict(frame)
-        for name in names:
-            if name not in graph:
-                row = fields.field(name)
-                rows = len(graph[fields.POSITIONS]) if row.owner == "node" else 1
-                value = 1.0 if name in fields.WEIGHTS else torch.nan
-                graph[name] = torch.full((rows, *row.shape), value, dtype=row.dtype)
-        graphs.append(graph)
-    return graphs
+    names = find_optional_fields(frames)
+    return [add_missing_labels(frame, names) for frame in frames]
+
+
+def find_optional_fields(frames: Sequence[Graph]) -> list[str]:
+    """The labels and weights that any of some frames holds."""
+    return [name for name in _OPTIONAL if any(name in frame for frame in frames)]
+
+
+def add_missing_labels(frame: Graph, names: Sequence[str]) -> Graph:
+    """A frame with each of some labels and weights: a label that it lacks is NaN, a weight 1."""
+    graph = dict(frame)
+    for name in names:
+        if name not in graph:
+            row = fields.field(name)
+            rows = len(graph[fields.POSITIONS]) if row.owner == "node" else 1
+            value = 1.0 if name in fields.WEIGHTS else torch.nan
+            graph[name] = torch.full((rows, *row.shape), value, dtype=row.dtype)
+    return graph
 
 
 def has_label(frame: Graph, name: str) -> bool:

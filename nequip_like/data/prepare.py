@@ -10,8 +10,11 @@ import numpy as np
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
+from nequip_like.data.io.given import expand, is_structure
 from nequip_like.data.io.reading import Reading
+from nequip_like.data.prepared.cache import SetCache
 from nequip_like.data.prepared.frames import select_origins
+from nequip_like.data.prepared.sets import find_prepared
 from nequip_like.data.reference_energies import (
     Choice,
     ReferenceEnergies,
@@ -47,6 +50,7 @@ class Request:
     replay: FileSource | None = None
     known_species: Sequence[str] = ()
     filters: Filters = field(default_factory=Filters)
+    cache: SetCache | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,11 +99,24 @@ class _Preparation:
             "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
         }
         self.notes: list[str] = []
-        self._take(file_source(request.train, "train", request.key_mapping, request.units).read())
+        self._take(self._read(file_source(request.train, "train", request.key_mapping, request.units)))
         self._leave_out(request.filters.find_kept(self.table, self.reading))
         if request.filters.max_energy is not None:
             self._leave_out(request.filters.find_kept_by_energy(self.table, self._find_energies_of_all()))
         self.parts = self._split()
+
+    def _read(self, source: FileSource) -> Reading:
+        """What a source names, by way of the cache where there is one and the source is of files.
+
+        An index is of each of several files, but of all frames of a set.
+        """
+        cache = self.request.cache
+        if cache is None or any(map(is_structure, source.files)) or find_prepared(source.files):
+            return source.read()
+        if source.index != ":" and len(expand(source.files)) > 1:
+            return source.read()
+        options = (source.index, source.key_mapping, source.units, source.trust_pickle)
+        return source.choose(cache.open(source.files, self.request.cutoff_radius, *options))
 
     def _take(self, reading: Reading) -> None:
         """Take frames as those of the training file, and find which species and isolated atoms they have."""
@@ -138,6 +155,9 @@ class _Preparation:
         held_out = {kind: self._build_held_out(kind) for kind in self.sources}
         train = self._build_dataset("train", self.parts["train"])
         check_neighbors(train)
+        if train.numbers is not None and self.isolated and len(train) + len(self.isolated) < len(self.reading):
+            # Their energies are asked for again where the same frames are chosen again.
+            train.numbers = np.concatenate([_number(self.reading, self.isolated), train.numbers])
         train.notes.extend([*self.notes, *_collect_notes(reference, train, self.request.known_species)])
         replay = None if self.request.replay is None else self._build_dataset("replay", source=self.request.replay)
         if not self.request.allow_overlap:
@@ -214,10 +234,19 @@ class _Preparation:
         annotated: bool = False,
     ) -> GraphDataset:
         """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
-        reading = self.reading if source is None else source.read()
-        indices = range(len(reading)) if indices is None else indices
-        part, keys = reading.select(indices, annotated), reading.keys[np.asarray(indices)]
-        return GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
+        reading = self.reading if source is None else self._read(source)
+        chosen = range(len(reading)) if indices is None else indices
+        part, keys = reading.select(chosen, annotated), reading.keys[np.asarray(chosen)]
+        dataset = GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
+        if len(dataset) + len(self.isolated) == len(reading) or indices is None:  # nothing more was chosen here
+            dataset.numbers = reading.numbers
+        return dataset
+
+
+def _number(reading: Reading, frames: Sequence[int]) -> np.ndarray:
+    """Positions of some frames of a reading in what they were chosen from."""
+    chosen = np.asarray(frames, dtype=np.int64)
+    return chosen if reading.numbers is None else reading.numbers[chosen]
 
 
 def _collect_notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:

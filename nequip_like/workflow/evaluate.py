@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from nequip_like.data.dataset import GraphDataset, load_dataset
+from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.report import inspect
 from nequip_like.data.io.annotations import check_group_key
 from nequip_like.data.io.readers import Source
@@ -116,16 +116,7 @@ def _test(
         weights = f" ({card['weights']} weights)" if "weights" in card else ""
         origin = f"model: {card['path']}{weights}"
     datasets = {
-        name: load_dataset(
-            source.files,
-            potential.type_names,
-            potential.cutoff,
-            source.key_mapping,
-            source.units,
-            index=source.index,
-            name=name,
-            trust_pickle=source.trust_pickle,
-        )
+        name: GraphDataset(source.read(), potential.cutoff, potential.type_names, name=name)
         for name, source in sources.items()
     }
     if origin:

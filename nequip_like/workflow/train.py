@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from nequip_like.data.datamodule import DataModule
+from nequip_like.data.selection.indices import write_parts
 from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.inference import model_file
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
@@ -173,7 +174,7 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
             _load(resumption.content, module)
     print_start(console, tuning, module, data)
     printing.print_training(console, data, module, str(config.get("monitored_metric")), folder)
-    _save_config(folder, info)
+    _save_config(folder, info, data)
     log_config(trainer, info["config"])
 
     result = TrainingResult(folder, monitored=str(config.get("monitored_metric") or ""))
@@ -385,12 +386,14 @@ def _begin_records(console: Console, folder: Path, resumption: resume.Resumption
 
 
 @rank_zero_only
-def _save_config(folder: Path, info: Mapping[str, Any]) -> None:
-    """Keep the resolved config beside the results, with the versions and the overrides above it."""
+def _save_config(folder: Path, info: Mapping[str, Any], data: DataModule) -> None:
+    """Keep beside the results the resolved config, below versions and overrides, and which frames were chosen."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
     head = earlier_run.format_config_head(versions, " ".join(info["overrides"]) or "none")
     with written_whole(folder / earlier_run.CONFIG_FILE) as partial:
         partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
+    if parts := data.chosen_frames:
+        write_parts(folder / earlier_run.INDICES_FILE, parts)
 
 
 def _convert_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -114,7 +114,9 @@ def read_atoms(path: Path, trust_pickle: bool = False) -> tuple[list[Atoms], lis
 
 
 @contextmanager
-def open_contents(path: Path, trust_pickle: bool = False, piece: Piece | FrameRange | None = None) -> Iterator[list[Content]]:
+def open_contents(
+    path: Path, trust_pickle: bool = False, piece: Piece | FrameRange | None = None
+) -> Iterator[list[Content]]:
     """The content of a file, or of each file of an archive; copies of these last as long as the context.
 
     Args:
@@ -129,7 +131,7 @@ def open_contents(path: Path, trust_pickle: bool = False, piece: Piece | FrameRa
     if form.name != "archive":
         yield [Content(str(path), path, *_read_file(path, form, trust_pickle, piece))]
         return
-    with unpack(path, _can_be_member) as (members, notes):
+    with unpack(path, can_be_member) as (members, notes):
         contents = []
         for member in members:
             with member.naming():
@@ -171,7 +173,7 @@ def read_first_frames(path: Path, number: int) -> list[Atoms]:
     form = format_of(path)
     try:
         if form.name == "archive":
-            with unpack(path, _can_be_member) as (members, _), members[0].naming():
+            with unpack(path, can_be_member) as (members, _), members[0].naming():
                 return read_first_frames(members[0].file, number)
         frames = READERS[form.name](path) if form.name in READERS else iread(str(path), index=":")
         return list(islice(frames, number))
@@ -181,7 +183,7 @@ def read_first_frames(path: Path, number: int) -> list[Atoms]:
         raise DataError(f"cannot read {path}: {error}", "give a file of a format that is read") from error
 
 
-def _can_be_member(path: Path) -> bool:
+def can_be_member(path: Path) -> bool:
     """Whether a file of an archive is read: it has a suffix that says so, or its content does."""
     name = _find_format(path) if path.stat().st_size > 0 else _name_by_suffix(path)
     return name in FORMATS and name != "archive"

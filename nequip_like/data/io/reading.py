@@ -16,6 +16,7 @@ from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.labels.free_energies import append_gap
 from nequip_like.data.labels.names import FrameNames
 from nequip_like.data.labels.units import Units
+from nequip_like.data.prepared.annotations import PreparedAnnotations
 from nequip_like.data.prepared.frames import list_keys, select_frames, select_origins
 from nequip_like.summaries import Summarized
 
@@ -34,6 +35,7 @@ class Reading(Summarized):
         notes: What a user should know about the reading, such as labels that were left out.
         annotations: What each frame holds beside its structure and labels.
         names: All names of values in the files.
+        numbers: Position of each frame among all that were read (frames,), where frames were chosen of them.
     """
 
     frames: Sequence[Graph] = field(default_factory=list)
@@ -43,8 +45,9 @@ class Reading(Summarized):
     units: Units = field(default_factory=Units)
     free_energy_gap: float = 0.0
     notes: list[str] = field(default_factory=list)
-    annotations: list[Annotations] = field(default_factory=list)
+    annotations: Sequence[Annotations] = field(default_factory=list)
     names: FrameNames = field(default_factory=lambda: FrameNames(frozenset(), frozenset()))
+    numbers: np.ndarray | None = None
 
     def summary(self) -> dict[str, Any]:
         """Size, files, labels and units."""
@@ -75,12 +78,17 @@ class Reading(Summarized):
 
     def select(self, indices: Sequence[int], annotated: bool = True) -> Reading:
         """Some of the frames, with everything that is said of them; without their annotations unless ``annotated``."""
-        annotations = [self.annotations[i] for i in indices] if annotated else [Annotations()] * len(indices)
+        annotations: Sequence[Annotations] = [Annotations()] * len(indices)
+        if annotated:
+            own = self.annotations
+            is_prepared = isinstance(own, PreparedAnnotations)
+            annotations = own.select(indices) if is_prepared else [own[i] for i in indices]
         return replace(
             self,
             frames=select_frames(self.frames, indices),
             origins=select_origins(self.origins, indices),
             annotations=annotations,
+            numbers=np.asarray(indices) if self.numbers is None else self.numbers[np.asarray(indices)],
         )
 
 

@@ -126,9 +126,16 @@ class FrameFile:
         Raises:
             DataError: If the file was cut off since it was opened.
         """
-        length = int(self.rows.length[index])
+        return self.read_bytes(int(self.rows.start[index]), int(self.rows.length[index]))
+
+    def read_bytes(self, start: int, length: int) -> bytes:
+        """What stands at a place.
+
+        Raises:
+            DataError: If the file was cut off since it was opened.
+        """
         try:
-            record = os.pread(self._descriptor, length, int(self.rows.start[index]))
+            record = os.pread(self._descriptor, length, start)
         except OSError as error:
             raise DataError(f"cannot read {self.path.absolute()}: {error.strerror or error}", _ADVICE) from error
         if len(record) != length:

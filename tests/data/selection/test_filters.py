@@ -4,7 +4,8 @@ from ase import Atoms
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.io.reading import Reading
-from nequip_like.data.prepared.preparing import PreparationRequest, prepare_set
+from nequip_like.data.prepared.preparing import prepare_set
+from nequip_like.data.prepared.tasks import PreparationRequest
 from nequip_like.data.selection.filters import Filters
 from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.errors import ConfigError, DataError
