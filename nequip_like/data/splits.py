@@ -133,12 +133,17 @@ def duplicates(keys: np.ndarray) -> dict[int, int]:
 
 def _find_originals(keys: np.ndarray) -> np.ndarray:
     """The first frame that has the key of each frame (frames,)."""
-    order = np.lexsort(keys.T)  # frames of one key stay in their order
-    ordered = keys[order]
-    begins = np.ones(len(keys), dtype=bool)
-    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    originals = np.empty(len(keys), dtype=np.int64)
-    originals[order] = order[np.maximum.accumulate(np.where(begins, np.arange(len(keys)), 0))]
+    originals = np.arange(len(keys))
+    # Frames of which the first half of the key occurs twice are few: a sort of numbers is all that the others take.
+    halves = np.sort(keys[:, 0])
+    twice = np.flatnonzero(np.isin(keys[:, 0], halves[1:][halves[1:] == halves[:-1]]))
+    if len(twice):
+        order = np.lexsort(keys[twice].T)  # frames of one key stay in their order
+        ordered = keys[twice][order]
+        begins = np.ones(len(twice), dtype=bool)
+        begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        firsts = order[np.maximum.accumulate(np.where(begins, np.arange(len(twice)), 0))]
+        originals[twice[order]] = twice[firsts]
     return originals
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.io.given import expand, is_structure
@@ -102,8 +102,14 @@ def prepare_config(
     # What is declared for all entries would be refused for a prepared set, whose labels are read.
     declared = {key: None for key in ("key_mapping", "units") if getattr(request, key)}
     changed: list[str] = []
+
+    def change(key: str, value: Any) -> None:
+        # A mapping in the place of another one would be joined with it.
+        changed.extend([f"++data.{key}=null"] if OmegaConf.is_dict(config.data.get(key)) else [])
+        changed.append(shlex.quote(f"data.{key}={_format_value(value)}"))
+
     if train := preparation.prepare("train", file_source(request.train, "train", request.key_mapping, request.units)):
-        changed.append(_format("data.train", train | declared))
+        change("train", train | declared)
     for kind in ("val", "test"):
         entries: dict[str, Any] = {}
         is_changed = False
@@ -116,10 +122,10 @@ def prepare_config(
             is_changed = is_changed or entry is not None
             entries[name] = {"file": source.files, "index": source.index} if entry is None else entry | declared
         if is_changed:
-            changed.append(_format(f"data.{kind}", entries))
+            change(kind, entries)
     if data.replay is not None and (entry := preparation.prepare("replay", data.replay.source)):
         replay = {"fraction": data.replay.fraction, "weight": data.replay.weight}
-        changed.append(_format("data.replay", entry | declared | replay))
+        change("replay", entry | declared | replay)
     if not changed:
         raise ConfigError("all data of this config are prepared already", "train with it as it is")
     return changed
@@ -131,14 +137,12 @@ def _part(name: str) -> str:
     return f"{kind}/{rest}" if rest else kind
 
 
-def _format(key: str, value: Any) -> str:
-    """An override as it is typed, the shell's quotes around it where they are needed."""
-    return shlex.quote(f"{key}={_format_value(value)}")
-
-
 def _format_value(value: Any) -> str:
+    """A value as it is typed in an override, without the shell's quotes."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_format_value(name)}: {_format_value(entry)}" for name, entry in value.items()) + "}"
+        # Hydra takes no quotes around keys, but a backslash before what else would mean something.
+        names = {name: re.sub(r"([()\[\]{}:=,\s\\])", r"\\\1", str(name)) for name in value}
+        return "{" + ", ".join(f"{names[name]}: {_format_value(entry)}" for name, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_format_value, value)) + "]"
     if value is None:
