@@ -76,9 +76,11 @@ class GraphDataset(Summarized, Dataset[Graph]):
         keys: np.ndarray | None = None,
         closest: float = COLLISION,
     ) -> None:
-        if origins is None:
-            origins = [f"{name} frame {i}" for i in range(len(frames))]
-        reading = frames if isinstance(frames, Reading) else Reading.of(fill_missing_labels(frames), origins)
+        if isinstance(frames, Reading):
+            reading = frames
+        else:
+            origins = [f"{name} frame {i}" for i in range(len(frames))] if origins is None else origins
+            reading = Reading.of(fill_missing_labels(frames), origins)
         if not reading.frames:
             raise DataError(f"the data set '{name}' has no frames", "give a file with structures")
         self.cutoff = float(cutoff)

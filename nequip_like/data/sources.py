@@ -265,7 +265,7 @@ def below(folder: str | Path | None, entry: Any) -> Any:
         return str(path_of(folder) / path_of(entry))
     if isinstance(entry, Mapping):
         if {"file", "path"} & set(entry):
-            files = ("file", "path", "indices_path")
+            files: tuple[str, ...] = ("file", "path", "indices_path")
             files += ("indices",) if isinstance(entry.get("indices"), str | Path) else ()
             return {key: below(folder, value) if key in files else value for key, value in entry.items()}
         return {name: below(folder, value) for name, value in entry.items()}

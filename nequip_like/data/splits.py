@@ -68,7 +68,7 @@ def split_frames(
             f"train_size is {train_size}, but {len(remaining)} of {num_frames} frames are left to train on",
             "hold out fewer frames, or train on fewer",
         )
-    parts["train"] = sorted(remaining[:train_size])
+    parts["train"] = np.sort(remaining[:train_size]).tolist()
     return parts
 
 

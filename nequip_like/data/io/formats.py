@@ -195,7 +195,8 @@ def _read_file(
     notes: list[str] = [f"{path}: {form.remark}"] if form.remark else []
     frames: list[Atoms] = []
     openers = _TRUSTED_OPENERS if trust_pickle else _OPENERS
-    reader = READERS.get(form.name) or partial(_read_frames, form=form, notes=notes, piece=piece)
+    of_text = None if isinstance(piece, FrameRange) else piece
+    reader = READERS.get(form.name) or partial(_read_frames, form=form, notes=notes, piece=of_text)
     if form.name in openers:
         reader = partial(read_all, opener=openers[form.name])
     try:

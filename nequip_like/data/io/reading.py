@@ -76,13 +76,12 @@ class Reading(Summarized):
         """Frames that come from elsewhere, with their origins and nothing else."""
         return cls(list(frames), list(origins), annotations=[Annotations() for _ in frames])
 
-    def select(self, indices: Sequence[int], annotated: bool = True) -> Reading:
+    def select(self, indices: Sequence[int] | np.ndarray, annotated: bool = True) -> Reading:
         """Some of the frames, with everything that is said of them; without their annotations unless ``annotated``."""
         annotations: Sequence[Annotations] = [Annotations()] * len(indices)
         if annotated:
             own = self.annotations
-            is_prepared = isinstance(own, PreparedAnnotations)
-            annotations = own.select(indices) if is_prepared else [own[i] for i in indices]
+            annotations = own.select(indices) if isinstance(own, PreparedAnnotations) else [own[i] for i in indices]
         return replace(
             self,
             frames=select_frames(self.frames, indices),

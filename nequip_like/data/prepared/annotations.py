@@ -57,7 +57,7 @@ class PreparedAnnotations(Sequence[Annotations]):
         self._files, self._indices = files, indices
         self._block: tuple[tuple[int, int], list[dict[str, Any]]] | None = None
 
-    def select(self, indices: Sequence[int]) -> PreparedAnnotations:
+    def select(self, indices: Sequence[int] | np.ndarray) -> PreparedAnnotations:
         """Those of some of the frames."""
         return PreparedAnnotations(self._files, self._indices[np.asarray(indices, dtype=np.int64)])
 

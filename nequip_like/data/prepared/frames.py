@@ -215,7 +215,7 @@ class Origins(Sequence[str]):
     def __init__(self, frames: PreparedFrames) -> None:
         self._frames = frames
 
-    def select(self, indices: Sequence[int]) -> Origins:
+    def select(self, indices: Sequence[int] | np.ndarray) -> Origins:
         """The origins of some of the frames."""
         return Origins(self._frames.select(indices))
 
@@ -233,12 +233,12 @@ class Origins(Sequence[str]):
         return self._frames.describe(range(len(self))[index])
 
 
-def select_frames(frames: Sequence[Graph], indices: Sequence[int]) -> Sequence[Graph]:
+def select_frames(frames: Sequence[Graph], indices: Sequence[int] | np.ndarray) -> Sequence[Graph]:
     """Some frames, in the order of the indices; prepared ones are not read for it."""
     return frames.select(indices) if isinstance(frames, PreparedFrames) else [frames[i] for i in indices]
 
 
-def select_origins(origins: Sequence[str], indices: Sequence[int]) -> Sequence[str]:
+def select_origins(origins: Sequence[str], indices: Sequence[int] | np.ndarray) -> Sequence[str]:
     """Where some frames come from, in the order of the indices."""
     return origins.select(indices) if isinstance(origins, Origins) else [origins[i] for i in indices]
 

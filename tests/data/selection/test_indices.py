@@ -84,7 +84,7 @@ def test_the_split_of_a_run_again(write, molecules, labelled, tmp_path):
         assert [one.origin(i) for i in range(len(one))] == [other.origin(i) for i in range(len(other))]
     assert DataModule(file, cutoff_radius=2.0).prepare().chosen_frames == {}
     with pytest.raises(ConfigError, match=r"has no numbers for val/c, but for train, val/a"):
-        DataModule(entry, val={"c": again}, cutoff_radius=2.0)
+        DataModule(entry, val={"c": again}, cutoff_radius=2.0).prepare()
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_the_split_of_a_run_again(write, molecules, labelled, tmp_path):
 )
 def test_mistakes_in_a_sample(entry, message):
     with pytest.raises(ConfigError, match=message):
-        DataModule({"file": "m.xyz", **entry}, cutoff_radius=2.0)
+        DataModule({"file": "m.xyz", **entry}, cutoff_radius=2.0).prepare()
