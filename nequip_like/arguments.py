@@ -63,7 +63,7 @@ class Range:
             parts.append(f"above {self.low:.15g}" if self.low_open else f"{self.low:.15g} or more")
         if self.high < math.inf:
             parts.append(f"below {self.high:.15g}" if self.high_open else f"at most {self.high:.15g}")
-        return " and ".join(parts)
+        return " and ".join(parts) or "finite"
 
 
 @dataclass(frozen=True)

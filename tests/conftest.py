@@ -155,7 +155,8 @@ def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
 
     14 frames to train, 5 to validate, 5 to test; output in the test's folder. The schedule is a plateau with
     early stopping: its learning rate does not depend on the length of the run, so tests may cut runs off and go on.
-    Nothing is drawn, which would take a fifth of a tiny run, unless an override says so: ``report.format=png``.
+    Nothing is drawn or reported, which would take a fifth of a tiny run, unless an override says so:
+    ``report.format=png``.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
@@ -171,6 +172,7 @@ def compose(tmp_path: Path, molecule_file: Path) -> Callable[..., Any]:
                 ("lr_scheduler", "plateau", ("budget=",)),
                 ("callbacks", "[default,early_stopping]", ("budget=",)),
                 ("report.format", "[]", ("report",)),
+                ("report.html", "false", ("report",)),
             )
             if name == "train" and not any(o.startswith((f"{group}=", *others)) for o in overrides)
         ]

@@ -16,25 +16,23 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.inspection.report import Inspection, inspect
+from nequip_like.data.labels.base_targets import BaseTargets
 from nequip_like.data.loader import ResumableLoader, make_worker_generator
 from nequip_like.data.prepare import Prepared, Request, prepare
 from nequip_like.data.prepared.cache import SetCache
 from nequip_like.data.prepared.sets import hold_frames
-from nequip_like.data.reference_energies import Choice, ReferenceEnergies, references_below
-from nequip_like.data.replay import Replay, ReplayedDataset, ReplaySampler, move_energies
+from nequip_like.data.reference_energies import Choice, ReferenceEnergies, names_file, references_below
+from nequip_like.data.replay import Replay, ReplayedDataset, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
-from nequip_like.data.sampling.policies import (
-    ENERGY_WEIGHTED,
-    ERROR_WEIGHTED,
-    UNIFORM,
-    Sampling,
-    compute_energy_weights,
-)
-from nequip_like.data.sampling.samplers import ErrorWeightedSampler, RoundsSampler, WeightedSampler
+from nequip_like.data.sampling.force_supervision import ForceSupervision
+from nequip_like.data.sampling.mixtures import MixedFrames, check_temperature
+from nequip_like.data.sampling.orders import build_order, count_draws
+from nequip_like.data.sampling.policies import ERROR_WEIGHTED, UNIFORM, Sampling
 from nequip_like.data.selection.filters import Filters
 from nequip_like.data.selection.indices import write_runs
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
+from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
@@ -50,7 +48,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
     The trainer must run with ``use_distributed_sampler=False``: the order of frames knows its process.
 
     Args:
-        train: Training data; a list of paths is one data set.
+        train: Training data; a list of paths is one data set. Several with names, ``{name: {file, weight}}``, are a
+            mixture, see :mod:`nequip_like.data.sampling.mixtures`.
         val: Validation data.
         test: Test data.
         cutoff_radius: Cutoff of the neighbour lists, Angstrom.
@@ -76,13 +75,16 @@ class DataModule(Summarized, lightning.LightningDataModule):
         statistics: Further statistics of the training set, see :mod:`nequip_like.data.statistics`.
         filters: ``{max_forces, max_energy, max_atoms, labels, duplicates}``: frames of the training file that are left
             out, see :class:`nequip_like.data.selection.filters.Filters`.
-        sampling: ``{policy, samples_per_epoch}``: how often frames are drawn, see
-            :class:`nequip_like.data.sampling.policies.Sampling`.
+        sampling: ``{policy, samples_per_epoch, temperature, force_fraction, ...}``: how often frames are drawn, and
+            which of them with their forces, see :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
         cache_dir: Folder in which files are prepared once (:mod:`nequip_like.data.prepared.cache`), so that later runs
             on the same content begin without reading files and making neighbour lists.
         cache_size: GB that this folder may take.
+
+        base_targets: ``{name in the file: label}``, or a calculator of ASE: labels become differences to this base, of
+            all sets, see :mod:`nequip_like.data.labels.base_targets`.
 
     Raises:
         ConfigError: From :meth:`prepare`, if an argument cannot be understood.
@@ -125,6 +127,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         filters: Mapping[str, Any] | None = None,
         sampling: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
+        base_targets: Any = None,  # BaseTargets.read checks it
         cache_dir: str | None = None,
         cache_size: Positive = 50.0,
     ) -> None:
@@ -144,11 +147,18 @@ class DataModule(Summarized, lightning.LightningDataModule):
             train_size=train_size,
             replay=None if self.replay is None else self.replay.source,
             filters=Filters.read(filters),
+            base=BaseTargets.read(base_targets),
             cache=None if cache_dir is None else SetCache(path_of(cache_dir), cache_size * 1e9),
         )
+        if self.request.base is not None and names_file(reference_energies):
+            raise ConfigError(
+                "data.base_targets makes labels differences, and those of the file reference_energies are none",
+                "write reference_energies: auto, or give the differences: {symbol: eV}",
+            )
         self.sampling = Sampling.read(sampling)
-        if self.sampling != Sampling() and replay is not None:
+        if self.sampling.draws_frames and replay is not None:
             raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
+        check_temperature(self.sampling, train)
         if self.sampling.policy != UNIFORM and not shuffle:
             raise ConfigError(
                 f"sampling.policy is {self.sampling.policy}, but shuffle is false",
@@ -199,7 +209,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             ConfigError: If an argument cannot be understood.
             DataError: If a file, a frame or a label cannot be right.
         """
-        _ = self.data, self._statistics, self.num_replayed
+        _ = self.data, self._statistics, self.num_replayed, self.num_drawn
         return self
 
     def setup(self, stage: str | None = None) -> None:
@@ -275,6 +285,24 @@ class DataModule(Summarized, lightning.LightningDataModule):
         return 0 if self.replay is None else self.replay.count(len(self.train_set))
 
     @property
+    def mixed(self) -> MixedFrames | None:
+        """Which training frame is of which set; None if there is one set only."""
+        return self.data.mixed
+
+    @property
+    def num_drawn(self) -> dict[str, int]:
+        """``{set: frames of it in an epoch}`` of several sets; with weights of frames, on average."""
+        return count_draws(self.data, self.sampling)
+
+    @cached_property
+    def force_supervision(self) -> ForceSupervision | None:
+        """Which frames train with their forces; None if all do."""
+        if self.sampling.force_fraction == 1:
+            return None
+        sets = [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
+        return ForceSupervision(FrameTable.join([dataset.table for dataset in sets]), self.sampling, self.seed)
+
+    @property
     def replay_weight(self) -> float:
         """Weight of replayed frames in the loss."""
         return 1.0 if self.replay is None else self.replay.weight
@@ -303,7 +331,13 @@ class DataModule(Summarized, lightning.LightningDataModule):
         """Batches of the training set, in an order that depends on (seed, epoch) only."""
         order, pin = self._build_training_order(), self._uses_gpu()
         self._check_errors_are_told()
-        return ResumableLoader(self.trained_on, order, num_workers=self.num_workers, pin_memory=pin)
+        return ResumableLoader(
+            self.trained_on,
+            order,
+            num_workers=self.num_workers,
+            pin_memory=pin,
+            force_supervision=self.force_supervision,
+        )
 
     def _check_errors_are_told(self) -> None:
         """Refuse a sampling by errors in a training that would not tell them."""
@@ -324,22 +358,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             "world_size": world_size,
             "drop_last": self.drop_last,
         }
-        frames = len(self.train_set)
-        if self.replay_set is None:
-            return self._build_sampler(frames, arguments)
-        return ReplaySampler(frames, len(self.replay_set), self.num_replayed, self.batch_size, **arguments)
-
-    def _build_sampler(self, frames: int, arguments: Mapping[str, Any]) -> FrameBatchSampler:
-        policy, samples = self.sampling.policy, self.sampling.samples_per_epoch
-        if policy == ERROR_WEIGHTED:
-            return ErrorWeightedSampler(frames, samples or frames, self.batch_size, **arguments)
-        if policy == ENERGY_WEIGHTED:
-            references = {} if self.reference is None else self.reference.energies
-            weights = compute_energy_weights(self.train_set.table, references)
-            return WeightedSampler(weights, samples or frames, self.batch_size, **arguments)
-        if samples is not None:
-            return RoundsSampler(frames, samples, self.batch_size, **arguments)
-        return FrameBatchSampler(frames, self.batch_size, **arguments)
+        return build_order(self.data, self.sampling, self.num_replayed, self.batch_size, **arguments)
 
     def val_dataloader(self) -> list[DataLoader[Graph]]:
         """One loader per validation set, in the order of :attr:`val_sets`."""

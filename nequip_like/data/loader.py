@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.samplers import FrameBatchSampler
+from nequip_like.data.sampling.force_supervision import ForceSupervision
 from nequip_like.errors import ConfigError
 
 
@@ -54,11 +55,20 @@ class ResumableLoader(DataLoader[Graph]):
         batches: Order of its frames.
         num_workers: Processes that load batches; none by default, graphs are in memory.
         pin_memory: Copy batches to pinned memory for faster transfer to a GPU.
+        force_supervision: Takes the forces out of batches that are not trained on; here, not in the workers, which
+            would have to know the epoch.
     """
 
     def __init__(
-        self, dataset: Dataset[Graph], batches: FrameBatchSampler, *, num_workers: int = 0, pin_memory: bool = False
+        self,
+        dataset: Dataset[Graph],
+        batches: FrameBatchSampler,
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        force_supervision: ForceSupervision | None = None,
     ) -> None:
+        self.force_supervision = force_supervision
         self._batches = _RestOfEpoch(batches)
         self._num_taken = 0
         self._epoch = 0
@@ -86,7 +96,15 @@ class ResumableLoader(DataLoader[Graph]):
         alone = self.num_workers == 0 and not self.pin_memory
         for batch in self._join_batches() if alone else super().__iter__():
             self._num_taken += 1
-            yield batch
+            yield self._mask(batch)
+
+    def get_frame(self, index: int) -> Graph:
+        """A frame as it is in the batches of the current epoch."""
+        return self._mask(self.dataset[index])
+
+    def _mask(self, batch: Graph) -> Graph:
+        supervision = self.force_supervision
+        return batch if supervision is None else supervision.mask(batch, self.frame_order.epoch)
 
     def _join_batches(self) -> Iterator[Graph]:
         for indices in self._batches:

@@ -12,6 +12,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
 from nequip_like.data.io.given import expand, is_structure
 from nequip_like.data.io.reading import Reading
+from nequip_like.data.labels.base_targets import BaseTargets, read_targets
 from nequip_like.data.prepared.cache import SetCache
 from nequip_like.data.prepared.frames import select_origins
 from nequip_like.data.prepared.sets import find_prepared
@@ -21,12 +22,13 @@ from nequip_like.data.reference_energies import (
     choose,
     uses_isolated_frames,
 )
+from nequip_like.data.sampling.mixtures import MixedFrames, Mixture
 from nequip_like.data.selection.filters import Filters, describe_dropped
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
 from nequip_like.data.tables.frame_table import tabulate
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, did_you_mean
 from nequip_like.summaries import Summarized
 
 _LARGEST_BINDING = 15.0  # eV/atom; the strongest solids and molecules are bound by less than 10
@@ -51,6 +53,7 @@ class Request:
     known_species: Sequence[str] = ()
     filters: Filters = field(default_factory=Filters)
     cache: SetCache | None = None
+    base: BaseTargets | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +66,7 @@ class Prepared(Summarized):
     type_names: list[str]
     reference: ReferenceEnergies | None
     replay: GraphDataset | None = None
+    mixed: MixedFrames | None = None  # which training frame is of which set, where there are several
 
     def summary(self) -> dict[str, Any]:
         """Number of frames of each set, species, and the rule of the reference energies."""
@@ -99,7 +103,8 @@ class _Preparation:
             "test": held_out_sources(request.test, "test", request.key_mapping, request.units),
         }
         self.notes: list[str] = []
-        self._take(self._read(file_source(request.train, "train", request.key_mapping, request.units)))
+        self.mixed: MixedFrames | None = None
+        self._take(self._read_train())
         self._leave_out(request.filters.find_kept(self.table, self.reading))
         if request.filters.max_energy is not None:
             self._leave_out(request.filters.find_kept_by_energy(self.table, self._find_energies_of_all()))
@@ -110,13 +115,22 @@ class _Preparation:
 
         An index is of each of several files, but of all frames of a set.
         """
-        cache = self.request.cache
-        if cache is None or any(map(is_structure, source.files)) or find_prepared(source.files):
+        request, cache = self.request, self.request.cache
+        if request.base is not None or cache is None:
+            return read_targets(source, request.base)
+        if any(map(is_structure, source.files)) or find_prepared(source.files):
             return source.read()
         if source.index != ":" and len(expand(source.files)) > 1:
             return source.read()
         options = (source.index, source.key_mapping, source.units, source.trust_pickle)
-        return source.choose(cache.open(source.files, self.request.cutoff_radius, *options))
+        return source.choose(cache.open(source.files, request.cutoff_radius, *options))
+
+    def _read_train(self) -> Reading:
+        request = self.request
+        if (mixture := Mixture.read(request.train, request.key_mapping, request.units)) is None:
+            return self._read(file_source(request.train, "train", request.key_mapping, request.units))
+        reading, self.mixed = mixture.read_frames(request.base)
+        return reading
 
     def _take(self, reading: Reading) -> None:
         """Take frames as those of the training file, and find which species and isolated atoms they have."""
@@ -137,6 +151,7 @@ class _Preparation:
         self.notes += describe_dropped(kept, self.reading.origins)
         indices = np.flatnonzero(np.logical_and.reduce(list(kept.values()))) if kept else np.arange(len(self.table))
         if len(indices) < len(self.table):
+            self.mixed = None if self.mixed is None else self.mixed.select(indices)
             self._take(self.reading.select(indices.tolist()))
 
     def _find_energies_of_all(self) -> Mapping[str, float]:
@@ -163,7 +178,8 @@ class _Preparation:
         if not self.request.allow_overlap:
             groups = {kind: list(sets.values()) for kind, sets in held_out.items()}
             check_disjoint({"train": [train] if replay is None else [train, replay], **groups})
-        return Prepared(train, held_out["val"], held_out["test"], self.type_names, reference, replay)
+        mixed = None if self.mixed is None else self.mixed.select(self.parts["train"])
+        return Prepared(train, held_out["val"], held_out["test"], self.type_names, reference, replay, mixed)
 
     def _choose_type_names(self) -> list[str]:
         """Declared species, or those of the training frames.
@@ -187,12 +203,13 @@ class _Preparation:
         everything = np.arange(len(self.frames))
         pool = np.delete(everything, self.isolated)
         pool = pool if len(pool) else everything
-        sizes = {
-            f"{kind}/{name}": source.size
+        held_out = {
+            f"{kind}/{name}": source
             for kind, by_name in self.sources.items()
             for name, source in by_name.items()
             if isinstance(source, HeldOut)
         }
+        sizes = {part: source.size for part, source in held_out.items()}
         if not sizes and self.request.train_size is None:
             return {"train": pool.tolist()}
         repeated = duplicates(self.reading.keys[pool])
@@ -202,8 +219,25 @@ class _Preparation:
             self.request.split_seed,
             keep_in_train={*repeated, *repeated.values()},
             train_size=self.request.train_size,
+            among=self._list_frames_of_sets(held_out, pool.tolist()),
         )
         return {name: pool[indices].tolist() for name, indices in parts.items()}
+
+    def _list_frames_of_sets(self, held_out: Mapping[str, HeldOut], pool: Sequence[int]) -> dict[str, list[int]]:
+        """Positions in ``pool`` of the frames of each set that a part is to be held out of."""
+        among: dict[str, list[int]] = {}
+        for part, source in held_out.items():
+            if source.of is None:
+                continue
+            names = () if self.mixed is None else self.mixed.names
+            if self.mixed is None or source.of not in names:
+                raise ConfigError(
+                    f"{part.replace('/', '.')} is a part of '{source.of}', which is no set of data.train",
+                    did_you_mean(source.of, names) if names else "leave 'of' out: data.train is one set",
+                )
+            chosen = set(self.mixed.list_frames(source.of))
+            among[part] = [position for position, frame in enumerate(pool) if frame in chosen]
+        return among
 
     def _find_references(self, train: Sequence[int]) -> ReferenceEnergies | None:
         return choose(
@@ -240,6 +274,8 @@ class _Preparation:
         dataset = GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
         if len(dataset) + len(self.isolated) == len(reading) or indices is None:  # nothing more was chosen here
             dataset.numbers = reading.numbers
+        if self.mixed is not None and source is None:  # numbers are those of one source
+            dataset.numbers = None
         return dataset
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols as symbol_of
@@ -18,6 +19,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.sources import below, file_source
 from nequip_like.data.species import checked_species
+from nequip_like.data.tables.conditions import KEYS, Conditions
 from nequip_like.data.tables.equations import Equations, set_up_equations
 from nequip_like.data.tables.frame_table import ISOLATED_DISTANCE, FrameTable, tabulate
 from nequip_like.errors import ConfigError, DataError, closest_hint
@@ -36,7 +38,7 @@ class ReferenceEnergies:
 
     Attributes:
         energies: eV per species.
-        rule: ``user``, ``isolated_atoms``, ``least_squares`` or ``per_atom_energy_mean``.
+        rule: ``user``, ``isolated_atoms``, ``least_squares``, ``reference_compounds`` or ``per_atom_energy_mean``.
         residual_rms: Root mean square of (energy - sum of references) / atoms over the frames they were found on,
             eV/atom; None if there are no such frames.
         note: Why this rule, in one sentence.
@@ -284,7 +286,7 @@ def _get_symbol(table: FrameTable, frame: int) -> str:
 
 RULES = ("auto", "isolated_atoms", "least_squares")
 
-Choice = str | Path | Mapping[str, float] | Mapping[str, str] | None
+Choice = str | Path | Mapping[str, Any] | None
 
 
 def is_rule(choice: Choice) -> bool:
@@ -292,9 +294,21 @@ def is_rule(choice: Choice) -> bool:
     return isinstance(choice, str) and choice in RULES
 
 
+def names_file(choice: Choice) -> bool:
+    """Whether the choice is a file with isolated atoms."""
+    if isinstance(choice, Mapping):
+        return bool({"file", "path"} & set(choice))
+    return choice is not None and not is_rule(choice)
+
+
+def has_conditions(choice: Choice) -> bool:
+    """Whether the choice is a mapping of conditions: compounds, energies that are given, a part of the frames."""
+    return isinstance(choice, Mapping) and bool(set(KEYS) & set(choice))
+
+
 def references_below(folder: str | Path | None, choice: Choice) -> Choice:
     """The choice, with a relative file name put below ``folder``."""
-    return choice if is_rule(choice) else below(folder, choice)
+    return choice if is_rule(choice) or has_conditions(choice) else below(folder, choice)
 
 
 def uses_isolated_frames(choice: Choice, table: FrameTable, type_names: Sequence[str]) -> bool:
@@ -319,7 +333,8 @@ def choose(
 
     Args:
         choice: A rule (``auto``, ``isolated_atoms``, ``least_squares``), energies ``{symbol: eV}``, a file with
-            isolated atoms (or ``{file: ..., key_mapping: ..., units: ...}``), or None.
+            isolated atoms (or ``{file: ..., key_mapping: ..., units: ...}``), conditions ``{compounds: ..., fixed:
+            ..., subset: ...}`` (see :class:`~nequip_like.data.tables.conditions.Conditions`), or None.
         frames: Training frames.
         type_names: Species.
         isolated: Isolated atoms taken out of the training frames.
@@ -337,8 +352,13 @@ def choose(
     if choice is None:
         return None
     isolated, frames = tabulate(isolated), tabulate(frames)
-    if isinstance(choice, Mapping) and not ({"file", "path"} & set(choice)):
-        reference: ReferenceEnergies | None = from_user(choice, type_names)  # type: ignore[arg-type]
+    reference: ReferenceEnergies | None
+    if isinstance(choice, Mapping) and has_conditions(choice):
+        conditions = Conditions.read(choice)
+        energies, note = conditions.solve(FrameTable.join([isolated, frames]), type_names)
+        reference = ReferenceEnergies(energies, conditions.rule, note=note)
+    elif isinstance(choice, Mapping) and not ({"file", "path"} & set(choice)):
+        reference = from_user(choice, type_names)
     elif choice == "auto":
         reference = auto(frames, type_names, isolated=isolated, origins=origins)
     elif choice == "isolated_atoms":

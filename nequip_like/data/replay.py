@@ -16,7 +16,6 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import add_missing_labels, find_optional_fields
 from nequip_like.data.prepared.frames import PreparedFrames, shift_energies
 from nequip_like.data.prepared.sets import get_prepared
-from nequip_like.data.samplers import FrameBatchSampler, make_epoch_generator
 from nequip_like.data.sources import FileSource, file_source
 from nequip_like.errors import ConfigError
 
@@ -164,61 +163,6 @@ def _apply_weight(frame: Graph, weight: float, index: int) -> Graph:
         frame_weight = frame.get(fields.FRAME_WEIGHT, torch.ones(1, *row.shape, dtype=row.dtype))
         graph[fields.FRAME_WEIGHT] = frame_weight * weight
     return graph
-
-
-class ReplaySampler(FrameBatchSampler):
-    """Batches of all training frames and of some frames of replay, mixed, in each epoch.
-
-    Frames of replay come in the order of one permutation after the other, and each epoch takes the next ``drawn`` of
-    them: over the epochs all are seen equally often. Which these are depends on (seed, epoch) alone.
-
-    Args:
-        num_frames: Number of training frames; their indices come first.
-        num_replay: Number of frames of replay behind them.
-        drawn: How many of these an epoch has.
-        batch_size: Frames per batch and process.
-        **arguments: As for :class:`~nequip_like.data.samplers.FrameBatchSampler`.
-
-    Example:
-        Frames 4 to 9 are those of replay; each epoch draws two of them, and after three epochs all were seen once:
-
-        >>> sampler = ReplaySampler(4, 6, drawn=2, batch_size=3, shuffle=True, seed=0)
-        >>> drawn = []
-        >>> for epoch in range(3):
-        ...     sampler.set_epoch(epoch)
-        ...     drawn += [frame for frame in sampler.order() if frame >= 4]
-        >>> sorted(drawn)
-        [4, 5, 6, 7, 8, 9]
-    """
-
-    def __init__(self, num_frames: int, num_replay: int, drawn: int, batch_size: int, **arguments: Any) -> None:
-        self.num_new, self.num_replay, self.drawn = num_frames, num_replay, drawn
-        super().__init__(num_frames + drawn, batch_size, **arguments)
-
-    def order(self) -> list[int]:
-        """Order of the frames in the current epoch; without ``shuffle`` those of replay are spread evenly."""
-        slots = super().order() if self.shuffle else self._place_evenly()
-        drawn = self._draw_frames()
-        return [slot if slot < self.num_new else drawn[slot - self.num_new] for slot in slots]
-
-    def _draw_frames(self) -> list[int]:
-        first = self.epoch * self.drawn
-        rounds: dict[int, list[int]] = {}
-        frames = []
-        for place in range(first, first + self.drawn):
-            number, position = divmod(place, self.num_replay)
-            if number not in rounds:
-                # Not the streams that the order of frames is drawn from.
-                generator = make_epoch_generator(~self.seed, number)
-                rounds[number] = torch.randperm(self.num_replay, generator=generator).tolist()
-            frames.append(self.num_new + rounds[number][position])
-        return frames
-
-    def _place_evenly(self) -> Sequence[int]:
-        training, replayed = iter(range(self.num_new)), iter(range(self.num_new, self.num_frames))
-        total = self.num_frames
-        turns = ((slot + 1) * self.drawn // total > slot * self.drawn // total for slot in range(total))
-        return [next(replayed if turn else training) for turn in turns]
 
 
 def move_energies(dataset: GraphDataset, changes: Mapping[str, float]) -> None:

@@ -20,10 +20,12 @@ from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
 
-_KEYS = (
+SOURCE_KEYS = (
     "file", "path", "index", "indices", "indices_path", "max_samples", "shuffle", "seed", "key_mapping", "units",
     "trust_pickle",
 )  # fmt: skip
+
+_HELD_OUT_KEYS = ("part", "of")
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,9 +118,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A part of the training file: a number of frames, or a fraction."""
+    """A part of the training file: a number of frames, or a fraction; of all sets of a mixture, or of one."""
 
     size: int | float
+    of: str | None = None
 
 
 def file_source(
@@ -143,7 +146,7 @@ def file_source(
         return FileSource([entry], ":", key_mapping, units)
     if isinstance(entry, Mapping) and not is_graph(entry):
         for key in entry:
-            check_key(section, key, _KEYS)
+            check_key(section, key, SOURCE_KEYS)
         if ("file" in entry) == ("path" in entry):
             raise ConfigError(f"{section} needs its file, once", f"write {section}: {{file: name.xyz}}")
         inner = file_source(entry.get("file", entry.get("path")), section, None, None)
@@ -203,14 +206,14 @@ def held_out_sources(
 
     Example:
         >>> held_out_sources({"cold": 0.1, "hot": "hot.xyz"}, "val", None, None)
-        {'cold': HeldOut(size=0.1), 'hot': FileSource(files=[hot.xyz], index=:, key_mapping=None, units=None)}
+        {'cold': HeldOut(size=0.1, of=None), 'hot': FileSource(files=[hot.xyz], index=:, key_mapping=None, units=None)}
         >>> list(held_out_sources(["a/md.xyz", "b/md.xyz"], "test", None, None))
         ['md', 'md_2']
     """
     if entry is None:
         return {}
-    if isinstance(entry, Mapping) and not is_graph(entry) and not ({"file", "path"} & set(entry)):
-        _check_set_names(entry, section)
+    if isinstance(entry, Mapping) and not is_graph(entry) and not ({"file", "path", "of"} & set(entry)):
+        check_set_names(entry, section)
         return {str(name): _make_source(item, f"{section}.{name}", key_mapping, units) for name, item in entry.items()}
     several = isinstance(entry, Sequence) and not isinstance(entry, str) and not any(map(is_structure, entry))
     items = list(entry) if several else [entry]
@@ -227,7 +230,7 @@ def held_out_sources(
     return sources
 
 
-def _check_set_names(names: Iterable[Any], section: str) -> None:
+def check_set_names(names: Iterable[Any], section: str) -> None:
     """Refuse names that YAML reads as something else, and from Python two that are one as text: 1 and "1"."""
     texts: set[str] = set()
     for name in names:
@@ -249,6 +252,12 @@ def _make_source(
 ) -> FileSource | HeldOut:
     if isinstance(item, int | float) and not isinstance(item, bool):
         return HeldOut(item)
+    if isinstance(item, Mapping) and not is_graph(item) and "of" in item:
+        for key in item:
+            check_key(section, key, _HELD_OUT_KEYS)
+        if "part" not in item:
+            raise ConfigError(f"{section} has no 'part'", f"write {section}: {{part: 0.1, of: {item['of']}}}")
+        return HeldOut(item["part"], str(item["of"]))
     return file_source(item, section, key_mapping, units)
 
 
@@ -264,6 +273,8 @@ def below(folder: str | Path | None, entry: Any) -> Any:
     if isinstance(entry, str | Path):
         return str(path_of(folder) / path_of(entry))
     if isinstance(entry, Mapping):
+        if "of" in entry:
+            return entry  # a part of the training file
         if {"file", "path"} & set(entry):
             files: tuple[str, ...] = ("file", "path", "indices_path")
             files += ("indices",) if isinstance(entry.get("indices"), str | Path) else ()

@@ -20,6 +20,7 @@ def split_frames(
     *,
     keep_in_train: Collection[int] = (),
     train_size: int | None = None,
+    among: Mapping[str, Collection[int]] | None = None,
 ) -> dict[str, list[int]]:
     """Hold frames out at random; the rest is ``train``.
 
@@ -30,6 +31,7 @@ def split_frames(
         seed: The same seed always gives the same parts.
         keep_in_train: Frames that are never held out, such as those that occur more than once.
         train_size: Number of frames of ``train``, drawn from what is left; all of it by default.
+        among: ``{part: frames}`` of parts that are drawn from some of the frames only, of which a fraction then is.
 
     Returns:
         ``{part: sorted frame indices}`` with ``train`` first. Each frame is in one part at most.
@@ -45,7 +47,8 @@ def split_frames(
         >>> sorted(frame for frames in parts.values() for frame in frames) == list(range(10))
         True
     """
-    counts = {part: _count(part, size, num_frames) for part, size in sizes.items()}
+    some = {part: set(frames) for part, frames in (among or {}).items()}
+    counts = {part: _count(part, size, len(some.get(part, range(num_frames)))) for part, size in sizes.items()}
     keep = set(keep_in_train)
     order = torch.randperm(num_frames, generator=torch.Generator().manual_seed(seed)).numpy()
     free = order[~np.isin(order, list(keep))] if keep else order
@@ -58,11 +61,17 @@ def split_frames(
             "hold out fewer frames",
         )
     parts: dict[str, list[int]] = {"train": []}
-    start = 0
-    for part, count in counts.items():
-        parts[part] = np.sort(free[start : start + count]).tolist()
-        start += count
-    remaining = [*keep, *free[start:].tolist()]
+    # Parts of some of the frames first, before these are gone; each set of frames is seen in the same order.
+    for part, count in sorted(counts.items(), key=lambda entry: entry[0] not in some):
+        chosen = (free[np.isin(free, list(some[part]))] if part in some else free)[:count]
+        if len(chosen) < count:
+            raise DataError(
+                f"cannot hold out {_format_title(part)}: {count} of {len(chosen)} frames that may be held out",
+                "hold out fewer frames",
+            )
+        parts[part] = np.sort(chosen).tolist()
+        free = free[~np.isin(free, chosen)]
+    remaining = [*keep, *free.tolist()]
     if train_size is not None and train_size > len(remaining):
         raise DataError(
             f"train_size is {train_size}, but {len(remaining)} of {num_frames} frames are left to train on",

@@ -1,6 +1,7 @@
 """Model families and their builders."""
 
 from nequip_like.model.builders import FullNequIPGNNModel, NequIPGNNModel, PresetNequIPGNNModel
+from nequip_like.model.descriptor.builder import DescriptorANNModel
 from nequip_like.model.potential import Potential
 
-__all__ = ["FullNequIPGNNModel", "NequIPGNNModel", "Potential", "PresetNequIPGNNModel"]
+__all__ = ["DescriptorANNModel", "FullNequIPGNNModel", "NequIPGNNModel", "Potential", "PresetNequIPGNNModel"]

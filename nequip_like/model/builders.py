@@ -202,8 +202,8 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     Raises:
         ConfigError: If an argument is out of range.
     """
-    arguments = _convert_to_plain({key: value for key, value in locals().items()})
-    names = _check_type_names(type_names)
+    arguments = convert_arguments({key: value for key, value in locals().items()})
+    names = check_type_names(type_names)
     dtype = _DTYPES[model_dtype]
     if not len(feature_irreps_hidden) == len(radial_mlp_depth) == len(radial_mlp_width) > 0:
         raise ConfigError(
@@ -256,7 +256,12 @@ def FullNequIPGNNModel(  # noqa: N802 (the name that configs use)
     return Potential(energy_model, names, r_max, {"family": "nequip", "arguments": arguments}, do_derivatives)
 
 
-def _check_type_names(type_names: Sequence[str]) -> list[str]:
+def check_type_names(type_names: Sequence[str]) -> list[str]:
+    """The species of a model as a list.
+
+    Raises:
+        ConfigError: If there are none, a name occurs twice, or one is no word.
+    """
     names = [str(name) for name in type_names]
     if not names or len(set(names)) != len(names) or not all(name.isalnum() for name in names):
         raise ConfigError(f"type_names are {names}", "give different names of letters and digits, such as [H, C, O]")
@@ -274,10 +279,10 @@ def _parse_harmonics(irreps: int | str) -> int:
     return int(parsed.lmax)
 
 
-def _convert_to_plain(value: Any) -> Any:
+def convert_arguments(value: Any) -> Any:
     """The same value out of dicts, lists, strings, numbers and None only, so that a file's header can hold it."""
     if isinstance(value, Mapping):
-        return {str(key): _convert_to_plain(entry) for key, entry in value.items()}
+        return {str(key): convert_arguments(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_convert_to_plain(entry) for entry in value]
+        return [convert_arguments(entry) for entry in value]
     return value

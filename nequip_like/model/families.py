@@ -13,11 +13,14 @@ from typing import Any
 from nequip_like.arguments import fits, shown
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.builders import FullNequIPGNNModel
+from nequip_like.model.descriptor.builder import DescriptorANNModel
 from nequip_like.model.potential import Potential
 
 Families = Mapping[str, Callable[..., Potential]]
 
-FAMILIES: dict[str, Callable[..., Potential]] = {"nequip": FullNequIPGNNModel}
+FAMILIES: dict[str, Callable[..., Potential]] = {"nequip": FullNequIPGNNModel, "descriptor_ann": DescriptorANNModel}
+#: Families that a run can begin with a model of: their builders and weights are known to fine-tuning.
+FINE_TUNED = ("nequip",)
 ENTRY_POINTS = "nequip_like.families"
 
 
@@ -44,9 +47,9 @@ def build(config: Mapping[str, Any], families: Families | None = None) -> Potent
     return potential
 
 
-def is_built_in(potential: Potential) -> bool:
-    """Whether the family is one of this package."""
-    return potential.config.get("family") in FAMILIES
+def can_be_finetuned(potential: Potential) -> bool:
+    """Whether fine-tuning knows the family."""
+    return potential.config.get("family") in FINE_TUNED
 
 
 def check_names(families: Families, origin: str) -> None:

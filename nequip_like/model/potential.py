@@ -221,9 +221,13 @@ class Potential(Summarized, nn.Module):
                     fields.STRESS: result.stress,
                     fields.VIRIAL: result.virial,
                 }
-        vectors = edge_vectors(graph).detach()
         if not self.do_derivatives:
-            return self._sum_energies(graph, self.energy_model(graph, vectors))
+            predict = getattr(self.energy_model, "predict_energies", None)
+            energies = None if predict is None else predict(graph)
+            if energies is None:
+                energies = self.energy_model(graph, edge_vectors(graph).detach())
+            return self._sum_energies(graph, energies)
+        vectors = edge_vectors(graph).detach()
         with torch.enable_grad():
             vectors.requires_grad_(True)
             prediction = self._sum_energies(graph, self.energy_model(graph, vectors))
@@ -233,7 +237,7 @@ class Potential(Summarized, nn.Module):
         if not self.training:
             vectors = vectors.detach()
             prediction = {key: value.detach() for key, value in prediction.items()}
-        prediction.update(_compute_derivatives(graph, *_sum_over_edges(graph, vectors, gradient)))
+        prediction.update(compute_derivatives(graph, *_sum_over_edges(graph, vectors, gradient)))
         return prediction
 
     @staticmethod
@@ -263,8 +267,14 @@ def _sum_over_edges(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Te
     return differences, sum_rows(of_atom, batch_index(graph), num_graphs(graph))
 
 
-def _compute_derivatives(graph: Graph, forces: Tensor, strain: Tensor) -> Graph:
-    """Forces, stress and virial from the sums over edges."""
+def compute_derivatives(graph: Graph, forces: Tensor, strain: Tensor) -> Graph:
+    """Forces, stress and virial from the sums over edges.
+
+    Args:
+        graph: The structures.
+        forces: Shape (atoms, 3), eV/Angstrom.
+        strain: Of each structure the sum of vector (x) gradient over its edges, shape (graphs, 3, 3), eV.
+    """
     strain_derivative = 0.5 * (strain + strain.transpose(1, 2))
     volume = volumes(graph).view(-1, 1, 1) if fields.CELL in graph else strain.new_zeros(len(strain), 1, 1)
     has_cell = volume > 0

@@ -53,3 +53,33 @@ class SphericalHarmonics(nn.Module):
             outer = (parts[-1].unsqueeze(2) * first.unsqueeze(1)).flatten(1)
             parts.append(outer @ getattr(self, f"coupling_{degree}"))
         return torch.cat(parts, dim=1)
+
+    def differentiate(self, unit_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Values, and derivatives of the polynomials that they are, shape (rows, (l_max + 1)^2, 3).
+
+        These polynomials are defined beyond unit vectors, too; for the derivative on the sphere take off what is along
+        the vector.
+
+        Example:
+            Y_1 is sqrt(3) times the vector, so its derivative is the same everywhere:
+
+            >>> slopes = SphericalHarmonics(1).differentiate(torch.tensor([[0.6, 0.0, 0.8]]))[1]
+            >>> [[round(value, 4) for value in row] for row in slopes[0].tolist()]
+            [[0.0, 0.0, 0.0], [1.7321, 0.0, 0.0], [0.0, 1.7321, 0.0], [0.0, 0.0, 1.7321]]
+        """
+        rows = len(unit_vectors)
+        parts = [torch.ones_like(unit_vectors[:, :1])]
+        slopes = [unit_vectors.new_zeros(rows, 3, 1)]
+        first = math.sqrt(3.0) * unit_vectors
+        along = math.sqrt(3.0) * torch.eye(3, dtype=unit_vectors.dtype, device=unit_vectors.device)
+        if self.l_max >= 1:
+            parts.append(first)
+            slopes.append(along.expand(rows, 3, 3))
+        for degree in range(2, self.l_max + 1):
+            coupling = getattr(self, f"coupling_{degree}")
+            outer = parts[-1].unsqueeze(2) * first.unsqueeze(1)
+            # The product rule, for each of the three directions.
+            moved = slopes[-1].unsqueeze(3) * first[:, None, None, :] + parts[-1][:, None, :, None] * along[:, None, :]
+            parts.append(outer.flatten(1) @ coupling)
+            slopes.append(moved.flatten(2) @ coupling)
+        return torch.cat(parts, dim=1), torch.cat(slopes, dim=2).transpose(1, 2)

@@ -74,7 +74,7 @@ def write_labelled(reading: Reading, path: str | Path) -> list[str]:
         kept = _keep_remarks(remarks, reading, left_out)
         left_out.update(map(str, (*kept.info, *kept.arrays)))
     with written_whole(target) as partial:
-        ase.io.write(str(partial), [_build_atoms(frame) for frame in reading.frames])
+        ase.io.write(str(partial), [build_labelled_atoms(frame) for frame in reading.frames])
     return sorted(left_out)
 
 
@@ -107,7 +107,12 @@ def _keep_remarks(remarks: Annotations, reading: Reading, left_out: set[str]) ->
     )
 
 
-def _build_atoms(frame: Graph) -> Atoms:
+def build_labelled_atoms(frame: Graph) -> Atoms:
+    """A structure with its labels as results of a calculator.
+
+    Args:
+        frame: The structure.
+    """
     atoms = Atoms(
         numbers=frame[fields.ATOMIC_NUMBERS].numpy(),
         positions=frame[fields.POSITIONS].numpy(),

@@ -33,12 +33,15 @@ class PotentialContract:
         variants: Keyword arguments for :meth:`build`, by name; each test runs with each of them.
         device: Where the potentials run.
         has_pair_cutoffs: Whether the family knows ``per_edge_type_cutoff``.
+        force_power: Power of the distance to the cutoff that forces go to zero with: 2 where the second derivative of
+            the energy is continuous there, 1 where it is not (a cosine cutoff).
         families: Its builder by its name, ``{"pair": PairModel}``, unless it is built in or installed.
     """
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     device: ClassVar[str] = "cpu"
     has_pair_cutoffs: ClassVar[bool] = True
+    force_power: ClassVar[int] = 2
     families: ClassVar[Mapping[str, Callable[..., Potential]]] = {}
 
     def build(self, **arguments: Any) -> Potential:
@@ -152,7 +155,7 @@ class PotentialContract:
         """The interaction of two atoms vanishes smoothly at the cutoff."""
         potential = self.make("float64", variant)
         for centre, neighbour in _EXPECTED_CUTOFFS:
-            composition.check_pair_cutoff(potential, centre, neighbour, CUTOFF, ISOLATED_ENERGIES)
+            composition.check_pair_cutoff(potential, centre, neighbour, CUTOFF, ISOLATED_ENERGIES, self.force_power)
 
     def test_smoothness_within_a_structure(self, variant: Mapping[str, Any]) -> None:
         """Energy and forces are continuous while an atom leaves a molecule."""
@@ -165,7 +168,7 @@ class PotentialContract:
             return
         potential = self.make("float64", variant, per_edge_type_cutoff=_PAIR_CUTOFFS)
         for (centre, neighbour), cutoff in _EXPECTED_CUTOFFS.items():
-            composition.check_pair_cutoff(potential, centre, neighbour, cutoff, ISOLATED_ENERGIES)
+            composition.check_pair_cutoff(potential, centre, neighbour, cutoff, ISOLATED_ENERGIES, self.force_power)
         cutoffs = {"H": 2.0, "C": CUTOFF, "O": 2.6}
         composition.check_crossing(potential, molecule(), "C", cutoffs)
         derivatives.check_forces(potential, crystal(), TOLERANCES["float64"].finite_differences)

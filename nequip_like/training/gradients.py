@@ -109,6 +109,9 @@ class ExactAccumulation:
         """Frames of this process, of all batches of the step."""
         if order.epoch != self._batches_of:
             self._batches, self._batches_of = list(order), order.epoch
+            loader: Any = self._trainer.train_dataloader
+            if loader.force_supervision is not None:
+                self._counted = bytearray(len(self._counted))  # other frames have forces in this epoch
         if batch[fields.FRAME_INDEX].flatten().tolist() != self._batches[batch_idx]:
             raise TrainingError(
                 f"batch {batch_idx} has other frames than the order of the training data tells",
@@ -127,7 +130,7 @@ class ExactAccumulation:
             self._counted = bytearray(len(dataset))
         for frame in frames:
             if not self._counted[frame]:
-                counts = self._counting.label_counts(dataset[frame])
+                counts = self._counting.label_counts(loader.get_frame(frame))
                 if self._table is None:
                     self._table = counts.new_zeros(len(dataset), len(counts))
                 self._table[frame] = counts

@@ -28,6 +28,7 @@ from nequip_like.training.build import (
     cast_managers,
 )
 from nequip_like.training.checkpointing.io import ResumableModule
+from nequip_like.training.force_scaling import scale_force_errors
 from nequip_like.training.gradients import (
     ExactAccumulation,
     GradientClip,
@@ -133,7 +134,7 @@ class NequIPLightningModule(ResumableModule):
         self._begin_batch()
         prediction = self.model(batch)
         counts = None if self._accumulation is None else self._accumulation.count_labels(self.loss, batch, batch_idx)
-        values = self.loss.step(prediction, batch, counts=counts)
+        values = self.loss.step(*scale_force_errors(self._trainer, prediction, batch), counts=counts)
         self.guard.see(batch, prediction, values, self.loss)
         for observe in self.prediction_observers:
             observe(batch, prediction)

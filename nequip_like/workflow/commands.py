@@ -31,6 +31,18 @@ def new_run_command(source: Path, overrides: Sequence[str]) -> str:
     return " ".join(["nequip-train", *_name_config(), *map(shlex.quote, repeated), source_override])
 
 
+def describe_command(overrides: Sequence[str]) -> str:
+    """The command of this run, as it can be typed again; a few words where no command line was used.
+
+    Args:
+        overrides: What was changed on the command line.
+    """
+    if not HydraConfig.initialized():
+        return "from Python: nequip_like.train(config)"
+    of_hydra = [str(entry) for entry in HydraConfig.get().overrides.hydra if not str(entry).startswith("hydra.mode=")]
+    return " ".join(["nequip-train", *_name_config(), *map(shlex.quote, [*overrides, *of_hydra])])
+
+
 def read_typed_overrides() -> list[str]:
     """The overrides of this command, as they were typed.
 

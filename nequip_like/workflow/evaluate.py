@@ -115,6 +115,10 @@ def _test(
         potential, card = load_any(model, families=families)
         weights = f" ({card['weights']} weights)" if "weights" in card else ""
         origin = f"model: {card['path']}{weights}"
+        if base := card.get("base"):
+            origin += (
+                f"; it predicts differences to a base ({base['base']}), with which labels are compared as they are"
+            )
     datasets = {
         name: GraphDataset(source.read(), potential.cutoff, potential.type_names, name=name)
         for name, source in sources.items()

@@ -15,10 +15,14 @@ from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.report import inspection_table, labels_text
+from nequip_like.data.sampling.force_supervision import ForceSupervision
+from nequip_like.data.sampling.policies import UNIFORM
+from nequip_like.inference.evaluation import Evaluation
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.weights import format_weight
 from nequip_like.training.averaged_module import SWALightningModule
 from nequip_like.training.baseline import worse_than_baseline
+from nequip_like.training.callbacks.words import SHOWN, group_by_set
 from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import path_of
@@ -29,6 +33,8 @@ from nequip_like.workflow.config.values import is_known
 from nequip_like.workflow.finetune.settings import read_settings
 from nequip_like.workflow.pretrain.settings import FRAMES, read_pretraining
 from nequip_like.workflow.pretrain.teachers import describe_teacher
+
+_SUMMARIZED = [f"{q}_{kind}" for q in ("per_atom_energy", "forces", "stress") for kind in ("mae", "rmse")]
 
 
 def print_data(console: Console, data: DataModule) -> None:
@@ -72,6 +78,10 @@ def print_training(
     for stage, sets in (("train", {"train": data.train_set}), ("val", data.val_sets), ("test", data.test_sets)):
         table.add_row(f"labels, {stage}", _describe_labels(sets))
     table.add_row("untrained labels", _list_untrained(data.train_set, module))
+    if data.mixed is not None:
+        table.add_row("mixture", _describe_mixture(data))
+    if data.force_supervision is not None:
+        table.add_row("forces", _describe_force_supervision(data.force_supervision))
     if data.replay_set is not None:
         table.add_row("replay", _describe_replay(data))
     trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
@@ -107,9 +117,69 @@ def print_worse_than_baseline(console: Console, trainer: lightning.Trainer, valu
         _print_line(console, comparison.describe())
 
 
+def print_summary(
+    console: Console,
+    best: str,
+    metrics: Mapping[str, float],
+    evaluations: Mapping[str, Evaluation] | None,
+    times: str,
+    files: Mapping[str, Path],
+) -> None:
+    """Print at last what came out: a table on a terminal, one line in a log.
+
+    Args:
+        console: Where to print.
+        best: The weights that were kept, in words; empty without training.
+        metrics: Their errors on the validation sets, by logged name.
+        evaluations: Of the test sets, if there was a test.
+        times: How long it took, in words.
+        files: What is looked at first, by what it is.
+    """
+    rows = [("best", best)] if best else []
+    for prefix, values in group_by_set(metrics).items():
+        rows.append((prefix, _describe_errors(values)))
+    for name, evaluation in (evaluations or {}).items():
+        rows.append((f"test {name}", _describe_errors(evaluation.metrics)))
+    rows.append(("time", times))
+    rows += [(name, str(path)) for name, path in files.items() if path.is_file()]
+    rows = [(name, text) for name, text in rows if text]
+    if not console.is_terminal:
+        _print_line(console, " | ".join(["result", *(f"{name}: {text}" for name, text in rows)]))
+        return
+    table = Table(title="Result", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(escape(name), escape(text))
+    console.print(table)
+
+
+def _describe_errors(values: Mapping[str, float]) -> str:
+    """Errors of energies per atom, forces and stress, whichever of MAE and RMSE there are, as a line shows them."""
+    shown = {name: SHOWN[name] for name in _SUMMARIZED if name in values}
+    return ", ".join(f"{s.label} {values[name] * s.factor:.4g} {s.unit}" for name, s in shown.items())
+
+
 def _print_line(console: Console, line: str) -> None:
     """Print without wrapping: paths stay whole."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe_mixture(data: DataModule) -> str:
+    counts = {} if data.mixed is None else dict(zip(data.mixed.names, data.mixed.count_frames(), strict=True))
+    samples = sum(data.num_drawn.values())
+    drawn = (
+        f"{name} {number} of {counts[name]} frames ({number / samples:.1%})" for name, number in data.num_drawn.items()
+    )
+    return f"in each epoch{'' if data.sampling.policy == UNIFORM else ', on average'}: {', '.join(drawn)}"
+
+
+def _describe_force_supervision(supervision: ForceSupervision) -> str:
+    supervised, labelled = supervision.count_frames()
+    every = supervision.sampling.force_resample_num_epochs
+    when = f"drawn anew every {every} epochs" if every > 1 else "drawn anew each epoch" if every else "always the same"
+    scaled = ", errors in the loss scaled for it" if supervision.scales else ""
+    return f"those of {supervised} of {labelled} frames are trained on, {when}{scaled}"
 
 
 def _describe_replay(data: DataModule) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,15 @@ _HONOURED = (
 )
 # Keys elsewhere that decide which frames an epoch has and which batches make a step: else the rest of an epoch that was
 # stopped would not fit to its beginning.
-_FIXED = ("data.seed", "data.replay.fraction", "trainer.accumulate_grad_batches")
+_FIXED = (
+    "data.seed",
+    "data.replay.fraction",
+    "data.sampling.policy",
+    "data.sampling.samples_per_epoch",
+    "data.sampling.temperature",
+    "trainer.accumulate_grad_batches",
+)
+_FIXED_WEIGHTS = re.compile(r"data\.train\..*\.weight")
 # Keys that came later, and what runs from before had: the same as where the key is not given.
 _LATER = {
     "finetune.new_species": "error",
@@ -304,7 +313,7 @@ def fingerprint(frames: Iterable[Graph]) -> str:
 
 def _is_fixed(key: str) -> bool:
     if not key.startswith("training_module."):
-        return key in _FIXED or key.startswith("finetune.")
+        return key in _FIXED or key.startswith("finetune.") or _FIXED_WEIGHTS.fullmatch(key) is not None
     part = key.removeprefix("training_module.")
     return not any(part == honoured or part.startswith(f"{honoured}.") for honoured in _HONOURED)
 

@@ -8,23 +8,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra.utils
 import lightning
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.sampling.policies import ERROR_WEIGHTED
 from nequip_like.data.statistics import check_not_zero
-from nequip_like.errors import ConfigError, naming_arguments
+from nequip_like.errors import ConfigError, naming, naming_arguments
 from nequip_like.instantiate import instantiate
+from nequip_like.model.measured import complete_arguments
 from nequip_like.model.potential import Potential
+from nequip_like.moved import replace_names
+from nequip_like.report.boards import Dashboard
+from nequip_like.report.boards.kinds import find_boards
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import BudgetKeeper
 from nequip_like.training.budget.record_file import read_records
-from nequip_like.training.callbacks import FrameErrors, LoggingInterval, StepCounters
+from nequip_like.training.callbacks import (
+    FrameErrors,
+    LoggingInterval,
+    LossCoefficientMonitor,
+    StepCounters,
+    TrainingStats,
+)
+from nequip_like.training.callbacks.run_times import RunTimes
 from nequip_like.training.callbacks.validation_cycle import ValidationCycle
 from nequip_like.training.checkpointing.io import WholeFileCheckpointIO
 from nequip_like.training.graceful_stop import GracefulStop
@@ -32,6 +45,7 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow import slurm
+from nequip_like.workflow.config.base_targets import build_base, names_base
 from nequip_like.workflow.config.budget import budget_of
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
 
@@ -49,9 +63,13 @@ def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataMod
         ConfigError: If the section does not describe data.
         DataError: If the data cannot be used.
     """
-    section = resolve_section("data", config.data)
+    section, replacements = resolve_section("data", config.data), {}
+    if names_base(section.get("base_targets")):
+        trusted = [str(name) for name in config.get("trusted_packages") or ()]
+        folder, keeps = path_of(str(config.output_dir)), getattr(rank_zero_only, "rank", 0) == 0
+        replacements["base_targets"] = build_base(section.pop("base_targets"), trusted, folder, keeps)
     with naming_arguments("data", DATA_ARGUMENTS):
-        data: DataModule = instantiate("data", section, kind=DataModule, recursive=False)
+        data: DataModule = instantiate("data", section, kind=DataModule, recursive=False, **replacements)
         data.know_species(known_species)
         data.prepare()
     announce_data(config, data)
@@ -130,12 +148,23 @@ def build_module(
     if model is not None:
         del arguments["model"]
         replacements["model"] = model
+    else:
+        arguments["model"] = _measure_arguments(arguments.get("model"), data)
     with naming_arguments("training_module", arguments):
         module: NequIPLightningModule = instantiate(
             "training_module", arguments, kind=NequIPLightningModule, recursive=False, **replacements
         )
     module.info = dict(info)
     return module
+
+
+def _measure_arguments(model: Any, data: DataModule) -> Any:
+    """A model's config with what its builder wants measured on the training data."""
+    if not isinstance(model, Mapping) or "_target_" not in model:
+        return model  # the module refuses it in its own words
+    builder = hydra.utils.get_object(replace_names(model)["_target_"])
+    with naming("training_module.model"):
+        return complete_arguments(builder, model, data.train_set)
 
 
 def build_trainer(
@@ -176,7 +205,9 @@ def build_trainer(
         callbacks.append(GracefulStop(**limits))
     if (OmegaConf.select(config, "data.sampling.policy") or "") == ERROR_WEIGHTED:
         callbacks.append(FrameErrors())
-    callbacks += [StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
+    loggers = _build_nodes("logger", config.get("logger"), Logger)
+    callbacks += _choose_for_boards(loggers, callbacks, tasks)
+    callbacks += [RunTimes(), StepCounters(), LoggingInterval(arguments.get("log_every_n_steps"))]
     arguments["plugins"] = _collect_plugins(arguments)
     trainer: lightning.Trainer = instantiate(
         "trainer",
@@ -190,9 +221,19 @@ def build_trainer(
         kind=lightning.Trainer,
         recursive=False,
         callbacks=callbacks,
-        logger=_build_nodes("logger", config.get("logger"), Logger) or False,
+        logger=loggers or False,
     )
     return trainer
+
+
+def _choose_for_boards(
+    loggers: Sequence[Logger], callbacks: Sequence[Callback], tasks: Sequence[str]
+) -> list[Callback]:
+    """What a run has for wandb, TensorBoard or MLflow, as far as the config does not say it itself."""
+    if "train" not in tasks or not find_boards(loggers):
+        return []
+    wanted: tuple[type[Callback], ...] = (TrainingStats, LossCoefficientMonitor, Dashboard)
+    return [kind() for kind in wanted if not any(isinstance(callback, kind) for callback in callbacks)]
 
 
 def _collect_plugins(arguments: Mapping[str, Any]) -> list[Any]:

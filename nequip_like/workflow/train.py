@@ -15,20 +15,19 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.selection.indices import write_parts
 from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.inference import model_file
+from nequip_like.inference.evaluation import Evaluations
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import find_keeper
-from nequip_like.training.csv_logger import carry_over
 from nequip_like.training.graceful_stop import GracefulStop
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.whole_files import written_whole
 from nequip_like.workflow import preflight, printing, resume, setup, slurm
 from nequip_like.workflow.config import sections
+from nequip_like.workflow.config.base_targets import describe_base
 from nequip_like.workflow.config.budget import follow_budget
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
@@ -44,11 +43,11 @@ from nequip_like.workflow.pretrain.run import Start
 from nequip_like.workflow.quiet import quiet_lightning
 from nequip_like.workflow.run_folder import earlier_run
 from nequip_like.workflow.run_folder.claims import claimed
+from nequip_like.workflow.run_folder.closing import close_run
 from nequip_like.workflow.run_folder.held_folder import HeldFolder
 from nequip_like.workflow.run_folder.new_folders import name_folder, read_pattern
+from nequip_like.workflow.run_folder.records import HISTORY_FILE, RunRecord, begin_records, save_config
 from nequip_like.workflow.trials import TrialInterrupt
-
-HISTORY_FILE = "metrics.csv"
 
 
 @dataclass(repr=False)
@@ -167,18 +166,21 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
     trainer = setup.build_trainer(config, start.clock, run)
     trainer.callbacks.append(HeldFolder(folder))  # type: ignore[attr-defined] # set by Lightning's callback connector
     preflight.check_run(run, data, module, trainer)
-    _begin_records(console, folder, resumption, "train" in run)
+    begin_records(console, folder, resumption, "train" in run)
+    record = RunRecord(folder, start.clock, goes_on=resumption is not None and resumption.folder == folder)
     if resumption is not None:
         console.print(resumption.describe(run, trainer.max_epochs), markup=False, highlight=False, soft_wrap=True)
         if run[0] != "train":
             _load(resumption.content, module)
     print_start(console, tuning, module, data)
     printing.print_training(console, data, module, str(config.get("monitored_metric")), folder)
-    _save_config(folder, info, data)
+    save_config(folder, info, data)
+    record.begin(trainer, module, data, info, printing.plan(checked), run)
     log_config(trainer, info["config"])
 
     result = TrainingResult(folder, monitored=str(config.get("monitored_metric") or ""))
-    formats = sections.read_picture_formats(info["config"].get("report"))
+    wanted = sections.read_report(info["config"].get("report"))
+    evaluations: Evaluations | None = None
     for task in run:
         if task == "train":
             path = None if resumption is None else resumption.path
@@ -186,12 +188,13 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
             result.before = validate_source(console, tuning, trainer, module, data, result.metrics)
             with naming_arguments("training_module", sections.OWN_ARGUMENTS):
                 trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
-            _end_training(console, trainer, module, info, result, formats)
+            _end_training(console, trainer, module, info, result, record, wanted)
             if result.stopped_by is not None:
                 return result
         else:
-            _evaluate(console, task, trainer, module, data, result, formats)
+            evaluations = _evaluate(console, task, trainer, module, data, result, wanted.formats) or evaluations
     _tell_end(console, trainer, run, result)
+    close_run(console, trainer, record, result.best_metrics, evaluations, wanted.html)
     return result
 
 
@@ -222,7 +225,8 @@ def _end_training(
     module: NequIPLightningModule,
     info: Mapping[str, Any],
     result: TrainingResult,
-    formats: Sequence[str],
+    record: RunRecord,
+    wanted: sections.ReportSettings,
 ) -> None:
     """Take the best weights, export them, and queue the job again if the signal of its time limit ended training."""
     result.stopped_by = _find_signal(trainer)
@@ -230,12 +234,14 @@ def _end_training(
     result.best_checkpoint = _find_best_checkpoint(trainer)
     card = _load_best(trainer, module, info, result.best_checkpoint)
     _keep_best(result, trainer, card)
+    record.keep_best(result.monitored, result.best, card, [why for why, _ in list_ends(trainer)])
     printing.print_best(console, trainer, module)
     printing.print_worse_than_baseline(console, trainer, card["metrics"])
     before = result.before.get(result.monitored)
     print_worse_than_source(console, result.monitored, before, result.best, result.larger_is_better)
-    _finish_training(console, module, card, result, formats)
+    _finish_training(console, module, card, result, wanted.formats)
     if result.stopped_by is not None:
+        close_run(console, trainer, record, result.best_metrics, None, wanted.html)
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")
         if result.stopped_by == signal.SIGUSR1:
             slurm.requeue(console)
@@ -249,15 +255,16 @@ def _evaluate(
     data: DataModule,
     result: TrainingResult,
     formats: Sequence[str],
-) -> None:
-    """Validate or test the weights that the module holds."""
+) -> Evaluations | None:
+    """Validate or test the weights that the module holds; gives what a test found, in the first process."""
     action = trainer.validate if task == "val" else trainer.test
     action(module, datamodule=data, verbose=False)
     result.metrics.update(_convert_metrics(trainer.callback_metrics))
     if task == "test" and trainer.is_global_zero:
-        report_test_sets(
+        return report_test_sets(
             module.evaluation_model, data.test_sets, result.folder, data.val_batch_size, console, formats=formats
         )
+    return None
 
 
 def _tell_end(console: Console, trainer: lightning.Trainer, run: Sequence[str], result: TrainingResult) -> None:
@@ -327,7 +334,8 @@ def _load_best(
         _load(saved, module)
         epoch, step, metrics = saved["epoch"], saved["global_step"], _convert_metrics(saved[CHECKPOINT_KEY]["metrics"])
     provenance = {**info, "epoch": epoch, "step": step, "weights": _name_weights(module)}
-    return {"metrics": metrics, "provenance": provenance}
+    base = info["config"]["data"].get("base_targets")
+    return {"metrics": metrics, "provenance": provenance} | ({"base": describe_base(base)} if base else {})
 
 
 def _name_weights(module: NequIPLightningModule) -> str:
@@ -372,28 +380,6 @@ def _finish_training(
         best = None if result.best_checkpoint is None else card["provenance"]["epoch"]
         picture = result.folder / "training.png"
         plot_curves(history, picture, formats=formats, best_epoch=best, before=result.before)
-
-
-@rank_zero_only
-def _begin_records(console: Console, folder: Path, resumption: resume.Resumption | None, trains: bool) -> None:
-    """Go on with the metrics of the resumed run; move what another run has left in this folder out of the way."""
-    earlier = None if resumption is None else resumption.folder
-    if earlier != folder:
-        earlier_run.tell_moved(console, folder, earlier_run.move_earlier(folder))
-    goes_on = trains or earlier != folder  # tests of a checkpoint take nothing away of its own run's metrics
-    if resumption is not None and earlier is not None and goes_on and (earlier / HISTORY_FILE).is_file():
-        carry_over(earlier / HISTORY_FILE, folder / HISTORY_FILE, resumption.step)
-
-
-@rank_zero_only
-def _save_config(folder: Path, info: Mapping[str, Any], data: DataModule) -> None:
-    """Keep beside the results the resolved config, below versions and overrides, and which frames were chosen."""
-    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
-    head = earlier_run.format_config_head(versions, " ".join(info["overrides"]) or "none")
-    with written_whole(folder / earlier_run.CONFIG_FILE) as partial:
-        partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
-    if parts := data.chosen_frames:
-        write_parts(folder / earlier_run.INDICES_FILE, parts)
 
 
 def _convert_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -104,7 +104,7 @@ def test_a_config_by_its_path(type_in, folder):
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (folder / "run").iterdir()} >= {
         *("checkpoints", "config.yaml", "metrics.csv", "metrics.json", "model.safetensors"),
-        *("parity.png", "predictions.extxyz", "training.png"),
+        *("parity.png", "predictions.extxyz", "training.png", "report.html", "run.json"),
     }
     for text in (
         "frames",

@@ -233,7 +233,7 @@ CALLBACKS = "criteria_stopping, default, early_stopping, loss_log, metrics_table
         ("targets=[null]", "targets", "energy, energy_force, energy_force_stress, fields, force"),
         ("lr_scheduler=null", "lr_scheduler", f"{SCHEDULES}; for none, write training_module.lr_scheduler=null"),
         ("callbacks=null", "callbacks", f"{CALLBACKS}; to leave one out, write ~callbacks.progress_bar"),
-        ("logger=null", "logger", "csv, tensorboard, wandb; for none, write ~logger ~callbacks.learning_rate"),
+        ("logger=null", "logger", "csv, mlflow, tensorboard, wandb; for none, write ~logger ~callbacks.learning_rate"),
     ],
 )
 def test_what_is_no_name_chooses_no_config(override, group, advice, tmp_path):

@@ -10,7 +10,8 @@ import torch
 
 from nequip_like.data import fields
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.replay import Replay, ReplaySampler
+from nequip_like.data.replay import Replay
+from nequip_like.data.sampling.samplers import MixtureSampler
 from nequip_like.errors import ConfigError, DataError
 
 
@@ -26,6 +27,10 @@ def made(write, molecules):
     return made
 
 
+def sampler_of(new, old, drawn, batch_size, **arguments):
+    return MixtureSampler([range(new), range(new, new + old)], [new, drawn], batch_size, **arguments)
+
+
 def epoch_of(sampler, epoch):
     sampler.set_epoch(epoch)
     return [index for batch in sampler for index in batch]
@@ -37,7 +42,7 @@ def epoch_of(sampler, epoch):
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize(("new", "old", "drawn"), [(9, 7, 3), (10, 3, 10), (5, 1, 2)])
 def test_each_epoch_has_all_new_frames_and_the_asked_number_of_old_ones(new, old, drawn, shuffle):
-    sampler = ReplaySampler(new, old, drawn, 4, shuffle=shuffle, seed=5)
+    sampler = sampler_of(new, old, drawn, 4, shuffle=shuffle, seed=5)
     seen = Counter()
     for epoch in range(2 * old):
         frames = epoch_of(sampler, epoch)
@@ -50,22 +55,22 @@ def test_each_epoch_has_all_new_frames_and_the_asked_number_of_old_ones(new, old
 
 
 def test_order_is_a_function_of_seed_and_epoch():
-    one, two = (ReplaySampler(9, 7, 3, 4, shuffle=True, seed=seed) for seed in (5, 6))
+    one, two = (sampler_of(9, 7, 3, 4, shuffle=True, seed=seed) for seed in (5, 6))
     third = epoch_of(one, 3)
     assert epoch_of(one, 1) != third
-    assert epoch_of(ReplaySampler(9, 7, 3, 4, shuffle=True, seed=5), 3) == third
+    assert epoch_of(sampler_of(9, 7, 3, 4, shuffle=True, seed=5), 3) == third
     assert epoch_of(two, 3) != third
 
 
 def test_without_shuffling_old_frames_are_spread():
-    sampler = ReplaySampler(6, 4, 3, 3, shuffle=False, seed=0)
+    sampler = sampler_of(6, 4, 3, 3, shuffle=False, seed=0)
     assert [index < 6 for index in epoch_of(sampler, 0)] == [True, True, False] * 3
     assert [index for index in epoch_of(sampler, 0) if index < 6] == list(range(6))
 
 
 def test_processes_share_the_same_order():
-    whole = ReplaySampler(9, 7, 3, 4, shuffle=True, seed=5)
-    parts = [ReplaySampler(9, 7, 3, 2, shuffle=True, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
+    whole = sampler_of(9, 7, 3, 4, shuffle=True, seed=5)
+    parts = [sampler_of(9, 7, 3, 2, shuffle=True, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
     for epoch in (0, 4):
         for sampler in (whole, *parts):
             sampler.set_epoch(epoch)

@@ -1,4 +1,4 @@
-"""The pages for users of XequiNet and mlip: each key of theirs stands there, and what to write here is accepted."""
+"""The pages for users of XequiNet, mlip and aenet: each of their keys is there, and what to write is accepted."""
 
 import re
 import subprocess
@@ -30,6 +30,19 @@ KEYS = {
         load_parameters_from_checkpoint mae_e mse_e mae_f mse_f mae_e_per_atom mse_e_per_atom mae_stress mse_stress
         mae_stress_per_atom mse_stress_per_atom energy_weight forces_weight stress_weight
     """,
+    "aenet": """
+        species rad_order rad_cutoff ang_order ang_cutoff min_cutoff arch iterations method testpercent split_seed seed
+        device memory_mode precision alpha batch_size force_weight force_fraction force_sampling
+        force_resample_num_epochs force_min_structures_per_epoch force_scale_unbiased sampling_policy cache_features
+        cache_feature_max_entries cache_neighbors cache_neighbor_max_entries cache_force_triplets
+        cache_force_triplet_max_entries cache_persist_dir cache_scope cache_warmup num_workers prefetch_factor
+        persistent_workers in_memory_cache_size max_energy max_forces atomic_energies normalize_features
+        normalize_energy E_shift E_scaling feature_stats checkpoint_dir checkpoint_interval max_checkpoints save_best
+        resume_from use_scheduler scheduler_patience scheduler_factor scheduler_min_lr save_energies save_forces timing
+        show_progress show_batch_progress TrainOut num_members base_seed member_seeds max_parallel devices
+        committee_metadata.json predict predict_dataset to_aenet_ascii ReferenceEnergies.from_regression
+        from_reference_compounds
+    """,
 }
 PACKAGE = """
 def upload(path):
@@ -53,7 +66,7 @@ def spans(cell):
 
 def commands(page):
     """What the second column says to write, where it is something for the command line."""
-    return [span for row in rows(page) for span in spans(row[1]) if "=" in span]
+    return list(dict.fromkeys(span for row in rows(page) for span in spans(row[1]) if "=" in span))
 
 
 @pytest.mark.parametrize("page", KEYS)

@@ -207,6 +207,7 @@ def test_index_lists_the_pages():
         "gpu",
         "metrics",
         "prepared-sets",
+        "sampling",
         "pretrain",
         "python",
         "resuming",

@@ -10,7 +10,8 @@ import pytest
 
 from nequip_like.data.published import fetch
 from nequip_like.errors import DataError
-from nequip_like.report.curves import plot_curves, read_curves
+from nequip_like.report.curves import plot_curves
+from nequip_like.report.history import read_curves
 from tests.hostile.mutations import BUDGET, damaged, refused, retold
 
 TABLE = "epoch,step,train_loss_epoch/weighted_sum,val0_epoch/forces_rmse,val0_epoch/weighted_sum\n" + "".join(

@@ -1111,6 +1111,36 @@ CONFIG_MISTAKES: list[Mistake] = [
         "data.replay.fraction is 10",
         "give a number, above 0 and below 1",
     ),
+    _typed(
+        "Several training sets: a key that does not exist",
+        "data.train={water:{file:water.xyz,wieght:2.0},ice:ice.xyz}",
+        "data.train.water: unknown key 'wieght'",
+        "did you mean 'weight'? known are file, path, index, indices, key_mapping, units, trust_pickle, weight",
+    ),
+    _typed(
+        "A temperature for one data set",
+        "data.sampling={temperature:2.0}",
+        "data.sampling.temperature is 2, but data.train is one data set",
+        "name several: train: {water: water.xyz, ice: ice.xyz}, or leave it out",
+    ),
+    _typed(
+        "Forces of a part of the frames: a fraction out of range",
+        "data.sampling={force_fraction:30}",
+        "data.sampling.force_fraction is 30",
+        "give a number, above 0 and at most 1",
+    ),
+    _typed(
+        "Differences to a model that is not there",
+        "data.base_targets={model:base.safetensors}",
+        "data.base_targets.model: there is no file base.safetensors",
+        "give the path of a model",
+    ),
+    _typed(
+        "Reference compounds: a formula that is none",
+        "data.reference_energies={compounds:[Wasser]}",
+        "data.reference_energies.compounds: 'Wasser' is no formula",
+        "write it as H2O; put NO into quotes",
+    ),
     Mistake(
         "A config that does not exist",
         "nequip-train confg.yaml",

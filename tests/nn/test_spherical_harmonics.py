@@ -63,3 +63,16 @@ def test_derivatives():
 
 def test_tables_are_not_in_the_checkpoint():
     assert not SphericalHarmonics(4).state_dict()
+
+
+def test_derivatives_are_those_of_autograd():
+    harmonics = SphericalHarmonics(5)
+    vectors = torch.nn.functional.normalize(torch.randn(4, 3, dtype=torch.float64), dim=1).requires_grad_(True)
+    values, slopes = harmonics.differentiate(vectors.detach())
+    expected = harmonics(vectors)
+    torch.testing.assert_close(values, expected.detach(), rtol=0, atol=1e-14)
+    for component in range(36):
+        (gradient,) = torch.autograd.grad(expected[:, component].sum(), vectors, retain_graph=True, allow_unused=True)
+        gradient = torch.zeros_like(vectors) if gradient is None else gradient
+        torch.testing.assert_close(slopes[:, component], gradient, rtol=0, atol=1e-12)
+    assert [part.shape for part in SphericalHarmonics(0).differentiate(vectors.detach())] == [(4, 1), (4, 1, 3)]

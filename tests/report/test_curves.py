@@ -5,7 +5,8 @@ import pytest
 
 from nequip_like.errors import DataError
 from nequip_like.report import curves as curves_module
-from nequip_like.report.curves import plot_curves, read_curves
+from nequip_like.report.curves import plot_curves
+from nequip_like.report.history import read_curves
 
 METRICS = """\
 epoch,step,train_loss_epoch/weighted_sum,train_loss_step/weighted_sum,val0_epoch/forces_rmse,val0_epoch/weighted_sum

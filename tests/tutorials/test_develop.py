@@ -142,7 +142,7 @@ def check_paths(names, compose):
     usual, full = compose(), compose(*ALL_JUDGES)
     in_config = {name for name in files_called(lambda: check_config(usual)) if name.startswith(CONFIG)}
     assert in_config == files_named(deciding)
-    assert len(in_config) == 7
+    assert len(in_config) == 9
     # What a source contradicts is compared with the packaged configs.
     of_source = f"{CONFIG}packaged.py"
     in_full_config = {name for name in files_called(lambda: check_config(full)) if name.startswith(CONFIG)}

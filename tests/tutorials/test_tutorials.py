@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "tutorials" / "README.md"
 README = ROOT / "README.md"
 ETHANOL = ROOT / "tutorials" / "data" / "ethanol"
-OPTIONAL = ("tensorboard", "wandb")
+DASHBOARDS = ROOT / "tutorials" / "dashboards.md"
+OPTIONAL = ("mlflow", "tensorboard", "wandb")
 
 
 def write_configs(page, folder):
@@ -47,7 +48,7 @@ def commands(page, program):
 def every_command(program):
     return [
         pytest.param(page, words, id=f"{page.parent.name}/{page.name}: {' '.join(words[1:])}")
-        for page in (TUTORIAL, README)
+        for page in (TUTORIAL, README, DASHBOARDS)
         for words in commands(page, program)
     ]
 
@@ -70,7 +71,7 @@ def fast_line(line):
 
 def run_bash(text, folder):
     missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
-    lines = [line for line in text.splitlines() if not any(f"logger={name}" in line for name in missing)]
+    lines = [line for line in text.splitlines() if not any(re.search(rf"logger=\S*{name}", line) for name in missing)]
     run_script("\n".join(fast_line(line) for line in lines), folder)
 
 
@@ -127,6 +128,18 @@ def test_readme_config_and_snippets_run(clone):
     assert names["atoms"].calc.results["forces"].shape == (9, 3)
 
 
+@pytest.mark.slow
+def test_dashboards_run(clone):
+    write_configs(DASHBOARDS, clone)
+    for block in blocks(DASHBOARDS):
+        if block.run and block.language == "bash":
+            run_bash(block.text, clone)
+    page = (clone / "small-and-large.html").read_text()
+    assert "2 runs" in page
+    assert "runs/small" in page or ">small<" in page
+    assert (clone / "runs" / "small" / "report.html").is_file()
+
+
 def test_readme_begins_with_python_and_is_short():
     before_reference = README.read_text().split("\n# Reference\n")[0]
     assert before_reference.split("\n").index("```python") < 30
@@ -168,7 +181,13 @@ def test_pages_have_blocks_of_each_kind():
 
 
 def test_links_lead_to_files():
-    for page in (README, TUTORIAL, ROOT / "tutorials" / "data" / "README.md", *(ROOT / "docs").glob("**/*.md")):
+    for page in (
+        README,
+        TUTORIAL,
+        DASHBOARDS,
+        ROOT / "tutorials" / "data" / "README.md",
+        *(ROOT / "docs").glob("**/*.md"),
+    ):
         for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

@@ -58,6 +58,10 @@ class FakeRun:
         self.logged: list[dict[str, Any]] = []
         self.config = types.SimpleNamespace(update=self._update)
         self.name = self.id = "fake"
+        self.dir = "/runs/run/wandb/run-fake/files"
+        self.summary: dict[str, Any] = {}
+        self.files: list[str] = []
+        self.ended: list[int] = []
 
     def _update(self, values: dict[str, Any], allow_val_change: bool) -> None:
         self.settings.update(values)
@@ -66,17 +70,34 @@ class FakeRun:
         self.logged.append(dict(values))
 
     def define_metric(self, *_: Any, **__: Any) -> None:
-        """Lightning names its steps."""
+        """Lightning names its steps, and we the epochs."""
+
+    def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
+        self.files += artifact.files
+
+    def finish(self, exit_code: int) -> None:
+        self.ended.append(exit_code)
 
 
-def test_wandb(compose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+class FakeArtifact:
+    """Files of a model."""
+
+    def __init__(self, name: str, type: str, metadata: dict[str, Any]) -> None:
+        self.files: list[str] = []
+
+    def add_file(self, path: str) -> None:
+        self.files.append(Path(path).name)
+
+
+def test_wandb(compose: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A module that stands in for wandb, which needs a network and an account."""
     from lightning.pytorch.loggers import wandb as lightnings
 
-    run = FakeRun()
+    run, begun = FakeRun(), []
     fake = types.ModuleType("wandb")
     fake.run = None
-    fake.init = lambda **_: run
+    fake.init = lambda **options: begun.append(options) or run
+    fake.Artifact, fake.Html = FakeArtifact, lambda text, inject: text
     fake.sdk = types.SimpleNamespace(lib=types.SimpleNamespace(RunDisabled=type("RunDisabled", (), {})))
     inner = types.ModuleType("wandb.wandb_run")
     inner.Run = FakeRun
@@ -89,11 +110,20 @@ def test_wandb(compose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, module)
     sys.modules["wandb.sdk.lib"].RunDisabled = fake.sdk.lib.RunDisabled
     monkeypatch.setattr(lightnings, "_WANDB_AVAILABLE", True)
-    folder = train(compose(*SHORT, "logger=wandb")).folder
+    quiet = ("callbacks=[default,dashboard]", "callbacks.dashboard.every_n_epochs=null")
+    config = ("logger=wandb", "logger.wandb.mode=offline", "+logger.wandb.tags=[a]", "report.html=true", *quiet)
+    folder = train(compose(*SHORT, *config)).folder
     assert run.settings == written(folder)
+    assert [(options["mode"], options["id"], options["tags"]) for options in begun] == [("offline", None, ["a"])]
+    assert run.files == ["model.safetensors", "report.html", "config.yaml"]
+    assert run.ended == [0]
+    assert "upload: wandb sync /runs/run/wandb/run-fake\n" in capsys.readouterr().out
     rates = [values["learning_rate"] for values in run.logged if "learning_rate" in values]
     assert rates == [0.005]
     assert not any(name.startswith("lr-") for values in run.logged for name in values)
+    # Gone on with in this folder, it is the same run there.
+    train(compose("run=[train]", "trainer.max_epochs=2", "resume=auto", *config))
+    assert begun[-1]["id"] == "fake"
 
 
 def test_metrics_csv(compose: Any) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.graph import fill_missing_labels
 from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.labels.free_energies import append_gap
 from nequip_like.data.labels.names import FrameNames
 from nequip_like.data.labels.units import Units
 from nequip_like.data.prepared.annotations import PreparedAnnotations
-from nequip_like.data.prepared.frames import list_keys, select_frames, select_origins
+from nequip_like.data.prepared.frames import Origins, PreparedFrames, list_keys, select_frames, select_origins
+from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 
 
@@ -75,6 +77,51 @@ class Reading(Summarized):
     def of(cls, frames: Sequence[Graph], origins: Sequence[str]) -> Reading:
         """Frames that come from elsewhere, with their origins and nothing else."""
         return cls(list(frames), list(origins), annotations=[Annotations() for _ in frames])
+
+    @classmethod
+    def join(cls, readings: Mapping[str, Reading]) -> Reading:
+        """Several readings, one behind the other; a label that only some have is missing in the others.
+
+        Args:
+            readings: The readings by name, for messages.
+
+        Raises:
+            ConfigError: If some are of prepared frames, and others are not.
+        """
+        parts = list(readings.values())
+        prepared = [part.frames for part in parts if isinstance(part.frames, PreparedFrames)]
+        if prepared and len(prepared) < len(parts):
+            other = next(name for name, part in readings.items() if not isinstance(part.frames, PreparedFrames))
+            raise ConfigError(
+                f"some of the sets {', '.join(readings)} are prepared, but {other} is not",
+                "prepare all of them or none",
+            )
+        if prepared:
+            joined = PreparedFrames.join(prepared)
+            frames: Sequence[Graph] = joined
+            origins: Sequence[str] = Origins(joined)
+            annotations: Sequence[Annotations] = PreparedAnnotations(joined.files, joined.indices)
+        else:
+            frames = fill_missing_labels([frame for part in parts for frame in part.frames])
+            origins = [origin for part in parts for origin in part.origins]
+            annotations = [annotation for part in parts for annotation in part.annotations]
+        units = {name: part.units for name, part in readings.items()}
+        notes = [note for part in parts for note in part.notes]
+        if any(unit != parts[0].units for unit in units.values()):
+            notes.append(
+                f"the sets were read in units of their own: {'; '.join(f'{n}: {u}' for n, u in units.items())}"
+            )
+        return cls(
+            frames=frames,
+            origins=origins,
+            files=[file for part in parts for file in part.files],
+            label_names=join_label_names(part.label_names for part in parts),
+            units=parts[0].units,
+            free_energy_gap=max(part.free_energy_gap for part in parts),
+            notes=notes,
+            annotations=annotations,
+            names=FrameNames.join(part.names for part in parts),
+        )
 
     def select(self, indices: Sequence[int] | np.ndarray, annotated: bool = True) -> Reading:
         """Some of the frames, with everything that is said of them; without their annotations unless ``annotated``."""

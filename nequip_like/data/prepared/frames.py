@@ -111,6 +111,16 @@ class PreparedFrames(Sequence[Graph]):
         self.indices = np.arange(len(files.rows.table)) if indices is None else np.asarray(indices, dtype=np.int64)
         self._types = types
 
+    @classmethod
+    def join(cls, parts: Sequence[PreparedFrames]) -> PreparedFrames:
+        """The frames of several sets, one behind the other, each with the labels of all."""
+        names = dict.fromkeys(name for part in parts for name in part.files.names)
+        sizes = [len(part.files.rows.table) for part in parts]
+        indices = [part.indices + sum(sizes[:i]) for i, part in enumerate(parts)]
+        return cls(
+            PreparedFiles([file for part in parts for file in part.files.files], list(names)), np.concatenate(indices)
+        )
+
     @cached_property
     def table(self) -> FrameTable:
         """What is known of each of these frames."""

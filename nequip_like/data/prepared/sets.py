@@ -120,13 +120,13 @@ def check_cutoff(frames: Sequence[Graph], cutoff: float) -> None:
     prepared = get_prepared(frames)
     if prepared is None:
         return
-    file = prepared.files[0]
-    if file.manifest["cutoff"] != cutoff:
-        raise DataError(
-            f"{file.path.absolute()} was prepared with a cutoff radius of {file.manifest['cutoff']:g} Angstrom; the "
-            f"model has {cutoff:g}",
-            f"prepare it again with --cutoff {cutoff:g}, or write cutoff_radius={file.manifest['cutoff']:g}",
-        )
+    for file in prepared.files:
+        if file.manifest["cutoff"] != cutoff:
+            raise DataError(
+                f"{file.path.absolute()} was prepared with a cutoff radius of {file.manifest['cutoff']:g} Angstrom; "
+                f"the model has {cutoff:g}",
+                f"prepare it again with --cutoff {cutoff:g}, or write cutoff_radius={file.manifest['cutoff']:g}",
+            )
 
 
 def _list_prepared(path: Path) -> list[Path]:

@@ -12,6 +12,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from nequip_like.arguments import Count, checked
 from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.training.baseline import compute_baselines, describe_shares, worse_than_baseline
+from nequip_like.training.budget.durations import format_seconds
+from nequip_like.training.callbacks.run_times import find_run_times
 from nequip_like.training.callbacks.words import (
     SHOWN,
     after_step,
@@ -40,7 +42,8 @@ Style = Literal["line", "table", "none"]
 class EpochPrinter(lightning.Callback):
     """Prints a line or a table for each validation, or each epoch without one; also where a progress bar does not work.
 
-    The line: epoch, step, learning rate, loss, validation errors, time. Where the forces are further from the labels
+    The line: epoch, step, learning rate, loss, validation errors, time, and of a whole run frames per second since the
+    line before and the time that is left at this speed. Where the forces are further from the labels
     than zero is, or from the fourth epoch on energies or stress from their mean, it ends with this.
 
     The table is in meV and Angstrom, with the share of each term in the loss below. Its row ``train`` is the mean over
@@ -105,7 +108,9 @@ class EpochPrinter(lightning.Callback):
         """The line for the trainer's present state, after a validation."""
         metrics = trainer.callback_metrics
         parts = [*self._describe_step(trainer), *describe_validation(trainer.lightning_module, metrics)]
-        return " | ".join([self._join_with_time(parts), *describe_worse_than_baseline(trainer, metrics)])
+        return " | ".join(
+            [self._join_with_time(parts), *_describe_speed(trainer), *describe_worse_than_baseline(trainer, metrics)]
+        )
 
     def _describe_step(self, trainer: lightning.Trainer) -> list[str]:
         """Epoch, steps, learning rate and the loss of the last batch."""
@@ -118,6 +123,15 @@ class EpochPrinter(lightning.Callback):
 
     def _join_with_time(self, parts: list[str]) -> str:
         return " | ".join([*parts, f"{time.monotonic() - self._start:.0f} s"])
+
+
+def _describe_speed(trainer: lightning.Trainer) -> list[str]:
+    """Frames per second of training since this was asked before, and the time that is left."""
+    times = find_run_times(trainer)
+    if times is None or (rate := times.measure_rate()) is None:
+        return []
+    left = times.estimate_left(trainer)
+    return [f"{rate:.3g} frames/s", *([] if left is None else [f"{format_seconds(round(left))} left"])]
 
 
 def before_line(trainer: lightning.Trainer, metrics: Mapping[str, Any]) -> str:

@@ -112,8 +112,21 @@ def compute_training_values(module: lightning.LightningModule) -> dict[str, dict
 
 def collect_validation_values(trainer: lightning.Trainer) -> dict[str, dict[str, float]]:
     """``{"val0": {name: value}}`` of the last validation, roots taken last."""
+    return group_by_set(trainer.callback_metrics)
+
+
+def group_by_set(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Errors of validation sets by set and by name, roots taken last.
+
+    Args:
+        metrics: Values by logged name; others than those of validations are left out.
+
+    Example:
+        >>> group_by_set({"val0_epoch/forces_mse": 0.09, "train_loss_epoch/forces_mse": 0.04})
+        {'val0': {'forces_rmse': 0.3}}
+    """
     rows: dict[str, dict[str, float]] = {}
-    for key, value in trainer.callback_metrics.items():
+    for key, value in metrics.items():
         prefix, _, name = key.partition("_epoch/")
         if name and re.match(r"val\d", prefix):
             rows.setdefault(prefix, {})[name] = float(value)

@@ -28,11 +28,12 @@ from nequip_like.training.checkpointing.callback import RunName
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import resume, slurm
 from nequip_like.workflow.config import sections, trust
+from nequip_like.workflow.config.base_targets import check_base
 from nequip_like.workflow.config.budget import check_budget, follow_budget
 from nequip_like.workflow.config.dry_build import Parts, check_parts
 from nequip_like.workflow.config.key_places import place_hint
 from nequip_like.workflow.config.signatures import arguments_of, check_node, limits_of, unknown_argument
-from nequip_like.workflow.config.values import values_before_data
+from nequip_like.workflow.config.values import is_known, values_before_data
 from nequip_like.workflow.finetune.settings import read_settings
 from nequip_like.workflow.finetune.source import check_model, read_source
 from nequip_like.workflow.pretrain.settings import check_surroundings, read_pretraining
@@ -120,7 +121,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
         if key in values:
             check(key, values[key], annotation)
     resume.check_choice(values)
-    sections.read_picture_formats(values.get("report"))
+    sections.read_report(values.get("report"))
     for key in _NEEDED:
         _check_present(values, key)
     for name in ("callbacks", "logger"):
@@ -139,6 +140,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     _check_console(values)
     _check_finetune(config, values)
     _check_pretraining(values, trusted)
+    _check_base(values["data"], trusted)
     return CheckedConfig(values, tasks, trusted, check_parts(values, tasks, targets, bool(trusted), unsure))
 
 
@@ -179,6 +181,12 @@ def _check_pretraining(values: Mapping[str, Any], trusted: tuple[str, ...]) -> N
         check_surroundings(settings, values)
         if values.get("ckpt_path") is None and values.get("resume") is None:
             check_teacher(settings.teacher, trusted)
+
+
+def _check_base(data: Mapping[str, Any], trusted: tuple[str, ...]) -> None:
+    """What labels become differences to can be had."""
+    if is_known(entry := data.get("base_targets")):
+        check_base(entry, trusted)
 
 
 def _check_present(values: Mapping[str, Any], key: str) -> None:

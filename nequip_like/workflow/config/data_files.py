@@ -11,6 +11,7 @@ from nequip_like.data.io.given import expand
 from nequip_like.data.published import cache_folder
 from nequip_like.data.reference_energies import check_reference_file, is_rule
 from nequip_like.data.replay import Replay
+from nequip_like.data.sampling.mixtures import Mixture
 from nequip_like.data.sources import HeldOut, below, file_source, held_out_sources
 from nequip_like.errors import DataError
 
@@ -28,7 +29,9 @@ def check_data_files(data: Mapping[str, Any]) -> None:
     if folder is not None and cache_folder() in Path(folder).parents and not Path(folder).exists():
         return  # it will be downloaded
     entries: list[Any] = []
-    for stage in ("train", "val", "test"):
+    if (mixture := Mixture.read(below(folder, data.get("train")))) is not None:
+        entries += [source.files for source in mixture.sources.values()]
+    for stage in ("val", "test") if mixture is not None else ("train", "val", "test"):
         sources = held_out_sources(below(folder, data.get(stage)), stage, None, None)
         entries += [source.files for source in sources.values() if not isinstance(source, HeldOut)]
     if isinstance(references, Mapping) and {"file", "path"} & set(references):

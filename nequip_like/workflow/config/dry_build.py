@@ -13,14 +13,14 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.replay import Replay
-from nequip_like.data.sources import HeldOut, file_source, held_out_sources
+from nequip_like.data.sources import HeldOut, held_out_sources
 from nequip_like.data.species import checked_species
 from nequip_like.data.splits import check_size
 from nequip_like.errors import ConfigError, closest_hint, naming, naming_arguments
 from nequip_like.instantiate import instantiate
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.builders import feature_channels
+from nequip_like.model.descriptor.arguments import check_before_data
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import pair_cutoff_table
 from nequip_like.nn.scale_shift import per_type_values
@@ -36,6 +36,7 @@ from nequip_like.training.callbacks.loss_weights.base import CoefficientCallback
 from nequip_like.training.gradients import GradientClip, check_can_accumulate
 from nequip_like.training.recovery.divergence import DivergenceSettings
 from nequip_like.training.run_length import check_length_of_run
+from nequip_like.workflow.config.data_parts import check_data_parts
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, OWN_ARGUMENTS, check_tasks
 from nequip_like.workflow.config.values import is_known
 
@@ -111,8 +112,7 @@ def _list_data_sets(values: Mapping[str, Any], target: Any) -> dict[str, list[st
     if target is not DataModule or not is_known(entries):
         return None
     common = (data.get("key_mapping"), data.get("units"))
-    file_source(entries["train"], "train", *common)
-    Replay.read(data.get("replay"), *common)
+    check_data_parts(data)
     sets = {"train": ["train"]}
     for stage in ("val", "test"):
         sources = held_out_sources(entries[stage], stage, *common)
@@ -175,6 +175,7 @@ def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None
     if isinstance(model.get("l_max"), int) and is_known(model.get("num_features", NOT_KNOWN_YET)):
         feature_channels(model["num_features"], model["l_max"])
     build_pair_potential(model.get("pair_potential"), type_names or ["H"])
+    check_before_data({name: value for name, value in model.items() if is_known(value)}, type_names)
     for name in (*_PER_TYPE, "per_edge_type_cutoff"):
         if isinstance(model.get(name), Mapping) and model[name]:
             checked_species(list(model[name]))

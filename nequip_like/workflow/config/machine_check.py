@@ -23,8 +23,10 @@ from nequip_like.workflow.run_folder.earlier_run import check_config_is_ours
 # Class of a logger -> what it imports, one of them, and how to install it.
 _OF_LOGGER = {
     "WandbLogger": (("wandb",), 'pip install "nequip_like[wandb]"'),
+    "WandbRunLogger": (("wandb",), 'pip install "nequip_like[wandb]"'),
     "TensorBoardLogger": (("tensorboard", "tensorboardX"), 'pip install "nequip_like[tensorboard]"'),
-    "MLFlowLogger": (("mlflow", "mlflow_skinny"), "pip install mlflow"),
+    "MLFlowLogger": (("mlflow",), 'pip install "nequip_like[mlflow]"'),
+    "MlflowRunLogger": (("mlflow",), 'pip install "nequip_like[mlflow]"'),
     "CometLogger": (("comet_ml",), "pip install comet-ml"),
     "NeptuneLogger": (("neptune",), "pip install neptune"),
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nequip_like.arguments import check_known_keys, shown
+from nequip_like.arguments import check, check_known_keys, shown
 from nequip_like.errors import ConfigError, closest_hint, first_line
 from nequip_like.report.pictures import read_formats
 from nequip_like.workflow.config.key_places import place_hint
@@ -24,7 +25,18 @@ GROUPS = (
 
 TASKS = ("train", "val", "test")
 # Arguments of the section `data` whose own errors begin with their names.
-DATA_ARGUMENTS = ("train", "val", "test", "replay", "statistics", "key_mapping", "units", "reference_energies")
+DATA_ARGUMENTS = (
+    "train",
+    "val",
+    "test",
+    "replay",
+    "sampling",
+    "statistics",
+    "key_mapping",
+    "units",
+    "reference_energies",
+    "base_targets",
+)
 
 
 AUTO = "auto"
@@ -54,7 +66,7 @@ _OPTIONAL = (
     "global_options",
     "trusted_packages",
 )
-_REPORT = ("format",)
+_REPORT = ("format", "html")
 
 
 # Arguments of training_module whose parts say what is wrong with them.
@@ -187,19 +199,34 @@ def check_tasks(run: Sequence[str], metrics: Collection[str], has_data: Mapping[
             )
 
 
-def read_picture_formats(section: Any) -> list[str]:
-    """Read the formats of the pictures of a run; PNG if the config names none.
+@dataclass(frozen=True)
+class ReportSettings:
+    """What the section ``report`` says.
+
+    Attributes:
+        formats: Formats of the pictures.
+        html: Whether ``report.html`` is written.
+    """
+
+    formats: Sequence[str] = ("png",)
+    html: bool = True
+
+
+def read_report(section: Any) -> ReportSettings:
+    """Read what a run reports; what the config does not say is as the defaults are.
 
     Args:
         section: The section as plain values; None if the config has none.
 
     Raises:
-        ConfigError: If the section has another key, or a format is not known.
+        ConfigError: If the section has another key, a format is not known, or a switch is no switch.
     """
     if section is None:
-        return ["png"]
+        return ReportSettings()
     if not isinstance(section, Mapping):
         raise ConfigError(f"report is {shown(section)}", "give a mapping: report: {format: [png, pdf]}")
     check_known_keys("report", section, _REPORT)
     require_known("report", section)
-    return read_formats(section.get("format", ["png"]))
+    html = section.get("html", True)
+    check("report.html", html, bool)
+    return ReportSettings(read_formats(section.get("format", ["png"])), html)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.inference.loading import load_any
 from nequip_like.model.builders import preset_arguments
-from nequip_like.model.families import FAMILIES, is_built_in
+from nequip_like.model.families import FINE_TUNED, can_be_finetuned
 from nequip_like.model.potential import Potential
 from nequip_like.workflow.config.packaged import read_packaged
 from nequip_like.workflow.config.values import is_known, values_before_data
@@ -44,10 +44,10 @@ def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
         source, card = load_any(path)
     except ModelFileError as error:
         raise ConfigError(f"finetune.source: {error.message}", error.advice) from error
-    if not is_built_in(source):
+    if not can_be_finetuned(source):
         raise ConfigError(
             f"finetune.source: {card['path']} is of the family '{source.config['family']}', which cannot be fine-tuned",
-            f"fine-tuning is for {', '.join(FAMILIES)}; to go on with a run give resume=auto or ckpt_path",
+            f"fine-tuning is for {', '.join(FINE_TUNED)}; to go on with a run give resume=auto or ckpt_path",
         )
     return source, card
 

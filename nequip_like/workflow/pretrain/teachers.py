@@ -19,6 +19,7 @@ from nequip_like.workflow.config import trust
 
 _XTB = {"gfn1": "GFN1-xTB", "gfn2": "GFN2-xTB"}
 _LAST_OF_XTB = 86  # radon: both methods have parameters up to it
+_KEY = "pretrain.teacher"
 _NAMES = (*_XTB, "emt")
 _INSTALL = 'pip install "nequip-like[tblite]"'
 
@@ -46,12 +47,13 @@ def describe_teacher(teacher: str | Mapping[str, Any]) -> str:
     return teacher if isinstance(teacher, str) else str(teacher.get("_target_"))
 
 
-def check_teacher(teacher: str | Mapping[str, Any], trusted: Sequence[str]) -> None:
+def check_teacher(teacher: str | Mapping[str, Any], trusted: Sequence[str], key: str = _KEY) -> None:
     """Refuse a teacher that cannot be had, before any data are read.
 
     Args:
         teacher: What the config says.
         trusted: The user's packages.
+        key: Where the config says it, for messages.
 
     Raises:
         ConfigError: If there is no such teacher, it is in no trusted package, or its package is not installed.
@@ -59,32 +61,31 @@ def check_teacher(teacher: str | Mapping[str, Any], trusted: Sequence[str]) -> N
     name = describe_teacher(teacher)
     if name in _NAMES:
         if name in _XTB and "tblite" not in sys.modules and find_spec("tblite") is None:
-            raise ConfigError(
-                f"pretrain.teacher is {name}, which needs the package tblite; it is not installed", _INSTALL
-            )
+            raise ConfigError(f"{key} is {name}, which needs the package tblite; it is not installed", _INSTALL)
         return
     if _is_model_path(name):
         if not path_of(name).exists():
-            raise ConfigError(
-                f"pretrain.teacher: there is no file {path_of(name).absolute()}", "give the path of a model"
-            )
+            raise ConfigError(f"{key}: there is no file {path_of(name).absolute()}", "give the path of a model")
         return
     if isinstance(teacher, str) and "." not in teacher:
         raise ConfigError(
-            f"pretrain.teacher is '{name}'",
+            f"{key} is '{name}'",
             f"{closest_hint(name, _NAMES)}write one of {', '.join(_NAMES)}, a model file, or the dotted name of a "
             "calculator of ASE in a trusted package",
         )
-    _look_up_calculator(name, trusted)
+    _look_up_calculator(name, trusted, key)
 
 
-def build_teacher(teacher: str | Mapping[str, Any], trusted: Sequence[str], species: Sequence[str]) -> Teacher:
+def build_teacher(
+    teacher: str | Mapping[str, Any], trusted: Sequence[str], species: Sequence[str], key: str = _KEY
+) -> Teacher:
     """Build the calculator of a teacher.
 
     Args:
         teacher: What the config says; it was checked.
         trusted: The user's packages.
         species: Chemical symbols that it has to know.
+        key: Where the config says it, for messages.
 
     Raises:
         ConfigError: If it lacks a species, or cannot be built.
@@ -93,31 +94,32 @@ def build_teacher(teacher: str | Mapping[str, Any], trusted: Sequence[str], spec
     if name in _XTB:
         from tblite.ase import TBLite
 
-        _check_species(name, species, [symbol for symbol, number in atomic_numbers.items() if number <= _LAST_OF_XTB])
+        known = [symbol for symbol, number in atomic_numbers.items() if number <= _LAST_OF_XTB]
+        _check_species(name, species, known, key)
         return Teacher(name, TBLite(method=_XTB[name], verbosity=0))
     if name == "emt":
         from ase.calculators.emt import EMT, parameters
 
-        _check_species(name, species, list(parameters))
+        _check_species(name, species, list(parameters), key)
         return Teacher(name, EMT())
     if _is_model_path(name):
-        return _load_model(name, species)
+        return _load_model(name, species, key)
     arguments = {} if isinstance(teacher, str) else {key: value for key, value in teacher.items() if key != "_target_"}
     try:
-        return Teacher(name, _look_up_calculator(name, trusted)(**arguments))
+        return Teacher(name, _look_up_calculator(name, trusted, key)(**arguments))
     except NequipLikeError:
         raise
     except Exception as error:  # code of the user's packages raises anything
-        raise ConfigError(f"pretrain.teacher: {name} cannot be built: {first_line(error)}", "give its arguments: "
-                          f"pretrain.teacher={{_target_: {name}, ARGUMENT: VALUE}}") from error  # fmt: skip
+        raise ConfigError(f"{key}: {name} cannot be built: {first_line(error)}", "give its arguments: "
+                          f"{key}={{_target_: {name}, ARGUMENT: VALUE}}") from error  # fmt: skip
 
 
-def _load_model(name: str, species: Sequence[str]) -> Teacher:
+def _load_model(name: str, species: Sequence[str], key: str) -> Teacher:
     try:
         calculator = NequIPCalculator(path_of(name))
     except ModelFileError as error:
-        raise ConfigError(f"pretrain.teacher: {error.message}", error.advice) from error
-    _check_species(name, species, calculator.potential.type_names)
+        raise ConfigError(f"{key}: {error.message}", error.advice) from error
+    _check_species(name, species, calculator.potential.type_names, key)
     return Teacher(name, calculator)
 
 
@@ -125,22 +127,22 @@ def _is_model_path(name: str) -> bool:
     return name.endswith((".safetensors", ".ckpt")) or "/" in name or Path(name).is_dir()
 
 
-def _look_up_calculator(name: str, trusted: Sequence[str]) -> Any:
+def _look_up_calculator(name: str, trusted: Sequence[str], key: str) -> Any:
     root = name.partition(".")[0]
     if root in trust.THIRD_PARTY and not trust.within(name, trusted):
         raise ConfigError(
-            f"pretrain.teacher is '{name}', and calculators of {root} are not for every config to call",
+            f"{key} is '{name}', and calculators of {root} are not for every config to call",
             f"if you know what this one does, write trusted_packages: [{name.rpartition('.')[0]}]",
         )
-    definition = trust.look_up("pretrain.teacher", name, trusted)
+    definition = trust.look_up(key, name, trusted)
     if not (isinstance(definition, type) and issubclass(definition, Calculator)):
-        raise ConfigError(f"pretrain.teacher is '{name}', which is no calculator of ASE", "name a class of calculators")
+        raise ConfigError(f"{key} is '{name}', which is no calculator of ASE", "name a class of calculators")
     return definition
 
 
-def _check_species(name: str, species: Sequence[str], known: Sequence[str]) -> None:
+def _check_species(name: str, species: Sequence[str], known: Sequence[str], key: str) -> None:
     if lacking := [symbol for symbol in species if symbol not in known]:
         raise ConfigError(
-            f"pretrain.teacher is {name}, which does not know {', '.join(lacking)} of the training data",
-            "take another teacher, such as gfn2 (up to radon), or leave it out: pretrain.teacher=null",
+            f"{key} is {name}, which does not know {', '.join(lacking)} of the training data",
+            f"take another teacher, such as gfn2 (up to radon), or leave it out: {key}=null",
         )

@@ -21,6 +21,7 @@ _TRAINED = ("checkpoints", "metrics.csv", "model.safetensors")
 _FILES = (
     *_TRAINED,
     *(CONFIG_FILE, INDICES_FILE, "hparams.yaml", "loss.log", "metrics.json", "predictions.extxyz"),
+    *("run.json", "report.html", "wandb-run-id.txt", "mlflow-run-id.txt"),
     *(f"{picture}.{ending}" for picture in ("training", "parity") for ending in FORMATS),
 )
 

@@ -92,6 +92,7 @@ def test_devices_that_are_there(gpus, overrides, compose, monkeypatch):
     [
         ("logger=wandb", ("wandb",), "logger.wandb needs the package wandb, which is not installed", 'pip install "nequip_like[wandb]"'),
         ("logger=tensorboard", ("tensorboard", "tensorboardX"), "logger.tensorboard needs the package tensorboard, which is not installed", 'pip install "nequip_like[tensorboard]"'),
+        ("logger=mlflow", ("mlflow",), "logger.mlflow needs the package mlflow, which is not installed", 'pip install "nequip_like[mlflow]"'),
         ("model.kernel=triton", ("triton",), "model.kernel is triton, which needs the package triton; it is not installed", "pip install triton, or write model.kernel=batched"),
         ("model.kernel=cuequivariance", ("cuequivariance_torch",), "model.kernel is cuequivariance, which needs the package cuequivariance_torch; it is not installed", 'pip install "nequip_like[gpu]", or write model.kernel=batched'),
     ],

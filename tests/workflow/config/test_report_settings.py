@@ -8,7 +8,7 @@ import pytest
 
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import check_config
-from nequip_like.workflow.config.sections import read_picture_formats
+from nequip_like.workflow.config.sections import ReportSettings, read_report
 from nequip_like.workflow.train import train
 
 
@@ -21,10 +21,10 @@ def test_a_run_with_all_formats(compose: Any) -> None:
     assert pictures(folder) == ["parity.pdf", "parity.svg", "training.pdf", "training.svg"]
 
 
-def test_formats() -> None:
-    assert read_picture_formats(None) == ["png"]
-    assert read_picture_formats({"format": "pdf"}) == ["pdf"]
-    assert read_picture_formats({"format": ["svg", "png", "svg"]}) == ["svg", "png"]
+def test_settings() -> None:
+    assert read_report(None) == ReportSettings(("png",), html=True)
+    assert read_report({"format": "pdf"}) == ReportSettings(["pdf"], html=True)
+    assert read_report({"format": ["svg", "png", "svg"], "html": False}) == ReportSettings(["svg", "png"], html=False)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ def test_formats() -> None:
         ("report.format=[jpg]", r"report\.format is \['jpg'\]\n.*png, pdf or svg"),
         ("report.format=eps", r"report\.format is \['eps'\]\n.*png, pdf or svg"),
         ("+report.formats=[pdf]", r"report has the unknown key 'formats'\n.*did you mean 'format'\?"),
+        ("report.html=maybe", r"report\.html is 'maybe'\n.*true or false"),
         ("report=pdf", r"report is 'pdf'\n.*report: \{format: \[png, pdf\]\}"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Descriptor networks: the energy of an atom from fixed features of its environment."""
