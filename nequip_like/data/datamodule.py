@@ -79,10 +79,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
             which of them with their forces, see :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
-        cache_dir: Folder in which files are prepared once (:mod:`nequip_like.data.prepared.cache`), so that later runs
-            on the same content begin without reading files and making neighbour lists.
-        cache_size: GB that this folder may take.
-
+        cache_dir: Folder in which files are prepared once, see :mod:`nequip_like.data.prepared.cache`.
+        cache_size: GB that it may take.
         base_targets: ``{name in the file: label}``, or a calculator of ASE: labels become differences to this base, of
             all sets, see :mod:`nequip_like.data.labels.base_targets`.
 
