@@ -28,7 +28,8 @@ import torch
 from command import machine
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.prepared.preparing import PreparationRequest, prepare_set
+from nequip_like.data.prepared.preparing import prepare_set
+from nequip_like.data.prepared.tasks import PreparationRequest
 
 CUTOFF = 5.0
 BATCH = 5

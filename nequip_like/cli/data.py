@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from nequip_like.errors import ConfigError
 
 if TYPE_CHECKING:
     from nequip_like.data.dataset import GraphDataset
+    from nequip_like.data.prepared.preparing import PreparedSummary
     from nequip_like.workflow.label_audit.run import LabelAudit
 
 _EPILOG = """\
@@ -26,6 +28,7 @@ examples:
   nequip-data convert OUTCAR.1 OUTCAR.2 all.extxyz
   nequip-data split all.extxyz --train 0.8 --val 0.1 --test 0.1 --output parts
   nequip-data prepare md/*.xyz --cutoff 5.0 --output md.frames
+  nequip-data prepare config.yaml --output sets
 """
 _WRONG = 1
 
@@ -147,9 +150,14 @@ def _split(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    if Path(arguments.files[0]).suffix in (".yaml", ".yml"):
+        return _prepare_config(arguments)
+    if arguments.cutoff is None:
+        raise ConfigError("prepare needs the cutoff radius of the model", "give --cutoff 5.0, or a config")
     key_mapping, units = parse_label_options(arguments)
     with quick_start():
-        from nequip_like.data.prepared.preparing import PreparationRequest, prepare_set
+        from nequip_like.data.prepared.preparing import prepare_set
+        from nequip_like.data.prepared.tasks import PreparationRequest
 
     request = PreparationRequest(
         arguments.files, arguments.cutoff, key_mapping, units, arguments.shard, arguments.trust_pickle
@@ -157,11 +165,40 @@ def _prepare(arguments: argparse.Namespace) -> int:
     summary = prepare_set(
         request, arguments.output, workers=arguments.workers, overwrite=arguments.overwrite, tell=_tell_progress
     )
+    _tell_summary(summary)
+    return 0
+
+
+def _prepare_config(arguments: argparse.Namespace) -> int:
+    for option in ("cutoff", "shard", "trust_pickle", "key_mapping", "units"):
+        if getattr(arguments, option):
+            raise ConfigError(
+                f"--{option.replace('_', '-')} is given, but {arguments.files[0]} is a config, which says it",
+                "change the config behind its name: cutoff_radius=5.0, data.units={energy: kcal/mol}",
+            )
+    with quick_start():
+        from nequip_like.composition.compose import compose
+        from nequip_like.workflow.labelled_sets.prepare import prepare_config
+
+    config, *overrides = arguments.files
+    changed = prepare_config(
+        compose(config, overrides),
+        arguments.output,
+        workers=arguments.workers,
+        overwrite=arguments.overwrite,
+        tell=_tell_summary,
+        tell_progress=_tell_progress,
+    )
+    print("\nto train on the sets instead of the files:")
+    print(" ".join(["nequip-train -cn", *map(shlex.quote, (config, *overrides)), *changed]))
+    return 0
+
+
+def _tell_summary(summary: PreparedSummary) -> None:
     for note in summary.notes:
         print(f"note: {note}")
     went_on = f", {summary.resumed} of them prepared before" if summary.resumed else ""
-    print(f"{summary.path.absolute()}: {summary.frames} frames{went_on}, cutoff {arguments.cutoff:g} Å")
-    return 0
+    print(f"{summary.path.absolute()}: {summary.frames} frames{went_on}, cutoff {summary.cutoff:g} Å")
 
 
 def _tell_progress(done: int, tasks: int, frames: int) -> None:
@@ -262,11 +299,17 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Prepare data for training: writes frames with their neighbour lists to one file, which takes the place of the "
         "files (data.train=FILE), whatever their number. A preparation that was stopped goes on.",
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns, in the order of the frames")
-    parser.add_argument("--output", metavar="FILE", required=True, help="file to write; with --shard, a folder")
     parser.add_argument(
-        "--cutoff", metavar="LENGTH", type=float, required=True, help="cutoff radius of the model, Angstrom"
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="files or patterns, in the order of the frames; or a config of a training (config.yaml) and overrides, "
+        "to prepare the files that it names",
     )
+    parser.add_argument(
+        "--output", metavar="FILE", required=True, help="file to write; with --shard or a config, a folder"
+    )
+    parser.add_argument("--cutoff", metavar="LENGTH", type=float, help="cutoff radius of the model, Angstrom")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument(
         "--shard", metavar="I/N", type=_read_shard, help="only the I-th of N parts of the files, for many machines"

@@ -20,6 +20,7 @@ from nequip_like.data.inspection.report import Inspection, inspect
 from nequip_like.data.labels.base_targets import BaseTargets
 from nequip_like.data.loader import ResumableLoader, make_worker_generator
 from nequip_like.data.prepare import Prepared, Request, prepare
+from nequip_like.data.prepared.cache import SetCache
 from nequip_like.data.prepared.sets import hold_frames
 from nequip_like.data.reference_energies import Choice, ReferenceEnergies, names_file, references_below
 from nequip_like.data.replay import Replay, ReplayedDataset, move_energies
@@ -29,11 +30,13 @@ from nequip_like.data.sampling.mixtures import MixedFrames, check_temperature
 from nequip_like.data.sampling.orders import build_order, count_draws
 from nequip_like.data.sampling.policies import ERROR_WEIGHTED, UNIFORM, Sampling
 from nequip_like.data.selection.filters import Filters
+from nequip_like.data.selection.indices import write_runs
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
 from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
+from nequip_like.whole_files import path_of
 
 
 class DataModule(Summarized, lightning.LightningDataModule):
@@ -80,7 +83,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
             which of them with their forces, see :class:`nequip_like.data.sampling.policies.Sampling`.
         replay: ``{file, fraction, weight}``: other data that a fraction of each epoch is drawn from, see
             :mod:`nequip_like.data.replay`. Statistics and reference energies are not theirs.
-
+        cache_dir: Folder in which files are prepared once, see :mod:`nequip_like.data.prepared.cache`.
+        cache_size: GB that it may take.
         base_targets: ``{name in the file: label}``, or a calculator of ASE: labels become differences to this base, of
             all sets, see :mod:`nequip_like.data.labels.base_targets`.
 
@@ -127,6 +131,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         sampling: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
         base_targets: Any = None,  # BaseTargets.read checks it
+        cache_dir: str | None = None,
+        cache_size: Positive = 50.0,
     ) -> None:
         super().__init__()
         self.replay = Replay.read(below(path, replay), key_mapping, units)
@@ -146,6 +152,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             filters=Filters.read(filters),
             base=BaseTargets.read(base_targets),
             repair=below(path, repair),
+            cache=None if cache_dir is None else SetCache(path_of(cache_dir), cache_size * 1e9),
         )
         if self.request.base is not None and names_file(reference_energies):
             raise ConfigError(
@@ -255,6 +262,17 @@ class DataModule(Summarized, lightning.LightningDataModule):
         replay = () if self.replay_set is None else (self.replay_set,)
         sets = (self.train_set, *self.val_sets.values(), *self.test_sets.values(), *replay)
         return [inspect(dataset) for dataset in sets]
+
+    @property
+    def chosen_frames(self) -> dict[str, list[int | str]]:
+        """Numbers of the frames of each set in its source, as a file that ``indices_path`` takes holds them.
+
+        Sets of all frames of their source are left out. Parts that are held out count in the source of ``train``.
+        """
+        sets = {"train": self.train_set}
+        for kind, parts in (("val", self.val_sets), ("test", self.test_sets)):
+            sets |= {f"{kind}/{name}": dataset for name, dataset in parts.items()}
+        return {name: write_runs(dataset.numbers) for name, dataset in sets.items() if dataset.numbers is not None}
 
     @property
     def train_set(self) -> GraphDataset:

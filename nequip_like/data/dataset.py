@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -38,7 +39,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         type_names: Chemical symbols; the position of a symbol is its atom type.
         origins: File and frame that each graph comes from, for messages; a reading has its own.
         name: Name of the data set, for messages and tables.
-        keys: Hash of each structure, where they are known already.
+        keys: Hash of each structure (frames, 2), where they are known already.
         closest: Atoms that are closer are refused, Angstrom; 0 lets all through, to look at what is wrong with them.
 
     Attributes:
@@ -48,6 +49,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         notes: Remarks of the reader, for tables.
         annotations: What each frame holds beside its structure and labels.
         repaired: How many frames a file of repairs left out or changed, for tables.
+        numbers: Position of each frame in what it was chosen from (frames,); None where nothing was chosen.
 
     Raises:
         ConfigError: If a type name is no chemical symbol, or the cutoff is not positive.
@@ -72,12 +74,14 @@ class GraphDataset(Summarized, Dataset[Graph]):
         *,
         origins: Sequence[str] | None = None,
         name: str = "data",
-        keys: Sequence[str] | None = None,
+        keys: np.ndarray | None = None,
         closest: float = COLLISION,
     ) -> None:
-        if origins is None:
-            origins = [f"{name} frame {i}" for i in range(len(frames))]
-        reading = frames if isinstance(frames, Reading) else Reading.of(fill_missing_labels(frames), origins)
+        if isinstance(frames, Reading):
+            reading = frames
+        else:
+            origins = [f"{name} frame {i}" for i in range(len(frames))] if origins is None else origins
+            reading = Reading.of(fill_missing_labels(frames), origins)
         if not reading.frames:
             raise DataError(f"the data set '{name}' has no frames", "give a file with structures")
         self.cutoff = float(cutoff)
@@ -86,9 +90,10 @@ class GraphDataset(Summarized, Dataset[Graph]):
         self.units = reading.units
         self.read_from = reading.read_from
         self.notes = list(reading.notes)
-        self.annotations = list(reading.annotations)
+        self.annotations = reading.annotations
+        self.numbers = reading.numbers
         self.repaired = ""
-        self._keys = None if keys is None else list(keys)
+        self._keys = keys
         self._origins = reading.origins
         if len(self._origins) != len(reading.frames):
             raise DataError(
@@ -121,8 +126,11 @@ class GraphDataset(Summarized, Dataset[Graph]):
         return tabulate(self.frames)
 
     @property
-    def keys(self) -> list[str]:
-        """Hash of each structure (:func:`nequip_like.data.graph.frame_key`), made when first asked for."""
+    def keys(self) -> np.ndarray:
+        """Hash of each structure (frames, 2), as :func:`~nequip_like.data.prepared.frames.list_keys` makes it.
+
+        It is made when first asked for.
+        """
         if self._keys is None:
             self._keys = list_keys(self.frames)
         return self._keys

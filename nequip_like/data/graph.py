@@ -194,18 +194,25 @@ def fill_missing_labels(frames: Sequence[Graph]) -> list[Graph]:
         >>> bare["forces"].tolist(), bare["frame_weight"].tolist()
         ([[nan, nan, nan]], [[1.0]])
     """
-    names = [name for name in _OPTIONAL if any(name in frame for frame in frames)]
-    graphs = []
-    for frame in frames:
-        graph = dict(frame)
-        for name in names:
-            if name not in graph:
-                row = fields.field(name)
-                rows = len(graph[fields.POSITIONS]) if row.owner == "node" else 1
-                value = 1.0 if name in fields.WEIGHTS else torch.nan
-                graph[name] = torch.full((rows, *row.shape), value, dtype=row.dtype)
-        graphs.append(graph)
-    return graphs
+    names = find_optional_fields(frames)
+    return [add_missing_labels(frame, names) for frame in frames]
+
+
+def find_optional_fields(frames: Sequence[Graph]) -> list[str]:
+    """The labels and weights that any of some frames holds."""
+    return [name for name in _OPTIONAL if any(name in frame for frame in frames)]
+
+
+def add_missing_labels(frame: Graph, names: Sequence[str]) -> Graph:
+    """A frame with each of some labels and weights: a label that it lacks is NaN, a weight 1."""
+    graph = dict(frame)
+    for name in names:
+        if name not in graph:
+            row = fields.field(name)
+            rows = len(graph[fields.POSITIONS]) if row.owner == "node" else 1
+            value = 1.0 if name in fields.WEIGHTS else torch.nan
+            graph[name] = torch.full((rows, *row.shape), value, dtype=row.dtype)
+    return graph
 
 
 def has_label(frame: Graph, name: str) -> bool:
@@ -229,11 +236,11 @@ def frame_key(frame: Graph) -> str:
         >>> keys[0] == keys[1], keys[0] == keys[2]
         (True, False)
     """
-    pbc = frame[fields.PBC]
-    cell = torch.where(pbc[..., None], frame[fields.CELL], torch.zeros_like(frame[fields.CELL]))
+    pbc = frame[fields.PBC].numpy()
+    cell = np.where(pbc[..., None], frame[fields.CELL].numpy(), 0.0)
     digest = hashlib.sha256()
     digest.update(frame[fields.ATOMIC_NUMBERS].numpy().tobytes())
-    digest.update(pbc.numpy().tobytes())
-    for lengths in (frame[fields.POSITIONS], cell):
-        digest.update(torch.round(lengths * 10**_DECIMALS).to(torch.int64).numpy().tobytes())
+    digest.update(pbc.tobytes())
+    for lengths in (frame[fields.POSITIONS].numpy(), cell):
+        digest.update(np.rint(lengths * 10**_DECIMALS).astype(np.int64).tobytes())
     return digest.hexdigest()[:32]  # 128 bits tell any number of frames apart

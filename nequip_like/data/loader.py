@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class _RestOfEpoch:
         return self.skip if self.sampler.epoch == self.resume_epoch else 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(list(self.sampler)[self.start() :])
+        return islice(self.sampler, self.start(), None)
 
     def __len__(self) -> int:
         return len(self.sampler)

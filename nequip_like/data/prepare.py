@@ -10,9 +10,12 @@ import numpy as np
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.lonely_atoms import check_neighbors
+from nequip_like.data.io.given import expand, is_structure
 from nequip_like.data.io.reading import Reading
 from nequip_like.data.labels.base_targets import BaseTargets, read_targets
+from nequip_like.data.prepared.cache import SetCache
 from nequip_like.data.prepared.frames import select_origins
+from nequip_like.data.prepared.sets import find_prepared
 from nequip_like.data.reference_energies import (
     Choice,
     ReferenceEnergies,
@@ -50,6 +53,7 @@ class Request:
     replay: FileSource | None = None
     known_species: Sequence[str] = ()
     filters: Filters = field(default_factory=Filters)
+    cache: SetCache | None = None
     base: BaseTargets | None = None
     repair: str | None = None
 
@@ -112,10 +116,25 @@ class _Preparation:
         reading = self._read_train()
         self.notes += self.repaired.sentences
         self._take(reading)
-        self._leave_out(request.filters.find_kept(self.table, self.reading.keys))
+        self._leave_out(request.filters.find_kept(self.table, self.reading))
         if request.filters.max_energy is not None:
             self._leave_out(request.filters.find_kept_by_energy(self.table, self._find_energies_of_all()))
         self.parts = self._split()
+
+    def _read_source(self, source: FileSource) -> Reading:
+        """What a source names, by way of the cache where there is one and the source is of files.
+
+        An index is of each of several files, but of all frames of a set.
+        """
+        request, cache = self.request, self.request.cache
+        if request.base is not None or self.repairs is not None or cache is None:
+            return read_targets(source, request.base)
+        if any(map(is_structure, source.files)) or find_prepared(source.files):
+            return source.read()
+        if source.index != ":" and len(expand(source.files)) > 1:
+            return source.read()
+        options = (source.index, source.key_mapping, source.units, source.trust_pickle)
+        return source.choose(cache.open(source.files, request.cutoff_radius, *options))
 
     def _read_train(self) -> Reading:
         request, counts = self.request, list[RepairCount]()
@@ -134,7 +153,7 @@ class _Preparation:
 
     def _read(self, source: FileSource) -> tuple[Reading, RepairCount]:
         """Read a source, with the repairs of its frames."""
-        reading = read_targets(source, self.request.base)
+        reading = self._read_source(source)
         return (reading, RepairCount()) if self.repairs is None else self.repairs.apply(reading)
 
     def _take(self, reading: Reading) -> None:
@@ -161,8 +180,7 @@ class _Preparation:
 
     def _find_energies_of_all(self) -> Mapping[str, float]:
         """Reference energies by all frames of the training file, for the filter of energies."""
-        isolated = set(self.isolated)
-        reference = self._find_references([i for i in range(len(self.table)) if i not in isolated])
+        reference = self._find_references(np.delete(np.arange(len(self.table)), self.isolated).tolist())
         if reference is None:
             raise ConfigError(
                 "filters.max_energy is of energies above the reference energies, and there are none",
@@ -177,6 +195,9 @@ class _Preparation:
         train = self._build_dataset("train", self.parts["train"])
         check_neighbors(train)
         train.repaired = str(self.repaired)
+        if train.numbers is not None and self.isolated and len(train) + len(self.isolated) < len(self.reading):
+            # Their energies are asked for again where the same frames are chosen again.
+            train.numbers = np.concatenate([_number(self.reading, self.isolated), train.numbers])
         train.notes.extend([*self.notes, *_collect_notes(reference, train, self.request.known_species)])
         replay = None if self.request.replay is None else self._build_dataset("replay", source=self.request.replay)
         if self.repairs is not None:
@@ -206,8 +227,9 @@ class _Preparation:
 
     def _split(self) -> dict[str, list[int]]:
         """Frames of train and of each part that is held out of the training file, as indices into the reading."""
-        isolated, frames = set(self.isolated), range(len(self.frames))
-        pool = [i for i in frames if i not in isolated] or list(frames)
+        everything = np.arange(len(self.frames))
+        pool = np.delete(everything, self.isolated)
+        pool = pool if len(pool) else everything
         held_out = {
             f"{kind}/{name}": source
             for kind, by_name in self.sources.items()
@@ -216,17 +238,17 @@ class _Preparation:
         }
         sizes = {part: source.size for part, source in held_out.items()}
         if not sizes and self.request.train_size is None:
-            return {"train": pool}
-        repeated = duplicates([self.reading.keys[i] for i in pool])
+            return {"train": pool.tolist()}
+        repeated = duplicates(self.reading.keys[pool])
         parts = split_frames(
             len(pool),
             sizes,
             self.request.split_seed,
             keep_in_train={*repeated, *repeated.values()},
             train_size=self.request.train_size,
-            among=self._list_frames_of_sets(held_out, pool),
+            among=self._list_frames_of_sets(held_out, pool.tolist()),
         )
-        return {name: [pool[i] for i in indices] for name, indices in parts.items()}
+        return {name: pool[indices].tolist() for name, indices in parts.items()}
 
     def _list_frames_of_sets(self, held_out: Mapping[str, HeldOut], pool: Sequence[int]) -> dict[str, list[int]]:
         """Positions in ``pool`` of the frames of each set that a part is to be held out of."""
@@ -274,12 +296,22 @@ class _Preparation:
     ) -> GraphDataset:
         """Make a data set of frames of the training file, or of another source; only test sets keep annotations."""
         reading, repaired = (self.reading, RepairCount()) if source is None else self._read(source)
-        indices = range(len(reading)) if indices is None else indices
-        part, keys = reading.select(indices, annotated), [reading.keys[i] for i in indices]
+        chosen = range(len(reading)) if indices is None else indices
+        part, keys = reading.select(chosen, annotated), reading.keys[np.asarray(chosen)]
         dataset = GraphDataset(part, self.request.cutoff_radius, self.type_names, name=name, keys=keys)
+        if len(dataset) + len(self.isolated) == len(reading) or indices is None:  # nothing more was chosen here
+            dataset.numbers = reading.numbers
+        if self.mixed is not None and source is None:  # numbers are those of one source
+            dataset.numbers = None
         dataset.repaired = str(repaired)
         dataset.notes.extend(repaired.sentences)
         return dataset
+
+
+def _number(reading: Reading, frames: Sequence[int]) -> np.ndarray:
+    """Positions of some frames of a reading in what they were chosen from."""
+    chosen = np.asarray(frames, dtype=np.int64)
+    return chosen if reading.numbers is None else reading.numbers[chosen]
 
 
 def _collect_notes(reference: ReferenceEnergies | None, train: GraphDataset, known_species: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import torch
 from torch.utils.data import Dataset
@@ -13,7 +13,8 @@ from nequip_like.arguments import Positive, Range, check, check_key
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import fill_missing_labels
+from nequip_like.data.graph import add_missing_labels, find_optional_fields
+from nequip_like.data.prepared.frames import PreparedFrames, shift_energies
 from nequip_like.data.prepared.sets import get_prepared
 from nequip_like.data.sources import FileSource, file_source
 from nequip_like.errors import ConfigError
@@ -98,14 +99,11 @@ class ReplayedDataset(Dataset[Graph]):
     """
 
     def __init__(self, train: GraphDataset, replay: GraphDataset, weight: float) -> None:
-        if get_prepared(train.frames) or get_prepared(replay.frames):
-            raise ConfigError(
-                "replay joins frames in memory, and one of the sets is a prepared one",
-                "give the files that it was prepared from, or leave replay out",
-            )
         self.parts = (train, replay)
-        extra = [_apply_weight(frame, weight, len(train) + i) for i, frame in enumerate(replay.frames)]
-        self.frames = fill_missing_labels([*train.frames, *extra])
+        joined = JoinedFrames(train.frames, replay.frames, weight)
+        # Frames of a prepared set are read when they are asked for; others are completed once.
+        is_read = get_prepared(train.frames) or get_prepared(replay.frames)
+        self.frames: Sequence[Graph] = joined if is_read else list(joined)
 
     def __len__(self) -> int:
         """Number of frames of both."""
@@ -125,6 +123,39 @@ class ReplayedDataset(Dataset[Graph]):
         return train.origin(index) if index < len(train) else replay.origin(index - len(train))
 
 
+class JoinedFrames(Sequence[Graph]):
+    """Frames of the training set and behind them those of replay, completed when they are asked for.
+
+    Args:
+        train: Those of the training set.
+        replay: The others.
+        weight: By which the ``frame_weight`` of the others is multiplied.
+    """
+
+    def __init__(self, train: Sequence[Graph], replay: Sequence[Graph], weight: float) -> None:
+        self.parts, self.weight = (train, replay), weight
+        # All frames of a set have the same labels.
+        self._names = find_optional_fields([train[0], _apply_weight(replay[0], weight, 0)])
+
+    def __len__(self) -> int:
+        """Number of frames of both."""
+        return sum(map(len, self.parts))
+
+    @overload
+    def __getitem__(self, index: int) -> Graph: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Graph]: ...
+    def __getitem__(self, index: int | slice) -> Graph | list[Graph]:
+        """One frame, or those of a slice as a list."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        train, replay = self.parts
+        position = range(len(self))[index]
+        behind = position - len(train)
+        frame = train[position] if behind < 0 else _apply_weight(replay[behind], self.weight, position)
+        return add_missing_labels(frame, self._names)
+
+
 def _apply_weight(frame: Graph, weight: float, index: int) -> Graph:
     graph = {**frame, fields.FRAME_INDEX: torch.tensor([index])}
     if weight != 1.0:
@@ -142,9 +173,8 @@ def move_energies(dataset: GraphDataset, changes: Mapping[str, float]) -> None:
         changes: Energy to add for each atom of a species, eV.
     """
     by_type = torch.tensor([changes.get(name, 0.0) for name in dataset.type_names], dtype=torch.float64)
-    for frame in dataset.frames:
-        shifts = by_type[frame[fields.ATOM_TYPES]]
-        if fields.TOTAL_ENERGY in frame:
-            frame[fields.TOTAL_ENERGY] = frame[fields.TOTAL_ENERGY] + shifts.sum()
-        if fields.PER_ATOM_ENERGY in frame:
-            frame[fields.PER_ATOM_ENERGY] = frame[fields.PER_ATOM_ENERGY] + shifts.unsqueeze(1)
+    frames = dataset.frames
+    if isinstance(frames, PreparedFrames):
+        dataset.frames = frames.with_shifts(by_type)
+    else:
+        dataset.frames = [shift_energies(frame, by_type) for frame in frames]

@@ -134,14 +134,12 @@ class FrameBatchSampler(Sampler[list[int]]):
         full, remainder = divmod(self.num_frames, self.batch_size * self.world_size)
         return full + int(remainder >= self.world_size and not self.drop_last)
 
-    def _cut_even_batches(self) -> list[list[int]]:
+    def _cut_even_batches(self) -> Iterator[list[int]]:
         order, size = self.order(), self.batch_size * self.world_size
-        batches = []
         for step in range(len(self)):
             frames = order[step * size : (step + 1) * size]
             start, stop = (len(frames) * part // self.world_size for part in (self.rank, self.rank + 1))
-            batches.append(frames[start:stop])
-        return batches
+            yield frames[start:stop]
 
     def _cut_all_batches(self) -> list[list[int]]:
         mine = self.order()[self.rank :: self.world_size]

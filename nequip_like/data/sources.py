@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nequip_like.arguments import check_key, shown
+import numpy as np
+import torch
+
+from nequip_like.arguments import Count, check, check_key, shown
 from nequip_like.data.io.given import Index, entries, is_graph, is_structure
 from nequip_like.data.io.readers import check_declared, read
 from nequip_like.data.io.reading import Reading
@@ -17,7 +20,10 @@ from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
 
-SOURCE_KEYS = ("file", "path", "index", "indices", "key_mapping", "units", "trust_pickle")
+SOURCE_KEYS = (
+    "file", "path", "index", "indices", "indices_path", "max_samples", "shuffle", "seed", "key_mapping", "units",
+    "trust_pickle",
+)  # fmt: skip
 
 _HELD_OUT_KEYS = ("part", "of")
 
@@ -32,6 +38,7 @@ class FileSource(Summarized):
     units: Mapping[str, str] | None = None
     trust_pickle: bool = False
     indices: tuple[int, ...] | None = None
+    sample: Sample | None = None
 
     def __post_init__(self) -> None:
         """Refuse units and names that cannot be meant before a file is read."""
@@ -40,22 +47,73 @@ class FileSource(Summarized):
     def summary(self) -> dict[str, Any]:
         """The files and how they are read."""
         values = super().summary()
-        seldom = ("trust_pickle", "indices")
+        seldom = ("trust_pickle", "indices", "sample")
         return {name: value for name, value in values.items() if name not in seldom or value}
 
     def read(self) -> Reading:
-        """Read all frames, or those of the indices."""
-        reading = read(
-            self.files,
-            index=self.index,
-            key_mapping=self.key_mapping,
-            units=self.units,
-            trust_pickle=self.trust_pickle,
+        """Read all frames, or those that are chosen."""
+        return self.choose(
+            read(
+                self.files,
+                index=self.index,
+                key_mapping=self.key_mapping,
+                units=self.units,
+                trust_pickle=self.trust_pickle,
+            )
         )
-        if self.indices is None:
-            return reading
-        check_indices(self.indices, len(reading), str(self.files[0]))
-        return reading.select(self.indices)
+
+    def choose(self, reading: Reading) -> Reading:
+        """The frames of the indices, or of the sample; all where there are neither."""
+        if self.indices is not None:
+            check_indices(self.indices, len(reading), str(self.files[0]))
+            return reading.select(self.indices)
+        return reading if self.sample is None else reading.select(self.sample.draw(len(reading)))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Frames that are taken of a source: the first ones, or some at random.
+
+    Attributes:
+        size: So many, or all where there are fewer.
+        shuffle: Whether they are drawn at random; they stay in the order of the file.
+        seed: Of the drawing.
+    """
+
+    size: int
+    shuffle: bool = False
+    seed: int = 0
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], section: str) -> Sample | None:
+        """That of an entry of a config.
+
+        Raises:
+            ConfigError: If a value cannot be meant.
+        """
+        values = {key: entry[key] for key in ("max_samples", "shuffle", "seed") if entry.get(key) is not None}
+        if not values:
+            return None
+        if "max_samples" not in values:
+            raise ConfigError(f"{section} has a {next(iter(values))}, but no max_samples", "give the number of frames")
+        for key, kind in (("max_samples", Count), ("shuffle", bool), ("seed", int)):
+            if key in values:
+                check(f"{section}.{key}", values[key], kind)
+        if chosen := [key for key in ("indices", "indices_path") if entry.get(key) is not None]:
+            raise ConfigError(f"{section} has both {chosen[0]} and max_samples", "choose frames by one of them")
+        return cls(values["max_samples"], values.get("shuffle", False), values.get("seed", 0))
+
+    def draw(self, frames: int) -> np.ndarray:
+        """Numbers of the chosen frames, sorted.
+
+        Example:
+            >>> Sample(3).draw(5).tolist(), Sample(9, shuffle=True).draw(5).tolist()
+            ([0, 1, 2], [0, 1, 2, 3, 4])
+        """
+        if not self.shuffle:
+            return np.arange(min(self.size, frames))
+        order = torch.randperm(frames, generator=torch.Generator().manual_seed(self.seed)).numpy()
+        return np.sort(order[: self.size])
 
 
 @dataclass(frozen=True)
@@ -101,13 +159,25 @@ def file_source(
             entry.get("key_mapping", key_mapping),
             entry.get("units", units),
             trust_pickle,
-            read_indices(entry.get("indices"), f"{section}.indices"),
+            _read_indices(entry, section),
+            Sample.of(entry, section),
         )
     files = [] if isinstance(entry, int | float | None) else entries(entry, section)
     if not files:
         hint = "put a name that YAML reads as true or false, NO, into quotes; or " if isinstance(entry, bool) else ""
         raise ConfigError(f"{section}: {entry!r} is no file", f"{hint}write {section}: name.xyz, or a list of files")
     return FileSource(files, ":", key_mapping, units)
+
+
+def _read_indices(entry: Mapping[str, Any], section: str) -> tuple[int, ...] | None:
+    path = entry.get("indices_path")
+    if path is None:
+        return read_indices(entry.get("indices"), f"{section}.indices")
+    if entry.get("indices") is not None:
+        raise ConfigError(f"{section} has both indices and indices_path", "give one of them")
+    if not isinstance(path, str | Path):
+        raise ConfigError(f"{section}.indices_path is {shown(path)}, which is no file", "give numbers as indices")
+    return read_indices(path, f"{section}.indices_path")
 
 
 def _check_name(name: str, section: str) -> None:
@@ -206,7 +276,8 @@ def below(folder: str | Path | None, entry: Any) -> Any:
         if "of" in entry:
             return entry  # a part of the training file
         if {"file", "path"} & set(entry):
-            files = ("file", "path", *(["indices"] if isinstance(entry.get("indices"), str | Path) else []))
+            files: tuple[str, ...] = ("file", "path", "indices_path")
+            files += ("indices",) if isinstance(entry.get("indices"), str | Path) else ()
             return {key: below(folder, value) if key in files else value for key, value in entry.items()}
         return {name: below(folder, value) for name, value in entry.items()}
     if isinstance(entry, Sequence):

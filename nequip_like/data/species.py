@@ -94,10 +94,10 @@ def atom_types(frame: Graph, table: torch.Tensor, origin: str, type_names: Seque
     Raises:
         DataError: If the frame has a species without a type.
     """
-    types = table[frame[fields.ATOMIC_NUMBERS]]
-    if bool((types < 0).any()):
+    types = table.numpy()[frame[fields.ATOMIC_NUMBERS].numpy()]
+    if (types < 0).any():
         raise explain_unknown_species(frame, table, origin, type_names)
-    return types
+    return torch.from_numpy(types)
 
 
 def explain_unknown_species(frame: Graph, table: torch.Tensor, origin: str, type_names: Sequence[str]) -> DataError:

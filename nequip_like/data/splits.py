@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 
+import numpy as np
 import torch
 
 from nequip_like.data.dataset import GraphDataset
@@ -47,8 +50,8 @@ def split_frames(
     some = {part: set(frames) for part, frames in (among or {}).items()}
     counts = {part: _count(part, size, len(some.get(part, range(num_frames)))) for part, size in sizes.items()}
     keep = set(keep_in_train)
-    order = torch.randperm(num_frames, generator=torch.Generator().manual_seed(seed)).tolist()
-    free = [i for i in order if i not in keep]
+    order = torch.randperm(num_frames, generator=torch.Generator().manual_seed(seed)).numpy()
+    free = order[~np.isin(order, list(keep))] if keep else order
     held_out = sum(counts.values())
     if held_out > len(free) or held_out >= num_frames:
         requested = ", ".join(f"{_format_title(part)}: {count}" for part, count in counts.items())
@@ -60,32 +63,31 @@ def split_frames(
     parts: dict[str, list[int]] = {"train": []}
     # Parts of some of the frames first, before these are gone; each set of frames is seen in the same order.
     for part, count in sorted(counts.items(), key=lambda entry: entry[0] not in some):
-        chosen = [i for i in free if i in some[part]][:count] if part in some else free[:count]
+        chosen = (free[np.isin(free, list(some[part]))] if part in some else free)[:count]
         if len(chosen) < count:
             raise DataError(
                 f"cannot hold out {_format_title(part)}: {count} of {len(chosen)} frames that may be held out",
                 "hold out fewer frames",
             )
-        parts[part] = sorted(chosen)
-        taken = set(chosen)
-        free = [i for i in free if i not in taken]
-    remaining = [*keep, *free]
+        parts[part] = np.sort(chosen).tolist()
+        free = free[~np.isin(free, chosen)]
+    remaining = [*keep, *free.tolist()]
     if train_size is not None and train_size > len(remaining):
         raise DataError(
             f"train_size is {train_size}, but {len(remaining)} of {num_frames} frames are left to train on",
             "hold out fewer frames, or train on fewer",
         )
-    parts["train"] = sorted(remaining[:train_size])
+    parts["train"] = np.sort(remaining[:train_size]).tolist()
     return parts
 
 
 def split_whole(
-    keys: Sequence[str], sizes: Mapping[str, int], seed: int, *, first: Collection[int] = ()
+    keys: np.ndarray, sizes: Mapping[str, int], seed: int, *, first: Collection[int] = ()
 ) -> dict[str, list[int]]:
     """Deal frames to parts at random; frames that are the same structure go to one part.
 
     Args:
-        keys: Hash of each frame (:func:`nequip_like.data.graph.frame_key`).
+        keys: Hash of each frame (frames, 2).
         sizes: ``{part: number of frames}``, together no more than there are. A part is as large as that, or a little
             smaller where only structures that occur several times are left.
         seed: The same seed always gives the same parts.
@@ -95,14 +97,17 @@ def split_whole(
         ``{part: sorted frame indices}``.
 
     Example:
-        >>> parts = split_whole(["a", "b", "a", "c", "d", "e"], {"train": 4, "test": 2}, seed=0)
+        >>> keys = np.array([[0, 1], [0, 2], [0, 1], [0, 3], [0, 4], [0, 5]])
+        >>> parts = split_whole(keys, {"train": 4, "test": 2}, seed=0)
         >>> {name: len(frames) for name, frames in parts.items()}, any(0 in p and 2 in p for p in parts.values())
         ({'train': 4, 'test': 2}, True)
     """
-    groups: dict[str, list[int]] = {}
-    for i, key in enumerate(keys):
-        groups.setdefault(key, []).append(i)
-    fixed = {keys[i] for i in first}
+    repeated = duplicates(keys)
+    originals = [repeated.get(i, i) for i in range(len(keys))]
+    groups: dict[int, list[int]] = {}
+    for i, original in enumerate(originals):
+        groups.setdefault(original, []).append(i)
+    fixed = {originals[i] for i in first}
     pool = list(groups)
     drawn = [pool[i] for i in torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed)).tolist()]
     order = [*(key for key in pool if key in fixed), *(key for key in drawn if key not in fixed)]
@@ -120,23 +125,35 @@ def split_whole(
     return {part: sorted(frames) for part, frames in parts.items()}
 
 
-def duplicates(keys: Sequence[str]) -> dict[int, int]:
-    """Frames that repeat an earlier one: ``{frame: the first frame that is the same}``.
+def duplicates(keys: np.ndarray) -> dict[int, int]:
+    """Frames that repeat an earlier one: ``{frame: the first frame that is the same}``, in the order of the frames.
 
     Args:
-        keys: Hash of each frame (:func:`nequip_like.data.graph.frame_key`).
+        keys: Hash of each frame (frames, 2), as :func:`nequip_like.data.prepared.frames.list_keys` makes it.
 
     Example:
-        >>> duplicates(["a", "b", "a", "a"])
+        >>> duplicates(np.array([[7, 7], [7, 8], [7, 7], [7, 7]]))
         {2: 0, 3: 0}
     """
-    first: dict[str, int] = {}
-    repeated = {}
-    for i, key in enumerate(keys):
-        original = first.setdefault(key, i)
-        if original != i:
-            repeated[i] = original
-    return repeated
+    originals = _find_originals(keys)
+    repeated = np.flatnonzero(originals != np.arange(len(keys)))
+    return dict(zip(repeated.tolist(), originals[repeated].tolist(), strict=True))
+
+
+def _find_originals(keys: np.ndarray) -> np.ndarray:
+    """The first frame that has the key of each frame (frames,)."""
+    originals = np.arange(len(keys))
+    # Frames of which the first half of the key occurs twice are few: a sort of numbers is all that the others take.
+    halves = np.sort(keys[:, 0])
+    twice = np.flatnonzero(np.isin(keys[:, 0], halves[1:][halves[1:] == halves[:-1]]))
+    if len(twice):
+        order = np.lexsort(keys[twice].T)  # frames of one key stay in their order
+        ordered = keys[twice][order]
+        begins = np.ones(len(twice), dtype=bool)
+        begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        firsts = order[np.maximum.accumulate(np.where(begins, np.arange(len(twice)), 0))]
+        originals[twice[order]] = twice[firsts]
+    return originals
 
 
 def check_disjoint(groups: Mapping[str, Sequence[GraphDataset]]) -> None:
@@ -149,21 +166,24 @@ def check_disjoint(groups: Mapping[str, Sequence[GraphDataset]]) -> None:
     Raises:
         DataError: Naming the two frames.
     """
-    frames_by_key: dict[str, tuple[str, str]] = {}
-    for group, datasets in groups.items():
-        group_frames: dict[str, tuple[str, str]] = {}
-        for dataset in datasets:
-            for i, key in enumerate(dataset.keys):
-                if key in frames_by_key:
-                    earlier_group, earlier_frame = frames_by_key[key]
-                    raise DataError(
-                        f"the same structure is in {earlier_group} ({earlier_frame}) "
-                        f"and in {group} ({dataset.origin(i)})",
-                        "remove it from one of them, or, if this is meant, write allow_overlap: true below data, "
-                        "+data.allow_overlap=true behind the command",
-                    )
-                group_frames.setdefault(key, (group, dataset.origin(i)))
-        frames_by_key |= group_frames
+    members = [(group, dataset) for group, datasets in groups.items() for dataset in datasets]
+    names = list(groups)
+    group_of = np.repeat([names.index(group) for group, _ in members], [len(dataset) for _, dataset in members])
+    originals = _find_originals(np.concatenate([dataset.keys for _, dataset in members]))
+    shared = np.flatnonzero(group_of != group_of[originals])
+    if not len(shared):
+        return
+    ends = list(accumulate(len(dataset) for _, dataset in members))
+    places = []
+    for frame in (int(originals[shared[0]]), int(shared[0])):
+        member = bisect_right(ends, frame)
+        group, dataset = members[member]
+        places.append(f"{group} ({dataset.origin(frame - ends[member] + len(dataset))})")
+    raise DataError(
+        f"the same structure is in {places[0]} and in {places[1]}",
+        "remove it from one of them, or, if this is meant, write allow_overlap: true below data, "
+        "+data.allow_overlap=true behind the command",
+    )
 
 
 def _format_title(part: str) -> str:

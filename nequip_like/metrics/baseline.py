@@ -8,8 +8,8 @@ import torch
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import collate, has_label
-from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable, list_references
+from nequip_like.data.graph import collate
+from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable, list_references, tabulate
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.terms import WEIGHTED_SUM
 
@@ -43,7 +43,7 @@ def compute_baseline_errors(
         references: Reference energy of each species, eV; of others 0.
         mean: What is added for each atom, eV.
     """
-    labels = {name for name in fields.LABELS if any(has_label(frame, name) for frame in frames)}
+    labels = set(tabulate(frames).count_labels())
     terms = [
         term
         for term in manager.terms

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
-from nequip_like.data.dataset import GraphDataset, load_dataset
+from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.report import inspect
 from nequip_like.data.io.annotations import check_group_key
 from nequip_like.data.io.readers import Source
@@ -123,16 +123,7 @@ def _test(
                 f"; it predicts differences to a base ({base['base']}), with which labels are compared as they are"
             )
     datasets = {
-        name: load_dataset(
-            source.files,
-            potential.type_names,
-            potential.cutoff,
-            source.key_mapping,
-            source.units,
-            index=source.index,
-            name=name,
-            trust_pickle=source.trust_pickle,
-        )
+        name: GraphDataset(source.read(), potential.cutoff, potential.type_names, name=name)
         for name, source in sources.items()
     }
     if origin:

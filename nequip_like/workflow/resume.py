@@ -15,6 +15,7 @@ from rich.console import Console
 
 from nequip_like.data.fields import Graph
 from nequip_like.data.prepared.frames import PreparedFrames
+from nequip_like.data.replay import JoinedFrames
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.moved import replace_names
@@ -297,6 +298,9 @@ def fingerprint(frames: Iterable[Graph]) -> str:
     """
     if isinstance(frames, PreparedFrames):
         return frames.fingerprint()
+    if isinstance(frames, JoinedFrames):  # one of both is prepared
+        told = f"{frames.weight} {' '.join(map(fingerprint, frames.parts))}"
+        return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
     digest = hashlib.blake2b(digest_size=16)
     for frame in frames:
         for name in sorted(frame):

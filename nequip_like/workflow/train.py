@@ -177,7 +177,7 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
     print_start(console, tuning, module, data)
     trains = trainer if "train" in run and trainer.is_global_zero else None
     printing.print_training(console, data, module, str(config.get("monitored_metric")), folder, trains)
-    save_config(folder, info)
+    save_config(folder, info, data)
     record.begin(trainer, module, data, info, printing.plan(checked), run)
     log_config(trainer, info["config"])
 

@@ -1,12 +1,19 @@
 """``nequip-data prepare`` as it is typed, and a training on what it writes."""
 
 import csv
+import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from nequip_like.cli.data import main
+from nequip_like.composition.compose import compose
+from nequip_like.data.datamodule import DataModule
+from nequip_like.data.prepared.sets import get_prepared
+from nequip_like.instantiate import instantiate
+from nequip_like.workflow.config.sections import resolve_section
 
 TINY = ["model.num_layers=2", "model.num_features=8", "model.l_max=1", "trainer.max_epochs=2", "report.format=[]"]
 
@@ -35,6 +42,55 @@ def test_mistakes(data_file, capsys):
     with pytest.raises(SystemExit):
         main(["prepare", data_file, "--cutoff", "4.0", "--output", "set.frames", "--shard", "3"])
     assert "I/N" in capsys.readouterr().err
+
+
+def test_of_a_config(data_file, write_labelled, tmp_path, capsys):
+    """What a config names is prepared, each file once, and the overrides that are told give the same data."""
+    write_labelled(tmp_path / "a b.xyz", frames=5, seed=3)
+    (tmp_path / "config.yaml").write_text(
+        """
+defaults: [train, _self_]
+cutoff_radius: 4.0
+data:
+  train: {file: train.xyz, index: "1:"}
+  val: {cold: 2, hot: {file: a b.xyz, max_samples: 3, shuffle: true, seed: 2}}
+  test: {file: a b.xyz, indices: [4, 0]}
+  units: {energy: kcal/mol}
+  allow_overlap: true
+"""
+    )
+    assert main(["prepare", "config.yaml", "data.split_seed=3", "--output", "sets"]) == 0
+    *told, line = capsys.readouterr().out.splitlines()
+    assert [text.split(": ")[-1] for text in told if "frames, cutoff" in text] == [
+        "12 frames, cutoff 4 Å",
+        "5 frames, cutoff 4 Å",
+    ]
+    command = shlex.split(line)
+    assert command[:4] == ["nequip-train", "-cn", "config.yaml", "data.split_seed=3"]
+    modules = []
+    for overrides in (["data.split_seed=3"], command[3:]):
+        section = resolve_section("data", compose("config.yaml", overrides).data)
+        modules.append(instantiate("data", section, kind=DataModule, recursive=False).prepare())
+    files, prepared = modules
+    assert get_prepared(prepared.train_set.frames) is not None
+    assert prepared.statistics == files.statistics
+    assert list(prepared.test_sets) == list(files.test_sets) == ["a b"]
+    for one, other in (
+        (files.train_set, prepared.train_set),
+        (files.val_sets["cold"], prepared.val_sets["cold"]),
+        (files.val_sets["hot"], prepared.val_sets["hot"]),
+        (files.test_sets["a b"], prepared.test_sets["a b"]),
+    ):
+        assert [one.origin(i) for i in range(len(one))] == [
+            other.origin(i).replace(f"{tmp_path}/", "") for i in range(len(other))
+        ]
+        for frame, same in zip(one, other, strict=True):
+            for key in frame:
+                np.testing.assert_array_equal(frame[key].numpy(), same[key].numpy())
+    assert main(["prepare", "config.yaml", "--cutoff", "4.0", "--output", "sets"]) == 2
+    assert "--cutoff is given, but config.yaml is a config" in capsys.readouterr().err
+    assert main(["prepare", data_file, "--output", "set.frames"]) == 2
+    assert "prepare needs the cutoff radius" in capsys.readouterr().err
 
 
 @pytest.mark.slow

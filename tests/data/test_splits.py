@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import frame_key
+from nequip_like.data.prepared.frames import list_keys
 from nequip_like.data.splits import check_disjoint, duplicates, split_frames
 from nequip_like.errors import ConfigError, DataError
 
@@ -67,7 +68,7 @@ def test_rounding_hides_the_digits_of_a_file(make_graph):
 
 def test_duplicates_point_to_the_first(make_graph):
     frames = [make_graph("H", [[x, 0, 0]]) for x in (0.0, 1.0, 0.0, 2.0, 0.0)]
-    assert duplicates(list(map(frame_key, frames))) == {2: 0, 4: 0}
+    assert duplicates(list_keys(frames)) == {2: 0, 4: 0}
 
 
 def dataset(make_graph, name, places):

@@ -408,7 +408,8 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key of a data set",
         "data: {train: {fiel: molecules.xyz}}\n",
         "data.train: unknown key 'fiel'",
-        "did you mean 'file'? known are file, path, index, indices, key_mapping, units, trust_pickle",
+        "did you mean 'file'? known are file, path, index, indices, indices_path, max_samples, shuffle, seed, "
+        "key_mapping, units, trust_pickle",
         begin=_DEFAULTS,
     ),
     _written(

@@ -10,10 +10,10 @@ from typing import Any
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.checks.findings import LEVELS, Level, Subject
 from nequip_like.data.inspection.checks.table import Verdict, judge
-from nequip_like.data.inspection.coverage import SpeciesCoverage, count_coverage
+from nequip_like.data.inspection.coverage import SpeciesCoverage
 from nequip_like.data.inspection.histograms import Histogram, collect_histograms
 from nequip_like.data.inspection.outliers import STATISTIC, Outlier, find_outliers
-from nequip_like.data.inspection.pair_distances import ClosestPair, find_closest_pairs
+from nequip_like.data.inspection.pair_distances import ClosestPair
 from nequip_like.data.inspection.reference_fit import ReferenceFit
 from nequip_like.data.inspection.report import Inspection, measure_facts
 from nequip_like.data.io.readers import Source, read
@@ -161,8 +161,8 @@ def examine(dataset: GraphDataset) -> Audit:
     return Audit(
         files=dict(Counter(subject.files)),
         facts=measure_facts(subject),
-        coverage=count_coverage(dataset.table),
-        pairs=find_closest_pairs(dataset),
+        coverage=subject.coverage,
+        pairs=subject.closest_pairs,
         references=subject.references,
         histograms=collect_histograms(subject),
         outliers=find_outliers(subject.facts, residuals),

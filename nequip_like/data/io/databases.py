@@ -11,12 +11,15 @@ import re
 import reprlib
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from nequip_like.data.io.sets.frame_sets import FrameSet
 from nequip_like.data.labels.names import WELL_KNOWN, normalise_name
 from nequip_like.errors import DataError
 
@@ -26,7 +29,8 @@ _ARRAY = re.compile(r'"__(?:complex_)?ndarray__"\s*:\s*\[\s*\[([\d\s,]*)\]')
 _MAGIC = b"SQLite format 3\x00"
 
 
-def read_database(path: Path) -> Iterator[Atoms]:
+@contextmanager
+def open_database(path: Path) -> Iterator[FrameSet]:
     """The rows of a database as structures.
 
     Labels of calculators are ``calc.results``; key-value pairs and ``data`` are ``info["key_value_pairs"]`` and
@@ -40,9 +44,20 @@ def read_database(path: Path) -> Iterator[Atoms]:
         sqlite3.Error: If the file is no database.
     """
     _check_single(path)
-    check_arrays(path)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        (length,) = connection.execute("SELECT COUNT(*) FROM systems").fetchone()
+    finally:
+        connection.close()
+    yield FrameSet(length, partial(_read_rows, path))
+
+
+def _read_rows(path: Path, frames: range) -> Iterator[Atoms]:
+    check_arrays(path, frames)
+    if not frames:  # ASE takes a limit of 0 for none
+        return
     with _open_database(path) as database:
-        for row in database.select():
+        for row in database.select(limit=len(frames), offset=frames.start):
             yield row.toatoms(add_additional_information=True)
 
 
@@ -91,7 +106,7 @@ def check_places(atoms: Atoms, mapping: Mapping[str, str], origin: str) -> None:
     """Refuse a structure that has one label in two places, with two values.
 
     Args:
-        atoms: What :func:`read_database` gives, or any structure with results of a calculator beside values of its own.
+        atoms: What :func:`open_database` gives, or any structure with results of a calculator beside values of its own.
         mapping: ``{name in the file: label}`` as declared.
         origin: File and frame, for messages.
 
@@ -153,8 +168,12 @@ def _check_single(path: Path) -> None:
         raise DataError(f"{path} holds two databases, of which only the first can be read", "give each as its own file")
 
 
-def check_arrays(path: Path) -> None:
+def check_arrays(path: Path, frames: range | None = None) -> None:
     """Check the text of a database before ASE reads it.
+
+    Args:
+        path: The database.
+        frames: Which of its rows; all by default.
 
     Raises:
         DataError: If an array declares more numbers than its text can hold.
@@ -162,7 +181,9 @@ def check_arrays(path: Path) -> None:
     """
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        for number, row in enumerate(connection.execute("SELECT * FROM systems")):
+        first, limit = (0, -1) if frames is None else (frames.start, len(frames))
+        rows = connection.execute("SELECT * FROM systems LIMIT ? OFFSET ?", (limit, first))
+        for number, row in enumerate(rows, first):
             for text in row:
                 if isinstance(text, str) and (match := find_overfull_array(text)):
                     raise DataError(

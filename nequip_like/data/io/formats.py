@@ -23,18 +23,19 @@ from typing import TYPE_CHECKING
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats, iread, open_with_compression
 
-from nequip_like.data.io.databases import read_database
+from nequip_like.data.io.databases import open_database
 from nequip_like.data.io.extxyz import check_text
 from nequip_like.data.io.file_formats import FORMATS, Format
 from nequip_like.data.io.lammps_dump import check_dump
 from nequip_like.data.io.outputs import find_open_line, find_unconverged, read_content, read_part, split_parts
 from nequip_like.data.io.sets.archives import unpack
-from nequip_like.data.io.sets.aselmdb import read_aselmdb
-from nequip_like.data.io.sets.deepmd import read_deepmd
+from nequip_like.data.io.sets.aselmdb import open_aselmdb
+from nequip_like.data.io.sets.deepmd import open_deepmd
 from nequip_like.data.io.sets.folders import format_of_folder, list_parts
-from nequip_like.data.io.sets.hdf5 import read_mace_hdf5
-from nequip_like.data.io.sets.lmdb_sets import read_pickled_lmdb
-from nequip_like.data.io.sets.npz import read_npz
+from nequip_like.data.io.sets.frame_sets import KEPT_OPEN, FrameRange, Opener, read_all
+from nequip_like.data.io.sets.hdf5 import open_mace_hdf5
+from nequip_like.data.io.sets.lmdb_sets import open_pickled_lmdb
+from nequip_like.data.io.sets.npz import open_npz
 from nequip_like.data.io.sets.runner import read_runner
 from nequip_like.data.io.structure_files import check_species_line
 from nequip_like.errors import DataError, closest_hint, first_line
@@ -57,14 +58,18 @@ _BY_SUFFIX = {
     ".tgz": "archive",
     ".zip": "archive",
 }
-# Formats that ASE does not read, or reads otherwise.
+# Formats that ASE does not read, or reads otherwise; those in front can be read from the middle.
+_OPENERS: dict[str, Opener] = {
+    "db": open_database,
+    "aselmdb": open_aselmdb,
+    "lmdb": partial(open_pickled_lmdb, trust_pickle=False),
+    "hdf5": open_mace_hdf5,
+    "npz": open_npz,
+    "deepmd": open_deepmd,
+}
+_TRUSTED_OPENERS: dict[str, Opener] = {**_OPENERS, "lmdb": partial(open_pickled_lmdb, trust_pickle=True)}
 READERS: dict[str, Callable[[Path], Iterator[Atoms]]] = {
-    "db": read_database,
-    "aselmdb": read_aselmdb,
-    "lmdb": partial(read_pickled_lmdb, trust_pickle=False),
-    "hdf5": read_mace_hdf5,
-    "npz": read_npz,
-    "deepmd": read_deepmd,
+    **{name: partial(read_all, opener=opener) for name, opener in _OPENERS.items()},
     "runnerdata": read_runner,
 }
 _MATRIX = re.compile(r"Got info item (\w+), expecting special 3x3")  # of ASE's reader of extended XYZ
@@ -109,13 +114,15 @@ def read_atoms(path: Path, trust_pickle: bool = False) -> tuple[list[Atoms], lis
 
 
 @contextmanager
-def open_contents(path: Path, trust_pickle: bool = False, piece: Piece | None = None) -> Iterator[list[Content]]:
+def open_contents(
+    path: Path, trust_pickle: bool = False, piece: Piece | FrameRange | None = None
+) -> Iterator[list[Content]]:
     """The content of a file, or of each file of an archive; copies of these last as long as the context.
 
     Args:
         path: As for :func:`read_atoms`.
         trust_pickle: As for :func:`read_atoms`.
-        piece: A part of a file of extended XYZ; all of it by default.
+        piece: A part of the file; all of it by default.
 
     Raises:
         DataError: As :func:`read_atoms`.
@@ -124,7 +131,7 @@ def open_contents(path: Path, trust_pickle: bool = False, piece: Piece | None = 
     if form.name != "archive":
         yield [Content(str(path), path, *_read_file(path, form, trust_pickle, piece))]
         return
-    with unpack(path, _can_be_member) as (members, notes):
+    with unpack(path, can_be_member) as (members, notes):
         contents = []
         for member in members:
             with member.naming():
@@ -132,6 +139,29 @@ def open_contents(path: Path, trust_pickle: bool = False, piece: Piece | None = 
             contents.append(Content(member.title, member.file, frames, notes + [member.rename(note) for note in own]))
             notes = []
         yield contents
+
+
+def count_frames(path: Path, trust_pickle: bool = False) -> list[tuple[Path, int]] | None:
+    """How many frames each file of a data set has, of a format that can be read from the middle; None of others.
+
+    Raises:
+        DataError: If a file cannot be opened; reading it tells the same.
+    """
+    form = format_of(path)
+    opener = (_TRUSTED_OPENERS if trust_pickle else _OPENERS).get(form.name)
+    if opener is None:
+        return None
+    counts = []
+    try:
+        for part in list_parts(path, form.name):
+            with opener(part) as frames:
+                counts.append((part, frames.length))
+    except DataError:
+        raise
+    except Exception as error:  # the libraries raise whatever comes up
+        message, advice = _explain(error, form.name)
+        raise DataError(f"cannot read {path.absolute()}: {message}", advice) from error
+    return counts
 
 
 def read_first_frames(path: Path, number: int) -> list[Atoms]:
@@ -143,7 +173,7 @@ def read_first_frames(path: Path, number: int) -> list[Atoms]:
     form = format_of(path)
     try:
         if form.name == "archive":
-            with unpack(path, _can_be_member) as (members, _), members[0].naming():
+            with unpack(path, can_be_member) as (members, _), members[0].naming():
                 return read_first_frames(members[0].file, number)
         frames = READERS[form.name](path) if form.name in READERS else iread(str(path), index=":")
         return list(islice(frames, number))
@@ -153,26 +183,31 @@ def read_first_frames(path: Path, number: int) -> list[Atoms]:
         raise DataError(f"cannot read {path}: {error}", "give a file of a format that is read") from error
 
 
-def _can_be_member(path: Path) -> bool:
+def can_be_member(path: Path) -> bool:
     """Whether a file of an archive is read: it has a suffix that says so, or its content does."""
     name = _find_format(path) if path.stat().st_size > 0 else _name_by_suffix(path)
     return name in FORMATS and name != "archive"
 
 
 def _read_file(
-    path: Path, form: Format, trust_pickle: bool, piece: Piece | None = None
+    path: Path, form: Format, trust_pickle: bool, piece: Piece | FrameRange | None = None
 ) -> tuple[list[Atoms], list[str]]:
     notes: list[str] = [f"{path}: {form.remark}"] if form.remark else []
     frames: list[Atoms] = []
-    reader = READERS.get(form.name, partial(_read_frames, form=form, notes=notes, piece=piece))
-    if trust_pickle and form.name == "lmdb":
-        reader = partial(read_pickled_lmdb, trust_pickle=True)
+    openers = _TRUSTED_OPENERS if trust_pickle else _OPENERS
+    of_text = None if isinstance(piece, FrameRange) else piece
+    reader = READERS.get(form.name) or partial(_read_frames, form=form, notes=notes, piece=of_text)
+    if form.name in openers:
+        reader = partial(read_all, opener=openers[form.name])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ASE and numpy, about values that are checked afterwards
-            for part in list_parts(path, form.name):
-                for atoms in reader(part):
-                    frames.append(atoms)
+            if isinstance(piece, FrameRange):
+                opened = KEPT_OPEN.open(openers[form.name], piece.part)
+                frames.extend(opened.read(range(piece.start, piece.stop)))
+            else:
+                for part in list_parts(path, form.name):
+                    frames.extend(reader(part))
     except DataError:
         raise
     except Exception as error:  # ASE raises anything, from ValueError to StopIteration, for a broken file

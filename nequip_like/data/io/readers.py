@@ -35,6 +35,7 @@ from nequip_like.data.prepared.sets import find_prepared, open_prepared
 from nequip_like.errors import ConfigError
 
 if TYPE_CHECKING:
+    from nequip_like.data.io.sets.frame_sets import FrameRange
     from nequip_like.data.prepared.pieces import Piece
 
 Source = str | Path | Atoms | Graph | Iterable[str | Path] | Iterable[Atoms] | Iterable[Graph]
@@ -79,7 +80,8 @@ def read(
     key_mapping: Mapping[str, str] | None = None,
     units: Units | Mapping[str, str] | None = None,
     trust_pickle: bool = False,
-    piece: Piece | None = None,
+    piece: Piece | FrameRange | None = None,
+    whole: bool = True,
 ) -> Reading:
     """Read files or structures, with their labels, as graphs without edges.
 
@@ -98,8 +100,9 @@ def read(
         units: ``{"energy": ..., "length": ..., "forces": ...}``, see
             :class:`nequip_like.data.labels.units.Units`; eV and Angstrom by default.
         trust_pickle: Read files of pickles, too (``.lmdb`` of NequIP and fairchem); by default they are refused.
-        piece: The part of the one file that is to be read. Whether the file has what ``key_mapping`` declares is then
-            not asked, for another part may have it.
+        piece: The part of the one file that is to be read.
+        whole: Whether this is all of the data. Otherwise it is not asked whether it has what ``key_mapping`` declares,
+            for another part may have it.
 
     Raises:
         ConfigError: If ``units`` or ``key_mapping`` cannot be understood, or the source is none, or of several kinds.
@@ -109,7 +112,7 @@ def read(
     members = entries(source)
     if prepared := find_prepared(members):
         return open_prepared(prepared, index, key_mapping, units)
-    return _read_members(members, index, key_mapping, units, trust_pickle, piece)
+    return _read_members(members, index, key_mapping, units, trust_pickle, piece, whole)
 
 
 def _read_members(
@@ -118,7 +121,8 @@ def _read_members(
     key_mapping: Mapping[str, str] | None,
     units: Units | Mapping[str, str] | None,
     trust_pickle: bool,
-    piece: Piece | None,
+    piece: Piece | FrameRange | None,
+    whole: bool,
 ) -> Reading:
     mapping = checked_mapping(key_mapping)
     reading = Reading(units=Units.declared(units))
@@ -128,6 +132,7 @@ def _read_members(
     stated_labels: set[str] = set()
     frames_read: list[Graph] = []
     origins: list[str] = []
+    annotations: list[Annotations] = []
     for block in _read_blocks(members, index, trust_pickle, piece):
         path, numbered = block.title, block.frames
         if block.file is not None and block.file.absolute() not in reading.files[-1:]:
@@ -160,12 +165,12 @@ def _read_members(
             frames_read.append(graph | labels)
             origins.append(origin)
             remarks = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
-            reading.annotations.append(Annotations.collect(names_by_label.values(), *remarks, atoms))
+            annotations.append(Annotations.collect(names_by_label.values(), *remarks, atoms))
         for (label, reason), count in left_out.items():
             reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
     source_name = ", ".join(map(str, members)) if reading.files else path
     reading.names = FrameNames.join(names)
-    if piece is None:
+    if whole:
         check_declared_names(source_name, [reading.names], mapping)
     check_by_halves(reading.units, units, reading.label_names, stated_labels, source_name)
     notes = find_unread_names([reading.names], reading.label_names, kinds) + list_unused_units(
@@ -175,6 +180,7 @@ def _read_members(
         notes += find_lone_components(sorted(reading.names.node))
     reading.notes.extend(f"{source_name}: {note}" for note in notes)
     reading.frames, reading.origins = fill_missing_labels(frames_read), origins
+    reading.annotations = annotations
     check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
     reading.notes.extend(f"{source_name}: {note}" for note in find_equal_weights(reading.frames, reading.label_names))
     return reading
@@ -240,7 +246,7 @@ class _Block:
 
 
 def _read_blocks(
-    members: Sequence[Any], index: Index, trust_pickle: bool = False, piece: Piece | None = None
+    members: Sequence[Any], index: Index, trust_pickle: bool = False, piece: Piece | FrameRange | None = None
 ) -> Iterator[_Block]:
     """Files one by one, each read when it is its turn; structures in memory all at once."""
     if not members or isinstance(members[0], str | Path):

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import fill_missing_labels
@@ -15,6 +17,7 @@ from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.labels.free_energies import append_gap
 from nequip_like.data.labels.names import FrameNames
 from nequip_like.data.labels.units import Units
+from nequip_like.data.prepared.annotations import PreparedAnnotations
 from nequip_like.data.prepared.frames import Origins, PreparedFrames, list_keys, select_frames, select_origins
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
@@ -34,6 +37,7 @@ class Reading(Summarized):
         notes: What a user should know about the reading, such as labels that were left out.
         annotations: What each frame holds beside its structure and labels.
         names: All names of values in the files.
+        numbers: Position of each frame among all that were read (frames,), where frames were chosen of them.
     """
 
     frames: Sequence[Graph] = field(default_factory=list)
@@ -43,8 +47,9 @@ class Reading(Summarized):
     units: Units = field(default_factory=Units)
     free_energy_gap: float = 0.0
     notes: list[str] = field(default_factory=list)
-    annotations: list[Annotations] = field(default_factory=list)
+    annotations: Sequence[Annotations] = field(default_factory=list)
     names: FrameNames = field(default_factory=lambda: FrameNames(frozenset(), frozenset()))
+    numbers: np.ndarray | None = None
 
     def summary(self) -> dict[str, Any]:
         """Size, files, labels and units."""
@@ -64,8 +69,8 @@ class Reading(Summarized):
         return names
 
     @cached_property
-    def keys(self) -> list[str]:
-        """Hash of each structure, made when first asked for."""
+    def keys(self) -> np.ndarray:
+        """Hash of each structure (frames, 2), made when first asked for."""
         return list_keys(self.frames)
 
     @classmethod
@@ -95,9 +100,11 @@ class Reading(Summarized):
             joined = PreparedFrames.join(prepared)
             frames: Sequence[Graph] = joined
             origins: Sequence[str] = Origins(joined)
+            annotations: Sequence[Annotations] = PreparedAnnotations(joined.files, joined.indices)
         else:
             frames = fill_missing_labels([frame for part in parts for frame in part.frames])
             origins = [origin for part in parts for origin in part.origins]
+            annotations = [annotation for part in parts for annotation in part.annotations]
         units = {name: part.units for name, part in readings.items()}
         notes = [note for part in parts for note in part.notes]
         if any(unit != parts[0].units for unit in units.values()):
@@ -112,18 +119,22 @@ class Reading(Summarized):
             units=parts[0].units,
             free_energy_gap=max(part.free_energy_gap for part in parts),
             notes=notes,
-            annotations=[annotation for part in parts for annotation in part.annotations],
+            annotations=annotations,
             names=FrameNames.join(part.names for part in parts),
         )
 
-    def select(self, indices: Sequence[int], annotated: bool = True) -> Reading:
+    def select(self, indices: Sequence[int] | np.ndarray, annotated: bool = True) -> Reading:
         """Some of the frames, with everything that is said of them; without their annotations unless ``annotated``."""
-        annotations = [self.annotations[i] for i in indices] if annotated else [Annotations()] * len(indices)
+        annotations: Sequence[Annotations] = [Annotations()] * len(indices)
+        if annotated:
+            own = self.annotations
+            annotations = own.select(indices) if isinstance(own, PreparedAnnotations) else [own[i] for i in indices]
         return replace(
             self,
             frames=select_frames(self.frames, indices),
             origins=select_origins(self.origins, indices),
             annotations=annotations,
+            numbers=np.asarray(indices) if self.numbers is None else self.numbers[np.asarray(indices)],
         )
 
 

@@ -192,9 +192,9 @@ def check_periodic_cell(cell: np.ndarray, pbc: np.ndarray, where: str) -> None:
           -> give the cell (Lattice="..."), or set pbc="F F F" for a molecule
     """
     periodic = cell[pbc]
-    norms = np.linalg.norm(periodic, axis=1, keepdims=True)
     if len(periodic) == 0:
         return
+    norms = np.linalg.norm(periodic, axis=1, keepdims=True)
     if (norms < 1e-6).any() or np.linalg.matrix_rank(periodic / norms, tol=1e-6) < len(periodic):
         raise DataError(
             f"{where} is periodic (pbc {''.join('FT'[int(axis)] for axis in pbc)}) but its cell {cell.tolist()} does "

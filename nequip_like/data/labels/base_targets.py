@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import has_label
+from nequip_like.data.graph import frame_key, has_label
 from nequip_like.data.io.given import convert_to_atoms
 from nequip_like.data.io.reading import Reading
 from nequip_like.data.labels.names import checked_mapping
@@ -150,7 +150,7 @@ class BaseTargets:
         cache = self._load()
         before = len(cache)
         bases = []
-        for frame, key, origin in zip(reading.frames, reading.keys, reading.origins, strict=True):
+        for frame, key, origin in zip(reading.frames, map(frame_key, reading.frames), reading.origins, strict=True):
             asked = [label for label in _PROPERTIES if label in frame and has_label(frame, label)]
             if key not in cache or any(label not in cache[key] for label in asked if self._gives(label)):
                 cache[key] = self._compute(frame, asked, origin)

@@ -78,6 +78,8 @@ def add_inner_labels(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_made(name: str, values: Mapping[str, Any]) -> bool:
     """Whether a name is in no file, but was made by :func:`add_vectors` or :func:`add_inner_labels`."""
+    if " " not in name and "." not in name:
+        return False
     columns = name.split(" ")
     if len(columns) == 3 and all(column in values for column in columns):
         return True

@@ -122,6 +122,8 @@ def _bring_to_shape(value: np.ndarray, label: str, rows: int, subject: str) -> n
 
 
 def _check_values(value: np.ndarray, label: str, subject: str) -> None:
+    if label not in fields.WEIGHTS and np.isfinite(value).all():
+        return
     energy_or_weight = label in (fields.TOTAL_ENERGY, *fields.WEIGHTS)
     if np.isinf(value).any() or (energy_or_weight and np.isnan(value).any()):
         raise DataError(

@@ -59,13 +59,13 @@ class Rows:
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _OWN_COLUMNS}
         return cls(FrameTable.join([part.table for part in parts]), **columns)
 
-    def pack(self) -> bytes:
+    def pack(self) -> memoryview:
         """All columns as one npz file."""
         columns = {name: _narrow(getattr(self.table, name)) for name in COLUMNS}
         columns |= {f"own_{name}": _narrow(getattr(self, name)) for name in _OWN_COLUMNS}
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **columns)
-        return buffer.getvalue()
+        return buffer.getbuffer()
 
     @classmethod
     def unpack(cls, content: bytes) -> Rows:
@@ -93,7 +93,8 @@ def end_file(file: BinaryIO, rows: Rows, manifest: Mapping[str, Any]) -> None:
     """Write the table, the manifest and the tail behind the records, where the file stands."""
     start = file.tell()
     table, text = rows.pack(), json.dumps(manifest, indent=1).encode()
-    file.write(table + text)
+    file.write(table)
+    file.write(text)
     file.write(_TAIL.pack(start, len(table), len(text), zlib.crc32(text, zlib.crc32(table)), _END))
 
 
@@ -126,9 +127,16 @@ class FrameFile:
         Raises:
             DataError: If the file was cut off since it was opened.
         """
-        length = int(self.rows.length[index])
+        return self.read_bytes(int(self.rows.start[index]), int(self.rows.length[index]))
+
+    def read_bytes(self, start: int, length: int) -> bytes:
+        """What stands at a place.
+
+        Raises:
+            DataError: If the file was cut off since it was opened.
+        """
         try:
-            record = os.pread(self._descriptor, length, int(self.rows.start[index]))
+            record = os.pread(self._descriptor, length, start)
         except OSError as error:
             raise DataError(f"cannot read {self.path.absolute()}: {error.strerror or error}", _ADVICE) from error
         if len(record) != length:
@@ -172,11 +180,12 @@ class FrameFile:
         damaged = DataError(f"{self.path.absolute()} is damaged", _ADVICE)
         if start + table_length + text_length + _TAIL.size != size:
             raise damaged
-        content = self._read_all(table_length + text_length, start)
-        if zlib.crc32(content) != checksum:
+        table = self._read_all(table_length, start)
+        text = self._read_all(text_length, start + table_length)
+        if zlib.crc32(text, zlib.crc32(table)) != checksum:
             raise damaged
         try:
-            return json.loads(content[table_length:]), Rows.unpack(content[:table_length])
+            return json.loads(text), Rows.unpack(table)
         except (ValueError, KeyError, zipfile.BadZipFile) as error:  # of another program, with the right sum
             raise damaged from error
 

@@ -62,14 +62,18 @@ class PreparedFiles:
                 self._held[index] = held
         return dict(held)
 
-    def _read_record(self, index: int) -> bytes:
+    def locate(self, index: int) -> tuple[int, int]:
+        """In which of the files a frame stands, and its number there."""
         part = bisect_right(self._ends, index)
+        return part, index - self._ends[part] + len(self.files[part].rows.table)
+
+    def _read_record(self, index: int) -> bytes:
+        part, number = self.locate(index)
         file = self.files[part]
-        first = self._ends[part] - len(file.rows.table)
-        record = file.read_record(index - first)
+        record = file.read_record(number)
         if not is_intact(record):
             raise DataError(
-                f"{file.path.absolute()} is damaged, in its frame {index - first} ({self.describe(index)})",
+                f"{file.path.absolute()} is damaged, in its frame {number} ({self.describe(index)})",
                 "prepare the set again (nequip-data prepare), or copy the file again",
             )
         return record
@@ -92,12 +96,18 @@ class PreparedFrames(Sequence[Graph]):
         files: The set.
         indices: Which of its frames; all by default.
         types: Atom type of each atomic number, if frames shall have their types and indices.
+        shifts: Energy that is added for each atom of a type, eV.
     """
 
     def __init__(
-        self, files: PreparedFiles, indices: np.ndarray | None = None, types: torch.Tensor | None = None
+        self,
+        files: PreparedFiles,
+        indices: np.ndarray | None = None,
+        types: torch.Tensor | None = None,
+        shifts: torch.Tensor | None = None,
     ) -> None:
         self.files = files
+        self._shifts = shifts
         self.indices = np.arange(len(files.rows.table)) if indices is None else np.asarray(indices, dtype=np.int64)
         self._types = types
 
@@ -118,20 +128,28 @@ class PreparedFrames(Sequence[Graph]):
         in_order = len(self.indices) == len(everything) and bool((self.indices == np.arange(len(everything))).all())
         return everything if in_order else everything.select(self.indices)
 
-    @cached_property
-    def keys(self) -> list[str]:
-        """Hash of each structure, as :func:`nequip_like.data.graph.frame_key` makes it."""
-        halves = self.files.rows.key[self.indices].astype(">u8")
-        text = halves.tobytes().hex()
-        return [text[start : start + 32] for start in range(0, len(text), 32)]
+    @property
+    def keys(self) -> np.ndarray:
+        """Hash of each structure (frames, 2), as :func:`list_keys` gives it."""
+        return self.files.rows.key[self.indices]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PreparedFrames:
         """Some of these frames."""
-        return PreparedFrames(self.files, self.indices[np.asarray(indices, dtype=np.int64)], self._types)
+        chosen = self.indices[np.asarray(indices, dtype=np.int64)]
+        return PreparedFrames(self.files, chosen, self._types, self._shifts)
 
     def with_types(self, types: torch.Tensor) -> PreparedFrames:
         """These frames with the atom types of a model, numbered from 0 on."""
-        return PreparedFrames(self.files, self.indices, types)
+        return PreparedFrames(self.files, self.indices, types, self._shifts)
+
+    def with_shifts(self, shifts: torch.Tensor) -> PreparedFrames:
+        """These frames with other energies.
+
+        Args:
+            shifts: Energy to add for each atom of a type, eV (types,).
+        """
+        before = torch.zeros_like(shifts) if self._shifts is None else self._shifts
+        return PreparedFrames(self.files, self.indices, self._types, before + shifts)
 
     def describe(self, index: int) -> str:
         """Source file and frame of one of these frames."""
@@ -168,7 +186,7 @@ class PreparedFrames(Sequence[Graph]):
         Returns:
             The frames, or a batch of them.
         """
-        if self.files.holds:
+        if self.files.holds or self._shifts is not None:
             return [self[i] for i in indices]
         return [self._complete(self.files.read(self.indices[list(indices)].tolist()), indices)]
 
@@ -176,10 +194,25 @@ class PreparedFrames(Sequence[Graph]):
         if self._types is not None:
             graph[fields.ATOM_TYPES] = self._types[graph[fields.ATOMIC_NUMBERS]]
         graph[fields.FRAME_INDEX] = torch.from_numpy(np.array(indices))
-        return graph
+        return graph if self._shifts is None else shift_energies(graph, self._shifts)
 
     def __iter__(self) -> Iterator[Graph]:
         return (self[i] for i in range(len(self)))
+
+
+def shift_energies(frame: Graph, shifts: torch.Tensor) -> Graph:
+    """One frame with other energies.
+
+    Args:
+        frame: The frame, with its atom types.
+        shifts: Energy to add for each atom of a type, eV (types,).
+    """
+    shifted, of_atoms = dict(frame), shifts[frame[fields.ATOM_TYPES]]
+    if fields.TOTAL_ENERGY in frame:
+        shifted[fields.TOTAL_ENERGY] = frame[fields.TOTAL_ENERGY] + of_atoms.sum()
+    if fields.PER_ATOM_ENERGY in frame:
+        shifted[fields.PER_ATOM_ENERGY] = frame[fields.PER_ATOM_ENERGY] + of_atoms.unsqueeze(1)
+    return shifted
 
 
 class Origins(Sequence[str]):
@@ -192,7 +225,7 @@ class Origins(Sequence[str]):
     def __init__(self, frames: PreparedFrames) -> None:
         self._frames = frames
 
-    def select(self, indices: Sequence[int]) -> Origins:
+    def select(self, indices: Sequence[int] | np.ndarray) -> Origins:
         """The origins of some of the frames."""
         return Origins(self._frames.select(indices))
 
@@ -210,16 +243,27 @@ class Origins(Sequence[str]):
         return self._frames.describe(range(len(self))[index])
 
 
-def select_frames(frames: Sequence[Graph], indices: Sequence[int]) -> Sequence[Graph]:
+def select_frames(frames: Sequence[Graph], indices: Sequence[int] | np.ndarray) -> Sequence[Graph]:
     """Some frames, in the order of the indices; prepared ones are not read for it."""
     return frames.select(indices) if isinstance(frames, PreparedFrames) else [frames[i] for i in indices]
 
 
-def select_origins(origins: Sequence[str], indices: Sequence[int]) -> Sequence[str]:
+def select_origins(origins: Sequence[str], indices: Sequence[int] | np.ndarray) -> Sequence[str]:
     """Where some frames come from, in the order of the indices."""
     return origins.select(indices) if isinstance(origins, Origins) else [origins[i] for i in indices]
 
 
-def list_keys(frames: Sequence[Graph]) -> list[str]:
-    """Hash of each structure; prepared frames know theirs."""
-    return frames.keys if isinstance(frames, PreparedFrames) else [frame_key(frame) for frame in frames]
+def write_key(key: np.ndarray) -> str:
+    """The hash of a structure of :func:`list_keys` as :func:`nequip_like.data.graph.frame_key` writes it."""
+    return "".join(f"{int(half):016x}" for half in key)
+
+
+def list_keys(frames: Sequence[Graph]) -> np.ndarray:
+    """Hash of each structure (:func:`nequip_like.data.graph.frame_key`) as two numbers of 64 bits (frames, 2).
+
+    Prepared frames know theirs.
+    """
+    if isinstance(frames, PreparedFrames):
+        return frames.keys
+    text = "".join(frame_key(frame) for frame in frames)
+    return np.frombuffer(bytes.fromhex(text), ">u8").reshape(-1, 2).astype(np.uint64)

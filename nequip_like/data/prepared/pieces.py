@@ -1,13 +1,15 @@
-"""Pieces of a large extended XYZ file: runs of whole frames, each of which is read as if it were a file of its own."""
+"""Pieces of a large file: runs of whole frames, each of which is read as if it were a file of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from nequip_like.data.io.formats import format_of
+from nequip_like.data.io.formats import count_frames, format_of
+from nequip_like.data.io.sets.frame_sets import FrameRange
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,29 @@ class Piece:
     line: int
 
 
-def cut_into_pieces(path: Path, size: int) -> list[Piece | None]:
+def cut_into_pieces(path: Path, size: int, trust_pickle: bool = False) -> list[Piece | FrameRange | None]:
     """Find pieces of about so many bytes.
 
     Args:
-        path: The file.
-        size: Bytes of a piece; the last frame of each goes beyond.
+        path: The file, or a folder that is a data set.
+        size: Bytes of a piece; of extended XYZ the last frame of each goes beyond.
+        trust_pickle: Open files of pickles, too.
 
     Returns:
-        The pieces; ``[None]``, the whole file as one, where it is not larger, of another format, or not what it seems:
-        its reader says what is wrong.
+        The pieces; ``[None]``, the whole file as one, where it is not larger, of a format that can only be read from
+        its begin, or not what it seems: its reader says what is wrong.
+
+    Raises:
+        DataError: If the file cannot be opened.
     """
+    counts = count_frames(path, trust_pickle)
+    if counts is not None:
+        return _cut_into_ranges(counts, size)
     # A compressed file is read as a whole: where a frame begins in it is not known.
     is_plain = path.suffix.lower() in (".xyz", ".extxyz")
     if not is_plain or format_of(path).name != "extxyz" or path.stat().st_size <= size:
         return [None]
-    pieces: list[Piece | None] = []
+    pieces: list[Piece | FrameRange | None] = []
     with path.open("rb") as file:
         start = end = frame = line = first_frame = first_line = 0
         while (head := file.readline()).strip():
@@ -63,6 +72,19 @@ def cut_into_pieces(path: Path, size: int) -> list[Piece | None]:
     if end > start:
         pieces.append(Piece(start, end, first_frame, first_line))
     return pieces
+
+
+def _cut_into_ranges(counts: Sequence[tuple[Path, int]], size: int) -> list[Piece | FrameRange | None]:
+    """Runs of frames of each file of a data set, as many as take about so many bytes in it."""
+    ranges: list[Piece | FrameRange | None] = []
+    first = 0
+    for part, count in counts:
+        bytes_of_part = sum(file.stat().st_size for file in (part.rglob("*") if part.is_dir() else [part]))
+        number = min(-(-bytes_of_part // size), count)
+        ends = [count * i // number for i in range(number + 1)] if number else []
+        ranges += [FrameRange(part, start, stop, first + start) for start, stop in pairwise(ends)]
+        first += count
+    return ranges if len(ranges) > 1 else [None]
 
 
 def _skip_cell_vectors(file: BinaryIO) -> list[int]:

@@ -38,16 +38,18 @@ def pack_frame(frame: Graph) -> bytes:
     """
     numbers, edges = frame[fields.ATOMIC_NUMBERS].numpy(), frame[fields.EDGE_INDEX].numpy()
     shifts = frame[fields.EDGE_CELL_SHIFT].numpy()
-    present = [name for name in OPTIONAL_FIELDS if name in frame and not bool(frame[name].isnan().all())]
+    values = {name: frame[name].numpy() for name in OPTIONAL_FIELDS if name in frame}
+    present = [name for name, value in values.items() if not np.isnan(value).all()]
     bits = sum(1 << OPTIONAL_FIELDS.index(name) for name in present)
-    pbc = frame[fields.PBC][0].tolist()
-    has_cell = bool(frame[fields.CELL].any())
+    pbc = frame[fields.PBC].numpy()[0]
+    cell = frame[fields.CELL].numpy()
+    has_cell = bool(cell.any())
     index_type = _find_narrowest(len(numbers), "u")
     shift_type = _find_narrowest(int(np.abs(shifts).max(initial=0.0)), "i") if shifts.any() else None
-    floats = [frame[fields.POSITIONS], *([frame[fields.CELL]] if has_cell else []), *(frame[name] for name in present)]
+    floats = [frame[fields.POSITIONS].numpy(), *([cell] if has_cell else []), *(values[name] for name in present)]
     degrees = np.bincount(edges[0], minlength=len(numbers)).astype("<u4")
     parts = [
-        torch.cat([part.flatten() for part in floats]).numpy().astype("<f8"),
+        *(part.astype("<f8", copy=False) for part in floats),
         degrees,
         edges[1].astype(index_type),
         shifts.astype(shift_type) if shift_type is not None else np.zeros(0, "<u1"),

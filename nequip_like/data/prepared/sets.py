@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.data.fields import Graph
-from nequip_like.data.io.annotations import Annotations
 from nequip_like.data.io.given import Index, choose_frames
 from nequip_like.data.io.reading import Reading, join_label_names
 from nequip_like.data.labels.units import Units
+from nequip_like.data.prepared.annotations import PreparedAnnotations
 from nequip_like.data.prepared.files import FrameFile, is_prepared
 from nequip_like.data.prepared.frames import Origins, PreparedFiles, PreparedFrames
 from nequip_like.data.prepared.provenance import find_changed_source
@@ -88,7 +88,7 @@ def open_prepared(
         units=Units.declared(manifests[0]["units"]),
         free_energy_gap=max(manifest["free_energy_gap"] for manifest in manifests),
         notes=list(dict.fromkeys(note for manifest in manifests for note in manifest["notes"])),
-        annotations=[Annotations()] * len(frames),
+        annotations=PreparedAnnotations(frames.files, frames.indices),
     )
 
 

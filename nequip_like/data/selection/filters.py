@@ -11,6 +11,7 @@ import numpy as np
 
 from nequip_like.arguments import Count, Positive, Range, check, check_key
 from nequip_like.data import fields
+from nequip_like.data.io.reading import Reading
 from nequip_like.data.splits import duplicates
 from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError, DataError, closest_hint
@@ -67,12 +68,12 @@ class Filters:
             raise ConfigError(f"filters.duplicates is {values['duplicates']!r}", "write true or false")
         return cls(labels=labels, **values)
 
-    def find_kept(self, table: FrameTable, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    def find_kept(self, table: FrameTable, reading: Reading) -> dict[str, np.ndarray]:
         """Which frames each filter but that of energies keeps.
 
         Args:
             table: The table of the frames.
-            keys: Hash of each structure.
+            reading: The frames, whose structures are hashed where repeated ones are looked for.
 
         Returns:
             ``{filter: booleans (frames,)}``, of filters that are set.
@@ -85,7 +86,7 @@ class Filters:
         for label in self.labels:
             kept[f"labels={label}"] = table.isolated | table.find_labelled(label)
         if self.duplicates:
-            repeats = np.isin(np.arange(len(table)), list(duplicates(keys)))
+            repeats = np.isin(np.arange(len(table)), list(duplicates(reading.keys)))
             kept["duplicates=true"] = table.isolated | ~repeats
         return kept
 

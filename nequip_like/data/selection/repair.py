@@ -11,7 +11,7 @@ import torch
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.io.reading import Reading
-from nequip_like.data.prepared.frames import PreparedFrames
+from nequip_like.data.prepared.frames import PreparedFrames, write_key
 from nequip_like.data.selection.repair_file import ACTIONS, FrameRepair, hash_content, locate_frame, read_repairs
 from nequip_like.errors import DataError
 
@@ -138,7 +138,7 @@ class Repairs:
         """
         places: dict[str, list[int]] = {}
         origins = [locate_frame(origin) for origin in reading.origins]
-        for i, structure in enumerate(reading.keys):
+        for i, structure in enumerate(map(write_key, reading.keys)):
             if structure in self._structures:
                 places.setdefault(structure, []).append(i)
         read = set(origins)

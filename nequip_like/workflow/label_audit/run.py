@@ -14,6 +14,7 @@ from nequip_like.arguments import Count, Positive, check
 from nequip_like.data import fields
 from nequip_like.data.dataset import COLLISION, GraphDataset
 from nequip_like.data.inspection.checks.findings import select_frames_of
+from nequip_like.data.prepared.frames import write_key
 from nequip_like.data.selection.repair_file import FrameRepair, hash_content, locate_frame
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.summaries import Summarized
@@ -246,7 +247,7 @@ class _LabelAudit:
 
     def _propose(self, suspect: Suspect, origin: str) -> FrameRepair:
         file, index = locate_frame(origin)
-        content = hash_content(self.whole.frames[suspect.frame], self.whole.keys[suspect.frame])
+        content = hash_content(self.whole.frames[suspect.frame], write_key(self.whole.keys[suspect.frame]))
         atoms = suspect.atoms if suspect.action != "drop" else ()
         evidence = {"kind": suspect.kind, **suspect.evidence}
         return FrameRepair(file, index, content, suspect.action, suspect.reason, atoms, (), evidence)

@@ -13,14 +13,15 @@ from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow.run_folder.new_folders import make_new
 
 CONFIG_FILE = "config.yaml"
+INDICES_FILE = "indices.json"
 _NAME = "earlier-run"
 _HEAD = "# python "  # what a config that a run wrote begins with
 # What a run cannot have left without any of these: tests of a model alone may be done again at any time.
 _TRAINED = ("checkpoints", "metrics.csv", "model.safetensors")
 _FILES = (
     *_TRAINED,
-    *(CONFIG_FILE, "hparams.yaml", "loss.log", "metrics.json", "predictions.extxyz", "run.json", "report.html"),
-    *("wandb-run-id.txt", "mlflow-run-id.txt"),
+    *(CONFIG_FILE, INDICES_FILE, "hparams.yaml", "loss.log", "metrics.json", "predictions.extxyz"),
+    *("run.json", "report.html", "wandb-run-id.txt", "mlflow-run-id.txt"),
     *(f"{picture}.{ending}" for picture in ("training", "parity", "uncertainty") for ending in FORMATS),
 )
 

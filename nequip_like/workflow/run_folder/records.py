@@ -15,6 +15,7 @@ from rich.console import Console
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.selection.indices import write_parts
 from nequip_like.report.page.run_content import RECORD_FILE
 from nequip_like.training.budget.clock import Clock
 from nequip_like.training.budget.durations import format_seconds
@@ -233,12 +234,13 @@ def begin_records(console: Console, folder: Path, resumption: resume.Resumption 
 
 
 @rank_zero_only
-def save_config(folder: Path, info: Mapping[str, Any]) -> None:
-    """Keep the resolved config beside the results, with the versions and the overrides above it.
+def save_config(folder: Path, info: Mapping[str, Any], data: DataModule) -> None:
+    """Keep the resolved config beside the results, with versions and overrides above it, and which frames were chosen.
 
     Args:
         folder: The output folder.
         info: The config, versions and overrides.
+        data: The data.
 
     Raises:
         OutputError: If it cannot be written.
@@ -247,3 +249,5 @@ def save_config(folder: Path, info: Mapping[str, Any]) -> None:
     head = earlier_run.format_config_head(versions, " ".join(info["overrides"]) or "none")
     with written_whole(folder / earlier_run.CONFIG_FILE) as partial:
         partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(info["config"]))))
+    if parts := data.chosen_frames:
+        write_parts(folder / earlier_run.INDICES_FILE, parts)

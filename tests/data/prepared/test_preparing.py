@@ -11,8 +11,9 @@ from ase.build import bulk
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.prepared import preparing
 from nequip_like.data.prepared.files import FrameFile
-from nequip_like.data.prepared.preparing import PreparationRequest, prepare_set
+from nequip_like.data.prepared.preparing import prepare_set
 from nequip_like.data.prepared.sets import get_prepared
+from nequip_like.data.prepared.tasks import PreparationRequest
 from nequip_like.errors import ConfigError, DataError, OutputError
 
 
@@ -50,7 +51,7 @@ def test_same_as_from_the_file(write, molecules, labelled, prepare):
         one, other = [part if kind == "train_set" else part[kind.removesuffix("_sets")] for part in parts]
         assert_same_frames(list(one), list(other))
         assert [one.origin(i) for i in range(len(one))] == [other.origin(i) for i in range(len(other))]
-        assert one.keys == other.keys
+        np.testing.assert_array_equal(one.keys, other.keys)
         assert one.labels == other.labels
         assert one.read_from == other.read_from
     assert from_file.type_names == prepared.type_names
@@ -121,7 +122,7 @@ def test_a_stopped_preparation_goes_on(write, molecules, prepare, monkeypatch, t
     done = []
 
     def stop_at_third(task, request):
-        done.append(task.path)
+        done.append(str(task.member.file))
         if len(done) == 3:
             raise KeyboardInterrupt
         return original(task, request)
@@ -162,7 +163,7 @@ def test_parts_of_a_set(write, molecules, prepare, tmp_path):
     (tmp_path / "parts" / "part-00001-of-00002.frames").unlink()
     with pytest.raises(DataError, match="is not whole: parts 1 of 2 are missing"):
         DataModule(str(tmp_path / "parts"), cutoff_radius=2.0).prepare()
-    with pytest.raises(ConfigError, match="--shard 6/6, but there are 5 files"):
+    with pytest.raises(ConfigError, match="--shard 6/6, but there are 5 files, and 5 pieces of them"):
         prepare(*files, name="parts", shard=(6, 6))
 
 
@@ -207,13 +208,29 @@ def test_mistakes(write, molecules, prepare, tmp_path):
         prepare(path, name="again.frames")
     with pytest.raises(DataError, match="the same structure is in train"):
         DataModule(str(path), val=str(file), cutoff_radius=2.0).prepare()
-    replay = {"file": str(file), "fraction": 0.5}
-    with_replay = DataModule(str(path), cutoff_radius=2.0, replay=replay, allow_overlap=True).prepare()
-    with pytest.raises(ConfigError, match="replay joins frames in memory"):
-        _ = with_replay.trained_on
     different = prepare(file, name="cutoff.frames", cutoff=1.5).path
     with pytest.raises(DataError, match="were prepared with different cutoff radii"):
         DataModule([str(path), str(different)], cutoff_radius=2.0).prepare()
+
+
+@pytest.mark.parametrize("prepared", ["train", "replay", "both"])
+def test_replay(prepared, write, molecules, labelled, prepare):
+    """Whichever of both is prepared: the batches are those of the files, with weights, moved energies and NaN."""
+    old = [labelled(bulk("Mo", a=2.9 + 0.05 * i, cubic=True), energy=-21.0, stress=np.eye(3)) for i in range(5)]
+    train, other = str(write("m.xyz", molecules(8))), str(write("old.xyz", old))
+    data = []
+    for use in ("", prepared):
+        source = prepare(train, name=f"{use}m.frames").path if use in ("train", "both") else train
+        replayed = prepare(other, name=f"{use}o.frames").path if use in ("replay", "both") else other
+        replay = {"file": str(replayed), "fraction": 0.4, "weight": 0.5}
+        settings = {"species": ["H", "O", "Mo"], "batch_size": 3, "held_memory": 0, "val": 2}
+        module = DataModule(str(source), cutoff_radius=2.0, replay=replay, **settings).prepare()
+        module.move_replay({"Mo": 0.25})
+        data.append(module)
+    assert data[1].num_replayed == 4
+    for one, same in zip(*(module.train_dataloader() for module in data), strict=True):
+        assert_same_frames([one], [same])
+    assert data[0].trained_on.origin(7) == data[1].trained_on.origin(7)
 
 
 def test_damaged_files_are_refused(write, molecules, prepare, tmp_path):

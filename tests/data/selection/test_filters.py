@@ -3,7 +3,9 @@ import pytest
 from ase import Atoms
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.prepared.preparing import PreparationRequest, prepare_set
+from nequip_like.data.io.reading import Reading
+from nequip_like.data.prepared.preparing import prepare_set
+from nequip_like.data.prepared.tasks import PreparationRequest
 from nequip_like.data.selection.filters import Filters
 from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.errors import ConfigError, DataError
@@ -78,7 +80,7 @@ def test_nothing_is_left(write, frames):
 
 def test_without_filters_nothing_is_asked():
     assert Filters.read(None) == Filters()
-    assert Filters().find_kept(tabulate([]), []) == {}
+    assert Filters().find_kept(tabulate([]), Reading()) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 import json
 
 import pytest
+from ase import Atoms
 
 from nequip_like.data.datamodule import DataModule
-from nequip_like.data.selection.indices import read_indices
+from nequip_like.data.selection.indices import read_indices, write_parts
 from nequip_like.errors import ConfigError, DataError
 
 
@@ -44,5 +45,59 @@ def test_mistakes(write, molecules, tmp_path):
     with pytest.raises(DataError, match=r"text\.json is no JSON file"):
         read_indices(tmp_path / "text.json", "train.indices")
     (tmp_path / "other.json").write_text('{"indices": [1]}')
-    with pytest.raises(ConfigError, match=r"train\.indices: .*other\.json is no list of numbers"):
+    with pytest.raises(ConfigError, match=r"train\.indices: .*other\.json has no numbers for train, but for indices"):
         read_indices(tmp_path / "other.json", "train.indices")
+
+
+def test_a_sample_of_a_file(write, molecules):
+    file = str(write("m.xyz", molecules(20)))
+
+    def energies(**entry):
+        data = DataModule({"file": file, **entry}, cutoff_radius=2.0).prepare()
+        return [float(frame["total_energy"]) for frame in data.train_set]
+
+    assert energies(max_samples=3) == [0.0, -1.0, -2.0]
+    drawn = energies(max_samples=6, shuffle=True, seed=1)
+    assert (len(drawn), drawn) == (6, sorted(drawn, reverse=True))
+    assert drawn == energies(max_samples=6, shuffle=True, seed=1) != energies(max_samples=6, shuffle=True, seed=2)
+    assert len(energies(max_samples=50)) == 20
+
+
+def test_the_split_of_a_run_again(write, molecules, labelled, tmp_path):
+    """What a run writes gives the same sets, references and all, from the same file."""
+    atoms = [labelled(Atoms(symbol), energy=energy) for symbol, energy in (("H", -13.0), ("O", -400.0))]
+    file = str(write("m.xyz", [*molecules(12), *atoms]))
+    entry = {"file": file, "index": "1:"}
+    first = DataModule(entry, val={"a": 3, "b": 2}, test=1, cutoff_radius=2.0, train_size=4).prepare()
+    path = str(tmp_path / "indices.json")
+    write_parts(tmp_path / "indices.json", first.chosen_frames)
+    again = {**entry, "indices_path": path}
+    second = DataModule(again, val={"a": again, "b": again}, test=again, cutoff_radius=2.0).prepare()
+    assert list(json.loads((tmp_path / "indices.json").read_text())) == ["train", "val/a", "val/b", "test/test"]
+    assert second.reference == first.reference
+    assert first.reference.rule == "isolated_atoms"
+    for one, other in (
+        (first.train_set, second.train_set),
+        (first.val_sets["b"], second.val_sets["b"]),
+        (first.test_sets["test"], second.test_sets["m"]),
+    ):
+        assert [one.origin(i) for i in range(len(one))] == [other.origin(i) for i in range(len(other))]
+    assert DataModule(file, cutoff_radius=2.0).prepare().chosen_frames == {}
+    with pytest.raises(ConfigError, match=r"has no numbers for val/c, but for train, val/a"):
+        DataModule(entry, val={"c": again}, cutoff_radius=2.0).prepare()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"shuffle": True}, "train has a shuffle, but no max_samples"),
+        ({"max_samples": 0}, r"train\.max_samples is 0"),
+        ({"max_samples": 3, "indices": [1]}, "train has both indices and max_samples"),
+        ({"indices_path": "a.json", "indices": [1]}, "train has both indices and indices_path"),
+        ({"indices_path": [1]}, r"train\.indices_path is \[1\], which is no file"),
+    ],
+    ids=["no size", "none", "two ways", "two lists", "no path"],
+)
+def test_mistakes_in_a_sample(entry, message):
+    with pytest.raises(ConfigError, match=message):
+        DataModule({"file": "m.xyz", **entry}, cutoff_radius=2.0).prepare()

@@ -9,8 +9,10 @@ from functools import cached_property
 from typing import Literal
 
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.inspection.coverage import SpeciesCoverage, count_coverage
 from nequip_like.data.inspection.label_check import LabelComparison, compare_labels
 from nequip_like.data.inspection.measure import FrameFacts, measure
+from nequip_like.data.inspection.pair_distances import ClosestPair, find_closest_pairs
 from nequip_like.data.inspection.reference_fit import ReferenceFit, fit_references
 from nequip_like.data.splits import duplicates
 
@@ -82,6 +84,16 @@ class Subject:
     def references(self) -> ReferenceFit | None:
         """Energies per species that fit best, and what is left of each frame; None without energies."""
         return fit_references(self.dataset.table)
+
+    @cached_property
+    def closest_pairs(self) -> list[ClosestPair]:
+        """The shortest distance of each pair of species."""
+        return find_closest_pairs(self.dataset)
+
+    @cached_property
+    def coverage(self) -> list[SpeciesCoverage]:
+        """Frames and atoms of each species."""
+        return count_coverage(self.dataset.table)
 
     @cached_property
     def files(self) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nequip_like.data.inspection.checks.findings import Finding, Subject, join_origins
-from nequip_like.data.inspection.coverage import count_coverage
 from nequip_like.data.inspection.lonely_atoms import describe_lonely_atoms
-from nequip_like.data.inspection.pair_distances import find_closest_pairs
 from nequip_like.data.inspection.plausibility import FUSED, SHORT, find_implausible_cells, find_implausible_distances
 
 _CLOSE = 0.65  # of the sum of covalent radii; bonds come to 0.8, and hot molecules to 0.7
@@ -22,7 +20,7 @@ def find_distance_problems(subject: Subject) -> Iterator[Finding]:
 
 def find_close_pairs(subject: Subject) -> Iterator[Finding]:
     """Pairs of species that come closer than bonds are long."""
-    pairs = find_closest_pairs(subject.dataset)
+    pairs = subject.closest_pairs
     close = [pair for pair in pairs if FUSED <= pair.ratio < _CLOSE and pair.distance >= SHORT]
     if close:
         names = ", ".join(f"{'-'.join(pair.species)} {pair.distance:.2f} Å ({pair.ratio:.2f})" for pair in close[:5])
@@ -59,7 +57,7 @@ def find_many_neighbors(subject: Subject) -> Iterator[Finding]:
 
 def find_rare_species(subject: Subject) -> Iterator[Finding]:
     """Species that are in few frames, of which little is learned."""
-    coverage = count_coverage(subject.dataset.table)
+    coverage = subject.coverage
     rare = [species for species in coverage if species.frames < _FEW_FRAMES <= len(subject)]
     if rare:
         names = ", ".join(f"{species.symbol} {species.frames}" for species in rare)

@@ -6,6 +6,7 @@ there is. Arrays of Python objects, which could run code, are never opened.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from typing import IO, Any
@@ -70,10 +71,15 @@ class ArrayRows:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """The rows, one after the other."""
+        return self.read_rows(range(len(self)))
+
+    def read_rows(self, rows: range) -> Iterator[np.ndarray]:
+        """Some rows that follow each other; those before are passed over."""
         if self._is_fortran and len(self.shape) > 1:  # its columns stand one after the other
-            yield from self.read()
+            yield from self.read()[rows.start : rows.stop]
             return
-        for _ in range(len(self)):
+        self._stream.seek(rows.start * math.prod(self.shape[1:]) * self._dtype.itemsize, io.SEEK_CUR)
+        for _ in rows:
             yield self._take(self.shape[1:])
 
     def read(self) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ase.io.jsonio import decode
 
 from nequip_like.data.io.databases import find_overfull_array
 from nequip_like.data.io.sets.folders import list_parts
+from nequip_like.data.io.sets.frame_sets import FrameSet
 from nequip_like.data.io.sets.lmdb_files import NumberedEntries, open_entries
 from nequip_like.errors import DataError
 
@@ -22,20 +25,25 @@ _NEXT, _DELETED, _METADATA = b"nextid", b"deleted_ids", b"metadata"
 _LARGEST_ROW = 1 << 28  # bytes of text; ten million numbers
 
 
-def read_aselmdb(path: Path) -> Iterator[Atoms]:
-    """The rows of one file as structures, as :func:`nequip_like.data.io.databases.read_database` gives those of SQLite.
+@contextmanager
+def open_aselmdb(path: Path) -> Iterator[FrameSet]:
+    """The rows of one file as structures, as :func:`nequip_like.data.io.databases.open_database` gives those of SQLite.
 
     Raises:
         DataError: If the file is damaged or lacks rows.
     """
     with open_entries(path) as entries:
         _check_numbers(entries)
-        for number in entries.numbers:
-            row = _decode(entries, number)
-            if not isinstance(row, dict) or not {"numbers", "positions"} <= set(row):
-                raise DataError(f"{path.absolute()} row {number} is no structure", "write the database again")
-            lists = {name: np.array(row[name]) for name in all_properties if isinstance(row.get(name), list)}
-            yield AtomsRow({"unique_id": "", **row, **lists, "id": number}).toatoms(add_additional_information=True)
+        yield FrameSet(len(entries.numbers), partial(_read_rows, entries))
+
+
+def _read_rows(entries: NumberedEntries, frames: range) -> Iterator[Atoms]:
+    for number in entries.numbers[frames.start : frames.stop]:
+        row = _decode(entries, number)
+        if not isinstance(row, dict) or not {"numbers", "positions"} <= set(row):
+            raise DataError(f"{entries.path.absolute()} row {number} is no structure", "write the database again")
+        lists = {name: np.array(row[name]) for name in all_properties if isinstance(row.get(name), list)}
+        yield AtomsRow({"unique_id": "", **row, **lists, "id": number}).toatoms(add_additional_information=True)
 
 
 def read_aselmdb_metadata(path: Path) -> dict[str, Any]:

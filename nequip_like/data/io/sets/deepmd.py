@@ -6,8 +6,9 @@ is minus the stress times the volume, as everywhere in this package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from nequip_like.data.io.sets.array_rows import ArrayRows, convert_row
+from nequip_like.data.io.sets.frame_sets import FrameSet
 from nequip_like.errors import DataError
 
 _SHAPES = {"force": (-1, 3), "virial": (3, 3)}
 _MIXED = "real_atom_types"  # types that differ from frame to frame; type.raw is all zeros then
 
 
-def read_deepmd(path: Path) -> Iterator[Atoms]:
+@contextmanager
+def open_deepmd(path: Path) -> Iterator[FrameSet]:
     """The frames of a system, set after set.
 
     Args:
@@ -45,8 +48,22 @@ def read_deepmd(path: Path) -> Iterator[Atoms]:
     types = _read_types(path / "type.raw")
     numbers = _read_numbers(path / "type_map.raw", types)
     is_periodic = not (path / "nopbc").exists()
+    counts = []
     for folder in sets:
-        yield from _read_set(folder, types, numbers, is_periodic)
+        with _open_arrays(folder, types, is_periodic) as arrays:
+            counts.append(len(arrays["coord"]))
+    read_set = partial(_read_set, types=types, numbers=numbers, is_periodic=is_periodic)
+    yield FrameSet(sum(counts), partial(_read_sets, sets, counts, read_set))
+
+
+def _read_sets(
+    sets: Sequence[Path], counts: Sequence[int], read_set: Callable[[Path, range], Iterator[Atoms]], frames: range
+) -> Iterator[Atoms]:
+    first = 0
+    for folder, count in zip(sets, counts, strict=True):
+        if here := range(max(frames.start - first, 0), min(frames.stop - first, count)):
+            yield from read_set(folder, here)
+        first += count
 
 
 def _read_types(path: Path) -> np.ndarray:
@@ -74,23 +91,32 @@ def _read_numbers(path: Path, types: np.ndarray) -> np.ndarray:
     return np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64)
 
 
-def _read_set(folder: Path, types: np.ndarray, numbers: np.ndarray, is_periodic: bool) -> Iterator[Atoms]:
+@contextmanager
+def _open_arrays(folder: Path, types: np.ndarray, is_periodic: bool) -> Iterator[dict[str, ArrayRows]]:
     with ExitStack() as files:
         arrays = {}
         for path in sorted(folder.glob("*.npy")):
             file = files.enter_context(path.open("rb"))
             arrays[path.stem] = ArrayRows(file, path.stat().st_size, str(path))
         _check_set(folder, arrays, len(types), is_periodic)
-        boxes, kinds = arrays.pop("box", None), arrays.pop(_MIXED, None)
-        positions, names = arrays.pop("coord"), list(arrays)
-        frames = zip(
+        yield arrays
+
+
+def _read_set(
+    folder: Path, frames: range, types: np.ndarray, numbers: np.ndarray, is_periodic: bool
+) -> Iterator[Atoms]:
+    with _open_arrays(folder, types, is_periodic) as arrays:
+        rows = {name: array.read_rows(frames) for name, array in arrays.items()}
+        boxes, kinds = rows.pop("box", None), rows.pop(_MIXED, None)
+        positions, names = rows.pop("coord"), list(rows)
+        parts = zip(
             positions,
             repeat(types) if kinds is None else kinds,
             repeat(None) if boxes is None or not is_periodic else boxes,
-            zip(*arrays.values(), strict=True) if arrays else repeat(()),
+            zip(*rows.values(), strict=True) if rows else repeat(()),
             strict=False,
         )
-        for i, (place, of_frame, box, values) in enumerate(frames):
+        for i, (place, of_frame, box, values) in enumerate(parts, frames.start):
             _check_types(of_frame, numbers, f"{folder} frame {i}")
             atoms = Atoms(numbers=numbers[of_frame], positions=place.reshape(-1, 3))
             if box is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from nequip_like.data.io.sets.frame_sets import FrameSet
 from nequip_like.data.io.sets.written_frames import build_atoms
 from nequip_like.errors import DataError
 
@@ -21,7 +24,8 @@ _OF_AENET = "entries/structures"
 _LARGEST_VALUE = 1 << 30  # bytes
 
 
-def read_mace_hdf5(path: Path) -> Iterator[Atoms]:
+@contextmanager
+def open_mace_hdf5(path: Path) -> Iterator[FrameSet]:
     """The structures of one file, with their labels under MACE's names, and the weights as its XYZ files have them.
 
     Raises:
@@ -47,10 +51,20 @@ def read_mace_hdf5(path: Path) -> Iterator[Atoms]:
                 f"{path.absolute()} is not an HDF5 file of MACE: it has no group '{_BATCH}0'",
                 "write the structures as extended XYZ; of HDF5 files, those of mace_prepare_data are read",
             )
-        for batch in batches:
-            for name in _list_groups(_get_group(file, batch, str(path.absolute())), _CONFIG):
-                origin = f"{path.absolute()} {batch}/{name}"
-                yield _build_frame(_get_group(file[batch], name, origin), origin)
+        counts = [len(_list_groups(_get_group(file, batch, str(path.absolute())), _CONFIG)) for batch in batches]
+        yield FrameSet(sum(counts), partial(_read_groups, file, path, batches, counts))
+
+
+def _read_groups(
+    file: Any, path: Path, batches: Sequence[str], counts: Sequence[int], frames: range
+) -> Iterator[Atoms]:
+    first = 0
+    for batch, count in zip(batches, counts, strict=True):
+        for number in range(max(frames.start - first, 0), min(frames.stop - first, count)):
+            name = f"{_CONFIG}{number}"
+            origin = f"{path.absolute()} {batch}/{name}"
+            yield _build_frame(_get_group(file[batch], name, origin), origin)
+        first += count
 
 
 def _check_single(path: Path) -> None:

@@ -50,18 +50,28 @@ class NumberedEntries:
         return bytes(value)
 
 
+_open_files: dict[Path, NumberedEntries] = {}
+
+
 @contextmanager
 def open_entries(path: Path) -> Iterator[NumberedEntries]:
     """Open a file for reading, without a lock, so that it may lie where nothing can be written.
+
+    The library opens no file twice in a process: one that is open is given again.
 
     Raises:
         DataError: If the file is no LMDB database, or damaged.
         lmdb.Error: If the library cannot open it.
     """
+    if (known := path.absolute()) in _open_files:
+        yield _open_files[known]
+        return
     check_pages(path)
     environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False)
     try:
         with environment.begin() as transaction:
-            yield NumberedEntries(path, transaction)
+            _open_files[known] = NumberedEntries(path, transaction)
+            yield _open_files[known]
     finally:
+        _open_files.pop(known, None)
         environment.close()

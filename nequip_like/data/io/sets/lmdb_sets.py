@@ -7,6 +7,8 @@ under 0, 1, ... and ``length``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from nequip_like.data import fields
+from nequip_like.data.io.sets.frame_sets import FrameSet
 from nequip_like.data.io.sets.lmdb_files import NumberedEntries, open_entries
 from nequip_like.data.io.sets.plain_pickles import AttributeBag, load_plain, resolve_array
 from nequip_like.data.io.sets.written_frames import build_atoms
@@ -27,7 +30,8 @@ _KNOWN = ("neighbors", "natoms", "num_atoms", "num_nodes", "atom_types", "batch"
 _UNREAD = frozenset((*_OF_EDGES, *_KNOWN))
 
 
-def read_pickled_lmdb(path: Path, trust_pickle: bool) -> Iterator[Atoms]:
+@contextmanager
+def open_pickled_lmdb(path: Path, trust_pickle: bool) -> Iterator[FrameSet]:
     """The structures of one file.
 
     Args:
@@ -46,15 +50,19 @@ def read_pickled_lmdb(path: Path, trust_pickle: bool) -> Iterator[Atoms]:
                 f"'data.train={{file: {path}, trust_pickle: true}}'; only numbers and text are taken from it then",
             )
         _check_numbers(entries)
-        for number in entries.numbers:
-            origin = f"{path.absolute()} entry {number}"
-            content = load_plain(entries.get(number), origin)
-            if isinstance(content, AttributeBag):
-                yield _convert_from_geometric(content, origin)
-            elif isinstance(content, Mapping):
-                yield _convert_from_nequip(content, origin)
-            else:
-                raise DataError(f"{origin} is a {type(content).__name__}, and no structure", "give another file")
+        yield FrameSet(len(entries.numbers), partial(_read_entries, entries))
+
+
+def _read_entries(entries: NumberedEntries, frames: range) -> Iterator[Atoms]:
+    for number in entries.numbers[frames.start : frames.stop]:
+        origin = f"{entries.path.absolute()} entry {number}"
+        content = load_plain(entries.get(number), origin)
+        if isinstance(content, AttributeBag):
+            yield _convert_from_geometric(content, origin)
+        elif isinstance(content, Mapping):
+            yield _convert_from_nequip(content, origin)
+        else:
+            raise DataError(f"{origin} is a {type(content).__name__}, and no structure", "give another file")
 
 
 def _check_numbers(entries: NumberedEntries) -> None:

@@ -8,7 +8,8 @@ converted here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ase import Atoms
 from nequip_like.data import fields
 from nequip_like.data.io.file_formats import FORMATS
 from nequip_like.data.io.sets.array_rows import ArrayRows, convert_row
+from nequip_like.data.io.sets.frame_sets import FrameSet
 from nequip_like.data.io.sets.zip_files import open_zip
 from nequip_like.data.labels.frame_units import is_unit_name
 from nequip_like.data.labels.names import label_of
@@ -33,7 +35,8 @@ _PARTS = {
 }
 
 
-def read_npz(path: Path) -> Iterator[Atoms]:
+@contextmanager
+def open_npz(path: Path) -> Iterator[FrameSet]:
     """The frames of an ``.npz`` file.
 
     Args:
@@ -48,6 +51,14 @@ def read_npz(path: Path) -> Iterator[Atoms]:
     Raises:
         DataError: If a part of the structure is missing or stands there twice, or an array does not fit to the others.
     """
+    with _open_arrays(path) as (arrays, parts):
+        length = arrays[parts["positions"]].shape[0]
+    yield FrameSet(length, partial(_read_frames, path))
+
+
+@contextmanager
+def _open_arrays(path: Path) -> Iterator[tuple[dict[str, ArrayRows], dict[str, str]]]:
+    """The arrays by name, and which of them is which part of the structure."""
     with open_zip(path) as archive, ExitStack() as streams:
         arrays: dict[str, ArrayRows] = {}
         for entry in archive.infolist():
@@ -63,10 +74,16 @@ def read_npz(path: Path) -> Iterator[Atoms]:
             raise DataError(
                 f"{positions.title} has the shape {positions.shape}", "positions must have the shape (frames, atoms, 3)"
             )
+        yield arrays, parts
+
+
+def _read_frames(path: Path, chosen: range) -> Iterator[Atoms]:
+    with _open_arrays(path) as (arrays, parts):
+        positions = arrays[parts["positions"]]
         frames, atoms, _ = positions.shape
-        numbers = _expand(arrays[parts["numbers"]], frames, ((atoms,), (frames, atoms)))
-        cells = _expand(arrays[parts["cell"]], frames, ((3, 3), (frames, 3, 3))) if "cell" in parts else repeat(None)
-        pbc = _expand(arrays[parts["pbc"]], frames, ((), (3,), (frames, 3))) if "pbc" in parts else repeat(None)
+        numbers = _expand(arrays[parts["numbers"]], chosen, ((atoms,), (frames, atoms)))
+        cells = _expand(arrays[parts["cell"]], chosen, ((3, 3), (frames, 3, 3))) if "cell" in parts else repeat(None)
+        pbc = _expand(arrays[parts["pbc"]], chosen, ((), (3,), (frames, 3))) if "pbc" in parts else repeat(None)
         has_columns = parts.get("cell", "").lower() == "lattice" and parts["positions"].lower() == "r"
         others = {name: rows for name, rows in arrays.items() if name not in parts.values()}
         units = {
@@ -74,8 +91,10 @@ def read_npz(path: Path) -> Iterator[Atoms]:
             for name, rows in others.items()
             if is_unit_name(name) and rows.shape in ((), (1,))
         }
-        values = _select_values({name: rows for name, rows in others.items() if name not in units}, frames, path)
-        for i, (place, kinds, cell, periodic) in enumerate(zip(positions, numbers, cells, pbc, strict=False)):
+        rest = {name: rows for name, rows in others.items() if name not in units}
+        values = _select_values(rest, frames, chosen, path)
+        structures = zip(positions.read_rows(chosen), numbers, cells, pbc, strict=False)
+        for i, (place, kinds, cell, periodic) in enumerate(structures, chosen.start):
             _check_numbers(kinds, f"{path} frame {i}")
             structure = Atoms(numbers=kinds, positions=place)
             if cell is not None:
@@ -109,12 +128,12 @@ def _find_parts(arrays: Mapping[str, ArrayRows], path: Path) -> dict[str, str]:
     return parts
 
 
-def _expand(rows: ArrayRows, frames: int, shapes: tuple[tuple[int, ...], ...]) -> Iterator[np.ndarray]:
-    """The rows of an array of all frames, or again and again one that holds for all; the last shape is that of rows."""
+def _expand(rows: ArrayRows, chosen: range, shapes: tuple[tuple[int, ...], ...]) -> Iterator[np.ndarray]:
+    """Rows of an array of all frames, or again and again one that holds for all; the last shape is that of rows."""
     if rows.shape not in shapes:
         allowed = " or ".join(str(shape) for shape in shapes)
         raise DataError(f"{rows.title} has the shape {rows.shape}", f"it must have the shape {allowed}")
-    return iter(rows) if rows.shape == shapes[-1] else repeat(rows.read(), frames)
+    return rows.read_rows(chosen) if rows.shape == shapes[-1] else repeat(rows.read(), len(chosen))
 
 
 def _check_numbers(numbers: np.ndarray, origin: str) -> None:
@@ -127,12 +146,14 @@ def _check_numbers(numbers: np.ndarray, origin: str) -> None:
         )
 
 
-def _select_values(arrays: Mapping[str, ArrayRows], frames: int, path: Path) -> dict[str, Iterator[np.ndarray]]:
+def _select_values(
+    arrays: Mapping[str, ArrayRows], frames: int, chosen: range, path: Path
+) -> dict[str, Iterator[np.ndarray]]:
     """The rows of each array that holds a value of each frame; a label of another length is refused."""
     values = {}
     for name, rows in arrays.items():
         if rows.shape and len(rows) == frames:
-            values[name] = iter(rows)
+            values[name] = rows.read_rows(chosen)
         elif rows.shape and (name in _names_of_labels() or label_of(name)):
             raise DataError(
                 f"{rows.title} has the shape {rows.shape}, but the file has {frames} frames",

@@ -1,0 +1,107 @@
+"""Prepared sets that runs make of their files by themselves, and find again: ``data.cache_dir``.
+
+A set is found by the content of its files and by everything that it was made with. It is written under a name of its
+own and then moved, so runs that begin together each make it, and the last one's stays: there is never half a set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nequip_like
+from nequip_like.data.io.given import Index, expand
+from nequip_like.data.io.reading import Reading
+from nequip_like.data.prepared.preparing import prepare_set
+from nequip_like.data.prepared.provenance import describe_source
+from nequip_like.data.prepared.sets import open_prepared
+from nequip_like.data.prepared.tasks import PreparationRequest
+from nequip_like.whole_files import output_errors
+
+_SUFFIX = ".frames"
+_ABANDONED = 7 * 86400.0  # seconds after which what a killed run has left goes
+
+
+@dataclass(frozen=True)
+class SetCache:
+    """A folder of prepared sets.
+
+    Attributes:
+        folder: The folder.
+        size: Bytes that its sets may take; those go that have not been used for longest, never the one just opened.
+    """
+
+    folder: Path
+    size: float
+
+    def open(
+        self,
+        files: Sequence[str],
+        cutoff: float,
+        index: Index = ":",
+        key_mapping: Mapping[str, str] | None = None,
+        units: Mapping[str, str] | None = None,
+        trust_pickle: bool = False,
+    ) -> Reading:
+        """The frames of files from their prepared set, which is made now if it is not there.
+
+        Args:
+            files: Files or patterns.
+            cutoff: Cutoff radius of the neighbour lists, Angstrom.
+            index: Which frames, of each file.
+            key_mapping: As for :func:`nequip_like.data.io.readers.read`.
+            units: As there.
+            trust_pickle: As there.
+
+        Raises:
+            ConfigError: As there.
+            DataError: As there, and where a frame cannot be right.
+            OutputError: If the folder cannot be written to.
+        """
+        request = PreparationRequest(
+            [str(path) for path in expand(files)], cutoff, key_mapping or None, units or None, trust_pickle=trust_pickle
+        )
+        target = self.folder / f"{_compute_name(request)}{_SUFFIX}"
+        if not target.exists():
+            own = self.folder / f"{target.stem}-{socket.gethostname()}-{os.getpid()}"
+            prepare_set(request, own, overwrite=True)
+            with output_errors(target):
+                own.replace(target)
+            self._remove_old(target)
+        with output_errors(target):
+            os.utime(target)
+        return open_prepared([target], index)
+
+    def _remove_old(self, kept: Path) -> None:
+        """Remove the sets that have not been used for longest, until the others fit, and what killed runs have left."""
+        with output_errors(self.folder):
+            sets = {path: path.stat() for path in self.folder.glob(f"*{_SUFFIX}")}
+            total = sum(state.st_size for state in sets.values())
+            for path, state in sorted(sets.items(), key=lambda item: item[1].st_mtime):
+                if total > self.size and path != kept:
+                    path.unlink(missing_ok=True)
+                    total -= state.st_size
+            for path in self.folder.glob("*.part"):
+                if time.time() - path.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _compute_name(request: PreparationRequest) -> str:
+    """A hash of the content of the files, their names, and of all that a set is made with."""
+    sources = [describe_source(Path(path).absolute()) for path in request.files]
+    known = {
+        "version": nequip_like.__version__,
+        "sources": [[source["path"], source["sha256"]] for source in sources],
+        "cutoff": request.cutoff,
+        "key_mapping": dict(request.key_mapping or {}),
+        "units": {name: str(unit) for name, unit in dict(request.units or {}).items()},
+        "trust_pickle": request.trust_pickle,
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
