@@ -35,7 +35,7 @@ class Predictions:
     forces_spread: list[np.ndarray]
 
 
-class Committee:
+class FoldModels:
     """Models of a data set, and the groups of frames that each has not seen.
 
     The frames are in as many groups as there are models. Model m leaves out the groups m and m + 1 (the first behind

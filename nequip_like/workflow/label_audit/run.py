@@ -24,7 +24,7 @@ from nequip_like.workflow.label_audit.alike_frames import (
     find_contradictions,
     group_equal,
 )
-from nequip_like.workflow.label_audit.committee import MODELS, Committee, Predictions
+from nequip_like.workflow.label_audit.committee import MODELS, FoldModels, Predictions
 from nequip_like.workflow.label_audit.fitting import time_step
 from nequip_like.workflow.label_audit.levels import TheoryLevel, find_levels, mark_levels
 from nequip_like.workflow.label_audit.robust_scales import fit_scales
@@ -193,7 +193,7 @@ class _LabelAudit:
 
     def _pass(
         self, title: str, groups: np.ndarray, left_out: Sequence[int], steps: int
-    ) -> tuple[Committee, Predictions, Scores]:
+    ) -> tuple[FoldModels, Predictions, Scores]:
         done, total = 0, MODELS * steps
 
         def count() -> None:
@@ -201,7 +201,7 @@ class _LabelAudit:
             done += 1
             self.tell(title, done, total)
 
-        committee = Committee(self.dataset, groups, left_out, self.scales, steps, self.seed, count)
+        committee = FoldModels(self.dataset, groups, left_out, self.scales, steps, self.seed, count)
         predictions = committee.predict()
         return committee, predictions, compute_scores(self.dataset, predictions)
 

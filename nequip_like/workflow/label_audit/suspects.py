@@ -12,7 +12,7 @@ import numpy as np
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.selection.repair_file import Action
-from nequip_like.workflow.label_audit.committee import Committee, Predictions
+from nequip_like.workflow.label_audit.committee import FoldModels, Predictions
 from nequip_like.workflow.label_audit.scores import Scores
 
 # Scores above which a label stands out. Errors of models have longer tails than a normal distribution: of the right
@@ -71,7 +71,7 @@ def choose_force_limit(scores: Scores) -> float:
 
 
 def find_suspects(
-    dataset: GraphDataset, committee: Committee, predictions: Predictions, scores: Scores
+    dataset: GraphDataset, committee: FoldModels, predictions: Predictions, scores: Scores
 ) -> list[Suspect]:
     """Frames that stand out, each with what is most likely the matter with it.
 
@@ -119,7 +119,7 @@ def _judge_forces(index: int, dataset: GraphDataset, predictions: Predictions, s
     return Suspect(index, "exchanged forces", "exchange_forces", text, pair)
 
 
-def _judge_species(index: int, dataset: GraphDataset, committee: Committee, scores: Scores) -> Suspect | None:
+def _judge_species(index: int, dataset: GraphDataset, committee: FoldModels, scores: Scores) -> Suspect | None:
     """A suspect if energy and forces fit where the species of two atoms are exchanged."""
     pair = _find_exchanged_species(index, dataset, committee, scores)
     if pair is None:
@@ -177,7 +177,7 @@ def _find_exchanged_forces(labels: np.ndarray, predicted: np.ndarray, residual: 
 
 
 def _find_exchanged_species(
-    index: int, dataset: GraphDataset, committee: Committee, scores: Scores
+    index: int, dataset: GraphDataset, committee: FoldModels, scores: Scores
 ) -> tuple[int, int] | None:
     """Two atoms of different species, of which the models predict the labels if they are exchanged; None without."""
     frame, residual = dataset[index], scores.force[index]
