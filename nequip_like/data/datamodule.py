@@ -15,10 +15,9 @@ from nequip_like.arguments import Count, FromZero, NotNegative, Positive
 from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch, list_costs
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import collate
 from nequip_like.data.inspection.report import Inspection, inspect
 from nequip_like.data.labels.base_targets import BaseTargets
-from nequip_like.data.loader import ResumableLoader, make_worker_generator
+from nequip_like.data.loader import ResumableLoader, build_evaluation_loader
 from nequip_like.data.prepare import Prepared, Request, prepare
 from nequip_like.data.prepared.cache import SetCache
 from nequip_like.data.prepared.sets import hold_frames
@@ -26,9 +25,9 @@ from nequip_like.data.reference_energies import Choice, ReferenceEnergies, names
 from nequip_like.data.replay import Replay, ReplayedDataset, move_energies
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.data.sampling.force_supervision import ForceSupervision
-from nequip_like.data.sampling.mixtures import MixedFrames, check_temperature
+from nequip_like.data.sampling.mixtures import MixedFrames, check_drawing
 from nequip_like.data.sampling.orders import build_order, count_draws
-from nequip_like.data.sampling.policies import ERROR_WEIGHTED, UNIFORM, Sampling
+from nequip_like.data.sampling.policies import ERROR_WEIGHTED, Sampling
 from nequip_like.data.selection.filters import Filters
 from nequip_like.data.selection.indices import write_runs
 from nequip_like.data.sources import below
@@ -160,25 +159,13 @@ class DataModule(Summarized, lightning.LightningDataModule):
                 "write reference_energies: auto, or give the differences: {symbol: eV}",
             )
         self.sampling = Sampling.read(sampling)
-        if self.sampling.draws_frames and replay is not None:
-            raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
-        check_temperature(self.sampling, train)
-        if self.sampling.policy != UNIFORM and not shuffle:
-            raise ConfigError(
-                f"sampling.policy is {self.sampling.policy}, but shuffle is false",
-                "leave shuffle out: frames are drawn",
-            )
+        check_drawing(self.sampling, train, replayed=replay is not None, shuffle=shuffle)
         self.custom_statistics = statistics
         self.batch_size = BatchSize.read("batch_size", batch_size)
         self.val_batch_size = (
             self.batch_size if val_batch_size is None else BatchSize.read("val_batch_size", val_batch_size)
         )
-        if drop_last and not self.batch_size.by_frames:
-            raise ConfigError(
-                f"drop_last is true, but batch_size is {{{self.batch_size.measure}: {self.batch_size.limit}}}: its "
-                "batches are filled alike, and none is incomplete",
-                "leave drop_last out",
-            )
+        self.batch_size.check_drop_last(drop_last)
         self.seed = seed
         self.num_workers = num_workers
         self.held_memory = held_memory
@@ -259,9 +246,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
     @cached_property
     def inspections(self) -> list[Inspection]:
         """A look at each data set: train, validation, test, replay."""
-        replay = () if self.replay_set is None else (self.replay_set,)
-        sets = (self.train_set, *self.val_sets.values(), *self.test_sets.values(), *replay)
-        return [inspect(dataset) for dataset in sets]
+        train, *replay = self._list_parts()
+        return [inspect(part) for part in (train, *self.val_sets.values(), *self.test_sets.values(), *replay)]
 
     @property
     def chosen_frames(self) -> dict[str, list[int | str]]:
@@ -291,6 +277,10 @@ class DataModule(Summarized, lightning.LightningDataModule):
             return self.train_set
         return ReplayedDataset(self.train_set, self.replay_set, self.replay_weight)
 
+    def _list_parts(self) -> list[GraphDataset]:
+        """The training set, and what is replayed if anything is."""
+        return [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
+
     @property
     def num_replayed(self) -> int:
         """Number of replayed frames in an epoch."""
@@ -311,8 +301,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         """Which frames train with their forces; None if all do."""
         if self.sampling.force_fraction == 1:
             return None
-        sets = [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
-        return ForceSupervision(FrameTable.join([dataset.table for dataset in sets]), self.sampling, self.seed)
+        tables = [part.table for part in self._list_parts()]
+        return ForceSupervision(FrameTable.join(tables), self.sampling, self.seed)
 
     @property
     def replay_weight(self) -> float:
@@ -367,14 +357,13 @@ class DataModule(Summarized, lightning.LightningDataModule):
 
     def _build_training_order(self) -> FrameBatchSampler:
         rank, world_size = self._get_processes()
-        parts = [self.train_set, *([] if self.replay_set is None else [self.replay_set])]
         arguments: dict[str, Any] = {
             "shuffle": self.shuffle,
             "seed": self.seed,
             "rank": rank,
             "world_size": world_size,
             "drop_last": self.drop_last,
-            **list_costs(self.batch_size, {part.name: part.table for part in parts}),
+            **list_costs(self.batch_size, {part.name: part.table for part in self._list_parts()}),
         }
         return build_order(self.data, self.sampling, self.num_replayed, self.batch_size.limit, **arguments)
 
@@ -397,19 +386,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         return moved
 
     def _build_evaluation_loader(self, dataset: GraphDataset) -> DataLoader[Graph]:
-        rank, world_size = self._get_processes()
-        arguments: dict[str, Any] = {"rank": rank, "world_size": world_size, "shuffle": False, "seed": 0, "even": False}
-        costs = list_costs(self.val_batch_size, {dataset.name: dataset.table})
-        batches = FrameBatchSampler(len(dataset), self.val_batch_size.limit, **arguments, **costs)
-        return DataLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=collate,
-            num_workers=self.num_workers,
-            pin_memory=self._uses_gpu(),
-            persistent_workers=self.num_workers > 0,
-            generator=make_worker_generator(),
-        )
+        workers: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": self._uses_gpu()}
+        return build_evaluation_loader(dataset, self.val_batch_size, *self._get_processes(), **workers)
 
     def _get_processes(self) -> tuple[int, int]:
         if self.trainer is None:

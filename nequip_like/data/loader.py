@@ -1,4 +1,4 @@
-"""A data loader for training that can be stopped at any step and resumed there."""
+"""Data loaders: one for training that can be stopped at any step and resumed there, one for evaluation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from nequip_like.data.batches.batch_size import BatchSize, list_costs
+from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.samplers import FrameBatchSampler
@@ -23,6 +25,33 @@ def make_worker_generator() -> torch.Generator:
     at other times, would draw other numbers than the uninterrupted one.
     """
     return torch.Generator().manual_seed(0)
+
+
+def build_evaluation_loader(
+    dataset: GraphDataset, size: BatchSize, rank: int, world_size: int, *, num_workers: int, pin_memory: bool
+) -> DataLoader[Graph]:
+    """Build a loader of all frames of a data set, in their order, each in one process.
+
+    Args:
+        dataset: The data set.
+        size: Size of a batch.
+        rank: Index of this process.
+        world_size: Number of processes.
+        num_workers: Processes that load batches.
+        pin_memory: Copy batches to pinned memory.
+    """
+    costs = list_costs(size, {dataset.name: dataset.table})
+    processes: dict[str, Any] = {"rank": rank, "world_size": world_size}
+    batches = FrameBatchSampler(len(dataset), size.limit, shuffle=False, seed=0, even=False, **processes, **costs)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+        generator=make_worker_generator(),
+    )
 
 
 class _RestOfEpoch:

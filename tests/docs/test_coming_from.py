@@ -75,7 +75,14 @@ def test_each_key_of_theirs_has_a_row(page):
     assert set(KEYS[page].split()) <= named
 
 
-@pytest.mark.parametrize(("page", "command"), [(page, command) for page in KEYS for command in commands(page)])
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [
+        pytest.param(page, command, marks=[pytest.mark.slow] if page == "aenet" else [])
+        for page in KEYS
+        for command in commands(page)
+    ],
+)
 def test_what_to_write_is_accepted(page, command, compose, make_potential, molecule_file, tmp_path, monkeypatch):
     (tmp_path / "my_package.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)

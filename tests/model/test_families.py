@@ -75,7 +75,7 @@ def test_a_file_imports_nothing(model_file):
     assert str(caught.value) == (
         f"{model_file}: the model is of the family 'constant', which is neither built in nor installed\n"
         "  -> install its package, or name it: nequip-test --trusted-packages PACKAGE; in Python "
-        "load(path, families={'constant': builder}); built in: nequip"
+        "load(path, families={'constant': builder}); built in: nequip, descriptor_ann"
     )
     assert "constant_family" not in sys.modules
 

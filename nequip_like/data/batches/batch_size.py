@@ -71,6 +71,19 @@ class BatchSize:
         """Such as "512 atoms"."""
         return f"{self.limit} {self.measure if self.limit > 1 else self.measure.removesuffix('s')}"
 
+    def check_drop_last(self, drop_last: bool) -> None:
+        """Refuse to leave out an incomplete last batch where none is.
+
+        Raises:
+            ConfigError: If batches are filled by atoms or edges.
+        """
+        if drop_last and not self.by_frames:
+            raise ConfigError(
+                f"drop_last is true, but batch_size is {{{self.measure}: {self.limit}}}: its batches are filled alike, "
+                "and none is incomplete",
+                "leave drop_last out",
+            )
+
     def measure_frames(self, table: FrameTable) -> np.ndarray:
         """What each frame takes of the limit (frames,).
 

@@ -11,7 +11,7 @@ import numpy as np
 from nequip_like.arguments import Positive, check, check_key
 from nequip_like.data.io.given import is_graph, is_structure
 from nequip_like.data.io.reading import Reading
-from nequip_like.data.sampling.policies import Sampling
+from nequip_like.data.sampling.policies import UNIFORM, Sampling
 from nequip_like.data.sources import SOURCE_KEYS, FileSource, check_set_names, file_source
 from nequip_like.errors import ConfigError, DataError
 
@@ -180,16 +180,28 @@ def names_sets(entry: Any) -> bool:
     return _is_mapping(entry) and len(entry) > 1 and not set(entry) & {*SOURCE_KEYS, _WEIGHT}
 
 
-def check_temperature(sampling: Sampling, train: Any) -> None:
-    """Refuse a temperature where there is one data set only.
+def check_drawing(sampling: Sampling, train: Any, *, replayed: bool = False, shuffle: bool = True) -> None:
+    """Refuse a way to draw frames that the data cannot have.
+
+    Args:
+        sampling: The way.
+        train: The training data, as a config has them.
+        replayed: Whether a part of each epoch comes from other data.
+        shuffle: Whether each epoch has an order of its own.
 
     Raises:
-        ConfigError: With the temperature.
+        ConfigError: With the key.
     """
+    if sampling.draws_frames and replayed:
+        raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
     if sampling.temperature != 1 and not names_sets(train):
         raise ConfigError(
             f"sampling.temperature is {sampling.temperature:g}, but data.train is one data set",
             "name several: train: {water: water.xyz, ice: ice.xyz}, or leave it out",
+        )
+    if sampling.policy != UNIFORM and not shuffle:
+        raise ConfigError(
+            f"sampling.policy is {sampling.policy}, but shuffle is false", "leave shuffle out: frames are drawn"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from nequip_like.data.batches.batch_size import check_batch_sizes
 from nequip_like.data.reference_energies import has_conditions
 from nequip_like.data.replay import Replay
-from nequip_like.data.sampling.mixtures import Mixture, check_temperature
+from nequip_like.data.sampling.mixtures import Mixture, check_drawing
 from nequip_like.data.sampling.policies import Sampling
 from nequip_like.data.sources import file_source
 from nequip_like.data.tables.conditions import Conditions
@@ -30,7 +30,7 @@ def check_data_parts(data: Mapping[str, Any]) -> None:
     Replay.read(data.get("replay"), *common)
     check_batch_sizes({key: data.get(key) for key in ("batch_size", "val_batch_size") if is_known(data.get(key))})
     if is_known(sampling := data.get("sampling")):
-        check_temperature(Sampling.read(sampling), data["train"])
+        check_drawing(Sampling.read(sampling), data["train"])
     references = data.get("reference_energies")
     if isinstance(references, Mapping) and is_known(references) and has_conditions(references):
         Conditions.read(references)

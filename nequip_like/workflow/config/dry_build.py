@@ -55,8 +55,7 @@ class Parts:
     """What is known of a run before its data.
 
     Attributes:
-        managers: The loss and the metrics, by the keys of :data:`METRICS`; with stand-ins for species and for
-            coefficients that are not known yet.
+        managers: Loss and metrics, by the keys of :data:`METRICS`; with stand-ins for species and coefficients.
         sets: Names of the data sets of train, val and test; None if the section describes them in a way of its own.
         monitored: What follows a logged value: ``{key: name}``.
     """
@@ -175,7 +174,8 @@ def _check_model(model: Mapping[str, Any], type_names: list[str] | None) -> None
     if isinstance(model.get("l_max"), int) and is_known(model.get("num_features", NOT_KNOWN_YET)):
         feature_channels(model["num_features"], model["l_max"])
     build_pair_potential(model.get("pair_potential"), type_names or ["H"])
-    check_before_data({name: value for name, value in model.items() if is_known(value)}, type_names)
+    if "networks" in model:
+        check_before_data({name: value for name, value in model.items() if is_known(value)}, type_names)
     for name in (*_PER_TYPE, "per_edge_type_cutoff"):
         if isinstance(model.get(name), Mapping) and model[name]:
             checked_species(list(model[name]))

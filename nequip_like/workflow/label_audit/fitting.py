@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from nequip_like.model.builders import NequIPGNNModel
 from nequip_like.model.potential import Potential
 from nequip_like.optim.build import build_optimizer
 
-_MODEL = {"l_max": 2, "parity": False, "num_layers": 2, "num_features": 16, "radial_mlp_depth": 1}
+_MODEL: dict[str, Any] = {"l_max": 2, "parity": False, "num_layers": 2, "num_features": 16, "radial_mlp_depth": 1}
 _RATE = 0.03
 _OPTIMIZER = {"_target_": "nequip_like.optim.soap.SOAPAndAdamW", "lr": _RATE}
 _ENERGY_WEIGHT = 10.0

@@ -126,7 +126,7 @@ def _grow_group(
         if closer.sum() < _FEWEST_FAR:
             return [], None
         chosen = closer
-    members = [int(left[k]) for k in np.flatnonzero(chosen)]
+    members = [int(left[k]) for k in np.flatnonzero(chosen).tolist()]
     told_apart = np.linalg.matrix_rank(fractions[chosen], tol=1e-3) == fractions.shape[1] > 1
     enough = len(members) > fractions.shape[1]
     shifts = dict(zip(dataset.type_names, map(float, solution), strict=True)) if told_apart and enough else None

@@ -45,7 +45,7 @@ def _fit_absolute(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         [1.0]
     """
     weights = np.ones(len(right))
-    solution = np.zeros(left.shape[1])
+    solution: np.ndarray = np.zeros(left.shape[1])
     for _ in range(_ROUNDS):
         solution = np.linalg.lstsq(left * weights[:, None], right * weights, rcond=1e-8)[0]
         weights = 1.0 / np.sqrt(np.maximum(np.abs(right - left @ solution), _SMALLEST))

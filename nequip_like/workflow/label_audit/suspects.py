@@ -27,6 +27,10 @@ _TYPICAL = 5.0
 # idea: they differ from each other by as much as from the label. So it is the residual itself that is looked at.
 _EXCHANGE_LIMIT = 4.0
 _STRANGE = 15.0  # typical residuals
+# Forces of a calculation add up to zero, and so do those of a model. One that is replaced shows in their sum; one that
+# the models do not know does not: it is balanced by others, and has to stand out by more.
+_BALANCED_FACTOR = 2.0
+_SHARE_IN_SUM = 0.5  # of the residual, that the sum of forces is at least
 _MOST_STRANGE = 300  # frames in which an exchange of species is looked for
 _TRIED = 8  # atoms with the largest residuals, among which exchanges are looked for
 _MENDED = 0.4  # an exchange is believed where it leaves less than that of the residuals
@@ -81,14 +85,14 @@ def find_suspects(
         predictions: What they say of frames that they have not seen.
         scores: How labels compare with that.
     """
-    limit = choose_force_limit(scores)
+    limits = _choose_limits(dataset, scores)
     strange = set(_list_strange(scores))
     suspects = []
     for i in range(len(dataset)):
         energy = abs(scores.energy[i])
         energy_out = scores.energy_score[i] > ENERGY_LIMIT and energy > _TYPICAL * scores.typical_energy
         large = scores.force[i] > _TYPICAL * scores.typical_force
-        outlying = np.flatnonzero(large & (scores.force_score[i] > limit))
+        outlying = np.flatnonzero(large & (scores.force_score[i] > limits[i]))
         suspect = None
         if not energy_out and (large & (scores.force_score[i] > _EXCHANGE_LIMIT)).any():
             suspect = _judge_forces(i, dataset, predictions, scores)
@@ -99,6 +103,27 @@ def find_suspects(
         if suspect is not None:
             suspects.append(suspect.with_evidence(**_measure(scores, i)))
     return suspects
+
+
+def _choose_limits(dataset: GraphDataset, scores: Scores) -> np.ndarray:
+    """The score above which a force of each frame stands out (frames,): lower where the sum of forces tells so, too.
+
+    In data whose forces do not add up to zero, the sum says nothing.
+    """
+    limit = choose_force_limit(scores)
+    limits, sums = np.full(len(scores.worst), limit), np.full(len(scores.worst), np.nan)
+    if fields.FORCES not in dataset.labels:
+        return limits
+    for i, frame in enumerate(dataset.frames):
+        sums[i] = np.linalg.norm(frame[fields.FORCES].numpy().sum(axis=0))
+    known = ~np.isnan(sums)
+    if not known.any() or float(np.median(sums[known])) > scores.typical_force:
+        return limits
+    for i in np.flatnonzero(known & ~np.isnan(scores.worst)):
+        residual = scores.force[i][int(np.nanargmax(scores.force_score[i]))]
+        told = sums[i] > max(_SHARE_IN_SUM * residual, _TYPICAL * scores.typical_force)
+        limits[i] = _EXCHANGE_LIMIT if told else _BALANCED_FACTOR * limit
+    return limits
 
 
 def _list_strange(scores: Scores) -> list[int]:

@@ -36,7 +36,7 @@ def print_label_audit(found: LabelAudit, console: Console | None = None) -> None
 
 def tabulate_suspects(found: LabelAudit) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
     """Title, columns and rows of the frames that stand out."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (found.origins[suspect.frame], suspect.kind, suspect.reason, ACTIONS[suspect.action])
         for suspect in found.suspects
     ]

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nequip_like.data.batches.packing import cut_in_order
-from nequip_like.data.replay import ReplaySampler
 from nequip_like.data.samplers import FrameBatchSampler
-from nequip_like.data.sampling.samplers import ErrorWeightedSampler, RoundsSampler, WeightedSampler
+from nequip_like.data.sampling.samplers import ErrorWeightedSampler, MixtureSampler, RoundsSampler, WeightedSampler
 from nequip_like.errors import DataError
 
 
@@ -141,7 +140,7 @@ def test_drawn_frames_are_packed_too():
     weighted = WeightedSampler(np.arange(1.0, 201.0), 150, 256, **options)
     rounds = RoundsSampler(200, 150, 256, **options)
     errors = ErrorWeightedSampler(200, 150, 256, **options)
-    replay = ReplaySampler(150, 50, 20, 256, **options)
+    replay = MixtureSampler([range(150), range(150, 200)], [150, 20], 256, **options)
     for sampler, count in ((weighted, 150), (rounds, 150), (errors, 150), (replay, 170)):
         number = len(sampler)
         for epoch in range(6):

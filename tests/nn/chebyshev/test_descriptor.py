@@ -121,9 +121,9 @@ def test_jacobian_is_what_autograd_gives():
 
 
 def test_second_derivatives():
-    vectors = scattered(atoms=1, neighbours=4).vectors.clamp(-1.7, 1.7).requires_grad_(True)
+    vectors = scattered(atoms=1, neighbours=3).vectors.clamp(-1.7, 1.7).requires_grad_(True)
     descriptor = ChebyshevDescriptor(2, 3, 3.5, 3, 3.2)
-    kept = torch.zeros(4, dtype=torch.int64), torch.tensor([0, 1, 1, 0])
+    kept = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 1, 1])
     assert torch.autograd.gradgradcheck(lambda v: descriptor(Environments(v, *kept, 1)), (vectors,), atol=1e-5)
 
 
