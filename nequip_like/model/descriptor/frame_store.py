@@ -28,13 +28,13 @@ class PairBlocks(NamedTuple):
 
     Attributes:
         centre: Atom whose features they are, shape (pairs,).
-        moved: Atom that is moved, shape (pairs,).
+        moved_atom: Atom that is moved, shape (pairs,).
         blocks: Shape (pairs, features, 3).
         strain: Derivatives with respect to the six entries of a strain, shape (atoms, features, 6).
     """
 
     centre: Tensor
-    moved: Tensor
+    moved_atom: Tensor
     blocks: Tensor
     strain: Tensor
 
@@ -80,26 +80,28 @@ def make_known_frame(
     atoms, size = features.shape
     centre, neighbour = edge_index
     places, inverse = torch.unique(centre * atoms + neighbour, return_inverse=True)
-    own = torch.arange(atoms) * (atoms + 1)  # an atom that moves changes all of its own edges
-    pairs = torch.unique(torch.cat([places, own]))
+    diagonal = torch.arange(atoms) * (atoms + 1)  # an atom that moves changes all of its own edges
+    pairs = torch.unique(torch.cat([places, diagonal]))
     blocks = edge_jacobian.new_zeros(len(pairs), size, 3)
     blocks.index_add_(0, torch.searchsorted(pairs, places)[inverse], edge_jacobian)
-    blocks.index_add_(0, torch.searchsorted(pairs, own)[centre], -edge_jacobian)
+    blocks.index_add_(0, torch.searchsorted(pairs, diagonal)[centre], -edge_jacobian)
     # A strain e moves the end of an edge by e r; its derivative is symmetric in the sum over all.
     product, transposed = (
-        edge_jacobian[:, :, one] * vectors[:, other].unsqueeze(1)
-        for one, other in ((_ROWS, _COLUMNS), (_COLUMNS, _ROWS))
+        edge_jacobian[:, :, row] * vectors[:, column].unsqueeze(1)
+        for row, column in ((_ROWS, _COLUMNS), (_COLUMNS, _ROWS))
     )
     symmetric = 0.5 * (product + transposed)
     strain = edge_jacobian.new_zeros(atoms, size, 6).index_add_(0, centre, symmetric)
-    first, moved = pairs // atoms, pairs % atoms
+    centres, moved_atoms = pairs // atoms, pairs % atoms
     dtype = features.dtype
     if atoms * atoms > _DENSE * len(pairs):
-        return KnownFrame(features, has_neighbours, PairBlocks(first, moved, blocks.to(dtype), strain.to(dtype)))
+        return KnownFrame(
+            features, has_neighbours, PairBlocks(centres, moved_atoms, blocks.to(dtype), strain.to(dtype))
+        )
     matrix = features.new_zeros(atoms, size, 3 * atoms + 6)
     matrix.view(atoms, size, -1)[:, :, 3 * atoms :] = strain.to(dtype)
     positions = matrix[:, :, : 3 * atoms].unflatten(2, (atoms, 3))
-    positions[first, :, moved] = blocks.to(dtype)
+    positions[centres, :, moved_atoms] = blocks.to(dtype)
     return KnownFrame(features, has_neighbours, matrix.view(atoms * size, -1))
 
 
@@ -133,7 +135,7 @@ def _multiply(gradient: Tensor, jacobian: Tensor | PairBlocks) -> tuple[Tensor, 
         product = gradient.reshape(-1) @ jacobian
         return product[: 3 * atoms].view(atoms, 3), product[3 * atoms :]
     of_pairs = torch.bmm(gradient[jacobian.centre].unsqueeze(1), jacobian.blocks).squeeze(1)
-    moves = gradient.new_zeros(atoms, 3).index_add_(0, jacobian.moved, of_pairs)
+    moves = gradient.new_zeros(atoms, 3).index_add_(0, jacobian.moved_atom, of_pairs)
     return moves, gradient.reshape(-1) @ jacobian.strain.view(-1, 6)
 
 
@@ -141,7 +143,7 @@ def _multiply_back(force: Tensor, strain: Tensor, jacobian: Tensor | PairBlocks,
     """The transpose of :func:`_multiply`, shape (atoms, features)."""
     if isinstance(jacobian, Tensor):
         return (jacobian @ torch.cat([force.reshape(-1), strain])).view(len(force), size)
-    of_pairs = torch.bmm(jacobian.blocks, force[jacobian.moved].unsqueeze(2)).squeeze(2)
+    of_pairs = torch.bmm(jacobian.blocks, force[jacobian.moved_atom].unsqueeze(2)).squeeze(2)
     return (jacobian.strain @ strain).index_add_(0, jacobian.centre, of_pairs)
 
 
@@ -155,11 +157,12 @@ def contract(gradients: Tensor, jacobians: Sequence[Tensor | PairBlocks | None])
     Returns:
         Forces (atoms, 3), eV/Angstrom, and symmetric derivatives with respect to strain (frames, 3, 3), eV.
     """
-    known = [jacobian for jacobian in jacobians if jacobian is not None]
+    present = [jacobian for jacobian in jacobians if jacobian is not None]
     counts = [
-        len(jacobian.strain) if isinstance(jacobian, PairBlocks) else (jacobian.shape[1] - 6) // 3 for jacobian in known
+        len(jacobian.strain) if isinstance(jacobian, PairBlocks) else (jacobian.shape[1] - 6) // 3
+        for jacobian in present
     ]
-    forces, strains = _Contraction.apply(gradients, known, counts)
+    forces, strains = _Contraction.apply(gradients, present, counts)
     return forces, strains[:, _FULL].view(-1, 3, 3)
 
 
@@ -178,14 +181,14 @@ class FrameStore:
     Attributes:
         is_used: Whether frames are looked up: from the first step of a training on.
         bytes: Bytes that are kept.
-        made: How often a frame was made.
+        num_made: How often a frame was made.
     """
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.is_used = False
         self.bytes = 0
-        self.made = 0
+        self.num_made = 0
         self._frames: dict[bytes, KnownFrame] = {}
 
     def __len__(self) -> int:
@@ -196,7 +199,7 @@ class FrameStore:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"limit": self.limit, "is_used": False, "bytes": 0, "made": 0, "_frames": {}}
+        return {"limit": self.limit, "is_used": False, "bytes": 0, "num_made": 0, "_frames": {}}
 
     def find(self, graph: Graph, derivatives: bool, know: Know) -> list[KnownFrame]:
         """What is known of each structure of a batch.
@@ -207,20 +210,20 @@ class FrameStore:
             know: Makes what is not known yet, of a structure and its edge vectors.
         """
         keys = list_content_keys(graph)
-        found = [self._frames.get(key) for key in keys]
-        missing = [i for i, frame in enumerate(found) if frame is None or (derivatives and frame.jacobian is None)]
+        frames = [self._frames.get(key) for key in keys]
+        missing = [i for i, frame in enumerate(frames) if frame is None or (derivatives and frame.jacobian is None)]
         if missing:
             structures = split({name: graph[name] for name in _NEEDED if name in graph})
             for i in missing:
                 frame = know(structures[i], edge_vectors(structures[i]), derivatives)
                 self._keep(keys[i], frame)
-                found[i] = frame
-        return [frame for frame in found if frame is not None]
+                frames[i] = frame
+        return [frame for frame in frames if frame is not None]
 
     def _keep(self, key: bytes, frame: KnownFrame) -> None:
-        self.made += 1
-        before = self._frames.get(key)
-        grown = self.bytes + frame.bytes - (0 if before is None else before.bytes)
+        self.num_made += 1
+        replaced = self._frames.get(key)
+        grown = self.bytes + frame.bytes - (0 if replaced is None else replaced.bytes)
         if grown <= self.limit:
             self._frames[key] = frame
             self.bytes = grown

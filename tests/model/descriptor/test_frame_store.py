@@ -54,7 +54,7 @@ def test_predictions_and_gradients_are_those_of_autograd(isolated):
     assert kinds == [False, False, False, True]
     potential.energy_model._serves = True  # autograd from here on
     expected, expected_gradients = losses_and_gradients(potential, batch)
-    assert potential.energy_model.store.made == 4
+    assert potential.energy_model.store.num_made == 4
     for name in potential.predicted_fields:
         torch.testing.assert_close(prediction[name], expected[name], rtol=0, atol=1e-11, equal_nan=True)
     assert gradients.keys() == expected_gradients.keys()
@@ -69,11 +69,11 @@ def test_frames_are_made_once_and_shared_with_copies():
     potential(batch)
     average(batch)
     potential(batch_of(structures()[::-1], potential))
-    assert potential.energy_model.store.made == 4
+    assert potential.energy_model.store.num_made == 4
     moved = {**batch, fields.POSITIONS: batch[fields.POSITIONS].clone()}
     moved[fields.POSITIONS][0, 0] += 1e-9
     potential(moved)
-    assert potential.energy_model.store.made == 5
+    assert potential.energy_model.store.num_made == 5
     elsewhere = pickle.loads(pickle.dumps(potential))
     assert len(elsewhere.energy_model.store) == 0
     torch.testing.assert_close(elsewhere(batch)[fields.FORCES], potential(batch)[fields.FORCES], rtol=0, atol=0)
@@ -82,7 +82,7 @@ def test_frames_are_made_once_and_shared_with_copies():
 def test_a_model_that_was_never_trained_keeps_nothing():
     potential = build().eval()
     potential(batch_of(structures(), potential))
-    assert (potential.energy_model.store.made, len(potential.energy_model.store)) == (0, 0)
+    assert (potential.energy_model.store.num_made, len(potential.energy_model.store)) == (0, 0)
 
 
 def test_what_exceeds_the_memory_is_made_anew():
@@ -98,7 +98,7 @@ def test_what_exceeds_the_memory_is_made_anew():
         store = potential.energy_model.store
         assert len(store) == kept
         assert store.bytes <= limit
-        assert store.made == 4 + (4 - kept)
+        assert store.num_made == 4 + (4 - kept)
 
 
 def test_energies_alone_need_no_derivatives():
@@ -106,7 +106,7 @@ def test_energies_alone_need_no_derivatives():
     batch = batch_of(structures(), potential)
     energies = [potential(batch)[fields.TOTAL_ENERGY] for _ in range(2)]
     frames = list(potential.energy_model.store._frames.values())
-    assert potential.energy_model.store.made == 4
+    assert potential.energy_model.store.num_made == 4
     assert all(frame.jacobian is None for frame in frames)
     expected = build().eval()(batch)[fields.TOTAL_ENERGY]
     for energy in energies:
@@ -114,7 +114,7 @@ def test_energies_alone_need_no_derivatives():
         assert energy.requires_grad
     potential.do_derivatives = True
     potential(batch)
-    assert potential.energy_model.store.made == 8
+    assert potential.energy_model.store.num_made == 8
     assert len(potential.energy_model.store) == 4
 
 
