@@ -65,8 +65,8 @@ def _draw_shares(axes: Axes, quantity: Shown, errors: Mapping[str, np.ndarray]) 
     for i, (name, values) in enumerate(errors.items()):
         sizes = np.sort(np.abs(values))
         shares = 1.0 - np.arange(len(sizes)) / len(sizes)
-        shown = np.unique(np.linspace(0, len(sizes) - 1, min(len(sizes), _MOST_POINTS)).astype(int))
-        axes.plot(sizes[shown], shares[shown], color=COLOURS[i % len(COLOURS)], linewidth=1.5, label=name)
+        indices = np.unique(np.linspace(0, len(sizes) - 1, min(len(sizes), _MOST_POINTS)).astype(int))
+        axes.plot(sizes[indices], shares[indices], color=COLOURS[i % len(COLOURS)], linewidth=1.5, label=name)
     if any((np.abs(values) > 0).any() for values in errors.values()):
         axes.set_xscale("log")
     axes.set_yscale("log")

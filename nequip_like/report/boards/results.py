@@ -48,12 +48,12 @@ def log_results(
             for board in boards:
                 board.log_table("test/error_table", _ERRORS, errors, step)
                 board.log_table("test/worst_frames", _WORST, worst, step)
-    kept = [file for file in files.values() if file.is_file()]
+    model_files = [file for file in files.values() if file.is_file()]
     commands = []
     for board in boards:
-        if kept:
+        if model_files:
             finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-            board.keep_model(kept, {f"best/{name}": value for name, value in finite.items()}, step)
+            board.keep_model(model_files, {f"best/{name}": value for name, value in finite.items()}, step)
         commands.append(board.finish())
     return [command for command in commands if command]
 

@@ -120,7 +120,7 @@ def draw_frame(x: Scale, y: Scale, x_label: str, y_label: str, *, whole_numbers:
         y_label: What the vertical axis shows, with its unit.
         whole_numbers: Ticks of the horizontal axis are whole numbers.
     """
-    (left, right), (bottom, top) = HORIZONTAL, VERTICAL
+    (x_begin, x_end), (bottom, top) = HORIZONTAL, VERTICAL
     parts = []
     for value in x.list_ticks(integer=whole_numbers):
         place = x.place(value)
@@ -128,11 +128,11 @@ def draw_frame(x: Scale, y: Scale, x_label: str, y_label: str, *, whole_numbers:
         parts.append(f'<text x="{place:.1f}" y="{bottom + 15}" text-anchor="middle">{format_tick(value)}</text>')
     for value in y.list_ticks():
         place = y.place(value)
-        parts.append(f'<path d="M{left} {place:.1f}H{right}" stroke="{_GRID}"/>')
-        parts.append(f'<text x="{left - 6}" y="{place + 4:.1f}" text-anchor="end">{format_tick(value)}</text>')
-    parts.append(f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="{GREY}"/>')
+        parts.append(f'<path d="M{x_begin} {place:.1f}H{x_end}" stroke="{_GRID}"/>')
+        parts.append(f'<text x="{x_begin - 6}" y="{place + 4:.1f}" text-anchor="end">{format_tick(value)}</text>')
+    parts.append(f'<path d="M{x_begin} {top}V{bottom}H{x_end}" fill="none" stroke="{GREY}"/>')
     middle = (top + bottom) / 2
-    parts.append(f'<text x="{(left + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text x="{(x_begin + x_end) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
         f'<text x="13" y="{middle}" text-anchor="middle" transform="rotate(-90 13 {middle})">{escape(y_label)}</text>'
     )

@@ -121,8 +121,8 @@ class ComparedSet:
 
     def list_force_ranges(self) -> list[ForceRange]:
         """Errors by the size of the labelled force on an atom; ranges without atoms are left out."""
-        whole = ~(np.isnan(self.forces.labels) | np.isnan(self.forces.predictions)).any(axis=1)
-        labels, predictions = self.forces.labels[whole], self.forces.predictions[whole]
+        complete = ~(np.isnan(self.forces.labels) | np.isnan(self.forces.predictions)).any(axis=1)
+        labels, predictions = self.forces.labels[complete], self.forces.predictions[complete]
         sizes, errors = np.linalg.norm(labels, axis=1), predictions - labels
         ranges = []
         for low, high in pairwise(_EDGES):
@@ -143,13 +143,13 @@ class ComparedSet:
         stress = self.stress.predictions - self.stress.labels
         frames = []
         for i, (origin, errors) in enumerate(zip(self.origins, by_frame, strict=True)):
-            file, found, position = origin.rpartition(_FRAME)
+            file, separator, position = origin.rpartition(_FRAME)
             sizes = np.linalg.norm(errors, axis=1)
             frames.append(
                 BadFrame(
                     i,
-                    file if found else origin,
-                    position if found else "",
+                    file if separator else origin,
+                    position if separator else "",
                     float(energy[i]),
                     _root_mean_square(errors),
                     float(np.nanmax(sizes)) if not np.isnan(sizes).all() else np.nan,
@@ -240,15 +240,15 @@ def _compare_atoms(name: str, frames: Sequence[Any]) -> ComparedSet:
     def number(value: Any) -> float:
         return np.nan if value is None else float(value)
 
-    def tensor(value: Any, kept: bool) -> np.ndarray:
-        if value is None or not kept:
+    def tensor(value: Any, has_volume: bool) -> np.ndarray:
+        if value is None or not has_volume:
             return np.full((3, 3), np.nan)
         value = np.asarray(value, dtype=float)
         return voigt_6_to_full_3x3_stress(value) if value.size == 6 else value.reshape(3, 3)
 
     def join(rows: Iterable[np.ndarray | None]) -> np.ndarray:
-        filled = zip(rows, counts.tolist(), strict=True)
-        return np.concatenate([np.full((count, 3), np.nan) if row is None else row for row, count in filled])
+        rows_and_counts = zip(rows, counts.tolist(), strict=True)
+        return np.concatenate([np.full((count, 3), np.nan) if row is None else row for row, count in rows_and_counts])
 
     infos = [atoms.info for atoms in frames]
     return ComparedSet(
@@ -266,7 +266,7 @@ def _compare_atoms(name: str, frames: Sequence[Any]) -> ComparedSet:
         ),
         Pair(
             *(
-                np.array([tensor(value, kept) for value, kept in zip(column, has_cell, strict=True)]) * GPA
+                np.array([tensor(value, has_volume) for value, has_volume in zip(column, has_cell, strict=True)]) * GPA
                 for column in (
                     [values.get("stress") for values in labels],
                     [info.get(f"{PREDICTED}stress") for info in infos],
@@ -282,5 +282,5 @@ def _split(rows: np.ndarray, frame_of_row: np.ndarray, frames: int) -> Iterator[
 
 def _root_mean_square(values: np.ndarray) -> float:
     """Over all that is no NaN; NaN if nothing is."""
-    known = values[~np.isnan(values)]
-    return float(np.sqrt(np.square(known).mean())) if known.size else float("nan")
+    present = values[~np.isnan(values)]
+    return float(np.sqrt(np.square(present).mean())) if present.size else float("nan")

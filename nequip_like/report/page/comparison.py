@@ -110,15 +110,15 @@ def split_error(error: str) -> tuple[str, str]:
 def _check_error(runs: Sequence[RunContent], error: str) -> None:
     if not error or any(find_error(run, error) is not None for run in runs):
         return
-    known = dict.fromkeys(
+    available = dict.fromkeys(
         f"{test_set}/{name}"
         for run in runs
         for test_set, values in run.metrics.items()
         for name, value in values.items()
         if isinstance(value, int | float)
     )
-    listing = ", ".join([name for name in known if name.endswith("_rmse")][:8])
-    raise DataError(f"no run has the error '{error}'", f"{closest_hint(error, known)}there are {listing or 'none'}")
+    listing = ", ".join([name for name in available if name.endswith("_rmse")][:8])
+    raise DataError(f"no run has the error '{error}'", f"{closest_hint(error, available)}there are {listing or 'none'}")
 
 
 def _find_quantity(metric: str) -> Shown | None:
@@ -159,8 +159,8 @@ def _write_curves(ranked: Sequence[tuple[str, RunContent]]) -> Iterator[str]:
     panels: dict[str, dict[str, Curve]] = {}
     for name, run in ranked:
         for panel, curves in list_panels(run.curves):
-            wanted = next((c for c in curves if c.startswith("validation") or not panel.validation), None)
-            points = [] if wanted is None else [(x, y) for x, y in curves[wanted] if math.isfinite(y)]
+            curve_name = next((c for c in curves if c.startswith("validation") or not panel.validation), None)
+            points = [] if curve_name is None else [(x, y) for x, y in curves[curve_name] if math.isfinite(y)]
             if points:
                 panels.setdefault(panel.label, {})[name] = points
     if panels:

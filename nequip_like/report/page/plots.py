@@ -79,11 +79,11 @@ def draw_parity(groups: Mapping[str, tuple[np.ndarray, np.ndarray]], quantity: s
     parts.append(f'<path d="M{x.begin} {y.begin}L{x.end} {y.end}" stroke="{GREY}" stroke-width="0.8"/>')
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(groups)}
     for i, colour in enumerate(colours.values()):
-        chosen = drawn[group[drawn] == i]
+        of_group = drawn[group[drawn] == i]
         # A dot is a line without length whose ends are round: ten bytes a point.
         dots = "".join(
             f"M{x.place(label):.1f} {y.place(prediction):.1f}h0"
-            for label, prediction in zip(labels[chosen].tolist(), predictions[chosen].tolist(), strict=True)
+            for label, prediction in zip(labels[of_group].tolist(), predictions[of_group].tolist(), strict=True)
         )
         parts.append(
             f'<path d="{dots}" stroke="{colour}" stroke-width="3" stroke-linecap="round" stroke-opacity="0.55"/>'
@@ -97,8 +97,8 @@ def _choose_points(errors: np.ndarray) -> np.ndarray:
     if len(errors) <= MOST_POINTS:
         return order
     largest = np.argpartition(errors, len(errors) - _ALWAYS_DRAWN)[-_ALWAYS_DRAWN:]
-    others = order[~np.isin(order, largest)][: MOST_POINTS - _ALWAYS_DRAWN]
-    return np.concatenate([others, np.sort(largest)])
+    remaining = order[~np.isin(order, largest)][: MOST_POINTS - _ALWAYS_DRAWN]
+    return np.concatenate([remaining, np.sort(largest)])
 
 
 def draw_errors(errors: np.ndarray, quantity: str, unit: str) -> str:
@@ -115,10 +115,10 @@ def draw_errors(errors: np.ndarray, quantity: str, unit: str) -> str:
     x, y = fit_linear(-span, span, vertical=False), fit_linear(0.0, 1.05 * int(counts.max()), vertical=True)
     parts = [draw_frame(x, y, f"error of {quantity} ({unit})", "number")]
     for count, begin, end in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        left, right, top = x.place(begin), x.place(end), y.place(count)
+        x_begin, x_end, top = x.place(begin), x.place(end), y.place(count)
         title = f"<title>{begin:.3g} to {end:.3g} {escape(unit)}: {count}</title>"
         parts.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left - 1, 0.5):.1f}" '
+            f'<rect x="{x_begin:.1f}" y="{top:.1f}" width="{max(x_end - x_begin - 1, 0.5):.1f}" '
             f'height="{VERTICAL[0] - top:.1f}" fill="{COLOURS[0]}">{title}</rect>'
         )
     return wrap_plot("".join(parts), f"distribution of the errors of the {quantity}")
@@ -131,20 +131,20 @@ def draw_bars(values: Mapping[str, float], label: str) -> str:
         values: Values that are not negative, by name.
         label: What they are, with their unit.
     """
-    row, left = 24, 150
-    most, width = max(values.values()) or 1.0, HORIZONTAL[1] - left - 56
+    row, x_begin = 24, 150
+    most, width = max(values.values()) or 1.0, HORIZONTAL[1] - x_begin - 56
     parts = []
     for i, (name, value) in enumerate(values.items()):
-        shown = name if len(name) <= 24 else f"{name[:23]}…"
+        short_name = name if len(name) <= 24 else f"{name[:23]}…"
         middle = 22 + row * i
-        parts.append(f'<text x="{left - 6}" y="{middle + 4}" text-anchor="end">{escape(shown)}</text>')
+        parts.append(f'<text x="{x_begin - 6}" y="{middle + 4}" text-anchor="end">{escape(short_name)}</text>')
         parts.append(
-            f'<rect x="{left}" y="{middle - 8}" width="{value / most * width:.1f}" height="16" fill="{COLOURS[0]}">'
+            f'<rect x="{x_begin}" y="{middle - 8}" width="{value / most * width:.1f}" height="16" fill="{COLOURS[0]}">'
             f"<title>{escape(name)}</title></rect>"
         )
-        parts.append(f'<text x="{left + value / most * width + 5:.1f}" y="{middle + 4}">{value:.4g}</text>')
+        parts.append(f'<text x="{x_begin + value / most * width + 5:.1f}" y="{middle + 4}">{value:.4g}</text>')
     height = 22 + row * len(values) + 14
-    parts.append(f'<text x="{left}" y="{height - 6}">{escape(label)}</text>')
+    parts.append(f'<text x="{x_begin}" y="{height - 6}">{escape(label)}</text>')
     return wrap_plot("".join(parts), label, height)
 
 
@@ -153,13 +153,13 @@ def _add_legend(parts: list[str], colours: Mapping[str, str], label: str) -> tup
     names = [name for name in colours if name] if len(colours) > 1 else []
     place, line = HORIZONTAL[0], 0
     for name in names:
-        shown = name if len(name) <= 40 else f"{name[:39]}…"
-        needed = 24 + 7.2 * len(shown)
+        short_name = name if len(name) <= 40 else f"{name[:39]}…"
+        needed = 24 + 7.2 * len(short_name)
         if place + needed > HORIZONTAL[1] and place > HORIZONTAL[0]:
             place, line = HORIZONTAL[0], line + 1
         top = HEIGHT + 8 + _LINE * line
         parts.append(f'<circle cx="{place + 4:.1f}" cy="{top}" r="4" fill="{colours[name]}"/>')
-        parts.append(f'<text x="{place + 12:.1f}" y="{top + 4}">{escape(shown)}</text>')
+        parts.append(f'<text x="{place + 12:.1f}" y="{top + 4}">{escape(short_name)}</text>')
         place += needed
     return "".join(parts), label, HEIGHT + (_LINE * (line + 1) + 3 if names else 0)
 
@@ -171,7 +171,7 @@ def choose_colours(names: Sequence[str], first: str = "") -> dict[str, str]:
         names: Names.
         first: The name whose colour is kept for it, whether it is there or not.
     """
-    others = [name for name in names if name != first]
+    remaining = [name for name in names if name != first]
     offset = 1 if first else 0
-    colours = {name: COLOURS[(i + offset) % len(COLOURS)] for i, name in enumerate(others)}
+    colours = {name: COLOURS[(i + offset) % len(COLOURS)] for i, name in enumerate(remaining)}
     return {name: colours.get(name, COLOURS[0]) for name in names}

@@ -76,8 +76,8 @@ def read_run(folder: str | Path, evaluations: Mapping[str, Evaluation] | None = 
     """
     folder = path_of(folder).absolute()
     if not any((folder / name).is_file() for name in (_CONFIG, _HISTORY, _METRICS)):
-        what = "has none of config.yaml, metrics.csv and metrics.json" if folder.is_dir() else "is no folder"
-        raise DataError(f"{folder} {what}", "give the folder of a run, or what nequip-test wrote to its --output")
+        problem = "has none of config.yaml, metrics.csv and metrics.json" if folder.is_dir() else "is no folder"
+        raise DataError(f"{folder} {problem}", "give the folder of a run, or what nequip-test wrote to its --output")
     config_text = _read_text(folder / _CONFIG)
     metrics = _read_mapping(folder / _METRICS)
     if evaluations is not None:

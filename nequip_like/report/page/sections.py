@@ -193,7 +193,7 @@ def write_environment(run: RunContent) -> Iterator[str]:
         run: The run.
     """
     yield write_heading("Environment", anchor="environment")
-    shown: list[tuple[str, str]] = []
+    printed_facts: list[tuple[str, str]] = []
     for session in run.sessions:
         machine = session.get("machine", {})
         facts = [
@@ -203,9 +203,9 @@ def write_environment(run: RunContent) -> Iterator[str]:
         ]
         if session.get("command"):
             yield write_code(str(session["command"]), "command")
-        if facts != shown:
+        if facts != printed_facts:
             yield write_facts(facts)
-            shown = facts
+            printed_facts = facts
     yield write_heading("Units", 3)
     yield write_paragraph(_UNITS)
 
@@ -238,7 +238,7 @@ def format_duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.3g} s"
     if seconds < 3600:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes} min {rest} s"
-    hours, rest = divmod(round(seconds / 60), 60)
-    return f"{hours} h {rest} min"
+        minutes, remainder = divmod(round(seconds), 60)
+        return f"{minutes} min {remainder} s"
+    hours, remainder = divmod(round(seconds / 60), 60)
+    return f"{hours} h {remainder} min"

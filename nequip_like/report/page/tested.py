@@ -188,13 +188,13 @@ def _write_worst(compared: ComparedSet) -> Iterator[str]:
         (f"largest force error, {FORCES.unit}", "largest_force", FORCES.factor),
         ("stress RMSE, GPa", "stress", 1.0),
     ]
-    shown = [entry for entry in columns if any(not math.isnan(getattr(frame, entry[1])) for frame in worst)]
+    visible = [entry for entry in columns if any(not math.isnan(getattr(frame, entry[1])) for frame in worst)]
     rows: list[TableRow] = []
     for frame in worst:
-        values = [(getattr(frame, name), factor) for _, name, factor in shown]
+        values = [(getattr(frame, name), factor) for _, name, factor in visible]
         numbers = ["" if math.isnan(value) else format_number(value * factor) for value, factor in values]
         rows.append([Cell(str(frame.index)), *map(Cell, numbers), Cell(frame.position), frame.file])
     yield write_heading("Frames with the largest errors", 3)
-    yield write_table(("frame of the set", *(heading for heading, _, _ in shown), "index", "file"), rows)
+    yield write_table(("frame of the set", *(heading for heading, _, _ in visible), "index", "file"), rows)
     if any(frame.position for frame in worst):
         yield write_paragraph("index: position in the file, from 0; energies: predicted less labelled.", "quiet")

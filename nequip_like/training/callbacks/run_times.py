@@ -56,9 +56,9 @@ class RunTimes(lightning.Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """What comes next is training."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            now = time.perf_counter()
-            self.validation_seconds += now - self._mark
-            self._mark = now
+            moment = time.perf_counter()
+            self.validation_seconds += moment - self._mark
+            self._mark = moment
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop the clock."""
@@ -90,9 +90,9 @@ class RunTimes(lightning.Callback):
         return max(min(shares), 0.0) * spent if shares else None
 
     def _add_training(self) -> None:
-        now = time.perf_counter()
-        self.training_seconds += now - self._mark
-        self._mark = now
+        moment = time.perf_counter()
+        self.training_seconds += moment - self._mark
+        self._mark = moment
 
 
 def find_run_times(trainer: lightning.Trainer) -> RunTimes | None:

@@ -64,9 +64,9 @@ class MlflowRunLogger(MLFlowLogger):
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Log the config. MLflow lets no value of a run change: what a later command changed becomes a tag."""
-        given = dict(vars(params)) if isinstance(params, Namespace) else dict(params)
+        config = dict(vars(params)) if isinstance(params, Namespace) else dict(params)
         logged = self.experiment.get_run(self.run_id).data.params
-        settings = {key: str(value)[:_LONGEST] for key, value in _flatten(given)}
+        settings = {key: str(value)[:_LONGEST] for key, value in _flatten(config)}
         super().log_hyperparams({key: value for key, value in settings.items() if key not in logged})
         for key, value in settings.items():
             if key in logged and logged[key] != value:

@@ -101,10 +101,10 @@ def choose_mode(mode: Mode) -> Mode:
     """
     if mode != "auto":
         return mode
-    wanted = os.environ.get("WANDB_MODE", "")
-    for known in get_args(Mode):
-        if wanted == known != "auto":
-            return known
+    variable = os.environ.get("WANDB_MODE", "")
+    for word in get_args(Mode):
+        if variable == word != "auto":
+            return word
     return "online" if has_login() else "offline"
 
 

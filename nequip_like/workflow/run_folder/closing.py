@@ -43,11 +43,11 @@ def close_run(
 
         write_report(record.folder, evaluations)
     files = {"model": record.folder / resume.MODEL_FILE, "report": record.folder / REPORT_FILE}
-    shown = files if record.has_trained else {"report": files["report"]}
-    printing.print_summary(console, record.describe_best(), metrics, evaluations, record.describe_times(), shown)
+    listed_files = files if record.has_trained else {"report": files["report"]}
+    printing.print_summary(console, record.describe_best(), metrics, evaluations, record.describe_times(), listed_files)
     from nequip_like.report.boards.results import log_results
 
-    more = {name: record.folder / name for name in (CONFIG_FILE, "metrics.json")}
-    kept = {**files, **more} if record.has_trained else {}
-    for command in log_results(trainer, evaluations, kept, metrics, record.best_step):
+    records = {name: record.folder / name for name in (CONFIG_FILE, "metrics.json")}
+    model_files = {**files, **records} if record.has_trained else {}
+    for command in log_results(trainer, evaluations, model_files, metrics, record.best_step):
         console.print(f"upload: {command}", markup=False, highlight=False, soft_wrap=True)

@@ -59,7 +59,7 @@ def describe_commit() -> str:
 def _ask_git(root: Path, *words: str) -> str:
     """What git prints; nothing where it fails: whether there is a commit is all that is asked."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=5, check=False)
+        git = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return git.stdout if git.returncode == 0 else ""

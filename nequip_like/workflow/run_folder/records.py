@@ -198,9 +198,9 @@ def describe_labels(dataset: GraphDataset) -> dict[str, str]:
         dataset: The data set.
     """
     counts: dict[str, dict[str, int]] = {}
-    known = frozenset(_DESCRIBED)
+    keys = frozenset(_DESCRIBED)
     for frame in dataset.annotations:
-        for key in known.intersection(frame.info):
+        for key in keys.intersection(frame.info):
             of_key = counts.setdefault(key, {})
             text = str(frame.info[key])
             of_key[text] = of_key.get(text, 0) + 1
