@@ -120,6 +120,19 @@ class TrainingError(NequipLikeError):
     """The training cannot go on: its loss, gradients, weights or predictions are no finite numbers."""
 
 
+class PeerError(TrainingError):
+    """Another process of the run failed before this one, and says why.
+
+    Args:
+        message: What is known of it.
+        status: Exit status that all processes of the run should have.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ModelFileError(NequipLikeError):
     """A checkpoint or a model file cannot be read."""
 

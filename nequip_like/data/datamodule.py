@@ -57,6 +57,8 @@ class DataModule(Summarized, lightning.LightningDataModule):
         units: ``{energy: eV, length: Angstrom, stress_sign: tension}`` and labels with units of their own, as
             :class:`nequip_like.data.labels.units.Units`; for entries without their own.
         batch_size: Frames per training batch and process.
+        global_batch_size: Frames per training batch of all processes together, in place of ``batch_size``: then the
+            steps are the same for any number of processes.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
         seed: Seed of the order of training frames.
@@ -105,6 +107,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         key_mapping: Mapping[str, str] | None = None,
         units: Mapping[str, str] | None = None,
         batch_size: Count = 5,
+        global_batch_size: Count | None = None,
         val_batch_size: Count | None = None,
         split_seed: int = 0,
         seed: int = 0,
@@ -147,6 +150,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             )
         self.custom_statistics = statistics
         self.batch_size = batch_size
+        self.global_batch_size = global_batch_size
         self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
         self.seed = seed
         self.num_workers = num_workers
@@ -303,11 +307,31 @@ class DataModule(Summarized, lightning.LightningDataModule):
             "rank": rank,
             "world_size": world_size,
             "drop_last": self.drop_last,
+            "frames_per_step": self.count_step_frames(world_size),
         }
         frames = len(self.train_set)
         if self.replay_set is None:
             return self._build_sampler(frames, arguments)
         return ReplaySampler(frames, len(self.replay_set), self.num_replayed, self.batch_size, **arguments)
+
+    def count_step_frames(self, world_size: int) -> int:
+        """Frames of a training batch of all processes together.
+
+        Args:
+            world_size: Number of processes.
+
+        Raises:
+            ConfigError: If there are fewer than processes.
+        """
+        size = self.global_batch_size
+        if size is None:
+            return self.batch_size * world_size
+        if size < world_size:
+            raise ConfigError(
+                f"global_batch_size is {size}, but there are {world_size} processes",
+                f"give {world_size} or more, or use fewer processes",
+            )
+        return size
 
     def _build_sampler(self, frames: int, arguments: Mapping[str, Any]) -> FrameBatchSampler:
         policy, samples = self.sampling.policy, self.sampling.samples_per_epoch

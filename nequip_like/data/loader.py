@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import collate
+from nequip_like.data.graph import collate, remove_labels
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.errors import ConfigError
 
@@ -21,6 +23,24 @@ def make_worker_generator() -> torch.Generator:
     at other times, would draw other numbers than the uninterrupted one.
     """
     return torch.Generator().manual_seed(0)
+
+
+NO_FRAME = -1  # index of the frame of a batch that has none
+
+
+def join_frames(dataset: Dataset[Graph], frames: Sequence[Graph]) -> Graph:
+    """Join the frames of a batch; of none, make one without labels.
+
+    A process that has no frame in a step takes part in what all do together, and adds exactly nothing to loss,
+    gradients and metrics.
+
+    Args:
+        dataset: Where the frames are from.
+        frames: The frames.
+    """
+    if frames:
+        return collate(frames)
+    return collate([remove_labels(dataset[0]) | {fields.FRAME_INDEX: torch.tensor([NO_FRAME])}])
 
 
 class _RestOfEpoch:
@@ -64,7 +84,7 @@ class ResumableLoader(DataLoader[Graph]):
         super().__init__(
             dataset,
             batch_sampler=self._batches,
-            collate_fn=collate,
+            collate_fn=partial(join_frames, dataset),
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
@@ -89,7 +109,7 @@ class ResumableLoader(DataLoader[Graph]):
 
     def _join_batches(self) -> Iterator[Graph]:
         for indices in self._batches:
-            yield collate(self.dataset.__getitems__(indices))  # type: ignore[attr-defined] # ours have it
+            yield self.collate_fn(self.dataset.__getitems__(indices))  # type: ignore[attr-defined] # ours have it
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, number of batches taken in it, and number of frames that a batch has on all processes together."""
@@ -105,7 +125,7 @@ class ResumableLoader(DataLoader[Graph]):
 
     @property
     def _frames(self) -> int:
-        return self._batches.sampler.batch_size * self._batches.sampler.world_size
+        return self._batches.sampler.frames_per_step
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the batches that were taken before.
@@ -118,7 +138,8 @@ class ResumableLoader(DataLoader[Graph]):
             raise ConfigError(
                 f"the checkpoint was written within an epoch of steps of {frames} frames; now a step has "
                 f"{self._frames}",
-                "give the same data.batch_size and number of processes, or a checkpoint from the end of an epoch",
+                f"give data.global_batch_size={frames}, which goes with any number of processes, or a checkpoint from "
+                "the end of an epoch",
             )
         self._batches.resume_epoch = int(state["epoch"])
         self._batches.skip = int(state["batches"])

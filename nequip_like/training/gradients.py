@@ -109,7 +109,8 @@ class ExactAccumulation:
         """Frames of this process, of all batches of the step."""
         if order.epoch != self._batches_of:
             self._batches, self._batches_of = list(order), order.epoch
-        if batch[fields.FRAME_INDEX].flatten().tolist() != self._batches[batch_idx]:
+        expected = self._batches[batch_idx]  # empty: this process has no frame in this batch
+        if expected and batch[fields.FRAME_INDEX].flatten().tolist() != expected:
             raise TrainingError(
                 f"batch {batch_idx} has other frames than the order of the training data tells",
                 f"give {_KEY}=1, or leave the loader of the data as it is",
@@ -125,6 +126,8 @@ class ExactAccumulation:
         if self._counting is None:
             self._counting = copy.deepcopy(loss).cpu()  # frames are not moved to a GPU for this
             self._counted = bytearray(len(dataset))
+        if not frames:
+            return torch.zeros_like(self._counting.label_counts(dataset[0]))
         for frame in frames:
             if not self._counted[frame]:
                 counts = self._counting.label_counts(dataset[frame])

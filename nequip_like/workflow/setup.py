@@ -6,6 +6,7 @@ import importlib.metadata
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -31,9 +32,9 @@ from nequip_like.training.graceful_stop import GracefulStop
 from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
-from nequip_like.workflow import slurm
 from nequip_like.workflow.config.budget import budget_of
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
+from nequip_like.workflow.slurm.tasks import choose_cluster_environment
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:
@@ -139,7 +140,10 @@ def build_module(
 
 
 def build_trainer(
-    config: DictConfig, clock: Clock | None = None, tasks: Sequence[str] = ("train",)
+    config: DictConfig,
+    clock: Clock | None = None,
+    tasks: Sequence[str] = ("train",),
+    logger_runs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> lightning.Trainer:
     """Build Lightning's trainer with callbacks and loggers, from mappings of named nodes.
 
@@ -147,6 +151,7 @@ def build_trainer(
         config: The config.
         clock: Seconds since the run began, for its budget; by default it begins now.
         tasks: The tasks of the run: some time of a budget is left for those after the training.
+        logger_runs: Further arguments of loggers, see :func:`~nequip_like.workflow.loggers.choose_runs`.
 
     Raises:
         ConfigError: If a part cannot be built.
@@ -190,7 +195,7 @@ def build_trainer(
         kind=lightning.Trainer,
         recursive=False,
         callbacks=callbacks,
-        logger=_build_nodes("logger", config.get("logger"), Logger) or False,
+        logger=_build_nodes("logger", config.get("logger"), Logger, logger_runs or {}) or False,
     )
     return trainer
 
@@ -199,7 +204,7 @@ def _collect_plugins(arguments: Mapping[str, Any]) -> list[Any]:
     user_plugins = arguments.get("plugins") or []
     plugins = [WholeFileCheckpointIO(), *(user_plugins if isinstance(user_plugins, list) else [user_plugins])]
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-        plugins.append(slurm.choose_cluster_environment(arguments))
+        plugins.append(choose_cluster_environment(arguments))
     return plugins
 
 
@@ -212,7 +217,9 @@ def _wants_ddp(arguments: Mapping[str, Any]) -> bool:
     return strategy == "ddp" or (strategy == "auto" and several)
 
 
-def _build_nodes(section: str, config: DictConfig | None, kind: type) -> list[Any]:
+def _build_nodes(
+    section: str, config: DictConfig | None, kind: type, further: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> list[Any]:
     if config is None:
         return []
     nodes = resolve_section(section, config)
@@ -221,7 +228,8 @@ def _build_nodes(section: str, config: DictConfig | None, kind: type) -> list[An
     for name, node in nodes.items():
         if node is None:
             continue
-        instances.append(instantiate(f"{section}.{name}", node, kind=kind, recursive=False))
+        arguments = {**node, **further.get(name, {})}
+        instances.append(instantiate(f"{section}.{name}", arguments, kind=kind, recursive=False))
     return instances
 
 

@@ -24,7 +24,10 @@ GROUPS = (
 
 TASKS = ("train", "val", "test")
 # Arguments of the section `data` whose own errors begin with their names.
-DATA_ARGUMENTS = ("train", "val", "test", "replay", "statistics", "key_mapping", "units", "reference_energies")
+DATA_ARGUMENTS = (
+    *("train", "val", "test", "replay", "statistics", "key_mapping", "units", "reference_energies"),
+    "global_batch_size",
+)
 
 
 AUTO = "auto"
