@@ -134,6 +134,20 @@ def flatten(value: Any, key: str = "") -> dict[str, float]:
     return {key: float(value)} if isinstance(value, int | float) else {}
 
 
+@pytest.mark.parametrize("world", WORLDS[1:])
+def test_another_number_of_processes_goes_on(folder, world):
+    """One process stopped within an epoch, and two went on; two stopped, three went on: nothing is lost or repeated."""
+    first = next(iter(CASES))
+    whole, resumed = read_columns(folder, 1, first), read_columns(folder, world, "resumed")
+    assert whole.keys() == resumed.keys()
+    for name, values in whole.items():
+        assert resumed[name] == pytest.approx(values, rel=1e-10, abs=1e-14, nan_ok=True), name
+    (single,), several = load(folder, 1, first), load(folder, world, "resumed")
+    assert len(several[0]["gradients"]) == 2  # of six
+    for name, weight in single["decided"]["weights"].items():
+        torch.testing.assert_close(several[0]["decided"]["weights"][name], weight, rtol=1e-12, atol=1e-12, msg=name)
+
+
 def test_the_decisions_are_taken(folder):
     """The case of them stops early, after the rate came down, so that it cannot pass by doing nothing."""
     (single,) = load(folder, 1, "average, plateau, early stopping, best")

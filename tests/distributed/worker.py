@@ -1,6 +1,6 @@
 """Runs all cases in one process, then in two, then in three, which are forks of one that has imported everything.
 
-    python -m tests.distributed.worker DATA FOLDER
+    python -m tests.distributed.worker DATA FOLDER [CASE ...]
 
 Each process trains case after case in the same process group and leaves ``FOLDER/WORLD/CASE/RANK.pt``: the gradients of
 each step, the frames of each batch, and what the process decided.
@@ -9,6 +9,7 @@ each step, the frames of each batch, and what the process decided.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import time
@@ -45,7 +46,7 @@ class Watch(lightning.Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
         # After the step: gradients stay until the next batch.
         gradients = {n: p.grad.clone() for n, p in module.model.named_parameters() if p.grad is not None}
-        if len(self.frames) % trainer.accumulate_grad_batches == 0:
+        if trainer.global_step > len(self.steps):
             self.steps.append(gradients)
 
     def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
@@ -75,10 +76,10 @@ class Freeze(lightning.Callback):
             parameter.requires_grad = name in kept
 
 
-def run(case: str, world: int, rank: int, data: Path, folder: Path) -> None:
-    place = folder / str(world) / case
+def run(case: str, world: int, rank: int, data: Path, folder: Path, name: str = "", *changes: str) -> None:
+    place = folder / str(world) / (name or case)
     place.mkdir(parents=True, exist_ok=True)
-    overrides = [*list_overrides(case, world), f"+data.path={data}", "data.train=data.xyz"]
+    overrides = [*list_overrides(case, world), f"+data.path={data}", "data.train=data.xyz", *changes]
     config = compose("train", overrides)
     with open_dict(config):
         config.output_dir = str(place / "run")
@@ -96,11 +97,22 @@ def work(world: int, rank: int, port: int, data: Path, folder: Path) -> None:
         os.environ.update({name: str(value) for name, value in names.items()})
         os.environ.update(TORCHELASTIC_RUN_ID="cases", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     rank_zero_only.rank = rank  # Lightning reads it while it is imported, which was before
-    for case in CASES:
+    for case in sys.argv[3:] or CASES:
         print(f"{world} processes, rank {rank}: {case}", flush=True)
         run(case, world, rank, data, folder)
+    if len(sys.argv) == 3:
+        stop_and_go_on(world, rank, data, folder)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def stop_and_go_on(world: int, rank: int, data: Path, folder: Path) -> None:
+    """Go on with the run that one process fewer stopped within its second epoch; stop one for the next number."""
+    first = next(iter(CASES))
+    if world > WORLDS[0]:
+        run(first, world, rank, data, folder, "resumed", "resume=auto")
+    if world < WORLDS[-1]:
+        run(first, world, rank, data, folder, "stopped", "trainer.max_steps=4", "run=[train]")
 
 
 def fork(world: int, rank: int, port: int, data: Path, folder: Path) -> int:
@@ -124,6 +136,9 @@ def main() -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+        stopped = folder / str(world - 1) / "stopped" / "run"
+        if stopped.is_dir():
+            shutil.copytree(stopped, folder / str(world) / "resumed" / "run", dirs_exist_ok=True)
         running = {fork(world, rank, port, data, folder) for rank in range(world)}
         end, failed = time.monotonic() + LIMIT, False
         while running and not failed and time.monotonic() < end:
