@@ -49,13 +49,13 @@ def _write(arguments: argparse.Namespace) -> None:
     from nequip_like.composition.compose import compose
     from nequip_like.workflow.config.check import check_config
     from nequip_like.workflow.slurm.job_check import check_run_of_job, submit
-    from nequip_like.workflow.slurm.job_script import Job, write_script
+    from nequip_like.workflow.slurm.job_script import SlurmJob, write_script
 
     config = str(arguments.config)
     is_file = config.endswith((".yaml", ".yml"))
     name = arguments.name or Path(config).stem
     gpus = arguments.gpus_per_node
-    job = Job(
+    job = SlurmJob(
         config=[config] if is_file else ["-cn", config],
         nodes=arguments.nodes,
         tasks_per_node=arguments.tasks_per_node or gpus or 1,

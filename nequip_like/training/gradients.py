@@ -32,6 +32,7 @@ from nequip_like.distributed import gather, is_distributed
 from nequip_like.errors import ConfigError, TrainingError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.training.gradient_norm import MeasuredGradients
+from nequip_like.training.launcher import PatientLauncher
 
 _KEY = "trainer.accumulate_grad_batches"
 
@@ -273,6 +274,11 @@ class SummedGradientsStrategy(DDPStrategy):
     """
 
     strategy_name = "summed_gradients"
+
+    def _configure_launcher(self) -> None:
+        """Called by Lightning."""
+        assert self.cluster_environment is not None
+        self._launcher = PatientLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def configure_ddp(self) -> None:
         """Leave the module as it is, but make sure that all processes start from the same weights."""

@@ -6,6 +6,7 @@ Commands as users type them; the batch at which it happens is drawn anew each ti
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,36 +163,86 @@ def test_torchrun_starts_the_processes_again(train, whole, tmp_path):
     assert losses(folder) == losses(whole)
 
 
+# --- without a launcher: each process has to end by itself
+
+
+Start = Callable[..., tuple[list[int | None], str]]
+
+
+@pytest.fixture(scope="module")
+def start(tiny: list[str], molecule_file: Path) -> Iterator[Start]:
+    """Run ``nequip-train`` in two processes; their exit statuses, and what both printed."""
+    names = ("PYTEST", "PL_", "HYDRA", "NEQUIP_LIKE")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.forks"],
+        cwd=ROOT,
+        env=own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def start(folder: Path, *changes: str) -> tuple[list[int | None], str]:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        output = folder.parent / f"{uuid.uuid4().hex}.txt"
+        arguments = ["-cn", "train", *tiny, *RUN, f"data.train={molecule_file}", f"hydra.run.dir={folder}", *changes]
+        request = {"arguments": arguments, "processes": 2, "folder": str(folder.parent), "output": str(output)}
+        print(json.dumps(request | {"limit": LIMIT}), file=server.stdin, flush=True)
+        return json.loads(server.stdout.readline()), output.read_text()
+
+    yield start
+    with server:  # waits for it, and closes its pipes
+        server.terminate()
+
+
 @pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGTERM), (1, signal.SIGUSR1)])
-def test_signal_to_one_process(rank, number, train, whole, tmp_path):
+def test_signal_to_one_process(rank, number, start, tmp_path):
     """All stop at the same step, for the same reason, with a checkpoint of it, and leave the later tasks out."""
     folder, batch = tmp_path / "run", draw_batch()
-    ended = train(folder, fault([rank], int(number), batch))
-    assert ended.status == 128 + number, ended.output
-    assert ended.output.count(f"stopped by {number.name}") == 1
-    assert "error" not in ended.output
-    assert "test0" not in ended.output
-    check_it_goes_on(train, folder, whole, batch)
+    statuses, output = start(folder, fault([rank], int(number), batch))
+    assert statuses == [128 + number] * 2, output
+    assert output.count(f"stopped by {number.name}") == 1
+    assert "error" not in output.replace("errors", "")
+    assert not (folder / "metrics.json").exists()  # of the test
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == batch
+    statuses, output = start(folder, "resume=auto", "run=[train]")
+    assert statuses == [0, 0], output
+    assert f"{batch} steps done" in output
+    assert [step for step, _ in losses(folder)] == list(range(STEPS))
 
 
 @pytest.mark.parametrize("ranks", [[0], [1], [0, 1]], ids=str)
-def test_error_of_the_user(ranks, train, tmp_path):
+def test_error_of_the_user(ranks, start, tmp_path):
     """It is shown once, by the process that has it, without what the others say of the lost connection."""
-    ended = train(tmp_path / "run", fault(ranks, "user", 5))
-    assert ended.status == 2, ended.output
-    assert ended.output.count("error: ") == 1, ended.output
-    assert "error: batch 5 is bad\n  -> mend it" in ended.output
-    assert "Traceback" not in ended.output
+    statuses, output = start(tmp_path / "run", fault(ranks, "user", 3))
+    assert statuses == [2, 2], output
+    assert output.count("error: ") == 1, output
+    assert "error: batch 3 is bad\n  -> mend it" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_any_other_error(rank, train, tmp_path):
+def test_any_other_error(rank, start, tmp_path):
     """Its traceback is shown, and no other."""
-    ended = train(tmp_path / "run", fault([rank], "bug", 5))
-    assert ended.status == 1, ended.output
-    assert f"ValueError: process {rank} has a bug" in ended.output
-    assert ended.output.count("Error: ") == 1, ended.output
-    assert "Connection" not in ended.output
+    statuses, output = start(tmp_path / "run", fault([rank], "bug", 3))
+    assert statuses == [1, 1], output
+    assert f"ValueError: process {rank} has a bug" in output
+    assert output.count("Error: ") == 1, output
+    assert "Connection" not in output
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_without_a_launcher(rank, start, tmp_path):
+    """The process that is left says that the other is gone, and ends."""
+    statuses, output = start(tmp_path / "run", fault([rank], int(signal.SIGKILL), 3))
+    assert statuses[rank] == 137
+    assert statuses[1 - rank] == 2, output
+    assert output.count("error: ") == 1, output
+    assert "process of the run is gone, and did not say why" in output
+    assert "Traceback" not in output
 
 
 def test_mistake_that_all_processes_find(train, tmp_path):

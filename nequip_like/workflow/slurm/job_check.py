@@ -10,10 +10,10 @@ from typing import Any
 
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import CheckedConfig
-from nequip_like.workflow.slurm.job_script import Job
+from nequip_like.workflow.slurm.job_script import SlurmJob
 
 
-def check_run_of_job(checked: CheckedConfig, job: Job) -> None:
+def check_run_of_job(checked: CheckedConfig, job: SlurmJob) -> None:
     """Refuse a run that a job of this size cannot do.
 
     Args:
@@ -38,7 +38,7 @@ def check_run_of_job(checked: CheckedConfig, job: Job) -> None:
         )
 
 
-def _check_accelerator(trainer: Mapping[str, Any], job: Job) -> None:
+def _check_accelerator(trainer: Mapping[str, Any], job: SlurmJob) -> None:
     accelerator = trainer.get("accelerator", "auto")
     if job.gpus_per_node and accelerator == "cpu":
         raise ConfigError("trainer.accelerator is cpu, but GPUs are asked for", "leave out --gpus-per-node")

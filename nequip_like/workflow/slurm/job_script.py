@@ -30,7 +30,7 @@ _OURS = {
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """What is asked of SLURM, and what is run.
 
     Args:
@@ -182,7 +182,7 @@ def read_time(text: str) -> int:
     return int(days or 0) * _UNITS[3] + sum(n * unit for n, unit in zip(numbers, units, strict=False))
 
 
-def write_script(job: Job, path: Path) -> None:
+def write_script(job: SlurmJob, path: Path) -> None:
     """Write the script of a job.
 
     Args:
@@ -201,7 +201,7 @@ def write_script(job: Job, path: Path) -> None:
             partial.chmod(0o755)
 
 
-def format_script(job: Job, path: Path) -> str:
+def format_script(job: SlurmJob, path: Path) -> str:
     """The text of a job's script.
 
     Args:
@@ -217,7 +217,7 @@ def format_script(job: Job, path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _comment(job: Job, path: Path) -> list[str]:
+def _comment(job: SlurmJob, path: Path) -> list[str]:
     hardware = f"with {job.gpus_per_node} GPUs each" if job.gpus_per_node else "without GPUs"
     nodes = f"{job.nodes} nodes" if job.nodes > 1 else "one node"
     runs = f"{len(job.combinations)} runs, each on " if job.sweeps else ""
@@ -232,7 +232,7 @@ def _comment(job: Job, path: Path) -> list[str]:
     ]
 
 
-def _ask(job: Job) -> list[str]:
+def _ask(job: SlurmJob) -> list[str]:
     """Lines for sbatch."""
     asked: list[Any] = [
         f"--job-name={job.name}",
@@ -254,7 +254,7 @@ def _ask(job: Job) -> list[str]:
     return [line if line.startswith("#") else f"#SBATCH {line}" for line in asked]
 
 
-def _set_environment(job: Job) -> list[str]:
+def _set_environment(job: SlurmJob) -> list[str]:
     lines = [
         'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"',
         "# srun does not take it from sbatch any more (SLURM 22.05 and later).",
@@ -268,7 +268,7 @@ def _set_environment(job: Job) -> list[str]:
     return [*lines, ""]
 
 
-def _choose_of_array(job: Job) -> list[str]:
+def _choose_of_array(job: SlurmJob) -> list[str]:
     """The values of this task of the array, by its number."""
     rows = [shlex.quote(" ".join(shlex.quote(word) for word in combination)) for combination in job.combinations]
     return [
@@ -281,7 +281,7 @@ def _choose_of_array(job: Job) -> list[str]:
     ]
 
 
-def _run(job: Job) -> list[str]:
+def _run(job: SlurmJob) -> list[str]:
     words = ["srun", "--kill-on-bad-exit=1", "nequip-train", *job.config]
     lines = ["# One command for the begin and for going on: resume=auto takes the newest checkpoint in the folder."]
     arguments = [*job.list_own_overrides(), *job.overrides]

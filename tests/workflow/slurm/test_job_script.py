@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nequip_like.errors import ConfigError, OutputError
-from nequip_like.workflow.slurm.job_script import Job, format_script, read_time, split_values, write_script
+from nequip_like.workflow.slurm.job_script import SlurmJob, format_script, read_time, split_values, write_script
 
 SIZE: dict[str, Any] = {
     "config": ["config.yaml"],
@@ -24,15 +24,15 @@ SIZE: dict[str, Any] = {
 }
 
 
-def make(**changes: Any) -> Job:
-    return Job(**{**SIZE, **changes})
+def make(**changes: Any) -> SlurmJob:
+    return SlurmJob(**{**SIZE, **changes})
 
 
-def asked(job: Job) -> list[str]:
+def asked(job: SlurmJob) -> list[str]:
     return [line.removeprefix("#SBATCH ") for line in lines(job) if line.startswith("#SBATCH ")]
 
 
-def lines(job: Job) -> list[str]:
+def lines(job: SlurmJob) -> list[str]:
     return format_script(job, Path("mgo.sbatch")).splitlines()
 
 
@@ -84,7 +84,7 @@ def test_tasks_on_cpus():
     assert single.list_own_overrides()[2:] == ["trainer.strategy=auto", "resume=auto"]
 
 
-def run_with(job: Job, folder: Path, number: int) -> list[str]:
+def run_with(job: SlurmJob, folder: Path, number: int) -> list[str]:
     """What srun is called with, by the script as bash reads it."""
     (folder / "srun").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     (folder / "srun").chmod(0o755)
