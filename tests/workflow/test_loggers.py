@@ -12,6 +12,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from nequip_like.training.csv_logger import read_rows
+from nequip_like.workflow.loggers import RUNS_KEY, choose_runs
+from nequip_like.workflow.resume import Resumption
 from nequip_like.workflow.train import train
 
 GROUPS = "+training_module.optimizer.param_groups=[{match: readout, lr: 1.0e-4}]"
@@ -118,3 +120,16 @@ def test_metrics_csv(compose: Any) -> None:
 def test_a_name_of_the_users_own(compose: Any) -> None:
     folder = train(compose(*SHORT, "+training_module.lr_scheduler.name=rate")).folder
     assert float(read_rows(folder / "metrics.csv")[0]["rate"]) == 0.005
+
+
+def test_a_run_that_goes_on_is_one_run_of_wandb(tmp_path: Path) -> None:
+    """In its folder; in another one, and without a checkpoint, another begins. An id of the user's is left alone."""
+    nodes = {"csv": {"_target_": "x.HistoryLogger"}, "wandb": {"_target_": "lightning.pytorch.loggers.WandbLogger"}}
+    first = choose_runs(nodes, None, tmp_path)
+    assert list(first) == ["wandb"]
+    saved = Resumption(tmp_path / "checkpoints" / "last.ckpt", {"nequip_like": {RUNS_KEY: first}})
+    assert choose_runs(nodes, saved, tmp_path) == first
+    assert choose_runs(nodes, saved, tmp_path / "other") != first
+    assert choose_runs(nodes, None, tmp_path) != first
+    assert choose_runs({"wandb": {**nodes["wandb"], "id": "mine"}}, saved, tmp_path) == {}
+    assert choose_runs(None, saved, tmp_path) == {}
