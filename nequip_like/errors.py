@@ -124,6 +124,19 @@ class UntrustedError(NequipLikeError):
     """A structure has a larger uncertainty than its user allows: a simulation ends there."""
 
 
+class PeerError(TrainingError):
+    """Another process of the run failed before this one, and says why.
+
+    Args:
+        message: What is known of it.
+        status: Exit status that all processes of the run should have.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ModelFileError(NequipLikeError):
     """A checkpoint or a model file cannot be read."""
 

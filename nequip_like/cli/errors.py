@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nequip_like.errors import NequipLikeError
+from nequip_like.errors import NequipLikeError, PeerError
+from nequip_like.process_settings import rank
 
 USER_ERROR = 2
 INTERRUPTED = 130
+_TURN = 3.0  # seconds that further processes let the first one speak
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -32,9 +35,14 @@ def run_cli(function: Callable[[], object], *, debug: bool = False) -> int:
         else:
             with _warnings_in_a_line():
                 function()
+    except PeerError as error:
+        if debug:
+            raise
+        return error.status  # the process that failed first has said why
     except NequipLikeError as error:
         if debug:
             raise
+        _let_the_first_speak()
         print_error(error)
         return USER_ERROR
     except KeyboardInterrupt:
@@ -43,6 +51,21 @@ def run_cli(function: Callable[[], object], *, debug: bool = False) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _let_the_first_speak() -> None:
+    """Wait a little in a further process of a launcher that is not connected with the others.
+
+    A mistake in the config is found by all of them at the same time, and the first says it. When that ends, launchers
+    end the others. What only this one has found is said a little later.
+    """
+    if rank() and not _is_connected():
+        time.sleep(_TURN)
+
+
+def _is_connected() -> bool:
+    module = sys.modules.get("torch.distributed")
+    return module is not None and module.is_available() and module.is_initialized()
 
 
 def print_error(error: NequipLikeError) -> None:

@@ -214,7 +214,7 @@ def _check_each(command_line: argparse.Namespace, composed: DictConfig, show: bo
     """Check each of several runs before the first begins: hours later it would be too late."""
     from nequip_like.cli.jobs import compose_job, list_jobs, naming_job
     from nequip_like.workflow.printing import print_plans
-    from nequip_like.workflow.slurm import check_single_process
+    from nequip_like.workflow.slurm.tasks import check_single_process
 
     jobs = list_jobs(command_line, composed, str(Path.cwd()))
     if jobs is None:

@@ -60,11 +60,12 @@ class DataModule(Summarized, lightning.LightningDataModule):
             :class:`nequip_like.data.labels.units.Units`; for entries without their own.
         batch_size: Frames per training batch and process; or ``{atoms: 512}``, ``{edges: 20000}``: as many as have no
             more atoms or edges together, see :mod:`nequip_like.data.batches.packing`.
+        global_batch_size: Frames per training batch of all processes together, in place of ``batch_size``: then the
+            steps are the same for any number of processes.
         val_batch_size: The same for validation and test; ``batch_size`` by default.
         split_seed: Seed of what is held out of ``train``.
         seed: Seed of the order of training frames.
-        num_workers: Processes that load batches. Graphs are in memory, or read from a prepared set in a
-            fiftieth of a step, so none is usually fastest.
+        num_workers: Processes that load batches; none is usually fastest, for a frame is there in a fiftieth of a step.
         held_memory: Frames of prepared sets are held in memory, once they were read, where those of a set take no more
             than what is left of so many GB; else each is read whenever it is needed. In each worker process anew.
         reference_energies: ``auto``, ``isolated_atoms``, ``least_squares``, a file with isolated atoms,
@@ -114,6 +115,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         key_mapping: Mapping[str, str] | None = None,
         units: Mapping[str, str] | None = None,
         batch_size: SizeOfBatch = 5,
+        global_batch_size: Count | None = None,
         val_batch_size: SizeOfBatch | None = None,
         split_seed: int = 0,
         seed: int = 0,
@@ -162,10 +164,9 @@ class DataModule(Summarized, lightning.LightningDataModule):
         check_drawing(self.sampling, train, replayed=replay is not None, shuffle=shuffle)
         self.custom_statistics = statistics
         self.batch_size = BatchSize.read("batch_size", batch_size)
-        self.val_batch_size = (
-            self.batch_size if val_batch_size is None else BatchSize.read("val_batch_size", val_batch_size)
-        )
-        self.batch_size.check_drop_last(drop_last)
+        self.batch_size.check_steps(drop_last, global_batch_size)
+        self.global_batch_size = global_batch_size
+        self.val_batch_size = BatchSize.read("val_batch_size", batch_size if val_batch_size is None else val_batch_size)
         self.seed = seed
         self.num_workers = num_workers
         self.held_memory = held_memory
@@ -363,6 +364,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
             "rank": rank,
             "world_size": world_size,
             "drop_last": self.drop_last,
+            "frames_per_step": self.batch_size.count_step_frames(world_size, self.global_batch_size),
             **list_costs(self.batch_size, {part.name: part.table for part in self._list_parts()}),
         }
         return build_order(self.data, self.sampling, self.num_replayed, self.batch_size.limit, **arguments)

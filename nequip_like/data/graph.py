@@ -215,6 +215,18 @@ def add_missing_labels(frame: Graph, names: Sequence[str]) -> Graph:
     return graph
 
 
+def remove_labels(frame: Graph) -> Graph:
+    """A frame whose labels are missing, all of them; a new dictionary with shared tensors.
+
+    Example:
+        >>> remove_labels({"pos": torch.zeros(1, 3), "total_energy": torch.zeros(1, 1)})["total_energy"].tolist()
+        [[nan]]
+    """
+    return {
+        name: torch.full_like(value, torch.nan) if name in fields.LABELS else value for name, value in frame.items()
+    }
+
+
 def has_label(frame: Graph, name: str) -> bool:
     """Whether a frame holds at least one value of a label that is not NaN."""
     return name in frame and not bool(torch.isnan(frame[name]).all())

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from nequip_like.data import fields
 from nequip_like.data.batches.batch_size import BatchSize, list_costs
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import collate
+from nequip_like.data.graph import collate, remove_labels
 from nequip_like.data.samplers import FrameBatchSampler
 from nequip_like.data.sampling.force_supervision import ForceSupervision
 from nequip_like.errors import ConfigError
@@ -25,6 +27,24 @@ def make_worker_generator() -> torch.Generator:
     at other times, would draw other numbers than the uninterrupted one.
     """
     return torch.Generator().manual_seed(0)
+
+
+NO_FRAME = -1  # index of the frame of a batch that has none
+
+
+def join_frames(dataset: Dataset[Graph], frames: Sequence[Graph]) -> Graph:
+    """Join the frames of a batch; of none, make one without labels.
+
+    A process that has no frame in a step takes part in what all do together, and adds exactly nothing to loss,
+    gradients and metrics.
+
+    Args:
+        dataset: Where the frames are from.
+        frames: The frames.
+    """
+    if frames:
+        return collate(frames)
+    return collate([remove_labels(dataset[0]) | {fields.FRAME_INDEX: torch.tensor([NO_FRAME])}])
 
 
 def build_evaluation_loader(
@@ -104,7 +124,7 @@ class ResumableLoader(DataLoader[Graph]):
         super().__init__(
             dataset,
             batch_sampler=self._batches,
-            collate_fn=collate,
+            collate_fn=partial(join_frames, dataset),
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
@@ -137,13 +157,13 @@ class ResumableLoader(DataLoader[Graph]):
 
     def _join_batches(self) -> Iterator[Graph]:
         for indices in self._batches:
-            yield collate(self.dataset.__getitems__(indices))  # type: ignore[attr-defined] # ours have it
+            yield self.collate_fn(self.dataset.__getitems__(indices))  # type: ignore[attr-defined] # ours have it
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, number of batches taken in it, and what a step has on all processes together."""
         order = self.frame_order
         # The number alone is what checkpoints of earlier versions have, too.
-        size = {"step": order.step_size} if order.costs is not None else {"frames": order.batch_size * order.world_size}
+        size = {"step": order.step_size} if order.costs is not None else {"frames": order.frames_per_step}
         return {"epoch": self._epoch, "batches": self._num_taken, **size}
 
     def take_back(self, num_batches: int) -> None:
@@ -165,7 +185,8 @@ class ResumableLoader(DataLoader[Graph]):
         if other != own and 0 < int(state["batches"]) < len(self._batches):
             raise ConfigError(
                 f"the checkpoint was written within an epoch of steps of {other}; now a step has {own}",
-                "give the same data.batch_size and number of processes, or a checkpoint from the end of an epoch",
+                "give data.global_batch_size, which goes with any number of processes, or the same data.batch_size and "
+                "number of processes, or a checkpoint from the end of an epoch",
             )
         self._batches.resume_epoch = int(state["epoch"])
         self._batches.skip = int(state["batches"])

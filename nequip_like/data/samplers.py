@@ -19,8 +19,9 @@ class FrameBatchSampler(Sampler[list[int]]):
     """Batches of frame indices for one process.
 
     Training (``even=True``): the epoch's order is cut into global batches of ``batch_size * world_size`` frames, and
-    each of these into one part per process. The last, incomplete one is cut into near-equal parts if every process
-    gets at least one frame; otherwise its frames sit out this epoch. All processes have the same number of batches.
+    each of these into near-equal parts, one per process. In the last, incomplete one some parts may be empty: all
+    processes have the same number of batches, and an empty one adds nothing to its step. So steps depend on the number
+    of frames in a step alone, not on the number of processes.
 
     Evaluation (``even=False``): process ``r`` takes frames ``r, r + world_size, ...``. Every frame is taken exactly
     once, so sums over all processes are exact; numbers of batches may differ by one between processes.
@@ -36,6 +37,7 @@ class FrameBatchSampler(Sampler[list[int]]):
     Args:
         num_frames: Number of frames in the data set.
         batch_size: Frames per batch and process; with ``costs`` the most that these may cost.
+        frames_per_step: Frames of a global batch, in place of ``batch_size`` times the number of processes.
         shuffle: Draw a new order for each epoch; otherwise the order of the file.
         seed: Seed of the order.
         rank: Index of this process.
@@ -54,7 +56,7 @@ class FrameBatchSampler(Sampler[list[int]]):
 
         >>> options = {"shuffle": False, "seed": 0, "world_size": 2}
         >>> [list(FrameBatchSampler(5, 2, rank=rank, **options)) for rank in (0, 1)]
-        [[[0, 1]], [[2, 3]]]
+        [[[0, 1], []], [[2, 3], [4]]]
         >>> [list(FrameBatchSampler(5, 2, rank=rank, even=False, **options)) for rank in (0, 1)]
         [[[0, 2], [4]], [[1, 3]]]
     """
@@ -64,6 +66,7 @@ class FrameBatchSampler(Sampler[list[int]]):
         num_frames: int,
         batch_size: int,
         *,
+        frames_per_step: int | None = None,
         shuffle: bool,
         seed: int,
         rank: int = 0,
@@ -78,6 +81,7 @@ class FrameBatchSampler(Sampler[list[int]]):
             raise ConfigError(f"rank {rank} of {world_size} processes", "ranks go from 0 to world_size - 1")
         self.num_frames = num_frames
         self.batch_size = batch_size
+        self.frames_per_step = batch_size * world_size if frames_per_step is None else frames_per_step
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
@@ -90,7 +94,8 @@ class FrameBatchSampler(Sampler[list[int]]):
         self._packing = None if costs is None else Packing(costs, batch_size, world_size)
         self._num_packed = 0 if self._packing is None else self._count_packed(self._packing)
         if even and len(self) == 0:
-            need = batch_size * world_size if drop_last and costs is None else world_size
+            shared = 1 if costs is None else world_size
+            need = self.frames_per_step if drop_last and costs is None else shared
             raise DataError(
                 f"{num_frames} training frames are too few: {need} make one step on {world_size} processes",
                 "use fewer processes, a smaller batch_size, or more frames",
@@ -105,7 +110,7 @@ class FrameBatchSampler(Sampler[list[int]]):
     def step_size(self) -> str:
         """What a step holds on all processes together, in words: only with the same an epoch can be gone on with."""
         if self.costs is None:
-            return f"{self.batch_size * self.world_size} frames"
+            return f"{self.frames_per_step} frames"
         return f"{self.batch_size} {self.measure} on each of {self.world_size} processes"
 
     def set_epoch(self, epoch: int) -> None:
@@ -131,11 +136,11 @@ class FrameBatchSampler(Sampler[list[int]]):
         if not self.even:
             mine = len(range(self.rank, self.num_frames, self.world_size))
             return mine // self.batch_size if self.drop_last else -(-mine // self.batch_size)
-        full, remainder = divmod(self.num_frames, self.batch_size * self.world_size)
-        return full + int(remainder >= self.world_size and not self.drop_last)
+        full, remainder = divmod(self.num_frames, self.frames_per_step)
+        return full + int(remainder > 0 and not self.drop_last)
 
     def _cut_even_batches(self) -> Iterator[list[int]]:
-        order, size = self.order(), self.batch_size * self.world_size
+        order, size = self.order(), self.frames_per_step
         for step in range(len(self)):
             frames = order[step * size : (step + 1) * size]
             start, stop = (len(frames) * part // self.world_size for part in (self.rank, self.rank + 1))

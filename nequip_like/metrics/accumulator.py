@@ -116,6 +116,12 @@ class Accumulator:
         self.sums, self.counts = state["sums"].to(device), state["counts"].to(device)
         self.bins = {position: state[f"bins {position}"].to(device) for position in self.bins}
 
+    def add_running_state(self, state: Mapping[str, Tensor]) -> None:
+        """Add what :meth:`running_state` of the same terms gave in another process."""
+        device = self.sums.device
+        bins = {position: state[f"bins {position}"].to(device) for position in self.bins}
+        self.add(state["sums"].to(device), state["counts"].to(device), bins)
+
     def sum_processes(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> Totals:
         """Sums, counts and bins of all processes; the gradient is that of this process's share.
 

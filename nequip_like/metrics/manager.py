@@ -368,6 +368,10 @@ class MetricsManager(WeightedTerms):
         self._sums.set_running_state(state)
         torchmetrics_adapter.set_running_state(self._foreign_metrics, state)
 
+    def add_running_state(self, state: Mapping[str, Any]) -> None:
+        """Add what another process had summed; a foreign metric, whose states do not add up, begins anew."""
+        self._sums.add_running_state(state)
+
     def reset(self) -> None:
         """Start a new epoch."""
         self._sums.reset()

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from nequip_like.errors import ConfigError
@@ -37,7 +38,7 @@ class GracefulStop(lightning.Callback):
         max_steps: Largest number of optimizer steps, of all runs together; -1 for no limit.
 
     Attributes:
-        signal: The signal that ended training; None if none did.
+        signal: The signal that ended training, whichever process of the run received it; None if none did.
         reached: The limit that ended it, ``max_time`` or ``max_steps``; None if none did.
 
     Raises:
@@ -48,6 +49,7 @@ class GracefulStop(lightning.Callback):
         self.seconds = None if max_time is None else read_duration(max_time).total_seconds()
         self.max_steps = max_steps
         self.signal: signal.Signals | None = None
+        self._received: int | None = None  # by this process; of several, not all may get it, or not at once
         self.reached: str | None = None
         self._began = time.monotonic()
         self._handlers: dict[signal.Signals, Any] = {}
@@ -67,8 +69,8 @@ class GracefulStop(lightning.Callback):
             self._stop(trainer)
 
     def _receive_signal(self, number: int, frame: FrameType | None) -> None:
-        again = self.signal == number
-        self.signal = signal.Signals(number)
+        again = self._received == number
+        self._received, self.signal = number, signal.Signals(number)
         if again:
             self._stop_listening()
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -80,11 +82,22 @@ class GracefulStop(lightning.Callback):
         out_of_time = self.seconds is not None and time.monotonic() - self._began >= self.seconds
         must_stop = out_of_time or self.signal is not None or _is_learning_over(trainer)
         if trainer.world_size > 1:
-            # A signal, or the end of the time, may reach the processes at different batches.
-            must_stop = trainer.strategy.reduce_boolean_decision(must_stop, all=False)
+            must_stop = self._agree(trainer, must_stop)
         if must_stop or self._has_reached_max_steps(trainer):
             self.reached = self._limit(trainer)
             self._stop(trainer)
+
+    def _agree(self, trainer: lightning.Trainer, must_stop: bool) -> bool:
+        """Stop all processes if one must, for the same reason: a signal, or the end of time, may not reach all at once.
+
+        Else one would go on to the tasks after the training, and wait there for those that have ended.
+        """
+        reason = int(must_stop) if self.signal is None else int(self.signal)  # no signal of ours has the number 1
+        vote = torch.tensor(reason, device=trainer.strategy.root_device)
+        reason = int(trainer.strategy.reduce(vote, reduce_op="max"))
+        if reason > 1:
+            self.signal = signal.Signals(reason)
+        return reason > 0
 
     def _limit(self, trainer: lightning.Trainer) -> str | None:
         """The limit that ends training now, and would not end here anyway.
@@ -108,8 +121,13 @@ class GracefulStop(lightning.Callback):
         trainer.should_stop = True
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Leave everything as it was."""
+        """Leave everything as it was; of several processes, agree for the last time on the signal that ended them."""
+        listened = bool(self._handlers)
         self._leave(trainer)
+        if trainer.world_size > 1:
+            self._agree(trainer, False)
+            if listened and self.signal is not None and self._received is None:
+                signal.signal(self.signal, signal.SIG_IGN)  # it may still be on its way to this process
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
@@ -126,6 +144,12 @@ class GracefulStop(lightning.Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def find_signal(trainer: lightning.Trainer) -> signal.Signals | None:
+    """Find the signal that ended training, if one did; of all processes it is the same."""
+    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
+    return next((callback.signal for callback in callbacks if isinstance(callback, GracefulStop)), None)
 
 
 def _is_learning_over(trainer: lightning.Trainer) -> bool:

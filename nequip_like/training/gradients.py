@@ -32,6 +32,7 @@ from nequip_like.distributed import gather, is_distributed
 from nequip_like.errors import ConfigError, TrainingError
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.training.gradient_norm import MeasuredGradients
+from nequip_like.training.launcher import PatientLauncher
 
 _KEY = "trainer.accumulate_grad_batches"
 
@@ -112,7 +113,8 @@ class ExactAccumulation:
             loader: Any = self._trainer.train_dataloader
             if loader.force_supervision is not None:
                 self._counted = bytearray(len(self._counted))  # other frames have forces in this epoch
-        if batch[fields.FRAME_INDEX].flatten().tolist() != self._batches[batch_idx]:
+        expected = self._batches[batch_idx]  # empty: this process has no frame in this batch
+        if expected and batch[fields.FRAME_INDEX].flatten().tolist() != expected:
             raise TrainingError(
                 f"batch {batch_idx} has other frames than the order of the training data tells",
                 f"give {_KEY}=1, or leave the loader of the data as it is",
@@ -128,6 +130,8 @@ class ExactAccumulation:
         if self._counting is None:
             self._counting = copy.deepcopy(loss).cpu()  # frames are not moved to a GPU for this
             self._counted = bytearray(len(dataset))
+        if not frames:
+            return torch.zeros_like(self._counting.label_counts(dataset[0]))
         for frame in frames:
             if not self._counted[frame]:
                 counts = self._counting.label_counts(loader.get_frame(frame))
@@ -273,6 +277,11 @@ class SummedGradientsStrategy(DDPStrategy):
     """
 
     strategy_name = "summed_gradients"
+
+    def _configure_launcher(self) -> None:
+        """Called by Lightning."""
+        assert self.cluster_environment is not None
+        self._launcher = PatientLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def configure_ddp(self) -> None:
         """Leave the module as it is, but make sure that all processes start from the same weights."""

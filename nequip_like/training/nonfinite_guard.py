@@ -22,6 +22,7 @@ from nequip_like.arguments import Count, check
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index
+from nequip_like.data.loader import NO_FRAME
 from nequip_like.distributed import gather_states
 from nequip_like.errors import TrainingError
 from nequip_like.metrics.manager import MetricsManager
@@ -115,7 +116,7 @@ class SeenBatch:
             return []
         frames = self.frames.flatten()
         indices: list[int] = (frames[~self.sound()] if only_bad else frames).tolist()
-        return indices
+        return [index for index in indices if index != NO_FRAME]
 
 
 class FiniteGuard:

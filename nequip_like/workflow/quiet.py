@@ -15,7 +15,7 @@ _SAID = (
     r".*isinstance\(treespec, LeafSpec\)",
     # The device was chosen on purpose, or there is no other.
     "GPU available but not used",
-    # Where srun is installed, and not used: a job that has to use it is refused (nequip_like.workflow.slurm).
+    # Where srun is installed, and not used: a job that has to use it is refused (nequip_like.workflow.slurm.tasks).
     "The `srun` command is available on your system but is not used",
     # A run without a validation set; data sets without frames are refused.
     "Total length of `.*` across ranks is zero",

@@ -103,18 +103,54 @@ class Resumption(Summarized):
         """Number of optimizer steps that were done."""
         return int(self.content["global_step"])
 
-    def describe(self, tasks: Sequence[str], max_epochs: int | None) -> str:
+    @property
+    def processes(self) -> int | None:
+        """Number of processes that trained; None if the checkpoint does not tell."""
+        return len(self.checkpoint_entry.get("processes") or ()) or None
+
+    @property
+    def frames_per_step(self) -> int | None:
+        """Training frames of a batch of all processes together; None if the checkpoint does not tell."""
+        state = self.content["loops"]["fit_loop"].get("state_dict", {}).get("combined_loader") or [{}]
+        frames = state[0].get("frames") if isinstance(state[0], Mapping) else None
+        return None if frames is None else int(frames)
+
+    def describe_processes(self, processes: int, frames: int | None) -> str | None:
+        """Say what becomes of the order of the data if another number of processes goes on; None if it is the same.
+
+        Args:
+            processes: Their number.
+            frames: Training frames of a batch of them all; None if that is no fixed number.
+        """
+        if self.processes in (None, processes):
+            return None
+        text = f"note: {processes} processes go on in place of {self.processes}: "
+        if None in (frames, self.frames_per_step) or frames == self.frames_per_step:
+            steps = "steps are" if frames is None else f"steps are of {frames} frames, as before, and"
+            return f"{text}{steps} in the same order; random numbers of callbacks begin anew"
+        return (
+            f"{text}the order of the frames is the same, but a step has {frames} of them in place of "
+            f"{self.frames_per_step}; data.global_batch_size={self.frames_per_step} keeps it"
+        )
+
+    def describe(
+        self, tasks: Sequence[str], max_epochs: int | None, processes: int = 1, frames: int | None = None
+    ) -> str:
         """Describe where the run goes on, file, epochs and steps, and whether there is anything left to train.
 
         Args:
             tasks: What is to be done.
             max_epochs: Of the run that goes on.
+            processes: As for :meth:`describe_processes`.
+            frames: As for :meth:`describe_processes`.
         """
         inexact = "; it was written within a batch that failed, so this is not exactly the run without the failure"
         failed = inexact if _is_of_failure(self.path) else ""
         text = f"going on from {self.path}: {self.epochs} epochs, {self.step} steps done{failed}"
         if "train" in tasks and self.epochs == max_epochs:
             text += f"\nnote: all {max_epochs} epochs are done; to train further, raise trainer.max_epochs"
+        if "train" in tasks and (note := self.describe_processes(processes, frames)):
+            text += f"\n{note}"
         return text
 
 

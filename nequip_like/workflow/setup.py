@@ -45,10 +45,10 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.memory.batch_in_hand import BatchInHand
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
-from nequip_like.workflow import slurm
 from nequip_like.workflow.config.base_targets import build_base, names_base
 from nequip_like.workflow.config.budget import budget_of
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
+from nequip_like.workflow.slurm.tasks import choose_cluster_environment
 
 
 def build_data(config: DictConfig, known_species: Sequence[str] = ()) -> DataModule:
@@ -169,7 +169,9 @@ def _measure_arguments(model: Any, data: DataModule) -> Any:
 
 
 def build_trainer(
-    config: DictConfig, clock: Clock | None = None, tasks: Sequence[str] = ("train",)
+    config: DictConfig,
+    clock: Clock | None = None,
+    tasks: Sequence[str] = ("train",),
 ) -> lightning.Trainer:
     """Build Lightning's trainer with callbacks and loggers, from mappings of named nodes.
 
@@ -241,7 +243,7 @@ def _collect_plugins(arguments: Mapping[str, Any]) -> list[Any]:
     user_plugins = arguments.get("plugins") or []
     plugins = [WholeFileCheckpointIO(), *(user_plugins if isinstance(user_plugins, list) else [user_plugins])]
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-        plugins.append(slurm.choose_cluster_environment(arguments))
+        plugins.append(choose_cluster_environment(arguments))
     return plugins
 
 

@@ -23,10 +23,10 @@ from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import find_keeper
-from nequip_like.training.graceful_stop import GracefulStop
+from nequip_like.training.graceful_stop import find_signal
 from nequip_like.training.memory.batch_in_hand import explaining_memory
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.workflow import preflight, printing, resume, setup, slurm
+from nequip_like.workflow import preflight, printing, resume, setup
 from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.base_targets import describe_base
 from nequip_like.workflow.config.budget import follow_budget
@@ -35,6 +35,7 @@ from nequip_like.workflow.config.machine_check import check_machine
 from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.ends import list_ends
 from nequip_like.workflow.evaluate import report_test_sets
+from nequip_like.workflow.failures import first_failure_alone
 from nequip_like.workflow.finetune import run as finetune
 from nequip_like.workflow.finetune.report import print_start, print_worse_than_source, validate_source
 from nequip_like.workflow.interrupts import interruptible
@@ -48,6 +49,8 @@ from nequip_like.workflow.run_folder.closing import close_run
 from nequip_like.workflow.run_folder.held_folder import HeldFolder
 from nequip_like.workflow.run_folder.new_folders import name_folder, read_pattern
 from nequip_like.workflow.run_folder.records import HISTORY_FILE, RunRecord, begin_records, save_config
+from nequip_like.workflow.slurm.requeue import requeue_after
+from nequip_like.workflow.slurm.tasks import check_processes
 from nequip_like.workflow.trials import TrialInterrupt
 from nequip_like.workflow.uncertainty.last_layer import add_uncertainty
 
@@ -131,9 +134,9 @@ def train(
         config = config.copy()
         OmegaConf.set_struct(config, True)
         checked = checked or _check_config_and_machine(config)
-        slurm.check_processes(checked.values["trainer"])
+        check_processes(checked.values["trainer"])
         folder = _name_folder(config)
-        with quiet_lightning(), interruptible(), claimed(folder, "output_dir=FOLDER"):
+        with first_failure_alone(), quiet_lightning(), interruptible(), claimed(folder, "output_dir=FOLDER"):
             try:
                 start = pretrain.prepare_start(config, checked, clock, train)
             except TrialInterrupt as stop:
@@ -171,7 +174,9 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
     begin_records(console, folder, resumption, "train" in run)
     record = RunRecord(folder, start.clock, goes_on=resumption is not None and resumption.folder == folder)
     if resumption is not None:
-        console.print(resumption.describe(run, trainer.max_epochs), markup=False, highlight=False, soft_wrap=True)
+        frames = data.batch_size.count_step_frames(trainer.world_size, data.global_batch_size)
+        line = resumption.describe(run, trainer.max_epochs, trainer.world_size, frames)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
         if run[0] != "train":
             _load(resumption.content, module)
     print_start(console, tuning, module, data)
@@ -193,6 +198,8 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
                 trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=None if path is None else True)
             _end_training(console, trainer, module, data, info, result, record, wanted)
             if result.stopped_by is not None:
+                # Launchers end all processes when one has ended with a status: not before the first has written all.
+                trainer.strategy.barrier("end")
                 return result
         else:
             evaluations = _evaluate(console, task, trainer, module, data, result, wanted.formats) or evaluations
@@ -233,7 +240,7 @@ def _end_training(
     wanted: sections.ReportSettings,
 ) -> None:
     """Take the best weights, export them, and queue the job again if the signal of its time limit ended training."""
-    result.stopped_by = _find_signal(trainer)
+    result.stopped_by = find_signal(trainer)
     result.metrics.update(_convert_metrics(trainer.callback_metrics))
     result.best_checkpoint = _find_best_checkpoint(trainer)
     card = _load_best(trainer, module, info, result.best_checkpoint)
@@ -248,8 +255,7 @@ def _end_training(
     if result.stopped_by is not None:
         close_run(console, trainer, record, result.best_metrics, None, wanted.html)
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")
-        if result.stopped_by == signal.SIGUSR1:
-            slurm.requeue(console)
+        requeue_after(result.stopped_by, console)
 
 
 def _evaluate(
@@ -354,14 +360,6 @@ def _load(checkpoint: Mapping[str, Any], module: NequIPLightningModule) -> None:
     content = dict(checkpoint)
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
-
-
-def _find_signal(trainer: lightning.Trainer) -> signal.Signals | None:
-    """Find the signal that ended training, if one did."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
-        if isinstance(callback, GracefulStop):
-            return callback.signal
-    return None
 
 
 @rank_zero_only

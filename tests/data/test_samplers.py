@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,9 +28,9 @@ def test_last_batch_is_shared_out():
     assert ranks(11, 3, 2, shuffle=False) == [[[0, 1, 2], [6, 7]], [[3, 4, 5], [8, 9, 10]]]
 
 
-def test_a_rest_smaller_than_the_processes_sits_out():
+def test_of_a_rest_smaller_than_the_processes_some_get_nothing():
     assert ranks(13, 2, 4, shuffle=False)[0] == [[0, 1], [8]]
-    assert ranks(11, 2, 4, shuffle=False) == [[[0, 1]], [[2, 3]], [[4, 5]], [[6, 7]]]
+    assert ranks(11, 2, 4, shuffle=False) == [[[0, 1], []], [[2, 3], [8]], [[4, 5], [9]], [[6, 7], [10]]]
 
 
 @given(
@@ -46,10 +48,10 @@ def test_training_is_even(frames, batch_size, world_size, epoch, drop_last):
     flat = [i for batches in taken for batch in batches for i in batch]
     assert len(flat) == len(set(flat))
     left_out = frames - len(flat)
-    assert left_out < (batch_size * world_size if drop_last else world_size)
+    assert left_out < (batch_size * world_size if drop_last else 1)
     for step in zip(*taken, strict=True):
         sizes = [len(batch) for batch in step]
-        assert min(sizes) >= 1
+        assert sum(sizes) >= 1
         assert max(sizes) - min(sizes) <= 1
         assert max(sizes) <= batch_size
 
@@ -87,14 +89,23 @@ def test_going_back_to_an_epoch_gives_its_order_again():
     assert list(sampler) == first
 
 
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+@pytest.mark.parametrize("frames", [11, 13, 15])
+def test_steps_do_not_depend_on_the_number_of_processes(world_size, frames):
+    """With a size of the global batch, also where its last one has fewer frames than there are processes."""
+    options = {"frames_per_step": 5, "shuffle": True, "epoch": 2}
+    steps = [list(itertools.chain(*step)) for step in zip(*ranks(frames, 9, world_size, **options), strict=True)]
+    assert steps == ranks(frames, 5, 1, shuffle=True, epoch=2)[0]
+
+
 def test_lightning_finds_set_epoch():
     sampler = FrameBatchSampler(20, 3, shuffle=True, seed=0)
     assert sampler.sampler is sampler
 
 
 def test_too_few_frames():
-    with pytest.raises(DataError, match="3 training frames are too few: 4 make one step on 4 processes"):
-        FrameBatchSampler(3, 5, shuffle=True, seed=0, world_size=4)
+    with pytest.raises(DataError, match="3 training frames are too few: 20 make one step on 4 processes"):
+        FrameBatchSampler(3, 5, shuffle=True, seed=0, world_size=4, drop_last=True)
     with pytest.raises(DataError, match="too few"):
         FrameBatchSampler(3, 5, shuffle=True, seed=0, drop_last=True)
 

@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.training import EMALightningModule
+from nequip_like.workflow.resume import Resumption
 from nequip_like.workflow.train import TrainingResult, train
 
 EPOCHS = 4
@@ -539,3 +540,23 @@ def test_other_batches_within_an_epoch_are_refused(run: Run) -> None:
     run("part", "trainer.max_steps=4")
     with pytest.raises(ConfigError, match="within an epoch of steps of 5 frames; now a step has 7"):
         run("part", "resume=auto", "data.batch_size=7")
+
+
+@pytest.mark.parametrize(
+    ("processes", "frames", "said"),
+    [
+        (2, 8, None),
+        (4, 8, "note: 4 processes go on in place of 2: steps are of 8 frames, as before, and in the same order; "),
+        (
+            1,
+            4,
+            "note: 1 processes go on in place of 2: the order of the frames is the same, but a step has 4 of them in ",
+        ),
+    ],
+)
+def test_another_number_of_processes_is_said(processes, frames, said):
+    """What becomes of the steps; tests/distributed has the runs."""
+    loops = {"fit_loop": {"state_dict": {"combined_loader": [{"epoch": 1, "batches": 2, "frames": 8}]}}}
+    resumption = Resumption(Path("last.ckpt"), {"nequip_like": {"processes": [{}, {}]}, "loops": loops})
+    text = resumption.describe_processes(processes, frames)
+    assert text is None if said is None else (text or "").startswith(said)

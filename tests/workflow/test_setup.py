@@ -328,7 +328,7 @@ def test_output_folder_is_made(compose, tmp_path):
 
 
 def test_slurm_is_left_to_our_own_signals(compose, monkeypatch):
-    """Lightning's answer to a signal is another one: see workflow/slurm.py and training/graceful_stop.py."""
+    """Lightning's answer to a signal is another one: see workflow/slurm/tasks.py and training/graceful_stop.py."""
     for name, value in (("SLURM_NTASKS", "1"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "mgo"), ("SLURM_PROCID", "0")):
         monkeypatch.setenv(name, value)
     for name in ("SLURM_LOCALID", "SLURM_NODEID"):

@@ -71,18 +71,47 @@ class BatchSize:
         """Such as "512 atoms"."""
         return f"{self.limit} {self.measure if self.limit > 1 else self.measure.removesuffix('s')}"
 
-    def check_drop_last(self, drop_last: bool) -> None:
-        """Refuse to leave out an incomplete last batch where none is.
+    def check_steps(self, drop_last: bool, global_batch_size: int | None) -> None:
+        """Refuse what only batches of a number of frames can have.
+
+        Args:
+            drop_last: Leave out an incomplete last batch.
+            global_batch_size: Frames of a step of all processes together.
 
         Raises:
             ConfigError: If batches are filled by atoms or edges.
         """
-        if drop_last and not self.by_frames:
+        if self.by_frames:
+            return
+        size = f"batch_size is {{{self.measure}: {self.limit}}}"
+        if drop_last:
             raise ConfigError(
-                f"drop_last is true, but batch_size is {{{self.measure}: {self.limit}}}: its batches are filled alike, "
-                "and none is incomplete",
+                f"drop_last is true, but {size}: its batches are filled alike, and none is incomplete",
                 "leave drop_last out",
             )
+        if global_batch_size is not None:
+            raise ConfigError(f"global_batch_size is {global_batch_size}, but {size}", "give one of them")
+
+    def count_step_frames(self, world_size: int, global_batch_size: int | None = None) -> int | None:
+        """Frames of a batch of all processes together; None where batches are filled by atoms or edges.
+
+        Args:
+            world_size: Number of processes.
+            global_batch_size: What it is to be, if that is given.
+
+        Raises:
+            ConfigError: If there are fewer than processes.
+        """
+        if not self.by_frames:
+            return None
+        if global_batch_size is None:
+            return self.limit * world_size
+        if global_batch_size < world_size:
+            raise ConfigError(
+                f"global_batch_size is {global_batch_size}, but there are {world_size} processes",
+                f"give {world_size} or more, or use fewer processes",
+            )
+        return global_batch_size
 
     def measure_frames(self, table: FrameTable) -> np.ndarray:
         """What each frame takes of the limit (frames,).

@@ -83,8 +83,9 @@ class ForceSupervision:
         """Atoms of some frames whose forces are trained on, and of those that have forces.
 
         Args:
-            frames: Indices of the frames; one that is drawn twice counts twice.
+            frames: Indices of the frames; one that is drawn twice counts twice, a process without a frame has -1.
             epoch: The epoch.
         """
+        frames = frames[frames >= 0]
         labelled = self.labelled_atoms[frames]
         return float(labelled[self.draw(epoch)[frames]].sum()), float(labelled.sum())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
@@ -149,6 +150,7 @@ class ResumableModule(RecoveringModule):
         self.guard.skipped_steps = int(saved["skipped_steps"])
         process_state = select_own_state(saved["processes"])
         if process_state is None:
+            self._take_over(saved["processes"])
             return
         for name, manager in self._collect_training_managers().items():
             sums = process_state["epoch_sums"].get(name, {})
@@ -158,6 +160,22 @@ class ResumableModule(RecoveringModule):
             if name in process_state["gradients"]:
                 parameter.grad = process_state["gradients"][name].to(parameter)
         set_random_state(process_state["random"])
+
+    def _take_over(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on with what another number of processes had: sums are of all of them, whoever keeps them.
+
+        The first process takes everything. Random numbers begin anew.
+        """
+        if self._trainer is None or not self.trainer.is_global_zero:
+            return
+        for name, manager in self._collect_training_managers().items():
+            empty = shapes(manager.running_state())
+            for sums in (state["epoch_sums"].get(name, {}) for state in states):
+                if shapes(sums) == empty:
+                    manager.add_running_state(sums)
+        for name, parameter in self.model.named_parameters():
+            if waiting := [state["gradients"][name] for state in states if name in state["gradients"]]:
+                parameter.grad = torch.stack(waiting).sum(0).to(parameter)
 
 
 class WholeFileCheckpointIO(CheckpointIO):

@@ -27,7 +27,7 @@ from nequip_like.summaries import Summarized
 from nequip_like.training.callbacks.console import Style
 from nequip_like.training.checkpointing.callback import RunName
 from nequip_like.training.module import NequIPLightningModule
-from nequip_like.workflow import resume, slurm
+from nequip_like.workflow import resume
 from nequip_like.workflow.config import sections, trust
 from nequip_like.workflow.config.base_targets import check_base
 from nequip_like.workflow.config.budget import check_budget, follow_budget
@@ -39,6 +39,7 @@ from nequip_like.workflow.finetune.settings import read_settings
 from nequip_like.workflow.finetune.source import check_model, read_source
 from nequip_like.workflow.pretrain.settings import check_surroundings, read_pretraining
 from nequip_like.workflow.pretrain.teachers import check_teacher
+from nequip_like.workflow.slurm.tasks import check_slurm_tasks
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
         _check_target(key, nodes[key], target, trusted, unsure, unresolved)
     check_budget(values, targets)
     sections.check_trainer(values["trainer"])
-    slurm.check_slurm_tasks(values["trainer"])
+    check_slurm_tasks(values["trainer"])
     _check_cycle(values)
     _check_console(values)
     _check_finetune(config, values)

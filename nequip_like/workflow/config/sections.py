@@ -27,7 +27,7 @@ TASKS = ("train", "val", "test")
 # Arguments of the section `data` whose own errors begin with their names.
 DATA_ARGUMENTS = (
     *("train", "val", "test", "replay", "sampling", "statistics", "key_mapping", "units", "reference_energies"),
-    *("base_targets", "batch_size", "val_batch_size", "drop_last"),
+    *("base_targets", "batch_size", "global_batch_size", "val_batch_size", "drop_last"),
 )
 
 

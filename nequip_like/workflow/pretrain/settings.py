@@ -11,7 +11,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.training.budget.durations import read_budget
 from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.values import require_known
-from nequip_like.workflow.slurm import count_processes
+from nequip_like.workflow.slurm.tasks import count_processes
 
 FRAMES = 2000
 FEWEST = 20  # frames; fewer teach nothing

@@ -1,4 +1,4 @@
-"""Queueing a job again, and which processes work together; with variables and a `scontrol` of our own."""
+"""Which processes work together, by variables of our own."""
 
 from __future__ import annotations
 
@@ -7,67 +7,10 @@ import warnings
 
 import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from rich.console import Console
 
 from nequip_like.errors import ConfigError
-from nequip_like.workflow import setup, slurm
-
-
-@pytest.fixture
-def scontrol(tmp_path, monkeypatch):
-    """Write a `scontrol` that notes its arguments and ends with a status."""
-
-    def write(status: int):
-        script = tmp_path / "scontrol"
-        script.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "not allowed" >&2\nexit {status}\n')
-        script.chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-        return tmp_path / "asked"
-
-    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
-        monkeypatch.delenv(name, raising=False)
-    return write
-
-
-def said(capsys) -> str:
-    slurm.requeue(Console())
-    return capsys.readouterr().out.strip()
-
-
-def test_outside_of_slurm(scontrol, capsys):
-    asked = scontrol(0)
-    assert said(capsys) == ""
-    assert not asked.exists()
-
-
-def test_queued_again(scontrol, capsys, monkeypatch):
-    asked = scontrol(0)
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    assert said(capsys) == "job 17 is queued again"
-    assert asked.read_text() == "requeue 17\n"
-
-
-def test_job_of_an_array(scontrol, capsys, monkeypatch):
-    asked = scontrol(0)
-    for name, value in (("SLURM_JOB_ID", "18"), ("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3")):
-        monkeypatch.setenv(name, value)
-    assert said(capsys) == "job 17_3 is queued again"
-    assert asked.read_text() == "requeue 17_3\n"
-
-
-def test_refused(scontrol, capsys, monkeypatch):
-    scontrol(1)
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    assert said(capsys) == "job 17 could not be queued again: not allowed"
-
-
-def test_no_scontrol(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    assert said(capsys).startswith("job 17 could not be queued again: ")
-
-
-# --- which processes work together
+from nequip_like.workflow import setup
+from nequip_like.workflow.slurm import tasks
 
 TASK = {"JOB_ID": "1", "JOB_NAME": "mgo", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
 STEP = TASK | {"STEP_ID": "0"}
@@ -130,7 +73,7 @@ NOT_BY_SRUN = "this SLURM job has 4 tasks, but the command was not started by sr
 def test_jobs_that_cannot_work(job, variables, trainer, message, advice):
     job(variables)
     with pytest.raises(ConfigError) as error:
-        slurm.check_slurm_tasks(trainer)
+        tasks.check_slurm_tasks(trainer)
     assert error.value.message == message
     assert error.value.advice.startswith(advice)
 
@@ -147,14 +90,14 @@ ONE_PROCESS = [
 @pytest.mark.parametrize("variables", ONE_PROCESS)
 def test_one_process(job, variables):
     job(variables)
-    assert type(slurm.choose_cluster_environment({"devices": 1})) is LightningEnvironment
+    assert type(tasks.choose_cluster_environment({"devices": 1})) is LightningEnvironment
 
 
 @pytest.mark.parametrize("name", ["mgo", "bash", "interactive"])
 def test_tasks_of_srun(job, name, recwarn):
     """Whatever the job is called: Lightning takes two names for shells, and each task would train alone."""
     job(STEP | {"NTASKS": "4", "NTASKS_PER_NODE": "2", "NNODES": "2", "JOB_NAME": name, "PROCID": "3", "LOCALID": "1"})
-    environment = slurm.choose_cluster_environment({"devices": 2, "num_nodes": 2})
+    environment = tasks.choose_cluster_environment({"devices": 2, "num_nodes": 2})
     assert isinstance(environment, SLURMEnvironment)
     assert (environment.world_size(), environment.global_rank(), environment.local_rank()) == (4, 3, 1)
     assert environment.auto_requeue is False
@@ -164,8 +107,8 @@ def test_tasks_of_srun(job, name, recwarn):
 def test_one_task_with_several_devices_starts_its_own_processes(job):
     """Lightning's SLURM would make one process, which takes a quarter of the data."""
     job(STEP | {"NTASKS": "1"})
-    assert type(slurm.choose_cluster_environment({"devices": 4})) is LightningEnvironment
-    assert isinstance(slurm.choose_cluster_environment({"devices": 1}), SLURMEnvironment)
+    assert type(tasks.choose_cluster_environment({"devices": 4})) is LightningEnvironment
+    assert isinstance(tasks.choose_cluster_environment({"devices": 1}), SLURMEnvironment)
 
 
 def test_torchrun_within_a_job(job, monkeypatch):
@@ -173,14 +116,14 @@ def test_torchrun_within_a_job(job, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    assert isinstance(slurm.choose_cluster_environment({"devices": 2}), TorchElasticEnvironment)
+    assert isinstance(tasks.choose_cluster_environment({"devices": 2}), TorchElasticEnvironment)
 
 
 def test_environment_that_the_user_names(job):
     job(TASK | {"NTASKS": "4"})
     plugin = {"_target_": "lightning.fabric.plugins.environments.LightningEnvironment"}
-    slurm.check_slurm_tasks({"plugins": [plugin]})
-    slurm.check_slurm_tasks({"plugins": plugin})
+    tasks.check_slurm_tasks({"plugins": [plugin]})
+    tasks.check_slurm_tasks({"plugins": plugin})
 
 
 def test_srun_that_is_not_used(tmp_path, monkeypatch, job, compose):

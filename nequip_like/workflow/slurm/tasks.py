@@ -1,9 +1,8 @@
-"""Processes of a run: which of them work together; and a batch job that reaches its time limit is queued again."""
+"""Processes of a run, which are tasks of a SLURM job or not: which of them work together, and whether they can."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +14,6 @@ from lightning.fabric.plugins.environments.lsf import LSFEnvironment
 from lightning.fabric.plugins.environments.mpi import MPIEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
 from nequip_like.errors import ConfigError
 from nequip_like.process_settings import rank
@@ -191,28 +188,3 @@ def _count_devices(trainer: Mapping[str, Any]) -> int | None:
     if isinstance(devices, str) and "," in devices:
         return len([device for device in devices.split(",") if device.strip()])
     return int(devices) if isinstance(devices, int) or (isinstance(devices, str) and devices.isdecimal()) else None
-
-
-@rank_zero_only
-def requeue(console: Console) -> None:
-    """Queue this SLURM job again; outside of SLURM nothing happens.
-
-    SLURM sends the signal that leads here a while before the time limit, if the job script says so
-    (``#SBATCH --signal=SIGUSR1@120``).
-    """
-    job = read_job_id()
-    if job is None:
-        return
-    try:
-        outcome = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-        problem = outcome.stderr.strip() if outcome.returncode else ""
-    except OSError as error:
-        problem = str(error)
-    message = f"job {job} could not be queued again: {problem}" if problem else f"job {job} is queued again"
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-
-def read_job_id() -> str | None:
-    """Read the number of this job as ``scontrol`` takes it; None outside of SLURM."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")

@@ -1,0 +1,152 @@
+"""The command ``nequip-slurm``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nequip_like.cli.errors import run_cli
+from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.starting.quick_start import quick_start
+
+_EPILOG = """\
+examples:
+  nequip-slurm config.yaml --nodes 4 --gpus-per-node 4 --time 08:00:00
+  nequip-slurm config.yaml --nodes 2 --tasks-per-node 8 --cpus-per-task 4 --time 1-00:00:00 trainer.max_epochs=200
+  nequip-slurm config.yaml --gpus-per-node 1 --time 04:00:00 --sweep seed=0,1,2,3 --submit
+  nequip-slurm config.yaml --gpus-per-node 4 --time 08:00:00 --sbatch=--partition=gpu --setup "module load cuda"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write, and with ``--submit`` submit, the script of a SLURM job that trains.
+
+    Args:
+        argv: Arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0, or 2 after an error of the user.
+    """
+    parser = _build_parser()
+    arguments, rest = parser.parse_known_intermixed_args(argv)
+    if unknown := [word for word in rest if word.startswith("-")]:
+        parser.error(f"unknown option {unknown[0]}; one of sbatch goes behind --sbatch: --sbatch={unknown[0]}")
+
+    def command() -> None:
+        check_current_folder()
+        check_launcher()
+        prepare_process()
+        # Imported here: torch takes seconds to import, and --help should not.
+        with quick_start():
+            _write(arguments)
+
+    return run_cli(command, debug=arguments.debug)
+
+
+def _write(arguments: argparse.Namespace) -> None:
+    from nequip_like.composition.compose import compose
+    from nequip_like.workflow.config.check import check_config
+    from nequip_like.workflow.slurm.job_check import check_run_of_job, submit
+    from nequip_like.workflow.slurm.job_script import SlurmJob, write_script
+
+    config = str(arguments.config)
+    is_file = config.endswith((".yaml", ".yml"))
+    name = arguments.name or Path(config).stem
+    gpus = arguments.gpus_per_node
+    job = SlurmJob(
+        config=[config] if is_file else ["-cn", config],
+        nodes=arguments.nodes,
+        tasks_per_node=arguments.tasks_per_node or gpus or 1,
+        gpus_per_node=gpus,
+        cpus_per_task=arguments.cpus_per_task,
+        time=arguments.time,
+        name=name,
+        run_dir=arguments.run_dir or f"runs/{name}",
+        overrides=arguments.overrides,
+        sweeps=arguments.sweep,
+        signal_seconds=arguments.signal_before,
+        options=arguments.sbatch,
+        setup=arguments.setup or _find_environment(),
+    )
+    for combination in job.combinations:
+        overrides = [*job.list_own_overrides(), *job.overrides, *combination, f"output_dir={job.run_dir}"]
+        check_run_of_job(check_config(compose(config, overrides)), job)
+    path = Path(arguments.output or f"{name}.sbatch")
+    write_script(job, path)
+    runs = f"{len(job.combinations)} runs of " if job.sweeps else ""
+    print(f"written: {path}, {runs}{job.processes} processes on {job.nodes} nodes, in {job.run_dir}")
+    print(submit(path) if arguments.submit else f"  to submit it: sbatch {path}")
+
+
+def _find_environment() -> list[str]:
+    """The virtual environment that this command is of, which the job has to have, too."""
+    activate = Path(sys.prefix) / "bin" / "activate"
+    return [f"source {activate}"] if sys.prefix != sys.base_prefix and activate.is_file() else []
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nequip-slurm",
+        description="Write the script of a SLURM job that trains on one or many nodes, stops in time, is queued again "
+        "and goes on, until the training is done. The config and the options are checked first.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of a config in the package")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, as behind nequip-train")
+    size = parser.add_argument_group("size")
+    size.add_argument("--nodes", metavar="N", type=int, default=1, help="machines (default: 1)")
+    size.add_argument(
+        "--gpus-per-node",
+        metavar="N",
+        type=int,
+        default=0,
+        help="GPUs of each, a process for each (default: 0, CPUs)",
+    )
+    size.add_argument(
+        "--tasks-per-node", metavar="N", type=int, help="processes on each; without GPUs, which decide it (default: 1)"
+    )
+    size.add_argument("--cpus-per-task", metavar="N", type=int, default=4, help="cores of each process (default: 4)")
+    size.add_argument("--time", metavar="TIME", required=True, help="limit of the job: HH:MM:SS, D-HH:MM:SS or minutes")
+    run = parser.add_argument_group("run")
+    run.add_argument("--name", help="name of job, script and run (default: that of the config)")
+    run.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: runs/NAME)")
+    run.add_argument(
+        "--sweep",
+        metavar="KEY=A,B",
+        action="append",
+        default=[],
+        help="an array of jobs, one for each value; several: one for each combination",
+    )
+    run.add_argument(
+        "--signal-before",
+        metavar="S",
+        type=int,
+        default=300,
+        help="seconds before the limit at which the run is told to stop (default: 300)",
+    )
+    script = parser.add_argument_group("script")
+    script.add_argument("--output", metavar="FILE", help="the script (default: NAME.sbatch)")
+    script.add_argument(
+        "--sbatch",
+        metavar="=OPTION",
+        action="append",
+        default=[],
+        help="a further option of sbatch, as often as needed: --sbatch=--partition=gpu --sbatch=--account=me",
+    )
+    script.add_argument(
+        "--setup",
+        metavar="LINE",
+        action="append",
+        help="a line of bash before the run, as often as needed: --setup 'module load cuda' (default: the virtual "
+        "environment that nequip-slurm is called from)",
+    )
+    script.add_argument("--submit", action="store_true", help="submit it, too")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
