@@ -119,7 +119,7 @@ def _choose_limits(dataset: GraphDataset, scores: Scores) -> np.ndarray:
     known = ~np.isnan(sums)
     if not known.any() or float(np.median(sums[known])) > scores.typical_force:
         return limits
-    for i in np.flatnonzero(known & ~np.isnan(scores.worst)):
+    for i in np.flatnonzero(known & ~np.isnan(scores.worst)).tolist():
         residual = scores.force[i][int(np.nanargmax(scores.force_score[i]))]
         told = sums[i] > max(_SHARE_IN_SUM * residual, _TYPICAL * scores.typical_force)
         limits[i] = _EXCHANGE_LIMIT if told else _BALANCED_FACTOR * limit
