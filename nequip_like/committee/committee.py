@@ -63,8 +63,12 @@ class Committee(Summarized):
         if isinstance(members, CommitteePotential):
             self.potential = members
         else:
-            names = [f"member {i}" if isinstance(each, Potential) else str(each) for i, each in enumerate(members)]
-            loaded = [each if isinstance(each, Potential) else load(each, families=families) for each in members]
+            names = [
+                f"member {i}" if isinstance(member, Potential) else str(member) for i, member in enumerate(members)
+            ]
+            loaded = [
+                member if isinstance(member, Potential) else load(member, families=families) for member in members
+            ]
             self.potential = CommitteePotential(loaded, names).eval()
         self._predictor = Predictor(self.potential, device, batch_size)
         self.potential.cache_parameters()
@@ -211,9 +215,9 @@ def list_failures(folder: Path) -> dict[int, str]:
     try:
         members = json.loads(file.read_text())["members"]
         return {
-            int(each["member_index"]): str(each["error"] or each["status"])
-            for each in members
-            if each["status"] != "done"
+            int(member["member_index"]): str(member["error"] or member["status"])
+            for member in members
+            if member["status"] != "done"
         }
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{file} is damaged: {error}", "complete it: nequip-committee ... --resume") from error

@@ -101,7 +101,7 @@ def fit_uncertainty(
     features, errors = compute_features(potential, train, range(0, len(train), step), batch_size)
     count = len(features)
     values, vectors = torch.linalg.eigh(features.T @ features)
-    held = held_out is not None
+    is_held_out = held_out is not None
     if held_out is not None:
         check_fits(potential, held_out)
         features, errors = compute_features(potential, held_out, range(len(held_out)), batch_size)
@@ -118,7 +118,9 @@ def fit_uncertainty(
     coverage = settings.coverage if settings.calibration == "conformal" else None
     scale = calibrate(errors, variances.sqrt(), coverage)
     root = scale * vectors / (values.clamp(min=0) + regularizer).sqrt()
-    calibration = Calibration(settings.calibration, len(errors), held, coverage, math.sqrt(regularizer), scale, count)
+    calibration = Calibration(
+        settings.calibration, len(errors), is_held_out, coverage, math.sqrt(regularizer), scale, count
+    )
     potential.uncertainty = LastLayerUncertainty(root, calibration).to(features.device)
     return potential.uncertainty
 
@@ -143,9 +145,9 @@ def compute_features(
     model = announce_features(potential.energy_model)
     device = next(potential.parameters()).device
     features, errors = [], []
-    chosen = [dataset[i] for i in frames]
-    for indices in BatchSize.read("batch_size", batch_size).cut(chosen):
-        batch = to_device(collate([chosen[i] for i in indices]), device)
+    graphs = [dataset[i] for i in frames]
+    for indices in BatchSize.read("batch_size", batch_size).cut(graphs):
+        batch = to_device(collate([graphs[i] for i in indices]), device)
         with torch.no_grad():
             features.append(model.last_layer_features(batch).detach())
             predicted = potential(batch)[fields.TOTAL_ENERGY].detach()

@@ -134,8 +134,8 @@ def correlate_ranks(first: np.ndarray, second: np.ndarray) -> float:
         0.5
     """
     ranks = [_rank(values) for values in (first, second)]
-    deviations = [each - each.mean() for each in ranks]
-    norms = [float(np.linalg.norm(each)) for each in deviations]
+    deviations = [vector - vector.mean() for vector in ranks]
+    norms = [float(np.linalg.norm(vector)) for vector in deviations]
     return float(deviations[0] @ deviations[1] / (norms[0] * norms[1])) if all(norms) else math.nan
 
 
@@ -154,8 +154,8 @@ def reject_uncertain(errors: np.ndarray, spreads: np.ndarray) -> np.ndarray:
         spreads: Shape (ranked,).
     """
     squares = errors[np.argsort(spreads, kind="stable")] ** 2
-    kept = np.maximum(1, np.round(len(squares) * (1.0 - _REJECTED)).astype(int))
-    return np.sqrt(np.cumsum(squares)[kept - 1] / kept)
+    kept_counts = np.maximum(1, np.round(len(squares) * (1.0 - _REJECTED)).astype(int))
+    return np.sqrt(np.cumsum(squares)[kept_counts - 1] / kept_counts)
 
 
 def judge_predictions(frames: Sequence[Graph], predictions: Sequence[Graph]) -> dict[str, UncertaintyQuality]:

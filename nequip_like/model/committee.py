@@ -159,10 +159,10 @@ def build_committee(config: Any, build: Callable[[Any], Potential]) -> Committee
     """
     configs = config["arguments"].get("members")
     if not isinstance(configs, list) or not all(
-        isinstance(each, dict) and each.get("family") != FAMILY for each in configs
+        isinstance(member_config, dict) and member_config.get("family") != FAMILY for member_config in configs
     ):
         raise ModelError("the config of a committee does not list its members", "save the committee again")
-    return CommitteePotential([build(each) for each in configs])
+    return CommitteePotential([build(member_config) for member_config in configs])
 
 
 def check_members(members: Sequence[Potential], names: Sequence[str]) -> None:
@@ -181,25 +181,25 @@ def check_members(members: Sequence[Potential], names: Sequence[str]) -> None:
         )
     first = members[0]
     for member, name in zip(members[1:], names[1:], strict=True):
-        for what, mine, other in _list_properties(first, member):
-            if mine != other:
+        for aspect, mine, theirs in _list_properties(first, member):
+            if mine != theirs:
                 raise ModelError(
-                    f"{names[0]} and {name} differ in {what}: {_show(mine)} and {_show(other)}",
+                    f"{names[0]} and {name} differ in {aspect}: {_show(mine)} and {_show(theirs)}",
                     "a committee has members that were trained alike, with different seeds: nequip-committee",
                 )
 
 
-def _list_properties(first: Potential, other: Potential) -> list[tuple[str, Any, Any]]:
+def _list_properties(first: Potential, member: Potential) -> list[tuple[str, Any, Any]]:
     """What members agree in: its name, and both values; each argument of the architecture by itself."""
-    mine, others = (potential.config.get("arguments", {}) for potential in (first, other))
-    arguments = sorted((mine.keys() | others.keys()) - _FREE_ARGUMENTS - {_REFERENCES, "type_names", "r_max"})
+    mine, theirs = (potential.config.get("arguments", {}) for potential in (first, member))
+    arguments = sorted((mine.keys() | theirs.keys()) - _FREE_ARGUMENTS - {_REFERENCES, "type_names", "r_max"})
     return [
-        ("species", first.type_names, other.type_names),
-        ("cutoff", first.cutoff, other.cutoff),
-        ("family", first.config.get("family"), other.config.get("family")),
-        ("reference energies", mine.get(_REFERENCES), others.get(_REFERENCES)),
-        ("predicted fields", first.predicted_fields, other.predicted_fields),
-        *((f"architecture ({name})", mine.get(name), others.get(name)) for name in arguments),
+        ("species", first.type_names, member.type_names),
+        ("cutoff", first.cutoff, member.cutoff),
+        ("family", first.config.get("family"), member.config.get("family")),
+        ("reference energies", mine.get(_REFERENCES), theirs.get(_REFERENCES)),
+        ("predicted fields", first.predicted_fields, member.predicted_fields),
+        *((f"architecture ({name})", mine.get(name), theirs.get(name)) for name in arguments),
     ]
 
 

@@ -109,7 +109,7 @@ class _Items:
     def number(self, name: str) -> float:
         return float(self.numbers(name)[0])
 
-    def whole(self, name: str) -> int:
+    def integer(self, name: str) -> int:
         return int(self.number(name))
 
     def refuse(self, message: str, advice: str = "give a .nn.ascii file of aenet") -> ModelFileError:
@@ -137,15 +137,15 @@ def read_nn_ascii(path: str | Path) -> AenetNetwork:
     while not description.endswith("$$"):
         description += "\n" + items.line("the end of the description, $$")
     species = items.line("the species")
-    environment = items.words("the species around", items.whole("the number of species around"))
+    environment = items.words("the species around", items.integer("the number of species around"))
     min_distance, _ = items.number("the smallest distance"), items.number("the largest distance")
     if (kind := items.line("the kind of descriptor")).lower() != "chebyshev":
         raise items.refuse(f"its descriptor is {kind}", "only Chebyshev descriptors are known here")
-    features, parameters = items.whole("the number of features"), items.whole("the number of parameters")
+    features, parameters = items.integer("the number of features"), items.integer("the number of parameters")
     items.numbers("the kinds of features", features)
     cutoffs = items.numbers("the parameters of features", parameters * features)
     items.numbers("the species of features", 2 * features)
-    evaluations = items.whole("the number of evaluations")
+    evaluations = items.integer("the number of evaluations")
     statistics = [items.numbers(f"the {name} of features", features) for name in ("min", "max", "mean", "mean square")]
     radial, angular = (float(cutoffs[0]), int(cutoffs[1])), (float(cutoffs[2]), int(cutoffs[3]))
     expected = (radial[1] + angular[1] + 2) * (2 if len(environment) > 1 else 1)
@@ -155,9 +155,9 @@ def read_nn_ascii(path: str | Path) -> AenetNetwork:
     training_set = items.line("the name of the training set")
     normalized = items.words("whether energies are normalised", 1)[0].strip(".").upper().startswith("T")
     scaling, shift = items.number("the energy scaling"), items.number("the energy shift")
-    names = items.words("the names of species", items.whole("the number of species"))
+    names = items.words("the names of species", items.integer("the number of species"))
     energies = items.numbers("the energies of atoms", len(names))
-    atoms, structures = items.whole("the number of atoms"), items.whole("the number of structures")
+    atoms, structures = items.integer("the number of atoms"), items.integer("the number of structures")
     lowest, highest, mean = items.numbers("the range of energies", 3).tolist()
     return AenetNetwork(
         species=species,
@@ -186,7 +186,7 @@ def read_nn_ascii(path: str | Path) -> AenetNetwork:
 
 def _read_layers(items: _Items) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
     """Weights and biases of each layer, and activations of the hidden ones."""
-    layers, _, size, _ = (items.whole(f"the number of {name}") for name in ("layers", "nodes", "weights", "values"))
+    layers, _, size, _ = (items.integer(f"the number of {name}") for name in ("layers", "nodes", "weights", "values"))
     if layers < 2:
         raise items.refuse(f"a network has at least 2 layers, not {layers}")
     nodes = items.numbers("the nodes of each layer", layers).astype(int)
@@ -194,15 +194,15 @@ def _read_layers(items: _Items) -> tuple[list[np.ndarray], list[np.ndarray], lis
     for name in ("weights", "values"):
         items.numbers(f"where {name} begin", layers)
     flat = items.numbers("the weights", size)
-    weights, biases, used = [], [], 0
+    weights, biases, start = [], [], 0
     for inputs, outputs in pairwise(nodes):
-        block = flat[used : used + (inputs + 1) * outputs]
+        block = flat[start : start + (inputs + 1) * outputs]
         if len(block) != (inputs + 1) * outputs:
             raise items.refuse(f"{size} weights are too few for layers of {nodes.tolist()} nodes")
         matrix = block.reshape(inputs + 1, outputs)  # column by column of (outputs, inputs + 1)
         weights.append(matrix[:-1].copy())
         biases.append(matrix[-1].copy())
-        used += len(block)
+        start += len(block)
     if nodes[-1] != 1 or codes[-1] != 0:
         raise items.refuse("the output is not one number of a linear layer", "only such networks give energies")
     if (codes < 0).any() or (codes >= len(ACTIVATIONS)).any():
@@ -231,35 +231,35 @@ def write_nn_ascii(network: AenetNetwork, path: str | Path) -> None:
     parameters[:_PARAMETERS] = [network.radial[0], network.radial[1], network.angular[0], network.angular[1]]
     names = list(network.atomic_energies)
     lines = [
-        *(_whole([count]) for count in (len(nodes), max(nodes), len(flat), sum(values))),
-        _whole(nodes),
-        _whole([*(ACTIVATIONS.index(name) for name in network.activations), 0]),
-        _whole([sum(sizes[:layer]) for layer in range(len(nodes))]),
-        _whole([sum(values[:layer]) for layer in range(len(nodes))]),
+        *(_format_integers([count]) for count in (len(nodes), max(nodes), len(flat), sum(values))),
+        _format_integers(nodes),
+        _format_integers([*(ACTIVATIONS.index(name) for name in network.activations), 0]),
+        _format_integers([sum(sizes[:layer]) for layer in range(len(nodes))]),
+        _format_integers([sum(values[:layer]) for layer in range(len(nodes))]),
         _real(flat),
         f"{network.description}$$",
         network.species,
-        _whole([len(network.environment)]),
+        _format_integers([len(network.environment)]),
         " ".join(network.environment),
         _real([network.min_distance]),
         _real([max(network.radial[0], network.angular[0])]),
         "Chebyshev",
-        _whole([features]),
-        _whole([_PARAMETERS]),
-        _whole([0] * features),
+        _format_integers([features]),
+        _format_integers([_PARAMETERS]),
+        _format_integers([0] * features),
         _real(parameters),
-        _whole([0] * (2 * features)),
-        _whole([network.evaluations]),
+        _format_integers([0] * (2 * features)),
+        _format_integers([network.evaluations]),
         *(_real(values) for values in (network.lowest, network.highest, network.mean, network.mean_square)),
         network.training_set,
         "T",
         _real([network.energy_scaling]),
         _real([network.energy_shift]),
-        _whole([len(names)]),
+        _format_integers([len(names)]),
         " ".join(names),
         _real(list(network.atomic_energies.values())),
-        _whole([network.atoms]),
-        _whole([network.structures]),
+        _format_integers([network.atoms]),
+        _format_integers([network.structures]),
         _real(network.energy_range),
     ]
     target = path_of(path)
@@ -267,7 +267,7 @@ def write_nn_ascii(network: AenetNetwork, path: str | Path) -> None:
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def _whole(numbers: Sequence[int]) -> str:
+def _format_integers(numbers: Sequence[int]) -> str:
     return " ".join(f"{number:17d}" for number in numbers)
 
 

@@ -46,10 +46,10 @@ def read_aenet_potential(files: str | Path | Sequence[str | Path]) -> Potential:
         networks[network.species] = network
     first = next(iter(networks.values()))
     for network in networks.values():
-        mine, other = ((each.environment, each.radial, each.angular) for each in (network, first))
-        if mine != other:
+        mine, theirs = ((each.environment, each.radial, each.angular) for each in (network, first))
+        if mine != theirs:
             raise ModelFileError(
-                f"the networks for {first.species} and {network.species} have other descriptors: {other} and {mine}",
+                f"the networks for {first.species} and {network.species} have other descriptors: {theirs} and {mine}",
                 "give networks that were trained together",
             )
     names = first.environment
@@ -74,8 +74,11 @@ def read_aenet_potential(files: str | Path | Sequence[str | Path]) -> Potential:
     )
     energy_model = cast(DescriptorEnergy, potential.energy_model)
     with torch.no_grad():
-        for name, own in zip(names, energy_model.networks.each, strict=True):
-            for parameters, values in ((own.weights, networks[name].weights), (own.biases, networks[name].biases)):
+        for name, atomic_network in zip(names, energy_model.networks.each, strict=True):
+            for parameters, values in (
+                (atomic_network.weights, networks[name].weights),
+                (atomic_network.biases, networks[name].biases),
+            ):
                 for parameter, array in zip(parameters, values, strict=True):
                     parameter.copy_(torch.from_numpy(array))
     return potential.requires_grad_(False).eval()
@@ -174,7 +177,7 @@ def _describe_network(
     statistics = read_feature_stats(arguments["feature_stats"], names, descriptor.size)
     means, spreads = (part[number].numpy() for part in statistics)
     stats = arguments["feature_stats"] or {}
-    own = stats.get(name, stats)
+    species_stats = stats.get(name, stats)
     shifts = per_type_values("per_type_energy_shifts", arguments["per_type_energy_shifts"], names, 0.0)
     scaling = float(per_type_values("E_scaling", arguments["E_scaling"], names, 1.0)[number])
     shift = float(per_type_values("E_shift", arguments["E_shift"], names, 0.0)[number])
@@ -198,9 +201,9 @@ def _describe_network(
         min_distance=descriptor.min_cutoff or min_distance,
         radial=(descriptor.radial_cutoff, descriptor.radial_order),
         angular=(descriptor.angular_cutoff, descriptor.angular_order),
-        evaluations=int(_get_number(own, "count")),
-        lowest=np.array(own.get("min", means - spreads)),
-        highest=np.array(own.get("max", means + spreads)),
+        evaluations=int(_get_number(species_stats, "count")),
+        lowest=np.array(species_stats.get("min", means - spreads)),
+        highest=np.array(species_stats.get("max", means + spreads)),
         mean=mean,
         mean_square=mean_square,
         energy_scaling=scaling,
@@ -224,12 +227,12 @@ def _fit_statistics(
     """
     mean, mean_square = means.copy(), spreads**2 + means**2
     varies = spreads > SMALLEST_SPREAD
-    found = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
-    lost = varies & (found <= SMALLEST_SPREAD)
+    file_spreads = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+    lost = varies & (file_spreads <= SMALLEST_SPREAD)
     true = np.where(varies, spreads, 1.0)
     biases[0] -= ((means / true)[lost]) @ weights[0][lost]
-    mean[lost], mean_square[lost], found[lost] = 0.0, 1.0, 1.0
-    weights[0] *= np.where(varies, found / true, 1.0)[:, None]
+    mean[lost], mean_square[lost], file_spreads[lost] = 0.0, 1.0, 1.0
+    weights[0] *= np.where(varies, file_spreads / true, 1.0)[:, None]
     return mean, mean_square
 
 

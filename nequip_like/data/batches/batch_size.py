@@ -56,8 +56,8 @@ class BatchSize:
             return cls(int(value))
         check_known_keys(key, value, MEASURES)
         if len(value) != 1:
-            given = " and ".join(map(str, value)) or "no measure"
-            raise ConfigError(f"{key} has {given}", f"give one: {key}={{atoms: 512}}")
+            measures = " and ".join(map(str, value)) or "no measure"
+            raise ConfigError(f"{key} has {measures}", f"give one: {key}={{atoms: 512}}")
         ((measure, limit),) = value.items()
         check(f"{key}.{measure}", limit, Count)
         return cls(int(limit), str(measure))
@@ -161,8 +161,10 @@ class BatchSize:
         count = int((costs > self.limit).sum())
         if self.by_frames or not count:
             return None
-        which = f"a frame has more than {self} and is" if count == 1 else f"{count} frames have more than {self}, each"
-        return f"{name}: {which} a batch of its own; the largest has {costs.max()}"
+        subject = (
+            f"a frame has more than {self} and is" if count == 1 else f"{count} frames have more than {self}, each"
+        )
+        return f"{name}: {subject} a batch of its own; the largest has {costs.max()}"
 
 
 def check_batch_sizes(entries: Mapping[str, Any]) -> None:

@@ -47,9 +47,9 @@ def explain_out_of_memory(
         size: The setting of the batch size as it is now, such as "data.batch_size (5 frames)".
         advice: What else to change.
     """
-    said = first_line(error)
+    cause = first_line(error)
     if batch is None:
-        return OutOfMemoryError(f"{doing} ran out of memory ({said})", f"give a smaller {size}, or {advice}")
+        return OutOfMemoryError(f"{doing} ran out of memory ({cause})", f"give a smaller {size}, or {advice}")
     frames = batch[fields.NUM_ATOMS].flatten().cpu()
     edges = torch.zeros(len(frames), dtype=torch.int64)
     if fields.EDGE_INDEX in batch:
@@ -59,12 +59,12 @@ def explain_out_of_memory(
     index = int(batch[fields.FRAME_INDEX].flatten()[largest]) if fields.FRAME_INDEX in batch else largest
     alone = len(frames) == 1
     sizes = f"{int(frames.sum())} atoms, {int(edges.sum())} edges"
-    which = origin(index)
-    of_largest = f"of {which}" if alone else f"of {len(frames)} frames"
-    message = f"{doing} ran out of memory with a batch {of_largest} ({sizes}; {said})"
+    name = origin(index)
+    of_largest = f"of {name}" if alone else f"of {len(frames)} frames"
+    message = f"{doing} ran out of memory with a batch {of_largest} ({sizes}; {cause})"
     if alone:
         # A smaller batch would be the same one.
         left_out = f"leave such frames out, data.filters={{max_atoms: {int(frames[0]) - 1}}}"
         return OutOfMemoryError(message, f"{left_out}, or {advice}")
-    message += f"; the largest is {which} ({int(frames[largest])} atoms, {int(edges[largest])} edges)"
+    message += f"; the largest is {name} ({int(frames[largest])} atoms, {int(edges[largest])} edges)"
     return OutOfMemoryError(message, f"give a smaller {size}, or {advice}")

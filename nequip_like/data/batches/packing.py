@@ -39,14 +39,14 @@ def cut_in_order(order: Sequence[int] | np.ndarray, costs: np.ndarray, limit: in
         [[0, 1], [2], [3]]
     """
     batches: list[list[int]] = []
-    left = 0
+    room = 0
     for frame in np.asarray(order, dtype=np.int64).tolist():
         cost = int(costs[frame])
-        if cost > left:
+        if cost > room:
             batches.append([])
-            left = limit
+            room = limit
         batches[-1].append(frame)
-        left -= cost
+        room -= cost
     return batches
 
 
@@ -79,8 +79,8 @@ class Packing:
         steps = max(1, -(-int(self.costs[order].sum()) // (self.limit * self.processes)))
         while steps < most and self._place_strictly(order, steps) is None:
             steps += max(1, int(_GROWTH * steps))
-        for more in range(_MORE_STEPS + 1):
-            candidate = steps + math.ceil(more * _GROWTH * steps)
+        for increment in range(_MORE_STEPS + 1):
+            candidate = steps + math.ceil(increment * _GROWTH * steps)
             if candidate <= most and self._place_in_windows(order, candidate, self._count_windows(candidate)):
                 return candidate
         return min(steps, most)

@@ -79,11 +79,11 @@ class BaseTargets:
                 "write {name in the file: label}, {base_energy: total_energy, base_forces: forces}, {model: FILE}, or "
                 "{calculator: NAME}",
             )
-        if given := [kind for kind in KINDS if kind in entry]:
+        if kinds := [kind for kind in KINDS if kind in entry]:
             if len(entry) > 1:
-                raise ConfigError(f"{_SECTION} has '{given[0]}' beside other keys", f"give {given[0]} alone")
+                raise ConfigError(f"{_SECTION} has '{kinds[0]}' beside other keys", f"give {kinds[0]} alone")
             raise ConfigError(
-                f"{_SECTION}.{given[0]} is for configs", "from Python, give the calculator: base_targets=calculator"
+                f"{_SECTION}.{kinds[0]} is for configs", "from Python, give the calculator: base_targets=calculator"
             )
         names = {name: label for name, label in checked_mapping(entry).items() if label in fields.LABELS}
         if len(names) < len(entry) or fields.TOTAL_ENERGY not in names.values():
@@ -126,13 +126,13 @@ class BaseTargets:
             for label, count in left_out.items()
             if count
         ]
-        own = reading.label_names
+        names_by_label = reading.label_names
         return dataclasses.replace(
             reading,
             frames=[{name: value for name, value in frame.items() if name not in absent} for frame in frames],
             label_names={
                 label: [f"{name} - base ({self.title})" if label in fields.LABELS else name for name in names]
-                for label, names in own.items()
+                for label, names in names_by_label.items()
                 if label not in absent
             },
             # Names of the base are read; that they are not labels is what is wanted.
@@ -141,21 +141,23 @@ class BaseTargets:
 
     def _read_bases(self, source: FileSource) -> Sequence[Graph]:
         """The base in the files: read once more, under its names."""
-        others = {name: label for name, label in (source.key_mapping or {}).items() if label not in self.names.values()}
-        frames = dataclasses.replace(source, key_mapping={**others, **self.names}).read().frames
+        label_mapping = {
+            name: label for name, label in (source.key_mapping or {}).items() if label not in self.names.values()
+        }
+        frames = dataclasses.replace(source, key_mapping={**label_mapping, **self.names}).read().frames
         declared = {fields.STRESS if label == fields.VIRIAL else label for label in self.names.values()}
         return [{name: frame[name] for name in declared if name in frame} for frame in frames]
 
     def _compute_bases(self, reading: Reading) -> Sequence[Graph]:
         cache = self._load()
-        before = len(cache)
+        cached_count = len(cache)
         bases = []
         for frame, key, origin in zip(reading.frames, map(frame_key, reading.frames), reading.origins, strict=True):
             asked = [label for label in _PROPERTIES if label in frame and has_label(frame, label)]
             if key not in cache or any(label not in cache[key] for label in asked if self._gives(label)):
                 cache[key] = self._compute(frame, asked, origin)
             bases.append(cache[key])
-        if self.cache is not None and self.keeps and len(cache) > before:
+        if self.cache is not None and self.keeps and len(cache) > cached_count:
             self._save(self.cache, cache)
         return bases
 
@@ -198,10 +200,10 @@ class BaseTargets:
         arrays: dict[str, np.ndarray] = {"title": np.array(self.title), "keys": np.array(list(cache))}
         for label in _PROPERTIES:
             values = [base[label].numpy() if label in base else None for base in cache.values()]
-            present = [value for value in values if value is not None]
+            computed = [value for value in values if value is not None]
             arrays[f"{label}_rows"] = np.array([0 if value is None else len(value) for value in values])
             shape = (0, *fields.field(label).shape)
-            arrays[label] = np.concatenate(present) if present else np.zeros(shape)
+            arrays[label] = np.concatenate(computed) if computed else np.zeros(shape)
         with written_whole(path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 

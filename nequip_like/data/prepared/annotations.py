@@ -28,9 +28,9 @@ def pack_annotations(annotations: Sequence[Annotations]) -> bytes:
     columns: dict[str, list[Any]] = {}
     for i, frame in enumerate(annotations):
         for name, value in frame.info.items():
-            plain = value.item() if isinstance(value, np.generic) else value
-            if isinstance(plain, str | bool | int | float):
-                columns.setdefault(name, [None] * len(annotations))[i] = plain
+            python_value = value.item() if isinstance(value, np.generic) else value
+            if isinstance(python_value, str | bool | int | float):
+                columns.setdefault(name, [None] * len(annotations))[i] = python_value
     return zlib.compress(json.dumps(columns).encode(), 1) if columns else b""
 
 

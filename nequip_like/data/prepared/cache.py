@@ -70,22 +70,22 @@ class SetCache:
         )
         target = self.folder / f"{_compute_name(request)}{_SUFFIX}"
         if not target.exists():
-            own = self.folder / f"{target.stem}-{socket.gethostname()}-{os.getpid()}"
-            prepare_set(request, own, overwrite=True)
+            partial = self.folder / f"{target.stem}-{socket.gethostname()}-{os.getpid()}"
+            prepare_set(request, partial, overwrite=True)
             with output_errors(target):
-                own.replace(target)
+                partial.replace(target)
             self._remove_old(target)
         with output_errors(target):
             os.utime(target)
         return open_prepared([target], index)
 
-    def _remove_old(self, kept: Path) -> None:
+    def _remove_old(self, newest: Path) -> None:
         """Remove the sets that have not been used for longest, until the others fit, and what killed runs have left."""
         with output_errors(self.folder):
             sets = {path: path.stat() for path in self.folder.glob(f"*{_SUFFIX}")}
             total = sum(state.st_size for state in sets.values())
             for path, state in sorted(sets.items(), key=lambda item: item[1].st_mtime):
-                if total > self.size and path != kept:
+                if total > self.size and path != newest:
                     path.unlink(missing_ok=True)
                     total -= state.st_size
             for path in self.folder.glob("*.part"):
@@ -96,7 +96,7 @@ class SetCache:
 def _compute_name(request: PreparationRequest) -> str:
     """A hash of the content of the files, their names, and of all that a set is made with."""
     sources = [describe_source(Path(path).absolute()) for path in request.files]
-    known = {
+    content = {
         "version": nequip_like.__version__,
         "sources": [[source["path"], source["sha256"]] for source in sources],
         "cutoff": request.cutoff,
@@ -104,4 +104,4 @@ def _compute_name(request: PreparationRequest) -> str:
         "units": {name: str(unit) for name, unit in dict(request.units or {}).items()},
         "trust_pickle": request.trust_pickle,
     }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

@@ -108,9 +108,12 @@ class Journal:
             All notes.
         """
         rows = Rows.join([Rows.unpack((self.folder / f"{i:06d}.npz").read_bytes()) for i in range(len(self.done))])
-        told = list(dict.fromkeys([*notes, *(note for facts in self.done for note in facts["notes"])]))
-        if len(told) > _MOST_NOTES:
-            told = [*told[:_MOST_NOTES], f"{len(told) - _MOST_NOTES} more sentences of this kind are left out"]
+        all_notes = list(dict.fromkeys([*notes, *(note for facts in self.done for note in facts["notes"])]))
+        if len(all_notes) > _MOST_NOTES:
+            all_notes = [
+                *all_notes[:_MOST_NOTES],
+                f"{len(all_notes) - _MOST_NOTES} more sentences of this kind are left out",
+            ]
         manifest = {
             "cutoff": self.request["cutoff"],
             "key_mapping": self.request["key_mapping"] or {},
@@ -120,14 +123,14 @@ class Journal:
             "fields": [name for name in OPTIONAL_FIELDS if any(name in facts["fields"] for facts in self.done)],
             "label_names": join_label_names(facts["label_names"] for facts in self.done),
             "free_energy_gap": max(facts["free_energy_gap"] for facts in self.done),
-            "notes": told,
+            "notes": all_notes,
             "species": rows.table.count_species(),
             "labels": rows.table.count_labels(),
             "annotations": [facts["annotations"] for facts in self.done if facts["annotations"][2]],
             "checksum": self.done[-1]["checksum"],
         }
         self._write_end(rows, manifest)
-        manifest["notes"] = told + look_at(self._records)
+        manifest["notes"] = all_notes + look_at(self._records)
         self._write_end(rows, manifest)
         with output_errors(target):
             self._records.replace(target)

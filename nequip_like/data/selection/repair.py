@@ -64,8 +64,8 @@ class Repairs:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self._entries = read_repairs(path)
-        self._made: set[int] = set()
-        self._seen: set[int] = set()  # entries whose file and index were read, whatever stands there now
+        self._applied: set[int] = set()
+        self._reached: set[int] = set()  # entries whose file and index were read, whatever stands there now
         self._structures = {entry.hash.partition("-")[0] for entry in self._entries}
         self._places = [(entry.file, entry.index) for entry in self._entries]
 
@@ -81,11 +81,11 @@ class Repairs:
         Raises:
             DataError: If a change cannot be made.
         """
-        found = self._find(reading)
-        if not found:
+        entry_numbers = self._find(reading)
+        if not entry_numbers:
             return reading, RepairCount()
-        self._made |= set(found.values())
-        changes = {i: self._entries[number] for i, number in found.items()}
+        self._applied |= set(entry_numbers.values())
+        changes = {i: self._entries[number] for i, number in entry_numbers.items()}
         frames: Sequence[Graph] = reading.frames
         changed = {i: change for i, change in changes.items() if change.action != "drop"}
         if changed:
@@ -96,11 +96,11 @@ class Repairs:
                     "convert the files with the repairs (nequip-data convert --repair), then prepare what is written",
                 )
             frames = [_change(frame, changed[i]) if i in changed else frame for i, frame in enumerate(frames)]
-        kept = [i for i in range(len(frames)) if i not in changes or i in changed]
-        if not kept:
+        kept_frames = [i for i in range(len(frames)) if i not in changes or i in changed]
+        if not kept_frames:
             raise DataError(f"{self.path} leaves out all {len(frames)} frames", "take entries out of it")
         count = RepairCount(len(changes) - len(changed), len(changed), tuple(self._describe(changes, reading)))
-        return replace(reading, frames=frames).select(kept), count
+        return replace(reading, frames=frames).select(kept_frames), count
 
     def check_whole(self) -> list[str]:
         """Refuse frames that have changed since the file was written, once all data were read.
@@ -111,23 +111,23 @@ class Repairs:
         Raises:
             DataError: If a frame that was judged is no longer what it was, or none of them is there.
         """
-        left = [number for number in range(len(self._entries)) if number not in self._made]
-        if changed := [self._entries[number] for number in left if number in self._seen]:
-            more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+        missing = [number for number in range(len(self._entries)) if number not in self._applied]
+        if changed := [self._entries[number] for number in missing if number in self._reached]:
+            ending = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise DataError(
                 f"{changed[0].origin} is no longer the frame that {self.path} speaks of: structure or labels have "
-                f"changed since{more}",
+                f"changed since{ending}",
                 "audit the data again (nequip-data inspect --audit --repair FILE), or take these entries out of it",
             )
-        if left and len(left) == len(self._entries):
+        if missing and len(missing) == len(self._entries):
             raise DataError(
-                f"none of the {len(left)} frames of {self.path} is among the data; first: {self._entries[0].origin}",
+                f"none of the {len(missing)} frames of {self.path} is among the data; first: {self._entries[0].origin}",
                 "give the file that was written for these data, with the same key_mapping and units",
             )
-        if left:
-            named = _name([self._entries[number].origin for number in left])
+        if missing:
+            names = _name([self._entries[number].origin for number in missing])
             return [
-                f"repair: {len(left)} of {len(self._entries)} frames of {self.path} are not among the data: {named}"
+                f"repair: {len(missing)} of {len(self._entries)} frames of {self.path} are not among the data: {names}"
             ]
         return []
 
@@ -142,20 +142,20 @@ class Repairs:
             if structure in self._structures:
                 places.setdefault(structure, []).append(i)
         read = set(origins)
-        self._seen |= {number for number, place in enumerate(self._places) if place in read}
+        self._reached |= {number for number, place in enumerate(self._places) if place in read}
         contents = {i: hash_content(reading.frames[i], structure) for structure, equal in places.items() for i in equal}
-        found: dict[int, int] = {}
+        entry_numbers: dict[int, int] = {}
         for in_place in (True, False):
-            done = {*found.values(), *self._made}
+            matched = {*entry_numbers.values(), *self._applied}
             for number, entry in enumerate(self._entries):
-                if number in done:
+                if number in matched:
                     continue
                 for i in places.get(entry.hash.partition("-")[0], ()):
                     stands_there = origins[i] == self._places[number]
-                    if i not in found and contents[i] == entry.hash and (stands_there or not in_place):
-                        found[i] = number
+                    if i not in entry_numbers and contents[i] == entry.hash and (stands_there or not in_place):
+                        entry_numbers[i] = number
                         break
-        return found
+        return entry_numbers
 
     def _describe(self, changes: dict[int, FrameRepair], reading: Reading) -> list[str]:
         sentences = []
@@ -194,5 +194,5 @@ def _exchange(rows: torch.Tensor, atoms: Sequence[int]) -> torch.Tensor:
 
 
 def _name(origins: Sequence[str]) -> str:
-    more = f" and {len(origins) - _NAMED} more" if len(origins) > _NAMED else ""
-    return ", ".join(origins[:_NAMED]) + more
+    ending = f" and {len(origins) - _NAMED} more" if len(origins) > _NAMED else ""
+    return ", ".join(origins[:_NAMED]) + ending

@@ -176,26 +176,26 @@ _KINDS: dict[str, Any] = {
 _NEEDED = ("file", "index", "hash", "action")
 
 
-def _read_entry(entry: Any, where: str) -> FrameRepair:
+def _read_entry(entry: Any, place: str) -> FrameRepair:
     if not isinstance(entry, Mapping):
-        raise DataError(f"{where} is {entry!r}", "write a mapping with file, index, hash and action")
-    check_known_keys(where, entry, list(_KINDS))
+        raise DataError(f"{place} is {entry!r}", "write a mapping with file, index, hash and action")
+    check_known_keys(place, entry, list(_KINDS))
     if missing := [key for key in _NEEDED if key not in entry]:
-        raise DataError(f"{where} has no {missing[0]}", _ADVICE)
+        raise DataError(f"{place} has no {missing[0]}", _ADVICE)
     for key, value in entry.items():
-        check(f"{where}.{key}", value, _KINDS[key])
+        check(f"{place}.{key}", value, _KINDS[key])
     action = entry["action"]
     if action not in ACTIONS:
-        known = ", ".join(ACTIONS)
-        raise DataError(f"{where}.action is '{action}'", f"{closest_hint(action, ACTIONS)}the actions are {known}")
+        actions = ", ".join(ACTIONS)
+        raise DataError(f"{place}.action is '{action}'", f"{closest_hint(action, ACTIONS)}the actions are {actions}")
     atoms, labels = tuple(entry.get("atoms", ())), tuple(entry.get("labels", ()))
     if action.startswith("exchange") and (len(set(atoms)) != 2 or len(atoms) != 2):
-        raise DataError(f"{where}: {action} has the atoms {list(atoms)}", "give two of them: atoms: [3, 7]")
+        raise DataError(f"{place}: {action} has the atoms {list(atoms)}", "give two of them: atoms: [3, 7]")
     if action == "unlabel" and not (atoms or labels):
-        raise DataError(f"{where}: unlabel says neither which labels nor of which atoms", "labels: [total_energy]")
+        raise DataError(f"{place}: unlabel says neither which labels nor of which atoms", "labels: [total_energy]")
     if unknown := [label for label in labels if label not in fields.LABELS]:
         hint = closest_hint(unknown[0], fields.LABELS)
-        raise DataError(f"{where}: '{unknown[0]}' is no label", f"{hint}the labels are {', '.join(fields.LABELS)}")
+        raise DataError(f"{place}: '{unknown[0]}' is no label", f"{hint}the labels are {', '.join(fields.LABELS)}")
     return FrameRepair(
         entry["file"],
         entry["index"],

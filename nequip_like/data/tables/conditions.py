@@ -105,13 +105,13 @@ class Conditions:
         """
         table, drawn = self._draw(table)
         fractions, energies, titles = self._collect_equations(table, names)
-        known = {name: self.fixed[name] for name in names if name in self.fixed}
+        fixed = {name: self.fixed[name] for name in names if name in self.fixed}
         unknown = [name for name in names if name not in self.fixed]
         is_unknown = np.array([name not in self.fixed for name in names], dtype=bool)
-        given = np.array([known.get(name, 0.0) for name in names])
-        origin = self._describe(titles, known, drawn)
+        fixed_energies = np.array([fixed.get(name, 0.0) for name in names])
+        origin = self._describe(titles, fixed, drawn)
         if not unknown:
-            return known, origin
+            return fixed, origin
         sides = fractions[:, is_unknown]
         if undetermined := find_undetermined(sides, unknown):
             equations = f"the compounds {', '.join(titles)}" if titles else f"{len(table)} frames with an energy"
@@ -120,8 +120,8 @@ class Conditions:
                 "add compounds or frames with other proportions of these species, or give their energies: "
                 f"{_SECTION}.fixed={{{undetermined[0]}: ENERGY IN EV}}",
             )
-        solution = np.linalg.lstsq(sides, energies - fractions @ given, rcond=None)[0]
-        values = known | dict(zip(unknown, solution.tolist(), strict=True))
+        solution = np.linalg.lstsq(sides, energies - fractions @ fixed_energies, rcond=None)[0]
+        values = fixed | dict(zip(unknown, solution.tolist(), strict=True))
         return {name: values[name] for name in names}, origin
 
     def _draw(self, table: FrameTable) -> tuple[FrameTable, str]:
@@ -131,8 +131,8 @@ class Conditions:
             return table.select(labelled), ""
         size = int(self.subset * len(labelled)) if isinstance(self.subset, float) else self.subset
         size = min(max(int(size), 1), len(labelled))
-        chosen = np.sort(np.random.default_rng(self.seed).permutation(labelled)[:size])
-        return table.select(chosen), f"{size} of {len(labelled)} frames, drawn at random"
+        sample = np.sort(np.random.default_rng(self.seed).permutation(labelled)[:size])
+        return table.select(sample), f"{size} of {len(labelled)} frames, drawn at random"
 
     def _collect_equations(self, table: FrameTable, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Fractions (equations, species), energies per atom (equations,), and the compounds that they are of."""
@@ -145,9 +145,9 @@ class Conditions:
         if not lowest:
             raise DataError(f"{_SECTION}: no frame has an energy to find compounds by", "give their energies")
         for formula in lowest:
-            if other := [symbol for symbol in Formula(formula).count() if symbol not in names]:
+            if foreign := [symbol for symbol in Formula(formula).count() if symbol not in names]:
                 raise ConfigError(
-                    f"{_SECTION}.compounds: {formula} has {other[0]}, which is no species of the training data",
+                    f"{_SECTION}.compounds: {formula} has {foreign[0]}, which is no species of the training data",
                     f"leave it out; the species are {', '.join(names)}",
                 )
         counts = [Formula(formula).count() for formula in lowest]
@@ -172,9 +172,9 @@ class Conditions:
             lowest[formula] = of_data[reduced]
         return lowest
 
-    def _describe(self, titles: Sequence[str], known: Mapping[str, float], drawn: str) -> str:
+    def _describe(self, titles: Sequence[str], fixed: Mapping[str, float], drawn: str) -> str:
         parts = [f"from {', '.join(titles)}"] if titles else []
-        parts += [f"{', '.join(known)} given"] if known else []
+        parts += [f"{', '.join(fixed)} given"] if fixed else []
         parts += [drawn] if drawn else []
         return "; ".join(parts)
 

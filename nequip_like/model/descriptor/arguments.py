@@ -28,9 +28,9 @@ def check_before_data(arguments: Mapping[str, Any], type_names: Sequence[str] | 
     if not {"networks", "r_max"} <= set(arguments):
         return
     networks = arguments["networks"]
-    known = type_names or (list(networks) if isinstance(networks, Mapping) else ["H"])
-    read_hidden_layers(networks, known)
-    build_descriptor({**arguments, "type_names": known})
+    species = type_names or (list(networks) if isinstance(networks, Mapping) else ["H"])
+    read_hidden_layers(networks, species)
+    build_descriptor({**arguments, "type_names": species})
 
 
 def build_descriptor(arguments: Mapping[str, Any]) -> ChebyshevDescriptor:
@@ -92,9 +92,9 @@ def read_feature_stats(stats: Mapping[str, Any] | None, type_names: Sequence[str
         for name, values in rows.items():
             numbers = entry.get(name) if isinstance(entry, Mapping) else None
             if numbers is None or len(numbers) != size:
-                there = "nothing" if numbers is None else f"{len(numbers)} numbers"
+                content = "nothing" if numbers is None else f"{len(numbers)} numbers"
                 raise ConfigError(
-                    f"feature_stats has {there} as the {name} of {species}",
+                    f"feature_stats has {content} as the {name} of {species}",
                     f"give one number for each of the {size} features",
                 )
             values.append(torch.tensor(list(numbers), dtype=torch.float64))

@@ -159,8 +159,8 @@ class DescriptorEnergy(nn.Module):
         """How the network is evaluated, in words."""
         on_cpu = self.means.device.type == "cpu"
         compiled = on_cpu and self.descriptor.compiled and load_descriptor_code() is not None
-        made = "by compiled C code" if compiled else "by torch operations"
-        return f"descriptors {made}" + (", in training once for each frame" if on_cpu else "")
+        method = "by compiled C code" if compiled else "by torch operations"
+        return f"descriptors {method}" + (", in training once for each frame" if on_cpu else "")
 
     def summary_of_store(self) -> dict[str, Any]:
         """How many frames are kept, and their bytes."""

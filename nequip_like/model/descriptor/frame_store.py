@@ -157,12 +157,12 @@ def contract(gradients: Tensor, jacobians: Sequence[Tensor | PairBlocks | None])
     Returns:
         Forces (atoms, 3), eV/Angstrom, and symmetric derivatives with respect to strain (frames, 3, 3), eV.
     """
-    present = [jacobian for jacobian in jacobians if jacobian is not None]
+    available = [jacobian for jacobian in jacobians if jacobian is not None]
     counts = [
         len(jacobian.strain) if isinstance(jacobian, PairBlocks) else (jacobian.shape[1] - 6) // 3
-        for jacobian in present
+        for jacobian in available
     ]
-    forces, strains = _Contraction.apply(gradients, present, counts)
+    forces, strains = _Contraction.apply(gradients, available, counts)
     return forces, strains[:, _FULL].view(-1, 3, 3)
 
 

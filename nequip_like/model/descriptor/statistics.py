@@ -28,19 +28,19 @@ def measure_statistics(arguments: Mapping[str, Any], dataset: GraphDataset) -> d
         arguments: Those of :func:`~nequip_like.model.descriptor.builder.DescriptorANNModel` that are given.
         dataset: The training set.
     """
-    found: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
     names = list(arguments["type_names"])
     if arguments.get("normalize_features", True) and arguments.get("feature_stats") is None:
-        found["feature_stats"] = measure_features(build_descriptor(arguments), names, dataset)
-    given = [arguments.get(name) is not None for name in ("E_shift", "E_scaling")]
-    if arguments.get("normalize_energy", True) and not all(given):
+        statistics["feature_stats"] = measure_features(build_descriptor(arguments), names, dataset)
+    is_set = [arguments.get(name) is not None for name in ("E_shift", "E_scaling")]
+    if arguments.get("normalize_energy", True) and not all(is_set):
         shifts = per_type_values("per_type_energy_shifts", arguments.get("per_type_energy_shifts"), names, 0.0)
         lowest, highest = _find_energy_range(dataset, shifts)
         if math.isfinite(lowest):
             scaling = 2.0 / (highest - lowest) if highest > lowest else 1.0
             measured = {"E_shift": 0.5 * (lowest + highest), "E_scaling": scaling}
-            found |= {name: value for name, value in measured.items() if arguments.get(name) is None}
-    return found
+            statistics |= {name: value for name, value in measured.items() if arguments.get(name) is None}
+    return statistics
 
 
 def measure_features(
@@ -63,7 +63,9 @@ def measure_features(
     overall = _Moments(descriptor.size)
     for moments in sums:
         overall.merge(moments)
-    return {name: (own if own.count else overall).describe() for name, own in zip(type_names, sums, strict=True)}
+    return {
+        name: (moments if moments.count else overall).describe() for name, moments in zip(type_names, sums, strict=True)
+    }
 
 
 class _Moments:

@@ -25,8 +25,8 @@ def compute_statistics(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict
         {'a': {'mean': 2.0, 'std': 1.0, 'min': 1.0, 'max': 3.0, 'n': 2}}
     """
     statistics = {}
-    for name in dict.fromkeys(name for each in metrics for name in each):
-        values = np.array([each[name] for each in metrics if name in each])
+    for name in dict.fromkeys(name for member in metrics for name in member):
+        values = np.array([member[name] for member in metrics if name in member])
         statistics[name] = {
             "mean": float(values.mean()),
             "std": float(values.std()),

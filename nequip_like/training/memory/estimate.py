@@ -144,8 +144,8 @@ def estimate_step(
         estimate = getattr(model.energy_model, "estimate_bytes", None) if model.do_derivatives else None
         network = None if estimate is None else estimate(content.atoms, content.edges, device)
         if network is None:
-            one, two = (_measure_step(model, [frame] * count, device) for count in (1, 2))
-            network = _WITH_GAPS * (one + (two - one) * (ratio - 1.0))
+            single, double = (_measure_step(model, [frame] * count, device) for count in (1, 2))
+            network = _WITH_GAPS * (single + (double - single) * (ratio - 1.0))
     finally:
         model.train(was_training)
     batch = ratio * sum(tensor.nbytes for tensor in frame.values())
@@ -155,11 +155,11 @@ def estimate_step(
 
 def _choose_frame(dataset: GraphDataset, content: BatchContent) -> tuple[Graph, float]:
     """A frame of middle size, and how many of them have as many edges as the batch."""
-    costs, whole = (dataset.table.edges, content.edges) if content.edges else (dataset.table.atoms, content.atoms)
+    costs, total = (dataset.table.edges, content.edges) if content.edges else (dataset.table.atoms, content.atoms)
     number = int(np.argsort(costs, kind="stable")[len(costs) // 2])
     if costs[number] == 0:
         number = int(np.argmax(costs))
-    return dataset[number], whole / float(costs[number])
+    return dataset[number], total / float(costs[number])
 
 
 def _measure_step(model: Potential, frames: Sequence[Graph], device: torch.device) -> int:

@@ -32,7 +32,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.peak = 0
-        self._held = 0
+        self._live = 0
         self._storages: dict[int, tuple[StorageWeakRef, int]] = {}
         for tensor in known:
             self._note(tensor, counted=False)
@@ -52,11 +52,11 @@ class LiveBytes(TorchDispatchMode):
             return  # a view: as long as it is referred to, its number is nobody else's
         size = storage.nbytes() if counted else 0
         self._storages[reference.cdata] = reference, size
-        self._held += size
-        if self._held > self.peak:
+        self._live += size
+        if self._live > self.peak:
             self._forget_dead()
-            self.peak = max(self.peak, self._held)
+            self.peak = max(self.peak, self._live)
 
     def _forget_dead(self) -> None:
         for number in [number for number, (reference, _) in self._storages.items() if reference.expired()]:
-            self._held -= self._storages.pop(number)[1]
+            self._live -= self._storages.pop(number)[1]

@@ -67,12 +67,12 @@ def find_alike_pairs(dataset: GraphDataset) -> list[tuple[int, int, float]]:
         points = torch.from_numpy(np.stack([prints[i] for i in members]))
         for start in range(0, len(members), _CHUNK):
             distances = torch.cdist(points[start : start + _CHUNK], points, p=torch.inf)
-            near, which = distances.topk(min(_NEIGHBORS, len(members)), largest=False)
-            for own, other in torch.nonzero(near <= NEAR).tolist():
-                first, second = sorted((members[start + own], members[int(which[own, other])]))
-                if first != second:
-                    pairs[first, second] = float(near[own, other])
-    return [(first, second, distance) for (first, second), distance in sorted(pairs.items())]
+            near, nearest = distances.topk(min(_NEIGHBORS, len(members)), largest=False)
+            for row, column in torch.nonzero(near <= NEAR).tolist():
+                first, partner = sorted((members[start + row], members[int(nearest[row, column])]))
+                if first != partner:
+                    pairs[first, partner] = float(near[row, column])
+    return [(first, partner, distance) for (first, partner), distance in sorted(pairs.items())]
 
 
 def find_contradictions(
@@ -80,17 +80,17 @@ def find_contradictions(
 ) -> list[Contradiction]:
     """Pairs whose labels differ otherwise than predictions do."""
     energies, atoms = dataset.table.energy, dataset.table.atoms
-    found = []
-    for first, second, distance in pairs:
-        predicted = predictions.energy[second] - predictions.energy[first]
-        energy = abs(energies[second] - energies[first] - predicted) / atoms[first]
-        change, force = _compare_forces(dataset, first, second, predictions)
+    contradictions = []
+    for first, partner, distance in pairs:
+        predicted = predictions.energy[partner] - predictions.energy[first]
+        energy = abs(energies[partner] - energies[first] - predicted) / atoms[first]
+        change, force = _compare_forces(dataset, first, partner, predictions)
         if change > FORCE_LIMIT:
             continue  # alike only on average, as two frames of a large liquid are
         energy, force = (0.0 if np.isnan(value) else float(value) for value in (energy, force))
         if energy > ENERGY_LIMIT or force > FORCE_LIMIT:
-            found.append(Contradiction(first, second, distance, energy, force))
-    return found
+            contradictions.append(Contradiction(first, partner, distance, energy, force))
+    return contradictions
 
 
 def group_equal(count: int, pairs: list[tuple[int, int, float]]) -> np.ndarray:
@@ -101,9 +101,9 @@ def group_equal(count: int, pairs: list[tuple[int, int, float]]) -> np.ndarray:
         [0, 1, 0, 3]
     """
     number = np.arange(count)
-    for first, second, distance in pairs:
+    for first, partner, distance in pairs:
         if distance <= EQUAL:
-            number[number == number[second]] = number[first]
+            number[number == number[partner]] = number[first]
     return number
 
 
@@ -120,18 +120,18 @@ def _make_fingerprint(dataset: GraphDataset, index: int) -> np.ndarray:
     heights *= (0.5 * (1 + np.cos(np.pi * np.minimum(lengths / dataset.cutoff, 1.0))))[:, None]
     bins = np.zeros((kinds * kinds, len(centres)))
     np.add.at(bins, pair, heights)
-    used = [i * kinds + j for i in range(kinds) for j in range(i, kinds)]
-    print_of = bins[used].ravel() / len(species)
+    species_pairs = [i * kinds + j for i in range(kinds) for j in range(i, kinds)]
+    print_of = bins[species_pairs].ravel() / len(species)
     return np.asarray(print_of)
 
 
-def _compare_forces(dataset: GraphDataset, first: int, second: int, predictions: Predictions) -> tuple[float, float]:
+def _compare_forces(dataset: GraphDataset, first: int, partner: int, predictions: Predictions) -> tuple[float, float]:
     """Largest difference of predicted lengths of forces, and of the labels' beyond that; NaN without labels.
 
     Atoms are put into the order of their species and predicted lengths, which is the same in a turned frame.
     """
     lengths, rests = [], []
-    for i in (first, second):
+    for i in (first, partner):
         frame, predicted = dataset.frames[i], np.linalg.norm(predictions.forces[i], axis=1)
         order = np.lexsort((predicted, frame[fields.ATOM_TYPES].numpy()))
         labels = np.linalg.norm(frame[fields.FORCES].numpy(), axis=1) if fields.FORCES in frame else np.nan

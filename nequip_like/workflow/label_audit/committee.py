@@ -67,8 +67,8 @@ class FoldModels:
         self.models: list[Potential] = []
         for number in range(MODELS):
             unseen = np.isin(groups, self._list_unseen(number))
-            used = np.flatnonzero(~unseen & ~excluded)
-            self.models.append(fit_model(dataset, used, scales, steps, seed + number, tell))
+            training_frames = np.flatnonzero(~unseen & ~excluded)
+            self.models.append(fit_model(dataset, training_frames, scales, steps, seed + number, tell))
 
     def _list_unseen(self, number: int) -> list[int]:
         return [number, (number + 1) % MODELS]
@@ -86,8 +86,10 @@ class FoldModels:
         for group in range(MODELS):
             members = np.flatnonzero(self.groups == group).tolist()
             frames = [self.dataset[i] for i in members]
-            first, second = (list(_predict(model, frames)) for model in self._list_judges(group))
-            for i, (energy_a, forces_a), (energy_b, forces_b) in zip(members, first, second, strict=True):
+            predictions_a, predictions_b = (list(_predict(model, frames)) for model in self._list_judges(group))
+            for i, (energy_a, forces_a), (energy_b, forces_b) in zip(
+                members, predictions_a, predictions_b, strict=True
+            ):
                 energy[i], energy_spread[i] = (energy_a + energy_b) / 2, abs(energy_a - energy_b) / 2
                 forces[i] = (forces_a + forces_b) / 2
                 forces_spread[i] = np.linalg.norm(forces_a - forces_b, axis=1) / 2
@@ -100,8 +102,10 @@ class FoldModels:
             index: The frame.
             changed: The forms, as graphs with edges.
         """
-        first, second = (list(_predict(model, changed)) for model in self._list_judges(int(self.groups[index])))
-        return [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in zip(first, second, strict=True)]
+        predictions_a, predictions_b = (
+            list(_predict(model, changed)) for model in self._list_judges(int(self.groups[index]))
+        )
+        return [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in zip(predictions_a, predictions_b, strict=True)]
 
 
 def _predict(model: Potential, frames: Sequence[Graph]) -> Iterator[tuple[float, np.ndarray]]:

@@ -133,13 +133,13 @@ def _compute_share(step: int, steps: int) -> float:
     return min(1.0, rise) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
 
 
-def _draw_batches(dataset: GraphDataset, used: np.ndarray, seed: int) -> Iterator[Graph]:
+def _draw_batches(dataset: GraphDataset, frames: np.ndarray, seed: int) -> Iterator[Graph]:
     """Batches without end: each round has all frames once, in a new order."""
-    size = choose_batch_size(dataset, used)
+    size = choose_batch_size(dataset, frames)
     generator = np.random.default_rng(seed)
     queue: list[int] = []
     while True:
         while len(queue) < size:
-            queue += generator.permutation(used).tolist()
-        taken, queue = queue[:size], queue[size:]
-        yield collate(dataset.__getitems__(taken))
+            queue += generator.permutation(frames).tolist()
+        indices, queue = queue[:size], queue[size:]
+        yield collate(dataset.__getitems__(indices))

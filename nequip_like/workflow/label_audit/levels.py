@@ -60,10 +60,10 @@ def find_levels(dataset: GraphDataset, predictions: Predictions, scores: Scores)
         predictions: Of models that have not seen them.
         scores: How labels compare with that.
     """
-    left = np.flatnonzero(scores.energy_score > ENERGY_LIMIT).tolist()
+    candidates = np.flatnonzero(scores.energy_score > ENERGY_LIMIT).tolist()
     levels = []
-    while len(left) >= _FEWEST_FAR:
-        members, shifts = _grow_group(dataset, scores, left)
+    while len(candidates) >= _FEWEST_FAR:
+        members, shifts = _grow_group(dataset, scores, candidates)
         far = len(members) > 0 and abs(float(scores.energy[members].mean())) > _FAR * scores.typical_energy
         if len(members) < (_FEWEST_FAR if far else _FEWEST):
             break
@@ -75,7 +75,7 @@ def find_levels(dataset: GraphDataset, predictions: Predictions, scores: Scores)
                 measure_slope(dataset, predictions, members),
             )
         )
-        left = [i for i in left if i not in members]
+        candidates = [i for i in candidates if i not in members]
     return sorted(levels, key=lambda level: -len(level.frames))
 
 
@@ -100,34 +100,34 @@ def measure_slope(dataset: GraphDataset, predictions: Predictions, members: Sequ
         if fields.FORCES not in dataset.frames[i]:
             continue
         labels, predicted = dataset.frames[i][fields.FORCES].numpy(), predictions.forces[i]
-        known = ~np.isnan(labels)
-        product += float((labels[known] * predicted[known]).sum())
-        square += float((predicted[known] ** 2).sum())
+        labelled = ~np.isnan(labels)
+        product += float((labels[labelled] * predicted[labelled]).sum())
+        square += float((predicted[labelled] ** 2).sum())
     return product / square if square > 0 else None
 
 
 def _grow_group(
-    dataset: GraphDataset, scores: Scores, left: Sequence[int]
+    dataset: GraphDataset, scores: Scores, candidates: Sequence[int]
 ) -> tuple[list[int], Mapping[str, float] | None]:
     """The most frames that have one shift, and this of each species as far as it is known."""
-    shift = scores.energy[left]
+    shift = scores.energy[candidates]
     tolerance = np.maximum(_COMMON * np.abs(shift), _REST * scores.typical_energy)
     counts = [(np.abs(shift - value) < limit).sum() for value, limit in zip(shift, tolerance, strict=True)]
     centre = int(np.argmax(counts))
-    chosen = np.abs(shift - shift[centre]) < tolerance[centre]
-    fractions = dataset.table.compute_fractions(_list_numbers(dataset), np.asarray(left))
+    in_group = np.abs(shift - shift[centre]) < tolerance[centre]
+    fractions = dataset.table.compute_fractions(_list_numbers(dataset), np.asarray(candidates))
     solution = np.zeros(fractions.shape[1])
     for _ in range(_ROUNDS):
-        solution = np.linalg.lstsq(fractions[chosen], shift[chosen], rcond=1e-6)[0]
-        rest = np.abs(shift - fractions @ solution)
-        closer = rest < np.maximum(_REST * scores.typical_energy, 0.02 * np.abs(shift))
-        if (closer == chosen).all():
+        solution = np.linalg.lstsq(fractions[in_group], shift[in_group], rcond=1e-6)[0]
+        residuals = np.abs(shift - fractions @ solution)
+        closer = residuals < np.maximum(_REST * scores.typical_energy, 0.02 * np.abs(shift))
+        if (closer == in_group).all():
             break
         if closer.sum() < _FEWEST_FAR:
             return [], None
-        chosen = closer
-    members = [int(left[k]) for k in np.flatnonzero(chosen).tolist()]
-    told_apart = np.linalg.matrix_rank(fractions[chosen], tol=1e-3) == fractions.shape[1] > 1
+        in_group = closer
+    members = [int(candidates[k]) for k in np.flatnonzero(in_group).tolist()]
+    told_apart = np.linalg.matrix_rank(fractions[in_group], tol=1e-3) == fractions.shape[1] > 1
     enough = len(members) > fractions.shape[1]
     shifts = dict(zip(dataset.type_names, map(float, solution), strict=True)) if told_apart and enough else None
     return members, shifts

@@ -32,21 +32,21 @@ def fit_scales(dataset: GraphDataset) -> ModelScales:
         spread = float(np.median(np.abs(energies - fractions @ solution)))
     lengths = np.sort(table.force_squares[table.force_counts > 0] / table.force_counts[table.force_counts > 0])
     if len(lengths):
-        kept = lengths[: max(1, round((1 - _LARGEST_FORCES) * len(lengths)))]
-        spread = float(np.sqrt(kept.mean()))
+        inliers = lengths[: max(1, round((1 - _LARGEST_FORCES) * len(lengths)))]
+        spread = float(np.sqrt(inliers.mean()))
     return ModelScales(shifts, spread or 1.0, float(table.neighbors.sum() / table.atoms.sum()))
 
 
-def _fit_absolute(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _fit_absolute(coefficients: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Solution with the smallest sum of absolute residuals.
 
     Example:
         >>> _fit_absolute(np.ones((5, 1)), np.array([1.0, 1.0, 1.0, 2.0, 90.0])).round(3).tolist()
         [1.0]
     """
-    weights = np.ones(len(right))
-    solution: np.ndarray = np.zeros(left.shape[1])
+    weights = np.ones(len(targets))
+    solution: np.ndarray = np.zeros(coefficients.shape[1])
     for _ in range(_ROUNDS):
-        solution = np.linalg.lstsq(left * weights[:, None], right * weights, rcond=1e-8)[0]
-        weights = 1.0 / np.sqrt(np.maximum(np.abs(right - left @ solution), _SMALLEST))
+        solution = np.linalg.lstsq(coefficients * weights[:, None], targets * weights, rcond=1e-8)[0]
+        weights = 1.0 / np.sqrt(np.maximum(np.abs(targets - coefficients @ solution), _SMALLEST))
     return np.asarray(solution)

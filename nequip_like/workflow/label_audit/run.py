@@ -143,13 +143,13 @@ def audit_labels(
     """
     check("minutes", minutes, Positive)
     check("steps", steps, Count | None)
-    return _LabelAudit(dataset, minutes, steps, seed, tell or (lambda title, done, total: None)).run()
+    return _LabelAudit(dataset, minutes, steps, seed, tell or (lambda title, step, total: None)).run()
 
 
 class _LabelAudit:
     def __init__(self, dataset: GraphDataset, minutes: float, steps: int | None, seed: int, tell: Tell) -> None:
         self.end = time.monotonic() + 60 * minutes
-        self.whole = dataset
+        self.full_dataset = dataset
         self.seed = seed
         self.tell = tell
         self.positions = _list_judged(dataset)
@@ -179,12 +179,12 @@ class _LabelAudit:
 
     def _name(self, index: int) -> str:
         """File and index of a frame that is judged."""
-        return self.whole.origin(self.positions[index])
+        return self.full_dataset.origin(self.positions[index])
 
     def _count_steps(self) -> int:
         """Steps of each model that fit into the time."""
-        second = time_step(self.dataset, range(len(self.dataset)), self.scales)
-        steps = int(0.9 * (self.end - time.monotonic()) / second / MODELS)
+        step_seconds = time_step(self.dataset, range(len(self.dataset)), self.scales)
+        steps = int(0.9 * (self.end - time.monotonic()) / step_seconds / MODELS)
         if steps < _LEAST_STEPS:
             raise ConfigError(
                 f"the time has room for {max(0, steps)} steps of each model", "give more of it: --minutes 10"
@@ -194,12 +194,12 @@ class _LabelAudit:
     def _pass(
         self, title: str, groups: np.ndarray, left_out: Sequence[int], steps: int
     ) -> tuple[FoldModels, Predictions, Scores]:
-        done, total = 0, MODELS * steps
+        steps_done, total = 0, MODELS * steps
 
         def count() -> None:
-            nonlocal done
-            done += 1
-            self.tell(title, done, total)
+            nonlocal steps_done
+            steps_done += 1
+            self.tell(title, steps_done, total)
 
         committee = FoldModels(self.dataset, groups, left_out, self.scales, steps, self.seed, count)
         predictions = committee.predict()
@@ -214,10 +214,10 @@ class _LabelAudit:
         scores: Scores,
     ) -> LabelAudit:
         """What was found, with positions in the whole data set."""
-        place, origins = self.positions, [self.whole.origin(i) for i in range(len(self.whole))]
-        moved = [Suspect(place[s.frame], s.kind, s.action, s.reason, s.atoms, s.evidence) for s in suspects]
+        place, origins = self.positions, [self.full_dataset.origin(i) for i in range(len(self.full_dataset))]
+        renumbered = [Suspect(place[s.frame], s.kind, s.action, s.reason, s.atoms, s.evidence) for s in suspects]
         return LabelAudit(
-            suspects=moved,
+            suspects=renumbered,
             contradictions=[
                 Contradiction(place[c.first], place[c.second], c.distance, c.energy, c.force) for c in contradictions
             ],
@@ -226,7 +226,7 @@ class _LabelAudit:
                 for level in levels
             ],
             origins=origins,
-            repairs=[self._propose(suspect, origins[suspect.frame]) for suspect in moved],
+            repairs=[self._propose(suspect, origins[suspect.frame]) for suspect in renumbered],
             judged=len(place),
             cleared=[place[i] for i in cleared],
             settings={
@@ -247,7 +247,9 @@ class _LabelAudit:
 
     def _propose(self, suspect: Suspect, origin: str) -> FrameRepair:
         file, index = locate_frame(origin)
-        content = hash_content(self.whole.frames[suspect.frame], write_key(self.whole.keys[suspect.frame]))
+        content = hash_content(
+            self.full_dataset.frames[suspect.frame], write_key(self.full_dataset.keys[suspect.frame])
+        )
         atoms = suspect.atoms if suspect.action != "drop" else ()
         evidence = {"kind": suspect.kind, **suspect.evidence}
         return FrameRepair(file, index, content, suspect.action, suspect.reason, atoms, (), evidence)
@@ -265,11 +267,11 @@ def _select(dataset: GraphDataset, positions: Sequence[int]) -> GraphDataset:
     return dataset if len(positions) == len(dataset) else select_frames_of(dataset, positions)
 
 
-def _deal_groups(same: np.ndarray, seed: int) -> np.ndarray:
+def _deal_groups(structures: np.ndarray, seed: int) -> np.ndarray:
     """A group for each frame, all about as large; frames of the same structure are in one (frames,)."""
-    order = np.random.default_rng(seed).permutation(np.unique(same))
+    order = np.random.default_rng(seed).permutation(np.unique(structures))
     group_of = {int(number): place % MODELS for place, number in enumerate(order)}
-    return np.array([group_of[int(number)] for number in same])
+    return np.array([group_of[int(number)] for number in structures])
 
 
 def _add_contradictions(
@@ -284,17 +286,17 @@ def _add_contradictions(
         members = (pair.first, pair.second)
         if any(frame in by_frame for frame in members):
             continue
-        wrong = max(members, key=lambda frame: np.nan_to_num(_measure(scores, frame)))
-        other = members[1] if wrong == members[0] else members[0]
-        by_frame[wrong] = Suspect(
-            wrong,
+        outlier = max(members, key=lambda frame: np.nan_to_num(_measure(scores, frame)))
+        partner = members[1] if outlier == members[0] else members[0]
+        by_frame[outlier] = Suspect(
+            outlier,
             "contradiction",
             "drop",
-            f"nearly the same structure as {name_frame(other)}, but energies differ by {1000 * pair.energy:.3g} "
+            f"nearly the same structure as {name_frame(partner)}, but energies differ by {1000 * pair.energy:.3g} "
             f"meV/atom and forces by up to {pair.force:.3g} eV/Å more than they should; of both, this one is farther "
             "from the models",
             (),
-            {"other": name_frame(other), "energy_difference": pair.energy, "force_difference": pair.force},
+            {"other": name_frame(partner), "energy_difference": pair.energy, "force_difference": pair.force},
         )
     return sorted(by_frame.values(), key=lambda suspect: suspect.frame)
 

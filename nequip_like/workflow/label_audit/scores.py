@@ -75,28 +75,28 @@ def compute_scores(dataset: GraphDataset, predictions: Predictions) -> Scores:
 
 
 def _score_energies(residual: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, float]:
-    known = ~np.isnan(residual)
+    labelled = ~np.isnan(residual)
     scores = np.full(len(residual), np.nan)
-    if not known.any():
+    if not labelled.any():
         return scores, float("nan")
-    typical = max(float(np.median(np.abs(residual[known]))), _SMALLEST_ENERGY)
-    difficulty = np.hypot(spread[known], _FLOOR * typical)
-    scores[known] = compare_with_alike(residual[known], difficulty, _SMALLEST_ENERGY)
+    typical = max(float(np.median(np.abs(residual[labelled]))), _SMALLEST_ENERGY)
+    difficulty = np.hypot(spread[labelled], _FLOOR * typical)
+    scores[labelled] = compare_with_alike(residual[labelled], difficulty, _SMALLEST_ENERGY)
     return scores, typical
 
 
 def _score_forces(
     residual: np.ndarray, spread: np.ndarray, size: np.ndarray, species: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    known = ~np.isnan(residual)
+    labelled = ~np.isnan(residual)
     scores = np.full(len(residual), np.nan)
-    if not known.any():
+    if not labelled.any():
         return scores, float("nan")
-    typical = max(float(np.median(residual[known])), _SMALLEST_FORCE)
+    typical = max(float(np.median(residual[labelled])), _SMALLEST_FORCE)
     difficulty = np.sqrt(spread**2 + (_SHARE_OF_FORCE * size) ** 2 + (_FLOOR * typical) ** 2)
-    for kind in np.unique(species[known]):
-        own = known & (species == kind)
-        scores[own] = compare_with_alike(residual[own], difficulty[own], _SMALLEST_FORCE)
+    for kind in np.unique(species[labelled]):
+        of_kind = labelled & (species == kind)
+        scores[of_kind] = compare_with_alike(residual[of_kind], difficulty[of_kind], _SMALLEST_FORCE)
     return scores, typical
 
 
@@ -121,7 +121,7 @@ def compare_with_alike(residual: np.ndarray, difficulty: np.ndarray, smallest: f
     classes = np.array_split(order, int(np.clip(len(order) // _CLASS, 1, _MOST_CLASSES)))
     places = np.log([np.median(difficulty[part]) for part in classes])
     medians = np.log([max(float(np.median(np.abs(residual[part]))), smallest) for part in classes])
-    where = np.log(difficulty)
-    typical = np.interp(where, places, np.maximum.accumulate(medians)) + np.maximum(0.0, where - places[-1])
+    points = np.log(difficulty)
+    typical = np.interp(points, places, np.maximum.accumulate(medians)) + np.maximum(0.0, points - places[-1])
     scores: np.ndarray = np.abs(residual) / np.exp(typical) / _NORMAL
     return scores

@@ -70,8 +70,8 @@ def choose_force_limit(scores: Scores) -> float:
     Args:
         scores: Those of all frames.
     """
-    known = scores.worst[~np.isnan(scores.worst)]
-    return max(FORCE_LIMIT, _MEDIAN_FACTOR * float(np.median(known))) if len(known) else FORCE_LIMIT
+    worst_scores = scores.worst[~np.isnan(scores.worst)]
+    return max(FORCE_LIMIT, _MEDIAN_FACTOR * float(np.median(worst_scores))) if len(worst_scores) else FORCE_LIMIT
 
 
 def find_suspects(
@@ -116,13 +116,13 @@ def _choose_limits(dataset: GraphDataset, scores: Scores) -> np.ndarray:
         return limits
     for i, frame in enumerate(dataset.frames):
         sums[i] = np.linalg.norm(frame[fields.FORCES].numpy().sum(axis=0))
-    known = ~np.isnan(sums)
-    if not known.any() or float(np.median(sums[known])) > scores.typical_force:
+    has_forces = ~np.isnan(sums)
+    if not has_forces.any() or float(np.median(sums[has_forces])) > scores.typical_force:
         return limits
-    for i in np.flatnonzero(known & ~np.isnan(scores.worst)).tolist():
+    for i in np.flatnonzero(has_forces & ~np.isnan(scores.worst)).tolist():
         residual = scores.force[i][int(np.nanargmax(scores.force_score[i]))]
-        told = sums[i] > max(_SHARE_IN_SUM * residual, _TYPICAL * scores.typical_force)
-        limits[i] = _EXCHANGE_LIMIT if told else _BALANCED_FACTOR * limit
+        unbalanced = sums[i] > max(_SHARE_IN_SUM * residual, _TYPICAL * scores.typical_force)
+        limits[i] = _EXCHANGE_LIMIT if unbalanced else _BALANCED_FACTOR * limit
     return limits
 
 
@@ -178,14 +178,14 @@ def _describe(index: int, scores: Scores, outlying: np.ndarray, energy_out: bool
         return Suspect(index, "energy", "drop", text)
     few = len(outlying) <= 2 and np.nanmean(score > _WHOLE_LIMIT) < _WHOLE
     atoms = tuple(int(atom) for atom in outlying[np.argsort(-force[outlying], kind="stable")])
-    named = f"the force{'s' * (len(atoms) > 1)} of {_name_atoms(atoms)} {'are' if len(atoms) > 1 else 'is'} off"
+    forces_text = f"the force{'s' * (len(atoms) > 1)} of {_name_atoms(atoms)} {'are' if len(atoms) > 1 else 'is'} off"
     largest = f"by up to {np.nanmax(force):.3g} eV/Å, {np.nanmax(score):.0f} times what is usual"
     if energy_out:
-        return Suspect(index, "energy and forces", "drop", f"{energy}, and {named} {largest}", atoms)
+        return Suspect(index, "energy and forces", "drop", f"{energy}, and {forces_text} {largest}", atoms)
     if few:
-        text = f"{named} {largest}; energy and the other atoms agree with the models"
+        text = f"{forces_text} {largest}; energy and the other atoms agree with the models"
         return Suspect(index, "force of an atom", "unlabel", text, atoms)
-    return Suspect(index, "forces", "drop", f"{named} {largest}; the energy agrees with the models", atoms)
+    return Suspect(index, "forces", "drop", f"{forces_text} {largest}; the energy agrees with the models", atoms)
 
 
 def _find_exchanged_forces(labels: np.ndarray, predicted: np.ndarray, residual: np.ndarray) -> tuple[int, int] | None:
@@ -193,11 +193,15 @@ def _find_exchanged_forces(labels: np.ndarray, predicted: np.ndarray, residual: 
     tried = np.argsort(-np.nan_to_num(residual))[:_TRIED].tolist()
     best, pair = _MENDED, None
     for a, b in combinations(tried, 2):
-        before = np.hypot(residual[a], residual[b])
-        after = np.hypot(np.linalg.norm(labels[a] - predicted[b]), np.linalg.norm(labels[b] - predicted[a]))
+        as_labelled = np.hypot(residual[a], residual[b])
+        exchanged = np.hypot(np.linalg.norm(labels[a] - predicted[b]), np.linalg.norm(labels[b] - predicted[a]))
         # Both were wrong, and the worst of all is among them.
-        if tried[0] in (a, b) and min(residual[a], residual[b]) > _MENDED * before / 2 and after < best * before:
-            best, pair = after / before, (min(a, b), max(a, b))
+        if (
+            tried[0] in (a, b)
+            and min(residual[a], residual[b]) > _MENDED * as_labelled / 2
+            and exchanged < best * as_labelled
+        ):
+            best, pair = exchanged / as_labelled, (min(a, b), max(a, b))
     return pair
 
 
@@ -217,20 +221,20 @@ def _find_exchanged_species(
         exchanged[[a, b]] = types[[b, a]]
         changed.append({**frame, fields.ATOM_TYPES: exchanged})
     labels, energy = frame[fields.FORCES].numpy(), float(dataset.table.energy[index])
-    before = float(np.sqrt(np.nanmean(residual**2)))
-    best, pair = _MENDED * before, None
+    as_labelled = float(np.sqrt(np.nanmean(residual**2)))
+    best, pair = _MENDED * as_labelled, None
     enough = max(_MENDED * abs(scores.energy[index]), _TYPICAL * scores.typical_energy)
     for candidate, (predicted, forces) in zip(pairs, committee.predict_changed(index, changed), strict=True):
-        rest = float(np.sqrt(np.nanmean(np.square(labels - forces).sum(axis=1))))
+        residual_rms = float(np.sqrt(np.nanmean(np.square(labels - forces).sum(axis=1))))
         off = abs((energy - predicted) / len(labels) - scores.common)
-        if rest < best and not off > enough:
-            best, pair = rest, candidate
+        if residual_rms < best and not off > enough:
+            best, pair = residual_rms, candidate
     return pair
 
 
 def _name_atoms(atoms: Sequence[int], most: int = 4) -> str:
-    more = f" and {len(atoms) - most} more" if len(atoms) > most else ""
-    return f"{'atoms' if len(atoms) > 1 else 'atom'} {', '.join(map(str, atoms[:most]))}{more}"
+    ending = f" and {len(atoms) - most} more" if len(atoms) > most else ""
+    return f"{'atoms' if len(atoms) > 1 else 'atom'} {', '.join(map(str, atoms[:most]))}{ending}"
 
 
 def _round(value: float) -> float:

@@ -51,8 +51,8 @@ def describe_label_audit(found: LabelAudit) -> list[str]:
             f"{found.origins[pair.first]} and {found.origins[pair.second]} are nearly the same structure, but their "
             f"labels differ by {1000 * pair.energy:.3g} meV/atom and {pair.force:.3g} eV/Å more than they should"
         )
-    left = len(found.origins) - found.judged
-    unjudged = f"; {left} frames without labels or neighbours were not judged" if left else ""
+    skipped = len(found.origins) - found.judged
+    unjudged = f"; {skipped} frames without labels or neighbours were not judged" if skipped else ""
     lines.append(f"label audit: {len(found.suspects)} of {found.judged} frames stand out{unjudged}")
     typical = [
         f"{1000 * value:.3g} meV/atom" if name == "energy" else f"{value:.3g} eV/Å"

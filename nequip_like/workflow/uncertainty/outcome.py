@@ -146,8 +146,10 @@ def _keep_finite(metrics: Mapping[str, Any]) -> dict[str, float]:
 def _find_reason(printed: Path) -> str | None:
     """The last error that a training printed; without one the last line."""
     lines = [line.strip() for line in printed.read_text(errors="replace").splitlines()] if printed.is_file() else []
-    said = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)] or [line for line in lines if line]
-    return said[-1][:_LONGEST] if said else None
+    messages = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)] or [
+        line for line in lines if line
+    ]
+    return messages[-1][:_LONGEST] if messages else None
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

@@ -147,13 +147,13 @@ def plan_committee(
         base_seed = first
     elif base_seed is not None:
         raise ConfigError("base_seed and seeds are given", "give one of them")
-    chosen = [int(seed) for seed in seeds]
-    if members is not None and members != len(chosen):
-        raise ConfigError(f"there are {len(chosen)} seeds for {members} members", "give a seed for each")
-    if len(chosen) < 2:
-        raise ConfigError(f"a committee of {len(chosen)} has no spread", "give --members 2 or more")
-    if len(set(chosen)) < len(chosen) or min(chosen) < 0 or max(chosen) > _LARGEST_SEED:
-        raise ConfigError(f"seeds are {chosen}", f"give different numbers from 0 to {_LARGEST_SEED}")
+    member_seeds = [int(seed) for seed in seeds]
+    if members is not None and members != len(member_seeds):
+        raise ConfigError(f"there are {len(member_seeds)} seeds for {members} members", "give a seed for each")
+    if len(member_seeds) < 2:
+        raise ConfigError(f"a committee of {len(member_seeds)} has no spread", "give --members 2 or more")
+    if len(set(member_seeds)) < len(member_seeds) or min(member_seeds) < 0 or max(member_seeds) > _LARGEST_SEED:
+        raise ConfigError(f"seeds are {member_seeds}", f"give different numbers from 0 to {_LARGEST_SEED}")
     for key in ("ckpt_path", "resume"):
         if config.get(key) is not None:
             raise ConfigError(f"{key} is {config.get(key)!r}, the same for all members", "leave it out; take --resume")
@@ -164,9 +164,9 @@ def plan_committee(
         folder,
         tuple(
             CommitteeMember(i, seed, places[i % len(places)], folder / f"member_{i:03d}")
-            for i, seed in enumerate(chosen)
+            for i, seed in enumerate(member_seeds)
         ),
-        min(parallel, len(chosen)),
+        min(parallel, len(member_seeds)),
         int(OmegaConf.select(config, "data.split_seed") or 0),
         bootstrap,
         base_seed,

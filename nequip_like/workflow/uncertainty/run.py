@@ -74,7 +74,7 @@ class CommitteeResult(Summarized):
 
     def summary(self) -> dict[str, Any]:
         """Where it is, and mean ± std of each final metric."""
-        values = {name: f"{each['mean']:.4g} ± {each['std']:.2g}" for name, each in self.stats.items()}
+        values = {name: f"{stats['mean']:.4g} ± {stats['std']:.2g}" for name, stats in self.stats.items()}
         return {"folder": self.folder, "members": len(self.members), **values}
 
     def to_dataframe(self) -> pandas.DataFrame:
@@ -139,15 +139,15 @@ def train_committee(
     )  # fmt: skip
     if member is not None and not 0 <= member < len(plan.members):
         raise ConfigError(f"member is {member}", f"give one from 0 to {len(plan.members) - 1}")
-    chosen = plan.members if member is None else (plan.members[member],)
+    requested = plan.members if member is None else (plan.members[member],)
     if not resume:
-        _check_new(chosen)
+        _check_new(requested)
     _check_members_config(plan, config)
     write_shared_config(plan, config)
-    left = [each for each in chosen if not resume or read_outcome(each).status != DONE]
+    unfinished = [candidate for candidate in requested if not resume or read_outcome(candidate).status != DONE]
     # Tasks of an array share the folder; each member's own is held by its training.
     with nullcontext() if member is not None else claimed(folder, "--output FOLDER"):
-        stopped = _train_left(plan, config, left, resume, console)
+        stopped = _train_left(plan, config, unfinished, resume, console)
     return _conclude(plan, config, stopped, console)
 
 
@@ -235,7 +235,7 @@ def _conclude(
 
 
 def _average(outcomes: Sequence[Outcome]) -> Mapping[str, float]:
-    return {name: each["mean"] for name, each in compute_statistics([o.metrics for o in outcomes]).items()}
+    return {name: stats["mean"] for name, stats in compute_statistics([o.metrics for o in outcomes]).items()}
 
 
 def _check_same_split(plan: CommitteePlan, outcomes: Sequence[Outcome]) -> None:

@@ -77,24 +77,24 @@ def _open_arrays(path: Path) -> Iterator[tuple[dict[str, ArrayRows], dict[str, s
         yield arrays, parts
 
 
-def _read_frames(path: Path, chosen: range) -> Iterator[Atoms]:
+def _read_frames(path: Path, indices: range) -> Iterator[Atoms]:
     with _open_arrays(path) as (arrays, parts):
         positions = arrays[parts["positions"]]
         frames, atoms, _ = positions.shape
-        numbers = _expand(arrays[parts["numbers"]], chosen, ((atoms,), (frames, atoms)))
-        cells = _expand(arrays[parts["cell"]], chosen, ((3, 3), (frames, 3, 3))) if "cell" in parts else repeat(None)
-        pbc = _expand(arrays[parts["pbc"]], chosen, ((), (3,), (frames, 3))) if "pbc" in parts else repeat(None)
+        numbers = _expand(arrays[parts["numbers"]], indices, ((atoms,), (frames, atoms)))
+        cells = _expand(arrays[parts["cell"]], indices, ((3, 3), (frames, 3, 3))) if "cell" in parts else repeat(None)
+        pbc = _expand(arrays[parts["pbc"]], indices, ((), (3,), (frames, 3))) if "pbc" in parts else repeat(None)
         has_columns = parts.get("cell", "").lower() == "lattice" and parts["positions"].lower() == "r"
-        others = {name: rows for name, rows in arrays.items() if name not in parts.values()}
+        extra_arrays = {name: rows for name, rows in arrays.items() if name not in parts.values()}
         units = {
             name: convert_row(rows.read())
-            for name, rows in others.items()
+            for name, rows in extra_arrays.items()
             if is_unit_name(name) and rows.shape in ((), (1,))
         }
-        rest = {name: rows for name, rows in others.items() if name not in units}
-        values = _select_values(rest, frames, chosen, path)
-        structures = zip(positions.read_rows(chosen), numbers, cells, pbc, strict=False)
-        for i, (place, kinds, cell, periodic) in enumerate(structures, chosen.start):
+        value_arrays = {name: rows for name, rows in extra_arrays.items() if name not in units}
+        values = _select_values(value_arrays, frames, indices, path)
+        structures = zip(positions.read_rows(indices), numbers, cells, pbc, strict=False)
+        for i, (place, kinds, cell, periodic) in enumerate(structures, indices.start):
             _check_numbers(kinds, f"{path} frame {i}")
             structure = Atoms(numbers=kinds, positions=place)
             if cell is not None:
@@ -113,11 +113,11 @@ def _find_parts(arrays: Mapping[str, ArrayRows], path: Path) -> dict[str, str]:
     """``{part of the structure: name in the file}``."""
     parts: dict[str, str] = {}
     for part, names in _PARTS.items():
-        found = [name for name in arrays if name.lower() in names]
-        if len(found) > 1:
-            raise DataError(f"{path}: {' and '.join(found)} could both be the {part}", "leave one of them out")
-        if found:
-            parts[part] = found[0]
+        candidates = [name for name in arrays if name.lower() in names]
+        if len(candidates) > 1:
+            raise DataError(f"{path}: {' and '.join(candidates)} could both be the {part}", "leave one of them out")
+        if candidates:
+            parts[part] = candidates[0]
     for part in ("positions", "numbers"):
         if part not in parts:
             title = "positions" if part == "positions" else "atomic numbers"
@@ -128,12 +128,12 @@ def _find_parts(arrays: Mapping[str, ArrayRows], path: Path) -> dict[str, str]:
     return parts
 
 
-def _expand(rows: ArrayRows, chosen: range, shapes: tuple[tuple[int, ...], ...]) -> Iterator[np.ndarray]:
+def _expand(rows: ArrayRows, indices: range, shapes: tuple[tuple[int, ...], ...]) -> Iterator[np.ndarray]:
     """Rows of an array of all frames, or again and again one that holds for all; the last shape is that of rows."""
     if rows.shape not in shapes:
         allowed = " or ".join(str(shape) for shape in shapes)
         raise DataError(f"{rows.title} has the shape {rows.shape}", f"it must have the shape {allowed}")
-    return rows.read_rows(chosen) if rows.shape == shapes[-1] else repeat(rows.read(), len(chosen))
+    return rows.read_rows(indices) if rows.shape == shapes[-1] else repeat(rows.read(), len(indices))
 
 
 def _check_numbers(numbers: np.ndarray, origin: str) -> None:
@@ -147,13 +147,13 @@ def _check_numbers(numbers: np.ndarray, origin: str) -> None:
 
 
 def _select_values(
-    arrays: Mapping[str, ArrayRows], frames: int, chosen: range, path: Path
+    arrays: Mapping[str, ArrayRows], frames: int, indices: range, path: Path
 ) -> dict[str, Iterator[np.ndarray]]:
     """The rows of each array that holds a value of each frame; a label of another length is refused."""
     values = {}
     for name, rows in arrays.items():
         if rows.shape and len(rows) == frames:
-            values[name] = rows.read_rows(chosen)
+            values[name] = rows.read_rows(indices)
         elif rows.shape and (name in _names_of_labels() or label_of(name)):
             raise DataError(
                 f"{rows.title} has the shape {rows.shape}, but the file has {frames} frames",
