@@ -262,7 +262,19 @@ def auto(
     try:
         return fit_least_squares(frames, type_names)
     except DataError as error:
-        return from_mean(frames, type_names, note=f"because {error.message}")
+        return _fit_near(from_mean(frames, type_names, note=f"because {error.message}"), frames)
+
+
+def _fit_near(mean: ReferenceEnergies, frames: Frames) -> ReferenceEnergies:
+    """Energies that follow from the frames where some do, as of two sets without a species in common; the mean else."""
+    equations = set_up_equations(tabulate(frames), list(mean.energies))
+    solution = equations.solve_near(next(iter(mean.energies.values())))
+    residual = equations.compute_residual(solution)
+    if mean.residual_rms is None or residual > (1 - _SAME_ENERGY) * mean.residual_rms:
+        return mean
+    values = dict(zip(mean.energies, solution.tolist(), strict=True))
+    note = f"{mean.note}; of all that fit, these are nearest to the mean energy per atom"
+    return ReferenceEnergies(values, "least_squares", residual, note=note)
 
 
 def add_residual(reference: ReferenceEnergies, frames: Frames) -> ReferenceEnergies:

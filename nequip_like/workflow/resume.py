@@ -53,6 +53,7 @@ _HONOURED = (
 _FIXED = (
     "data.seed",
     "data.replay.fraction",
+    "data.sampling.bootstrap",
     "data.sampling.policy",
     "data.sampling.samples_per_epoch",
     "data.sampling.temperature",

@@ -93,6 +93,35 @@ data:
     assert "prepare needs the cutoff radius" in capsys.readouterr().err
 
 
+def test_of_a_config_of_several_sets(data_file, write_labelled, tmp_path, capsys):
+    write_labelled(tmp_path / "b.xyz", frames=5, seed=3)
+    (tmp_path / "config.yaml").write_text(
+        """
+defaults: [train, _self_]
+cutoff_radius: 4.0
+data:
+  train: {a: {file: train.xyz, weight: 2.0}, b: b.xyz}
+  val: {cold: {part: 2, of: a}}
+"""
+    )
+    assert main(["prepare", "config.yaml", "--output", "sets"]) == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    modules = []
+    for overrides in ([], command[3:]):
+        section = resolve_section("data", compose("config.yaml", overrides).data)
+        modules.append(instantiate("data", section, kind=DataModule, recursive=False).prepare())
+    files, prepared = modules
+    assert get_prepared(prepared.train_set.frames) is not None
+    assert prepared.num_drawn == files.num_drawn
+    assert prepared.list_training_batches() == files.list_training_batches()
+    for one, other in ((files.train_set, prepared.train_set), (files.val_sets["cold"], prepared.val_sets["cold"])):
+        assert len(one) == len(other)
+        for frame, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(frame["pos"].numpy(), same["pos"].numpy())
+    assert main(["prepare", "config.yaml", "data.repair=x.json", "--output", "sets2"]) == 2
+    assert "data.repair is given" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_training_is_the_same(data_file, tmp_path):
     """Every number of the log is that of a training on the file, also where another process reads the frames."""

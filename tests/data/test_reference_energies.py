@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from nequip_like.data import reference_energies as rules
 from nequip_like.data.reference_energies import choose, uses_isolated_frames
@@ -101,6 +102,18 @@ def test_auto_takes_the_first_rule_that_the_data_allow(lone, hydrocarbon):
     assert mean.energies["H"] == mean.energies["C"] == pytest.approx((CARBON + 4 * HYDROGEN + 0.5) / 5)
     assert "per_atom_energy_mean" in mean.describe()
     assert "cannot be told apart" in mean.describe()
+
+
+def test_auto_finds_what_follows_where_not_all_does(lone, hydrocarbon):
+    """Of methane the sum, of copper its energy: one mean for all would leave hundreds of eV per atom."""
+    crystal = {**lone("Cu", -4.0), **{"cell": torch.eye(3).unsqueeze(0) * 3.6}}
+    frames = [hydrocarbon(1, 4), hydrocarbon(1, 4, extra=1.0), *[dict(crystal) for _ in range(3)]]
+    result = rules.auto(frames, ["H", "C", "Cu"])
+    assert result.rule == "least_squares"
+    assert result.energies["Cu"] == pytest.approx(-4.0)
+    assert 4 * result.energies["H"] + result.energies["C"] == pytest.approx(CARBON + 4 * HYDROGEN + 0.5)
+    assert result.residual_rms == pytest.approx(math.sqrt(2 * 0.1**2 / 5))
+    assert "nearest to the mean energy per atom" in result.describe()
 
 
 @pytest.mark.parametrize(

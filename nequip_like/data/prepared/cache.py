@@ -23,6 +23,7 @@ from nequip_like.data.prepared.preparing import prepare_set
 from nequip_like.data.prepared.provenance import describe_source
 from nequip_like.data.prepared.sets import open_prepared
 from nequip_like.data.prepared.tasks import PreparationRequest
+from nequip_like.errors import DataError
 from nequip_like.whole_files import output_errors
 
 _SUFFIX = ".frames"
@@ -77,19 +78,22 @@ class SetCache:
             self._remove_old(target)
         with output_errors(target):
             os.utime(target)
-        return open_prepared([target], index)
+        try:
+            return open_prepared([target], index)
+        except DataError as error:
+            raise DataError(error.message, f"remove {target}: the next run makes it anew") from error
 
     def _remove_old(self, newest: Path) -> None:
         """Remove the sets that have not been used for longest, until the others fit, and what killed runs have left."""
         with output_errors(self.folder):
-            sets = {path: path.stat() for path in self.folder.glob(f"*{_SUFFIX}")}
+            sets = {path: path.stat() for path in self.folder.glob(f"*{_SUFFIX}") if path.exists()}
             total = sum(state.st_size for state in sets.values())
             for path, state in sorted(sets.items(), key=lambda item: item[1].st_mtime):
                 if total > self.size and path != newest:
                     path.unlink(missing_ok=True)
                     total -= state.st_size
             for path in self.folder.glob("*.part"):
-                if time.time() - path.stat().st_mtime > _ABANDONED:
+                if path.exists() and time.time() - path.stat().st_mtime > _ABANDONED:
                     shutil.rmtree(path, ignore_errors=True)
 
 

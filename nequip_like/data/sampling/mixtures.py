@@ -137,7 +137,7 @@ class MixedFrames:
         """
         counts = self.count_frames()
         # Of the largest set 1: no power of a large number is infinite.
-        parts = np.array(self.weights) * (counts / counts.max()) ** (1.0 / temperature)
+        parts = np.array(self.weights) / max(self.weights) * (counts / counts.max()) ** (1.0 / temperature)
         shares: np.ndarray = parts / parts.sum()
         return shares
 

@@ -17,6 +17,7 @@ from nequip_like.errors import ConfigError, DataError
 from nequip_like.whole_files import path_of, written_whole
 
 _ADVICE = "give numbers of frames, counted from 0: [0, 5, 3], or a JSON file with such a list"
+_LONGEST_RUN = 1_000_000_000  # frames
 _RUN = re.compile(r"(\d{1,15}):(\d{1,15})")
 
 
@@ -56,7 +57,10 @@ def read_indices(entry: Any, key: str) -> tuple[int, ...] | None:
     for number in entry:
         run = _RUN.fullmatch(number) if isinstance(number, str) else None
         if run is not None:
-            listed.extend(range(int(run[1]), int(run[2])))
+            first, end = int(run[1]), int(run[2])
+            if not 0 < end - first <= _LONGEST_RUN:
+                raise ConfigError(f"{name} has the run {number!r}, which is empty or too long", _ADVICE)
+            listed.extend(range(first, end))
         elif isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise ConfigError(f"{name} has {number!r}, which is no number of a frame", _ADVICE)
         else:

@@ -64,7 +64,7 @@ class Repairs:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self._entries = read_repairs(path)
-        self._applied: set[int] = set()
+        self._applied: dict[int, tuple[str, int]] = {}  # entry: where its frame stands
         self._reached: set[int] = set()  # entries whose file and index were read, whatever stands there now
         self._structures = {entry.hash.partition("-")[0] for entry in self._entries}
         self._places = [(entry.file, entry.index) for entry in self._entries]
@@ -84,7 +84,7 @@ class Repairs:
         entry_numbers = self._find(reading)
         if not entry_numbers:
             return reading, RepairCount()
-        self._applied |= set(entry_numbers.values())
+        self._applied |= {number: locate_frame(reading.origins[i]) for i, number in entry_numbers.items()}
         changes = {i: self._entries[number] for i, number in entry_numbers.items()}
         frames: Sequence[Graph] = reading.frames
         changed = {i: change for i, change in changes.items() if change.action != "drop"}
@@ -146,13 +146,15 @@ class Repairs:
         contents = {i: hash_content(reading.frames[i], structure) for structure, equal in places.items() for i in equal}
         entry_numbers: dict[int, int] = {}
         for in_place in (True, False):
-            matched = {*entry_numbers.values(), *self._applied}
+            matched = set(entry_numbers.values())
             for number, entry in enumerate(self._entries):
                 if number in matched:
                     continue
                 for i in places.get(entry.hash.partition("-")[0], ()):
                     stands_there = origins[i] == self._places[number]
-                    if i not in entry_numbers and contents[i] == entry.hash and (stands_there or not in_place):
+                    # A frame that several sources read is repaired in each; another one with its content is not.
+                    is_free = i not in entry_numbers and self._applied.get(number, origins[i]) == origins[i]
+                    if is_free and contents[i] == entry.hash and (stands_there or not in_place):
                         entry_numbers[i] = number
                         break
         return entry_numbers
@@ -173,6 +175,8 @@ def _change(frame: Graph, change: FrameRepair) -> Graph:
     count = len(frame[fields.POSITIONS])
     if change.atoms and not 0 <= min(change.atoms) <= max(change.atoms) < count:
         raise DataError(f"{change.describe()}, but it has {count} atoms", "atoms count from 0")
+    if fields.FORCES not in frame and (change.action == "exchange_forces" or (change.atoms and change.labels)):
+        raise DataError(f"{change.describe()}, but it has no forces", "take this entry out of the file")
     if change.action == "exchange_forces":
         return {**frame, fields.FORCES: _exchange(frame[fields.FORCES], change.atoms)}
     if change.action == "exchange_species":

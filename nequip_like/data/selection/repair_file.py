@@ -148,7 +148,7 @@ def read_repairs(path: str | Path) -> list[FrameRepair]:
         content = yaml.safe_load(text) if _is_yaml(path) else json.loads(text)
     except OSError as error:
         raise DataError(f"cannot read {path.absolute()}: {error.strerror or error}", _ADVICE) from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{path.absolute()} is no {'YAML' if _is_yaml(path) else 'JSON'}: {error}", _ADVICE) from error
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise DataError(f"{path.absolute()} is no file of repairs: its format is not '{FORMAT}'", _ADVICE)

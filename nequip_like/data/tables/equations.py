@@ -12,6 +12,7 @@ from nequip_like.data import fields
 from nequip_like.data.tables.frame_table import LARGE_NUMBERS, FrameTable
 
 _BLOCK = 100_000  # equations that are held at once
+_SMALLEST_DIRECTION = 1e-6  # singular value; below it, the compositions say nothing of a direction
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,26 @@ class Equations:
     def compute_residual(self, solution: np.ndarray) -> float:
         """Root mean square over the frames of what is left."""
         return float(np.sqrt(np.sum((self.energies - self.composition @ solution) ** 2) / self.frames))
+
+    @LARGE_NUMBERS
+    def solve_near(self, start: float) -> np.ndarray:
+        """The least-squares solution nearest to one value for all species: where the equations say nothing, this one.
+
+        Args:
+            start: The value.
+
+        Example:
+            Species 0 and 1 in equal parts only, species 2 alone: its energy follows, of the others only the sum does.
+
+            >>> rows = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+            >>> equations = Equations(rows, np.array([-8.0, -3.0]), 2, np.array([1, 1, 1]))
+            >>> equations.solve_near(-5.0).round(9).tolist()
+            [-8.0, -8.0, -3.0]
+        """
+        largest = max(float(np.linalg.norm(self.composition, 2)), _SMALLEST_DIRECTION)
+        distance = self.energies - start * self.composition.sum(axis=1)
+        moved = np.linalg.lstsq(self.composition, distance, rcond=_SMALLEST_DIRECTION / largest)[0]
+        return np.asarray(start + moved)
 
 
 @LARGE_NUMBERS

@@ -119,7 +119,9 @@ def estimate_run(data: DataModule, model: Potential, trainer: lightning.Trainer)
         sets["validation"] = (largest, batches, data.val_batch_size, "data.val_batch_size")
     result = []
     for task, (dataset, batches, size, setting) in sets.items():
-        content = find_largest(batches, dataset.table)
+        # Replayed frames are numbered behind those of the training set.
+        seen = [dataset] if task != "training" or data.replay_set is None else [dataset, data.replay_set]
+        content = find_largest(batches, FrameTable.join([part.table for part in seen]))
         needed = sharing * estimate_step(model, dataset, content, device, task == "training")
         result.append(StepMemory(task, content, needed, free, str(device), f"{setting} ({size})"))
     return result

@@ -12,9 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.io.given import expand, is_structure
+from nequip_like.data.prepare import Request
 from nequip_like.data.prepared.preparing import PreparedSummary, prepare_set
 from nequip_like.data.prepared.sets import find_prepared
 from nequip_like.data.prepared.tasks import PreparationRequest
+from nequip_like.data.sampling.mixtures import Mixture
 from nequip_like.data.selection.indices import write_parts, write_runs
 from nequip_like.data.sources import FileSource, HeldOut, file_source, held_out_sources
 from nequip_like.errors import ConfigError, naming_arguments
@@ -97,38 +99,74 @@ def prepare_config(
     with naming_arguments("data", DATA_ARGUMENTS):
         data: DataModule = instantiate("data", section, kind=DataModule, recursive=False)
     request = data.request
+    _check_plain_labels(request)
     options = {"workers": workers, "overwrite": overwrite, "tell": tell_progress}
     preparation = _Preparation(path_of(output), request.cutoff_radius, options, tell)
     # What is declared for all entries would be refused for a prepared set, whose labels are read.
     declared = {key: None for key in ("key_mapping", "units") if getattr(request, key)}
-    changed: list[str] = []
-
-    def change(key: str, value: Any) -> None:
-        # A mapping in the place of another one would be joined with it.
-        changed.extend([f"++data.{key}=null"] if OmegaConf.is_dict(config.data.get(key)) else [])
-        changed.append(shlex.quote(f"data.{key}={_format_value(value)}"))
-
-    if train := preparation.prepare("train", file_source(request.train, "train", request.key_mapping, request.units)):
-        change("train", train | declared)
-    for kind in ("val", "test"):
-        entries: dict[str, Any] = {}
-        is_changed = False
-        sources = held_out_sources(getattr(request, kind), kind, request.key_mapping, request.units)
-        for name, source in sources.items():
-            if isinstance(source, HeldOut):
-                entries[name] = source.size
-                continue
-            entry = preparation.prepare(f"{kind}-{name}", source)
-            is_changed = is_changed or entry is not None
-            entries[name] = {"file": source.files, "index": source.index} if entry is None else entry | declared
-        if is_changed:
-            change(kind, entries)
+    entries = {"train": _prepare_train(preparation, request, declared)}
+    entries |= {kind: _prepare_held_out(preparation, request, kind, declared) for kind in ("val", "test")}
     if data.replay is not None and (entry := preparation.prepare("replay", data.replay.source)):
-        replay = {"fraction": data.replay.fraction, "weight": data.replay.weight}
-        change("replay", entry | declared | replay)
+        entries["replay"] = entry | declared | {"fraction": data.replay.fraction, "weight": data.replay.weight}
+    changed: list[str] = []
+    for key, value in entries.items():
+        if value is not None:
+            # A mapping in the place of another one would be joined with it.
+            changed.extend([f"++data.{key}=null"] if OmegaConf.is_dict(config.data.get(key)) else [])
+            changed.append(shlex.quote(f"data.{key}={_format_value(value)}"))
     if not changed:
         raise ConfigError("all data of this config are prepared already", "train with it as it is")
     return changed
+
+
+def _check_plain_labels(request: Request) -> None:
+    """Refuse what changes labels when they are read."""
+    labels = "and a prepared set holds labels as they are in the files"
+    if request.repair is not None:
+        raise ConfigError(
+            f"data.repair is given, {labels}",
+            "convert the files with the repairs first: nequip-data convert --repair FILE",
+        )
+    if request.base is not None:
+        raise ConfigError(f"data.base_targets is given, {labels}", "prepare files that hold the differences")
+
+
+def _prepare_train(preparation: _Preparation, request: Request, declared: Mapping[str, None]) -> dict[str, Any] | None:
+    """What ``data.train`` becomes: one set, or several with their weights; None if all are prepared already."""
+    mixture = Mixture.read(request.train, request.key_mapping, request.units)
+    if mixture is None:
+        source = file_source(request.train, "train", request.key_mapping, request.units)
+        entry = preparation.prepare("train", source)
+        return None if entry is None else entry | declared
+    prepared = {name: preparation.prepare(f"train-{name}", source) for name, source in mixture.sources.items()}
+    if not any(prepared.values()):
+        return None
+    return {
+        name: _name_set(entry, mixture.sources[name], declared) | {"weight": mixture.weights[name]}
+        for name, entry in prepared.items()
+    }
+
+
+def _prepare_held_out(
+    preparation: _Preparation, request: Request, kind: str, declared: Mapping[str, None]
+) -> dict[str, Any] | None:
+    """What ``data.val`` or ``data.test`` becomes; None if it has no files, or all are prepared already."""
+    entries: dict[str, Any] = {}
+    is_changed = False
+    sources = held_out_sources(getattr(request, kind), kind, request.key_mapping, request.units)
+    for name, source in sources.items():
+        if isinstance(source, HeldOut):
+            entries[name] = source.size if source.of is None else {"part": source.size, "of": source.of}
+            continue
+        entry = preparation.prepare(f"{kind}-{name}", source)
+        is_changed = is_changed or entry is not None
+        entries[name] = _name_set(entry, source, declared)
+    return entries if is_changed else None
+
+
+def _name_set(entry: dict[str, Any] | None, source: FileSource, declared: Mapping[str, None]) -> dict[str, Any]:
+    """A set among several, whether it was prepared now or before."""
+    return {"file": source.files, "index": source.index} if entry is None else entry | declared
 
 
 def _part(name: str) -> str:

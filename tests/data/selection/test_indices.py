@@ -36,7 +36,7 @@ def test_mistakes(write, molecules, tmp_path):
     file = str(write("m.xyz", molecules(8)))
     with pytest.raises(DataError, match="indices name frame 8, but there are 8 frames"):
         DataModule({"file": file, "indices": [0, 8]}, cutoff_radius=2.0).prepare()
-    for entry in ([1, 1], [-1], [True], [0.5], [], {"a": 1}, 3):
+    for entry in ([1, 1], [-1], [True], [0.5], [], {"a": 1}, 3, ["3:1"], ["0:999999999999"]):
         with pytest.raises(ConfigError, match=r"train\.indices"):
             read_indices(entry, "train.indices")
     with pytest.raises(DataError, match=r"cannot read .*none\.json"):

@@ -177,3 +177,23 @@ def test_files_that_are_something_else(tmp_path):
         read_repairs(tmp_path / "r.json")
     with pytest.raises(DataError, match=r"cannot read .*missing\.json"):
         read_repairs(tmp_path / "missing.json")
+
+
+def test_each_set_that_reads_a_frame_has_it_repaired(tmp_path, write, images):
+    """A file is validation data twice, and replayed: no set keeps the labels that were found wrong."""
+    file, others = write("w.xyz", images[:8]), write("others.xyz", images[8:])
+    repairs = [repair(file, 1, "drop"), repair(file, 2, "unlabel", labels=("total_energy",))]
+    sets = {"all": str(file), "first": {"file": str(file), "index": ":4"}}
+    data = load(others, repairs, tmp_path, val=sets, replay={"file": str(file), "fraction": 0.5}, allow_overlap=True)
+    for dataset, count in ((data.val_sets["all"], 7), (data.val_sets["first"], 3), (data.replay_set, 7)):
+        assert len(dataset) == count
+        assert dataset.repaired == "1 left out, 1 changed"
+        unlabelled = [np.isnan(frame["total_energy"].item()) for frame in dataset.frames]
+        assert unlabelled.index(True) == 1
+        assert sum(unlabelled) == 1
+
+
+def test_forces_that_are_not_there(tmp_path, write, labelled):
+    file = write("w.xyz", [labelled(Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 0.01 * i]]), energy=-31.0) for i in range(3)])
+    with pytest.raises(DataError, match="but it has no forces"):
+        load(file, [repair(file, 1, "exchange_forces", atoms=(0, 1))], tmp_path)

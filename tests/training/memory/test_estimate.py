@@ -82,6 +82,17 @@ def test_estimate_is_near_what_is_taken(data, make_potential, kernel):
     assert estimate_step(model, data.train_set, content, CPU, train=False) < 0.8 * needed
 
 
+def test_replayed_frames_count(tmp_path, write_labelled, make_potential):
+    """They are numbered behind the frames of the training set."""
+    files = [write_labelled(tmp_path / name, frames=count, seed=count) for name, count in (("a.xyz", 8), ("b.xyz", 30))]
+    replay = {"file": str(files[1]), "fraction": 0.5}
+    data = DataModule(str(files[0]), cutoff_radius=3.0, batch_size={"atoms": 30}, replay=replay).prepare()
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    (training,) = estimate_run(data, make_potential(kernel="batched"), trainer)
+    largest = max(sum(int(data.trained_on[i]["num_atoms"]) for i in batch) for batch in data.list_training_batches())
+    assert training.content.atoms <= largest <= 30
+
+
 def test_of_a_run(data, make_potential):
     trainer = lightning.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     training, validation = estimate_run(data, make_potential(kernel="batched"), trainer)
