@@ -35,7 +35,7 @@ test: install ## the quick tests
 	$(BIN)/pytest -n auto -m "not slow" $(PYTEST_ARGS)
 
 test-slow: install ## the slow tests: end to end, wheel, long runs
-	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto -m slow $(PYTEST_ARGS)
 
 lint: install ## style, formatting and the import layers
 	$(BIN)/ruff check

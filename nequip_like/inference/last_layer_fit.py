@@ -88,7 +88,7 @@ def fit_uncertainty(
         batch_size: Structures at a time.
 
     Returns:
-        The uncertainty, which is :attr:`Potential.uncertainty` now.
+        The uncertainty, which is the potential's ``uncertainty`` now.
 
     Raises:
         ModelError: If the family does not tell its features, or a data set was made for another model.

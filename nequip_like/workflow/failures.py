@@ -31,7 +31,7 @@ _GRACE = 20.0  # seconds to end in order after it is gone
 
 @contextmanager
 def first_failure_alone() -> Iterator[None]:
-    """Let the error of the process that failed first through; those that this made fail end with a :class:`PeerError`.
+    """Let the error of the process that failed first through; those that this made fail end with a ``PeerError``.
 
     Raises:
         PeerError: If another process failed before this one.

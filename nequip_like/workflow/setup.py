@@ -163,7 +163,10 @@ def _measure_arguments(model: Any, data: DataModule) -> Any:
     """A model's config with what its builder wants measured on the training data."""
     if not isinstance(model, Mapping) or "_target_" not in model:
         return model  # the module refuses it in its own words
-    builder = hydra.utils.get_object(replace_names(model)["_target_"])
+    try:
+        builder = hydra.utils.get_object(replace_names(model)["_target_"])
+    except ImportError:
+        return model  # as above
     with naming("training_module.model"):
         return complete_arguments(builder, model, data.train_set)
 

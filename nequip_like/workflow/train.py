@@ -203,8 +203,8 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
                 return result
         else:
             evaluations = _evaluate(console, task, trainer, module, data, result, wanted.formats) or evaluations
-    _tell_end(console, trainer, run, result)
     close_run(console, trainer, record, result.best_metrics, evaluations, wanted.html)
+    _tell_end(console, trainer, run, result)
     return result
 
 

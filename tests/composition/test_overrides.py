@@ -230,9 +230,9 @@ CALLBACKS = (
     [
         ("trainer=[1]", "trainer", "default"),
         ("trainer=null", "trainer", "default"),
-        ("model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
-        ("+model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
-        ("~model=5", "model", "nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
+        ("model=5", "model", "descriptor_ann, nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
+        ("+model=5", "model", "descriptor_ann, nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
+        ("~model=5", "model", "descriptor_ann, nequip, nequip_L, nequip_M, nequip_S, nequip_XL"),
         ("targets=[null]", "targets", "energy, energy_force, energy_force_stress, fields, force"),
         ("lr_scheduler=null", "lr_scheduler", f"{SCHEDULES}; for none, write training_module.lr_scheduler=null"),
         ("callbacks=null", "callbacks", f"{CALLBACKS}; to leave one out, write ~callbacks.progress_bar"),

@@ -191,7 +191,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt key of the report",
         "report: {formats: [pdf]}\n",
         "report has the unknown key 'formats'",
-        "did you mean 'format'? known are format",
+        "did you mean 'format'? known are format, html",
     ),
     _typed(
         "A misspelt kind of uncertainty",
@@ -630,7 +630,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A field that does not exist",
         "training_module:\n  val_metrics:\n    extra_metrics:\n      - {metric: {_target_: nequip_like.metrics.MeanAbsoluteError}, field: force}\n",
         "training_module.val_metrics: unknown field 'force'",
-        "did you mean 'forces'? known: atom_types, atom_weight, atomic_energy, atomic_numbers, batch, cell, edge_cell_shift, edge_index, edge_vectors, forces, forces_weight, frame_index, frame_weight, num_atoms, pbc, pos, stress, stress_weight, total_energy, total_energy_weight, virial, virial_weight",
+        "did you mean 'forces'? known: atom_types, atom_weight, atomic_energy, atomic_numbers, batch, cell, edge_cell_shift, edge_index, edge_vectors, energy_uncertainty, forces, forces_uncertainty, forces_weight, frame_index, frame_weight, num_atoms, pbc, pos, stress, stress_weight, total_energy, total_energy_weight, virial, virial_weight",
     ),
     _written(
         "A list in place of yes or no",
@@ -850,7 +850,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "An option of a group that does not exist",
         "model=nequip_XXL",
         "model has no option 'nequip_XXL'",
-        "did you mean 'nequip_XL'? there are nequip, nequip_L, nequip_M, nequip_S, nequip_XL",
+        "did you mean 'nequip_XL'? there are descriptor_ann, nequip, nequip_L, nequip_M, nequip_S, nequip_XL",
     ),
     _typed(
         "An override without a value",
@@ -916,7 +916,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A wrong value of one of several runs",
         "--multirun model=5,nequip --check",
         "'model=5' chooses no config: model is a group, whose configs are chosen by name (run 0: model=5)",
-        "write model=NAME, there are nequip, nequip_L, nequip_M, nequip_S, nequip_XL",
+        "write model=NAME, there are descriptor_ann, nequip, nequip_L, nequip_M, nequip_S, nequip_XL",
     ),
     _typed(
         "A range without steps for several runs",
@@ -1128,7 +1128,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "Several training sets: a key that does not exist",
         "data.train={water:{file:water.xyz,wieght:2.0},ice:ice.xyz}",
         "data.train.water: unknown key 'wieght'",
-        "did you mean 'weight'? known are file, path, index, indices, key_mapping, units, trust_pickle, weight",
+        "did you mean 'weight'? known are file, path, index, indices, indices_path, max_samples, shuffle, seed, key_mapping, units, trust_pickle, weight",
     ),
     _typed(
         "A temperature for one data set",

@@ -725,7 +725,7 @@ DATA_ERRORS: tuple[Mistake, ...] = (
         title="A model of a family that is not installed",
         example="nequip-test model.safetensors test.xyz",
         error="model.safetensors: the model is of the family 'pair', which is neither built in nor installed",
-        advice="install its package, or name it: nequip-test --trusted-packages PACKAGE; in Python load(path, families={'pair': builder}); built in: nequip",
+        advice="install its package, or name it: nequip-test --trusted-packages PACKAGE; in Python load(path, families={'pair': builder}); built in: nequip, descriptor_ann",
         command="nequip-test",
         files={"model.safetensors": model_of_family("pair"), **file(water(), "test.xyz")},
     ),

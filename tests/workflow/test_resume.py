@@ -355,7 +355,7 @@ def test_out_of_steps(run: Run, capsys: pytest.CaptureFixture) -> None:
         assert capsys.readouterr().out.splitlines()[-1] == told.format(folder)
     for limit in ("trainer.max_steps=3", "trainer.max_time=00:01:00:00"):
         run("whole", "trainer.max_epochs=1", limit)
-        assert capsys.readouterr().out.splitlines()[-1].startswith("model: ")
+        assert capsys.readouterr().out.splitlines()[-1].startswith("result | ")
 
 
 def test_early_stopping_tells_how_to_go_on(run: Run, capsys: pytest.CaptureFixture) -> None:

@@ -32,8 +32,8 @@ def read_aenet_potential(files: str | Path | Sequence[str | Path]) -> Potential:
         files: One ``.nn.ascii`` file for each species, or the folder that holds them.
 
     Returns:
-        A potential in float64, in evaluation mode. :func:`nequip_like.save` makes a model file of it for all commands;
-        its ``per_type_energy_shifts`` are the energies of isolated atoms, which cohesive energies leave out.
+        A potential in float64, in evaluation mode. ``nequip_like.save`` makes a model file of it for all commands; its
+        ``per_type_energy_shifts`` are the energies of isolated atoms, which cohesive energies leave out.
 
     Raises:
         ModelFileError: If a file cannot be read, a species has none or two, or the files do not fit together.

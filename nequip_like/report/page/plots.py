@@ -149,7 +149,7 @@ def draw_bars(values: Mapping[str, float], label: str) -> str:
 
 
 def _add_legend(parts: list[str], colours: Mapping[str, str], label: str) -> tuple[str, str, int]:
-    """What :func:`wrap_plot` takes: content with a legend below of more than one name, label and height."""
+    """What ``wrap_plot`` takes: content with a legend below of more than one name, label and height."""
     names = [name for name in colours if name] if len(colours) > 1 else []
     place, line = HORIZONTAL[0], 0
     for name in names:

@@ -107,7 +107,7 @@ def prepare_config(
     entries = {"train": _prepare_train(preparation, request, declared)}
     entries |= {kind: _prepare_held_out(preparation, request, kind, declared) for kind in ("val", "test")}
     if data.replay is not None and (entry := preparation.prepare("replay", data.replay.source)):
-        entries["replay"] = entry | declared | {"fraction": data.replay.fraction, "weight": data.replay.weight}
+        entries["replay"] = {**entry, **declared} | {"fraction": data.replay.fraction, "weight": data.replay.weight}
     changed: list[str] = []
     for key, value in entries.items():
         if value is not None:
@@ -137,7 +137,7 @@ def _prepare_train(preparation: _Preparation, request: Request, declared: Mappin
     if mixture is None:
         source = file_source(request.train, "train", request.key_mapping, request.units)
         entry = preparation.prepare("train", source)
-        return None if entry is None else entry | declared
+        return None if entry is None else {**entry, **declared}
     prepared = {name: preparation.prepare(f"train-{name}", source) for name, source in mixture.sources.items()}
     if not any(prepared.values()):
         return None
@@ -166,7 +166,7 @@ def _prepare_held_out(
 
 def _name_set(entry: dict[str, Any] | None, source: FileSource, declared: Mapping[str, None]) -> dict[str, Any]:
     """A set among several, whether it was prepared now or before."""
-    return {"file": source.files, "index": source.index} if entry is None else entry | declared
+    return {"file": source.files, "index": source.index} if entry is None else {**entry, **declared}
 
 
 def _part(name: str) -> str:

@@ -183,7 +183,7 @@ def format_folder_override(folder: Path) -> str:
 
 
 def _read(text: str) -> Any:
-    """The value of an override of :meth:`CommitteePlan.list_overrides`: a number, a word or a mapping of one number."""
+    """The value of an override of ``CommitteePlan.list_overrides``: a number, a word or a mapping of one number."""
     if text.startswith("{"):
         name, _, number = text.strip("{}").partition(":")
         return {name: int(number)}

@@ -46,7 +46,7 @@ class Act(lightning.Callback):
         self.seen += 1
         if self.seen == self.batch:
             if not self.number:
-                raise RuntimeError("out of memory, say")
+                raise RuntimeError("the machine broke, say")
             os.kill(os.getpid(), self.number)
 
 
@@ -310,7 +310,7 @@ def test_weights_of_a_run_that_fails(run: Run, capsys: pytest.CaptureFixture) ->
     on = "callbacks.last_checkpoint.save_on_exception=true"
     with (
         pytest.warns(UserWarning, match=r"after RuntimeError, the weights of the last whole step .*exception\.ckpt"),
-        pytest.raises(RuntimeError, match="out of memory, say"),
+        pytest.raises(RuntimeError, match="the machine broke, say"),
     ):
         run("part", on, fails(5))
     folder = whole.parent / "part"
@@ -331,6 +331,6 @@ def test_weights_of_a_run_that_fails(run: Run, capsys: pytest.CaptureFixture) ->
 
 
 def test_a_run_that_fails_leaves_nothing_if_not_asked(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="out of memory, say"):
+    with pytest.raises(RuntimeError, match="the machine broke, say"):
         run("part", fails(5))
     assert names(tmp_path / "part" / "checkpoints") == {"best.ckpt", "last.ckpt"}
