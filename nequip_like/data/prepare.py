@@ -121,13 +121,13 @@ class _Preparation:
             self._leave_out(request.filters.find_kept_by_energy(self.table, self._find_energies_of_all()))
         self.parts = self._split()
 
-    def _read_source(self, source: FileSource) -> Reading:
+    def _read_source(self, source: FileSource, *, is_mixed: bool) -> Reading:
         """What a source names, by way of the cache where there is one and the source is of files.
 
-        An index is of each of several files, but of all frames of a set.
+        An index is of each of several files, but of all frames of a set; sets that are mixed are all prepared or none.
         """
         request, cache = self.request, self.request.cache
-        if request.base is not None or self.repairs is not None or cache is None:
+        if request.base is not None or self.repairs is not None or cache is None or is_mixed:
             return read_targets(source, request.base)
         if any(map(is_structure, source.files)) or find_prepared(source.files):
             return source.read()
@@ -138,22 +138,23 @@ class _Preparation:
 
     def _read_train(self) -> Reading:
         request, counts = self.request, list[RepairCount]()
+        mixture = Mixture.read(request.train, request.key_mapping, request.units)
 
         def read(source: FileSource) -> Reading:
-            reading, count = self._read(source)
+            reading, count = self._read(source, is_mixed=mixture is not None)
             counts.append(count)
             return reading
 
-        if (mixture := Mixture.read(request.train, request.key_mapping, request.units)) is None:
+        if mixture is None:
             reading = read(file_source(request.train, "train", request.key_mapping, request.units))
         else:
             reading, self.mixed = mixture.read_frames(read)
         self.repaired = RepairCount.join(counts)
         return reading
 
-    def _read(self, source: FileSource) -> tuple[Reading, RepairCount]:
+    def _read(self, source: FileSource, *, is_mixed: bool = False) -> tuple[Reading, RepairCount]:
         """Read a source, with the repairs of its frames."""
-        reading = self._read_source(source)
+        reading = self._read_source(source, is_mixed=is_mixed)
         return (reading, RepairCount()) if self.repairs is None else self.repairs.apply(reading)
 
     def _take(self, reading: Reading) -> None:
