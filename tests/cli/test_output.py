@@ -123,9 +123,14 @@ def test_override(name):
     ("held", "arguments", "option"),
     [
         ("runs/a", ["hydra.run.dir=runs/a"], "hydra.run.dir=FOLDER"),
-        ("runs/a", ["hydra.run.dir=runs/a", "resume=auto", "hydra.verbose=true"], "hydra.run.dir=FOLDER"),
-        ("runs/a", ["output_dir=runs/a"], "output_dir=FOLDER"),
-        ("many", ["--multirun", "seed=1,2", "hydra.sweep.dir=many"], "hydra.sweep.dir=FOLDER"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("runs/a", ["hydra.run.dir=runs/a", "resume=auto", "hydra.verbose=true"], "hydra.run.dir=FOLDER"),
+                ("runs/a", ["output_dir=runs/a"], "output_dir=FOLDER"),
+                ("many", ["--multirun", "seed=1,2", "hydra.sweep.dir=many"], "hydra.sweep.dir=FOLDER"),
+            )
+        ),
     ],
 )
 def test_refused_before_anything_is_read_or_moved(held, arguments, option, folder, hold):

@@ -81,6 +81,7 @@ def test_a_run_of_everything(type_in, folder):
     assert "error: data.train.warm.weight was 3.0 in the run that" in done.stderr
 
 
+@pytest.mark.slow
 def test_mistakes(type_in):
     for arguments, parts in (
         (["++data.sampling.temperature=-1"], ["data.sampling.temperature is -1", "above 0"]),

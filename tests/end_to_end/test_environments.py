@@ -129,6 +129,7 @@ def test_one_process_in_a_job(folder, here, monkeypatch, variables):
     check_run(folder / "run")
 
 
+@pytest.mark.slow
 def test_srun_without_a_job(folder, tmp_path):
     (tmp_path / "srun").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "srun").chmod(0o755)
@@ -160,6 +161,7 @@ def test_folder_of_the_cache_cannot_be_written(folder, here, monkeypatch, tmp_pa
     check_run(folder / "run")
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_damaged_library_in_the_cache(folder, monkeypatch, tmp_path):
     """What a killed job or a full disk left behind; in processes of their own, which a bus error would kill."""
@@ -250,6 +252,7 @@ def test_locale_of_another_country(folder, monkeypatch):
 # --- paths
 
 
+@pytest.mark.slow
 def test_home_folder(folder, here, monkeypatch, tmp_path, capsys):
     """Wherever a path is given; shells leave it after ``key=`` as it is."""
     home = tmp_path / "home"
@@ -299,6 +302,7 @@ def test_odd_letters(folder, here, monkeypatch, tmp_path):
 # --- output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_log_file_on_a_full_disk(folder):
     done = in_process_of_its_own("config.yaml", "hydra.run.dir=run", prefix=">/dev/full")

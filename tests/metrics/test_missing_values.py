@@ -191,6 +191,7 @@ def share(rank: int) -> tuple[Graph, Graph]:
     return prediction, target
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -498,6 +498,7 @@ def judged(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_judge_alike(tmp_path):
     with socket.socket() as free:

@@ -60,6 +60,7 @@ def summed(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_sum_of_gradients_of_two_processes(tmp_path):
     # Over TCP: a file store is deleted by the rank that leaves first, and the other may then wait for ever.
     with socket.socket() as free:

@@ -43,6 +43,7 @@ def test_using_a_model_needs_no_training(module):
     assert loaded_by(f"import {module}") <= {"torch", "torch._dynamo"}
 
 
+@pytest.mark.slow
 def test_metrics_and_tests_need_no_lightning():
     assert "lightning" not in loaded_by("from nequip_like.metrics import EnergyForceLoss, MetricsManager")
     assert "lightning" not in loaded_by("import nequip_like.workflow.evaluate")
