@@ -42,7 +42,7 @@ def make_potential():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_labelled():
     """Writes an extended XYZ file of molecules and crystals with random labels (seeded) and returns its path.
 
