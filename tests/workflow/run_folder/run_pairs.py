@@ -123,7 +123,7 @@ def whole(run: Path, alone: dict[int, str]) -> Any:
         return f"metrics.csv of seed {seed} differs"
     names = {path.name for path in run.iterdir()} - {EARLIER}
     expected = {"model.safetensors", "metrics.csv", "training.png", "config.yaml", "hparams.yaml", "train.log"}
-    expected |= {".hydra", "checkpoints", "report.html", "run.json"}
+    expected |= {".hydra", "checkpoints", "indices.json", "report.html", "run.json"}
     return seed if names == expected else f"files {sorted(names)}"
 
 
