@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,6 +22,8 @@ from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.optim import Optimizer
 
 from nequip_like.arguments import Positive, check, check_known_keys, fits, shown
@@ -282,6 +285,29 @@ class SummedGradientsStrategy(DDPStrategy):
         """Called by Lightning."""
         assert self.cluster_environment is not None
         self._launcher = PatientLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def setup_distributed(self) -> None:
+        """Called by Lightning: let the processes find each other.
+
+        torchrun keeps one store for all of its restarts (torch 2.13), where torch looks for addresses under the same
+        names each time: a process that is started again may find that of one that is gone. So each restart has names of
+        its own.
+        """
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        if restarts and of_torchrun and not torch.distributed.is_initialized():
+            assert self._timeout is not None
+            self.set_world_ranks()
+            store, rank, world_size = next(rendezvous("env://", timeout=self._timeout))
+            torch.distributed.init_process_group(
+                self._get_process_group_backend(),
+                store=PrefixStore(f"restart_{restarts}", store),
+                rank=rank,
+                world_size=world_size,
+                timeout=self._timeout,
+                device_id=None if self.root_device.type == "cpu" else self.root_device,
+            )
+        super().setup_distributed()
 
     def configure_ddp(self) -> None:
         """Leave the module as it is, but make sure that all processes start from the same weights."""
