@@ -32,7 +32,6 @@ from nequip_like.data.selection.filters import Filters
 from nequip_like.data.selection.indices import write_runs
 from nequip_like.data.sources import below
 from nequip_like.data.statistics import custom_statistics, training_statistics
-from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
@@ -302,8 +301,7 @@ class DataModule(Summarized, lightning.LightningDataModule):
         """Which frames train with their forces; None if all do."""
         if self.sampling.force_fraction == 1:
             return None
-        tables = [part.table for part in self._list_parts()]
-        return ForceSupervision(FrameTable.join(tables), self.sampling, self.seed)
+        return ForceSupervision(self.trained_on.table, self.sampling, self.seed)
 
     @property
     def replay_weight(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, overload
 
 import torch
@@ -17,6 +18,7 @@ from nequip_like.data.graph import add_missing_labels, find_optional_fields
 from nequip_like.data.prepared.frames import PreparedFrames, shift_energies
 from nequip_like.data.prepared.sets import get_prepared
 from nequip_like.data.sources import FileSource, file_source
+from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import ConfigError
 
 _FILE_KEYS = ("file", "path", "index", "key_mapping", "units", "trust_pickle")
@@ -108,6 +110,11 @@ class ReplayedDataset(Dataset[Graph]):
     def __len__(self) -> int:
         """Number of frames of both."""
         return len(self.frames)
+
+    @cached_property
+    def table(self) -> FrameTable:
+        """What is known of each frame."""
+        return FrameTable.join([part.table for part in self.parts])
 
     def __getitem__(self, index: int) -> Graph:
         """One frame; a new dictionary with shared tensors."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import lightning
@@ -58,9 +59,13 @@ def find_largest(batches: Iterable[Sequence[int]], table: FrameTable) -> BatchCo
         batches: Numbers of the frames of each batch.
         table: The table of the frames.
     """
-    atoms, edges = table.atoms, table.edges
-    frames = max(map(list, batches), key=lambda frames: (int(edges[frames].sum()), int(atoms[frames].sum())))
-    return BatchContent(len(frames), int(atoms[frames].sum()), int(edges[frames].sum()))
+    cut = list(batches)
+    sizes = np.array([len(frames) for frames in cut])
+    order = np.fromiter(chain.from_iterable(cut), dtype=np.int64, count=int(sizes.sum()))
+    starts = np.cumsum(sizes) - sizes
+    atoms, edges = (np.add.reduceat(column[order], starts, dtype=np.int64) for column in (table.atoms, table.edges))
+    largest = int(np.lexsort((-atoms, -edges))[0])
+    return BatchContent(int(sizes[largest]), int(atoms[largest]), int(edges[largest]))
 
 
 @dataclass(frozen=True)
@@ -111,17 +116,16 @@ def estimate_run(data: DataModule, model: Potential, trainer: lightning.Trainer)
     # Processes on one machine share its memory; each has a GPU of its own.
     sharing = trainer.num_devices if device.type == "cpu" else 1
     free = find_free_memory(device)
-    sets = {"training": (data.train_set, data.list_training_batches(), data.batch_size, "data.batch_size")}
+    batches = data.list_training_batches()
+    sets = {"training": (data.train_set, batches, data.trained_on.table, data.batch_size, "data.batch_size")}
     if data.val_sets:
         # The set with the largest frame; all are cut alike.
         largest = max(data.val_sets.values(), key=lambda dataset: int(dataset.table.edges.max()))
         batches = data.val_batch_size.cut(largest)  # type: ignore[arg-type] # a Dataset has len and []
-        sets["validation"] = (largest, batches, data.val_batch_size, "data.val_batch_size")
+        sets["validation"] = (largest, batches, largest.table, data.val_batch_size, "data.val_batch_size")
     result = []
-    for task, (dataset, batches, size, setting) in sets.items():
-        # Replayed frames are numbered behind those of the training set.
-        seen = [dataset] if task != "training" or data.replay_set is None else [dataset, data.replay_set]
-        content = find_largest(batches, FrameTable.join([part.table for part in seen]))
+    for task, (dataset, batches, table, size, setting) in sets.items():
+        content = find_largest(batches, table)
         needed = sharing * estimate_step(model, dataset, content, device, task == "training")
         result.append(StepMemory(task, content, needed, free, str(device), f"{setting} ({size})"))
     return result
