@@ -12,7 +12,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,15 +87,24 @@ class SetCache:
     def _remove_old(self, newest: Path) -> None:
         """Remove the sets that have not been used for longest, until the others fit, and what killed runs have left."""
         with output_errors(self.folder):
-            sets = {path: path.stat() for path in self.folder.glob(f"*{_SUFFIX}") if path.exists()}
+            sets = _read_states(self.folder.glob(f"*{_SUFFIX}"))
             total = sum(state.st_size for state in sets.values())
             for path, state in sorted(sets.items(), key=lambda item: item[1].st_mtime):
                 if total > self.size and path != newest:
                     path.unlink(missing_ok=True)
                     total -= state.st_size
-            for path in self.folder.glob("*.part"):
-                if path.exists() and time.time() - path.stat().st_mtime > _ABANDONED:
+            for path, state in _read_states(self.folder.glob("*.part")).items():
+                if time.time() - state.st_mtime > _ABANDONED:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def _read_states(paths: Iterable[Path]) -> dict[Path, os.stat_result]:
+    """Sizes and times of those that another run has not removed meanwhile."""
+    states = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            states[path] = path.stat()
+    return states
 
 
 def _compute_name(request: PreparationRequest) -> str:

@@ -194,6 +194,10 @@ def check_drawing(sampling: Sampling, train: Any, *, replayed: bool = False, shu
     """
     if sampling.draws_frames and replayed:
         raise ConfigError("data.sampling and data.replay are given", "draw by one of them")
+    if sampling.bootstrap is not None and (replayed or names_sets(train)):
+        raise ConfigError(
+            "sampling.bootstrap is given, with several data sets or a replay", "give one training set, or leave it out"
+        )
     if sampling.temperature != 1 and not names_sets(train):
         raise ConfigError(
             f"sampling.temperature is {sampling.temperature:g}, but data.train is one data set",

@@ -23,7 +23,6 @@ from nequip_like.data.sampling.samplers import (
     RoundsSampler,
     WeightedSampler,
 )
-from nequip_like.errors import ConfigError
 
 
 def build_order(
@@ -50,11 +49,6 @@ def build_order(
     if sampling.policy == ENERGY_WEIGHTED:
         return WeightedSampler(_weigh_energies(data, sampling), samples or frames, batch_size, **arguments)
     if mixed is not None or data.replay is not None:
-        if sampling.bootstrap is not None:
-            raise ConfigError(
-                "sampling.bootstrap is given, with several data sets or a replay",
-                "give one training set, or leave it out",
-            )
         parts: list[Sequence[int]] = [range(frames)] if mixed is None else list(map(mixed.list_frames, mixed.names))
         drawn = [frames] if mixed is None else list(count_draws(data, sampling).values())
         if data.replay is not None:

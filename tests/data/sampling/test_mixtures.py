@@ -217,6 +217,9 @@ def test_mistakes(made, write, molecules):
     file = str(write("m.xyz", molecules(8)))
     with pytest.raises(ConfigError, match=r"sampling.temperature is 2, but data.train is one data set"):
         DataModule(file, cutoff_radius=2.0, sampling={"temperature": 2.0})
+    for sets in ({"train": {"a": file, "b": file}}, {"train": file, "replay": {"file": file, "fraction": 0.1}}):
+        with pytest.raises(ConfigError, match=r"sampling.bootstrap is given, with several data sets or a replay"):
+            DataModule(**sets, cutoff_radius=2.0, sampling={"bootstrap": 1})
     with pytest.raises(ConfigError, match=r"val.hot is a part of 'hot', which is no set of data.train"):
         made(val={"hot": {"part": 2, "of": "hot"}}).prepare()
     with pytest.raises(ConfigError, match=r"val.a is a part of 'ice', .*\n.*leave 'of' out: data.train is one set"):
