@@ -98,6 +98,11 @@ def warn_once(text: str) -> None:
         warnings.warn(text, stacklevel=3)
 
 
+def count_usable_cores() -> int:
+    """Number of processor cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available_memory() -> float | None:
     """Bytes that this process may still take: what the machine and its control group leave; None if they do not say.
 

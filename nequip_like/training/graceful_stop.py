@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from nequip_like.errors import ConfigError
 from nequip_like.optim.schedules.learning_rate import LearningRate
-from nequip_like.training.lightning_internals import epoch_ends_next, validation_comes_next
+from nequip_like.training.lightning_internals import epoch_ends_next, find_callback, validation_comes_next
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -148,8 +148,8 @@ class GracefulStop(lightning.Callback):
 
 def find_signal(trainer: lightning.Trainer) -> signal.Signals | None:
     """Find the signal that ended training, if one did; of all processes it is the same."""
-    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
-    return next((callback.signal for callback in callbacks if isinstance(callback, GracefulStop)), None)
+    stop = find_callback(trainer, GracefulStop)
+    return None if stop is None else stop.signal
 
 
 def _is_learning_over(trainer: lightning.Trainer) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
@@ -18,6 +18,14 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
 from nequip_like.data.loader import ResumableLoader
+
+_Kind = TypeVar("_Kind", bound=lightning.Callback)
+
+
+def find_callback(trainer: lightning.Trainer, kind: type[_Kind]) -> _Kind | None:
+    """The first callback of a kind that a trainer has; None if it has none."""
+    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
 def epoch_ends_next(trainer: lightning.Trainer) -> bool:

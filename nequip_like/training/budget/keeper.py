@@ -21,7 +21,7 @@ from nequip_like.training.budget.durations import format_seconds
 from nequip_like.training.budget.planner import BudgetPlanner
 from nequip_like.training.budget.record_file import BUDGET_FILE, write_records
 from nequip_like.training.budget.reserve import Reserve
-from nequip_like.training.lightning_internals import count_steps_of_epoch
+from nequip_like.training.lightning_internals import count_steps_of_epoch, find_callback
 
 _MOST_CONTENTION = 5.0  # where a process waits for a device, its processor time tells nothing
 _SAID_AGAIN = 1.25  # a plan that differs from the one that was told by this factor is told, too
@@ -257,8 +257,7 @@ def _count_atoms(dataset: GraphDataset) -> int:
 
 def find_keeper(trainer: lightning.Trainer) -> BudgetKeeper | None:
     """The keeper of a run's budget; None if it has no budget."""
-    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
-    return next((callback for callback in callbacks if isinstance(callback, BudgetKeeper)), None)
+    return find_callback(trainer, BudgetKeeper)
 
 
 @rank_zero_only

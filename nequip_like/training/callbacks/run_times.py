@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.training.lightning_internals import find_callback
 
 
 class RunTimes(lightning.Callback):
@@ -101,5 +102,4 @@ def find_run_times(trainer: lightning.Trainer) -> RunTimes | None:
     Args:
         trainer: The trainer.
     """
-    callbacks = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's callback connector
-    return next((callback for callback in callbacks if isinstance(callback, RunTimes)), None)
+    return find_callback(trainer, RunTimes)

@@ -11,6 +11,7 @@ import lightning
 from nequip_like.data.batches.out_of_memory import explain_out_of_memory, is_out_of_memory
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.fields import Graph
+from nequip_like.training.lightning_internals import find_callback
 
 _ADVICE = "a smaller model (model.num_features, model.l_max, model.num_layers) or cutoff_radius"
 _STAGES = {"train": "a training step", "val": "a validation", "test": "a test"}
@@ -86,8 +87,8 @@ def explaining_memory(trainer: lightning.Trainer, data: DataModule) -> Iterator[
     Raises:
         OutOfMemoryError: In place of an error of an allocator, with the batch and the settings.
     """
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's callback connector
-    hand = next(callback for callback in callbacks if isinstance(callback, BatchInHand))
+    hand = find_callback(trainer, BatchInHand)
+    assert hand is not None  # each trainer of a run has one
     hand._take(hand.stage, None)
     try:
         yield

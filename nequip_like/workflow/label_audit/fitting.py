@@ -6,7 +6,6 @@ those that it learns from pull it by their number and not by their size.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from nequip_like.metrics.terms import PER_ATOM_ENERGY, WEIGHTED_SUM
 from nequip_like.model.builders import NequIPGNNModel
 from nequip_like.model.potential import Potential
 from nequip_like.optim.build import build_optimizer
+from nequip_like.optim.schedules.curves import cosine
 
 _MODEL: dict[str, Any] = {"l_max": 2, "parity": False, "num_layers": 2, "num_features": 16, "radial_mlp_depth": 1}
 _RATE = 0.03
@@ -130,7 +130,7 @@ def time_step(dataset: GraphDataset, used: Sequence[int], scales: ModelScales, s
 def _compute_share(step: int, steps: int) -> float:
     """Share of the highest rate: a line up, then half a cosine down."""
     rise = (step + 1) / max(1.0, _WARMUP * steps)
-    return min(1.0, rise) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+    return min(1.0, rise) * cosine(step, steps)
 
 
 def _draw_batches(dataset: GraphDataset, frames: np.ndarray, seed: int) -> Iterator[Graph]:

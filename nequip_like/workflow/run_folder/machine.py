@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import nequip_like
+from nequip_like.process_settings import count_usable_cores
 
 _GB = 1e9
 
@@ -22,8 +23,7 @@ def describe_machine(device: torch.device, processes: int = 1) -> dict[str, str]
         processes: Number of processes of the run.
     """
     facts = {"system": platform.platform(), "processor": _read_processor()}
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    facts["cores"] = f"{usable} of {os.cpu_count()}, {torch.get_num_threads()} threads"
+    facts["cores"] = f"{count_usable_cores()} of {os.cpu_count()}, {torch.get_num_threads()} threads"
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory"] = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / _GB:.0f} GB"
     facts["device"] = str(device)

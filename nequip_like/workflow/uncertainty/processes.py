@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from nequip_like.process_settings import count_usable_cores
 from nequip_like.workflow.uncertainty.plan import CommitteeMember
 
 # The command of one training, by its name: what is below a command does not import it.
@@ -93,12 +94,8 @@ def make_environment(device: str, parallel: int, environment: Mapping[str, str])
         visible = [entry for entry in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry]
         result["CUDA_VISIBLE_DEVICES"] = visible[number] if number < len(visible) else str(number)
     if parallel > 1 and _THREADS not in environment:
-        result[_THREADS] = str(max(1, _count_cores() // parallel))
+        result[_THREADS] = str(max(1, count_usable_cores() // parallel))
     return result
-
-
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

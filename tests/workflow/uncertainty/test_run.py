@@ -108,7 +108,7 @@ def test_what_members_are_given(shared, tmp_path, trainer):
 
 def test_threads_are_shared(shared, tmp_path, trainer, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(processes, "_count_cores", lambda: 9)
+    monkeypatch.setattr(processes, "count_usable_cores", lambda: 9)
     run(shared, tmp_path, parallel=2)
     assert read_calls(tmp_path, 1)[0]["threads"] == "4"
 
