@@ -149,11 +149,13 @@ class Labeller:
         self._done.seconds = statistics.median(times)
         if math.isinf(self._seconds):
             return count
-        fitting = int(self._seconds / (self._done.seconds * STRIDE))  # the last step's forces are the labels
+        labels = self._seconds / self._done.seconds
+        thermal = max(0.0, labels - len(own)) / STRIDE  # the last step's forces are the labels
+        fitting = int(min(labels, len(own)) + thermal)
         if fitting < FEWEST:
             raise ConfigError(
                 f"pretrain.teacher {self._teacher.name} takes {self._done.seconds:.2g} s for a label, {STRIDE} of them "
-                f"for a structure, and in the {self._seconds:.0f} s for labels there is time for {fitting}",
+                f"for a structure that moves, and in the {self._seconds:.0f} s for labels there is time for {fitting}",
                 "give more budget, or a faster teacher, or leave it out: pretrain.teacher=null",
             )
         self._done.is_cut = fitting < count
