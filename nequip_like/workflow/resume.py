@@ -314,7 +314,8 @@ def check_same_run(
     ):
         raise ConfigError(
             f"the training data is not that of the run that {resumption.path} is of ({len(train_frames)} frames now)",
-            "give the same data with the same data.val, data.test and data.split_seed, or "
+            "give the same data (a prepared set and the files of which it is made are not) with the same data.val, "
+            "data.test and data.split_seed, or "
             f"{_describe_new_run('data', resumption, overrides)}",
         )
     check_same_config(resumption, config, overrides)

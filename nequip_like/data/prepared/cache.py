@@ -14,12 +14,13 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nequip_like
 from nequip_like.data.io.given import Index, expand
 from nequip_like.data.io.reading import Reading
+from nequip_like.data.prepared.files import FrameFile
 from nequip_like.data.prepared.preparing import prepare_set
 from nequip_like.data.prepared.provenance import describe_source
 from nequip_like.data.prepared.sets import open_prepared
@@ -71,7 +72,8 @@ class SetCache:
             [str(path) for path in expand(files)], cutoff, key_mapping or None, units or None, trust_pickle=trust_pickle
         )
         target = self.folder / f"{_compute_name(request)}{_SUFFIX}"
-        if not target.exists():
+        damage = _find_damage(target)
+        if damage is not None:
             partial = self.folder / f"{target.stem}-{socket.gethostname()}-{os.getpid()}"
             prepare_set(request, partial, overwrite=True)
             with output_errors(target):
@@ -79,10 +81,8 @@ class SetCache:
             self._remove_old(target)
         with output_errors(target):
             os.utime(target)
-        try:
-            return open_prepared([target], index)
-        except DataError as error:
-            raise DataError(error.message, f"remove {target}: the next run makes it anew") from error
+        reading = open_prepared([target], index)
+        return replace(reading, notes=[*reading.notes, f"{damage}: it was made anew"]) if damage else reading
 
     def _remove_old(self, newest: Path) -> None:
         """Remove the sets that have not been used for longest, until the others fit, and what killed runs have left."""
@@ -96,6 +96,17 @@ class SetCache:
             for path, state in _read_states(self.folder.glob("*.part")).items():
                 if time.time() - state.st_mtime > _ABANDONED:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def _find_damage(target: Path) -> str | None:
+    """What is wrong with a set, nothing ("") if it is not there; None for one that can be used."""
+    if not target.exists():
+        return ""
+    try:
+        FrameFile(target)
+    except DataError as error:  # what it was made of is at hand
+        return error.message
+    return None
 
 
 def _read_states(paths: Iterable[Path]) -> dict[Path, os.stat_result]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -9,14 +11,16 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 from nequip_like.data.io.reading import join_label_names
 from nequip_like.data.prepared.files import Rows, begin_file, end_file
 from nequip_like.data.tables.frame_table import OPTIONAL_FIELDS
+from nequip_like.errors import OutputError
 from nequip_like.whole_files import output_errors, written_whole
 
 _MOST_NOTES = 50  # sentences that are kept
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 _PROGRESS, _RECORDS = "progress.jsonl", "records"
 
 
@@ -40,10 +44,15 @@ class TaskResult:
 class Journal:
     """Records as they are written, and beside them a line for each task that is done.
 
+    A context in which no other process writes there.
+
     Args:
         folder: The folder.
         request: What is prepared, JSON-able; another request's work is thrown away.
         sources: What is known of each source.
+
+    Raises:
+        OutputError: If another process writes there now, or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any], sources: Sequence[Mapping[str, Any]]) -> None:
@@ -52,6 +61,7 @@ class Journal:
         self.sources = list(sources)
         self.done: list[dict[str, Any]] = []
         self.frames = 0
+        self._lock = _lock(folder / "lock")
         head = {"request": self.request, "sources": self.sources}
         lines = _read_lines(folder / _PROGRESS)
         if lines and lines[0] == head:
@@ -67,6 +77,12 @@ class Journal:
         # A line that was cut off goes; lines after it would not be read.
         with written_whole(folder / _PROGRESS) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in (head, *self.done)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._lock.close()
 
     @property
     def _records(self) -> Path:
@@ -144,6 +160,24 @@ class Journal:
             end_file(file, rows, manifest)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _lock(path: Path) -> BinaryIO:
+    """A file that is open and locked: until it is closed or the process ends, however it ends."""
+    with output_errors(path):
+        file = path.open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise OutputError(
+                f"another process prepares frames in {path.parent}", "wait for it, or give another output"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:  # of a file system without locks: two preparations are the user's to avoid
+                file.close()
+                raise
+    return file
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -93,18 +93,18 @@ def prepare_set(
     part = target.with_name(target.name + ".part")
     with output_errors(part):
         part.mkdir(parents=True, exist_ok=True)
-    with list_tasks(request, _PIECE) as (sources, tasks, told):
-        journal = Journal(part, asdict(replace(request, files=list(request.files))), sources)
+    content = asdict(replace(request, files=list(request.files)))
+    with list_tasks(request, _PIECE) as (sources, tasks, told), Journal(part, content, sources) as journal:
         resumed = journal.frames
         with closing(KEPT_OPEN):
             for result in _work(tasks[len(journal.done) :], request, workers):
                 journal.add(result)
                 tell(len(journal.done), len(tasks), journal.frames)
-    names = FrameNames.join(
-        FrameNames(frozenset(facts["names"][0]), frozenset(facts["names"][1])) for facts in journal.done
-    )
-    check_declared_names(", ".join(request.files), [names], checked_mapping(request.key_mapping))
-    notes = journal.finish(target, told, _look_at_sample)
+        names = FrameNames.join(
+            FrameNames(frozenset(facts["names"][0]), frozenset(facts["names"][1])) for facts in journal.done
+        )
+        check_declared_names(", ".join(request.files), [names], checked_mapping(request.key_mapping))
+        notes = journal.finish(target, told, _look_at_sample)
     return PreparedSummary(target, journal.frames, resumed, notes, request.cutoff)
 
 

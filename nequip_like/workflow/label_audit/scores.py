@@ -16,7 +16,7 @@ from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.workflow.label_audit.committee import Predictions
 
-_NORMAL = 1.4826  # of a normal distribution, the standard deviation over the median of absolute values
+NORMAL = 1.4826  # of a normal distribution, the standard deviation over the median of absolute values
 _SHARE_OF_FORCE = 0.05  # of a force, that models miss in any case
 _FLOOR = 0.3  # of the typical residual, that is never less difficult
 _CLASS, _MOST_CLASSES = 40, 12  # values that have a median of their own, at least; and how many such classes
@@ -123,5 +123,5 @@ def compare_with_alike(residual: np.ndarray, difficulty: np.ndarray, smallest: f
     medians = np.log([max(float(np.median(np.abs(residual[part]))), smallest) for part in classes])
     points = np.log(difficulty)
     typical = np.interp(points, places, np.maximum.accumulate(medians)) + np.maximum(0.0, points - places[-1])
-    scores: np.ndarray = np.abs(residual) / np.exp(typical) / _NORMAL
+    scores: np.ndarray = np.abs(residual) / np.exp(typical) / NORMAL
     return scores

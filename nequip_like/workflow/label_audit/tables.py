@@ -8,6 +8,7 @@ from rich.table import Table
 
 from nequip_like.data.selection.repair_file import ACTIONS
 from nequip_like.workflow.label_audit.run import LabelAudit
+from nequip_like.workflow.label_audit.scores import NORMAL
 
 _MOST_ROWS = 40
 
@@ -62,4 +63,11 @@ def describe_label_audit(found: LabelAudit) -> list[str]:
         f"judged by {found.settings['models']} models of {found.settings['steps']} steps, each frame by two that had "
         f"not seen it; typical residuals {' and '.join(typical)}"
     )
+    # Where most frames are typically difficult, these are the residuals that reach the limits.
+    limits = {name: NORMAL * found.settings[f"{name}_limit"] * value for name, value in found.typical.items()}
+    smallest = [
+        f"of an energy below {1000 * limit:.3g} meV/atom" if name == "energy" else f"of a force below {limit:.3g} eV/Å"
+        for name, limit in limits.items()
+    ]
+    lines.append(f"faults {' and '.join(smallest)} or so are not seen; with more steps smaller ones are")
     return lines

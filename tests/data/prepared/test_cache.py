@@ -98,6 +98,17 @@ def test_two_runs_at_once(write, molecules, tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
+def test_a_damaged_set_is_made_anew(write, molecules, tmp_path, builds):
+    file, cache = str(write("m.xyz", molecules(6))), tmp_path / "cache"
+    whole = list_batches(DataModule(file, cutoff_radius=2.0, cache_dir=str(cache)).prepare())
+    (path,) = cache.iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    data = DataModule(file, cutoff_radius=2.0, cache_dir=str(cache)).prepare()
+    assert list_batches(data) == whole
+    assert len(builds) == 2 * 6
+    assert any(path.name in note and note.endswith("it was made anew") for note in data.inspections[0].warnings)
+
+
 def test_a_folder_that_is_a_file(write, molecules, tmp_path):
     (tmp_path / "cache").write_text("")
     with pytest.raises(OutputError, match="cache"):

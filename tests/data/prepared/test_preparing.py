@@ -139,6 +139,23 @@ def test_a_stopped_preparation_goes_on(write, molecules, prepare, monkeypatch, t
     assert not (tmp_path / "set.frames.part").exists()
 
 
+def test_two_preparations_of_one_output(write, molecules, prepare, monkeypatch):
+    """The second one is refused, and the first one is whole."""
+    files = [write(f"{i}.xyz", molecules(4, seed=i)) for i in range(2)]
+    original, messages = preparing._prepare_task, []
+
+    def meanwhile(task, request):
+        if not messages:
+            with pytest.raises(OutputError) as refused:
+                prepare(*files)
+            messages.append(str(refused.value))
+        return original(task, request)
+
+    monkeypatch.setattr(preparing, "_prepare_task", meanwhile)
+    assert prepare(*files).frames == 8
+    assert "another process prepares frames in" in messages[0]
+
+
 def test_another_request_begins_anew(write, molecules, prepare, monkeypatch):
     files = [write(f"{i}.xyz", molecules(4, seed=i)) for i in range(2)]
     original = preparing._prepare_task

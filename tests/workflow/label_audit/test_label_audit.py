@@ -109,7 +109,7 @@ def test_evidence_and_words(found):
     assert suspect.reason.startswith("the energy is +2")
     assert found.settings["steps"] == STEPS
     assert suspect.reason.endswith("its forces agree with the models")
-    assert describe_label_audit(found)[-2] == f"label audit: {len(found.suspects)} of 120 frames stand out"
+    assert describe_label_audit(found)[-3] == f"label audit: {len(found.suspects)} of 120 frames stand out"
     json.dumps(found.as_json())
 
 
@@ -123,8 +123,11 @@ def test_frames_without_labels_are_not_judged(right):
     frames += [Atoms("Cu"), Atoms("Cu2", [[0, 0, 0], [0, 0, 0.05]])]
     found = audit_labels(read_to_examine(frames, 4.0), steps=10)
     assert found.judged == 27
-    assert describe_label_audit(found)[-2].endswith("; 5 frames without labels or neighbours were not judged")
+    assert describe_label_audit(found)[-3].endswith("; 5 frames without labels or neighbours were not judged")
     assert all(suspect.frame >= 3 for suspect in found.suspects)
+    least = 6.5 * 1.4826 * 1000 * found.typical["energy"]  # ten steps: much is not seen, and that is said
+    assert least > 100
+    assert describe_label_audit(found)[-1].startswith(f"faults of an energy below {least:.3g} meV/atom and of a force ")
 
 
 def test_energies_alone_and_forces_alone(right):
