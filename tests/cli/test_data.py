@@ -7,8 +7,11 @@ import sys
 
 import ase.io
 import pytest
+import torch
 
 from nequip_like.cli.data import main
+from nequip_like.data.io.readers import read
+from nequip_like.data.selection.repair_file import FrameRepair, hash_content, write_repairs
 from tests.data.inspection.planted import DATA, exchange, frames_of
 
 MGO = str(DATA / "mgo" / "train.xyz")
@@ -99,3 +102,25 @@ def test_convert_and_split_as_typed(tmp_path, monkeypatch, capsys):
     assert "parts/train.xyz is there already" in capsys.readouterr().err
     assert main(["convert", "all.extxyz"]) == 2
     assert "convert needs a file to read and one to write" in capsys.readouterr().err
+
+
+def test_convert_with_a_repair_file(tmp_path, monkeypatch, write_labelled):
+    """A file of repairs changes what is written: a frame less, two forces exchanged, the others as they were."""
+    monkeypatch.chdir(tmp_path)
+    write_labelled(tmp_path / "all.xyz", seed=0)
+    before = read(tmp_path / "all.xyz").frames
+    repairs = [
+        FrameRepair("all.xyz", index, hash_content(before[index]), action, "a test", atoms)
+        for index, action, atoms in ((1, "drop", ()), (3, "exchange_forces", (0, 1)))
+    ]
+    write_repairs(tmp_path / "repair.json", repairs, {})
+    assert main(["convert", "--repair", "repair.json", "all.xyz", "mended.xyz"]) in (0, None)
+    after = read(tmp_path / "mended.xyz").frames
+    kept = [frame for index, frame in enumerate(before) if index != 1]
+    assert len(after) == len(kept)
+    for index, (old, new) in enumerate(zip(kept, after, strict=True)):
+        expected = old["forces"].clone()
+        if index == 2:
+            expected[[0, 1]] = expected[[1, 0]]
+        assert torch.equal(new["pos"], old["pos"])
+        assert torch.equal(new["forces"].nan_to_num(99.0), expected.nan_to_num(99.0))
