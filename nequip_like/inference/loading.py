@@ -1,4 +1,4 @@
-"""A potential from whatever a user has: a model file, a checkpoint, or the folder of a training run."""
+"""A potential from whatever a user has: a model file, a checkpoint, artifacts, or the folder of a training run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
+from nequip_like.inference.manifest import MANIFEST, find_manifest, read_manifest
 from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, averaging_of, evaluated_of, read_checkpoint
 from nequip_like.model.families import Families
@@ -55,14 +56,19 @@ def load_checkpoint(
 
 
 IN_RUN_FOLDER = ("model.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+_GIVE = "give a model file, a checkpoint or a run folder"
+_ARTIFACTS = "artifacts"  # of a run of the runner
 _ZIP = b"PK\x03\x04"  # how the files of torch.save begin
 
 
 def find_model(path: str | Path) -> Path:
     """The file that holds the model: the path itself, or the first of :data:`IN_RUN_FOLDER` in a run folder.
 
+    Of artifacts (their folder, or their ``manifest.json``) it is the file that the manifest names, whose SHA-256 is
+    compared.
+
     Raises:
-        ModelFileError: If there is none.
+        ModelFileError: If there is none, or the files of artifacts are not those that they were.
 
     Example:
         The exported model is preferred to the best checkpoint:
@@ -77,16 +83,14 @@ def find_model(path: str | Path) -> Path:
         'run/model.safetensors'
     """
     if not isinstance(path, str | Path):
-        raise ModelFileError(
-            f"a {type(path).__name__} is no path of a model", "give a model file, a checkpoint or a run folder"
-        )
+        raise ModelFileError(f"a {type(path).__name__} is no path of a model", _GIVE)
     path = path_of(path)
+    if find_manifest(path) is not None:
+        return read_manifest(path).weights
     if path.is_file():
         return path
     if not path.is_dir():
-        raise ModelFileError(
-            f"no such file or folder: {path.absolute()}", "give a model file, a checkpoint or a run folder"
-        )
+        raise ModelFileError(f"no such file or folder: {path.absolute()}", _GIVE)
     for name in IN_RUN_FOLDER:
         if (path / name).is_file():
             return path / name
@@ -94,13 +98,16 @@ def find_model(path: str | Path) -> Path:
         candidates = list((path / folder).glob(f"[!.]*_{last}")) if folder else []  # of a run with a run_name
         if candidates:
             return max(candidates, key=lambda file: file.stat().st_mtime_ns)
+    if find_manifest(path / _ARTIFACTS) is not None:
+        return read_manifest(path / _ARTIFACTS).weights
     raise ModelFileError(
-        f"the folder {path.absolute()} has no model", f"a run folder has one of {', '.join(IN_RUN_FOLDER)}"
+        f"the folder {path.absolute()} has no model",
+        f"a run folder has one of {', '.join(IN_RUN_FOLDER)}; a folder of artifacts has {MANIFEST}",
     )
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", families: Families | None = None) -> Potential:
-    """Load a potential from a model file, a checkpoint or a run folder.
+    """Load a potential from a model file, a checkpoint, a run folder or artifacts.
 
     Args:
         path: As for :func:`load_any`.
@@ -120,11 +127,12 @@ def load(path: str | Path, device: str | torch.device = "cpu", families: Familie
 def load_any(
     path: str | Path, device: str | torch.device = "cpu", families: Families | None = None
 ) -> tuple[Potential, dict[str, Any]]:
-    """Load a potential from a model file, a checkpoint or a run folder.
+    """Load a potential from a model file, a checkpoint, a run folder or artifacts.
 
     Args:
         path: The file or folder. In a folder, the exported model is preferred to the best checkpoint, and that to the
-            last. Of a checkpoint with EMA the averaged weights are taken.
+            last. Of a checkpoint with EMA the averaged weights are taken. Of artifacts (their folder, or their
+            ``manifest.json``) all files are compared with the SHA-256 that the manifest has of them.
         device: Where to put it; ``auto`` takes a GPU if there is one.
         families: As for :func:`~nequip_like.inference.model_file.read_model`.
 

@@ -79,7 +79,7 @@ def read_run(folder: str | Path, evaluations: Mapping[str, Evaluation] | None = 
         problem = "has none of config.yaml, metrics.csv and metrics.json" if folder.is_dir() else "is no folder"
         raise DataError(f"{folder} {problem}", "give the folder of a run, or what nequip-test wrote to its --output")
     config_text = _read_text(folder / _CONFIG)
-    metrics = _read_mapping(folder / _METRICS)
+    metrics = read_json_file(folder / _METRICS)
     if evaluations is not None:
         sets = [compare_evaluation(name, evaluation) for name, evaluation in evaluations.items()]
     else:
@@ -90,7 +90,7 @@ def read_run(folder: str | Path, evaluations: Mapping[str, Evaluation] | None = 
         folder,
         config_text,
         _parse_config(folder / _CONFIG, config_text),
-        _read_mapping(folder / RECORD_FILE),
+        read_json_file(folder / RECORD_FILE),
         read_curves(folder / _HISTORY) if (folder / _HISTORY).is_file() else {},
         metrics,
         sets,
@@ -106,7 +106,12 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _read_mapping(path: Path) -> Mapping[str, Any]:
+def read_json_file(path: Path) -> Mapping[str, Any]:
+    """Read a file of a run that holds a JSON object; empty if it is not there.
+
+    Raises:
+        DataError: If it cannot be read, or holds something else.
+    """
     text = _read_text(path)
     try:
         content = json.loads(text) if text else {}

@@ -1,0 +1,70 @@
+"""Reads a model that stands in a folder of artifacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nequip_like.artifacts.description import describe_model
+from nequip_like.errors import ModelFileError
+from nequip_like.inference import model_file
+from nequip_like.inference.manifest import Manifest, read_manifest
+from nequip_like.model.families import Families
+from nequip_like.model.potential import Potential
+
+_COMPARED = ("family", "type_names", "cutoff", "dtype")
+
+
+def read_artifacts(
+    folder_or_manifest: str | Path, device: str | torch.device = "cpu", families: Families | None = None
+) -> Potential:
+    """Read a potential from artifacts; nothing that they hold is run.
+
+    Args:
+        folder_or_manifest: The folder, or the ``manifest.json`` in it.
+        device: Where to put it; ``auto`` takes a GPU if there is one.
+        families: As for :func:`~nequip_like.inference.model_file.read_model`.
+
+    Returns:
+        The potential, in evaluation mode.
+
+    Raises:
+        ModelFileError: If there is no manifest, its files are missing or are not those that it was written with, or
+            they contradict each other.
+        ConfigError: If there is no such device, or ``families`` is no mapping or has a name that is built in.
+    """
+    manifest = read_manifest(folder_or_manifest)
+    potential = model_file.read_model(manifest.weights, device, families)
+    check_description(manifest, potential)
+    return potential
+
+
+def check_description(manifest: Manifest, potential: Potential) -> None:
+    """Compare what a manifest and its ``model.json`` say with the model that is there.
+
+    Raises:
+        ModelFileError: Naming the file and the first entry that is otherwise.
+    """
+    described, told = describe_model(potential), _read_description(manifest)
+    for file, content in ((manifest.model, told), (manifest.path, manifest.content.get("config"))):
+        for key in _COMPARED:
+            if isinstance(content, dict) and (key in content or file == manifest.model):
+                if content.get(key) != described[key]:
+                    raise ModelFileError(
+                        f"{file} says that {key} is {content.get(key)!r}, but the model in "
+                        f"{manifest.weights.name} has {described[key]!r}",
+                        "write the artifacts again",
+                    )
+
+
+def _read_description(manifest: Manifest) -> dict[str, Any]:
+    try:
+        content = json.loads(manifest.model.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{manifest.model} is no JSON, or cannot be read", "write the artifacts again") from error
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{manifest.model} does not describe a model", "write the artifacts again")
+    return content

@@ -1,0 +1,122 @@
+"""Compares two models: what builds them, their weights, and what they predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nequip_like.data import fields
+from nequip_like.model.potential import Potential
+from nequip_like.testing.structures import predict
+from nequip_like.workflow.model_files.verifying import make_test_structures
+
+_NONE = "(none)"
+
+
+@dataclass(frozen=True)
+class ModelDifference:
+    """One thing in which two models differ.
+
+    Attributes:
+        kind: ``config``, ``weights`` or ``predictions``.
+        name: Key of the config, name of a tensor, or predicted field.
+        first: What it is in the first model, in words.
+        second: What it is in the second.
+    """
+
+    kind: str
+    name: str
+    first: str
+    second: str
+
+
+def compare_models(first: Potential, second: Potential) -> list[ModelDifference]:
+    """List in what two models differ; nothing if they are the same.
+
+    Args:
+        first: A model.
+        second: Another one.
+
+    Returns:
+        Differences of the configs; of tensors of the same shape, the largest difference and how large the tensor is; and
+        where the species are the same, the largest differences of predictions for a molecule and a crystal.
+
+    Example:
+        >>> from nequip_like.model import NequIPGNNModel
+        >>> tiny = {"r_max": 3.0, "num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
+        >>> first, second = (NequIPGNNModel(type_names=["H", "O"], seed=seed, **tiny).eval() for seed in (1, 2))
+        >>> compare_models(first, first)
+        []
+        >>> compare_models(first, second)[0]
+        ModelDifference(kind='config', name='arguments.seed', first='1', second='2')
+    """
+    return [
+        *_compare_configs(first, second),
+        *_compare_weights(first, second),
+        *_compare_predictions(first, second),
+    ]
+
+
+def _compare_configs(first: Potential, second: Potential) -> list[ModelDifference]:
+    one, other = (_flatten(potential.config) for potential in (first, second))
+    return [
+        ModelDifference("config", key, _show(one.get(key, _NONE)), _show(other.get(key, _NONE)))
+        for key in dict.fromkeys([*one, *other])
+        if one.get(key, _NONE) != other.get(key, _NONE)
+    ]
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Mappings as keys with dots, and all else as it is."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, entry in value.items():
+        flat |= _flatten(entry, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(_show, value))}]"
+    return "null" if value is None else str(value)
+
+
+def _compare_weights(first: Potential, second: Potential) -> list[ModelDifference]:
+    one, other = first.state_dict(), second.state_dict()
+    found = []
+    for name in dict.fromkeys([*one, *other]):
+        a, b = one.get(name), other.get(name)
+        if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+            words = [_NONE if x is None else f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in (a, b)]
+            found.append(ModelDifference("weights", name, *words))
+        elif not torch.equal(a.nan_to_num(), b.nan_to_num()) or not torch.equal(a.isnan(), b.isnan()):
+            largest = float((a.double() - b.double()).abs().max())
+            sizes = [f"RMS {float(x.double().square().mean().sqrt()):.4g}" for x in (a, b)]
+            found.append(ModelDifference("weights", name, sizes[0], f"{sizes[1]}, largest difference {largest:.2e}"))
+    return found
+
+
+def _compare_predictions(first: Potential, second: Potential) -> list[ModelDifference]:
+    if first.type_names != second.type_names:
+        return []
+    largest: dict[str, tuple[float, float, float]] = {}
+    for atoms in make_test_structures(first):
+        one, other = predict(first, atoms), predict(second, atoms)
+        for key in one.keys() & other.keys() & set(fields.LABELS):
+            a, b = one[key], other[key]
+            if not bool(a.isnan().all()):
+                values = [float(x.abs().max()) for x in (a, b)]
+                difference = float((a - b).abs().max())
+                before = largest.get(key, (0.0, 0.0, 0.0))
+                largest[key] = max(difference, before[0]), max(values[0], before[1]), max(values[1], before[2])
+    return [
+        ModelDifference("predictions", key, f"largest {one:.4g}", f"largest {other:.4g}, difference {difference:.2e}")
+        for key in fields.LABELS
+        if key in largest
+        for difference, one, other in [largest[key]]
+        if difference != 0.0
+    ]
