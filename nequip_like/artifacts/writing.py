@@ -19,6 +19,7 @@ from nequip_like.artifacts.description import (
     name_dtype,
 )
 from nequip_like.data.published import compute_checksum
+from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.manifest import BACKEND, MANIFEST, SCHEMA_VERSION
@@ -114,5 +115,9 @@ def _read(model: Potential | str | Path) -> tuple[Potential, dict[str, Any], dic
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ModelFileError(f"{path}: the model has numbers that are not finite", "train it again") from error
     with written_whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")

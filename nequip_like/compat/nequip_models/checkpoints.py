@@ -33,6 +33,15 @@ def read_checkpoint_module(path: Path) -> Any:
     return _describe_module(_load(path), path)
 
 
+def is_nequip_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of NequIP's that can be read without running anything in it."""
+    try:
+        read_checkpoint_module(path)
+    except ModelFileError:
+        return False
+    return True
+
+
 def read_nequip_checkpoint(path: Path, follow: Callable[[Path, Any], dict[str, Any]]) -> NequIPContent:
     """Read a checkpoint.
 
