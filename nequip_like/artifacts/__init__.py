@@ -1,4 +1,4 @@
-"""A model as a folder of artifacts: ``model.safetensors``, ``model.json`` and a ``manifest.json`` with their SHA-256."""
+"""A model as a folder: ``model.safetensors``, ``model.json`` and a ``manifest.json`` with the SHA-256 of both."""
 
 from nequip_like.artifacts.reading import read_artifacts
 from nequip_like.artifacts.writing import write_artifacts

@@ -48,16 +48,16 @@ def check_description(manifest: Manifest, potential: Potential) -> None:
     Raises:
         ModelFileError: Naming the file and the first entry that is otherwise.
     """
-    described, told = describe_model(potential), _read_description(manifest)
-    for file, content in ((manifest.model, told), (manifest.path, manifest.content.get("config"))):
-        for key in _COMPARED:
-            if isinstance(content, dict) and (key in content or file == manifest.model):
-                if content.get(key) != described[key]:
-                    raise ModelFileError(
-                        f"{file} says that {key} is {content.get(key)!r}, but the model in "
-                        f"{manifest.weights.name} has {described[key]!r}",
-                        "write the artifacts again",
-                    )
+    described, config = describe_model(potential), manifest.content.get("config")
+    told = [(manifest.model, key, value) for key, value in _read_description(manifest).items()]
+    told += [(manifest.path, key, value) for key, value in (config if isinstance(config, dict) else {}).items()]
+    for file, key, value in told:
+        if key in _COMPARED and value != described[key]:
+            raise ModelFileError(
+                f"{file} says that {key} is {str(value)[:80]}, but the model in {manifest.weights.name} has "
+                f"{described[key]}",
+                "write the artifacts again",
+            )
 
 
 def _read_description(manifest: Manifest) -> dict[str, Any]:

@@ -21,15 +21,12 @@ from nequip_like.artifacts.description import (
 from nequip_like.data.published import compute_checksum
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
-from nequip_like.inference.loading import load_any
+from nequip_like.inference.loading import carry_card, load_any
 from nequip_like.inference.manifest import BACKEND, MANIFEST, SCHEMA_VERSION
 from nequip_like.model.potential import Potential
 from nequip_like.whole_files import output_errors, path_of, written_whole
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-# What a model file fills in itself, and where it stood.
-_OF_THE_FILE = {"format", "format_version", "config", "type_names", "cutoff", "checksum", "uncertainty", "path", "units",
-                "versions", "created"}  # fmt: skip
 
 
 def write_artifacts(
@@ -107,11 +104,7 @@ def _read(model: Potential | str | Path) -> tuple[Potential, dict[str, Any], dic
     potential, card = load_any(model)
     file = Path(card["path"])
     source = {"path": file.name, "format": file.suffix.lstrip("."), "sha256": compute_checksum(file)}
-    told = {key: value for key, value in card.items() if key not in _OF_THE_FILE}
-    if "weights" in told:  # of a checkpoint, which has no provenance of its own
-        told = {"provenance": {name: told[name] for name in ("epoch", "weights") if name in told}
-                | {"step": told.get("global_step")}}  # fmt: skip
-    return potential, told, source
+    return potential, carry_card(card), source
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -27,7 +27,9 @@ examples:
   nequip-model convert outputs/run --to artifacts --output outputs/run/artifacts
 """
 _OTHERWISE = 1
-_MODEL = "model file, checkpoint, run folder or artifacts; also a checkpoint or package of NequIP's, or networks of aenet's"
+_MODEL = (
+    "model file, checkpoint, run folder or artifacts; also a checkpoint or package of NequIP's, or networks of aenet's"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -207,7 +209,7 @@ def _add_command(
     parser.add_argument(
         "--nequip-python",
         metavar="PYTHON",
-        help="interpreter that has NequIP: it opens files of NequIP's, which runs the code in them, so that predictions "
+        help="interpreter that has NequIP: it opens NequIP's files, which runs the code in them, so that predictions "
         "are compared; it writes files for NequIP",
     )
     parser.add_argument(

@@ -14,7 +14,7 @@ from nequip_like.compat.nequip_models.checkpoints import is_nequip_checkpoint
 from nequip_like.compat.nequip_models.packages import SUFFIX as PACKAGE_SUFFIX
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.inference import model_file
-from nequip_like.inference.loading import load_any
+from nequip_like.inference.loading import carry_card, load_any
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.whole_files import path_of
@@ -22,9 +22,6 @@ from nequip_like.whole_files import path_of
 Form = Literal["model", "artifacts", "nequip", "aenet"]
 FORMS: tuple[str, ...] = get_args(Form)
 _AENET_SUFFIX = ".nn.ascii"
-# What a file fills in itself, and where it stood.
-_OF_THE_FILE = ("format", "format_version", "config", "type_names", "cutoff", "checksum", "uncertainty", "units", "path")
-_OF_A_CHECKPOINT = ("weights", "epoch", "global_step")
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,8 @@ def convert_model(
     Args:
         source: As for :func:`read_any_model`.
         output: The file, or the folder for artifacts and aenet's networks.
-        form: ``model``: one ``.safetensors`` file; ``artifacts``: a folder with a manifest; ``nequip``: a checkpoint or a
-            package of NequIP's; ``aenet``: a network for each species.
+        form: ``model``: one ``.safetensors`` file; ``artifacts``: a folder with a manifest; ``nequip``: a checkpoint or
+            a package of NequIP's; ``aenet``: a network for each species.
         nequip_python: An interpreter that has NequIP. To read, it is optional: then NequIP opens the file, and its
             predictions are compared. To write for NequIP it is needed.
         card: What else to tell of the model: ``licence``, ``notes``, ...
@@ -124,22 +121,10 @@ def convert_model(
         return Conversion(written, potential, found, notes)
     if form == "aenet":
         return Conversion(list(write_aenet_potential(potential, target).values()), potential)
-    kept = _select_card(told) | dict(card or {})
+    kept = carry_card(told) | dict(card or {})
     if form == "artifacts":
         return Conversion([write_artifacts(potential, target, card=kept)], potential, differences)
     if target.suffix != ".safetensors":
         raise ConfigError(f"{target} is to be a model file", "give a name that ends in .safetensors")
     model_file.save(potential, target, kept)
     return Conversion([target], potential, differences)
-
-
-def _select_card(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What a new file should tell of what the one before told."""
-    kept = {key: value for key, value in told.items() if key not in (*_OF_THE_FILE, *_OF_A_CHECKPOINT)}
-    of_checkpoint = {key: told[key] for key in _OF_A_CHECKPOINT if key in told}
-    if of_checkpoint and "provenance" not in kept:
-        of_checkpoint["step"] = of_checkpoint.pop("global_step", None)
-        kept["provenance"] = of_checkpoint
-    for key in ("versions", "created"):  # of the file that is written
-        kept.pop(key, None)
-    return kept

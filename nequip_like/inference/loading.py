@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ def load_checkpoint(
 IN_RUN_FOLDER = ("model.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 _GIVE = "give a model file, a checkpoint or a run folder"
 _ARTIFACTS = "artifacts"  # of a run of the runner
+# What a file fills in itself, and where it stands.
+_FILLED_IN = (
+    *("format", "format_version", "config", "type_names", "cutoff", "checksum", "uncertainty", "units", "path"),
+    *("versions", "created"),
+)
+_OF_A_CHECKPOINT = {"weights": "weights", "epoch": "epoch", "global_step": "step"}
 _ZIP = b"PK\x03\x04"  # how the files of torch.save begin
 
 
@@ -150,6 +157,21 @@ def load_any(
         card = model_file.read_card(file)
         potential = model_file.read_model(file, device, families)
     return potential, {**card, "path": str(file)}
+
+
+def carry_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a new file of a model should tell of what the one before told: all but what the new one fills in itself.
+
+    Args:
+        card: As :func:`load_any` gives it.
+
+    Example:
+        >>> carry_card({"weights": "ema", "epoch": 3, "global_step": 40, "cutoff": 5.0, "path": "best.ckpt"})
+        {'provenance': {'weights': 'ema', 'epoch': 3, 'step': 40}}
+    """
+    kept = {key: value for key, value in card.items() if key not in (*_FILLED_IN, *_OF_A_CHECKPOINT)}
+    of_checkpoint = {name: card[key] for key, name in _OF_A_CHECKPOINT.items() if key in card}
+    return ({"provenance": of_checkpoint} if of_checkpoint else {}) | kept
 
 
 def _has_prefix(path: Path, prefix: bytes) -> bool:

@@ -20,9 +20,7 @@ from nequip_like.errors import ModelFileError
 from nequip_like.whole_files import temporary_folder
 
 
-def dump_with_nequip(
-    path: Path, python: str | Path, follow: Callable[[Path, Any], dict[str, Any]]
-) -> NequIPContent:
+def dump_with_nequip(path: Path, python: str | Path, follow: Callable[[Path, Any], dict[str, Any]]) -> NequIPContent:
     """Have NequIP open a file of its own, which runs the code that is in it, and read what it wrote.
 
     Args:
@@ -68,7 +66,12 @@ def read_dump(folder: Path, path: Path, follow: Callable[[Path, Any], dict[str, 
     }
     grouped = _group(arrays)
     return NequIPContent(
-        path, model, grouped.get("state", {}).get("", {}), facts, grouped.get("structure", {}), grouped.get("predicted", {})
+        path,
+        model,
+        grouped.get("state", {}).get("", {}),
+        facts,
+        grouped.get("structure", {}),
+        grouped.get("predicted", {}),
     )
 
 

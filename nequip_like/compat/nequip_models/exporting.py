@@ -158,11 +158,13 @@ def _describe_data(example: Path, potential: Potential) -> dict[str, Any]:
         "_target_": "nequip.data.datamodule.ASEDataModule",
         "seed": 0,
         "train_file_path": str(example.absolute()),
+        "val_file_path": str(example.absolute()),  # without one NequIP opens no data
         "transforms": [
             {"_target_": f"{transforms}.ChemicalSpeciesToAtomTypeMapper", "model_type_names": names},
             {"_target_": f"{transforms}.NeighborListTransform", "r_max": potential.cutoff},
         ],
         "train_dataloader": {"_target_": "torch.utils.data.DataLoader", "batch_size": 1},
+        "val_dataloader": {"_target_": "torch.utils.data.DataLoader", "batch_size": 1},
     }
 
 
@@ -179,6 +181,4 @@ def _check_predictions(
         for name, structure in structures.items()
     }
     dtype = potential.config["arguments"]["model_dtype"]
-    return compare_predictions(
-        potential, NequIPContent(path, {"model_dtype": dtype}, {}, {}, graphs, predicted)
-    )
+    return compare_predictions(potential, NequIPContent(path, {"model_dtype": dtype}, {}, {}, graphs, predicted))

@@ -33,8 +33,8 @@ def import_nequip_model(source: str | Path, python: str | Path | None = None) ->
     Args:
         source: A ``.ckpt`` or ``.nequip.zip`` file of NequIP 0.19.
         python: An interpreter that has NequIP. Without one, the file is read here: tensors and plain values only, and
-            nothing in it is run. With one, NequIP opens the file in a process of its own, which runs the code in it, and
-            its predictions for two structures are compared with the potential's.
+            nothing in it is run. With one, NequIP opens the file in a process of its own, which runs the code in it,
+            and its predictions for two structures are compared with the potential's.
 
     Returns:
         The potential, in evaluation mode, and what a model file's card should tell: ``provenance`` with the file, its
@@ -89,7 +89,9 @@ def build_from_content(content: NequIPContent) -> Potential:
         raise ModelFileError(f"{content.file}: {error.message}", error.advice) from error
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
-        raise ModelFileError(f"{content.file}: its model cannot be built here: {reason}", "it is none of NequIP 0.19's") from error
+        raise ModelFileError(
+            f"{content.file}: its model cannot be built here: {reason}", "it is none of NequIP 0.19's"
+        ) from error
     return potential.requires_grad_(False).eval()
 
 

@@ -1,8 +1,8 @@
 """NequIP's packages (``.nequip.zip``), read without NequIP: nothing that they hold is run.
 
-A package is a zip file of PyTorch's ``torch.package``: NequIP's code, and a pickle of the model that names this code. Of
-the pickle only the tensors are taken, and where they stand in the tree of modules. What it names is never imported: in
-the place of each class or function there is an empty one, which keeps what it is given.
+A package is a zip file of PyTorch's ``torch.package``: NequIP's code, and a pickle of the model that names this code.
+Of the pickle only the tensors are taken, and where they stand in the tree of modules. What it names is never imported:
+in the place of each class or function there is an empty one, which keeps what it is given.
 """
 
 from __future__ import annotations

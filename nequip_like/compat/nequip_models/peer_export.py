@@ -1,7 +1,7 @@
-"""Runs in an interpreter that has NequIP: writes a checkpoint, or a package, of a model that another process describes.
+"""Runs in an interpreter that has NequIP: writes a checkpoint or a package of a model that another process describes.
 
-``python peer_export.py FOLDER OUTPUT`` reads ``FOLDER/request.json`` and ``FOLDER/arrays.npz``, without pickles. It knows
-nothing of nequip_like, which wrote them (``exporting.py``).
+``python peer_export.py FOLDER OUTPUT`` reads ``FOLDER/request.json`` and ``FOLDER/arrays.npz``, without pickles. It
+knows nothing of nequip_like, which wrote them (``exporting.py``).
 """
 
 from __future__ import annotations

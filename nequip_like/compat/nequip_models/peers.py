@@ -41,7 +41,8 @@ def run_in_nequip(python: str | Path, script: str, arguments: list[str], task: s
         done = run(str(Path(__file__).with_name(script)), *arguments)
     except OSError as error:
         raise ConfigError(
-            f"there is no interpreter {python}: {error.strerror or error}", "name the python that NequIP is installed for"
+            f"there is no interpreter {python}: {error.strerror or error}",
+            "name the python that NequIP is installed for",
         ) from error
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())[-_LAST:]

@@ -55,7 +55,7 @@ def _walk(facts: ModelFacts, name: str, licence: Any) -> Iterator[str]:
     yield "- Stress is positive under tension; forces and stress are derivatives of the energy."
     yield from ("", "## Limits", "")
     yield f"- It knows {', '.join(facts.model['type_names'])}, and refuses other species."
-    yield f"- Atoms further apart than {facts.model['cutoff']:g} Å interact by way of others only; there are no charges."
+    yield f"- Its cutoff is {facts.model['cutoff']:g} Å: there is nothing long-ranged in it, such as charges."
     yield "- Structures unlike the training data have errors that these tables do not tell."
     yield from ("", "## Where it comes from", "", describe_provenance(facts.card) or _UNKNOWN)
     yield from ("", "## Use", "", "```python", "import nequip_like as nl", "")

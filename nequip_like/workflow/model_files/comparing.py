@@ -41,8 +41,8 @@ def compare_models(first: Potential, second: Potential) -> list[ModelDifference]
         second: Another one.
 
     Returns:
-        Differences of the configs; of tensors of the same shape, the largest difference and how large the tensor is; and
-        where the species are the same, the largest differences of predictions for a molecule and a crystal.
+        Differences of the configs; of tensors of the same shape, the largest difference and how large the tensor is;
+        and where the species are the same, the largest differences of predictions for a molecule and a crystal.
 
     Example:
         >>> from nequip_like.model import NequIPGNNModel

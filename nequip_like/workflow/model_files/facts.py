@@ -28,7 +28,7 @@ class ModelFacts(Summarized):
         potential: The model.
         model: :func:`~nequip_like.artifacts.description.describe_model` of it.
         card: What its file tells beside that: ``metrics``, ``provenance``, ``licence``, ``versions``, ``created``, ...
-        data: Of each data set of its run: ``name``, ``facts``, ``warnings``, ``described``; empty where no run is known.
+        data: Of each data set of its run: ``name``, ``facts``, ``warnings``, ``described``; empty where none is known.
         test_errors: Errors by test set, eV and Angstrom; empty where no test is known.
     """
 
