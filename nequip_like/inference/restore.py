@@ -55,7 +55,7 @@ def restore(
         if not isinstance(member, Mapping) or not isinstance(member.get("arguments"), Mapping):
             raise ModelFileError(f"{file} does not describe its members", _OTHER_VERSION)
         if member.get("family") in FAMILIES:  # what the arguments of other families mean is not known here
-            _check_size(member["arguments"], tensors, file)
+            check_model_size(member["arguments"], tensors, file)
     check_names({} if families is None else families, "families")
     try:
         potential = build(config, families)
@@ -73,10 +73,18 @@ def restore(
     return potential.to(target).requires_grad_(False).eval()
 
 
-def _check_size(arguments: Mapping[str, Any], tensors: Mapping[str, Any], file: str) -> None:
+def check_model_size(arguments: Mapping[str, Any], tensors: Mapping[str, Any], file: str) -> None:
     """Refuse a model that is far larger than the weights that came with it: to build it could exhaust the memory.
 
     Each width of a model is the length of some tensor, or a factor of it, and each layer has tensors of its own.
+
+    Args:
+        arguments: What builds the model.
+        tensors: The weights.
+        file: The file, for messages.
+
+    Raises:
+        ModelFileError: Naming the argument.
     """
     values = [value for value in tensors.values() if isinstance(value, Tensor)]
     longest = max((length for value in values for length in value.shape), default=0)

@@ -29,6 +29,9 @@ BUDGET = {
     "configs": 120,
     "checkpoints": 500,
     "model files": 500,
+    "artifacts": 600,
+    "nequip checkpoints": 200,
+    "nequip packages": 200,
     "metrics": 400,
     "downloads": 40,
 }

@@ -14,6 +14,7 @@ from nequip_like.summaries import Summarized
 
 # Files that a config may name one after the other; more are a circle.
 _LONGEST_CHAIN = 8
+_MOST_VALUES, _DEEPEST = 100_000, 50
 _SCALE_SHIFT = "modify_PerTypeScaleShift"
 # What other modifiers change in the config; those that only choose a kernel change nothing.
 _CHANGES: dict[str, dict[str, Any]] = {
@@ -64,6 +65,7 @@ def follow_config(file: Path, module: Any, read_module: Callable[[Path], Any]) -
         ModelFileError: If there is no such section, a file that it names is not there, or a modifier is not known.
     """
     modifiers: list[Any] = []
+    _check_size(module, file)
     for _ in range(_LONGEST_CHAIN):
         model = module.get("model") if isinstance(module, Mapping) else None
         while isinstance(model, Mapping) and _name_class(model) == "modify":
@@ -81,7 +83,24 @@ def follow_config(file: Path, module: Any, read_module: Callable[[Path], Any]) -
                 "put that file there",
             )
         module = read_module(named)
+        _check_size(module, named)
     raise ModelFileError(f"{file}: the files that its model began with name each other in a circle")
+
+
+def _check_size(module: Any, file: Path) -> None:
+    """Refuse a config whose parts stand in each other, or for more values than any config has."""
+    if _count_values(module, {}, 0) > _MOST_VALUES:
+        raise ModelFileError(f"{file}: its config has too many values, or they stand in each other", "copy it again")
+
+
+def _count_values(value: Any, sizes: dict[int, int], depth: int) -> int:
+    """Number of values in a value; each is counted once and added as often as it is referred to."""
+    if depth > _DEEPEST:
+        return _MOST_VALUES + 1
+    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    if id(value) not in sizes:
+        sizes[id(value)] = 1 + sum(_count_values(child, sizes, depth + 1) for child in children)
+    return sizes[id(value)]
 
 
 def _name_class(model: Mapping[str, Any]) -> str:

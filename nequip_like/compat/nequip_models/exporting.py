@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers
-from e3nn.o3 import Irreps
 
 from nequip_like.compat.nequip_models.contents import NequIPContent
 from nequip_like.compat.nequip_models.importing import compare_predictions
@@ -110,7 +109,6 @@ def describe_arguments(potential: Potential) -> dict[str, Any]:
         raise ModelError("only a potential of the family nequip has arguments of NequIP's")
     names = list(potential.type_names)
     arguments["r_max"] = float(potential.cutoff)
-    arguments["irreps_edge_sh"] = str(Irreps.spherical_harmonics(model.harmonics.l_max))
     exponent = float(arguments["polynomial_cutoff_p"])
     arguments["polynomial_cutoff_p"] = int(exponent) if exponent.is_integer() else exponent
     # NequIP takes 2.0 for a radius, and not 2.
@@ -120,9 +118,9 @@ def describe_arguments(potential: Potential) -> dict[str, Any]:
         values = getattr(model.scale_shift, kind).detach().cpu().tolist()
         arguments[f"per_type_energy_{kind}"] = dict(zip(names, values, strict=True))
     arguments["pair_potential"] = _describe_pair_potential(arguments.get("pair_potential"), names)
-    for kind in ("scalars", "gates"):
-        key = f"convnet_nonlinearity_{kind}"
-        arguments[key] = {"e": "silu", "o": "tanh", **(arguments.get(key) or {})}
+    for kind in ("scalars", "gates"):  # NequIP takes no null for its defaults, and all parities or none
+        if (given := arguments.pop(f"convnet_nonlinearity_{kind}")) is not None:
+            arguments[f"convnet_nonlinearity_{kind}"] = {"e": "silu", "o": "tanh", **given}
     return arguments
 
 
@@ -132,16 +130,12 @@ def _convert_to_floats(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _describe_pair_potential(value: Any, names: list[str]) -> dict[str, Any] | None:
+def _describe_pair_potential(value: str | Mapping[str, Any] | None, names: list[str]) -> dict[str, Any] | None:
     if value is None:
         return None
-    given = dict(value) if isinstance(value, Mapping) else {}
-    return {
-        "_target_": "nequip.nn.pair_potential.ZBL",
-        "units": given.get("units", "metal"),
-        "chemical_species": list(given.get("chemical_species") or names),
-        "polynomial_cutoff_p": given.get("polynomial_cutoff_p", 6),
-    }
+    given = {} if isinstance(value, str) else {k: v for k, v in value.items() if k not in ("name", "_target_")}
+    needed = {"units": "metal", "chemical_species": names}
+    return {"_target_": "nequip.nn.pair_potential.ZBL", **needed, **given}
 
 
 def _make_example(structure: Mapping[str, np.ndarray], potential: Potential) -> Atoms:

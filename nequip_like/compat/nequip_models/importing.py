@@ -19,6 +19,7 @@ from nequip_like.compat.nequip_weights import load_nequip_weights
 from nequip_like.data import fields
 from nequip_like.data.published import compute_checksum
 from nequip_like.errors import ModelFileError, NequipLikeError
+from nequip_like.inference.restore import check_model_size
 from nequip_like.model.potential import Potential
 from nequip_like.whole_files import path_of
 
@@ -80,14 +81,27 @@ def build_from_content(content: NequIPContent) -> Potential:
     """
     try:
         arguments = translate_model(content.model, [])
+        check_model_size(arguments, content.state, str(content.file))
         builder = getattr(nequip_like.model, str(arguments.pop("_target_")).rsplit(".", 1)[-1])
         for kind in ("scales", "shifts"):
             arguments[f"per_type_energy_{kind}"] = _read_per_type(content, arguments["type_names"], kind)
         potential: Potential = builder(**arguments)
         load_nequip_weights(potential, content.state)
+    except ModelFileError as error:
+        named = error.message.startswith(str(content.file))
+        raise ModelFileError(f"{'' if named else f'{content.file}: '}{error.message}", error.advice) from error
     except NequipLikeError as error:
         raise ModelFileError(f"{content.file}: {error.message}", error.advice) from error
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        AssertionError,
+        MemoryError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise ModelFileError(
             f"{content.file}: its model cannot be built here: {reason}", "it is none of NequIP 0.19's"

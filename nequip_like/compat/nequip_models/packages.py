@@ -31,8 +31,6 @@ _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
     "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "BoolStorage": torch.bool,
 }
 _WITH_CODE = "with --nequip-python PYTHON NequIP itself opens it, which runs its code: do so for files that you trust"
 
@@ -132,7 +130,15 @@ class _ModulePickle(pickle._Unpickler):
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(size)))
 
+    def _set_state(self: Any) -> None:
+        # Of objects of this file only: tensors and functions have a state, too, which is not for a pickle to set.
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], Stub):
+            raise pickle.UnpicklingError("what is no object has a state")
+        self.stack[-1].__setstate__(state)
+
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
+    dispatch[pickle.BUILD[0]] = _set_state
 
 
 def _build_tensor(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
