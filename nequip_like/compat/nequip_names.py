@@ -52,7 +52,10 @@ _SPLIT = "write the frames to files of their own: train_file_path, val_file_path
 _CONVERT = "write the frames to an extended XYZ file with ASE, and name it in ASEDataModule"
 _CONVERT_PUBLISHED = "download the set by hand, .npz is read, too, and name the file in ASEDataModule"
 _ONE_MODULE = "take EMALightningModule or NequIPLightningModule with an optimizer of torch"
-_NO_PACKAGE = "name the model that is to be built: nequip_like.model.NequIPGNNModel"
+_NO_PACKAGE = (
+    "convert it (nequip-model convert FILE --output model.safetensors), and begin with it: "
+    "finetune.source=model.safetensors"
+)
 _NO_MODIFIER = "leave it out: this package runs its own kernels"
 
 # Names that have no counterpart -> what to write instead.

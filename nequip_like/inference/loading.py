@@ -58,6 +58,7 @@ def load_checkpoint(
 
 IN_RUN_FOLDER = ("model.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 _GIVE = "give a model file, a checkpoint or a run folder"
+_NEQUIP_PACKAGE = ".nequip.zip"
 _ARTIFACTS = "artifacts"  # of a run of the runner
 # What a file fills in itself, and where it stands.
 _FILLED_IN = (
@@ -151,6 +152,10 @@ def load_any(
         ConfigError: If there is no such device, or ``families`` is no mapping or has a name that is built in.
     """
     file = find_model(path)
+    if file.name.endswith(_NEQUIP_PACKAGE):
+        raise ModelFileError(
+            f"{file} is a package of NequIP's", f"convert it: nequip-model convert {file} --output model.safetensors"
+        )
     if file.suffix == ".ckpt" or _has_prefix(file, _ZIP):
         potential, card = load_checkpoint(file, families, device)
     else:

@@ -82,7 +82,10 @@ def upgrade(content: Any, origin: Path | str = "the checkpoint") -> None:
     """
     entry = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
     if not isinstance(entry, dict) or not isinstance(content.get("state_dict"), Mapping):
-        raise ModelFileError(f"{origin} is not a checkpoint of nequip_like", "give a .ckpt file of a training run")
+        raise ModelFileError(
+            f"{origin} is not a checkpoint of nequip_like",
+            "give a .ckpt file of a training run; one of NequIP's is converted by nequip-model convert",
+        )
     check_version(entry.get("format_version"), CHECKPOINT_VERSION, origin)
     for version in range(entry["format_version"], CHECKPOINT_VERSION):
         _UPGRADES[version](entry)

@@ -55,3 +55,9 @@ def test_nothing_there(tmp_path):
     (tmp_path / "model.safetensors").write_text("text")
     with pytest.raises(ModelFileError, match="no safetensors file"):
         load_any(tmp_path)
+
+
+def test_files_of_nequip_are_named(tmp_path):
+    (tmp_path / "a.nequip.zip").touch()
+    with pytest.raises(ModelFileError, match="a package of NequIP's\n  -> convert it: nequip-model convert"):
+        load_any(tmp_path / "a.nequip.zip")

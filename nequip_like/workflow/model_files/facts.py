@@ -14,7 +14,10 @@ from nequip_like.model.potential import Potential
 from nequip_like.report.page.run_content import RECORD_FILE, read_json_file
 from nequip_like.summaries import Summarized
 
+MODEL_FILE = "model.safetensors"
 _METRICS_FILE = "metrics.json"
+_IN_A_RUN = ("checkpoints", "artifacts")  # folders that a run has models in
+_TESTED = (MODEL_FILE, "best.ckpt")  # which the errors of a run's tests are of
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,9 +78,9 @@ def collect_facts(source: Path, potential: Potential, card: Mapping[str, Any]) -
     if find_manifest(source) is not None:
         content = read_manifest(source).content
         told |= {key: content[key] for key in ("licence", "notes") if key in content and key not in told}
-    run = _find_run(source, file)
+    run = None if "imported_from" in (told.get("provenance") or {}) else _find_run(source, file)
     record = {} if run is None else read_json_file(run / RECORD_FILE)
-    errors = {} if run is None else read_json_file(run / _METRICS_FILE)
+    errors = read_json_file(run / _METRICS_FILE) if run is not None and file.name in _TESTED else {}
     data = record.get("data")
     return ModelFacts(
         path=file,
@@ -92,9 +95,11 @@ def collect_facts(source: Path, potential: Potential, card: Mapping[str, Any]) -
 
 
 def _find_run(source: Path, file: Path) -> Path | None:
-    """The folder of the run that the model is of: the one that was named, or the one that its file is in."""
-    candidates = [source, file.parent, file.parent.parent] if source.is_dir() else [file.parent, file.parent.parent]
-    return next((folder for folder in candidates if (folder / RECORD_FILE).is_file()), None)
+    """The folder of the run that the model is of: the one that was named, or the one where its file has its place."""
+    inside = file.parent.name in _IN_A_RUN
+    folder = source if source.is_dir() and not inside else file.parent.parent if inside else file.parent
+    has_its_place = inside or file.name == MODEL_FILE
+    return folder if has_its_place and (folder / RECORD_FILE).is_file() else None
 
 
 def _name_kind(source: Path, file: Path, card: Mapping[str, Any]) -> str:

@@ -164,3 +164,14 @@ def test_card_guesses_nothing(make_potential, tmp_path):
     assert text.startswith("# Mine\n")
     assert text.count("Not known: the file does not tell.") == 3
     assert "Not stated." in text
+
+
+def test_other_files_in_a_run_folder_are_not_of_the_run(run_folder):
+    copy = run_folder / "other.safetensors"
+    copy.write_bytes((run_folder / "model.safetensors").read_bytes())
+    facts = facts_of(copy)
+    assert (facts.data, facts.test_errors) == ([], {})
+    (run_folder / "artifacts").mkdir()
+    copy.rename(run_folder / "artifacts" / "model.safetensors")
+    facts = facts_of(run_folder / "artifacts" / "model.safetensors")
+    assert facts.test_errors == {"hot": {"forces_rmse": 0.04}}
