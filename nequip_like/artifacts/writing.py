@@ -68,7 +68,7 @@ def write_artifacts(
     told = {key: value for key, value in model_file.read_card(target / WEIGHTS).items() if key in told}
     _write_json(target / DESCRIPTION, describe_model(potential))
     config = potential.config
-    content = {
+    content: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "backend": BACKEND,
         "backend_version": nequip_like.__version__,

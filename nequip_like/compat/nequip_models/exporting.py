@@ -84,7 +84,7 @@ def export_to_nequip(potential: Potential, output: str | Path, python: str | Pat
             for key, value in structure.items()
             if structure["cell"].any() or key not in ("cell", "edge_cell_shift")
         }
-        np.savez(folder / "arrays.npz", **weights, **graphs)
+        np.savez(folder / "arrays.npz", **weights, **graphs)  # type: ignore[arg-type] # names are not those of options
         target = folder / f"written{SUFFIX if example is None else '.ckpt'}"  # the suffix tells NequIP what it is
         run_in_nequip(python, "peer_export.py", [str(folder), str(target)], f"write {path}")
         differences = _check_predictions(potential, structures, folder, path)

@@ -9,15 +9,15 @@ from typing import Any
 
 from nequip_like.artifacts.description import describe_model
 from nequip_like.data.published import compute_checksum
+from nequip_like.inference.loading import IN_RUN_FOLDER
 from nequip_like.inference.manifest import find_manifest, read_manifest
 from nequip_like.model.potential import Potential
 from nequip_like.report.page.run_content import RECORD_FILE, read_json_file
 from nequip_like.summaries import Summarized
 
-MODEL_FILE = "model.safetensors"
 _METRICS_FILE = "metrics.json"
 _IN_A_RUN = ("checkpoints", "artifacts")  # folders that a run has models in
-_TESTED = (MODEL_FILE, "best.ckpt")  # which the errors of a run's tests are of
+_TESTED = (IN_RUN_FOLDER[0], "best.ckpt")  # which the errors of a run's tests are of
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,7 +98,7 @@ def _find_run(source: Path, file: Path) -> Path | None:
     """The folder of the run that the model is of: the one that was named, or the one where its file has its place."""
     inside = file.parent.name in _IN_A_RUN
     folder = source if source.is_dir() and not inside else file.parent.parent if inside else file.parent
-    has_its_place = inside or file.name == MODEL_FILE
+    has_its_place = inside or file.name == IN_RUN_FOLDER[0]
     return folder if has_its_place and (folder / RECORD_FILE).is_file() else None
 
 
