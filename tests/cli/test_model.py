@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nequip_like.artifacts import read_artifacts
-from nequip_like.cli.model import main
+from nequip_like.cli.model.command import main
 from nequip_like.compat.conversion import convert_model, read_any_model
 from nequip_like.compat.nequip_models import import_nequip_model
 from nequip_like.errors import ConfigError, ModelError
@@ -40,7 +40,7 @@ def test_typed(folder):
         "-W",
         "error",
         "-m",
-        "nequip_like.cli.model",
+        "nequip_like.cli.model.command",
         "convert",
         str(REFERENCE / "tiny.nequip.zip"),
     ]
@@ -55,7 +55,7 @@ def test_typed(folder):
 
 def test_help_is_quick():
     code = (
-        "import sys; from nequip_like.cli.model import main\n"
+        "import sys; from nequip_like.cli.model.command import main\n"
         "try: main(['convert', '--help'])\n"
         "finally: print('torch' in sys.modules)"
     )

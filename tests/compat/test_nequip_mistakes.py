@@ -59,7 +59,7 @@ MISTAKES = {
     ),
     "big data": ([model("avg_num_neighbors", "${big_dataset_stats:OMat,6.0}")], "big_dataset", "training_data_stats"),
     "interpolation": ([model("r_max", "${cutof}")], "cutof", ""),
-    "model": ([model("_target_", "nequip.model.ModelFromCheckpoint")], "no ModelFromCheckpoint", "NequIPGNNModel"),
+    "model": ([model("_target_", "nequip.model.ModelFromCheckpoint")], "no ModelFromCheckpoint", "convert it"),
     "modified model": ([model("_target_", "nequip.model.modify")], "no modify", "kernel"),
     "embedded charge": ([model("categorical_graph_field_embed", [{"field": "charge"}])], "categorical", "leave it out"),
     "norm": ([model("convnet_nonlinearity_type", "norm")], "convnet_nonlinearity_type is norm", "gate"),

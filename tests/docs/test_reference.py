@@ -206,6 +206,7 @@ def test_index_lists_the_pages():
         "formats",
         "gpu",
         "metrics",
+        "model-files",
         "prepared-sets",
         "sampling",
         "pretrain",

@@ -101,7 +101,7 @@ def describe_arguments(potential: Potential) -> dict[str, Any]:
         >>> tiny = {"r_max": 3, "num_layers": 2, "num_features": 4, "avg_num_neighbors": 2, "kernel": "reference"}
         >>> arguments = describe_arguments(NequIPGNNModel(type_names=["H", "O"], pair_potential="zbl", **tiny))
         >>> arguments["feature_irreps_hidden"], arguments["pair_potential"]["_target_"], arguments["r_max"]
-        (['4x0e+4x0o+4x1o+4x1e', '4x0e'], 'nequip.nn.pair_potential.ZBL', 3.0)
+        (['4x0e+4x0o+4x1e+4x1o', '4x0e'], 'nequip.nn.pair_potential.ZBL', 3.0)
     """
     arguments = {key: value for key, value in potential.config["arguments"].items() if key not in _OURS}
     model = potential.energy_model

@@ -36,7 +36,7 @@ _DEEPER = 10.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ModelCheck:
     """What came of one check.
 
     Attributes:
@@ -50,7 +50,7 @@ class Verdict:
     reason: str = ""
 
 
-def verify_model(potential: Potential, families: Families | None = None) -> list[Verdict]:
+def verify_model(potential: Potential, families: Families | None = None) -> list[ModelCheck]:
     """Ask of a model what has to be so of each.
 
     Its file has been read before: that its SHA-256 and its tensors are what it says is known by then.
@@ -102,12 +102,12 @@ def _list_checks(potential: Potential, families: Families | None) -> Iterator[tu
     yield "saved and read it is the same", lambda: _check_saved(potential, periodic, families)
 
 
-def _ask(name: str, check: Callable[[], None]) -> Verdict:
+def _ask(name: str, check: Callable[[], None]) -> ModelCheck:
     try:
         check()
     except (AssertionError, NequipLikeError) as error:
-        return Verdict(name, False, " ".join(str(error).split()))
-    return Verdict(name, True)
+        return ModelCheck(name, False, " ".join(str(error).split()))
+    return ModelCheck(name, True)
 
 
 def _check_finite_weights(potential: Potential) -> None:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nequip_like.cli.errors import run_cli
+from nequip_like.cli.model import tasks
 from nequip_like.cli.starting.environment import check_current_folder, prepare_process
-from nequip_like.cli.starting.quick_start import quick_start
-
-if TYPE_CHECKING:
-    from nequip_like.workflow.model_files.facts import ModelFacts
 
 _EPILOG = """\
 examples:
@@ -26,7 +20,6 @@ examples:
   nequip-model card outputs/run --licence CC-BY-4.0 --output MODEL_CARD.md
   nequip-model convert outputs/run --to artifacts --output outputs/run/artifacts
 """
-_OTHERWISE = 1
 _MODEL = (
     "model file, checkpoint, run folder or artifacts; also a checkpoint or package of NequIP's, or networks of aenet's"
 )
@@ -54,95 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_cli(command, debug=arguments.debug) or status
 
 
-def _read_facts(source: str, nequip_python: str | None, trusted: Sequence[str]) -> ModelFacts:
-    # Imported here and below: torch takes seconds to import, and --help should not.
-    with quick_start():
-        from nequip_like.cli.trusted_families import trusted_families
-        from nequip_like.compat.conversion import read_any_model
-        from nequip_like.whole_files import path_of
-        from nequip_like.workflow.model_files.facts import collect_facts
-
-    potential, card = read_any_model(source, nequip_python, trusted_families(trusted, "--trusted-packages"))
-    return collect_facts(path_of(source), potential, card)
-
-
-def _info(arguments: argparse.Namespace) -> int:
-    facts = _read_facts(arguments.model, arguments.nequip_python, arguments.trusted_packages)
-    from nequip_like.workflow.model_files.telling import format_facts
-
-    print(json.dumps(facts.as_json(), indent=1, ensure_ascii=False) if arguments.json else format_facts(facts))
-    return 0
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    facts = _read_facts(arguments.model, arguments.nequip_python, arguments.trusted_packages)
-    from nequip_like.cli.trusted_families import trusted_families
-    from nequip_like.workflow.model_files.verifying import verify_model
-
-    print(f"{facts.path}: {facts.kind}, sha256 {facts.sha256 or 'of several files'}")
-    verdicts = verify_model(facts.potential, trusted_families(arguments.trusted_packages, "--trusted-packages"))
-    for verdict in verdicts:
-        print(f"{'ok    ' if verdict.passed else 'FAILED'}  {verdict.name}{verdict.reason and f': {verdict.reason}'}")
-    return 0 if all(verdict.passed for verdict in verdicts) else _OTHERWISE
-
-
-def _diff(arguments: argparse.Namespace) -> int:
-    with quick_start():
-        from nequip_like.cli.trusted_families import trusted_families
-        from nequip_like.compat.conversion import read_any_model
-        from nequip_like.workflow.model_files.comparing import compare_models
-
-    families = trusted_families(arguments.trusted_packages, "--trusted-packages")
-    (first, _), (second, _) = (
-        read_any_model(model, arguments.nequip_python, families) for model in (arguments.model, arguments.other)
-    )
-    differences = compare_models(first, second)
-    for entry in differences:
-        print(f"{entry.kind} {entry.name}\n  - {entry.first}\n  + {entry.second}")
-    if not differences:
-        print("the same model: its config, its weights and what it predicts")
-    return _OTHERWISE if differences else 0
-
-
-def _card(arguments: argparse.Namespace) -> int:
-    facts = _read_facts(arguments.model, arguments.nequip_python, arguments.trusted_packages)
-    from nequip_like.whole_files import written_whole
-    from nequip_like.workflow.model_files.card_page import format_model_card
-
-    text = format_model_card(facts, arguments.name, arguments.licence)
-    if arguments.output is None:
-        print(text, end="")
-        return 0
-    with written_whole(arguments.output) as partial:
-        partial.write_text(text, encoding="utf-8")
-    print(f"written: {Path(arguments.output).absolute()}")
-    return 0
-
-
-def _convert(arguments: argparse.Namespace) -> int:
-    with quick_start():
-        from nequip_like.cli.trusted_families import trusted_families
-        from nequip_like.compat.conversion import convert_model
-
-    result = convert_model(
-        arguments.model,
-        arguments.output,
-        arguments.to,
-        nequip_python=arguments.nequip_python,
-        card={} if arguments.licence is None else {"licence": arguments.licence},
-        families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
-    )
-    for note in result.notes:
-        print(f"note: {note}")
-    print(result.potential)
-    if result.differences:
-        shares = ", ".join(f"{name} {value:.1e}" for name, value in result.differences.items())
-        print(f"largest differences from NequIP's predictions: {shares}")
-    for file in result.files:
-        print(f"written: {file.absolute()}")
-    return 0
-
-
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nequip-model",
@@ -155,26 +59,29 @@ def _build_parser() -> argparse.ArgumentParser:
     info = _add_command(
         commands,
         "info",
-        _info,
+        tasks.run_info,
         "Tell what a model is: species, cutoff, parameters, units, data, errors, uncertainty, versions.",
     )
     info.add_argument("--json", action="store_true", help="print everything that is known, for machines")
     _add_command(
         commands,
         "verify",
-        _verify,
+        tasks.run_verify,
         "Verify a model: SHA-256 of its files, finite weights, predictions that turn and move with the structure, and "
         "that it is the same after it was saved and read; status 1 where something is wrong.",
     )
     diff = _add_command(
         commands,
         "diff",
-        _diff,
+        tasks.run_diff,
         "Compare two models: what builds them, each tensor, and what they predict; status 1 where they differ.",
     )
     diff.add_argument("other", metavar="OTHER", help="the second model")
     card = _add_command(
-        commands, "card", _card, "Write a model card in Markdown: data, errors, units, limits, licence, origin."
+        commands,
+        "card",
+        tasks.run_card,
+        "Write a model card in Markdown: data, errors, units, limits, licence, origin.",
     )
     card.add_argument("--output", metavar="FILE", help="file to write (default: it is printed)")
     card.add_argument("--licence", metavar="NAME", help="of the weights, such as CC-BY-4.0")
@@ -182,7 +89,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert = _add_command(
         commands,
         "convert",
-        _convert,
+        tasks.run_convert,
         "Convert a model: from NequIP, aenet or this package to a model file, artifacts, NequIP's or aenet's files.",
     )
     convert.add_argument("--output", metavar="FILE", required=True, help="file to write, or folder")
