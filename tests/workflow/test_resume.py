@@ -275,8 +275,18 @@ STOPS = {
 LIMITS = ("trainer.max_epochs", "trainer.max_steps")
 
 
-@pytest.mark.parametrize("stop", STOPS)
-@pytest.mark.parametrize("same_folder", [True, False], ids=["same folder", "other folder"])
+@pytest.mark.parametrize(
+    ("stop", "same_folder"),
+    [
+        *(pytest.param(stop, True, id=f"{stop}, same folder") for stop in STOPS),
+        *(
+            pytest.param(
+                stop, False, id=f"{stop}, other folder", marks=[pytest.mark.slow] * (stop != "end of an epoch")
+            )
+            for stop in STOPS
+        ),
+    ],
+)
 def test_stopped_and_resumed(stop: str, same_folder: bool, run: Run, whole: Run) -> None:
     way = [setting for setting in STOPS[stop] if not setting.startswith(LIMITS)]
     expected = whole(*way).folder
@@ -301,8 +311,16 @@ def test_steps_as_the_only_limit(run: Run) -> None:
     assert last(whole)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-@pytest.mark.parametrize("batch", [5, 6])
+@pytest.mark.parametrize(
+    ("number", "batch"),
+    [
+        *((signal.SIGTERM, 5), (signal.SIGINT, 6), (signal.SIGUSR1, 5)),
+        *(
+            pytest.param(number, batch, marks=pytest.mark.slow)
+            for number, batch in ((signal.SIGTERM, 6), (signal.SIGINT, 5), (signal.SIGUSR1, 6))
+        ),
+    ],
+)
 def test_stopped_by_a_signal(number: int, batch: int, run: Run, whole: Run, capsys: pytest.CaptureFixture) -> None:
     """The step is finished, a checkpoint written, the best model exported; tests are left for the run that goes on."""
     handlers = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
