@@ -19,6 +19,31 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def read_packaged_configs_once():
+    """A third of composing a config is reading the same files of the package again; those of users are read anew."""
+    import copy
+    from dataclasses import replace
+
+    from hydra._internal.config_repository import ConfigRepository
+    from hydra.core.object_type import ObjectType
+
+    read, cache = ConfigRepository.load_config, {}
+
+    def load_config(self, config_path):
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or (source.scheme(), source.path) not in {("pkg", "nequip_like.conf"), ("pkg", "hydra.conf")}:
+            return read(self, config_path)
+        key = (source.provider, source.path, config_path)
+        if key not in cache:
+            cache[key] = read(self, config_path)
+        return replace(cache[key], config=copy.deepcopy(cache[key].config))  # Hydra goes on to change it
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", load_config)
+        yield
+
+
 @pytest.fixture
 def make_potential():
     """Builds a small potential with random weights: float64, of H, C and O by default."""

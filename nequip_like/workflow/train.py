@@ -378,7 +378,7 @@ def _finish_training(
     result.model_file = path
     console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)
     history = result.folder / HISTORY_FILE
-    if history.is_file():
+    if formats and history.is_file():
         from nequip_like.report.curves import plot_curves  # matplotlib, which training itself does not need
 
         best = None if result.best_checkpoint is None else card["provenance"]["epoch"]

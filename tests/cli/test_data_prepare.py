@@ -2,8 +2,6 @@
 
 import csv
 import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.data.prepared.sets import get_prepared
 from nequip_like.instantiate import instantiate
 from nequip_like.workflow.config.sections import resolve_section
+from tests.processes import run_python
 
 TINY = ["model.num_layers=2", "model.num_features=8", "model.l_max=1", "trainer.max_epochs=2", "report.format=[]"]
 
@@ -131,7 +130,8 @@ def test_training_is_the_same(data_file, tmp_path):
     for i, source in enumerate((["data.train=train.xyz"], ["data.train=set.frames"], read_anew)):
         run = tmp_path / f"run{i}"
         keys = ["cutoff_radius=4.0", "data.val=3", *source, f"hydra.run.dir={run}", *TINY]
-        subprocess.run([sys.executable, "-m", "nequip_like.cli.train", "-cn", "train", *keys], check=True)
+        done = run_python("-m", "nequip_like.cli.train", "-cn", "train", *keys, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         with (run / "metrics.csv").open(newline="") as file:
             logs.append([{k: v for k, v in row.items() if "time" not in k} for row in csv.DictReader(file)])
     assert logs[0] == logs[1] == logs[2]

@@ -1,7 +1,5 @@
 """Folders, arrays and archives as a user names them behind ``nequip-train`` and ``nequip-test``."""
 
-import subprocess
-import sys
 import tarfile
 
 import ase.io
@@ -9,6 +7,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+
+from tests.processes import run_python
 
 CONFIG = """\
 defaults: [train, _self_]
@@ -56,8 +56,7 @@ def folder(tmp_path):
 
 def type_in(folder, command, *arguments):
     """Run a command; its output and error stream."""
-    words = [sys.executable, "-m", f"nequip_like.cli.{command}", *arguments]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = run_python("-m", f"nequip_like.cli.{command}", *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -11,7 +11,7 @@ from nequip_like.cli.jobs import compose_job, list_jobs
 from nequip_like.composition.arguments import parse
 from nequip_like.composition.hydra_compose import compose_arguments
 from nequip_like.errors import ConfigError
-from tests.cli.test_output import end, folder, start  # noqa: F401 (a fixture)
+from tests.cli.test_output import folder, run  # noqa: F401 (a fixture)
 
 
 def jobs(*overrides: str):
@@ -64,7 +64,7 @@ def test_values_that_cannot_be_listed_are_refused(folder):  # noqa: F811
 
 
 def test_no_run_begins_if_a_later_one_is_wrong(folder):  # noqa: F811
-    status, output, errors = end(start("config.yaml", "-m", "seed=1,2", "model.num_layers=1,0", "hydra.sweep.dir=many"))
+    status, output, errors = run("config.yaml", "-m", "seed=1,2", "model.num_layers=1,0", "hydra.sweep.dir=many")
     assert (status, output) == (2, "")
     assert errors == (
         "error: model.num_layers is 0 (run 1: seed=1 model.num_layers=0)\n  -> give a whole number, 1 or more\n"
@@ -74,8 +74,8 @@ def test_no_run_begins_if_a_later_one_is_wrong(folder):  # noqa: F811
 
 def test_what_several_runs_would_do(folder):  # noqa: F811
     """The first run as a whole, and of the second what differs."""
-    status, output, errors = end(
-        start("config.yaml", "-m", "--check", "seed=7", "cutoff_radius=3.0,3.5", "hydra.sweep.dir=many")
+    status, output, errors = run(
+        "config.yaml", "-m", "--check", "seed=7", "cutoff_radius=3.0,3.5", "hydra.sweep.dir=many"
     )
     assert (status, errors) == (0, "")
     lines = output.splitlines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from nequip_like.cli.output import hold_output_folder, override
 from nequip_like.composition.arguments import parse
 from nequip_like.composition.hydra_compose import compose_arguments
+from tests.processes import environment, run_python
 
 CONFIG = """\
 defaults: [train, _self_]
@@ -39,10 +39,9 @@ def folder(tmp_path, molecule_file, monkeypatch) -> Path:
 
 
 def start(*arguments: str, module: str = "nequip_like.cli.train", launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PL_", "HYDRA", "NEQUIP_LIKE"))}
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", module, *arguments],
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -55,16 +54,21 @@ def end(command: subprocess.Popen) -> tuple[int, str, str]:
     return command.returncode, output, errors
 
 
+def run(*arguments: str, module: str = "nequip_like.cli.train") -> tuple[int, str, str]:
+    """Exit status, output and errors of a command that nobody has to watch."""
+    done = run_python("-m", module, *arguments, cwd=Path.cwd())
+    return done.returncode, done.stdout, done.stderr
+
+
 @pytest.fixture
 def hold():
     """Let another process hold a folder."""
     children = []
 
     def hold(folder: Path) -> int:
-        environment = {k: v for k, v in os.environ.items() if k != "NEQUIP_LIKE_CLAIMS"}
         command = [sys.executable, "-c", HOLD, str(folder)]
         children.append(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
         )
         assert children[-1].stdout.readline() == "held\n"
         return children[-1].pid
@@ -123,14 +127,9 @@ def test_override(name):
     ("held", "arguments", "option"),
     [
         ("runs/a", ["hydra.run.dir=runs/a"], "hydra.run.dir=FOLDER"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("runs/a", ["hydra.run.dir=runs/a", "resume=auto", "hydra.verbose=true"], "hydra.run.dir=FOLDER"),
-                ("runs/a", ["output_dir=runs/a"], "output_dir=FOLDER"),
-                ("many", ["--multirun", "seed=1,2", "hydra.sweep.dir=many"], "hydra.sweep.dir=FOLDER"),
-            )
-        ),
+        ("runs/a", ["hydra.run.dir=runs/a", "resume=auto", "hydra.verbose=true"], "hydra.run.dir=FOLDER"),
+        ("runs/a", ["output_dir=runs/a"], "output_dir=FOLDER"),
+        ("many", ["--multirun", "seed=1,2", "hydra.sweep.dir=many"], "hydra.sweep.dir=FOLDER"),
     ],
 )
 def test_refused_before_anything_is_read_or_moved(held, arguments, option, folder, hold):
@@ -141,7 +140,7 @@ def test_refused_before_anything_is_read_or_moved(held, arguments, option, folde
     (place / "metrics.csv").write_text("of the first run")
     pid = hold(place)
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    status, output, errors = end(start("config.yaml", "data.train=unreadable.xyz", *arguments))
+    status, output, errors = run("config.yaml", "data.train=unreadable.xyz", *arguments)
     assert status == 2, output + errors
     lines = [line for line in errors.splitlines() if line.startswith(("error", "  ->"))]
     assert len(lines) == 2, output + errors
@@ -154,7 +153,7 @@ def test_refused_before_anything_is_read_or_moved(held, arguments, option, folde
 
 def test_a_second_test_in_the_same_folder(folder, hold):
     pid = hold(folder / "test-results")
-    status, output, errors = end(start("model.safetensors", "molecules.xyz", module="nequip_like.cli.test"))
+    status, output, errors = run("model.safetensors", "molecules.xyz", module="nequip_like.cli.test")
     assert (status, output) == (2, "")
     assert errors.startswith(f"error: {folder}/test-results belongs to a run that is going on: process {pid} on ")
     assert errors.endswith("or give another folder: --output FOLDER\n")
@@ -179,7 +178,7 @@ def test_signals_and_kills(folder):
         command.send_signal(number)
         assert end(command)[0] == status
         assert len(list(folder.glob("run/.running-*"))) == (1 if number == signal.SIGKILL else 0)
-    status, output, errors = end(start(*endless[:3], "trainer.max_epochs=100001", "trainer.max_time=00:00:00:00"))
+    status, output, errors = run(*endless[:3], "trainer.max_epochs=100001", "trainer.max_time=00:00:00:00")
     assert status == 0, errors
     assert "going on from" in output
     assert not list(folder.glob("run/metrics.*.csv"))
@@ -195,13 +194,11 @@ def test_a_checkpoint_of_a_living_run(folder):
             assert command.poll() is None, command.communicate()
             time.sleep(0.05)
         (folder / "unreadable.xyz").write_text("no structures\n")
-        status, _, errors = end(
-            start("config.yaml", f"ckpt_path={last}", "hydra.run.dir=other", "data.train=unreadable.xyz")
-        )
+        status, _, errors = run("config.yaml", f"ckpt_path={last}", "hydra.run.dir=other", "data.train=unreadable.xyz")
         assert status == 2
         assert f"error: {folder}/live belongs to a run that is going on: process {command.pid} on " in errors
         assert f"or begin with its weights: finetune.source={last}\n" in errors
-        status, _, errors = end(start("config.yaml", f"ckpt_path={last}", "hydra.run.dir=other", "run=[val]"))
+        status, _, errors = run("config.yaml", f"ckpt_path={last}", "hydra.run.dir=other", "run=[val]")
         assert status == 0, errors
     finally:
         command.terminate()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from nequip_like.cli.train import _plot_option
+from tests.processes import run_python
 
 CONFIG = """\
 defaults: [train, override lr_scheduler: warmup_cosine, _self_]
@@ -37,8 +36,8 @@ def test_option(arguments, rest, image):
 def test_command(tmp_path, molecule_file):
     """It writes the image, says what it shows, and leaves no folder of a run."""
     (tmp_path / "config.yaml").write_text(CONFIG.format(file=molecule_file))
-    command = [sys.executable, "-m", "nequip_like.cli.train", "config.yaml", "--plot-schedule", "lr.png", "seed=1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command = ("-m", "nequip_like.cli.train", "config.yaml", "--plot-schedule", "lr.png", "seed=1")
+    done = run_python(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "lr.png: 300 optimizer steps, 3 in an epoch" in done.stdout
     assert "learning rate: 0.001 at step 1, at most 0.02931 (step 30)" in done.stdout

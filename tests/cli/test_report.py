@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.processes import run_python
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -16,8 +18,7 @@ def folder(tmp_path):
 
 
 def typed(folder, *arguments):
-    command = [sys.executable, "-W", "error", "-m", "nequip_like.cli.report", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return run_python("-W", "error", "-m", "nequip_like.cli.report", *arguments, cwd=folder)
 
 
 def test_one_run_and_several(folder):

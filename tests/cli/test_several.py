@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_output import end, folder, start  # noqa: F401 (a fixture)
+from tests.cli.test_output import folder, run  # noqa: F401 (a fixture)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -20,11 +20,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_four_runs(folder: Path) -> None:  # noqa: F811
     """Two learning rates and two seeds; one rate is absurd, and its runs fail without keeping the others from it."""
     rates = "training_module.optimizer.lr=0.01,1e9"
-    status, output, errors = end(
-        start(
-            *("config.yaml", "--multirun", "seed=1,2", rates, "hydra.sweep.dir=many", "trainer.max_epochs=2"),
-            "training_module.on_divergence=ignore",
-        )
+    status, output, errors = run(
+        *("config.yaml", "--multirun", "seed=1,2", rates, "hydra.sweep.dir=many", "trainer.max_epochs=2"),
+        "training_module.on_divergence=ignore",
     )
     assert status == 2, output + errors
     assert errors.count("error: ") == 2
@@ -35,11 +33,11 @@ def test_four_runs(folder: Path) -> None:  # noqa: F811
     assert {row["run"] for row in table[:2]} == {"0", "2"}
     best = []
     for row in table[:2]:
-        run = folder / "many" / row["run"]
-        assert (row["status"], row["folder"]) == ("done", str(run))
+        one = folder / "many" / row["run"]
+        assert (row["status"], row["folder"]) == ("done", str(one))
         assert float(row["training_module.optimizer.lr"]) == 0.01
         assert row["seed"] == {"0": "1", "2": "2"}[row["run"]]
-        logged = [line for line in rows(run / "metrics.csv") if line["val0_epoch/weighted_sum"]]
+        logged = [line for line in rows(one / "metrics.csv") if line["val0_epoch/weighted_sum"]]
         values = [float(line["val0_epoch/weighted_sum"]) for line in logged]
         assert float(row["best"]) == min(values)
         assert int(row["epoch"]) == values.index(min(values))
@@ -56,15 +54,15 @@ def test_four_runs(folder: Path) -> None:  # noqa: F811
 @pytest.mark.slow
 def test_other_data_are_told(folder: Path) -> None:  # noqa: F811
     """Without training the present value counts, and test errors are in the file."""
-    status, output, errors = end(
-        start("config.yaml", "data.val=5,6", "data.test=4", "run=[val,test]", "-m", "hydra.sweep.dir=many")
+    status, output, errors = run(
+        "config.yaml", "data.val=5,6", "data.test=4", "run=[val,test]", "-m", "hydra.sweep.dir=many"
     )
     assert status == 0, output + errors
     assert output.count("duplicates") == 2
     assert "the same as those of a run before" not in output
     for row in rows(folder / "many" / "runs.csv"):
-        run = folder / "many" / row["run"]
-        (logged,) = [line for line in rows(run / "metrics.csv") if line.get("val0_epoch/weighted_sum")]
+        one = folder / "many" / row["run"]
+        (logged,) = [line for line in rows(one / "metrics.csv") if line.get("val0_epoch/weighted_sum")]
         assert float(row["best"]) == float(logged["val0_epoch/weighted_sum"])
-        written = json.loads((run / "metrics.json").read_text())["test"]["forces_rmse"]
+        written = json.loads((one / "metrics.json").read_text())["test"]["forces_rmse"]
         assert float(row["test0_epoch/forces_rmse"]) == pytest.approx(written, rel=1e-9)

@@ -10,6 +10,7 @@ import pytest
 
 from nequip_like.cli.test import main
 from nequip_like.inference import save
+from tests.processes import run_python
 
 
 @pytest.fixture
@@ -20,13 +21,10 @@ def folder(tmp_path, make_potential, write_labelled):
     return tmp_path
 
 
-def typed(folder, *arguments):
-    command = [sys.executable, "-W", "error", "-m", "nequip_like.cli.test", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
 def test_command(folder):
-    run = typed(folder, "model.safetensors", "test_300K.xyz", "test_600K.xyz", "--output", "results", "--device", "cpu")
+    arguments = ["model.safetensors", "test_300K.xyz", "test_600K.xyz", "--output", "results", "--device", "cpu"]
+    command = [sys.executable, "-W", "error", "-m", "nequip_like.cli.test", *arguments]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert "test_300K: 5 frames" in run.stdout
     assert "test_600K: 3 frames" in run.stdout
@@ -38,7 +36,8 @@ def test_command(folder):
 
 def test_user_error(folder):
     (folder / "model.safetensors").write_text("not a model")
-    run = typed(folder, "model.safetensors", "test_300K.xyz")
+    command = ("-W", "error", "-m", "nequip_like.cli.test", "model.safetensors", "test_300K.xyz")
+    run = run_python(*command, cwd=folder)
     assert run.returncode == 2
     error, advice = run.stderr.splitlines()
     assert error.startswith("error: model.safetensors is no safetensors file")

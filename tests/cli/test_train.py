@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
+
+from tests.processes import environment, run_python
 
 CONFIG = """\
 defaults: [train, _self_]
@@ -30,19 +31,17 @@ def folder(tmp_path, molecule_file) -> Path:
 
 @pytest.fixture
 def type_in(folder):
-    """Run a command: ``type_in("config.yaml", "seed=1")``; gives exit status, output, error stream."""
+    """Run a command: ``type_in("config.yaml", "seed=1")``; gives exit status, output, error stream.
 
-    def run(*arguments: str, cwd: Path = folder, module: bool = True) -> subprocess.CompletedProcess[str]:
+    Not as a module, but by its script, it is started as a user starts it, and takes its time.
+    """
+
+    def run(*arguments: str, module: bool = True) -> subprocess.CompletedProcess[str]:
+        if module:
+            return run_python("-m", "nequip_like.cli.train", *arguments, cwd=folder)
         script = Path(sys.executable).with_name("nequip-train")
-        command = [sys.executable, "-m", "nequip_like.cli.train"] if module else [str(script)]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PL_", "HYDRA"))}
         return subprocess.run(
-            [*command, *arguments],
-            cwd=cwd,
-            env=environment | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
+            [str(script), *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
         )
 
     return run
@@ -316,7 +315,7 @@ def test_multirun_is_checked_before_hydra_calls_anything(type_in, folder):
 
 
 def test_mistakes_that_we_find(type_in, folder):
-    """One process each, so few of them; the rest is in tests/workflow."""
+    """Few of them; the rest is in tests/workflow."""
     is_user_error(type_in("config.yaml", "data.train=nowhere.xyz"), "no such file", "nowhere.xyz")
     (folder / "bare.yaml").write_text("data: {train: molecules.xyz}\n")
     is_user_error(type_in("bare.yaml"), "the config has no 'run'", "defaults: [train, _self_]")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
 import pytest
 
 from nequip_like.inference.model_file import read_card
+from tests.processes import environment, run_python
 
 CONFIG = """\
 defaults: [train, _self_]
@@ -49,15 +48,8 @@ def folder(tmp_path, molecule_file) -> Path:
 @pytest.fixture
 def type_in(folder):
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PL_", "HYDRA"))}
-        return subprocess.run(
-            [sys.executable, "-m", "nequip_like.cli.train", "config.yaml", *arguments],
-            cwd=folder,
-            env=environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "250"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        command = ("-m", "nequip_like.cli.train", "config.yaml", *arguments)
+        return run_python(*command, cwd=folder, env=environment(COLUMNS="250"))
 
     return run
 
@@ -81,7 +73,6 @@ def test_a_run_of_everything(type_in, folder):
     assert "error: data.train.warm.weight was 3.0 in the run that" in done.stderr
 
 
-@pytest.mark.slow
 def test_mistakes(type_in):
     for arguments, parts in (
         (["++data.sampling.temperature=-1"], ["data.sampling.temperature is -1", "above 0"]),

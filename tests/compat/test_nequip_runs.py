@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from nequip_like.inference import model_file
 from nequip_like.workflow import setup
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import train
+from tests.processes import environment, run_python
 
 HERE = Path(__file__).parent
 NAMES = json.loads((HERE / "reference" / "logged_names.json").read_text())["names"]
@@ -208,15 +207,7 @@ def test_a_validation_before_training_tells_a_schedule_nothing(write):
 
 
 def type_in(*arguments, cwd):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PL_", "HYDRA"))}
-    return subprocess.run(
-        [sys.executable, "-m", "nequip_like.cli.train", *arguments],
-        cwd=cwd,
-        env=environment | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_python("-m", "nequip_like.cli.train", *arguments, cwd=cwd, env=environment(WANDB_MODE="offline"))
 
 
 @pytest.mark.slow

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import yaml
 from omegaconf import OmegaConf
@@ -12,6 +9,7 @@ from omegaconf import OmegaConf
 from nequip_like.composition.arguments import parse
 from nequip_like.composition.hydra_compose import compose_arguments
 from nequip_like.errors import ConfigError
+from tests.processes import run_python
 
 BEFORE = {"scalar": "a.xyz", "list": "[a.xyz]", "mapping": "{a: a.xyz}"}
 AFTER = {"scalar": "b.xyz", "list": "[b.xyz]", "mapping": "{b: b.xyz}"}
@@ -85,8 +83,8 @@ def test_kinds_that_vary_over_runs(tmp_path):
 
 def test_hydra_composes_the_same(tmp_path):
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndata: {train: a.xyz, test: [a.xyz]}\n")
-    command = [sys.executable, "-m", "nequip_like.cli.train", "mine.yaml", "data.test={NO: b.xyz}", "--cfg", "job"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command = ("-m", "nequip_like.cli.train", "mine.yaml", "data.test={NO: b.xyz}", "--cfg", "job")
+    done = run_python(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["data"]["test"] == {"NO": "b.xyz"}
 

@@ -1,7 +1,6 @@
 """The pages for users of XequiNet, mlip and aenet: each of their keys is there, and what to write is accepted."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from nequip_like.inference import model_file
 from nequip_like.workflow.config.check import check_config
+from tests.processes import run_python
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = {
@@ -105,6 +105,5 @@ def test_the_config_of_the_page_is_accepted(page, molecule_file, tmp_path):
     assert len(blocks) == 1
     path = tmp_path / "own.yaml"
     path.write_text(blocks[0].replace("train.xyz", str(molecule_file)))
-    command = [sys.executable, "-m", "nequip_like.cli.train", str(path), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    done = run_python("-m", "nequip_like.cli.train", str(path), "--check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

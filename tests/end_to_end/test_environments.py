@@ -119,8 +119,11 @@ def test_batch_script_without_srun(folder, here, monkeypatch, tasks):
 
 @pytest.mark.parametrize(
     "variables",
-    [{"JOB_ID": "1", "NTASKS": "4"}, BATCH | {"NTASKS": "4", "JOB_NAME": "interactive"}, BATCH | {"NTASKS": "1"}],
-    ids=["shell of salloc", "interactive", "one task"],
+    [
+        pytest.param({"JOB_ID": "1", "NTASKS": "4"}, id="shell of salloc"),
+        pytest.param(BATCH | {"NTASKS": "4", "JOB_NAME": "interactive"}, id="interactive", marks=pytest.mark.slow),
+        pytest.param(BATCH | {"NTASKS": "1"}, id="one task", marks=pytest.mark.slow),
+    ],
 )
 def test_one_process_in_a_job(folder, here, monkeypatch, variables):
     for name, value in variables.items():
@@ -143,7 +146,10 @@ def test_srun_without_a_job(folder, tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("variable", ["HOME", "NEQUIP_LIKE_CACHE", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize(
+    "variable",
+    ["HOME", *(pytest.param(name, marks=pytest.mark.slow) for name in ("NEQUIP_LIKE_CACHE", "XDG_CACHE_HOME"))],
+)
 def test_folder_of_the_cache_cannot_be_written(folder, here, monkeypatch, tmp_path, variable):
     """The compiled kernel is used all the same, and it is said once."""
     for name in ("NEQUIP_LIKE_CACHE", "XDG_CACHE_HOME"):
@@ -217,7 +223,10 @@ def test_current_folder_is_deleted(folder, here, monkeypatch, tmp_path, capsys):
 # --- no compiler
 
 
-@pytest.mark.parametrize("variables", [{"PATH": NOWHERE}, {"PATH": NOWHERE, "CC": f"{NOWHERE}/gcc"}])
+@pytest.mark.parametrize(
+    "variables",
+    [{"PATH": NOWHERE}, pytest.param({"PATH": NOWHERE, "CC": f"{NOWHERE}/gcc"}, marks=pytest.mark.slow)],
+)
 def test_no_compiler(folder, here, monkeypatch, variables, capsys):
     monkeypatch.delenv("CC", raising=False)
     for name, value in variables.items():

@@ -33,6 +33,7 @@ from nequip_like.metrics.elementwise import (
 )
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.modifiers import CallableModifier, MappedFieldModifier, PerAtomModifier
+from tests.processes import run_side_by_side
 
 EXACT = 1e-12
 TYPES = ["H", "O"]
@@ -683,7 +684,7 @@ def test_two_processes(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (tmp_path / "store").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
-    torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
+    run_side_by_side(work, str(tmp_path))
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     pairs = [pair for share in shares() for pair in share]
     prediction, target = join(pairs)

@@ -22,6 +22,7 @@ from nequip_like.metrics.elementwise import (
     StratifiedHuberForceLoss,
 )
 from nequip_like.metrics.manager import MetricsManager
+from tests.processes import run_side_by_side
 
 TYPES = ["H", "C", "O"]
 METRICS = (
@@ -196,7 +197,7 @@ def test_two_processes(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (tmp_path / "meet").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
-    torch.multiprocessing.spawn(measured, (str(tmp_path),), nprocs=2)
+    run_side_by_side(measured, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for stage in ("step", "epoch"):
         assert str(first[stage]) == str(second[stage])  # as text: NaN equals NaN

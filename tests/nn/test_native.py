@@ -60,11 +60,15 @@ def test_auto_is_fused_here():
     assert not model_of("batched").accepts_skin_edges
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-10), ("float32", 1e-5)])
+# Each is code of its own, and takes four seconds to compile: these have every l_max to 2, parity and precision.
+QUICK = {(0, False, "float32"), (0, True, "float64"), (1, False, "float64"), (1, True, "float32"),
+         (2, False, "float32"), (2, True, "float64")}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("l_max", "parity"),
-    [pytest.param(l_max, parity, marks=[pytest.mark.slow] if l_max > 2 else []) for l_max in range(5)
-     for parity in (False, True)],
+    ("l_max", "parity", "dtype", "limit"),
+    [pytest.param(l_max, parity, dtype, limit, marks=[pytest.mark.slow] * ((l_max, parity, dtype) not in QUICK))
+     for l_max in range(5) for parity in (False, True) for dtype, limit in (("float64", 1e-10), ("float32", 1e-5))],
 )  # fmt: skip
 def test_equals_reference(l_max, parity, dtype, limit):
     """With uneven channels, against float64; some gradients nearly cancel, so that torch's float32 is no better."""
@@ -79,7 +83,7 @@ def test_equals_reference(l_max, parity, dtype, limit):
     assert difference < max(limit, largest_difference(numbers(batched, batch), expected)[0]), where
 
 
-@pytest.mark.parametrize("width", [1, 2, 16, 32])
+@pytest.mark.parametrize("width", [1, 16, *(pytest.param(width, marks=pytest.mark.slow) for width in (2, 32))])
 def test_widths_of_vectors(width):
     changes = {"num_features": width, "l_max": 1}
     batch = batch_of([molecule(), crystal()], model_of("fused", **changes))

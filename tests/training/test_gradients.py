@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import lightning
 import pytest
 import torch
@@ -20,6 +16,7 @@ from nequip_like.training import NequIPLightningModule
 from nequip_like.training.gradients import check_can_accumulate
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import train
+from tests.processes import environment, run_python
 
 
 def term(field: str, metric: str) -> dict:
@@ -251,15 +248,8 @@ def test_two_processes_that_accumulate(compose, tiny, write_labelled, tmp_path):
         *("-cn", "train", f"data.train={file}", "cutoff_radius=4.0", *tiny, *RUN, "data.batch_size=2"),
         *(f"output_dir={double}", "trainer.devices=2", "trainer.strategy=ddp", "trainer.accumulate_grad_batches=2"),
     ]
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PL_", "HYDRA"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "nequip_like.cli.train", *overrides],
-        cwd=tmp_path,
-        env=own | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    done = run_python(
+        "-m", "nequip_like.cli.train", *overrides, cwd=tmp_path, env=environment(PYTHONWARNINGS="default")
     )
     assert done.returncode == 0, done.stdout + done.stderr
     one, two = weights(single), weights(double)

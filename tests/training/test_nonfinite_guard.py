@@ -22,6 +22,7 @@ from nequip_like.training.checkpointing.callback import ResumableCheckpoint
 from nequip_like.training.gradients import sum_gradients
 from nequip_like.training.nonfinite_guard import FiniteGuard, finite_frames
 from nequip_like.workflow.train import train
+from tests.processes import run_side_by_side
 
 BAD = 6  # a frame of the training set
 
@@ -504,7 +505,7 @@ def test_two_processes_judge_alike(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (tmp_path / "meet").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
-    torch.multiprocessing.spawn(judged, (str(tmp_path),), nprocs=2)
+    run_side_by_side(judged, str(tmp_path))
     texts = [(tmp_path / f"{rank}.txt").read_text().splitlines() for rank in range(2)]
     assert texts[0] == texts[1]
     assert texts[0] == [

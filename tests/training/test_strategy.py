@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from nequip_like.data.datamodule import DataModule
@@ -24,6 +20,7 @@ from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model import NequIPGNNModel
 from nequip_like.training.gradients import sum_gradients
 from nequip_like.workflow.train import train
+from tests.processes import environment, run_python, run_side_by_side
 
 # --- the sum alone
 
@@ -66,7 +63,7 @@ def test_sum_of_gradients_of_two_processes(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (tmp_path / "meet").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
-    mp.spawn(summed, (str(tmp_path),), nprocs=2)
+    run_side_by_side(summed, str(tmp_path))
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found["a"].tolist() == [11.0, 22.0]
@@ -117,7 +114,7 @@ def test_packed_batches_of_two_processes_are_one(tmp_path, write_labelled):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (tmp_path / "meet").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
-    mp.spawn(train_packed, (str(tmp_path), file), nprocs=2)
+    run_side_by_side(train_packed, str(tmp_path), file)
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert all(25 <= part["atoms"] <= 30 for part in found)
     model, loss, batch = build_step(file, None)
@@ -171,14 +168,13 @@ def same_numbers(one: Path, two: Path) -> None:
     assert any(name.startswith("val1_epoch") for name in single)
 
 
-def environment() -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PL_", "HYDRA"))}
-    # For callbacks that are defined in tests, wherever these are run from.
-    return own | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "PYTHONPATH": str(Path(__file__).parents[2])}
+def settings() -> dict[str, str]:
+    """The environment: with callbacks that are defined in tests, wherever these are run from."""
+    return environment(PYTHONWARNINGS="default", PYTHONPATH=str(Path(__file__).parents[2]))
 
 
 def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    done = run_python(*command, cwd=folder, env=settings())
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -204,7 +200,7 @@ def overrides_of(tiny, molecule_file, folder: Path) -> list[str]:
 def test_two_processes_are_one(one_process, tiny, molecule_file, tmp_path):
     """Two epochs of three global steps each: the same weights, the same numbers in metrics.csv, the same files."""
     single, double = one_process(), tmp_path / "two"
-    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
+    command = ["-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
     output = run(command, tmp_path)
     same_weights(single, double)
     same_numbers(single, double)
@@ -220,7 +216,7 @@ def test_two_processes_draw_alike(one_process, compose, tiny, molecule_file, tmp
     force_keys = "force_fraction:0.5,force_resample_num_epochs:1,force_scale_unbiased:true"
     sampling = f"data.sampling={{policy:error_weighted,{force_keys}}}"
     single, double = one_process(sampling), tmp_path / "two"
-    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), sampling]
+    command = ["-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), sampling]
     run(command, tmp_path)
     same_weights(single, double)
     same_numbers(single, double)
@@ -239,7 +235,7 @@ def test_two_processes_go_back_alike(rate, one_process, tiny, molecule_file, tmp
         "+callbacks.kick._target_=tests.workflow.test_resume.KickAt",
     )
     single, double = one_process(*changes), tmp_path / "two"
-    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), *changes]
+    command = ["-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), *changes]
     output = run(command, tmp_path)
     assert output.count("back to the weights of step ") == 1  # one process speaks
     same_weights(single, double)
@@ -251,7 +247,7 @@ def test_one_step_of_two_processes(one_process, tiny, molecule_file, tmp_path):
     """One step with batches of 2 x 5 and 1 x 10."""
     single = one_process("data.batch_size=10", "trainer.max_steps=1")
     double = tmp_path / "two"
-    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
+    command = ["-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
     run([*command, "data.batch_size=5", "trainer.max_steps=1"], tmp_path)
     same_weights(single, double)
 
@@ -261,7 +257,7 @@ def test_one_step_of_two_processes(one_process, tiny, molecule_file, tmp_path):
 def test_torchrun(strategy, one_process, tiny, molecule_file, tmp_path):
     """Processes that someone else starts, with the strategy named and not."""
     single, double = one_process(), tmp_path / "two"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*launcher, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double)]
     run([*command, f"trainer.strategy={strategy}"], tmp_path)
     same_weights(single, double)
@@ -273,20 +269,12 @@ def test_stopped_and_resumed(tiny, molecule_file, tmp_path):
     """A signal to one of two processes stops both at the same step; together they go on to the very same weights."""
     folders = {name: tmp_path / name for name in ("whole", "part")}
     commands = {
-        name: [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, folder)]
+        name: ["-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, folder)]
         for name, folder in folders.items()
     }
     run(commands["whole"], tmp_path)
     kill = "+callbacks.kill={_target_: tests.workflow.test_resume.KillAt, number: 15, batch: 4}"
-    stopped = subprocess.run(
-        [*commands["part"], kill, "trusted_packages=[tests]"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    stopped = run_python(*commands["part"], kill, "trusted_packages=[tests]", cwd=tmp_path, env=settings())
     assert stopped.returncode == 128 + 15, stopped.stdout + stopped.stderr
     assert "stopped by SIGTERM" in stopped.stdout
     last = torch.load(folders["part"] / "checkpoints" / "last.ckpt", weights_only=True)
@@ -308,7 +296,7 @@ def test_averages_cycles_and_kept_checkpoints(one_process, tiny, molecule_file, 
         *("callbacks.periodic_checkpoint.keep_newest=2", "callbacks.best_checkpoint.save_top_k=2", "run_name=a"),
     ]
     single, double = one_process(*way), tmp_path / "two"
-    run([sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), *way], tmp_path)
+    run(["-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, double), *way], tmp_path)
     single_files, double_files = ({path.name for path in (at / "checkpoints").iterdir()} for at in (single, double))
     assert single_files == double_files
     assert {"a_best.ckpt", "a_best.json", "a_last.ckpt", "a_step5.ckpt", "a_step6.ckpt"} < double_files

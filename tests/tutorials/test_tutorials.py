@@ -22,6 +22,7 @@ import ase.io
 import pytest
 
 import nequip_like
+from tests import processes
 from tests.tutorials.pages import blocks, run_python, run_script
 
 ROOT = Path(__file__).parents[2]
@@ -151,11 +152,8 @@ def test_overrides_compose(page, words, tmp_path):
     write_configs(page, tmp_path)
     # Hydra does not print the config of several runs: that of the first stands for all.
     single = [re.sub(r"=(\w+),\w+$", r"=\1", word) for word in words if word != "--multirun"]
-    code = "import sys; from nequip_like.cli.train import main; sys.argv[0] = 'nequip-train'; main()"
     arguments = [word for word in single[1:] if word not in ("--cfg", "job", "--check")]
-    run = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True
-    )
+    run = processes.run_python("-m", "nequip_like.cli.train", *arguments, "--cfg", "job", cwd=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "training_module:" in run.stdout
 

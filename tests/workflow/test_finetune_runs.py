@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from nequip_like.inference import model_file
 from nequip_like.training.csv_logger import read_rows
 from nequip_like.workflow.finetune.report import print_worse_than_source
 from nequip_like.workflow.train import train
+from tests.processes import run_python
 from tests.workflow.test_resume import differences, history, last
 from tests.workflow.tuning import (
     MOVED,
@@ -137,8 +137,8 @@ def test_two_processes_are_one(tune: Any, tiny: list[str], source: Path, molecul
     data = [f"data.train={molecule_file}", "data.val=5", "data.test=5", "cutoff_radius=4.0", "data.batch_size=2"]
     places = [f"output_dir={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"]
     places += ["optimizer=adam", "lr_scheduler=plateau"]  # as compose has it
-    command = [sys.executable, "-m", "nequip_like.cli.train", "-cn", "train", *tiny, *data, *options, *places]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    command = ("-m", "nequip_like.cli.train", "-cn", "train", *tiny, *data, *options, *places)
+    done = run_python(*command, cwd=tmp_path, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Fine-tuning") == 1
     first, second = (model_file.read_model(path).state_dict() for path in (one, tmp_path / "two" / "model.safetensors"))
@@ -161,8 +161,7 @@ def test_by_the_command_line(tmp_path: Path, molecule_file: Path, source: Path) 
     )
 
     def command(name: str, *arguments: str) -> subprocess.CompletedProcess:
-        code = f"from nequip_like.cli.{name} import main; main()"
-        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        done = run_python("-m", f"nequip_like.cli.{name}", *arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 

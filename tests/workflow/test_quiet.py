@@ -1,13 +1,12 @@
 """Lightning's remarks on itself are left out while a run lasts, and a user's own settings come back."""
 
 import logging
-import subprocess
-import sys
 import warnings
 
 import pytest
 
 from nequip_like.workflow.quiet import quiet_lightning
+from tests.processes import run_python
 
 LIGHTNING = logging.getLogger("lightning.pytorch")
 REMARKS = [
@@ -78,9 +77,7 @@ def test_a_run_from_python_says_what_is_its_own(tmp_path, molecule_file, tiny):
         *(f"data.train={molecule_file}", "data.val=5", "data.test=5", "cutoff_radius=4.0"),
         *(f"output_dir={tmp_path / 'run'}", *tiny),
     ]
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(molecule_file), *arguments], capture_output=True, text=True, cwd=tmp_path
-    )
+    run = run_python("-c", SCRIPT, str(molecule_file), *arguments, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     trained, tested, rest = run.stdout.replace("--- test_model", "--- train").split("--- train\n")
     for head in (

@@ -9,6 +9,7 @@ import csv
 import math
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,24 @@ def run(compose: Any, tmp_path: Path) -> Run:
         return train(config)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def finished() -> dict[tuple[str, ...], TrainingResult]:
+    """Runs that several tests compare with; none changes them."""
+    return {}
+
+
+@pytest.fixture
+def whole(run: Run, finished: dict[tuple[str, ...], TrainingResult]) -> Run:
+    """A run without a stop, to compare with: ``whole("trainer.val_check_interval=2")``."""
+
+    def whole(*overrides: str) -> TrainingResult:
+        if overrides not in finished:
+            finished[overrides] = run("whole", *overrides)
+        return finished[overrides]
+
+    return whole
 
 
 def often(folder: Path, every: int = 1) -> dict[str, Any]:
@@ -256,11 +275,21 @@ STOPS = {
 LIMITS = ("trainer.max_epochs", "trainer.max_steps")
 
 
-@pytest.mark.parametrize("stop", STOPS)
-@pytest.mark.parametrize("same_folder", [True, False], ids=["same folder", "other folder"])
-def test_stopped_and_resumed(stop: str, same_folder: bool, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stop", "same_folder"),
+    [
+        *(pytest.param(stop, True, id=f"{stop}, same folder") for stop in STOPS),
+        *(
+            pytest.param(
+                stop, False, id=f"{stop}, other folder", marks=[pytest.mark.slow] * (stop != "end of an epoch")
+            )
+            for stop in STOPS
+        ),
+    ],
+)
+def test_stopped_and_resumed(stop: str, same_folder: bool, run: Run, whole: Run) -> None:
     way = [setting for setting in STOPS[stop] if not setting.startswith(LIMITS)]
-    whole = run("whole", *way).folder
+    expected = whole(*way).folder
     part = run("part", *STOPS[stop]).folder
     assert last(part)["global_step"] == {"end of an epoch": 6}.get(stop, int(STOPS[stop][0].split("=")[1]))
     before = history(part)
@@ -269,7 +298,7 @@ def test_stopped_and_resumed(stop: str, same_folder: bool, run: Run, tmp_path: P
     else:
         rest = run("rest", f"ckpt_path={part}/checkpoints/last.ckpt", *way).folder
         assert history(part) == before
-    assert_same_run(whole, rest)
+    assert_same_run(expected, rest)
 
 
 def test_steps_as_the_only_limit(run: Run) -> None:
@@ -282,12 +311,20 @@ def test_steps_as_the_only_limit(run: Run) -> None:
     assert last(whole)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-@pytest.mark.parametrize("batch", [5, 6])
-def test_stopped_by_a_signal(number: int, batch: int, run: Run, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("number", "batch"),
+    [
+        *((signal.SIGTERM, 5), (signal.SIGINT, 6), (signal.SIGUSR1, 5)),
+        *(
+            pytest.param(number, batch, marks=pytest.mark.slow)
+            for number, batch in ((signal.SIGTERM, 6), (signal.SIGINT, 5), (signal.SIGUSR1, 6))
+        ),
+    ],
+)
+def test_stopped_by_a_signal(number: int, batch: int, run: Run, whole: Run, capsys: pytest.CaptureFixture) -> None:
     """The step is finished, a checkpoint written, the best model exported; tests are left for the run that goes on."""
     handlers = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
-    whole = run("whole", "run=[train,test]")
+    expected = whole("run=[train,test]")
     killer = {"_target_": "tests.workflow.test_resume.KillAt", "number": int(number), "batch": batch}
     part = run("part", "run=[train,test]", callbacks={"kill": killer})
     assert part.stopped_by == number
@@ -298,8 +335,8 @@ def test_stopped_by_a_signal(number: int, batch: int, run: Run, capsys: pytest.C
     assert {known: signal.getsignal(known) for known in handlers} == handlers
     rest = run("part", "run=[train,test]", "resume=auto")
     assert rest.stopped_by is None
-    assert_same_run(whole.folder, rest.folder)
-    assert rest.metrics == whole.metrics
+    assert_same_run(expected.folder, rest.folder)
+    assert rest.metrics == expected.metrics
 
 
 class SaveAt(lightning.Callback):
@@ -327,9 +364,10 @@ def test_from_within_an_accumulation(run: Run, tmp_path: Path) -> None:
     assert differences(*(last(folder)["optimizer_states"] for folder in (whole, rest))) == []
 
 
-def test_out_of_time(run: Run, capsys: pytest.CaptureFixture) -> None:
+def test_out_of_time(run: Run, whole: Run, capsys: pytest.CaptureFixture) -> None:
     """A limit of no seconds is reached after the first step. Time before a resume does not count."""
-    whole = run("whole").folder
+    expected = whole().folder
+    capsys.readouterr()
     for steps in (1, 2, 3):
         folder = run("rest", "trainer.max_time=00:00:00:00", "resume=auto").folder
         assert last(folder)["global_step"] == steps
@@ -338,7 +376,7 @@ def test_out_of_time(run: Run, capsys: pytest.CaptureFixture) -> None:
             f"ckpt_path={folder}/checkpoints/last.ckpt, or resume=auto in the same output folder"
         )
     rest = run("rest", "resume=auto", "trainer.max_time=00:01:00:00").folder
-    assert_same_run(whole, rest)
+    assert_same_run(expected, rest)
 
 
 def test_out_of_steps(run: Run, capsys: pytest.CaptureFixture) -> None:
@@ -392,16 +430,15 @@ def test_auto_in_a_finished_run_only_tests(run: Run) -> None:
     assert_same_run(first.folder, again.folder)
 
 
-def test_auto_takes_the_newest_whole_checkpoint(run: Run, tmp_path: Path) -> None:
+def test_auto_takes_the_newest_whole_checkpoint(run: Run, whole: Run, part: Path) -> None:
     """A damaged file does not stop it, a half-written one is removed."""
-    whole = run("whole").folder
-    part = run("part", "trainer.max_epochs=2").folder / "checkpoints"
+    part = part / "checkpoints"
     (part / "damaged.ckpt").write_bytes((part / "last.ckpt").read_bytes()[:-100])
     (part / ".last.123.ckpt").write_bytes(b"PK")
     older = content(part / "best.ckpt")
     older["global_step"] = 1
     torch.save(older, part / "older.ckpt")
-    assert_same_run(whole, run("part", "resume=auto").folder)
+    assert_same_run(whole().folder, run("part", "resume=auto").folder)
     assert not (part / ".last.123.ckpt").exists()
 
 
@@ -413,13 +450,12 @@ def test_auto_with_damaged_checkpoints_only(run: Run, tmp_path: Path) -> None:
         run("run", "resume=auto")
 
 
-def test_config_of_a_run_folder_resumes_it(run: Run, compose: Any, tmp_path: Path) -> None:
+def test_config_of_a_run_folder_resumes_it(run: Run, whole: Run) -> None:
     """The config.yaml that a run left behind is whole: it goes on in its folder."""
-    whole = run("whole").folder
     part = run("part", "trainer.max_epochs=2").folder
     config = OmegaConf.load(part / "config.yaml")
     config.resume, config.trainer.max_epochs = "auto", EPOCHS
-    assert_same_run(whole, train(config).folder)
+    assert_same_run(whole().folder, train(config).folder)
 
 
 # --- a changed config
@@ -455,9 +491,9 @@ def test_changes_that_are_refused(change: str, message: str, run: Run, part: Pat
 
 
 @pytest.fixture
-def part(run: Run) -> Path:
-    """A run that was stopped after two of four epochs."""
-    return run("part", "trainer.max_epochs=2").folder
+def part(whole: Run, tmp_path: Path) -> Path:
+    """A run that was stopped after two of four epochs; each test has a copy."""
+    return Path(shutil.copytree(whole("trainer.max_epochs=2").folder, tmp_path / "part"))
 
 
 def test_the_advice_is_what_to_type(run: Run, part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

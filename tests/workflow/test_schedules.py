@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.printing import plan
 from nequip_like.workflow.train import train
+from tests.processes import run_python
 from tests.workflow.test_resume import differences, often
 
 OURS = "nequip_like.optim.LearningRate"
@@ -121,10 +119,7 @@ def test_two_processes_end_together(by, tiny, molecule_file, tmp_path):
     data = (f"data.train={molecule_file}", "data.val=5", "data.test=5", "data.batch_size=1", "cutoff_radius=4.0")
     processes = ("trainer.devices=2", "trainer.strategy=ddp", f"output_dir={tmp_path / 'two'}", "run=[train]")
     changes = [*tiny, *ENDING, f"+training_module.lr_scheduler.monitor_interval={by}", "trainer.val_check_interval=1"]
-    command = [sys.executable, "-m", "nequip_like.cli.train", "-cn", "train", *data, *processes, *changes]
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PL_", "HYDRA"))}
-    environment = own | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_python("-m", "nequip_like.cli.train", "-cn", "train", *data, *processes, *changes, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("training ended: the learning rate 1.250e-03 is below min_lr 2.000e-03") == 1
     assert last(tmp_path / "two")["global_step"] == {"epoch": 21, "step": 4}[by]

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from nequip_like.training.budget.keeper import BudgetKeeper
 from nequip_like.training.budget.planner import BudgetPlanner
+from tests.processes import run_side_by_side
 
 
 class Strategy:
@@ -55,7 +55,7 @@ def test_two_processes_have_one_plan(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (tmp_path / "meet").write_text(f"tcp://127.0.0.1:{free.getsockname()[1]}")
-    mp.spawn(keep, (str(tmp_path),), nprocs=2)
+    run_side_by_side(keep, str(tmp_path))
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     steps, records = first

@@ -8,8 +8,6 @@ from __future__ import annotations
 import csv
 import importlib
 import math
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -24,6 +22,7 @@ from nequip_like.training.callbacks import TrainingStats
 from nequip_like.training.callbacks.training_stats import StepWork
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import train
+from tests.processes import run_python
 
 STATS = ("callbacks=[default,training_stats]", "callbacks.training_stats.every_n_steps=1")
 SGD = ("training_module.optimizer._target_=torch.optim.SGD", "training_module.lr_scheduler=null")
@@ -214,14 +213,12 @@ def test_without_a_logger_there_is_nothing_to_write_to(compose):
 @pytest.mark.slow
 def test_two_processes_are_one(compose, tiny, molecule_file, tmp_path):
     """The gradient is that of both processes, before it is clipped; so are the other norms."""
-    from tests.training.test_strategy import RUN, environment, overrides_of
+    from tests.training.test_strategy import RUN, overrides_of, settings
 
-    settings = (*STATS, "trainer.gradient_clip_val=0.05", "run=[train]")
-    single = train(compose(*RUN, "data.batch_size=4", f"output_dir={tmp_path / 'one'}", *settings)).folder
-    command = [sys.executable, "-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, tmp_path / "two")]
-    done = subprocess.run(
-        [*command, *settings], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
+    changes = (*STATS, "trainer.gradient_clip_val=0.05", "run=[train]")
+    single = train(compose(*RUN, "data.batch_size=4", f"output_dir={tmp_path / 'one'}", *changes)).folder
+    command = ("-m", "nequip_like.cli.train", *overrides_of(tiny, molecule_file, tmp_path / "two"))
+    done = run_python(*command, *changes, cwd=tmp_path, env=settings())
     assert done.returncode == 0, done.stdout + done.stderr
     for one, two in zip(stats(single), stats(tmp_path / "two"), strict=True):
         for name in NORMS:

@@ -45,10 +45,15 @@ def validations(compose: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return validations
 
 
+# Every second update; batches and updates of all epochs.
+EVERY_SECOND = {1: [(n, n) for n in (2, 4, 6, 8, 10, 12)], 2: [(2, 3), (4, 6), (6, 9), (8, 12)]}
+
+
 @pytest.mark.parametrize(
     ("every", "accumulate", "expected"),
     [
         (1, 1, [(n, n) for n in range(1, 13)]),
+        *((2, accumulate, EVERY_SECOND[accumulate]) for accumulate in (1, 2)),
         (5, 1, [(5, 5), (10, 10)]),
         (3, 1, [(3, 3), (6, 6), (9, 9), (12, 12)]),
         (7, 1, [(7, 7)]),
@@ -67,7 +72,7 @@ def test_exactly_at_these_updates(every: int, accumulate: int, expected: Any, va
 def test_resumed_at_any_update(steps: int, accumulate: int, validations: Any) -> None:
     """No validation is left out or done twice, wherever the first run stopped."""
     way = ("validate_every_n_updates=2", f"trainer.accumulate_grad_batches={accumulate}")
-    whole = validations(*way)
+    whole = EVERY_SECOND[accumulate]
     part = validations(*way, f"trainer.max_steps={steps}")
     rest = validations(*way, "resume=auto")
     assert part + rest == whole

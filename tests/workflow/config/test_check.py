@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 
@@ -12,6 +11,7 @@ from omegaconf import OmegaConf
 from nequip_like.arguments import NOT_KNOWN_YET
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.check import check_config
+from tests.processes import run_python
 
 METRICS = "+training_module.val_metrics.extra_metrics"
 STEPS = "torch.optim.lr_scheduler"
@@ -251,9 +251,7 @@ def test_nothing_untrusted_is_imported(tmp_path):
     )
     (tmp_path / "search.yaml").write_text("defaults: [train, _self_]\nhydra: {searchpath: ['pkg://evil']}\n")
     for name in ("config.yaml", "search.yaml"):
-        done = subprocess.run(
-            [sys.executable, "-m", "nequip_like.cli.train", name], cwd=tmp_path, capture_output=True, text=True
-        )
+        done = run_python("-m", "nequip_like.cli.train", name, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
         assert "in no trusted package" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"evil.py", "config.yaml", "search.yaml"}

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from nequip_like.training.csv_logger import read_rows
 from nequip_like.workflow.pretrain import run as pretraining
 from nequip_like.workflow.train import TrainingResult, train
 from nequip_like.workflow.trials import Trial, TrialInterrupt
+from tests.processes import run_python
 
 # The teacher is what labelled the molecules.
 MORSE = "{_target_: ase.calculators.morse.MorsePotential, epsilon: 1.0, r0: 1.2, rho0: 3.0, rcut1: 3.0, rcut2: 3.5}"
@@ -186,20 +184,13 @@ def test_energies_alone(compose: Any, tmp_path: Path, molecule_file: Path) -> No
 @pytest.mark.slow  # two minutes
 def test_as_a_user_types_it(crystal_file: Path, tmp_path: Path) -> None:
     """With a budget: all of it, from the first label to the report, is done within it."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PL_", "HYDRA"))}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "nequip_like.cli.train", f"data.train={crystal_file}", "data.val=5", "data.test=5"),
-            *("cutoff_radius=4.0", "model.num_layers=1", "model.num_features=2", "model.kernel=batched"),
-            *("targets=energy_force_stress", "model.radial_mlp_depth=1", "model.radial_mlp_width=4"),
-            *("pretrain.teacher=emt", "pretrain.frames=25", "budget=120s", "trainer.accelerator=cpu"),
-            *("report.format=[]", f"hydra.run.dir={tmp_path / 'run'}"),
-        ],
-        env=environment | {"OMP_NUM_THREADS": "1"},
+    done = run_python(
+        *("-m", "nequip_like.cli.train", f"data.train={crystal_file}", "data.val=5", "data.test=5"),
+        *("cutoff_radius=4.0", "model.num_layers=1", "model.num_features=2", "model.kernel=batched"),
+        *("targets=energy_force_stress", "model.radial_mlp_depth=1", "model.radial_mlp_width=4"),
+        *("pretrain.teacher=emt", "pretrain.frames=25", "budget=120s", "trainer.accelerator=cpu"),
+        *("report.format=[]", f"hydra.run.dir={tmp_path / 'run'}"),
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pretraining: emt labels structures around 14 training frames" in done.stdout
