@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,8 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs
 from nequip_like.errors import ConfigError
+from nequip_like.model import native_hessian
+from nequip_like.model.hessian import multiply_by_autograd
 from nequip_like.model.native_energy import CollectedWeights, NativeBackend
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.elements import EmbeddingStart, correlate_rows, starts_from_chemistry
@@ -206,7 +209,13 @@ class NequIPEnergy(nn.Module):
 
     def _describe_structures(self, graph: Graph) -> tuple[Structures, Extra | None]:
         """What compiled code is given: structures, and what a pair potential adds."""
-        structures = Structures(
+        return self._list_structures(
+            graph
+        ), None if self.pair_potential is None else self._differentiate_pair_potential(graph)
+
+    @staticmethod
+    def _list_structures(graph: Graph) -> Structures:
+        return Structures(
             graph[fields.ATOM_TYPES],
             graph[fields.EDGE_INDEX],
             graph[fields.POSITIONS],
@@ -215,7 +224,17 @@ class NequIPEnergy(nn.Module):
             batch_index(graph),
             num_graphs(graph),
         )
-        return structures, None if self.pair_potential is None else self._differentiate_pair_potential(graph)
+
+    def multiply_hessian(self, graph: Graph, changes: Tensor) -> Tensor | None:
+        """The Hessian times changes of the positions, by compiled code; None where that is not available."""
+        native = self._find_native(graph)
+        if native is None:
+            return None
+        structures = self._list_structures(graph)
+        products = native_hessian.multiply_hessian(native.network.plan, structures, self._collect_parameters(), changes)
+        if self.pair_potential is not None:
+            products += multiply_by_autograd(graph, partial(self._evaluate_pair_potential, graph), changes)
+        return products
 
     def estimate_bytes(self, atoms: int, edges: int, device: torch.device) -> int | None:
         """Memory that a batch takes in compiled code at its peak, bytes; None where torch does the work.
@@ -283,12 +302,15 @@ class NequIPEnergy(nn.Module):
 
     def _differentiate_pair_potential(self, graph: Graph) -> Extra:
         """Energies and gradient of the pair potential, which has nothing to train."""
-        centre, neighbour = graph[fields.EDGE_INDEX]
-        types = graph[fields.ATOM_TYPES]
         with torch.enable_grad():
             vectors = edge_vectors(graph).detach().requires_grad_(True)
-            lengths = torch.linalg.vector_norm(vectors, dim=1)
-            scaled = lengths * self.inverse_cutoffs[types[centre], types[neighbour]]
-            energies = self.pair_potential(lengths, scaled, types, centre, neighbour)  # type: ignore[misc]
+            energies = self._evaluate_pair_potential(graph, vectors)
             (gradient,) = torch.autograd.grad(energies.sum(), vectors, materialize_grads=True)
         return Extra(energies.detach(), gradient)
+
+    def _evaluate_pair_potential(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Its energies of the atoms, shape (atoms,)."""
+        lengths, scaled = self._measure_edges(graph, vectors)
+        types = graph[fields.ATOM_TYPES]
+        energies: Tensor = self.pair_potential(lengths, scaled, types, *graph[fields.EDGE_INDEX])  # type: ignore[misc]
+        return energies

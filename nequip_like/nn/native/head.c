@@ -363,6 +363,13 @@ static void edge_direction(const Net *net, const Head *head, double *directions,
     }
 }
 
+#ifdef HESSIAN
+/* The change of the pass back along the tangents of the last features; energies have no adjoint of their own. */
+void head_reverse_tangent(const Net *net, const Head *head) {
+    _Pragma("omp parallel for schedule(dynamic, 1) num_threads(net->threads)") for (int64_t b = 0; b < net->blocks; b++)
+        block_dual(net, head, net->block_start[b], net->block_stop[b] - net->block_start[b], net->block_type[b]);
+}
+#else
 /* Gradients of all parameters. */
 void potential_gradients(const Net *net, const Head *head, Radial *radial, double *directions) {
     for (int64_t graph = 0; graph < head->graphs; graph++) strain_adjoint(head, graph, head->strain + 9 * graph);
@@ -374,3 +381,4 @@ void potential_gradients(const Net *net, const Head *head, Radial *radial, doubl
     network_dual(net);
     radial_gradients(radial, net->threads);
 }
+#endif

@@ -43,6 +43,7 @@ class _Net(ctypes.Structure):
                 *("sent_basis", "sent_harmonics", "sent_harmonics_tangent", "sent_length_tangent"),
                 *("harmonics_gradient", "length_gradient"),
                 *("parameters", "gradients", "prepared", "features", "scratch", "feature_offsets"),
+                *("sent_curvature", "harmonics_gradient_tangent", "length_gradient_tangent"),
             )
         ),
     ]
@@ -53,13 +54,14 @@ class Program:
 
     Args:
         plan: What to compile.
+        hessian: With second derivatives by positions in the place of gradients of the parameters.
     """
 
-    def __init__(self, plan: NetworkPlan) -> None:
+    def __init__(self, plan: NetworkPlan, hessian: bool = False) -> None:
         self.plan = plan
         self.weights = Weights(plan)
         self.dtype = torch.float64 if plan.double else torch.float32
-        sources = write_network(plan)
+        sources = write_network(plan, hessian)
         self.block = sources.block
         self.library = compile_library(sources.units, sources.headers)
         #: Whether the compiler could make it use several threads.
