@@ -24,7 +24,7 @@ from nequip_like.nn.lora import list_weights
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native.head import Head
 from nequip_like.nn.native.network import Extra
-from nequip_like.nn.native.program import Constants, Parameters, Structures
+from nequip_like.nn.native.program import Calculation, Constants, Parameters, Structures
 from nequip_like.nn.native.radial_tables import RadialNetworks
 from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
@@ -176,8 +176,31 @@ class NequIPEnergy(nn.Module):
         # Predictions may have parameters from the step before: they are made only if they are asked for.
         return native.predict(structures, self._collect_parameters, self, extra)[0]
 
+    def predict_energies(self, graph: Graph) -> Tensor | None:
+        """Energies of the atoms (atoms,) by compiled code, without any pass back; None where that is not available."""
+        native = self._find_native(graph)
+        if native is None or self.training:
+            return None
+        return self._run_energies(native, graph)[0]
+
+    def predict_energies_with_features(self, graph: Graph) -> tuple[Tensor, Tensor] | None:
+        """The same and the last-layer features."""
+        native = self._find_native(graph)
+        if native is None or self.training:
+            return None
+        energies, calculation = self._run_energies(native, graph)
+        return energies, self._sum_features(graph, calculation.last_scalars.sort())
+
+    def _run_energies(self, native: NativeBackend, graph: Graph) -> tuple[Tensor, Calculation]:
+        structures = self._list_structures(graph)
+        energies, calculation = native.predict_energies(structures, self._collect_parameters, self)
+        if self.pair_potential is not None:
+            with torch.no_grad():
+                energies += self._evaluate_pair_potential(graph, edge_vectors(graph))
+        return energies, calculation
+
     def predict_with_features(self, graph: Graph) -> tuple[Differentiated, Tensor] | None:
-        """The same and the last-layer features, which compiled code has at hand; None where that is not available."""
+        """As predict_derivatives, and the last-layer features, which compiled code has at hand; None as there."""
         native = self._find_native(graph)
         if native is None or self.training:
             return None
@@ -192,7 +215,7 @@ class NequIPEnergy(nn.Module):
 
     def last_layer_features(self, graph: Graph) -> Tensor:
         """Derivative of each structure's energy by the weights of the last layer, shape (graphs, width), float64."""
-        if (predicted := self.predict_with_features(graph)) is not None:
+        if (predicted := self.predict_energies_with_features(graph)) is not None:
             return predicted[1]
         with torch.no_grad():
             vectors = edge_vectors(graph)

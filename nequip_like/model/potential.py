@@ -264,10 +264,12 @@ class Potential(Summarized, nn.Module):
     def _predict(self, graph: Graph) -> Graph:
         if self.uncertainty is None:
             return self._predict_energies(graph)
-        together = getattr(self.energy_model, "predict_with_features", None) if self.do_derivatives else None
+        name = "predict_with_features" if self.do_derivatives else "predict_energies_with_features"
+        together = getattr(self.energy_model, name, None)
         result = None if together is None else together(graph)
         if result is not None:
-            prediction, features = _name_fields(result[0]), result[1]
+            first, features = result
+            prediction = _name_fields(first) if self.do_derivatives else self._sum_energies(graph, first)
         else:
             prediction = self._predict_energies(graph)
             features = announce_features(self.energy_model).last_layer_features(graph)
