@@ -196,17 +196,6 @@ class StructureArrays:
             edges[start : chosen.stop] = np.bincount(owners, minlength=len(chosen))
         return np.maximum(edges, 1)
 
-    def build_frame(self, index: int) -> Graph:
-        """One structure, for a writer."""
-        stop = int(self.counts[: index + 1].sum())
-        atoms = slice(stop - int(self.counts[index]), stop)
-        return {
-            fields.POSITIONS: torch.from_numpy(self.positions[atoms]),
-            fields.ATOMIC_NUMBERS: torch.from_numpy(self.numbers[atoms]),
-            fields.CELL: torch.from_numpy(self.cells[index : index + 1]),
-            fields.PBC: torch.from_numpy(self.pbc[index : index + 1]),
-        }
-
 
 def _pair_molecules(positions: np.ndarray, counts: np.ndarray, cutoff: float) -> np.ndarray | None:
     """The edges (2, edges) of small molecules, in the order of ``add_neighbors``; None where two atoms collide.
