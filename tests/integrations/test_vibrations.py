@@ -34,7 +34,9 @@ def test_fixed_atom_does_not_move():
     atoms.set_constraint(FixAtoms([0]))
     one = compute_vibrations(atoms).get_frequencies()
     assert len(one) == 3
-    assert one[-1].real == pytest.approx(compute_vibrations(dimer()).get_frequencies()[-1].real / math.sqrt(2), rel=1e-9)
+    assert one[-1].real == pytest.approx(
+        compute_vibrations(dimer()).get_frequencies()[-1].real / math.sqrt(2), rel=1e-9
+    )
 
 
 def test_hessian_of_last_structure():

@@ -72,7 +72,7 @@ def build_database(rows: Path, target: Path, count: int) -> None:
     # A page for each row more than it takes: the map is a range of addresses and no file until it is written.
     size = 2 * rows.stat().st_size + 8192 * (count + 1024)
     try:
-        with lmdb.open(str(target), subdir=False, map_size=size, lock=False, meminit=False) as environment:
+        with lmdb.open(str(target), subdir=False, map_size=size, lock=False) as environment:
             numbers = range(1, count + 1)
             reader = _read_rows(rows)
             for start in range(0, count, _AT_ONCE):
