@@ -94,7 +94,7 @@ class Run:
 
 @contextmanager
 def open_runs(
-    files: Sequence[str | Path], trust_pickle: bool = False, piece: int = PIECE
+    files: str | Path | Sequence[str | Path], trust_pickle: bool = False, piece: int = PIECE
 ) -> Iterator[tuple[list[str], list[Run]]]:
     """The runs of files, in order; archives stay unpacked as long as the context lasts.
 

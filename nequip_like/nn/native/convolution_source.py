@@ -101,14 +101,15 @@ class ConvolutionWriter:
             yield f"{self._declare(function)};"
 
     def _declare(self, function: str) -> str:
+        second = (
+            "const REAL *const *st, const REAL *const *g, const REAL *const *g2, const REAL *table, REAL *const *xb"
+        )
         arguments = {
             "forward": "const REAL *table, REAL *const *o",
             "reverse": "const REAL *const *g, const REAL *table, REAL *const *xb",
             "tangent": "const REAL *const *st, const REAL *table, REAL *const *o",
-            "dual": "const REAL *const *st, const REAL *const *g, const REAL *const *g2, const REAL *table, "
-            "REAL *const *xb, REAL *table_gradient",
-            "reverse_tangent": "const REAL *const *st, const REAL *const *g, const REAL *const *g2, const REAL *table, "
-            "REAL *const *xb",
+            "dual": f"{second}, REAL *table_gradient",
+            "reverse_tangent": second,
         }[function]
         common = "const Net *net, int64_t start, int64_t stop, const REAL *const *s"
         return f"void {self.name}_{function}({common}, {arguments})"
@@ -135,13 +136,10 @@ class ConvolutionWriter:
         yield from ("}", "}", "}")
 
     def _write_reverse(self) -> Iterator[str]:
-        yield write_comment(
-            "adjoints: xb of what the atoms start .. stop send, of lengths and harmonics of these edges"
-        )
+        yield write_comment("adjoints: xb of what atoms start .. stop send, of lengths and harmonics of the edges")
         yield from self._open_sent_edges("reverse")
         yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
         yield from _declare_pointers("G", "g", "centre", self.message_sizes)
-        yield from _CLEAR_EDGE_SUMS
         for group in self.groups:
             yield from _open_matrix(group, "m", "Y")
             for path in group.paths:
@@ -188,9 +186,7 @@ class ConvolutionWriter:
         yield from ("}", "}", "}")
 
     def _write_dual(self) -> Iterator[str]:
-        yield write_comment(
-            "adjoints, from messages (g2) and their tangents (g) together: xb of features, and of the table"
-        )
+        yield write_comment("adjoints, from messages (g2) and their tangents (g): xb of features, and of the table")
         # The first layer's features need an adjoint here, too: the embedding is trained.
         yield from self._open_sent_edges("dual", always=True)
         yield "ALIGNED REAL wb[WIDTH], wtb[WIDTH];"
@@ -215,8 +211,6 @@ class ConvolutionWriter:
         yield "ALIGNED REAL bend[WIDTH];"
         yield from self._load_tangents_of_edge()
         yield "weights_at(net->sent_curvature + i * TAPS, interval, table, WIDTH, bend);"
-        yield from _CLEAR_EDGE_SUMS
-        # d (x Y w g): the change of each factor of the harmonics' gradient, and of the length's below.
         change = "w_u * (x_{i} * h_{k}" + (" + xt_{i} * g_{k})" if self.moving else ")") + " + wt_u * x_{i} * g_{k}"
         for group in self.groups:
             yield from _open_matrix(group, "m", "Y")
@@ -231,8 +225,6 @@ class ConvolutionWriter:
             yield "}"
         yield from _add_edge_sums("_tangent")
         yield from ("}", "}", "}")
-
-    # --- pieces
 
     def _open_received_edges(self, function: str) -> Iterator[str]:
         """Loops over atoms and the edges that they receive; outputs begin at the first atom."""
@@ -267,6 +259,10 @@ class ConvolutionWriter:
         yield _skip_beyond_cutoff()
         yield "const REAL *Y = net->sent_harmonics + i * HARMONICS, *basis = net->sent_basis + i * 2 * TAPS;"
         yield "ALIGNED REAL w[WIDTH], slope[WIDTH];"
+        if function != "dual":
+            yield write_comment("sums over the channels: along (the length's) and turn (the harmonics')")
+            yield "V along = {0}, turn[HARMONICS];"
+            yield "for (int j = 0; j < HARMONICS; j++) turn[j] = (V){0};"
 
     @staticmethod
     def _open_channels(path: PlacedPath, slope: bool = True) -> Iterator[str]:
@@ -350,18 +346,10 @@ def _pull_back(group: _PathGroup, name: str, pairs: list[tuple[str, str]]) -> It
         yield f"const V {name}_{i} = {' + '.join(terms)};"
 
 
-_CLEAR_EDGE_SUMS = (
-    write_comment("sums over the channels: along (the length's) and turn (the harmonics')"),
-    "V along = {0}, turn[HARMONICS];",
-    "for (int j = 0; j < HARMONICS; j++) turn[j] = (V){0};",
-)
-
-
-def _add_edge_sums(change: str = "") -> Iterator[str]:
+def _add_edge_sums(end: str = "") -> Iterator[str]:
     # An edge is sent by one atom and an atom belongs to one thread, so nobody else adds to these two.
-    yield f"net->length_gradient{change}[i] += sum_lanes(along);"
-    to = f"net->harmonics_gradient{change}[i * HARMONICS + j]"
-    yield f"for (int j = 1; j < HARMONICS; j++) {to} += sum_lanes(turn[j]);"
+    yield f"net->length_gradient{end}[i] += sum_lanes(along);"
+    yield f"for (int j = 1; j < HARMONICS; j++) net->harmonics_gradient{end}[i * HARMONICS + j] += sum_lanes(turn[j]);"
 
 
 def _add_harmonics_gradient(group: _PathGroup, product: str, weight: str) -> Iterator[str]:
