@@ -35,7 +35,7 @@ class TwiceDifferentiatedModel(Protocol):
         ...
 
 
-def multiply_hessian(potential: Potential, graph: Graph, vectors: Tensor) -> Tensor:
+def compute_hessian_product(potential: Potential, graph: Graph, vectors: Tensor) -> Tensor:
     """See :meth:`nequip_like.model.potential.Potential.hessian_product`."""
     positions = graph[fields.POSITIONS]
     if vectors.ndim < 2 or vectors.shape[-2:] != positions.shape:
@@ -65,7 +65,7 @@ def compute_hessian(potential: Potential, graph: Graph) -> Tensor:
         )
     size = graph[fields.POSITIONS].numel()
     unit = torch.eye(size, dtype=torch.float64, device=graph[fields.POSITIONS].device)
-    hessian = multiply_hessian(potential, graph, unit.view(size, -1, 3)).reshape(size, size)
+    hessian = compute_hessian_product(potential, graph, unit.view(size, -1, 3)).reshape(size, size)
     # Symmetric but for rounding; whoever diagonalises it looks at one triangle.
     return 0.5 * (hessian + hessian.T)
 

@@ -17,7 +17,7 @@ from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs, volumes
 from nequip_like.data.species import type_table
 from nequip_like.errors import ModelError
-from nequip_like.model.hessian import compute_hessian, multiply_hessian
+from nequip_like.model.hessian import compute_hessian, compute_hessian_product
 from nequip_like.model.last_layer import LastLayerUncertainty, announce_features
 from nequip_like.nn.scatter import sum_rows
 from nequip_like.summaries import Summarized
@@ -245,7 +245,7 @@ class Potential(Summarized, nn.Module):
             >>> bool(potential.hessian_product(graph, torch.ones(2, 3)).abs().max() < 1e-9)
             True
         """
-        return multiply_hessian(self, graph, vectors)
+        return compute_hessian_product(self, graph, vectors)
 
     def hessian(self, graph: Graph) -> Tensor:
         """The Hessian of the energy of a structure, shape (3 atoms, 3 atoms), eV/Angstrom^2, float64, symmetric.

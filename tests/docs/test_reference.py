@@ -206,6 +206,7 @@ def test_index_lists_the_pages():
         "formats",
         "gpu",
         "metrics",
+        "predict",
         "prepared-sets",
         "sampling",
         "pretrain",

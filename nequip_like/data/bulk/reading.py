@@ -46,7 +46,7 @@ class ReadBatch:
     chosen: range
 
 
-class Run:
+class StructureRun:
     """A run of structures that is read, predicted and written before the next one is.
 
     Args:
@@ -95,7 +95,7 @@ class Run:
 @contextmanager
 def open_runs(
     files: str | Path | Sequence[str | Path], trust_pickle: bool = False, piece: int = PIECE
-) -> Iterator[tuple[list[str], list[Run]]]:
+) -> Iterator[tuple[list[str], list[StructureRun]]]:
     """The runs of files, in order; archives stay unpacked as long as the context lasts.
 
     Args:
@@ -118,12 +118,12 @@ def open_runs(
         starts = range(0, len(reading), _PREPARED_FRAMES)
         runs = [np.arange(start, min(start + _PREPARED_FRAMES, len(reading))) for start in starts]
         identity = cast(PreparedFrames, reading.frames).fingerprint()
-        yield [identity], [Run(None, reading.select(run)) for run in runs]
+        yield [identity], [StructureRun(None, reading.select(run)) for run in runs]
         return
     request = PreparationRequest([str(member) for member in members], 1.0, trust_pickle=trust_pickle)
     with list_tasks(request, piece) as (sources, tasks, _):
         contents = [str(source["sha256"]) for source in sources if source["sha256"]]
-        yield contents, [Run(task, trust_pickle=trust_pickle) for task in tasks]
+        yield contents, [StructureRun(task, trust_pickle=trust_pickle) for task in tasks]
 
 
 def _read_plain(path: Path, piece: object, remarks: bool) -> StructureArrays | None:

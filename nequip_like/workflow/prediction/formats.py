@@ -139,8 +139,11 @@ class ExtxyzFormat(_TextFormat):
         for i, (index, count) in enumerate(zip(batch.chosen, batch.counts.tolist(), strict=True)):
             start, end = end, end + count
             remarks = structures.remarks[index] if structures.remarks else Remarks()
-            info, columns, _ = format_annotations(remarks.values, _OWN, count)
-            info = {format_key(name): text for name, text in info.items()} | dict(remarks.text)
+            info = dict(remarks.text)
+            columns: dict[str, np.ndarray] = {}
+            if remarks.values.info or remarks.values.arrays:
+                formatted, columns, _ = format_annotations(remarks.values, _OWN, count)
+                info |= {format_key(name): text for name, text in formatted.items()}
             comment = self._format_comment(structures, index, values, i, info, names, columns)
             own = lines[start:end]
             for column in columns.values():
@@ -168,15 +171,17 @@ class ExtxyzFormat(_TextFormat):
     ) -> str:
         own = [*names, *(f"{name}:{column_type(column)}:{column.shape[1]}" for name, column in columns.items())]
         words = [f"Properties={':'.join(own)}"]
-        if structures.cells[index].any():
+        has_cell = structures.cells[index].any()
+        if has_cell:
             words.insert(0, f'Lattice="{_join_numbers(structures.cells[index])}"')
         words.append(f"energy={float(values[fields.TOTAL_ENERGY][i, 0])!r}")
         if fields.ENERGY_UNCERTAINTY in values:
             words.append(f"{fields.ENERGY_UNCERTAINTY}={float(values[fields.ENERGY_UNCERTAINTY][i, 0])!r}")
-        if fields.STRESS in values and not np.isnan(values[fields.STRESS][i]).all():
+        if has_cell and fields.STRESS in values:
             words.append(f'stress="{_join_numbers(values[fields.STRESS][i])}"')
         words += [f"{name}={text}" for name, text in info.items()]
-        words.append(f'pbc="{" ".join("FT"[int(axis)] for axis in structures.pbc[index])}"')
+        first, second, third = structures.pbc[index].tolist()
+        words.append(f'pbc="{"FT"[first]} {"FT"[second]} {"FT"[third]}"')
         return " ".join(words)
 
 

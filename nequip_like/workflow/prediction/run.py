@@ -16,7 +16,7 @@ import torch
 import nequip_like
 from nequip_like.data import fields
 from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
-from nequip_like.data.bulk.reading import PIECE, ReadBatch, Run, open_runs
+from nequip_like.data.bulk.reading import PIECE, ReadBatch, StructureRun, open_runs
 from nequip_like.data.io.sets.frame_sets import KEPT_OPEN
 from nequip_like.errors import ConfigError, OutputError
 from nequip_like.inference.energy_only import energies_only
@@ -164,7 +164,7 @@ def _check_output(target: Path, part: Path, resume: bool, overwrite: bool) -> No
 
 
 def _predict_run(
-    run: Run, predictor: Predictor, size: BatchSize, writer: PredictionFormat, journal: PredictionJournal
+    run: StructureRun, predictor: Predictor, size: BatchSize, writer: PredictionFormat, journal: PredictionJournal
 ) -> None:
     potential = predictor.potential
     parts: dict[str, list[bytes]] = {name: [] for name in writer.list_begins()}

@@ -169,6 +169,9 @@ def test_committee_has_uncertainties(tmp_path, make_potential, file):
     predict_files(committee, file, tmp_path / "out.extxyz")
     first = ase.io.read(tmp_path / "out.extxyz", 0)
     np.testing.assert_allclose(first.arrays["forces_uncertainty"], expected[0]["forces_uncertainty"], atol=1e-12)
+    predict_files(committee, tmp_path / "out.extxyz", tmp_path / "again.extxyz")
+    again = ase.io.read(tmp_path / "again.extxyz", 0)
+    assert again.info == first.info, "predictions of the input are not handed on"
     predict_files(committee, file, tmp_path / "forces.csv")
     line = (tmp_path / "forces.csv").read_text().splitlines()[1].split(",")
     largest = expected[0]["forces_uncertainty"].norm(dim=1).max()
