@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nequip_like.model.builders import NequIPGNNModel as NequIPGNNModel
     from nequip_like.model.potential import Potential as Potential
     from nequip_like.workflow.evaluate import test_model as test  # noqa: F401 (offered by another name)
+    from nequip_like.workflow.prediction.run import predict_files as predict_files
     from nequip_like.workflow.train import train as train
     from nequip_like.workflow.uncertainty.run import train_committee as train_committee
 
@@ -52,6 +53,7 @@ _OFFERED = {
     "train_committee": ("workflow.uncertainty.run", "train_committee"),
     "find_potential": ("auto.run", "find_potential"),
     "test": ("workflow.evaluate", "test_model"),
+    "predict_files": ("workflow.prediction.run", "predict_files"),
     "load": ("inference.loading", "load"),
     "save": ("inference.model_file", "save"),
     "Predictor": ("inference.predictor", "Predictor"),

@@ -1,4 +1,4 @@
-"""Options of commands that read data: names and units of labels, where they are not the usual ones."""
+"""Options of commands that read data: names and units of labels, where they are not usual; sizes of batches."""
 
 from __future__ import annotations
 
@@ -62,3 +62,16 @@ def parse_pairs(option: str, entries: Sequence[str]) -> dict[str, str] | None:
             raise ConfigError(f"{option} names '{name}' twice", "give it once")
         pairs[name] = value
     return pairs or None
+
+
+def read_batch_size(text: str) -> int | dict[str, int]:
+    """What was given to ``--batch-size``: a number of structures, or such as ``atoms=2048``.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is neither.
+    """
+    measure, sign, number = text.rpartition("=")
+    try:
+        return {measure: int(number)} if sign else int(number)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of structures, and not such as atoms=2048") from error

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nequip_like.cli.data_options import add_label_options, parse_label_options
+from nequip_like.cli.data_options import add_label_options, parse_label_options, read_batch_size
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.starting.quick_start import quick_start
@@ -56,14 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_cli(command, debug=arguments.debug)
 
 
-def _read_batch_size(text: str) -> int | dict[str, int]:
-    measure, sign, number = text.rpartition("=")
-    try:
-        return {measure: int(number)} if sign else int(number)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of structures, and not such as atoms=2048") from error
-
-
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nequip-test",
@@ -80,7 +72,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch-size",
         metavar="N",
-        type=_read_batch_size,
+        type=read_batch_size,
         default=16,
         help="structures at a time; or as many as have no more atoms or edges together: atoms=2048, edges=100000 "
         "(default: %(default)s)",

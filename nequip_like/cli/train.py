@@ -212,7 +212,7 @@ def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
 
 def _check_each(command_line: argparse.Namespace, composed: DictConfig, show: bool) -> None:
     """Check each of several runs before the first begins: hours later it would be too late."""
-    from nequip_like.cli.jobs import compose_job, list_jobs, naming_job
+    from nequip_like.cli.sweeps.jobs import compose_job, list_jobs, naming_job
     from nequip_like.workflow.printing import print_plans
     from nequip_like.workflow.slurm.tasks import check_single_process
 
@@ -262,7 +262,7 @@ def _run(job: _Job | None, debug: bool) -> None:
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
     from nequip_like.cli.hydra_run import run_composed
     from nequip_like.cli.output import hold_output_folder, override
-    from nequip_like.cli.several import run_several
+    from nequip_like.cli.sweeps.several import run_several
 
     section = "sweep" if job.several else "run"
     with hold_output_folder(job.config, section) as folder:

@@ -17,7 +17,7 @@ SHORTEST_DISTANCE = 1e-6  # Angstrom; forces between two atoms at one place have
 
 _MOST_CELLS = 50_000  # half of what vesin takes
 _SORTED_BITS = 63  # of a signed integer
-_FEW_ATOMS = 64  # of a molecule in which each pair is looked at
+FEW_ATOMS = 64  # of a molecule in which each pair is looked at
 
 
 def add_neighbors(graph: Graph, cutoff: float, *, origin: str = "", closest: float = SHORTEST_DISTANCE) -> Graph:
@@ -61,7 +61,7 @@ def add_neighbors(graph: Graph, cutoff: float, *, origin: str = "", closest: flo
     cell = graph[fields.CELL].detach()[0].cpu().numpy().astype(np.float64)
     pbc = graph[fields.PBC][0].cpu().numpy()
     check_periodic_cell(cell, pbc, origin)
-    few = len(positions) <= _FEW_ATOMS and not pbc.any()
+    few = len(positions) <= FEW_ATOMS and not pbc.any()
     pairs, shifts, distances = _compare_all(positions, cutoff) if few else _search(positions, cell, pbc, cutoff)
     if len(distances) and distances.min() < closest:
         pair = int(distances.argmin())

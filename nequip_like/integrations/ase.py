@@ -157,6 +157,24 @@ class NequIPCalculator(Calculator):
         prediction = self._predictor.predict_batch(self._move_to_device(self._build_graph(atoms)))
         self.results = ase_results(prediction)
 
+    def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
+        """The Hessian of the energy, exactly: second derivatives by the positions, and no finite differences.
+
+        Args:
+            atoms: The structure; that of the last calculation by default. Constraints are not looked at.
+
+        Returns:
+            Shape (3 atoms, 3 atoms), eV/Angstrom^2, symmetric; rows are x, y, z of the first atom, and so on. Of a
+            periodic structure an entry is the sum over all images.
+
+        Raises:
+            ModelError: As :meth:`calculate`.
+        """
+        if atoms is None and (atoms := self.atoms) is None:
+            raise ModelError("the calculator has no structure", "give atoms")
+        hessian: np.ndarray = self.potential.hessian(self._move_to_device(self._build_graph(atoms))).cpu().numpy()
+        return hessian
+
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, of what the results depend on; any change counts.
 

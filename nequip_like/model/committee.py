@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import ModelError
+from nequip_like.model.hessian import multiply
 from nequip_like.model.potential import Potential
 from nequip_like.nn.native.network import NativeNetwork
 from nequip_like.nn.native.threads import limit_threads
@@ -38,6 +39,11 @@ class MeanEnergy(nn.Module):
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of the atoms, shape (atoms,), eV, float64."""
         return torch.stack([cast(Potential, member).energy_model(graph, vectors) for member in self.members]).mean(0)
+
+    def multiply_hessian(self, graph: Graph, changes: Tensor) -> Tensor:
+        """The Hessian times changes of the positions (changes, atoms, 3): the members' mean."""
+        products = [multiply(cast(Potential, member).energy_model, graph, changes) for member in self.members]
+        return torch.stack(products).mean(0)
 
     @property
     def kernel_in_use(self) -> str:

@@ -118,12 +118,27 @@ class NativeBackend:
             module: The module that holds what these are made of.
             extra: What is added.
         """
-        origins = None
-        if self.caches_parameters:
-            content = self._look_at(module)
-            origins = [*content.parameters, *content.buffers]
-        results, calculation = self.network.predict(structures, make_parameters, origins, extra)
+        results, calculation = self.network.predict(structures, make_parameters, self._list_origins(module), extra)
         return Differentiated(*results), calculation
+
+    def predict_energies(
+        self, structures: Structures, make_parameters: Callable[[], Parameters], module: nn.Module
+    ) -> tuple[Tensor, Calculation]:
+        """Energies of the atoms (atoms,) without any pass back, and what has made them.
+
+        Args:
+            structures: Atoms and edges.
+            make_parameters: As for :meth:`predict`.
+            module: As for :meth:`predict`.
+        """
+        return self.network.predict_energies(structures, make_parameters, self._list_origins(module))
+
+    def _list_origins(self, module: nn.Module) -> list[Tensor] | None:
+        """What parameters are made of, where they may serve again."""
+        if not self.caches_parameters:
+            return None
+        content = self._look_at(module)
+        return [*content.parameters, *content.buffers]
 
     def collect(self, module: nn.Module, make: Callable[[], CollectedWeights]) -> CollectedWeights:
         """Collect weights of a module, or find those of the last time where it still consists of the same tensors.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,8 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index, edge_vectors, num_graphs
 from nequip_like.errors import ConfigError
+from nequip_like.model import native_hessian
+from nequip_like.model.hessian import multiply_by_autograd
 from nequip_like.model.native_energy import CollectedWeights, NativeBackend
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.elements import EmbeddingStart, correlate_rows, starts_from_chemistry
@@ -21,7 +24,7 @@ from nequip_like.nn.lora import list_weights
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native.head import Head
 from nequip_like.nn.native.network import Extra
-from nequip_like.nn.native.program import Constants, Parameters, Structures
+from nequip_like.nn.native.program import Calculation, Constants, Parameters, Structures
 from nequip_like.nn.native.radial_tables import RadialNetworks
 from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
@@ -173,8 +176,31 @@ class NequIPEnergy(nn.Module):
         # Predictions may have parameters from the step before: they are made only if they are asked for.
         return native.predict(structures, self._collect_parameters, self, extra)[0]
 
+    def predict_energies(self, graph: Graph) -> Tensor | None:
+        """Energies of the atoms (atoms,) by compiled code, without any pass back; None where that is not available."""
+        native = self._find_native(graph)
+        if native is None or self.training:
+            return None
+        return self._run_energies(native, graph)[0]
+
+    def predict_energies_with_features(self, graph: Graph) -> tuple[Tensor, Tensor] | None:
+        """The same and the last-layer features."""
+        native = self._find_native(graph)
+        if native is None or self.training:
+            return None
+        energies, calculation = self._run_energies(native, graph)
+        return energies, self._sum_features(graph, calculation.last_scalars.sort())
+
+    def _run_energies(self, native: NativeBackend, graph: Graph) -> tuple[Tensor, Calculation]:
+        structures = self._list_structures(graph)
+        energies, calculation = native.predict_energies(structures, self._collect_parameters, self)
+        if self.pair_potential is not None:
+            with torch.no_grad():
+                energies += self._evaluate_pair_potential(graph, edge_vectors(graph))
+        return energies, calculation
+
     def predict_with_features(self, graph: Graph) -> tuple[Differentiated, Tensor] | None:
-        """The same and the last-layer features, which compiled code has at hand; None where that is not available."""
+        """As predict_derivatives, and the last-layer features, which compiled code has at hand; None as there."""
         native = self._find_native(graph)
         if native is None or self.training:
             return None
@@ -189,7 +215,7 @@ class NequIPEnergy(nn.Module):
 
     def last_layer_features(self, graph: Graph) -> Tensor:
         """Derivative of each structure's energy by the weights of the last layer, shape (graphs, width), float64."""
-        if (predicted := self.predict_with_features(graph)) is not None:
+        if (predicted := self.predict_energies_with_features(graph)) is not None:
             return predicted[1]
         with torch.no_grad():
             vectors = edge_vectors(graph)
@@ -206,7 +232,13 @@ class NequIPEnergy(nn.Module):
 
     def _describe_structures(self, graph: Graph) -> tuple[Structures, Extra | None]:
         """What compiled code is given: structures, and what a pair potential adds."""
-        structures = Structures(
+        return self._list_structures(
+            graph
+        ), None if self.pair_potential is None else self._differentiate_pair_potential(graph)
+
+    @staticmethod
+    def _list_structures(graph: Graph) -> Structures:
+        return Structures(
             graph[fields.ATOM_TYPES],
             graph[fields.EDGE_INDEX],
             graph[fields.POSITIONS],
@@ -215,7 +247,17 @@ class NequIPEnergy(nn.Module):
             batch_index(graph),
             num_graphs(graph),
         )
-        return structures, None if self.pair_potential is None else self._differentiate_pair_potential(graph)
+
+    def multiply_hessian(self, graph: Graph, changes: Tensor) -> Tensor | None:
+        """The Hessian times changes of the positions, by compiled code; None where that is not available."""
+        native = self._find_native(graph)
+        if native is None:
+            return None
+        structures = self._list_structures(graph)
+        products = native_hessian.multiply_hessian(native.network.plan, structures, self._collect_parameters(), changes)
+        if self.pair_potential is not None:
+            products += multiply_by_autograd(graph, partial(self._evaluate_pair_potential, graph), changes)
+        return products
 
     def estimate_bytes(self, atoms: int, edges: int, device: torch.device) -> int | None:
         """Memory that a batch takes in compiled code at its peak, bytes; None where torch does the work.
@@ -283,12 +325,15 @@ class NequIPEnergy(nn.Module):
 
     def _differentiate_pair_potential(self, graph: Graph) -> Extra:
         """Energies and gradient of the pair potential, which has nothing to train."""
-        centre, neighbour = graph[fields.EDGE_INDEX]
-        types = graph[fields.ATOM_TYPES]
         with torch.enable_grad():
             vectors = edge_vectors(graph).detach().requires_grad_(True)
-            lengths = torch.linalg.vector_norm(vectors, dim=1)
-            scaled = lengths * self.inverse_cutoffs[types[centre], types[neighbour]]
-            energies = self.pair_potential(lengths, scaled, types, centre, neighbour)  # type: ignore[misc]
+            energies = self._evaluate_pair_potential(graph, vectors)
             (gradient,) = torch.autograd.grad(energies.sum(), vectors, materialize_grads=True)
         return Extra(energies.detach(), gradient)
+
+    def _evaluate_pair_potential(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Its energies of the atoms, shape (atoms,)."""
+        lengths, scaled = self._measure_edges(graph, vectors)
+        types = graph[fields.ATOM_TYPES]
+        energies: Tensor = self.pair_potential(lengths, scaled, types, *graph[fields.EDGE_INDEX])  # type: ignore[misc]
+        return energies

@@ -207,6 +207,7 @@ def test_index_lists_the_pages():
         "gpu",
         "metrics",
         "model-files",
+        "predict",
         "prepared-sets",
         "sampling",
         "pretrain",

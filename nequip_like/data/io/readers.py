@@ -196,12 +196,16 @@ def check_declared(key_mapping: Mapping[str, str] | None, units: Units | Mapping
     checked_mapping(key_mapping)
 
 
-def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms], list[str]]:
+def read_structures(
+    source: Source, *, index: Index = ":", trust_pickle: bool = False, piece: Piece | FrameRange | None = None
+) -> tuple[list[Atoms], list[str]]:
     """Read files or structures, in Angstrom, without asking for labels.
 
     Args:
         source: As for :func:`read`.
         index: Which frames of each file, or of the structures.
+        trust_pickle: As for :func:`read`.
+        piece: The part of the one file that is to be read.
 
     Returns:
         The structures, as they were given or read, and where each comes from, for messages.
@@ -211,7 +215,7 @@ def read_structures(source: Source, *, index: Index = ":") -> tuple[list[Atoms],
         DataError: If a file is missing or unreadable, holds no frames, or states another unit of its positions.
     """
     structures, origins = [], []
-    for block in _read_blocks(entries(source), index):
+    for block in _read_blocks(entries(source), index, trust_pickle, piece):
         if block.file is not None:
             stated = _read_units_of_block(block, {}, Units(), [_flatten_info(atoms) for _, atoms in block.frames])
             compare(stated, Units(), block.title, None)

@@ -14,9 +14,9 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import DataError
 
-_LARGEST_LENGTH = 1e5  # Angstrom; 10 micrometres, beyond any simulation, and single precision is 0.01 Angstrom there
+LARGEST_LENGTH = 1e5  # Angstrom; 10 micrometres, beyond any simulation, and single precision is 0.01 Angstrom there
 _FEW_BYTES = 1 << 14  # beyond this a copy takes longer than numpy's comparison
-_SMALLEST_HEIGHT = 0.5  # Angstrom; below the shortest bond of all (H2: 0.74), and lattice planes lie wider apart
+SMALLEST_HEIGHT = 0.5  # Angstrom; below the shortest bond of all (H2: 0.74), and lattice planes lie wider apart
 
 
 def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "structure", length: float = 1.0) -> Graph:
@@ -58,7 +58,7 @@ def graph_from_atoms(atoms: Atoms, *, frame_index: int = 0, where: str = "struct
     if not np.isfinite(cell).all():
         raise DataError(f"{where}: the cell is not made of finite numbers", "remove or repair the frame")
     largest = max(float(np.abs(positions).max()), float(np.abs(cell).max()))
-    if largest > _LARGEST_LENGTH:
+    if largest > LARGEST_LENGTH:
         raise DataError(
             f"{where}: a position or cell vector is {largest:.3g} Angstrom long",
             "repair the frame, or declare units.length",
@@ -111,7 +111,7 @@ def moved_to(graph: Graph, atoms: Atoms) -> Graph | None:
         and are_same(graph[fields.PBC].numpy()[0], atoms.pbc)
     )
     # The last comparison is false for NaN, too.
-    if not (unchanged and np.abs(atoms.positions).max() <= _LARGEST_LENGTH):
+    if not (unchanged and np.abs(atoms.positions).max() <= LARGEST_LENGTH):
         return None
     return {**graph, fields.POSITIONS: torch.from_numpy(np.array(atoms.positions, dtype=np.float64))}
 
@@ -171,7 +171,7 @@ def check_extent(graph: Graph, where: str) -> None:
         return
     # The columns of the pseudo-inverse are the reciprocal vectors; a height of the cell is one over their length.
     heights = 1.0 / np.linalg.norm(np.linalg.pinv(periodic), axis=0)
-    if heights.min() < _SMALLEST_HEIGHT:
+    if heights.min() < SMALLEST_HEIGHT:
         raise DataError(
             f"{where}: its cell is only {heights.min():.3g} Angstrom high along one direction: {cell.tolist()}",
             "repair the cell, or declare units.length if the file is not in Angstrom",

@@ -7,7 +7,8 @@ messages) is linear in each of x, Y, w and g. So all that training needs is the 
 - ``reverse``: the adjoints of the features, of the harmonics, and of the edge's length (through ``dw/dr``);
 - ``tangent``: the change of the messages along a change of x, Y and w (a derivative of ``forward``, so a sum of it with
   one argument replaced by its tangent);
-- ``dual``: the adjoints of features and radial table of ``S`` and of its tangent together.
+- ``dual``: the adjoints of features and radial table of ``S`` and of its tangent together;
+- ``reverse_tangent``, for Hessians, in the place of ``dual``: the adjoints of features, harmonics and length of both.
 
 The first and the third run over the edges that an atom receives, the others over those that it sends: what an atom
 accumulates stays in cache, and no two threads write to one place. For an edge, a source degree, a harmonic degree and
@@ -17,7 +18,7 @@ paths of both parities; vectors run over channels. Nothing is written per edge a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -76,10 +77,12 @@ class ConvolutionWriter:
         name: Beginning of the functions' names.
         moving: Whether the features depend on the positions; those of the first layer do not, so that they need no
             adjoint in ``reverse`` and have no tangent.
+        hessian: Whether ``reverse_tangent`` is written in the place of ``dual``.
     """
 
-    def __init__(self, table: PathTable, name: str, moving: bool) -> None:
+    def __init__(self, table: PathTable, name: str, moving: bool, hessian: bool = False) -> None:
         self.name, self.moving = name, moving
+        self.last = "reverse_tangent" if hessian else "dual"
         self.groups = _group_paths(table)
         self.source_sizes = [entry.dim for entry in table.features]
         self.message_sizes = [entry.dim for entry in table.irreps_out]
@@ -90,20 +93,23 @@ class ConvolutionWriter:
         yield from self._write_forward()
         yield from self._write_reverse()
         yield from self._write_tangent()
-        yield from self._write_dual()
+        yield from self._write_dual() if self.last == "dual" else self._write_reverse_tangent()
 
     def declare(self) -> Iterator[str]:
         """Their prototypes."""
-        for function in ("forward", "reverse", "tangent", "dual"):
+        for function in ("forward", "reverse", "tangent", self.last):
             yield f"{self._declare(function)};"
 
     def _declare(self, function: str) -> str:
+        second = (
+            "const REAL *const *st, const REAL *const *g, const REAL *const *g2, const REAL *table, REAL *const *xb"
+        )
         arguments = {
             "forward": "const REAL *table, REAL *const *o",
             "reverse": "const REAL *const *g, const REAL *table, REAL *const *xb",
             "tangent": "const REAL *const *st, const REAL *table, REAL *const *o",
-            "dual": "const REAL *const *st, const REAL *const *g, const REAL *const *g2, const REAL *table, "
-            "REAL *const *xb, REAL *table_gradient",
+            "dual": f"{second}, REAL *table_gradient",
+            "reverse_tangent": second,
         }[function]
         common = "const Net *net, int64_t start, int64_t stop, const REAL *const *s"
         return f"void {self.name}_{function}({common}, {arguments})"
@@ -130,15 +136,10 @@ class ConvolutionWriter:
         yield from ("}", "}", "}")
 
     def _write_reverse(self) -> Iterator[str]:
-        yield write_comment(
-            "adjoints: xb of what the atoms start .. stop send, of lengths and harmonics of these edges"
-        )
+        yield write_comment("adjoints: xb of what atoms start .. stop send, of lengths and harmonics of the edges")
         yield from self._open_sent_edges("reverse")
         yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
         yield from _declare_pointers("G", "g", "centre", self.message_sizes)
-        yield write_comment("sums over the channels: along (the length's) and turn (the harmonics')")
-        yield "V along = {0}, turn[HARMONICS];"
-        yield "for (int j = 0; j < HARMONICS; j++) turn[j] = (V){0};"
         for group in self.groups:
             yield from _open_matrix(group, "m", "Y")
             for path in group.paths:
@@ -151,12 +152,10 @@ class ConvolutionWriter:
                     yield from (f"AT(D{path.source} + {i * path.width} + u) += w_u * b_{i};" for i in group.columns)
                 # Y_0 is constant: nothing comes back to the direction through it.
                 if group.degree > 0:
-                    yield from _add_harmonics_gradient(group)
+                    yield from _add_harmonics_gradient(group, "x_{i} * g_{k}", "w_u * ")
                 yield "}"
             yield "}"
-        # An edge is sent by one atom and an atom belongs to one thread, so nobody else adds to these two.
-        yield "net->length_gradient[i] += sum_lanes(along);"
-        yield "for (int j = 1; j < HARMONICS; j++) net->harmonics_gradient[i * HARMONICS + j] += sum_lanes(turn[j]);"
+        yield from _add_edge_sums()
         yield from ("}", "}", "}")
 
     def _write_tangent(self) -> Iterator[str]:
@@ -187,30 +186,16 @@ class ConvolutionWriter:
         yield from ("}", "}", "}")
 
     def _write_dual(self) -> Iterator[str]:
-        yield write_comment(
-            "adjoints, from messages (g2) and their tangents (g) together: xb of features, and of the table"
-        )
+        yield write_comment("adjoints, from messages (g2) and their tangents (g): xb of features, and of the table")
         # The first layer's features need an adjoint here, too: the embedding is trained.
         yield from self._open_sent_edges("dual", always=True)
         yield "ALIGNED REAL wb[WIDTH], wtb[WIDTH];"
-        yield "const REAL *Yt = net->sent_harmonics_tangent + i * HARMONICS, dr = net->sent_length_tangent[i];"
-        yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
-        yield from _declare_pointers("G", "g", "centre", self.message_sizes)
-        yield from _declare_pointers("H", "g2", "centre", self.message_sizes)
+        yield from self._load_tangents_of_edge()
         for group in self.groups:
             yield from _open_matrix(group, "m", "Y")
             yield from _add_tangent_matrix(group)
             for path in group.paths:
-                yield from self._open_channels_with_tangents(group, path)
-                yield from _load_components(path, "g", "G", group.rows)
-                yield from _load_components(path, "h", "H", group.rows)
-                yield from _pull_back(group, "b", [("m", "g")])
-                yield from _pull_back(group, "a", [("m", "h"), *([("n", "g")] if group.degree > 0 else [])])
-                for i in group.columns:
-                    yield f"AT(D{path.source} + {i * path.width} + u) += w_u * a_{i} + wt_u * b_{i};"
-                weight_adjoint = _contract(group.columns, "x", "a")
-                if self.moving:
-                    weight_adjoint += " + " + _contract(group.columns, "xt", "b")
+                weight_adjoint = yield from self._pull_back_with_tangents(group, path, adjoint=True)
                 # Every weight belongs to one path, so these are set, not added to, and need not be cleared before.
                 yield f"AT(wb + {path.weight} + u) = {weight_adjoint};"
                 yield f"AT(wtb + {path.weight} + u) = {_contract(group.columns, 'x', 'b')};"
@@ -220,7 +205,26 @@ class ConvolutionWriter:
         yield "table_gradient_at(basis, interval, dr, wb, wtb, WIDTH, table_gradient);"
         yield from ("}", "}", "}")
 
-    # --- pieces
+    def _write_reverse_tangent(self) -> Iterator[str]:
+        yield write_comment("changes of what reverse gives, from those (g2) of the messages' adjoints (g)")
+        yield from self._open_sent_edges("reverse_tangent")
+        yield "ALIGNED REAL bend[WIDTH];"
+        yield from self._load_tangents_of_edge()
+        yield "weights_at(net->sent_curvature + i * TAPS, interval, table, WIDTH, bend);"
+        change = "w_u * (x_{i} * h_{k}" + (" + xt_{i} * g_{k})" if self.moving else ")") + " + wt_u * x_{i} * g_{k}"
+        for group in self.groups:
+            yield from _open_matrix(group, "m", "Y")
+            yield from _add_tangent_matrix(group)
+            for path in group.paths:
+                weight_adjoint = yield from self._pull_back_with_tangents(group, path, adjoint=self.moving)
+                bent = f"dr * GET(bend + {path.weight} + u) * ({_contract(group.columns, 'x', 'b')})"
+                yield f"along += slope_u * ({weight_adjoint}) + {bent};"
+                if group.degree > 0:
+                    yield from _add_harmonics_gradient(group, change, "")
+                yield "}"
+            yield "}"
+        yield from _add_edge_sums("_tangent")
+        yield from ("}", "}", "}")
 
     def _open_received_edges(self, function: str) -> Iterator[str]:
         """Loops over atoms and the edges that they receive; outputs begin at the first atom."""
@@ -245,7 +249,7 @@ class ConvolutionWriter:
         yield f"enum {{ WIDTH = {self.weight_count} }};"
         yield "for (int64_t a = start; a < stop; a++) {"
         yield from _declare_pointers("X", "s", "a", self.source_sizes)
-        if self.moving and function == "dual":
+        if self.moving and function == self.last:
             yield from _declare_pointers("Xt", "st", "a", self.source_sizes)
         if self.moving or always:
             yield from _clear_outputs("D", "xb", self.source_sizes)
@@ -255,6 +259,10 @@ class ConvolutionWriter:
         yield _skip_beyond_cutoff()
         yield "const REAL *Y = net->sent_harmonics + i * HARMONICS, *basis = net->sent_basis + i * 2 * TAPS;"
         yield "ALIGNED REAL w[WIDTH], slope[WIDTH];"
+        if function != "dual":
+            yield write_comment("sums over the channels: along (the length's) and turn (the harmonics')")
+            yield "V along = {0}, turn[HARMONICS];"
+            yield "for (int j = 0; j < HARMONICS; j++) turn[j] = (V){0};"
 
     @staticmethod
     def _open_channels(path: PlacedPath, slope: bool = True) -> Iterator[str]:
@@ -272,6 +280,25 @@ class ConvolutionWriter:
         yield from _load_components(path, "x", "X", group.columns)
         if self.moving:
             yield from _load_components(path, "xt", "Xt", group.columns)
+
+    def _load_tangents_of_edge(self) -> Iterator[str]:
+        """Of an edge that is sent: its tangents, its weights, and where its receiver's adjoints lie."""
+        yield "const REAL *Yt = net->sent_harmonics_tangent + i * HARMONICS, dr = net->sent_length_tangent[i];"
+        yield "weights_and_slopes_at(basis, interval, table, WIDTH, w, slope);"
+        yield from _declare_pointers("G", "g", "centre", self.message_sizes)
+        yield from _declare_pointers("H", "g2", "centre", self.message_sizes)
+
+    def _pull_back_with_tangents(self, group: _PathGroup, path: PlacedPath, adjoint: bool) -> Generator[str, None, str]:
+        """A path's channels, with ``adjoint`` its part of the features' adjoint; returns that of the weights."""
+        yield from self._open_channels_with_tangents(group, path)
+        yield from _load_components(path, "g", "G", group.rows)
+        yield from _load_components(path, "h", "H", group.rows)
+        yield from _pull_back(group, "b", [("m", "g")])
+        yield from _pull_back(group, "a", [("m", "h"), *([("n", "g")] if group.degree > 0 else [])])
+        for i in group.columns if adjoint else ():
+            yield f"AT(D{path.source} + {i * path.width} + u) += w_u * a_{i} + wt_u * b_{i};"
+        weight_adjoint = _contract(group.columns, "x", "a")
+        return f"{weight_adjoint} + {_contract(group.columns, 'xt', 'b')}" if self.moving else weight_adjoint
 
 
 def _group_paths(table: PathTable) -> list[_PathGroup]:
@@ -319,15 +346,21 @@ def _pull_back(group: _PathGroup, name: str, pairs: list[tuple[str, str]]) -> It
         yield f"const V {name}_{i} = {' + '.join(terms)};"
 
 
-def _add_harmonics_gradient(group: _PathGroup) -> Iterator[str]:
-    """Of each harmonic of the group: ``turn_j += w sum_ik C_ijk x_i g_k``."""
+def _add_edge_sums(end: str = "") -> Iterator[str]:
+    # An edge is sent by one atom and an atom belongs to one thread, so nobody else adds to these two.
+    yield f"net->length_gradient{end}[i] += sum_lanes(along);"
+    yield f"for (int j = 1; j < HARMONICS; j++) net->harmonics_gradient{end}[i * HARMONICS + j] += sum_lanes(turn[j]);"
+
+
+def _add_harmonics_gradient(group: _PathGroup, product: str, weight: str) -> Iterator[str]:
+    """Of each harmonic of the group: ``turn_j += weight sum_ik C_ijk product_ik``."""
     harmonics = range(group.coupling.shape[1])
-    # The products x_i g_k are made once, since several harmonics need the same one.
+    # The products are made once, since several harmonics need the same one.
     pairs = {(i, k) for j in harmonics for i, k, _ in group.list_terms(j)}
-    yield from (f"const V q_{i}_{k} = x_{i} * g_{k};" for i, k in sorted(pairs))
+    yield from (f"const V q_{i}_{k} = {product.format(i=i, k=k)};" for i, k in sorted(pairs))
     for j in harmonics:
         if terms := [f"(REAL){value!r} * q_{i}_{k}" for i, k, value in group.list_terms(j)]:
-            yield f"turn[{group.degree**2 + j}] += w_u * ({' + '.join(terms)});"
+            yield f"turn[{group.degree**2 + j}] += {weight}({' + '.join(terms)});"
 
 
 def _declare_pointers(name: str, array: str, atom: str, sizes: list[int]) -> Iterator[str]:

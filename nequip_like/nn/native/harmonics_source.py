@@ -50,6 +50,22 @@ def write_harmonics(l_max: int) -> Iterator[str]:
     yield "}"
 
 
+def write_harmonics_adjoint_along(l_max: int) -> Iterator[str]:
+    """Function ``harmonics_adjoint_along``: ``harmonics_adjoint``, and its change along that of all it is given."""
+    yield write_comment(
+        "from the adjoint yb of harmonics y, and the changes of both, to the unit vector's; both are used up"
+    )
+    arguments = ", ".join(f"double *{name}" for name in ("yb", "ybt", "turn", "turn_t"))
+    yield f"static void harmonics_adjoint_along(const double *y, const double *yt, {arguments}) {{"
+    for result, lower, axis, c in reversed(list(_list_terms(l_max))):
+        for target, other in ((lower, axis), (axis, lower)):
+            yield f"yb[{target}] += {c!r} * yb[{result}] * y[{other}];"
+            yield f"ybt[{target}] += {c!r} * (ybt[{result}] * y[{other}] + yb[{result}] * yt[{other}]);"
+    for turn, adjoint in (("turn", "yb"), ("turn_t", "ybt")):
+        yield from (f"{turn}[{i}] = {f'{_ROOT} * {adjoint}[{1 + i}]' if l_max >= 1 else '0'};" for i in range(3))
+    yield "}"
+
+
 def _list_terms(l_max: int) -> Iterator[tuple[int, int, int, float]]:
     """``y[result] += c * y[lower] * y[axis]``, degree by degree."""
     tables = SphericalHarmonics(l_max)

@@ -168,9 +168,11 @@ static void block_forward(const Net *net, const Head *head, int64_t a, int64_t n
         const REAL raw = dot(last, rows(net, head, H, depth) + i * last, vector);
         numbers(net, head, RAW)[i] = raw;
         head->energies[net->atom_order[i]] = head->shifts[t] + head->scales[t] * (double)raw;
+        if (!net->gradient) continue;
         /* The first pass back begins: all energies have the adjoint 1. */
         scaled_copy(last, (REAL)head->scales[t], vector, rows(net, head, HTB, depth) + i * last);
     }
+    if (!net->gradient) return;
     for (int64_t k = depth; k > 0; k--) {
         const int64_t in = pad(head->widths[k - 1]), out = pad(head->widths[k]);
         REAL *const ztb = rows(net, head, ZTB, k) + a * out;
@@ -296,8 +298,8 @@ static int64_t edge_vectors(const Net *net, const Head *head, double *vectors) {
     return interval > 0 ? interval : 0;
 }
 
-/* Edge vectors, energies of the atoms, and the gradient of their sum with respect to the edge vectors. With radial the
-   parameters are new. */
+/* Edge vectors, energies of the atoms, and, unless gradient is null, that of their sum with respect to the edge vectors.
+   With radial the parameters are new. */
 void potential_energies(const Net *net, const Head *head, Radial *radial, double *vectors) {
     const int64_t first_interval = edge_vectors(net, head, vectors);
     if (radial) {
@@ -309,7 +311,7 @@ void potential_energies(const Net *net, const Head *head, Radial *radial, double
     network_forward(net);
     _Pragma("omp parallel for schedule(dynamic, 1) num_threads(net->threads)") for (int64_t b = 0; b < net->blocks; b++)
         block_forward(net, head, net->block_start[b], net->block_stop[b] - net->block_start[b], net->block_type[b]);
-    network_reverse(net);
+    if (net->gradient) network_reverse(net);
 }
 
 /* Of a structure's cell; 0 if there is none. */
@@ -363,6 +365,13 @@ static void edge_direction(const Net *net, const Head *head, double *directions,
     }
 }
 
+#ifdef HESSIAN
+/* The change of the pass back along the tangents of the last features; energies have no adjoint of their own. */
+void head_reverse_tangent(const Net *net, const Head *head) {
+    _Pragma("omp parallel for schedule(dynamic, 1) num_threads(net->threads)") for (int64_t b = 0; b < net->blocks; b++)
+        block_dual(net, head, net->block_start[b], net->block_stop[b] - net->block_start[b], net->block_type[b]);
+}
+#else
 /* Gradients of all parameters. */
 void potential_gradients(const Net *net, const Head *head, Radial *radial, double *directions) {
     for (int64_t graph = 0; graph < head->graphs; graph++) strain_adjoint(head, graph, head->strain + 9 * graph);
@@ -374,3 +383,4 @@ void potential_gradients(const Net *net, const Head *head, Radial *radial, doubl
     network_dual(net);
     radial_gradients(radial, net->threads);
 }
+#endif

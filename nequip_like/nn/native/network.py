@@ -121,6 +121,16 @@ class NativeNetwork:
         calculation = self._reuse_calculation(topology, make_parameters, origins)
         return _Call(calculation, structures, extra).run(), calculation
 
+    def predict_energies(
+        self,
+        structures: Structures,
+        make_parameters: Callable[[], Parameters],
+        origins: Sequence[Tensor] | None,
+    ) -> tuple[Tensor, Calculation]:
+        """Energies of the atoms (atoms,), without a pass back; otherwise as :meth:`predict`."""
+        calculation = self._reuse_calculation(self._sort_edges(structures), make_parameters, origins)
+        return calculation.run_energies(structures, derivatives=False)[0], calculation
+
     def estimate_bytes(self, parameters: Parameters, atoms: int, edges: int, keep: bool) -> int:
         """Memory that a calculation takes at its peak, by the sizes of its arrays, without gradients of weights, bytes.
 

@@ -5,6 +5,8 @@
 - ``network_tangent``: the change of the last features along a change of the edge vectors;
 - ``network_dual``: from the adjoints of the last features and of their tangent to the gradients of all parameters.
 
+For Hessians ``network_reverse_tangent`` takes the place of the last one, see ``hessian.c``.
+
 A force loss needs the derivative, with respect to the parameters p, of the energy's derivative with respect to the
 positions r: ``d/dp (v . dE/dr)`` for the loss's own ``v = dL/d(dE/dr)``. ``v . dE/dr`` is the tangent of E along v; so
 one pass forward along v, and one backward through values and tangents together, give it, and in the same pass the
@@ -22,13 +24,13 @@ from importlib.resources import files
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.native.convolution_source import ConvolutionWriter
 from nequip_like.nn.native.formatting import format_lines, open_parallel_for, write_comment
-from nequip_like.nn.native.harmonics_source import write_harmonics
+from nequip_like.nn.native.harmonics_source import write_harmonics, write_harmonics_adjoint_along
 from nequip_like.nn.native.layer_source import C_NAMES, LayerWriter, call, declare_arrays, locate_block, name_array
 from nequip_like.nn.native.layout import Weights, index_features, list_starts, sum_sizes
 from nequip_like.nn.native.spec import Kind, NetworkPlan
 
 _RUNTIME = "runtime.c"
-_PERCEPTRON, _HEAD, _RADIAL = "perceptron.c", "head.c", "radial.c"
+_PERCEPTRON, _HEAD, _RADIAL, _HESSIAN = "perceptron.c", "head.c", "radial.c", "hessian.c"
 _LEGEND = (
     "runtime.c lies in the folder nn/native of the package nequip_like.",
     "Of layer 0: f_0 features, s_0 what atoms send, m_0 messages, h_0 input of the gate, y_0 output of the layer.",
@@ -60,20 +62,24 @@ class NetworkSources:
     block: int
 
 
-def write_network(plan: NetworkPlan) -> NetworkSources:
-    """C code of a network."""
-    writer = _NetworkWriter(plan)
+def write_network(plan: NetworkPlan, hessian: bool = False) -> NetworkSources:
+    """C code of a network.
+
+    Args:
+        plan: The network.
+        hessian: With second derivatives by positions in the place of gradients of the parameters.
+    """
+    writer = _NetworkWriter(plan, hessian)
     folder = files("nequip_like.nn.native")
-    headers = {
-        name: folder.joinpath(name).read_text(encoding="utf-8") for name in (_RUNTIME, _PERCEPTRON, _HEAD, _RADIAL)
-    }
+    names = (_RUNTIME, _PERCEPTRON, _HEAD, _RADIAL, *((_HESSIAN,) if hessian else ()))
+    headers = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
     units = [writer.write_passes(), *writer.write_convolutions(), writer.write_head(), writer.write_radial()]
     return NetworkSources([format_lines(unit) for unit in units], headers, writer.block)
 
 
 class _NetworkWriter:
-    def __init__(self, plan: NetworkPlan) -> None:
-        self.plan, self.weights = plan, Weights(plan)
+    def __init__(self, plan: NetworkPlan, hessian: bool) -> None:
+        self.plan, self.weights, self.hessian = plan, Weights(plan), hessian
         self.layers = [LayerWriter(plan, self.weights, index) for index in range(len(plan.layers))]
         # Layers with the same paths share one convolution, which is compiled once.
         self.convolutions: dict[tuple[object, ...], ConvolutionWriter] = {}
@@ -82,7 +88,7 @@ class _NetworkWriter:
             key = (index > 0, *_identify_table(layer.table))
             if key not in self.convolutions:
                 name = f"convolution_{len(self.convolutions)}"
-                self.convolutions[key] = ConvolutionWriter(layer.table, name, moving=index > 0)
+                self.convolutions[key] = ConvolutionWriter(layer.table, name, index > 0, hessian)
             self.convolution_of.append(self.convolutions[key])
 
     def _define(self, widest: int) -> Iterator[str]:
@@ -96,6 +102,8 @@ class _NetworkWriter:
         yield f"#define L_MAX {plan.l_max}"
         yield f"#define TYPES {plan.types}"
         yield f"#define BLOCK {self.block}"
+        if self.hessian:
+            yield "#define HESSIAN"
         yield f'#include "{_RUNTIME}"'
 
     @cached_property
@@ -142,7 +150,7 @@ class _NetworkWriter:
             *self._write_forward(),
             *self._write_reverse(),
             *self._write_tangent(),
-            *self._write_dual(),
+            *(self._write_reverse_tangent() if self.hessian else self._write_dual()),
         ]
 
     def _declare_arrays(self, *names: str) -> Iterator[str]:
@@ -156,6 +164,7 @@ class _NetworkWriter:
             "reverse": "adjoints of what was sent, of lengths and harmonics",
             "tangent": "tangent of the messages",
             "dual": "adjoints in the second pass, of what was sent and of the radial table",
+            "reverse_tangent": "changes of the adjoints of what was sent, of lengths and harmonics",
         }[function]
         yield self.layers[index].describe(f"convolution: {title}")
         yield call(f"{self.convolution_of[index].name}_{function}", "net", "a", "stop", inputs, *arguments)
@@ -271,6 +280,32 @@ class _NetworkWriter:
             yield from layer.write_weight_gradients()
             yield from layer.write_self_connection_gradients()
         yield from self._write_embedding_gradient()
+        yield from ("}", "}")
+
+    def _write_reverse_tangent(self) -> Iterator[str]:
+        yield from write_harmonics_adjoint_along(self.plan.l_max)
+        yield f'#include "{_HESSIAN}"'
+        yield write_comment("tangent of the pass back: the change of the gradient by the edge vectors")
+        yield "void network_reverse_tangent(const Net *net) {"
+        yield from self._declare_arrays("s", "h", "st", "ht", "yb", "mb", "yb2", "hb2", "mb2", "sb2")
+        yield from _open_threads()
+        yield from _write_edge_loop("copies of the edges' tangents, by sending atom", "edge_sent_change(net, e);")
+        for index, layer in reversed(list(enumerate(self.layers))):
+            yield from _open_blocks(f"layer {index}: from the changes of its outputs' adjoints to its messages'")
+            yield from layer.write_gate_dual()
+            yield from layer.update_reverse("hb2", "mb2", "yb2" if index > 0 else None)
+            yield "}"
+            yield from _open_blocks(f"layer {index}: from its messages to its inputs")
+            if index > 0:
+                yield _declare_from_block("sb2", index, layer.layer.inputs, "sent")
+            else:
+                yield "REAL *const *sent = 0;"
+            arguments = [_cast_to_read(name_array(name, index)) for name in ("st", "mb", "mb2")]
+            yield from self._convolve(index, "reverse_tangent", *arguments, layer.table, "sent")
+            if index > 0:
+                yield from layer.send_reverse("sb2", "yb2")
+            yield "}"
+        yield from _write_edge_loop("change of the gradient by the edge vectors", "edge_reverse_tangent(net, e);")
         yield from ("}", "}")
 
     def _write_convolution_dual(self, index: int) -> Iterator[str]:

@@ -43,6 +43,7 @@ class _Net(ctypes.Structure):
                 *("sent_basis", "sent_harmonics", "sent_harmonics_tangent", "sent_length_tangent"),
                 *("harmonics_gradient", "length_gradient"),
                 *("parameters", "gradients", "prepared", "features", "scratch", "feature_offsets"),
+                *("sent_curvature", "harmonics_gradient_tangent", "length_gradient_tangent"),
             )
         ),
     ]
@@ -53,13 +54,14 @@ class Program:
 
     Args:
         plan: What to compile.
+        hessian: With second derivatives by positions in the place of gradients of the parameters.
     """
 
-    def __init__(self, plan: NetworkPlan) -> None:
+    def __init__(self, plan: NetworkPlan, hessian: bool = False) -> None:
         self.plan = plan
         self.weights = Weights(plan)
         self.dtype = torch.float64 if plan.double else torch.float32
-        sources = write_network(plan)
+        sources = write_network(plan, hessian)
         self.block = sources.block
         self.library = compile_library(sources.units, sources.headers)
         #: Whether the compiler could make it use several threads.
@@ -286,19 +288,24 @@ class Calculation:
         self._held["head"] = self._head.allocate(self.topology.atoms, self.keep)
         head.memory = self._held["head"].data_ptr()
 
-    def run_energies(self, structures: Structures) -> tuple[Tensor, Tensor]:
+    def run_energies(self, structures: Structures, derivatives: bool = True) -> tuple[Tensor, Tensor]:
         """Energies of the atoms, and the gradient of their sum with respect to the edge vectors.
 
         Args:
             structures: Positions and cells, for the atoms and edges of the topology.
+            derivatives: Whether there is a pass back; without one the gradient has no edges.
 
         Returns:
             Energies (atoms,) in the caller's order, eV, and gradient (edges, 3), eV/Angstrom, both float64 whatever the
             weights are: an atom's force is a sum over its edges whose terms nearly cancel.
         """
+        edges = self.topology.edges
         energies = torch.empty(self.topology.atoms, dtype=torch.float64)
-        vectors, gradient = (torch.empty(self.topology.edges, 3, dtype=torch.float64) for _ in range(2))
+        vectors = torch.empty(edges, 3, dtype=torch.float64)
+        gradient = torch.empty(edges if derivatives else 0, 3, dtype=torch.float64)
         self._hold(vectors=vectors, gradient=gradient)
+        if not derivatives:
+            self._net.gradient = None
         head = self._head.fields
         for name, tensor, dtype in (
             ("positions", structures.positions, torch.float64),

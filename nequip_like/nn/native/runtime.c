@@ -68,6 +68,8 @@ typedef struct {
     /* Where the features of a layer begin, in features: see FEATURES in the generated code,
        and index_features in layout.py. */
     const int64_t *feature_offsets;
+    /* For second derivatives only (hessian.c), by sending atom */
+    REAL *sent_curvature, *harmonics_gradient_tangent, *length_gradient_tangent;
 } Net;
 
 /* --- matrix products: O = X W (+ O), X by rows and columns of any stride, W and O with contiguous rows */

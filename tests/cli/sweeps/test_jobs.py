@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nequip_like.cli.jobs import compose_job, list_jobs
+from nequip_like.cli.sweeps.jobs import compose_job, list_jobs
 from nequip_like.composition.arguments import parse
 from nequip_like.composition.hydra_compose import compose_arguments
 from nequip_like.errors import ConfigError

@@ -1,0 +1,170 @@
+"""Files of any size as runs of structures: one piece after the other, each of which fits into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from nequip_like.data import fields
+from nequip_like.data.batches.batch_size import BatchSize
+from nequip_like.data.batches.packing import cut_in_order
+from nequip_like.data.bulk.plain_text import read_plain_text
+from nequip_like.data.bulk.structures import Remarks, StructureArrays
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.fields import Graph
+from nequip_like.data.graph import collate
+from nequip_like.data.io.readers import read_structures
+from nequip_like.data.io.reading import Reading
+from nequip_like.data.prepared.frames import PreparedFrames
+from nequip_like.data.prepared.pieces import Piece
+from nequip_like.data.prepared.sets import find_prepared, open_prepared
+from nequip_like.data.prepared.tasks import PreparationRequest, Task, list_tasks
+from nequip_like.data.species import type_table
+from nequip_like.errors import ConfigError
+
+PIECE = 1_000_000  # bytes of a large file that are read at once; some 1,600 frames of small molecules
+_PREPARED_FRAMES = 2048  # that are read at once
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """A batch of structures in the order of their files.
+
+    Attributes:
+        graph: With types and neighbours.
+        structures: The same as arrays, without neighbours.
+        chosen: Which of these the batch has.
+    """
+
+    graph: Graph
+    structures: StructureArrays
+    chosen: range
+
+
+class StructureRun:
+    """A run of structures that is read, predicted and written before the next one is.
+
+    Args:
+        task: A file or a piece of one; None of a prepared set.
+        prepared: A run of prepared frames.
+        trust_pickle: Read files of pickles, too.
+    """
+
+    def __init__(self, task: Task | None, prepared: Reading | None = None, trust_pickle: bool = False) -> None:
+        self._task, self._prepared, self._trust_pickle = task, prepared, trust_pickle
+
+    def read_batches(
+        self, cutoff: float, type_names: Sequence[str], size: BatchSize, remarks: bool
+    ) -> Iterator[ReadBatch]:
+        """The structures of the run, batch by batch; no batch goes beyond a run.
+
+        Args:
+            cutoff: The model's cutoff, Angstrom.
+            type_names: The model's species.
+            size: The size of a batch.
+            remarks: Whether what frames hold beside their structure is asked for.
+
+        Raises:
+            DataError: If a structure cannot be read or cannot be right, or has a species that the model does not know.
+        """
+        if self._prepared is not None:
+            yield from _read_prepared(self._prepared, cutoff, type_names, size, remarks)
+            return
+        types, structures = type_table(list(type_names)), self._read(remarks)
+        costs = None if size.by_frames else structures.measure(size.measure, cutoff, types, type_names)
+        for chosen in _cut(len(structures), size, costs):
+            yield ReadBatch(structures.make_batch(chosen, cutoff, types, type_names), structures, chosen)
+
+    def _read(self, remarks: bool) -> StructureArrays:
+        assert self._task is not None
+        member, piece = self._task.member, self._task.piece
+        with member.naming():
+            if (plain := _read_plain(member.file, piece, remarks)) is not None:
+                return plain
+            atoms, _ = read_structures([member.file], trust_pickle=self._trust_pickle, piece=piece)
+            first = 0 if piece is None else piece.frame
+            kept = [Remarks.collect(one.info, one.arrays) for one in atoms] if remarks else ()
+            return StructureArrays.of_atoms(atoms, member.title, first, kept)
+
+
+@contextmanager
+def open_runs(
+    files: str | Path | Sequence[str | Path], trust_pickle: bool = False, piece: int = PIECE
+) -> Iterator[tuple[list[str], list[StructureRun]]]:
+    """The runs of files, in order; archives stay unpacked as long as the context lasts.
+
+    Args:
+        files: Files, folders that are data sets, patterns, archives; or the files of prepared sets.
+        trust_pickle: Read files of pickles, too.
+        piece: Bytes of a piece. Files that can only be read from their begin are one piece.
+
+    Returns:
+        What identifies the content of each file, and the runs.
+
+    Raises:
+        ConfigError: If there is no file, or prepared sets and other files are mixed.
+        DataError: If there is no such file, or it cannot be opened.
+    """
+    members = [files] if isinstance(files, str | Path) else list(files)
+    if not members or not all(isinstance(member, str | Path) for member in members):
+        raise ConfigError("there are no files to predict", "give files, folders of data sets or patterns")
+    if prepared := find_prepared(members):
+        reading = open_prepared(prepared)
+        starts = range(0, len(reading), _PREPARED_FRAMES)
+        runs = [np.arange(start, min(start + _PREPARED_FRAMES, len(reading))) for start in starts]
+        identity = cast(PreparedFrames, reading.frames).fingerprint()
+        yield [identity], [StructureRun(None, reading.select(run)) for run in runs]
+        return
+    request = PreparationRequest([str(member) for member in members], 1.0, trust_pickle=trust_pickle)
+    with list_tasks(request, piece) as (sources, tasks, _):
+        contents = [str(source["sha256"]) for source in sources if source["sha256"]]
+        yield contents, [StructureRun(task, trust_pickle=trust_pickle) for task in tasks]
+
+
+def _read_plain(path: Path, piece: object, remarks: bool) -> StructureArrays | None:
+    """The structures of plain extended XYZ text, quickly; None of anything else."""
+    if path.suffix.lower() not in (".xyz", ".extxyz") or not (piece is None or isinstance(piece, Piece)):
+        return None
+    with path.open("rb") as file:
+        file.seek(0 if piece is None else piece.start)
+        content = file.read() if piece is None else file.read(piece.stop - piece.start)
+    if not content.isascii() or b"\r" in content or b"\0" in content:
+        return None
+    return read_plain_text(content.decode("ascii"), str(path), 0 if piece is None else piece.frame, remarks)
+
+
+def _read_prepared(
+    reading: Reading, cutoff: float, type_names: Sequence[str], size: BatchSize, remarks: bool
+) -> Iterator[ReadBatch]:
+    """Prepared frames, whose neighbours are known."""
+    dataset = GraphDataset(reading, cutoff, type_names, name="prepared")
+    costs = None if size.by_frames else size.measure_frames(dataset.table)
+    for chosen in _cut(len(dataset), size, costs):
+        graph = collate(dataset.__getitems__(chosen))
+        kept = [Remarks.collect(one.info, one.arrays) for one in (reading.annotations[i] for i in chosen)]
+        structures = StructureArrays(
+            graph[fields.ATOMIC_NUMBERS].numpy(),
+            graph[fields.POSITIONS].numpy(),
+            graph[fields.NUM_ATOMS].numpy(),
+            graph[fields.CELL].numpy(),
+            graph[fields.PBC].numpy(),
+            dataset.origin(chosen[0]),
+            0,
+            kept if remarks else (),
+        )
+        yield ReadBatch(graph, structures, range(len(chosen)))
+
+
+def _cut(count: int, size: BatchSize, costs: np.ndarray | None) -> Iterator[range]:
+    """Runs of structures that are batches."""
+    if costs is None:
+        for start in range(0, count, size.limit):
+            yield range(start, min(start + size.limit, count))
+        return
+    for indices in cut_in_order(range(count), costs, size.limit):
+        yield range(indices[0], indices[-1] + 1)

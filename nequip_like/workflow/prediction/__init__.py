@@ -1,0 +1,1 @@
+"""Predictions of files: streamed in pieces, in order, and resumable."""

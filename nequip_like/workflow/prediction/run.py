@@ -1,0 +1,200 @@
+"""Predicting files of any size: what ``nequip-predict`` does, as a function."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import nequip_like
+from nequip_like.data import fields
+from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
+from nequip_like.data.bulk.reading import PIECE, ReadBatch, StructureRun, open_runs
+from nequip_like.data.io.sets.frame_sets import KEPT_OPEN
+from nequip_like.errors import ConfigError, OutputError
+from nequip_like.inference.energy_only import energies_only
+from nequip_like.inference.model_file import hash_weights
+from nequip_like.inference.predictor import Predictor
+from nequip_like.model.families import Families
+from nequip_like.model.potential import Potential
+from nequip_like.summaries import Summarized
+from nequip_like.whole_files import path_of
+from nequip_like.workflow.prediction.formats import FORMATS, PredictedBatch, PredictionFormat, choose_format
+from nequip_like.workflow.prediction.journal import PredictionJournal, has_progress
+from nequip_like.workflow.run_folder.claims import claimed
+
+#: Structures at a time by default: many small ones, or one that is large.
+DEFAULT_BATCH = {"atoms": 1024}
+Progress = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True, repr=False)
+class PredictionSummary(Summarized):
+    """What predictions of files came to.
+
+    Attributes:
+        path: The file that was written.
+        format: Its format.
+        frames: Number of structures.
+        resumed: Number of those that an earlier, stopped prediction had left.
+        nonfinite: Number of structures whose energy or forces are not finite.
+        first_nonfinite: Where the first of them comes from; empty if there is none.
+    """
+
+    path: Path
+    format: str
+    frames: int
+    resumed: int
+    nonfinite: int
+    first_nonfinite: str
+
+    def summary(self) -> dict[str, Any]:
+        """The file, and how many structures."""
+        return {"path": str(self.path), "format": self.format, "frames": self.frames, "resumed": self.resumed}
+
+
+def predict_files(
+    model: str | Path | Potential,
+    files: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    format: str | None = None,
+    batch_size: SizeOfBatch | BatchSize = DEFAULT_BATCH,
+    energy_only: bool = False,
+    amp: bool = False,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+    trust_pickle: bool = False,
+    families: Families | None = None,
+    piece: int = PIECE,
+    progress: Progress = lambda done, runs, frames: None,
+) -> PredictionSummary:
+    """Predict all structures of files, and write what is predicted to one file, in their order.
+
+    Files are read, predicted and written piece by piece, so memory does not grow with their size; formats that can
+    only be read from their begin (``.traj``, compressed files, outputs of programs) are one piece. What is written lies
+    in a folder ``OUTPUT.part`` until the output is whole.
+
+    Args:
+        model: A model file, a checkpoint, a run folder, or a potential.
+        files: Files, folders that are data sets, patterns, archives; or prepared sets. Labels are not looked at.
+        output: The file to be written. Its suffix tells the format: ``.extxyz``, ``.csv``, ``.npz``, ``.aselmdb``.
+        format: ``extxyz``, ``csv``, ``npz`` or ``lmdb``, where the suffix does not tell.
+        batch_size: Structures at a time; or as many as have no more atoms or edges together: ``{"atoms": 1024}``.
+        energy_only: Energies, and their uncertainties where the model has some; no derivative is computed.
+        amp: Autocast to half precision, on a GPU.
+        device: ``cpu``, ``cuda``, ...; ``auto`` takes a GPU if there is one.
+        resume: Go on with an earlier prediction that was stopped. The file is the same as without the stop.
+        overwrite: Whether an output that is there, or a part of one, is replaced.
+        trust_pickle: Read files of pickles, too.
+        families: Builders of model families by name, as for :func:`nequip_like.inference.loading.load`.
+        piece: Bytes of a large file that are read at once.
+        progress: Called after each piece with how many are done, how many there are, and the structures so far.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: If an argument cannot be right, or ``amp`` is asked for on a CPU.
+        DataError: If a structure cannot be read, or has a species that the model does not know.
+        ModelFileError: If the model cannot be read.
+        OutputError: If the output is there already, if ``resume`` is asked for with another model, other files or
+            other options, or if it cannot be written.
+    """
+    target = path_of(output)
+    chosen_format = choose_format(target, format)
+    size = BatchSize.read("batch_size", batch_size)
+    predictor = Predictor(model, device, size, families)
+    if amp and predictor.device.type != "cuda":
+        raise ConfigError("amp is half precision on a GPU, but the device is a CPU", "leave amp out, or give a GPU")
+    part = target.with_name(target.name + ".part")
+    _check_output(target, part, resume, overwrite)
+    with ExitStack() as stack:
+        potential = stack.enter_context(energies_only(predictor.potential, energy_only))
+        potential.cache_parameters()
+        stack.callback(KEPT_OPEN.close)
+        contents, runs = stack.enter_context(open_runs(files, trust_pickle, piece))
+        stack.enter_context(claimed(part.absolute(), "--output FILE"))
+        writer = FORMATS[chosen_format][0](potential.predicted_fields)
+        request = {
+            "model": _identify(potential),
+            "input": contents,
+            "format": chosen_format,
+            "batch_size": str(size),
+            "energy_only": energy_only,
+            "amp": amp,
+            "device": predictor.device.type,
+            "piece": piece,
+            "version": nequip_like.__version__,
+        }
+        journal = PredictionJournal(part, request, writer.list_begins(), resume)
+        resumed = journal.frames
+        progress(journal.runs, len(runs), journal.frames)
+        autocast = torch.autocast("cuda", torch.float16) if amp else nullcontext()
+        with autocast:
+            for run in runs[journal.runs :]:
+                _predict_run(run, predictor, size, writer, journal)
+                progress(journal.runs, len(runs), journal.frames)
+        writer.build(journal.locate, target, journal.frames)
+        journal.remove()
+        nonfinite = journal.notes.get("nonfinite", 0), journal.notes.get("first", "")
+    with suppress(OSError):  # somebody put something there
+        part.rmdir()
+    return PredictionSummary(target, chosen_format, journal.frames, resumed, *nonfinite)
+
+
+def _check_output(target: Path, part: Path, resume: bool, overwrite: bool) -> None:
+    if target.is_dir():
+        raise OutputError(f"{target.absolute()} is a folder", "give the name of a file")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target.absolute()} is there already", "give another name, or --overwrite")
+    if has_progress(part) and not (resume or overwrite):
+        raise OutputError(
+            f"{part.absolute()} is a prediction that was stopped",
+            "go on with --resume, or begin again with --overwrite",
+        )
+
+
+def _predict_run(
+    run: StructureRun, predictor: Predictor, size: BatchSize, writer: PredictionFormat, journal: PredictionJournal
+) -> None:
+    potential = predictor.potential
+    parts: dict[str, list[bytes]] = {name: [] for name in writer.list_begins()}
+    frames, notes = journal.frames, dict(journal.notes)
+    for batch in run.read_batches(potential.cutoff, potential.type_names, size, writer.keeps_remarks):
+        prediction = predictor.predict_batch(batch.graph)
+        values = {name: prediction[name].numpy() for name in potential.predicted_fields}
+        _note_nonfinite(batch, values, notes)
+        predicted = PredictedBatch(batch.structures, batch.chosen, frames, values)
+        for name, text in writer.format_batch(predicted).items():
+            parts[name].append(text)
+        frames += len(batch.chosen)
+    journal.add(parts, frames - journal.frames, notes)
+
+
+def _note_nonfinite(batch: ReadBatch, values: dict[str, np.ndarray], notes: dict[str, Any]) -> None:
+    is_wrong = ~np.isfinite(values[fields.TOTAL_ENERGY][:, 0])
+    if fields.FORCES in values and not np.isfinite(values[fields.FORCES]).all():
+        owners = batch.graph[fields.BATCH].numpy()
+        is_wrong[owners[~np.isfinite(values[fields.FORCES]).all(axis=1)]] = True
+    if is_wrong.any():
+        first = batch.structures.origin(batch.chosen[int(is_wrong.argmax())])
+        notes.update(nonfinite=notes.get("nonfinite", 0) + int(is_wrong.sum()), first=notes.get("first", first))
+
+
+def _identify(potential: Potential) -> str:
+    """What tells one potential from another: its config, its weights, and what its uncertainty is made of."""
+    tensors = dict(potential.state_dict())
+    if potential.uncertainty is not None:
+        tensors["uncertainty.root"] = potential.uncertainty.root
+    digest = hashlib.sha256(json.dumps(potential.config, sort_keys=True).encode())
+    digest.update(hash_weights(tensors).encode())
+    return digest.hexdigest()
