@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms, units
+from ase.data import covalent_radii
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
-from ase.neighborlist import natural_cutoffs
 from ase.optimize import FIRE
 
 from nequip_like.data import fields
@@ -61,7 +61,7 @@ def is_too_close(atoms: Atoms) -> bool:
         (False, True)
     """
     # Not ASE's list of neighbours: it cuts a box of 50 Angstrom around a molecule into a million cells, 0.6 s a frame.
-    radii = torch.tensor(natural_cutoffs(atoms, mult=CLOSEST), dtype=torch.float64)
+    radii = torch.tensor(CLOSEST * covalent_radii[atoms.numbers], dtype=torch.float64)
     graph = add_neighbors(graph_from_atoms(atoms), 2 * float(radii.max()), closest=0.0)
     centre, neighbour = graph[fields.EDGE_INDEX]
     distances = edge_vectors(graph).norm(dim=1)
