@@ -55,8 +55,12 @@ class FrameErrors(Callback):
         self._epoch = trainer.current_epoch
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Stop looking."""
-        self._tell(trainer)
+        """Stop looking.
+
+        The sampler is not told here: training may end within an epoch, whose order goes by the scores that it began
+        with, and a checkpoint that is written after this has to go on with it. The errors stay until the next epoch.
+        """
+        self._collect(trainer)
         if isinstance(pl_module, NequIPLightningModule) and self._see in pl_module.prediction_observers:
             pl_module.prediction_observers.remove(self._see)
 
@@ -71,6 +75,13 @@ class FrameErrors(Callback):
         self._sums, self._draws = state_dict["sums"].numpy().copy(), state_dict["draws"].numpy().copy()
         self._epoch = int(state_dict["epoch"])
         self._scores = None if state_dict["scores"] is None else state_dict["scores"].numpy()
+
+    def _collect(self, trainer: lightning.Trainer) -> None:
+        """Let the first process have the sums of all, as in a checkpoint."""
+        sums, draws = self._sum_processes()
+        self._sums, self._draws = sums.numpy().copy(), draws.numpy().copy()
+        if trainer.global_rank > 0:
+            self._sums[:], self._draws[:] = 0.0, 0.0
 
     def _tell(self, trainer: lightning.Trainer) -> None:
         if (sampler := _find_sampler(trainer)) is not None:

@@ -23,16 +23,15 @@ def make_module(make_potential):
 
 
 class Scores(lightning.Callback):
-    """Writes down the order and the scores at the end of each epoch."""
+    """Writes down the scores that each epoch is drawn by, and those at the end of training."""
 
     def __init__(self):
-        self.orders, self.scores = [], []
+        self.scores = []
 
     def on_train_epoch_start(self, trainer, pl_module):
-        self.orders.append(trainer.train_dataloader.frame_order.order())
-
-    def on_train_end(self, trainer, pl_module):
         self.scores.append(trainer.train_dataloader.frame_order.scores.copy())
+
+    on_train_end = on_train_epoch_start
 
 
 def test_scores_are_the_errors_of_the_epoch(make_data, quiet_trainer, make_module):
@@ -43,6 +42,8 @@ def test_scores_are_the_errors_of_the_epoch(make_data, quiet_trainer, make_modul
     sums, draws = np.zeros(len(data.train_set)), np.zeros(len(data.train_set))
 
     def observe(batch, prediction):
+        if module.current_epoch > 0:
+            return
         errors = (prediction["total_energy"] - batch["total_energy"]).abs().flatten() / batch["num_atoms"]
         for frame, error in zip(batch["frame_index"].tolist(), errors.tolist(), strict=True):
             sums[frame] += error
@@ -50,9 +51,10 @@ def test_scores_are_the_errors_of_the_epoch(make_data, quiet_trainer, make_modul
 
     module.prediction_observers.append(observe)
     scores = Scores()
-    quiet_trainer(max_epochs=1, callbacks=[FrameErrors(), scores]).fit(module, datamodule=data)
+    quiet_trainer(max_epochs=2, callbacks=[FrameErrors(), scores]).fit(module, datamodule=data)
     expected = np.where(draws > 0, sums / np.maximum(draws, 1), 1.0)
-    assert scores.scores[0] == pytest.approx(expected, rel=1e-12)
+    assert scores.scores[0].tolist() == [1.0] * len(draws)
+    assert scores.scores[1] == pytest.approx(expected, rel=1e-12)
     assert 0 < (draws == 0).sum() < len(draws)
 
 
@@ -75,3 +77,19 @@ def test_a_resumed_run_is_the_uninterrupted_one(compose, tmp_path):
         weights = [key for key, value in expected.items() if torch.is_tensor(value)]
         assert len(weights) > 5
         assert all(torch.equal(found[key], expected[key]) for key in weights)
+
+
+def test_training_that_ends_within_an_epoch_leaves_its_scores(make_data, quiet_trainer, make_module):
+    """The order of the epoch goes by the scores that it began with: what is written now has to go on with them."""
+    from nequip_like.training.callbacks import FrameErrors
+
+    data, errors, scores = make_data(sampling={"policy": "error_weighted"}), FrameErrors(), Scores()
+    trainer = quiet_trainer(max_epochs=-1, max_steps=5, callbacks=[errors, scores])
+    trainer.fit(make_module(data), datamodule=data)
+    assert trainer.num_training_batches == 3
+    assert len(scores.scores) == 3  # at the beginning of two epochs, and at the end of training
+    assert not np.array_equal(scores.scores[1], scores.scores[0])
+    assert np.array_equal(scores.scores[2], scores.scores[1])
+    state = errors.state_dict()
+    assert np.array_equal(state["scores"].numpy(), scores.scores[1])
+    assert (state["draws"].sum(), state["epoch"]) == (10.0, 1)  # two batches of five, for the next epoch to know
