@@ -197,8 +197,8 @@ def test_a_wrong_sign_is_noticed(l_max, monkeypatch):
     """Of one Clebsch-Gordan coefficient of 1 x 1 -> 0, in one place of the code of one convolution."""
     write_network = network_source.write_network
 
-    def write_wrong_network(plan):
-        sources = write_network(plan)
+    def write_wrong_network(*arguments):
+        sources = write_network(*arguments)
         second = sources.units[2]  # the second layer's
         coefficient = next(part.split(" *")[0] for part in second.split("(REAL)") if part.startswith("0.57735"))
         planted = second.replace(f"(REAL){coefficient}", f"(REAL)-{coefficient}", 1)
