@@ -1,14 +1,16 @@
-"""Files that are either whole or not there, and the folders that they go to."""
+"""Files that are either whole or not there, lines of progress that count when they are whole, and folders for both."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from nequip_like.errors import OutputError, first_line
 
@@ -158,3 +160,44 @@ def _sync_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_progress(path: Path) -> list[dict[str, Any]]:
+    """The lines of JSON of a file as far as they are whole; none where it is not there.
+
+    Example:
+        >>> write_progress(Path("progress.jsonl"), [{"done": 1}])
+        >>> with Path("progress.jsonl").open("a") as file:  # killed while it wrote
+        ...     _ = file.write('{"done": 2')
+        >>> read_progress(Path("progress.jsonl"))
+        [{'done': 1}]
+    """
+    lines: list[dict[str, Any]] = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not text.endswith("\n"):
+                break
+            lines.append(json.loads(text))
+    return lines
+
+
+def write_progress(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Begin a file with these lines: one that was cut off goes, for lines after it would not be read.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with written_whole(path) as partial:
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def append_progress(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line, which is on the disk afterwards.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with output_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Options of commands that read data: names and units of labels, where they are not usual; sizes of batches."""
+"""Options that several commands have: names and units of labels, sizes of batches, packages of model families."""
 
 from __future__ import annotations
 
@@ -62,6 +62,23 @@ def parse_pairs(option: str, entries: Sequence[str]) -> dict[str, str] | None:
             raise ConfigError(f"{option} names '{name}' twice", "give it once")
         pairs[name] = value
     return pairs or None
+
+
+def add_trusted_packages(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trusted-packages``, for :func:`nequip_like.cli.trusted_families.trusted_families`.
+
+    Args:
+        parser: Of a command that reads a model.
+    """
+    parser.add_argument(
+        "--trusted-packages",
+        metavar="PACKAGE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="packages whose table FAMILIES has the model's family, where it is neither built in nor installed; they "
+        "are imported",
+    )
 
 
 def read_batch_size(text: str) -> int | dict[str, int]:

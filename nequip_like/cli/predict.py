@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nequip_like.cli.data_options import read_batch_size
+from nequip_like.cli.data_options import add_trusted_packages, read_batch_size
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.starting.quick_start import quick_start
@@ -92,15 +92,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--trust-pickle", action="store_true", help="read files of pickles, too (.lmdb of NequIP and fairchem)"
     )
-    parser.add_argument(
-        "--trusted-packages",
-        metavar="PACKAGE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="packages whose table FAMILIES has the model's family, where it is neither built in nor installed; they "
-        "are imported",
-    )
+    add_trusted_packages(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser
 

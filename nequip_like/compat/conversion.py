@@ -11,6 +11,7 @@ from nequip_like.artifacts import write_artifacts
 from nequip_like.compat.aenet import read_aenet_potential, write_aenet_potential
 from nequip_like.compat.nequip_models import export_to_nequip, import_nequip_model
 from nequip_like.compat.nequip_models.checkpoints import is_nequip_checkpoint
+from nequip_like.compat.nequip_models.exporting import name_example
 from nequip_like.compat.nequip_models.packages import SUFFIX as PACKAGE_SUFFIX
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.inference import model_file
@@ -116,8 +117,8 @@ def convert_model(
     if form == "nequip":
         notes = ["its uncertainty is left out: NequIP has none"] if potential.uncertainty is not None else []
         found = export_to_nequip(potential, target, nequip_python)
-        example = target.with_name(f"{target.stem}.example.xyz")
-        written = [target, *([example] if target.suffix == ".ckpt" else [])]
+        example = name_example(target)
+        written = [target] if example is None else [target, example]
         return Conversion(written, potential, found, notes)
     if form == "aenet":
         return Conversion(list(write_aenet_potential(potential, target).values()), potential)

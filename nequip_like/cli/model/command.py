@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from nequip_like.cli.data_options import add_trusted_packages
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.model import tasks
 from nequip_like.cli.starting.environment import check_current_folder, prepare_process
@@ -119,15 +120,7 @@ def _add_command(
         help="interpreter that has NequIP: it opens NequIP's files, which runs the code in them, so that predictions "
         "are compared; it writes files for NequIP",
     )
-    parser.add_argument(
-        "--trusted-packages",
-        metavar="PACKAGE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="packages whose table FAMILIES has the model's family, where it is neither built in nor installed; they "
-        "are imported",
-    )
+    add_trusted_packages(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser
 

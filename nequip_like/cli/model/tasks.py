@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nequip_like.cli.starting.quick_start import quick_start
 
 if TYPE_CHECKING:
+    from nequip_like.model.families import Families
     from nequip_like.workflow.model_files.facts import ModelFacts
 
 OTHERWISE = 1
 
 
-def _read_facts(source: str, nequip_python: str | None, trusted: Sequence[str]) -> ModelFacts:
+def _find_families(arguments: argparse.Namespace) -> Families:
+    from nequip_like.cli.trusted_families import trusted_families
+
+    return trusted_families(arguments.trusted_packages, "--trusted-packages")
+
+
+def _read_facts(arguments: argparse.Namespace) -> ModelFacts:
     # Imported here and below: torch takes seconds to import, and --help should not.
     with quick_start():
-        from nequip_like.cli.trusted_families import trusted_families
         from nequip_like.compat.conversion import read_any_model
         from nequip_like.whole_files import path_of
         from nequip_like.workflow.model_files.facts import collect_facts
 
-    potential, card = read_any_model(source, nequip_python, trusted_families(trusted, "--trusted-packages"))
-    return collect_facts(path_of(source), potential, card)
+    potential, card = read_any_model(arguments.model, arguments.nequip_python, _find_families(arguments))
+    return collect_facts(path_of(arguments.model), potential, card)
 
 
 def run_info(arguments: argparse.Namespace) -> int:
     """Print what is known of a model."""
-    facts = _read_facts(arguments.model, arguments.nequip_python, arguments.trusted_packages)
+    facts = _read_facts(arguments)
     from nequip_like.workflow.model_files.telling import format_facts
 
     print(json.dumps(facts.as_json(), indent=1, ensure_ascii=False) if arguments.json else format_facts(facts))
@@ -39,12 +44,11 @@ def run_info(arguments: argparse.Namespace) -> int:
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """Print a verdict for each check; status 1 if one failed."""
-    facts = _read_facts(arguments.model, arguments.nequip_python, arguments.trusted_packages)
-    from nequip_like.cli.trusted_families import trusted_families
+    facts = _read_facts(arguments)
     from nequip_like.workflow.model_files.verifying import verify_model
 
     print(f"{facts.path}: {facts.kind}, sha256 {facts.sha256 or 'of several files'}")
-    verdicts = verify_model(facts.potential, trusted_families(arguments.trusted_packages, "--trusted-packages"))
+    verdicts = verify_model(facts.potential, _find_families(arguments))
     for verdict in verdicts:
         print(f"{'ok    ' if verdict.passed else 'FAILED'}  {verdict.name}{verdict.reason and f': {verdict.reason}'}")
     return 0 if all(verdict.passed for verdict in verdicts) else OTHERWISE
@@ -53,11 +57,10 @@ def run_verify(arguments: argparse.Namespace) -> int:
 def run_diff(arguments: argparse.Namespace) -> int:
     """Print in what two models differ; status 1 if they do."""
     with quick_start():
-        from nequip_like.cli.trusted_families import trusted_families
         from nequip_like.compat.conversion import read_any_model
         from nequip_like.workflow.model_files.comparing import compare_models
 
-    families = trusted_families(arguments.trusted_packages, "--trusted-packages")
+    families = _find_families(arguments)
     (first, _), (second, _) = (
         read_any_model(model, arguments.nequip_python, families) for model in (arguments.model, arguments.other)
     )
@@ -71,7 +74,7 @@ def run_diff(arguments: argparse.Namespace) -> int:
 
 def run_card(arguments: argparse.Namespace) -> int:
     """Write or print a model card."""
-    facts = _read_facts(arguments.model, arguments.nequip_python, arguments.trusted_packages)
+    facts = _read_facts(arguments)
     from nequip_like.whole_files import written_whole
     from nequip_like.workflow.model_files.card_page import format_model_card
 
@@ -88,7 +91,6 @@ def run_card(arguments: argparse.Namespace) -> int:
 def run_convert(arguments: argparse.Namespace) -> int:
     """Convert a model."""
     with quick_start():
-        from nequip_like.cli.trusted_families import trusted_families
         from nequip_like.compat.conversion import convert_model
 
     result = convert_model(
@@ -97,7 +99,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
         arguments.to,
         nequip_python=arguments.nequip_python,
         card={} if arguments.licence is None else {"licence": arguments.licence},
-        families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
+        families=_find_families(arguments),
     )
     for note in result.notes:
         print(f"note: {note}")

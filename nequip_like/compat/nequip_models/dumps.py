@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nequip_like.compat.nequip_models.contents import NequIPContent
+from nequip_like.compat.nequip_models.packages import SUFFIX
 from nequip_like.compat.nequip_models.peer_dump import FORMAT, VERSION
 from nequip_like.compat.nequip_models.peers import run_in_nequip
 from nequip_like.errors import ModelFileError
@@ -61,7 +62,7 @@ def read_dump(folder: Path, path: Path, follow: Callable[[Path, Any], dict[str, 
     model |= {"do_derivatives": bool(content.get("do_derivatives", True))}
     facts = {key: content[key] for key in ("epoch", "step", "versions") if key in content}
     facts |= {
-        "kind": "package" if path.name.endswith(".nequip.zip") else "checkpoint",
+        "kind": "package" if path.name.endswith(SUFFIX) else "checkpoint",
         "weights": "ema" if isinstance(module, dict) and "EMA" in str(module.get("_target_")) else "raw",
     }
     grouped = _group(arrays)

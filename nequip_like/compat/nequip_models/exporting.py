@@ -63,7 +63,7 @@ def export_to_nequip(potential: Potential, output: str | Path, python: str | Pat
             "only those of the family nequip can; of a committee write each member",
         )
     structures = build_structures(len(potential.type_names), potential.cutoff)
-    example = path.with_name(f"{path.stem}.example.xyz") if path.suffix == ".ckpt" else None
+    example = name_example(path)
     with tempfile.TemporaryDirectory(dir=temporary_folder()) as name:
         folder = Path(name)
         if example is not None:
@@ -91,6 +91,11 @@ def export_to_nequip(potential: Potential, output: str | Path, python: str | Pat
         with written_whole(path) as partial:
             partial.write_bytes(target.read_bytes())
     return differences
+
+
+def name_example(output: Path) -> Path | None:
+    """The file with one structure that a checkpoint names, which stands beside it; None for a package."""
+    return output.with_name(f"{output.stem}.example.xyz") if output.suffix == ".ckpt" else None
 
 
 def describe_arguments(potential: Potential) -> dict[str, Any]:

@@ -72,17 +72,21 @@ class SetCache:
             [str(path) for path in expand(files)], cutoff, key_mapping or None, units or None, trust_pickle=trust_pickle
         )
         target = self.folder / f"{_compute_name(request)}{_SUFFIX}"
-        damage = _find_damage(target)
-        if damage is not None:
-            partial = self.folder / f"{target.stem}-{socket.gethostname()}-{os.getpid()}"
-            prepare_set(request, partial, overwrite=True)
-            with output_errors(target):
-                partial.replace(target)
-            self._remove_old(target)
+        damage = None
+        if target.exists():
+            try:
+                return _open(target, index)
+            except DataError:
+                damage = _find_damage(target)
+                if damage is None:  # it is what is chosen of it that cannot be
+                    raise
+        partial = self.folder / f"{target.stem}-{socket.gethostname()}-{os.getpid()}"
+        prepare_set(request, partial, overwrite=True)
         with output_errors(target):
-            os.utime(target)
-        reading = open_prepared([target], index)
-        return replace(reading, notes=[*reading.notes, f"{damage}: it was made anew"]) if damage else reading
+            partial.replace(target)
+        self._remove_old(target)
+        reading = _open(target, index)
+        return reading if damage is None else replace(reading, notes=[*reading.notes, f"{damage}: it was made anew"])
 
     def _remove_old(self, newest: Path) -> None:
         """Remove the sets that have not been used for longest, until the others fit, and what killed runs have left."""
@@ -98,10 +102,14 @@ class SetCache:
                     shutil.rmtree(path, ignore_errors=True)
 
 
+def _open(target: Path, index: Index) -> Reading:
+    with output_errors(target):
+        os.utime(target)
+    return open_prepared([target], index)
+
+
 def _find_damage(target: Path) -> str | None:
-    """What is wrong with a set, nothing ("") if it is not there; None for one that can be used."""
-    if not target.exists():
-        return ""
+    """What is wrong with a set, whatever is chosen of it; None if nothing is."""
     try:
         FrameFile(target)
     except DataError as error:  # what it was made of is at hand

@@ -17,7 +17,7 @@ from nequip_like.data.io.reading import join_label_names
 from nequip_like.data.prepared.files import Rows, begin_file, end_file
 from nequip_like.data.tables.frame_table import OPTIONAL_FIELDS
 from nequip_like.errors import OutputError
-from nequip_like.whole_files import output_errors, written_whole
+from nequip_like.whole_files import append_progress, output_errors, read_progress, write_progress, written_whole
 
 _MOST_NOTES = 50  # sentences that are kept
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
@@ -63,7 +63,7 @@ class Journal:
         self.frames = 0
         self._lock = _lock(folder / "lock")
         head = {"request": self.request, "sources": self.sources}
-        lines = _read_lines(folder / _PROGRESS)
+        lines = read_progress(folder / _PROGRESS)
         if lines and lines[0] == head:
             self.done = lines[1:]
             self.frames = sum(facts["frames"] for facts in self.done)
@@ -74,9 +74,7 @@ class Journal:
             if not self.done:
                 begin_file(file)
             file.truncate(self.done[-1]["end"] if self.done else file.tell())
-        # A line that was cut off goes; lines after it would not be read.
-        with written_whole(folder / _PROGRESS) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in (head, *self.done)))
+        write_progress(folder / _PROGRESS, (head, *self.done))
 
     def __enter__(self) -> Self:
         return self
@@ -107,10 +105,7 @@ class Journal:
         facts["annotations"] = [self.frames, notes_start, end - notes_start]
         self.done.append(facts)
         self.frames += len(rows.table)
-        with output_errors(self.folder / _PROGRESS), (self.folder / _PROGRESS).open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(facts) + "\n")
-            lines.flush()
-            os.fsync(lines.fileno())
+        append_progress(self.folder / _PROGRESS, facts)
 
     def finish(self, target: Path, notes: Sequence[str], look_at: Callable[[Path], list[str]]) -> list[str]:
         """Put table and manifest behind the records, and the whole in its place.
@@ -178,14 +173,3 @@ def _lock(path: Path) -> BinaryIO:
                 file.close()
                 raise
     return file
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file as far as they are whole; none where it is not there."""
-    lines: list[dict[str, Any]] = []
-    if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not text.endswith("\n"):
-                break
-            lines.append(json.loads(text))
-    return lines

@@ -237,11 +237,11 @@ class LmdbFormat(PredictionFormat):
 
     def format_batch(self, batch: PredictedBatch) -> dict[str, bytes]:
         """Rows, each with its length before it."""
-        structures, ends = batch.structures, np.cumsum(batch.counts)
+        structures, ends, first = batch.structures, np.cumsum(batch.counts), batch.atoms.start
         rows = []
         for i, (index, end) in enumerate(zip(batch.chosen, ends.tolist(), strict=True)):
-            atoms = slice(batch.atoms.start + end - int(batch.counts[i]), batch.atoms.start + end)
             own = slice(end - int(batch.counts[i]), end)
+            atoms = slice(first + own.start, first + end)
             results = {"energy": float(batch.values[fields.TOTAL_ENERGY][i, 0])}
             arrays = {"forces": batch.values[fields.FORCES][own]} if fields.FORCES in batch.values else {}
             if fields.STRESS in batch.values and not np.isnan(batch.values[fields.STRESS][i]).all():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.errors import OutputError
-from nequip_like.whole_files import output_errors, written_whole
+from nequip_like.whole_files import append_progress, output_errors, read_progress, write_progress
 
 _PROGRESS = "progress.jsonl"
 
@@ -41,7 +41,7 @@ class PredictionJournal:
         self.runs = self.frames = 0
         self.notes: dict[str, Any] = {}
         head = json.loads(json.dumps(dict(request)))
-        lines = _read_lines(folder / _PROGRESS) if resume else []
+        lines = read_progress(folder / _PROGRESS) if resume else []
         if lines and lines[0] != head:
             raise _explain_difference(folder, lines[0], head)
         if len(lines) > 1:
@@ -55,9 +55,7 @@ class PredictionJournal:
                 if path.stat().st_size < self._ends[name]:
                     raise OutputError(f"{path} is shorter than {_PROGRESS} says", "begin again: --overwrite")
                 os.truncate(path, self._ends[name])
-        # A line that was cut off goes; lines after it would not be read.
-        with written_whole(folder / _PROGRESS) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in (head, *lines[1:])))
+        write_progress(folder / _PROGRESS, (head, *lines[1:]))
 
     def locate(self, name: str) -> Path:
         """The file of a stream."""
@@ -79,11 +77,7 @@ class PredictionJournal:
                 self._ends[name] = file.tell()
         self.runs, self.frames, self.notes = self.runs + 1, self.frames + frames, dict(notes)
         line = {"frames": self.frames, "ends": self._ends, "notes": self.notes}
-        path = self.folder / _PROGRESS
-        with output_errors(path), path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(line) + "\n")
-            lines.flush()
-            os.fsync(lines.fileno())
+        append_progress(self.folder / _PROGRESS, line)
 
     def remove(self) -> None:
         """Remove all files; the output has been made of them."""
@@ -98,14 +92,3 @@ def _explain_difference(folder: Path, before: Mapping[str, Any], now: Mapping[st
         f"{folder} was begun with another {' and another '.join(differing)}",
         "give the same command with --resume, or begin again with --overwrite",
     )
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file as far as they are whole; none where it is not there."""
-    lines: list[dict[str, Any]] = []
-    if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not text.endswith("\n"):
-                break
-            lines.append(json.loads(text))
-    return lines
