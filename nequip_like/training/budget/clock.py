@@ -25,6 +25,16 @@ def clock_of_process() -> Clock:
     return lambda: time.monotonic() - began
 
 
+def _begin_anew() -> None:
+    global _IMPORTED
+    _IMPORTED = time.monotonic()
+
+
+# A process forked from one that had loaded everything began with the fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 def _read_age() -> float:
     since_import = time.monotonic() - _IMPORTED
     try:

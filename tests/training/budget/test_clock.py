@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 from nequip_like.training.budget import clock
 from nequip_like.training.budget.clock import clock_from_now, clock_of_process
@@ -31,3 +34,20 @@ def test_clocks_go_on():
         began = make()
         first = began()
         assert 0.0 <= first <= began()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_began_with_the_fork():
+    """What its parent had imported long before does not count."""
+    script = (
+        "import os, time\n"
+        "from nequip_like.training.budget.clock import clock_of_process\n"
+        "time.sleep(1.0)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    print(clock_of_process()(), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 0.0 <= float(done.stdout) < 0.9
