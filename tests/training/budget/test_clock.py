@@ -11,22 +11,27 @@ import pytest
 from nequip_like.training.budget import clock
 from nequip_like.training.budget.clock import clock_from_now, clock_of_process
 
-# A second before the module is imported, alone: the package takes its time.
-_SCRIPT = """
-import sys, time
-time.sleep(1.0)
+# The module alone: the package takes its time.
+_LOAD = """
+import os, sys, time
 from importlib.util import module_from_spec, spec_from_file_location
 spec = spec_from_file_location("clock", sys.argv[1])
-module = module_from_spec(spec)
-spec.loader.exec_module(module)
-print(module.clock_of_process()())
+clock = module_from_spec(spec)
+{before}
+spec.loader.exec_module(clock)
+{after}
 """
 
 
+def _print_age(before: str, after: str) -> float:
+    script = _LOAD.format(before=before, after=after)
+    done = subprocess.run([sys.executable, "-c", script, clock.__file__], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def test_the_clock_of_a_process_began_before_the_imports():
-    done = subprocess.run([sys.executable, "-c", _SCRIPT, clock.__file__], capture_output=True, text=True, check=True)
-    least = 1.0 if sys.platform == "linux" else 0.0
-    assert float(done.stdout) >= least
+    age = _print_age("time.sleep(1.0)", "print(clock.clock_of_process()())")
+    assert age >= (1.0 if sys.platform == "linux" else 0.0)
 
 
 def test_clocks_go_on():
@@ -39,15 +44,6 @@ def test_clocks_go_on():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_began_with_the_fork():
     """What its parent had imported long before does not count."""
-    script = (
-        "import os, time\n"
-        "from nequip_like.training.budget.clock import clock_of_process\n"
-        "time.sleep(1.0)\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    print(clock_of_process()(), flush=True)\n"
-        "    os._exit(0)\n"
-        "os.waitpid(child, 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert 0.0 <= float(done.stdout) < 0.9
+    in_child = "print(clock.clock_of_process()(), flush=True); os._exit(0)"
+    age = _print_age("", f"time.sleep(1.0)\nif not os.fork(): {in_child}\nos.wait()")
+    assert 0.0 <= age < 0.9
