@@ -16,7 +16,7 @@ _LOCK = threading.RLock()
 _EXECUTED = "__executed__"
 
 
-def defer(name: str, functions: Mapping[str, str]) -> None:
+def defer(name: str, functions: Mapping[str, str] | None = None, meanwhile: Mapping[str, Any] | None = None) -> None:
     """Let a module be loaded when something in it is used for the first time.
 
     ``importlib.util.LazyLoader`` is the same, but loads a module as soon as anyone looks for any name in it.
@@ -25,6 +25,7 @@ def defer(name: str, functions: Mapping[str, str]) -> None:
         name: The module. If it is loaded already, or is not there, nothing happens.
         functions: Names that are found in it before it is loaded, and the function of it that each calls, by its dotted
             name in the module. What the module has of its own under these names takes their place.
+        meanwhile: What else is found in it before it is loaded, by its name there.
     """
     if name in sys.modules:
         return
@@ -35,7 +36,8 @@ def defer(name: str, functions: Mapping[str, str]) -> None:
     if spec is None:
         return
     module = importlib.util.module_from_spec(spec)
-    vars(module).update({called: _forward(module, function) for called, function in functions.items()})
+    vars(module).update({called: _forward(module, function) for called, function in (functions or {}).items()})
+    vars(module).update(meanwhile or {})
     module.__class__ = _Deferred
     sys.modules[name] = module
     parent, _, last = name.rpartition(".")
@@ -45,11 +47,16 @@ def defer(name: str, functions: Mapping[str, str]) -> None:
         sys.meta_path.insert(0, _ParentFirst())
 
 
+def is_deferred(module: ModuleType) -> bool:
+    """Whether a module is one that is not loaded yet, or not wholly."""
+    return isinstance(module, _Deferred)
+
+
 def _forward(module: ModuleType, function: str) -> Callable[..., Any]:
     """A function that calls one of a module that is not loaded yet."""
 
     def forward(*arguments: Any, **options: Any) -> Any:
-        _load(module)
+        load(module)
         return operator.attrgetter(function)(module)(*arguments, **options)
 
     forward.__name__ = forward.__qualname__ = function.rpartition(".")[2]
@@ -64,22 +71,23 @@ class _Deferred(ModuleType):
         with _LOCK:  # another thread waits here until all of the module is there
             if _EXECUTED in vars(self):
                 raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'", name=name, obj=self)
-            _load(self)
+            load(self)
         return getattr(self, name)
 
 
-def _load(module: ModuleType) -> None:
+def load(module: ModuleType) -> ModuleType:
     """Execute a deferred module, if it is not done; from then on it is one like any other."""
     with _LOCK:
         spec = module.__spec__
         if not isinstance(module, _Deferred) or _EXECUTED in vars(module) or spec is None or spec.loader is None:
-            return
+            return module
         vars(module)[_EXECUTED] = True
         try:
             spec.loader.exec_module(module)
         finally:
             del vars(module)[_EXECUTED]
         module.__class__ = ModuleType  # type: ignore[assignment]
+    return module
 
 
 class _ParentFirst(MetaPathFinder):
@@ -91,7 +99,7 @@ class _ParentFirst(MetaPathFinder):
         """Called by Python's import system."""
         parent = sys.modules.get(fullname.rpartition(".")[0])
         if isinstance(parent, _Deferred):
-            _load(parent)
+            load(parent)
             if (module := sys.modules.get(fullname)) is not None:
                 # Python goes on with what the module itself says, and would execute it again.
                 module.__spec__ = ModuleSpec(fullname, _Loaded(module))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from nequip_like.cli.starting.compiler import defer_compiler
 from nequip_like.cli.starting.deferred import defer
 
 
@@ -24,6 +25,7 @@ def quick_start() -> Iterator[None]:
     - Two packages load large parts of SciPy and use none of it: ``import torchmetrics``, which Lightning needs, gives
       ``scipy.signal`` a ``hamming``, which it had once and another package looks for; ``import ase.io`` takes
       ``trapezoid`` from ``scipy.integrate``, and all of ``scipy.spatial``. These are loaded when they are used.
+    - Lightning and each optimiser load torch's compiler, which nothing here uses: see :mod:`.compiler`.
     - ``import torchmetrics`` loads all of ``matplotlib.pyplot`` for its ``plot`` methods. It is loaded when one is
       called.
     """
@@ -31,7 +33,8 @@ def quick_start() -> Iterator[None]:
     gc.disable()
     defer("scipy.signal", {"hamming": "windows.hamming"})
     defer("scipy.integrate", {"trapezoid": "trapezoid"})
-    defer("scipy.spatial", {})
+    defer("scipy.spatial")
+    defer_compiler()
     try:
         _import_torchmetrics()
         yield

@@ -20,9 +20,6 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.data import covalent_radii
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
-from ase.optimize import FIRE
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
@@ -89,6 +86,9 @@ def run_dynamics(
         snapshots: How many at most.
         rng: Random numbers.
     """
+    from ase.md.langevin import Langevin  # with much of SciPy: every training would load it
+    from ase.md.velocitydistribution import thermalize_momenta
+
     atoms = strain(frame, rng)
     atoms.calc = calculator
     thermalize_momenta(atoms, temperature, rng=rng)
@@ -116,6 +116,8 @@ def estimate_temperature(frames: Sequence[Atoms], calculator: Any, rng: np.rando
     Returns:
         K.
     """
+    from ase.optimize import FIRE  # with much of SciPy
+
     heights, modes = 0.0, 0
     for i in rng.choice(len(frames), size=min(_MINIMA, len(frames)), replace=False):
         atoms = frames[i].copy()
