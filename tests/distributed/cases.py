@@ -70,6 +70,12 @@ CASES: dict[str, tuple[str, ...]] = {
         "trainer.max_epochs=3",
     ),
     "sampling by energies": ("data.sampling={policy: energy_weighted, samples_per_epoch: 9}",),
+    "sampling of two sets": (
+        "data.train={own: data.xyz, other: {file: replay.xyz, weight: 2.0}}",
+        "data.sampling={temperature: 2.0, samples_per_epoch: 15}",
+        "data.val=[7,3]",  # of this mixture one frame would be without a stress
+        "trainer.max_epochs=3",
+    ),
     "replay": ("data.replay={file: replay.xyz, fraction: 0.3, weight: 0.5}",),
     "weights of the loss that follow it": (
         "+callbacks.softadapt._target_=nequip_like.training.callbacks.SoftAdapt",

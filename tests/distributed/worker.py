@@ -79,7 +79,7 @@ class Freeze(lightning.Callback):
 def run(case: str, world: int, rank: int, data: Path, folder: Path, name: str = "", *changes: str) -> None:
     place = folder / str(world) / (name or case)
     place.mkdir(parents=True, exist_ok=True)
-    overrides = [*list_overrides(case, world), f"+data.path={data}", "data.train=data.xyz", *changes]
+    overrides = ["data.train=data.xyz", f"+data.path={data}", *list_overrides(case, world), *changes]
     config = compose("train", overrides)
     with open_dict(config):
         config.output_dir = str(place / "run")
