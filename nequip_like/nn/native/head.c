@@ -40,7 +40,7 @@ void network_tangent(const Net *net);
 void network_dual(const Net *net);
 /* Those of radial.c, whose numbers are of another type. */
 typedef struct Radial Radial;
-void radial_tables(Radial *radial, int64_t first_row, int64_t threads);
+void radial_tables(Radial *radial, int64_t first_row, int64_t last_row, int64_t threads);
 void radial_gradients(Radial *radial, int64_t threads);
 void edge_sums(const Net *net, const double *g, double *differences, double *products);
 
@@ -283,28 +283,31 @@ static double edge_vector(const Net *net, const Head *head, double *vectors, int
     return length * net->inverse_cutoff[here_type * TYPES + there_type];
 }
 
-/* Edge vectors; returns an interval of the radial tables before which no edge lies. */
-static int64_t edge_vectors(const Net *net, const Head *head, double *vectors) {
-    double least = 1;
-    _Pragma("omp parallel for schedule(static) num_threads(net->threads) reduction(min : least)")
+/* Edge vectors; tells an interval of the radial tables before which no edge lies, and one behind which none does. */
+static void edge_vectors(const Net *net, const Head *head, double *vectors, int64_t *first, int64_t *last) {
+    double least = 1, most = 0;
+    _Pragma("omp parallel for schedule(static) num_threads(net->threads) reduction(min : least) reduction(max : most)")
     for (int64_t a = 0; a < net->atoms; a++)
         for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) {
             const double place = edge_vector(net, head, vectors, a, e);
             /* A vector that is not finite lies in interval 0. */
             least = place >= least ? least : place > 0 ? place : 0;
+            if (place > most && place < 1.001) most = place; /* edges beyond the cutoff are not looked up */
         }
-    /* One less: where the edge is looked up its length may be rounded in another way. */
-    const int64_t interval = (int64_t)(least * KNOTS) - 1;
-    return interval > 0 ? interval : 0;
+    /* One less and one more: where the edge is looked up its length may be rounded in another way. */
+    const int64_t before = (int64_t)(least * KNOTS) - 1, behind = (int64_t)(most * KNOTS) + 1;
+    *first = before > 0 ? before : 0;
+    *last = behind < KNOTS ? behind : KNOTS - 1;
 }
 
 /* Edge vectors, energies of the atoms, and, unless gradient is null, that of their sum with respect to the edge vectors.
    With radial the parameters are new. */
 void potential_energies(const Net *net, const Head *head, Radial *radial, double *vectors) {
-    const int64_t first_interval = edge_vectors(net, head, vectors);
+    int64_t first, last;
+    edge_vectors(net, head, vectors, &first, &last);
     if (radial) {
-        /* In training no step but this one reads the tables; predictions keep them. */
-        radial_tables(radial, net->keep ? first_interval : 0, net->threads);
+        /* In training no step but this one reads the tables; predictions keep them. An interval i reads rows i .. i + 5. */
+        radial_tables(radial, net->keep ? first : 0, (net->keep ? last : KNOTS - 1) + TAPS, net->threads);
         network_prepare(net);
         head_prepare(head);
     }

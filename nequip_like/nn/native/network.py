@@ -148,7 +148,7 @@ class NativeNetwork:
         doubles = arguments.radial.memory + 6 * edges + 13 * atoms
         if keep:
             numbers += program.weights.sums + count_chunks(edges) * rows * max(columns)
-            numbers += rows * sum(columns)
+            numbers += rows * sum(columns) + arguments.radial.kept
             doubles += 3 * edges
         # The topology of the batch before is there until that of this one has been made.
         integers = 2 * (4 * edges + 6 * atoms) + 2 * edges

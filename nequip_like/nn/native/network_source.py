@@ -30,7 +30,9 @@ from nequip_like.nn.native.layout import Weights, index_features, list_starts, s
 from nequip_like.nn.native.spec import Kind, NetworkPlan
 
 _RUNTIME = "runtime.c"
-_PERCEPTRON, _HEAD, _RADIAL, _HESSIAN = "perceptron.c", "head.c", "radial.c", "hessian.c"
+_PERCEPTRON, _HEAD, _HESSIAN = "perceptron.c", "head.c", "hessian.c"
+_RADIAL, _RADIAL_GRADIENTS, _RADIAL_LAYOUT = "radial.c", "radial_gradients.c", "radial_layout.c"
+_INCLUDED = (_RUNTIME, _PERCEPTRON, _HEAD, _RADIAL, _RADIAL_GRADIENTS, _RADIAL_LAYOUT)
 _LEGEND = (
     "runtime.c lies in the folder nn/native of the package nequip_like.",
     "Of layer 0: f_0 features, s_0 what atoms send, m_0 messages, h_0 input of the gate, y_0 output of the layer.",
@@ -52,7 +54,8 @@ class NetworkSources:
     """C code of a network.
 
     Attributes:
-        units: Translation units: the network, one for each different convolution, the head, the radial networks.
+        units: Translation units: the network, one for each different convolution, the head, the radial networks, and
+            the pass back through these.
         headers: Text by name of the files that they include.
         block: Most atoms of a block.
     """
@@ -71,9 +74,9 @@ def write_network(plan: NetworkPlan, hessian: bool = False) -> NetworkSources:
     """
     writer = _NetworkWriter(plan, hessian)
     folder = files("nequip_like.nn.native")
-    names = (_RUNTIME, _PERCEPTRON, _HEAD, _RADIAL, *((_HESSIAN,) if hessian else ()))
+    names = (*_INCLUDED, *((_HESSIAN,) if hessian else ()))
     headers = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
-    units = [writer.write_passes(), *writer.write_convolutions(), writer.write_head(), writer.write_radial()]
+    units = [writer.write_passes(), *writer.write_convolutions(), writer.write_head(), *writer.write_radial()]
     return NetworkSources([format_lines(unit) for unit in units], headers, writer.block)
 
 
@@ -124,15 +127,20 @@ class _NetworkWriter:
         title = write_comment("readout, sums over edges and structures, and the gradients of a loss")
         return [title, "#define ONLY_CONVOLUTION", *self._define(_WIDEST_REGISTER), f'#include "{_HEAD}"']
 
-    def write_radial(self) -> list[str]:
-        """Lines of the radial networks, which are double whatever the network is."""
-        title = write_comment("radial networks as tables of splines, and the gradients of their weights")
-        element = f"#define ELEMENT {'double' if self.plan.double else 'float'}"
-        definitions = ["#define REAL double", "#define REAL_IS_DOUBLE", f"#define WIDEST {_WIDEST_REGISTER}"]
-        return [
-            *(title, "#define ONLY_CONVOLUTION", *definitions, "#define L_MAX 0", "#define TYPES 1"),
-            *(element, f'#include "{_RUNTIME}"', f'#include "{_RADIAL}"'),
-        ]
+    def write_radial(self) -> Iterator[list[str]]:
+        """Lines of the radial networks, which are double whatever the network is, and of the pass back."""
+        element = "double" if self.plan.double else "float"
+        passes = (
+            ("radial networks as tables of splines", "double", _RADIAL),
+            ("the gradients of the radial networks' weights", element, _RADIAL_GRADIENTS),
+        )
+        for title, real, file in passes:
+            numbers = [f"#define REAL {real}", *(["#define REAL_IS_DOUBLE"] if real == "double" else [])]
+            sizes = [f"#define WIDEST {_WIDEST_REGISTER}", "#define L_MAX 0", "#define TYPES 1"]
+            yield [
+                *(write_comment(title), "#define ONLY_CONVOLUTION", *numbers, *sizes),
+                *(f"#define ELEMENT {element}", f'#include "{_RUNTIME}"', f'#include "{file}"'),
+            ]
 
     def write_passes(self) -> list[str]:
         """Lines of the rest."""

@@ -244,7 +244,7 @@ class Calculation:
             **intervals,
             **self._addresses,
         )
-        self._radial = RadialCalculation(arguments.radial)
+        self._radial = RadialCalculation(arguments.radial, keep)
         self._held["weights"] = list_addresses(self._insert_tables(arguments.weights, self._radial.tables))
         self._net.parameters = ctypes.addressof(self._held["weights"])
         self._head = HeadCalculation(arguments.head)

@@ -1,4 +1,4 @@
-"""Radial networks from Python: what their C code (``radial.c``) needs for tables of splines, and for gradients."""
+"""Radial networks from Python: what their C code (``radial*.c``) needs for tables of splines, and for gradients."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class RadialNetworks(NamedTuple):
 
 
 class _CRadial(ctypes.Structure):
-    """The structure ``Radial`` of radial.c, field by field."""
+    """The structure ``Radial`` of radial_layout.c, field by field."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("networks", "places", "rows", "first_row")),
+        *((name, ctypes.c_int64) for name in ("networks", "places", "rows", "first_row", "last_row")),
         *(
             (name, ctypes.c_void_p)
             for name in (
                 *("matrices", "activations", "widths", "factors", "weights", "gradients", "tables", "table_gradients"),
-                *("filter", "basis", "basis_gradient", "memory"),
+                *("filter", "basis", "kept_basis", "basis_gradient", "memory", "kept"),
             )
         ),
     ]
@@ -63,7 +63,8 @@ class RadialArguments:
         rows: Rows of a table.
         columns: Columns of each table.
         dtype: Element type.
-        memory: Numbers that the calculation needs.
+        memory: Numbers of float64 that the tables need.
+        kept: Numbers of the element type that their gradients need.
         fields: The structure of C, without what belongs to one calculation.
     """
 
@@ -75,6 +76,7 @@ class RadialArguments:
         padded = library.padded_width(ctypes.c_int64(self.inputs))
         if padded > self.inputs:
             self.basis = torch.nn.functional.pad(self.basis.detach(), (0, padded - self.inputs))
+        self._kept_basis = self.basis.detach().to(dtype)
         self.weights = [prepare_for_c(weight, dtype) for weight in radial.tensors[1:]]
         self.columns = [network.weights[-1].shape[1] for network in radial.networks]
         sizes = [[network.weights[0].shape[0], *(weight.shape[1] for weight in network.weights)]
@@ -100,9 +102,12 @@ class RadialArguments:
             filter=self._factors.data_ptr(),
             factors=self._factors.data_ptr() + 8 * len(FILTER),
             basis=self.basis.data_ptr(),
+            kept_basis=self._kept_basis.data_ptr(),
             weights=ctypes.addressof(self._addresses),
         )
-        self.memory: int = library.radial_memory(ctypes.byref(self.fields))
+        self.memory, self.kept = (
+            int(library.radial_memory(ctypes.byref(self.fields), ctypes.c_int64(is_back))) for is_back in (0, 1)
+        )
 
 
 class RadialCalculation:
@@ -110,12 +115,13 @@ class RadialCalculation:
 
     Args:
         arguments: The networks.
+        keep: Whether gradients will be asked for.
 
     Attributes:
         tables: One for each network, shape (rows, outputs); C writes them.
     """
 
-    def __init__(self, arguments: RadialArguments) -> None:
+    def __init__(self, arguments: RadialArguments, keep: bool) -> None:
         self._arguments = arguments
         self.tables = [torch.empty(arguments.rows, columns, dtype=arguments.dtype) for columns in arguments.columns]
         self._memory = torch.empty(arguments.memory, dtype=torch.float64)
@@ -123,6 +129,8 @@ class RadialCalculation:
         self.fields = _CRadial.from_buffer_copy(arguments.fields)
         self.fields.tables = ctypes.addressof(self._addresses["tables"])
         self.fields.memory = self._memory.data_ptr()
+        self._kept = torch.empty(arguments.kept if keep else 0, dtype=arguments.dtype)
+        self.fields.kept = self._kept.data_ptr() if keep else None
 
     def make_gradients(self, table_gradients: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
         """Places for the gradients of :attr:`RadialNetworks.tensors`, which C is to make from those of the tables.
