@@ -25,6 +25,7 @@ from nequip_like.inference.device import resolve_device
 from nequip_like.inference.loading import load_any
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
+from nequip_like.nn.evaluation_mode import evaluation_mode
 from nequip_like.summaries import Summarized
 
 DEFAULT_BATCH_SIZE = 16
@@ -208,14 +209,8 @@ class Predictor(Summarized):
 
     def predict_batch(self, batch: Graph) -> Graph:
         """Predict one batch; the prediction is on the CPU."""
-        was_training = self.potential.training
-        if was_training:
-            self.potential.eval()
-        try:
+        with evaluation_mode(self.potential):
             prediction = self.potential(to_device(batch, self.device))
-        finally:
-            if was_training:
-                self.potential.train()
         predicted = {key: prediction[key].detach().cpu() for key in self.potential.predicted_fields}
         return {fields.NUM_ATOMS: batch[fields.NUM_ATOMS], **predicted}
 

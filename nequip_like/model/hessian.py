@@ -12,6 +12,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import edge_vectors, num_graphs
 from nequip_like.errors import ModelError
+from nequip_like.nn.evaluation_mode import evaluation_mode
 from nequip_like.nn.scatter import sum_rows
 
 if TYPE_CHECKING:
@@ -46,14 +47,8 @@ def compute_hessian_product(potential: Potential, graph: Graph, vectors: Tensor)
     if torch.is_inference_mode_enabled():
         raise ModelError("a Hessian has derivatives, which torch.inference_mode() forbids", "use torch.no_grad()")
     changes = vectors.detach().to(positions.device, torch.float64).reshape(-1, *positions.shape)
-    was_training = potential.training
-    if was_training:
-        potential.eval()
-    try:
+    with evaluation_mode(potential):
         return multiply(potential.energy_model, graph, changes).reshape(vectors.shape)
-    finally:
-        if was_training:
-            potential.train()
 
 
 def compute_hessian(potential: Potential, graph: Graph) -> Tensor:
