@@ -33,7 +33,7 @@ def load_checkpoint(
 
     Returns:
         The potential, in evaluation mode, and a card: ``config``, ``type_names``, ``cutoff``, ``weights``
-        ("ema", "swa" or "raw"), ``epoch`` and ``global_step``.
+        ("ema", "swa" or "raw"), ``epoch``, ``global_step`` and ``metrics`` (the last validation errors).
 
     Raises:
         ModelFileError: If the file is missing, damaged, holds code, or was not written by this package.
@@ -52,6 +52,7 @@ def load_checkpoint(
         "weights": averaging_of(entry) if averaged else "raw",
         "epoch": content.get("epoch"),
         "global_step": content.get("global_step"),
+        "metrics": dict(entry.get("metrics") or {}),
     }
     return potential, card
 

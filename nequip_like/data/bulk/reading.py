@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,10 +22,11 @@ from nequip_like.data.io.readers import read_structures
 from nequip_like.data.io.reading import Reading
 from nequip_like.data.prepared.frames import PreparedFrames
 from nequip_like.data.prepared.pieces import Piece
+from nequip_like.data.prepared.provenance import find_changed_source
 from nequip_like.data.prepared.sets import find_prepared, open_prepared
 from nequip_like.data.prepared.tasks import PreparationRequest, Task, list_tasks
 from nequip_like.data.species import type_table
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, DataError
 
 PIECE = 1_000_000  # bytes of a large file that are read at once; some 1,600 frames of small molecules
 _PREPARED_FRAMES = 2048  # that are read at once
@@ -95,7 +96,7 @@ class StructureRun:
 @contextmanager
 def open_runs(
     files: str | Path | Sequence[str | Path], trust_pickle: bool = False, piece: int = PIECE
-) -> Iterator[tuple[list[str], list[StructureRun]]]:
+) -> Iterator[tuple[list[dict[str, Any]], list[StructureRun]]]:
     """The runs of files, in order; archives stay unpacked as long as the context lasts.
 
     Args:
@@ -104,7 +105,7 @@ def open_runs(
         piece: Bytes of a piece. Files that can only be read from their begin are one piece.
 
     Returns:
-        What identifies the content of each file, and the runs.
+        What is known of each source, with the ``sha256`` of its content, and the runs.
 
     Raises:
         ConfigError: If there is no file, or prepared sets and other files are mixed.
@@ -118,12 +119,26 @@ def open_runs(
         starts = range(0, len(reading), _PREPARED_FRAMES)
         runs = [np.arange(start, min(start + _PREPARED_FRAMES, len(reading))) for start in starts]
         identity = cast(PreparedFrames, reading.frames).fingerprint()
-        yield [identity], [StructureRun(None, reading.select(run)) for run in runs]
+        yield [{"sha256": identity}], [StructureRun(None, reading.select(run)) for run in runs]
         return
     request = PreparationRequest([str(member) for member in members], 1.0, trust_pickle=trust_pickle)
     with list_tasks(request, piece) as (sources, tasks, _):
-        contents = [str(source["sha256"]) for source in sources if source["sha256"]]
-        yield contents, [StructureRun(task, trust_pickle=trust_pickle) for task in tasks]
+        own = [source for source in sources if source["sha256"]]  # of what is in an archive only the archive has one
+        yield own, [StructureRun(task, trust_pickle=trust_pickle) for task in tasks]
+
+
+def check_unchanged(sources: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse sources that are others than when they were opened: of a file that is being written any part was read.
+
+    Args:
+        sources: As :func:`open_runs` gave them.
+
+    Raises:
+        DataError: Naming the first one.
+    """
+    files = [source for source in sources if "path" in source]  # a prepared set compares its own checksums
+    if (changed := find_changed_source(files)) is not None:
+        raise DataError(f"{changed} was changed while it was read", "wait until it is whole, and begin again")
 
 
 def _read_plain(path: Path, piece: object, remarks: bool) -> StructureArrays | None:

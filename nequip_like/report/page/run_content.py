@@ -24,6 +24,24 @@ _CONFIG, _HISTORY, _METRICS, _PREDICTIONS = "config.yaml", "metrics.csv", "metri
 _OVERRIDES = re.compile(r"# overrides: (.*)")
 
 
+def group_validation_errors(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Errors of validation sets, by set and by name.
+
+    Args:
+        metrics: Values as they were logged; others than those of validations are left out.
+
+    Example:
+        >>> group_validation_errors({"val0_epoch/forces_rmse": 0.3, "test0_epoch/forces_rmse": 0.4})
+        {'val0': {'forces_rmse': 0.3}}
+    """
+    sets: dict[str, dict[str, Any]] = {}
+    for name, value in metrics.items():
+        prefix, _, metric = name.partition("_epoch/")
+        if metric and prefix.startswith("val"):
+            sets.setdefault(prefix, {})[metric] = value
+    return sets
+
+
 @dataclass(frozen=True)
 class RunContent:
     """What a run folder holds; each part is empty where its file is not there.

@@ -19,7 +19,7 @@ from nequip_like.report.page.markup import (
     write_table,
 )
 from nequip_like.report.page.plots import choose_colours, draw_curves
-from nequip_like.report.page.run_content import RunContent
+from nequip_like.report.page.run_content import RunContent, group_validation_errors
 from nequip_like.report.page.tested import write_errors, write_number
 from nequip_like.report.tables import format_number
 from nequip_like.report.units import FORCES, PER_ATOM_ENERGY, STRESS
@@ -72,11 +72,7 @@ def write_training(run: RunContent) -> Iterator[str]:
         run: The run.
     """
     panels = list_panels(run.curves)
-    validation: dict[str, dict[str, Any]] = {}
-    for name, value in (run.best.get("metrics") or {}).items():
-        prefix, _, metric = name.partition("_epoch/")
-        if metric and prefix.startswith("val"):
-            validation.setdefault(prefix, {})[metric] = value
+    validation = group_validation_errors(run.best.get("metrics") or {})
     if not panels and not validation:
         return
     yield write_heading("Training", anchor="training")

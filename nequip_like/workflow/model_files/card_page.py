@@ -81,11 +81,9 @@ def _describe_data(facts: ModelFacts) -> Iterator[str]:
 
 
 def _tabulate_errors(facts: ModelFacts) -> Iterator[str]:
-    metrics = facts.card.get("metrics")
-    sets = {"validation": metrics} if isinstance(metrics, Mapping) and metrics else {}
     rows = [
         f"| {name} | {quantity.label} | {quantity.unit} | {' | '.join(cells)} |"
-        for name, values in {**sets, **{f"test: {key}": value for key, value in facts.test_errors.items()}}.items()
+        for name, values in facts.list_errors().items()
         for quantity in (PER_ATOM_ENERGY, FORCES, STRESS)
         if any(cells := [_show(values, quantity.metric, short, quantity.factor) for _, short in COLUMNS])
     ]

@@ -12,7 +12,7 @@ from nequip_like.data.published import compute_checksum
 from nequip_like.inference.loading import IN_RUN_FOLDER
 from nequip_like.inference.manifest import find_manifest, read_manifest
 from nequip_like.model.potential import Potential
-from nequip_like.report.page.run_content import RECORD_FILE, read_json_file
+from nequip_like.report.page.run_content import RECORD_FILE, group_validation_errors, read_json_file
 from nequip_like.summaries import Summarized
 
 _METRICS_FILE = "metrics.json"
@@ -47,6 +47,13 @@ class ModelFacts(Summarized):
     def summary(self) -> dict[str, Any]:
         """Where it is, and what."""
         return {"path": str(self.path), "kind": self.kind, "potential": self.potential}
+
+    def list_errors(self) -> dict[str, Mapping[str, Any]]:
+        """Errors by data set, eV and Angstrom: of validations, by their place where there are several, and of tests."""
+        metrics = self.card.get("metrics")
+        sets = group_validation_errors(metrics) if isinstance(metrics, Mapping) else {}
+        validations = {name if len(sets) > 1 else "validation": errors for name, errors in sets.items()}
+        return {**validations, **{f"test {name}": errors for name, errors in self.test_errors.items()}}
 
     def as_json(self) -> dict[str, Any]:
         """All of it, in plain values."""

@@ -85,10 +85,8 @@ def _walk(facts: ModelFacts) -> Iterator[tuple[str, str]]:
         rows = entry.get("facts")
         pairs = [row for row in rows if isinstance(row, list) and len(row) == 2] if isinstance(rows, list) else []
         yield f"data {entry.get('name')}", ", ".join(f"{name}: {value}" for name, value in pairs[:4])
-    metrics = card.get("metrics")
-    yield "validation", describe_errors(metrics) if isinstance(metrics, Mapping) else ""
-    for name, errors in facts.test_errors.items():
-        yield f"test {name}", describe_errors(errors)
+    for name, errors in facts.list_errors().items():
+        yield name, describe_errors(errors)
     yield "weights", describe_provenance(card)
     yield "licence", str(card.get("licence") or "")
     versions = _find_versions(card)

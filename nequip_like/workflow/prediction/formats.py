@@ -177,7 +177,7 @@ class ExtxyzFormat(_TextFormat):
         words.append(f"energy={float(values[fields.TOTAL_ENERGY][i, 0])!r}")
         if fields.ENERGY_UNCERTAINTY in values:
             words.append(f"{fields.ENERGY_UNCERTAINTY}={float(values[fields.ENERGY_UNCERTAINTY][i, 0])!r}")
-        if has_cell and fields.STRESS in values:
+        if has_cell and fields.STRESS in values and not np.isnan(values[fields.STRESS][i]).all():  # of a volume
             words.append(f'stress="{_join_numbers(values[fields.STRESS][i])}"')
         words += [f"{name}={text}" for name, text in info.items()]
         first, second, third = structures.pbc[index].tolist()

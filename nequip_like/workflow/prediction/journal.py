@@ -15,8 +15,12 @@ _PROGRESS = "progress.jsonl"
 
 
 def has_progress(folder: Path) -> bool:
-    """Whether an earlier prediction left its journal in a folder."""
-    return (folder / _PROGRESS).exists()
+    """Whether an earlier prediction left something in a folder that is worth to go on with.
+
+    Raises:
+        OutputError: If its journal is damaged.
+    """
+    return len(_read_lines(folder)) > 1
 
 
 class PredictionJournal:
@@ -41,7 +45,7 @@ class PredictionJournal:
         self.runs = self.frames = 0
         self.notes: dict[str, Any] = {}
         head = json.loads(json.dumps(dict(request)))
-        lines = read_progress(folder / _PROGRESS) if resume else []
+        lines = _read_lines(folder) if resume else []
         if lines and lines[0] != head:
             raise _explain_difference(folder, lines[0], head)
         if len(lines) > 1:
@@ -52,8 +56,8 @@ class PredictionJournal:
                 path = self.locate(name)
                 if self.runs == 0:
                     path.write_bytes(begin)
-                if path.stat().st_size < self._ends[name]:
-                    raise OutputError(f"{path} is shorter than {_PROGRESS} says", "begin again: --overwrite")
+                if not path.exists() or path.stat().st_size < self._ends[name]:
+                    raise OutputError(f"{path} has less than {_PROGRESS} says", "begin again: --overwrite")
                 os.truncate(path, self._ends[name])
         write_progress(folder / _PROGRESS, (head, *lines[1:]))
 
@@ -79,11 +83,29 @@ class PredictionJournal:
         line = {"frames": self.frames, "ends": self._ends, "notes": self.notes}
         append_progress(self.folder / _PROGRESS, line)
 
+    def remove_if_empty(self) -> None:
+        """Remove all files if no run of structures was done: nobody has to decide what becomes of them."""
+        if self.runs == 0:
+            self.remove()
+
     def remove(self) -> None:
         """Remove all files; the output has been made of them."""
         for name in (*self._ends, _PROGRESS):
             with output_errors(self.folder):
                 self.locate(name).unlink(missing_ok=True)
+
+
+def _read_lines(folder: Path) -> list[dict[str, Any]]:
+    """What was asked for, and a line for each run that is done; empty without a journal."""
+    path = folder / _PROGRESS
+    try:
+        lines = read_progress(path)
+        is_whole = all(set(line) == {"frames", "ends", "notes"} for line in lines[1:])
+    except (ValueError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise OutputError(f"{path} is damaged", f"remove {folder}, and begin again")
+    return lines
 
 
 def _explain_difference(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> OutputError:

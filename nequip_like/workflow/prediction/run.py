@@ -16,7 +16,8 @@ import torch
 import nequip_like
 from nequip_like.data import fields
 from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
-from nequip_like.data.bulk.reading import PIECE, ReadBatch, StructureRun, open_runs
+from nequip_like.data.bulk.reading import PIECE, ReadBatch, StructureRun, check_unchanged, open_runs
+from nequip_like.data.io.given import expand
 from nequip_like.data.io.sets.frame_sets import KEPT_OPEN
 from nequip_like.errors import ConfigError, OutputError
 from nequip_like.inference.energy_only import energies_only
@@ -104,10 +105,11 @@ def predict_files(
 
     Raises:
         ConfigError: If an argument cannot be right, or ``amp`` is asked for on a CPU.
-        DataError: If a structure cannot be read, or has a species that the model does not know.
+        DataError: If a structure cannot be read, or has a species that the model does not know, or if
+            a file is changed meanwhile.
         ModelFileError: If the model cannot be read.
-        OutputError: If the output is there already, if ``resume`` is asked for with another model, other files or
-            other options, or if it cannot be written.
+        OutputError: If the output is there already or is one of the files, if ``resume`` is asked for with another
+            model, other files or other options, or if it cannot be written.
     """
     target = path_of(output)
     chosen_format = choose_format(target, format)
@@ -117,16 +119,18 @@ def predict_files(
         raise ConfigError("amp is half precision on a GPU, but the device is a CPU", "leave amp out, or give a GPU")
     part = target.with_name(target.name + ".part")
     _check_output(target, part, resume, overwrite)
+    _check_is_no_input(target, files)
     with ExitStack() as stack:
         potential = stack.enter_context(energies_only(predictor.potential, energy_only))
         potential.cache_parameters()
         stack.callback(KEPT_OPEN.close)
-        contents, runs = stack.enter_context(open_runs(files, trust_pickle, piece))
+        sources, runs = stack.enter_context(open_runs(files, trust_pickle, piece))
         stack.enter_context(claimed(part.absolute(), "--output FILE"))
+        _check_output(target, part, resume, overwrite)  # another process may have ended meanwhile
         writer = FORMATS[chosen_format][0](potential.predicted_fields)
         request = {
             "model": _identify(potential),
-            "input": contents,
+            "input": [source["sha256"] for source in sources],
             "format": chosen_format,
             "batch_size": str(size),
             "energy_only": energy_only,
@@ -137,12 +141,14 @@ def predict_files(
         }
         journal = PredictionJournal(part, request, writer.list_begins(), resume)
         resumed = journal.frames
+        stack.callback(journal.remove_if_empty)
         progress(journal.runs, len(runs), journal.frames)
         autocast = torch.autocast("cuda", torch.float16) if amp else nullcontext()
         with autocast:
             for run in runs[journal.runs :]:
                 _predict_run(run, predictor, size, writer, journal)
                 progress(journal.runs, len(runs), journal.frames)
+        check_unchanged(sources)
         writer.build(journal.locate, target, journal.frames)
         journal.remove()
         nonfinite = journal.notes.get("nonfinite", 0), journal.notes.get("first", "")
@@ -161,6 +167,12 @@ def _check_output(target: Path, part: Path, resume: bool, overwrite: bool) -> No
             f"{part.absolute()} is a prediction that was stopped",
             "go on with --resume, or begin again with --overwrite",
         )
+
+
+def _check_is_no_input(target: Path, files: str | Path | Sequence[str | Path]) -> None:
+    """An output that is replaced may not be what is read, such as one of a pattern's that was written before."""
+    if target.exists() and any(path.samefile(target) for path in expand(files)):
+        raise OutputError(f"{target.absolute()} is one of the files that are read", "give another name, or folder")
 
 
 def _predict_run(

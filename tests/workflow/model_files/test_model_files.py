@@ -22,7 +22,7 @@ ERRORS = {"per_atom_energy_rmse": 0.0005, "forces_rmse": 0.02, "forces_mae": 0.0
 def run_folder(make_potential, tmp_path):
     """What a run leaves of what is read here."""
     card = {
-        "metrics": ERRORS,
+        "metrics": {f"val0_epoch/{name}": value for name, value in ERRORS.items()},
         "provenance": {"epoch": 7, "step": 80, "weights": "ema", "config": {"data": {"train": "train.xyz"}}},
     }
     model_file.save(make_potential(), tmp_path / "model.safetensors", card)
@@ -63,8 +63,17 @@ def test_facts_of_the_file_in_the_run_folder_are_the_same_but_for_its_kind(run_f
 def test_facts_are_json(run_folder):
     content = json.loads(json.dumps(facts_of(run_folder).as_json(), allow_nan=False))
     assert content["model"]["type_names"] == ["H", "C", "O"]
-    assert content["metrics"] == ERRORS
+    assert content["metrics"] == {f"val0_epoch/{name}": value for name, value in ERRORS.items()}
     assert content["test_errors"] == {"hot": {"forces_rmse": 0.04}}
+
+
+def test_errors_of_several_validation_sets(make_potential, tmp_path):
+    logged = {"val0_epoch/forces_rmse": 0.02, "val1_epoch/forces_rmse": 0.03, "test0_epoch/forces_rmse": 9.0}
+    model_file.save(make_potential(), tmp_path / "model.safetensors", {"metrics": logged})
+    told = dict(list_facts(facts_of(tmp_path / "model.safetensors")))
+    assert told["val0"] == "forces 20.00 meV/Å (RMSE)"
+    assert told["val1"] == "forces 30.00 meV/Å (RMSE)"
+    assert "validation" not in told
 
 
 def test_errors_in_words():
@@ -150,7 +159,7 @@ def test_card(run_folder):
         "- frames: 90",
         "- functional: PBE",
         "| validation | forces | meV/Å | 10.00 | 20.00 | 300.0 |",
-        "| test: hot | forces | meV/Å |  | 40.00 |  |",
+        "| test hot | forces | meV/Å |  | 40.00 |  |",
         "- `forces`: eV/Angstrom",
         "ema weights, epoch 7, step 80",
         'atoms.calc = nl.NequIPCalculator("model.safetensors")',

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
+from nequip_like.data.bulk.reading import open_runs
 from nequip_like.data.io.readers import read_structures
 from nequip_like.data.prepared.preparing import prepare_set
 from nequip_like.data.prepared.tasks import PreparationRequest
@@ -14,6 +15,7 @@ from nequip_like.errors import ConfigError, DataError, OutputError
 from nequip_like.inference import save
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.committee import CommitteePotential
+from nequip_like.workflow.prediction import run
 from nequip_like.workflow.prediction.run import predict_files
 
 
@@ -228,6 +230,71 @@ def test_nonfinite_predictions_are_counted(tmp_path, potential, file):
 def test_refusals(tmp_path, potential, file, output, options, error, words):
     with pytest.raises(error, match=words):
         predict_files(potential, file, tmp_path / output, **options)
+
+
+def test_a_failure_before_anything_is_done_leaves_nothing(tmp_path, potential):
+    ase.io.write(tmp_path / "gold.xyz", molecule("H2O"))
+    gold = ase.io.read(tmp_path / "gold.xyz")
+    gold.symbols[0] = "Au"
+    ase.io.write(tmp_path / "gold.xyz", gold)
+    for _ in range(2):
+        with pytest.raises(DataError, match="has Au"):
+            predict_files(potential, tmp_path / "gold.xyz", tmp_path / "out.npz")
+        assert [path.name for path in tmp_path.iterdir()] == ["gold.xyz"]
+
+
+@pytest.mark.parametrize("damage", ["nonsense\n", None])
+def test_damaged_part_is_an_error_of_the_user(tmp_path, potential, file, damage):
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(potential, file, tmp_path / "out.csv", piece=2000, progress=stop_after(2))
+    part = tmp_path / "out.csv.part"
+    if damage:
+        (part / "progress.jsonl").write_text(damage)
+    else:
+        (part / "text").unlink()
+    with pytest.raises(OutputError, match="is damaged" if damage else "has less than progress.jsonl says"):
+        predict_files(potential, file, tmp_path / "out.csv", piece=2000, resume=True)
+
+
+def test_output_that_appears_meanwhile_is_kept(tmp_path, potential, file, monkeypatch):
+    def open_slowly(*arguments):
+        (tmp_path / "out.csv").write_text("of another process")
+        return open_runs(*arguments)
+
+    monkeypatch.setattr(run, "open_runs", open_slowly)
+    with pytest.raises(OutputError, match="is there already"):
+        predict_files(potential, file, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "of another process"
+
+
+def test_a_cell_without_volume_has_no_stress(tmp_path, potential):
+    layer = molecule("H2O")
+    layer.set_cell(np.diag([6.0, 6.0, 0.0]))
+    layer.pbc = (True, True, False)
+    ase.io.write(tmp_path / "layer.xyz", layer)
+    predict_files(potential, tmp_path / "layer.xyz", tmp_path / "out.xyz")
+    written = ase.io.read(tmp_path / "out.xyz")
+    assert sorted(written.calc.results) == ["energy", "forces"]
+    assert written.cell.array.tolist() == layer.cell.array.tolist()
+
+
+def test_what_is_read_is_not_replaced(tmp_path, potential, file):
+    before = file.read_bytes()
+    with pytest.raises(OutputError, match=f"{file.name} is one of the files that are read"):
+        predict_files(potential, str(tmp_path / "*.xyz"), file, overwrite=True)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("end", [8000, None])
+def test_a_file_that_changes_meanwhile_is_refused(tmp_path, potential, file, end):
+    def change(done, total, frames):
+        if done == 1:
+            text = file.read_text()
+            file.write_text(text[:end] if end else text + text)
+
+    with pytest.raises(DataError, match=f"{file.name}"):
+        predict_files(potential, file, tmp_path / "out.csv", piece=2000, progress=change)
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_unknown_species_names_the_frame(tmp_path, make_potential, file):
