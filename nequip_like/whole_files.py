@@ -116,6 +116,16 @@ def check_writable(folder: Path, advice: str) -> None:
         raise OutputError(f"cannot write to {folder}: {reason}", advice)
 
 
+def check_absent(path: Path, overwrite: bool) -> None:
+    """Refuse to replace a file, or to write into a folder that holds something, unless that is wanted.
+
+    Raises:
+        OutputError: If it is there already.
+    """
+    if not overwrite and (any(path.iterdir()) if path.is_dir() else path.exists()):
+        raise OutputError(f"{path.absolute()} is there already", "give another name, or --overwrite")
+
+
 def put_aside(path: Path) -> None:
     """Give a file or folder of an earlier run a number, ``metrics.1.csv``, if it is there."""
     if path.exists():

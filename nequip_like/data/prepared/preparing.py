@@ -36,7 +36,7 @@ from nequip_like.data.prepared.records import pack_frame
 from nequip_like.data.prepared.tasks import PreparationRequest, Task, list_tasks
 from nequip_like.data.tables.frame_table import OPTIONAL_FIELDS
 from nequip_like.errors import ConfigError, DataError, OutputError
-from nequip_like.whole_files import output_errors, path_of
+from nequip_like.whole_files import check_absent, output_errors, path_of
 
 _PIECE = 8_000_000  # bytes of a large file that are read at once; some 10,000 small frames take 300 MB as objects
 _SAMPLED = 1e8  # bytes of frames that are looked at together
@@ -88,8 +88,7 @@ def prepare_set(
     """
     check_declared(request.key_mapping, request.units)
     target = _find_target(path_of(output), request.shard)
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target.absolute()} is there already", "give another name, or --overwrite")
+    check_absent(target, overwrite)
     part = target.with_name(target.name + ".part")
     with output_errors(part):
         part.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,8 @@ def predict_and_print(
     resumed = f", {summary.resumed} of them before" if summary.resumed else ""
     rate = (summary.frames - summary.resumed) / max(seconds, 1e-9)
     _print(console, f"written: {summary.path}, {summary.frames} frames{resumed}, {seconds:.1f} s ({rate:.0f} frames/s)")
+    if summary.base:
+        _print(console, f"note: predictions are differences to {summary.base}, which has to be added")
     if summary.nonfinite:
         _print(
             console,

@@ -21,12 +21,13 @@ from nequip_like.data.io.given import expand
 from nequip_like.data.io.sets.frame_sets import KEPT_OPEN
 from nequip_like.errors import ConfigError, OutputError
 from nequip_like.inference.energy_only import energies_only
+from nequip_like.inference.loading import load_any, name_base
 from nequip_like.inference.model_file import hash_weights
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized
-from nequip_like.whole_files import path_of
+from nequip_like.whole_files import check_absent, path_of
 from nequip_like.workflow.prediction.formats import FORMATS, PredictedBatch, PredictionFormat, choose_format
 from nequip_like.workflow.prediction.journal import PredictionJournal, has_progress
 from nequip_like.workflow.run_folder.claims import claimed
@@ -47,6 +48,7 @@ class PredictionSummary(Summarized):
         resumed: Number of those that an earlier, stopped prediction had left.
         nonfinite: Number of structures whose energy or forces are not finite.
         first_nonfinite: Where the first of them comes from; empty if there is none.
+        base: To what the predictions are differences (delta learning); empty if they are whole energies.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class PredictionSummary(Summarized):
     resumed: int
     nonfinite: int
     first_nonfinite: str
+    base: str = ""
 
     def summary(self) -> dict[str, Any]:
         """The file, and how many structures."""
@@ -114,7 +117,8 @@ def predict_files(
     target = path_of(output)
     chosen_format = choose_format(target, format)
     size = BatchSize.read("batch_size", batch_size)
-    predictor = Predictor(model, device, size, families)
+    loaded, card = (model, {}) if isinstance(model, Potential) else load_any(model, families=families)
+    predictor = Predictor(loaded, device, size)
     if amp and predictor.device.type != "cuda":
         raise ConfigError("amp is half precision on a GPU, but the device is a CPU", "leave amp out, or give a GPU")
     part = target.with_name(target.name + ".part")
@@ -154,14 +158,13 @@ def predict_files(
         nonfinite = journal.notes.get("nonfinite", 0), journal.notes.get("first", "")
     with suppress(OSError):  # somebody put something there
         part.rmdir()
-    return PredictionSummary(target, chosen_format, journal.frames, resumed, *nonfinite)
+    return PredictionSummary(target, chosen_format, journal.frames, resumed, *nonfinite, name_base(card))
 
 
 def _check_output(target: Path, part: Path, resume: bool, overwrite: bool) -> None:
     if target.is_dir():
         raise OutputError(f"{target.absolute()} is a folder", "give the name of a file")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target.absolute()} is there already", "give another name, or --overwrite")
+    check_absent(target, overwrite)
     if has_progress(part) and not (resume or overwrite):
         raise OutputError(
             f"{part.absolute()} is a prediction that was stopped",

@@ -16,6 +16,7 @@ from nequip_like.inference import save
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.committee import CommitteePotential
 from nequip_like.workflow.prediction import run
+from nequip_like.workflow.prediction.printing import predict_and_print
 from nequip_like.workflow.prediction.run import predict_files
 
 
@@ -276,6 +277,13 @@ def test_a_cell_without_volume_has_no_stress(tmp_path, potential):
     written = ase.io.read(tmp_path / "out.xyz")
     assert sorted(written.calc.results) == ["energy", "forces"]
     assert written.cell.array.tolist() == layer.cell.array.tolist()
+
+
+def test_a_base_is_told(tmp_path, potential, file, capsys):
+    save(potential, tmp_path / "delta.safetensors", {"base": {"kind": "model", "base": "base.safetensors", "id": "b"}})
+    summary = predict_and_print(tmp_path / "delta.safetensors", file, tmp_path / "out.csv")
+    assert summary.base == "the model base.safetensors"
+    assert "predictions are differences to the model base.safetensors, which has to be added" in capsys.readouterr().out
 
 
 def test_what_is_read_is_not_replaced(tmp_path, potential, file):
