@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -38,6 +38,7 @@ class TwiceDifferentiatedModel(Protocol):
 
 def compute_hessian_product(potential: Potential, graph: Graph, vectors: Tensor) -> Tensor:
     """See :meth:`nequip_like.model.potential.Potential.hessian_product`."""
+    _check_graph(graph)
     positions = graph[fields.POSITIONS]
     if vectors.ndim < 2 or vectors.shape[-2:] != positions.shape:
         raise ModelError(
@@ -53,6 +54,7 @@ def compute_hessian_product(potential: Potential, graph: Graph, vectors: Tensor)
 
 def compute_hessian(potential: Potential, graph: Graph) -> Tensor:
     """See :meth:`nequip_like.model.potential.Potential.hessian`."""
+    _check_graph(graph)
     if num_graphs(graph) != 1:
         raise ModelError(
             f"the Hessian of {num_graphs(graph)} structures together is asked for",
@@ -63,6 +65,15 @@ def compute_hessian(potential: Potential, graph: Graph) -> Tensor:
     hessian = compute_hessian_product(potential, graph, unit.view(size, -1, 3)).reshape(size, size)
     # Symmetric but for rounding; whoever diagonalises it looks at one triangle.
     return 0.5 * (hessian + hessian.T)
+
+
+def _check_graph(graph: Graph) -> None:
+    needed = (fields.POSITIONS, fields.EDGE_INDEX, fields.ATOM_TYPES)
+    if not isinstance(graph, Mapping) or not all(name in graph for name in needed):
+        raise ModelError(
+            "a Hessian is of a graph with neighbours and types",
+            "take it from Predictor(potential).read_batches(atoms), or ask NequIPCalculator for get_hessian(atoms)",
+        )
 
 
 def multiply(energy_model: torch.nn.Module, graph: Graph, changes: Tensor) -> Tensor:

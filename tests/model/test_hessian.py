@@ -121,6 +121,10 @@ def test_refusals():
         potential.hessian_product(graph, torch.zeros(3, 3))
     with pytest.raises(ModelError, match="2 structures together"):
         potential.hessian(batch_of([Atoms("H"), Atoms("H")], potential))
+    with pytest.raises(ModelError, match="a graph with neighbours and types"):
+        potential.hessian(Atoms("H2", positions=[[0, 0, 0], [1.5, 0, 0]]))
+    with pytest.raises(ModelError, match="a graph with neighbours and types"):
+        potential.hessian({"pos": graph["pos"], "cell": graph["cell"]})
     with torch.inference_mode(), pytest.raises(ModelError, match="inference_mode"):
         potential.hessian(graph)
 
