@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from nequip_like.artifacts.description import describe_model
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
-from nequip_like.inference.manifest import Manifest, read_manifest
+from nequip_like.inference.manifest import Manifest, read_json_object, read_manifest
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 
@@ -49,7 +47,7 @@ def check_description(manifest: Manifest, potential: Potential) -> None:
         ModelFileError: Naming the file and the first entry that is otherwise.
     """
     described, config = describe_model(potential), manifest.content.get("config")
-    told = [(manifest.model, key, value) for key, value in _read_description(manifest).items()]
+    told = [(manifest.model, key, value) for key, value in read_json_object(manifest.model).items()]
     told += [(manifest.path, key, value) for key, value in (config if isinstance(config, dict) else {}).items()]
     for file, key, value in told:
         if key in _COMPARED and value != described[key]:
@@ -58,13 +56,3 @@ def check_description(manifest: Manifest, potential: Potential) -> None:
                 f"{described[key]}",
                 "write the artifacts again",
             )
-
-
-def _read_description(manifest: Manifest) -> dict[str, Any]:
-    try:
-        content = json.loads(manifest.model.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{manifest.model} is no JSON, or cannot be read", "write the artifacts again") from error
-    if not isinstance(content, dict):
-        raise ModelFileError(f"{manifest.model} does not describe a model", "write the artifacts again")
-    return content

@@ -30,7 +30,11 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 def write_artifacts(
-    model: Potential | str | Path, folder: str | Path, *, card: Mapping[str, Any] | None = None
+    model: Potential | str | Path,
+    folder: str | Path,
+    *,
+    card: Mapping[str, Any] | None = None,
+    source: str | Path | None = None,
 ) -> Path:
     """Write a model as ``model.safetensors``, ``model.json`` and ``manifest.json``.
 
@@ -40,6 +44,7 @@ def write_artifacts(
         model: A potential, or a model file, a checkpoint or a run folder; what is told of it is kept.
         folder: Where to write; made if it is not there. Artifacts that are there are replaced.
         card: What else to tell: ``metrics``, ``licence``, ``provenance``, ``notes``; JSON values only.
+        source: The file that a potential in memory was read from.
 
     Returns:
         The manifest.
@@ -58,7 +63,8 @@ def write_artifacts(
         >>> read_artifacts("artifacts").type_names
         ['H', 'O']
     """
-    potential, told, source = _read(model)
+    potential, told, file = _read(model, source)
+    origin = None if file is None else _describe_file(file)  # before it is replaced, if it stands there
     told |= dict(card or {})
     target = path_of(folder)
     with output_errors(target):
@@ -72,7 +78,7 @@ def write_artifacts(
         "schema_version": SCHEMA_VERSION,
         "backend": BACKEND,
         "backend_version": nequip_like.__version__,
-        "source": source,
+        "source": origin,
         "weights": {
             "path": WEIGHTS,
             "format": "safetensors",
@@ -97,14 +103,19 @@ def write_artifacts(
     return target / MANIFEST
 
 
-def _read(model: Potential | str | Path) -> tuple[Potential, dict[str, Any], dict[str, Any] | None]:
+def _describe_file(file: Path) -> dict[str, Any] | None:
+    """Name, format and SHA-256 of the file that a model stood in; None of a folder."""
+    if not file.is_file():
+        return None
+    return {"path": file.name, "format": file.suffix.lstrip("."), "sha256": compute_checksum(file)}
+
+
+def _read(model: Potential | str | Path, source: str | Path | None) -> tuple[Potential, dict[str, Any], Path | None]:
     """The potential, what is told of it, and the file that it stood in."""
     if isinstance(model, Potential):
-        return model, {}, None
+        return model, {}, None if source is None else path_of(source)
     potential, card = load_any(model)
-    file = Path(card["path"])
-    source = {"path": file.name, "format": file.suffix.lstrip("."), "sha256": compute_checksum(file)}
-    return potential, carry_card(card), source
+    return potential, carry_card(card), Path(card["path"])
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

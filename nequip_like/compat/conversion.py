@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from nequip_like.artifacts import write_artifacts
 from nequip_like.compat.aenet import read_aenet_potential, write_aenet_potential
 from nequip_like.compat.nequip_models import export_to_nequip, import_nequip_model
-from nequip_like.compat.nequip_models.checkpoints import is_nequip_checkpoint
+from nequip_like.compat.nequip_models.checkpoints import ForeignFileError
 from nequip_like.compat.nequip_models.exporting import name_example
 from nequip_like.compat.nequip_models.packages import SUFFIX as PACKAGE_SUFFIX
 from nequip_like.errors import ConfigError, ModelFileError
@@ -18,7 +18,7 @@ from nequip_like.inference import model_file
 from nequip_like.inference.loading import carry_card, load_any
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
-from nequip_like.whole_files import path_of
+from nequip_like.whole_files import check_absent, path_of
 
 Form = Literal["model", "artifacts", "nequip", "aenet"]
 FORMS: tuple[str, ...] = get_args(Form)
@@ -73,10 +73,14 @@ def read_any_model(
         return potential, {"provenance": {"imported_from": origin}, "path": str(path)}
     try:
         return load_any(path, families=families)
-    except ModelFileError:
-        if not path.is_file() or not is_nequip_checkpoint(path):
+    except ModelFileError as error:
+        if not path.is_file():
             raise
-    potential, card = import_nequip_model(path)
+        own_error = error
+    try:
+        potential, card = import_nequip_model(path)
+    except ForeignFileError:  # none of NequIP's either: what is wrong with it as one of ours says more
+        raise own_error from None
     return potential, {**card, "path": str(path)}
 
 
@@ -88,6 +92,7 @@ def convert_model(
     nequip_python: str | Path | None = None,
     card: Mapping[str, Any] | None = None,
     families: Families | None = None,
+    overwrite: bool = False,
 ) -> Conversion:
     """Read a model and write it in another form.
 
@@ -100,18 +105,20 @@ def convert_model(
             predictions are compared. To write for NequIP it is needed.
         card: What else to tell of the model: ``licence``, ``notes``, ...
         families: As for :func:`~nequip_like.inference.model_file.read_model`.
+        overwrite: Whether a file that is there, or a folder that holds something, is written to.
 
     Raises:
         ConfigError: If there is no such form or interpreter.
         ModelError: If the model cannot have this form.
         ModelFileError: If it cannot be read.
-        OutputError: If it cannot be written.
+        OutputError: If it is there already, or cannot be written.
     """
     if form not in FORMS:
         raise ConfigError(f"there is no form '{form}' of a model", f"give one of {', '.join(FORMS)}")
     path, target = path_of(source), path_of(output)
     if target.exists() and path.exists() and target.samefile(path):
         raise ConfigError(f"{target} is both what is read and what is written", "give another name")
+    check_absent(target, overwrite)
     potential, told = read_any_model(path, None if form == "nequip" else nequip_python, families)
     differences = told.get("provenance", {}).get("compared_with_nequip") or {}
     if form == "nequip":
@@ -124,7 +131,7 @@ def convert_model(
         return Conversion(list(write_aenet_potential(potential, target).values()), potential)
     kept = carry_card(told) | dict(card or {})
     if form == "artifacts":
-        return Conversion([write_artifacts(potential, target, card=kept)], potential, differences)
+        return Conversion([write_artifacts(potential, target, card=kept, source=told["path"])], potential, differences)
     if target.suffix != ".safetensors":
         raise ConfigError(f"{target} is to be a model file", "give a name that ends in .safetensors")
     model_file.save(potential, target, kept)

@@ -33,7 +33,8 @@ def load_checkpoint(
 
     Returns:
         The potential, in evaluation mode, and a card: ``config``, ``type_names``, ``cutoff``, ``weights``
-        ("ema", "swa" or "raw"), ``epoch``, ``global_step`` and ``metrics`` (the last validation errors).
+        ("ema", "swa" or "raw"), ``epoch``, ``global_step``, ``metrics`` (the last validation errors), and
+        what a model file of the same run tells: ``provenance``, and ``base`` of a delta learning.
 
     Raises:
         ModelFileError: If the file is missing, damaged, holds code, or was not written by this package.
@@ -45,15 +46,25 @@ def load_checkpoint(
     prefix = EMA_PREFIX if averaged else RAW_PREFIX
     tensors = {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
     potential = restore(entry.get("potential"), tensors, str(path), families, device)
+    weights = averaging_of(entry) if averaged else "raw"
+    told = {key: entry[key] for key in _OF_THE_RUN if key in entry}
     card = {
         "config": potential.config,
         "type_names": potential.type_names,
         "cutoff": potential.cutoff,
-        "weights": averaging_of(entry) if averaged else "raw",
+        "weights": weights,
         "epoch": content.get("epoch"),
         "global_step": content.get("global_step"),
         "metrics": dict(entry.get("metrics") or {}),
+        "provenance": {
+            **told,
+            "epoch": content.get("epoch"),
+            "step": content.get("global_step"),
+            "weights": weights,
+        },
     }
+    if entry.get("base"):
+        card["base"] = entry["base"]
     return potential, card
 
 
@@ -66,7 +77,8 @@ _FILLED_IN = (
     *("format", "format_version", "config", "type_names", "cutoff", "checksum", "uncertainty", "units", "path"),
     *("versions", "created"),
 )
-_OF_A_CHECKPOINT = {"weights": "weights", "epoch": "epoch", "global_step": "step"}
+_OF_A_CHECKPOINT = ("weights", "epoch", "global_step")  # which its provenance has, too
+_OF_THE_RUN = ("config", "overrides", "versions", "train_set", "finetune", "pretrain")
 _ZIP = b"PK\x03\x04"  # how the files of torch.save begin
 
 
@@ -172,12 +184,26 @@ def carry_card(card: Mapping[str, Any]) -> dict[str, Any]:
         card: As :func:`load_any` gives it.
 
     Example:
-        >>> carry_card({"weights": "ema", "epoch": 3, "global_step": 40, "cutoff": 5.0, "path": "best.ckpt"})
-        {'provenance': {'weights': 'ema', 'epoch': 3, 'step': 40}}
+        >>> carry_card({"provenance": {"epoch": 3}, "licence": "MIT", "epoch": 3, "cutoff": 5.0, "path": "best.ckpt"})
+        {'provenance': {'epoch': 3}, 'licence': 'MIT'}
     """
-    kept = {key: value for key, value in card.items() if key not in (*_FILLED_IN, *_OF_A_CHECKPOINT)}
-    of_checkpoint = {name: card[key] for key, name in _OF_A_CHECKPOINT.items() if key in card}
-    return ({"provenance": of_checkpoint} if of_checkpoint else {}) | kept
+    return {key: value for key, value in card.items() if key not in (*_FILLED_IN, *_OF_A_CHECKPOINT)}
+
+
+def name_base(card: Mapping[str, Any]) -> str:
+    """To what the predictions of a model are differences (delta learning), in words; empty if they are whole energies.
+
+    Example:
+        >>> name_base({"base": {"kind": "calculator", "base": "gfn2", "id": "gfn2 1f2e"}})
+        'the calculator gfn2'
+        >>> name_base({"base": {"kind": "labels", "base": {"dft_energy": "total_energy"}}})
+        'the labels dft_energy'
+    """
+    base = card.get("base")
+    if not isinstance(base, Mapping):
+        return ""
+    names = base.get("base")
+    return f"the {base.get('kind')} {', '.join(names) if isinstance(names, Mapping) else names}"
 
 
 def _has_prefix(path: Path, prefix: bytes) -> bool:

@@ -79,7 +79,7 @@ def read_manifest(path: str | Path) -> Manifest:
     file = find_manifest(given)
     if file is None:
         raise ModelFileError(f"{given.absolute()} has no {MANIFEST}", "give a folder of artifacts")
-    content = _parse(file)
+    content = read_json_object(file)
     for key, expected in (("schema_version", SCHEMA_VERSION), ("backend", BACKEND)):
         if content.get(key) != expected:
             shown = content.get(key) if isinstance(content.get(key), str) else type(content.get(key)).__name__
@@ -93,17 +93,22 @@ def read_manifest(path: str | Path) -> Manifest:
     return Manifest(file, content, weights, model)
 
 
-def _parse(file: Path) -> dict[str, Any]:
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Read a manifest, or another JSON file of artifacts, as it is.
+
+    Raises:
+        ModelFileError: If it is too large, damaged, or no object.
+    """
     try:
         if file.stat().st_size > _LARGEST:
-            raise ModelFileError(f"{file} is too large for a manifest", _AGAIN)
+            raise ModelFileError(f"{file} is too large for a file of artifacts", _AGAIN)
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelFileError(f"cannot read {file}: {error.strerror or error}", "check its permissions") from error
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{file} is no manifest, or is cut off or damaged: it is no JSON", _AGAIN) from error
+        raise ModelFileError(f"{file} is cut off or damaged: it is no JSON", _AGAIN) from error
     if not isinstance(content, dict):
-        raise ModelFileError(f"{file} is no manifest", _AGAIN)
+        raise ModelFileError(f"{file} does not describe a model", _AGAIN)
     return content
 
 

@@ -12,6 +12,7 @@ A checkpoint is what Lightning writes, with one more entry, :data:`CHECKPOINT_KE
   tell; ``skipped_steps``: how many steps were left out because something was not finite; ``divergence``: how often
   the run went back to earlier weights, what its learning rate is multiplied by since, the recent range of its losses,
   and the last good weights unless they are those of the file; older files have none;
+- ``base``: of a delta learning, to what labels were made differences;
 - ``train_set``: a fingerprint of the training data; ``finetune``: what a fine-tuning began with;
 - ``processes``: of each process, ``epoch_sums``, the sums and counts of the epoch's loss and metrics so far;
   ``gradients``, those of an accumulation that is not complete; ``random``, states of the random number generators. With

@@ -19,7 +19,7 @@ from nequip_like.data.io.readers import Source
 from nequip_like.data.sources import FileSource, held_out_sources
 from nequip_like.errors import ConfigError
 from nequip_like.inference.evaluation import Evaluation, Evaluations, evaluate
-from nequip_like.inference.loading import load_any
+from nequip_like.inference.loading import load_any, name_base
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
@@ -118,10 +118,8 @@ def _test(
         potential, card = load_any(model, families=families)
         weights = f" ({card['weights']} weights)" if "weights" in card else ""
         origin = f"model: {card['path']}{weights}"
-        if base := card.get("base"):
-            origin += (
-                f"; it predicts differences to a base ({base['base']}), with which labels are compared as they are"
-            )
+        if base := name_base(card):
+            origin += f"; it predicts differences to {base}, with which labels are compared as they are"
     datasets = {
         name: GraphDataset(source.read(), potential.cutoff, potential.type_names, name=name)
         for name, source in sources.items()

@@ -45,7 +45,7 @@ from nequip_like.training.gradients import SummedGradientsStrategy
 from nequip_like.training.memory.batch_in_hand import BatchInHand
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
-from nequip_like.workflow.config.base_targets import build_base, names_base
+from nequip_like.workflow.config.base_targets import build_base, describe_base, names_base
 from nequip_like.workflow.config.budget import budget_of
 from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
 from nequip_like.workflow.slurm.tasks import choose_cluster_environment
@@ -273,12 +273,15 @@ def _build_nodes(section: str, config: DictConfig | None, kind: type) -> list[An
 
 
 def collect_provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Collect what each checkpoint and model file holds of its origin: the resolved config and versions."""
+    """Collect what each checkpoint and model file holds of its origin: config, versions, the base of a delta."""
     names = ("nequip-like", "torch", "lightning", "e3nn", "hydra-core", "ase", "vesin", "numpy")
+    resolved = resolve_section("config", config)
+    base = resolved["data"].get("base_targets")
     return {
-        "config": resolve_section("config", config),
+        "config": resolved,
         "overrides": list(overrides),
         "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in names}},
+        **({"base": describe_base(base)} if base else {}),
     }
 
 

@@ -28,7 +28,6 @@ from nequip_like.training.memory.batch_in_hand import explaining_memory
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow import preflight, printing, resume, setup
 from nequip_like.workflow.config import sections
-from nequip_like.workflow.config.base_targets import describe_base
 from nequip_like.workflow.config.budget import follow_budget
 from nequip_like.workflow.config.check import CheckedConfig, check_config
 from nequip_like.workflow.config.machine_check import check_machine
@@ -345,9 +344,9 @@ def _load_best(
         saved = read_checkpoint(best)
         _load(saved, module)
         epoch, step, metrics = saved["epoch"], saved["global_step"], _convert_metrics(saved[CHECKPOINT_KEY]["metrics"])
-    provenance = {**info, "epoch": epoch, "step": step, "weights": _name_weights(module)}
-    base = info["config"]["data"].get("base_targets")
-    return {"metrics": metrics, "provenance": provenance} | ({"base": describe_base(base)} if base else {})
+    provenance = {name: value for name, value in info.items() if name != "base"}
+    provenance |= {"epoch": epoch, "step": step, "weights": _name_weights(module)}
+    return {"metrics": metrics, "provenance": provenance} | ({"base": info["base"]} if "base" in info else {})
 
 
 def _name_weights(module: NequIPLightningModule) -> str:

@@ -1,5 +1,6 @@
 """``nequip-model`` as a user types it."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from nequip_like.cli.model.command import main
 from nequip_like.compat.conversion import convert_model, read_any_model
 from nequip_like.compat.nequip_models import import_nequip_model
 from nequip_like.errors import ConfigError, ModelError
-from nequip_like.inference import model_file
+from nequip_like.inference import manifest, model_file
 from nequip_like.inference.loading import load
 from nequip_like.model.descriptor.builder import DescriptorANNModel
 from nequip_like.workflow.finetune.source import read_source
+from nequip_like.workflow.model_files import facts
 from tests.compat.nequip_models import tiny_training
 from tests.compat.nequip_models.tiny_training import REFERENCE
 
@@ -185,3 +187,38 @@ def test_refused(folder, capsys):
         convert_model("a.safetensors", "c", "aenet")
     with pytest.raises(ConfigError, match="there is no interpreter"):
         read_any_model("a.safetensors", "no/python")
+
+
+def test_nothing_is_replaced_unasked(folder, capsys):
+    before = (folder / "b.safetensors").read_bytes()
+    for command in (["convert", "a.safetensors"], ["card", "a.safetensors"]):
+        assert main([*command, "--output", "b.safetensors"]) == 2
+        assert "b.safetensors is there already" in capsys.readouterr().err
+    (folder / "full").mkdir()
+    (folder / "full" / "notes.txt").write_text("mine")
+    assert main(["convert", "a.safetensors", "--to", "artifacts", "--output", "full"]) == 2
+    assert "full is there already" in capsys.readouterr().err
+    assert (folder / "b.safetensors").read_bytes() == before
+    assert main(["convert", "a.safetensors", "--output", "b.safetensors", "--overwrite"]) == 0
+    assert same(load(folder / "a.safetensors"), load(folder / "b.safetensors"))
+
+
+def test_artifacts_name_the_file_that_they_were_made_of(folder):
+    assert main(["convert", "a.safetensors", "--to", "artifacts", "--output", "c"]) == 0
+    source = json.loads((folder / "c" / "manifest.json").read_text())["source"]
+    content = (folder / "a.safetensors").read_bytes()
+    assert source == {"path": "a.safetensors", "format": "safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_each_file_is_read_once_only(folder, monkeypatch):
+    """Of NequIP's checkpoints, beside the look at them as one of ours; of artifacts each SHA-256."""
+    read, hashed = [], []
+    torch_load, checksum = torch.load, manifest.compute_checksum
+    monkeypatch.setattr(torch, "load", lambda *a, **k: read.append(a[0]) or torch_load(*a, **k))
+    read_any_model(REFERENCE / "tiny.ckpt")
+    assert len(read) == 2
+    assert main(["convert", "a.safetensors", "--to", "artifacts", "--output", "c"]) == 0
+    monkeypatch.setattr(manifest, "compute_checksum", lambda path: hashed.append(path.name) or checksum(path))
+    monkeypatch.setattr(facts, "compute_checksum", lambda path: hashed.append(path.name) or checksum(path))
+    assert main(["info", "c"]) == 0
+    assert sorted(hashed) == ["model.json", "model.safetensors"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nequip_like.errors import ModelFileError
-from nequip_like.inference.loading import load_checkpoint
+from nequip_like.inference.loading import carry_card, load_checkpoint
 from nequip_like.metrics.presets import EnergyForceLoss
 from nequip_like.model.checkpoint_format import CHECKPOINT_VERSION
 from nequip_like.training import EMALightningModule, NequIPLightningModule
@@ -39,6 +39,17 @@ def test_raw_and_averaged_weights(tmp_path, make_potential):
     assert (card["weights"], card["epoch"], card["cutoff"]) == ("ema", 4, 3.0)
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_card_tells_of_the_run_what_a_model_file_does(tmp_path, make_potential):
+    saved = content(make_potential())
+    base = {"kind": "calculator", "base": "gfn2", "id": "gfn2 0123"}
+    config = {"data": {"train": "train.xyz"}}
+    saved["nequip_like"] |= {"metrics": {"val0_epoch/forces_rmse": 0.1}, "config": config, "base": base}
+    torch.save(saved, tmp_path / "best.ckpt")
+    kept = carry_card(load_checkpoint(tmp_path / "best.ckpt")[1])
+    assert kept.pop("provenance") == {"config": config, "versions": {}, "epoch": 4, "step": None, "weights": "raw"}
+    assert kept == {"metrics": {"val0_epoch/forces_rmse": 0.1}, "base": base}
 
 
 @pytest.mark.parametrize("kind", [NequIPLightningModule, EMALightningModule])

@@ -319,6 +319,9 @@ def test_provenance(compose):
     assert found["config"]["model"]["avg_num_neighbors"] == 3.0
     assert found["overrides"] == ["a=b"]
     assert {"python", "torch", "nequip-like", "lightning"} <= found["versions"].keys()
+    assert "base" not in found
+    config.data.base_targets = {"base_energy": "total_energy"}
+    assert setup.collect_provenance(config)["base"] == {"kind": "labels", "base": {"base_energy": "total_energy"}}
 
 
 def test_output_folder_is_made(compose, tmp_path):

@@ -85,6 +85,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "Write a model card in Markdown: data, errors, units, limits, licence, origin.",
     )
     card.add_argument("--output", metavar="FILE", help="file to write (default: it is printed)")
+    _add_overwrite(card)
     card.add_argument("--licence", metavar="NAME", help="of the weights, such as CC-BY-4.0")
     card.add_argument("--name", metavar="TITLE", help="title of the card (default: that of the file)")
     convert = _add_command(
@@ -101,8 +102,13 @@ def _build_parser() -> argparse.ArgumentParser:
         help="model: one .safetensors file; artifacts: a folder with a manifest; nequip: .nequip.zip or .ckpt, which "
         "NequIP's tools load; aenet: a network for each species (default: %(default)s)",
     )
+    _add_overwrite(convert)
     convert.add_argument("--licence", metavar="NAME", help="of the weights, such as CC-BY-4.0: the new file tells it")
     return parser
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
 def _add_command(

@@ -75,13 +75,14 @@ def run_diff(arguments: argparse.Namespace) -> int:
 def run_card(arguments: argparse.Namespace) -> int:
     """Write or print a model card."""
     facts = _read_facts(arguments)
-    from nequip_like.whole_files import written_whole
+    from nequip_like.whole_files import check_absent, path_of, written_whole
     from nequip_like.workflow.model_files.card_page import format_model_card
 
     text = format_model_card(facts, arguments.name, arguments.licence)
     if arguments.output is None:
         print(text, end="")
         return 0
+    check_absent(path_of(arguments.output), arguments.overwrite)
     with written_whole(arguments.output) as partial:
         partial.write_text(text, encoding="utf-8")
     print(f"written: {Path(arguments.output).absolute()}")
@@ -100,6 +101,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
         nequip_python=arguments.nequip_python,
         card={} if arguments.licence is None else {"licence": arguments.licence},
         families=_find_families(arguments),
+        overwrite=arguments.overwrite,
     )
     for note in result.notes:
         print(f"note: {note}")

@@ -24,6 +24,10 @@ _WITH_CODE = "with --nequip-python PYTHON NequIP itself opens it, which runs its
 _BUFFERS = ("_empty", "_rmax_recip", "output_mask", "atomic_numbers", "_qqr2exesquare", ".bias", "norm_const")
 
 
+class ForeignFileError(ModelFileError):
+    """A file is no checkpoint of NequIP's that can be read without running anything in it."""
+
+
 def read_checkpoint_module(path: Path) -> Any:
     """Read the section ``training_module`` of the config that a checkpoint carries.
 
@@ -31,15 +35,6 @@ def read_checkpoint_module(path: Path) -> Any:
         ModelFileError: If it is none of NequIP's, is damaged, or holds code.
     """
     return _describe_module(_load(path), path)
-
-
-def is_nequip_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of NequIP's that can be read without running anything in it."""
-    try:
-        read_checkpoint_module(path)
-    except ModelFileError:
-        return False
-    return True
 
 
 def read_nequip_checkpoint(path: Path, follow: Callable[[Path, Any], dict[str, Any]]) -> NequIPContent:
@@ -53,10 +48,14 @@ def read_nequip_checkpoint(path: Path, follow: Callable[[Path, Any], dict[str, A
         Its content: of one with EMA the averaged weights, as NequIP takes them.
 
     Raises:
-        ModelFileError: If it is none of NequIP's, is damaged, holds code, or several models.
+        ForeignFileError: If it is none of NequIP's, is damaged, or holds code.
+        ModelFileError: If it cannot be evaluated here, or holds several models.
     """
-    content = _load(path)
-    module = _describe_module(content, path)
+    try:
+        content = _load(path)
+        module = _describe_module(content, path)
+    except ModelFileError as error:
+        raise ForeignFileError(error.message, error.advice) from error
     name = str(module.get("_target_")).rsplit(".", 1)[-1]
     if name not in _MODULES:
         raise ModelFileError(f"{path} was trained by {name}, whose weights only NequIP can evaluate", _WITH_CODE)

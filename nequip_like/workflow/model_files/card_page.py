@@ -50,6 +50,8 @@ def _walk(facts: ModelFacts, name: str, licence: Any) -> Iterator[str]:
     yield from ("", "## Units and conventions", "")
     for field, unit in units.items():
         yield f"- `{field}`: {unit}"
+    if facts.base:
+        yield f"- All predictions are differences to a base, {facts.base}: add its energies, forces and stress."
     yield "- Energies are total energies, with those of isolated atoms in them:"
     yield f"  {_describe_shifts(facts.model)}"
     yield "- Stress is positive under tension; forces and stress are derivatives of the energy."

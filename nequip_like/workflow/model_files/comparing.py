@@ -21,7 +21,7 @@ class ModelDifference:
     """One thing in which two models differ.
 
     Attributes:
-        kind: ``config``, ``weights`` or ``predictions``.
+        kind: ``config``, ``weights``, ``uncertainty`` or ``predictions``.
         name: Key of the config, name of a tensor, or predicted field.
         first: What it is in the first model, in words.
         second: What it is in the second.
@@ -42,7 +42,8 @@ def compare_models(first: Potential, second: Potential) -> list[ModelDifference]
 
     Returns:
         Differences of the configs; of tensors of the same shape, the largest difference and how large the tensor is;
-        and where the species are the same, the largest differences of predictions for a molecule and a crystal.
+        of fitted uncertainties; and where the species are the same, the largest differences of predictions for a
+        molecule and a crystal.
 
     Example:
         >>> from nequip_like.model import NequIPGNNModel
@@ -56,6 +57,7 @@ def compare_models(first: Potential, second: Potential) -> list[ModelDifference]
     return [
         *_compare_configs(first, second),
         *_compare_weights(first, second),
+        *_compare_uncertainties(first, second),
         *_compare_predictions(first, second),
     ]
 
@@ -98,6 +100,23 @@ def _compare_weights(first: Potential, second: Potential) -> list[ModelDifferenc
             sizes = [f"RMS {float(x.double().square().mean().sqrt()):.4g}" for x in (a, b)]
             found.append(ModelDifference("weights", name, sizes[0], f"{sizes[1]}, largest difference {largest:.2e}"))
     return found
+
+
+def _compare_uncertainties(first: Potential, second: Potential) -> list[ModelDifference]:
+    """Those of the last layer, which are neither in a config nor among the weights."""
+    uncertainties = [potential.uncertainty for potential in (first, second)]
+    words = ["none" if one is None else _show_calibration(one.calibration.describe()) for one in uncertainties]
+    roots = [None if one is None else one.root for one in uncertainties]
+    if words[0] != words[1]:
+        return [ModelDifference("uncertainty", "last layer", *words)]
+    if roots[0] is not None and roots[1] is not None and not torch.equal(roots[0], roots[1]):
+        sizes = [f"RMS {float(root.square().mean().sqrt()):.4g}" for root in roots if root is not None]
+        return [ModelDifference("uncertainty", "last layer", *sizes)]
+    return []
+
+
+def _show_calibration(calibration: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_show(value)}" for key, value in calibration.items())
 
 
 def _compare_predictions(first: Potential, second: Potential) -> list[ModelDifference]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from nequip_like.artifacts.description import describe_model
 from nequip_like.data.published import compute_checksum
-from nequip_like.inference.loading import IN_RUN_FOLDER
-from nequip_like.inference.manifest import find_manifest, read_manifest
+from nequip_like.inference.loading import IN_RUN_FOLDER, name_base
+from nequip_like.inference.manifest import find_manifest, read_json_object
 from nequip_like.model.potential import Potential
 from nequip_like.report.page.run_content import RECORD_FILE, group_validation_errors, read_json_file
 from nequip_like.summaries import Summarized
@@ -55,6 +55,11 @@ class ModelFacts(Summarized):
         validations = {name if len(sets) > 1 else "validation": errors for name, errors in sets.items()}
         return {**validations, **{f"test {name}": errors for name, errors in self.test_errors.items()}}
 
+    @property
+    def base(self) -> str:
+        """To what its predictions are differences, in words; empty if they are whole energies."""
+        return name_base(self.card)
+
     def as_json(self) -> dict[str, Any]:
         """All of it, in plain values."""
         left_out = ("config", "type_names", "cutoff", "units", "uncertainty", "path")
@@ -82,16 +87,17 @@ def collect_facts(source: Path, potential: Potential, card: Mapping[str, Any]) -
     """
     file = Path(card["path"])
     told = dict(card)
-    if find_manifest(source) is not None:
-        content = read_manifest(source).content
-        told |= {key: content[key] for key in ("licence", "notes") if key in content and key not in told}
+    manifest = find_manifest(source)
+    # Whoever read the model has compared the SHA-256 of its files.
+    content = {} if manifest is None else read_json_object(manifest)
+    told |= {key: content[key] for key in ("licence", "notes") if key in content and key not in told}
     run = None if "imported_from" in (told.get("provenance") or {}) else _find_run(source, file)
     record = {} if run is None else read_json_file(run / RECORD_FILE)
     errors = read_json_file(run / _METRICS_FILE) if run is not None and file.name in _TESTED else {}
     data = record.get("data")
     return ModelFacts(
         path=file,
-        sha256=compute_checksum(file) if file.is_file() else "",
+        sha256=content["weights"]["sha256"] if content else compute_checksum(file) if file.is_file() else "",
         kind=_name_kind(source, file, told),
         potential=potential,
         model=describe_model(potential),

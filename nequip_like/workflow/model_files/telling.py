@@ -38,7 +38,7 @@ def describe_errors(metrics: Mapping[str, Any]) -> str:
 def list_data_files(card: Mapping[str, Any]) -> str:
     """The training data that the config of the run names."""
     provenance = card.get("provenance")
-    config = provenance.get("config") if isinstance(provenance, Mapping) else card.get("run_config")
+    config = provenance.get("config") if isinstance(provenance, Mapping) else None
     data = config.get("data") if isinstance(config, Mapping) else None
     train = data.get("train") if isinstance(data, Mapping) else None
     if isinstance(train, Mapping):
@@ -79,6 +79,7 @@ def _walk(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     yield "dtype", str(model["dtype"])
     yield "kernel", facts.potential.kernel_in_use
     yield "predicts", ", ".join(f"{name} ({unit})" for name, unit in model["units"].items() if name != "pos")
+    yield "base", f"predictions are differences to {facts.base}" if facts.base else ""
     yield "uncertainty", _describe_uncertainty(model)
     yield "trained on", list_data_files(card)
     for entry in facts.data:

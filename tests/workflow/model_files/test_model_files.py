@@ -9,6 +9,7 @@ from nequip_like.inference import model_file
 from nequip_like.inference.loading import load_any
 from nequip_like.model.committee import CommitteePotential
 from nequip_like.model.descriptor.builder import DescriptorANNModel
+from nequip_like.model.last_layer import Calibration, LastLayerUncertainty
 from nequip_like.workflow.model_files.card_page import format_model_card
 from nequip_like.workflow.model_files.comparing import compare_models
 from nequip_like.workflow.model_files.facts import collect_facts
@@ -165,6 +166,27 @@ def test_card(run_folder):
         'atoms.calc = nl.NequIPCalculator("model.safetensors")',
     ):
         assert line in lines, line
+
+
+def test_differences_to_a_base_are_told(make_potential, tmp_path):
+    base = {"kind": "calculator", "base": "gfn2", "id": "gfn2 0123"}
+    model_file.save(make_potential(), tmp_path / "model.safetensors", {"base": base})
+    facts = facts_of(tmp_path / "model.safetensors")
+    assert dict(list_facts(facts))["base"] == "predictions are differences to the calculator gfn2"
+    assert "All predictions are differences to a base, the calculator gfn2" in format_model_card(facts)
+
+
+def test_a_fitted_uncertainty_is_a_difference(make_potential):
+    potential, other = make_potential(), make_potential()
+    assert compare_models(potential, other) == []
+    calibration = Calibration("scale", 10, True, None, 0.0, 1.0, 20)
+    for model, size in ((potential, 1.0), (other, 2.0)):
+        model.uncertainty = LastLayerUncertainty(size * torch.eye(4, dtype=torch.float64), calibration)
+    assert [(found.kind, found.first, found.second) for found in compare_models(potential, other)] == [
+        ("uncertainty", "RMS 0.5", "RMS 1")
+    ]
+    other.uncertainty = None
+    assert [(found.kind, found.second) for found in compare_models(potential, other)] == [("uncertainty", "none")]
 
 
 def test_card_guesses_nothing(make_potential, tmp_path):
