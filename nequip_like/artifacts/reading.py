@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from nequip_like.artifacts.description import describe_model
+from nequip_like.artifacts.description import describe_io, describe_model
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
 from nequip_like.inference.manifest import Manifest, read_json_object, read_manifest
@@ -46,13 +47,17 @@ def check_description(manifest: Manifest, potential: Potential) -> None:
     Raises:
         ModelFileError: Naming the file and the first entry that is otherwise.
     """
-    described, config = describe_model(potential), manifest.content.get("config")
-    told = [(manifest.model, key, value) for key, value in read_json_object(manifest.model).items()]
-    told += [(manifest.path, key, value) for key, value in (config if isinstance(config, dict) else {}).items()]
-    for file, key, value in told:
-        if key in _COMPARED and value != described[key]:
-            raise ModelFileError(
-                f"{file} says that {key} is {str(value)[:80]}, but the model in {manifest.weights.name} has "
-                f"{described[key]}",
-                "write the artifacts again",
-            )
+    described = describe_model(potential)
+    told = [
+        (manifest.model, read_json_object(manifest.model), {key: described[key] for key in _COMPARED}),
+        (manifest.path, manifest.content.get("config"), {key: described[key] for key in _COMPARED}),
+        (manifest.path, manifest.content.get("io"), describe_io(potential)),
+    ]
+    for file, values, expected in told:
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            if key in expected and value != expected[key]:
+                raise ModelFileError(
+                    f"{file} says that {key} is {str(value)[:80]}, but the model in {manifest.weights.name} has "
+                    f"{expected[key]}",
+                    "write the artifacts again",
+                )

@@ -222,3 +222,16 @@ def test_each_file_is_read_once_only(folder, monkeypatch):
     monkeypatch.setattr(facts, "compute_checksum", lambda path: hashed.append(path.name) or checksum(path))
     assert main(["info", "c"]) == 0
     assert sorted(hashed) == ["model.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(("section", "key", "value"), [("io", "energy_unit", "Hartree"), ("config", "cutoff", 9.0)])
+def test_a_manifest_that_says_what_is_not_so_is_found(folder, capsys, section, key, value):
+    assert main(["convert", "a.safetensors", "--to", "artifacts", "--output", "c"]) == 0
+    path = folder / "c" / "manifest.json"
+    content = json.loads(path.read_text())
+    content[section][key] = value
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["verify", "c"]) == 1
+    printed = capsys.readouterr().out
+    assert f"FAILED  its description is that of the model: c/manifest.json says that {key} is {value}" in printed

@@ -45,10 +45,14 @@ def run_info(arguments: argparse.Namespace) -> int:
 def run_verify(arguments: argparse.Namespace) -> int:
     """Print a verdict for each check; status 1 if one failed."""
     facts = _read_facts(arguments)
+    from nequip_like.inference.manifest import find_manifest, read_manifest
+    from nequip_like.whole_files import path_of
     from nequip_like.workflow.model_files.verifying import verify_model
 
     print(f"{facts.path}: {facts.kind}, sha256 {facts.sha256 or 'of several files'}")
-    verdicts = verify_model(facts.potential, _find_families(arguments))
+    manifest = find_manifest(path_of(arguments.model))
+    known = None if manifest is None else read_manifest(manifest)
+    verdicts = verify_model(facts.potential, _find_families(arguments), known)
     for verdict in verdicts:
         print(f"{'ok    ' if verdict.passed else 'FAILED'}  {verdict.name}{verdict.reason and f': {verdict.reason}'}")
     return 0 if all(verdict.passed for verdict in verdicts) else OTHERWISE

@@ -13,10 +13,12 @@ import torch
 from ase import Atoms
 
 from nequip_like.artifacts.description import name_dtype
+from nequip_like.artifacts.reading import check_description
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.errors import NequipLikeError
 from nequip_like.inference import model_file
+from nequip_like.inference.manifest import Manifest
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.testing.derivatives import check_forces
@@ -50,7 +52,9 @@ class ModelCheck:
     reason: str = ""
 
 
-def verify_model(potential: Potential, families: Families | None = None) -> list[ModelCheck]:
+def verify_model(
+    potential: Potential, families: Families | None = None, manifest: Manifest | None = None
+) -> list[ModelCheck]:
     """Ask of a model what has to be so of each.
 
     Its file has been read before: that its SHA-256 and its tensors are what it says is known by then.
@@ -58,11 +62,12 @@ def verify_model(potential: Potential, families: Families | None = None) -> list
     Args:
         potential: The model.
         families: As for :func:`~nequip_like.inference.model_file.read_model`.
+        manifest: Of artifacts.
 
     Returns:
-        A verdict for each check: whether all weights are finite, predictions are finite, turn and move with the
-        structure and follow the numbering of its atoms, forces add up to zero and, in float64, are the differences of
-        the energy, and whether the model is the same after it was saved and read.
+        A verdict for each check: whether artifacts describe the model, all weights are finite, predictions are finite,
+        turn and move with the structure and follow the numbering of its atoms, forces add up to zero and, in float64,
+        are the differences of the energy, and whether the model is the same after it was saved and read.
 
     Example:
         >>> from nequip_like.model import NequIPGNNModel
@@ -70,7 +75,10 @@ def verify_model(potential: Potential, families: Families | None = None) -> list
         >>> all(verdict.passed for verdict in verify_model(NequIPGNNModel(type_names=["H", "O"], **tiny).eval()))
         True
     """
-    return [_ask(name, check) for name, check in _list_checks(potential, families)]
+    checks = list(_list_checks(potential, families))
+    if manifest is not None:
+        checks.insert(0, ("its description is that of the model", lambda: check_description(manifest, potential)))
+    return [_ask(name, check) for name, check in checks]
 
 
 def make_test_structures(potential: Potential) -> tuple[Atoms, Atoms]:
