@@ -168,9 +168,10 @@ def _read_prepared(
             graph[fields.NUM_ATOMS].numpy(),
             graph[fields.CELL].numpy(),
             graph[fields.PBC].numpy(),
-            dataset.origin(chosen[0]),
+            dataset.name,
             0,
             kept if remarks else (),
+            [dataset.origin(i) for i in chosen],
         )
         yield ReadBatch(graph, structures, range(len(chosen)))
 

@@ -70,6 +70,7 @@ class StructureArrays:
         title: What they are frames of, for messages.
         first: Number of the first one there.
         remarks: What each holds beside; empty where nobody asked for it.
+        origins: Where each comes from, where title and number do not tell it.
     """
 
     numbers: np.ndarray
@@ -80,6 +81,7 @@ class StructureArrays:
     title: str
     first: int
     remarks: Sequence[Remarks] = ()
+    origins: Sequence[str] = ()
 
     def __len__(self) -> int:
         """Number of structures."""
@@ -87,7 +89,7 @@ class StructureArrays:
 
     def origin(self, index: int) -> str:
         """Where a structure comes from, such as ``md.xyz frame 12``."""
-        return f"{self.title} frame {self.first + index}"
+        return self.origins[index] if self.origins else f"{self.title} frame {self.first + index}"
 
     @classmethod
     def of_atoms(

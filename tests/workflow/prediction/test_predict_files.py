@@ -214,6 +214,10 @@ def test_nonfinite_predictions_are_counted(tmp_path, potential, file):
     with_hydrogen = [i for i, atoms in enumerate(ase.io.read(file, ":")) if 1 in atoms.numbers]
     assert summary.nonfinite == len(with_hydrogen)
     assert summary.first_nonfinite == f"{file} frame {with_hydrogen[0]}"
+    prepared = prepare_set(PreparationRequest([str(file)], potential.cutoff), tmp_path / "frames.nlset").path
+    summary = predict_files(potential, prepared, tmp_path / "prepared.csv", batch_size={"atoms": 10_000})
+    assert summary.nonfinite == len(with_hydrogen)
+    assert summary.first_nonfinite == f"{file.absolute()} frame {with_hydrogen[0]}"
 
 
 @pytest.mark.parametrize(
