@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
-from nequip_like.cli.starting.deferred import defer, is_deferred, load
+from nequip_like.cli.starting.deferred import defer, is_deferred, load_deferred
 
 _NAME = "torch._dynamo"
 
@@ -46,7 +46,7 @@ class _OptimizedModule(metaclass=_AsCompiled):
 def _disable(function: Callable[..., Any], recursive: bool = True, **options: Any) -> Callable[..., Any]:
     """Keep a function from being compiled, as ``torch._dynamo.disable`` does, from the time that anything can be."""
     if not isinstance(function, FunctionType):  # a module, a class, or a decorator to be: the compiler knows how
-        return load(_compiler()).disable(function, recursive, **options)
+        return load_deferred(_compiler()).disable(function, recursive, **options)
     disabled: list[Callable[..., Any]] = []
 
     @functools.wraps(function)

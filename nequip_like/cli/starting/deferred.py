@@ -56,7 +56,7 @@ def _forward(module: ModuleType, function: str) -> Callable[..., Any]:
     """A function that calls one of a module that is not loaded yet."""
 
     def forward(*arguments: Any, **options: Any) -> Any:
-        load(module)
+        load_deferred(module)
         return operator.attrgetter(function)(module)(*arguments, **options)
 
     forward.__name__ = forward.__qualname__ = function.rpartition(".")[2]
@@ -71,11 +71,11 @@ class _Deferred(ModuleType):
         with _LOCK:  # another thread waits here until all of the module is there
             if _EXECUTED in vars(self):
                 raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'", name=name, obj=self)
-            load(self)
+            load_deferred(self)
         return getattr(self, name)
 
 
-def load(module: ModuleType) -> ModuleType:
+def load_deferred(module: ModuleType) -> ModuleType:
     """Execute a deferred module, if it is not done; from then on it is one like any other."""
     with _LOCK:
         spec = module.__spec__
@@ -99,7 +99,7 @@ class _ParentFirst(MetaPathFinder):
         """Called by Python's import system."""
         parent = sys.modules.get(fullname.rpartition(".")[0])
         if isinstance(parent, _Deferred):
-            load(parent)
+            load_deferred(parent)
             if (module := sys.modules.get(fullname)) is not None:
                 # Python goes on with what the module itself says, and would execute it again.
                 module.__spec__ = ModuleSpec(fullname, _Loaded(module))
