@@ -80,8 +80,8 @@ def count_uncertainty_frames(value: Any) -> int:
     """Training frames, at most, that the key ``uncertainty`` of a config has gone through after training.
 
     Example:
-        >>> count_uncertainty_frames("auto"), count_uncertainty_frames("none"), count_uncertainty_frames({"method": "llpr", "frames": 50})
-        (500, 0, 50)
+        >>> [count_uncertainty_frames(value) for value in ("auto", "none", {"method": "llpr", "frames": 50})]
+        [500, 0, 50]
     """
     settings = UncertaintySettings.read(value)
     return 0 if settings is None or settings.method == COMMITTEE else settings.frames

@@ -99,7 +99,7 @@ class TrainedPotential(Summarized):
         """
         read = read_curves(self._find_history())
         curves = {name: curve for name, curve in read.items() if not name.startswith("test")}  # after the last epoch
-        shown = {epoch for name, curve in curves.items() if name.startswith("val") for epoch, _ in curve}
+        shown = {epoch for name, curve in curves.items() if name.startswith("train") for epoch, _ in curve}
         epochs = sorted(shown or {epoch for curve in curves.values() for epoch, _ in curve})
         values = {name: dict(curve) for name, curve in curves.items()}
         rows = [
