@@ -1,4 +1,4 @@
-"""How far uncertainties tell errors: a committee and last-layer features, on frames as those of the training and hotter.
+"""How far uncertainties tell errors: a committee and the last layer, on frames as those of the training and hotter.
 
 Trains a committee, unless the folder has one, and compares its uncertainties and those of its first member (LLPR) with
 the errors on held-out frames of the kind that was trained on, and of 3BPA on hotter ones. All uncertainties are

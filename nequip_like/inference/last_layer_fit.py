@@ -41,7 +41,8 @@ class UncertaintySettings:
             conformal where there are errors enough for the coverage, else scale.
         coverage: Of ``conformal``, the share of errors that are to be below ``z sigma``, where ``z`` is the
             quantile of a Gaussian; 0.9 by default.
-        frames: Most training structures that the covariance is made of; 500 of the word ``auto``.
+        frames: Most training structures that the covariance is made of, and most held-out ones that tell the scale;
+            500 of the word ``auto``.
     """
 
     method: Literal["auto", "llpr", "committee"] = "llpr"
@@ -99,7 +100,7 @@ def fit_uncertainty(
     Args:
         potential: The trained potential, in evaluation mode; it predicts ``energy_uncertainty`` from now on.
         train: The structures that it was trained on; no more than ``settings.frames`` are used, evenly spread.
-        held_out: Structures with energies that tell the scale. Without any it is told by the training
+        held_out: Structures with energies that tell the scale, as many at most. Without any it is told by the training
             structures, whose errors are smaller than those elsewhere: uncertainties are then too small.
         settings: What to do.
         batch_size: Structures at a time.
@@ -114,14 +115,14 @@ def fit_uncertainty(
     settings = settings or UncertaintySettings()
     check_fits(potential, train)
     potential.uncertainty = None
-    step = max(1, math.ceil(len(train) / settings.frames))
-    features, errors = compute_features(potential, train, range(0, len(train), step), batch_size)
+    features, errors = compute_features(potential, train, spread_evenly(len(train), settings.frames), batch_size)
     count = len(features)
     values, vectors = torch.linalg.eigh(features.T @ features)
     is_held_out = held_out is not None
     if held_out is not None:
         check_fits(potential, held_out)
-        features, errors = compute_features(potential, held_out, range(len(held_out)), batch_size)
+        chosen = spread_evenly(len(held_out), settings.frames)
+        features, errors = compute_features(potential, held_out, chosen, batch_size)
     labelled = ~errors.isnan()
     features, errors = features[labelled], errors[labelled]
     if len(errors) < LEAST_FRAMES:
@@ -139,6 +140,20 @@ def fit_uncertainty(
     calibration = Calibration(method, len(errors), is_held_out, coverage, math.sqrt(regularizer), scale, count)
     potential.uncertainty = LastLayerUncertainty(root, calibration).to(features.device)
     return potential.uncertainty
+
+
+def spread_evenly(count: int, most: int) -> range:
+    """Numbers of no more than so many of a set's structures, at equal distances.
+
+    Args:
+        count: Size of the set.
+        most: How many.
+
+    Example:
+        >>> list(spread_evenly(10, 4)), list(spread_evenly(3, 4))
+        ([0, 3, 6, 9], [0, 1, 2])
+    """
+    return range(0, count, max(1, math.ceil(count / most)))
 
 
 def compute_features(

@@ -255,12 +255,13 @@ class BudgetKeeper(lightning.Callback):
         )
 
     def _count_uncertainty_atoms(self, data: DataModule, of_frame: float) -> int:
-        """Those of the training frames that it is made of, and of the first validation set, which tells its scale."""
+        """Those of the training frames that it is made of, and of the first validation set that tell its scale."""
         if not self._uncertainty_frames:
             return 0
         held_out = next(iter(data.val_sets.values()), None)
-        trained = of_frame * min(len(data.train_set), self._uncertainty_frames)
-        return round(trained) + (0 if held_out is None else _count_atoms(held_out))
+        most = self._uncertainty_frames
+        told = 0.0 if held_out is None else _count_atoms(held_out) * min(1.0, most / max(1, len(held_out)))
+        return round(of_frame * min(len(data.train_set), most) + told)
 
 
 def _count_atoms(dataset: GraphDataset) -> int:
