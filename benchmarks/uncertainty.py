@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=200, help="validation frames, which calibrate, too")
     parser.add_argument("--test", type=int, default=200, help="held-out frames of 3BPA; of ethanol the test file")
     parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--validate-every", type=int, default=1, help="epochs from one validation to the next")
     parser.add_argument("--only-compare", action="store_true", help="measure no times")
     arguments = parser.parse_args()
     config = nl.compose("train", list_overrides(arguments))
@@ -90,6 +91,7 @@ def list_overrides(arguments: argparse.Namespace) -> list[str]:
         "cutoff_radius=4.5",
         *(f"model.{change}" for change in SMALL),
         f"trainer.max_epochs={arguments.epochs}",
+        f"trainer.check_val_every_n_epoch={arguments.validate_every}",
         "trainer.accelerator=cpu",
         "run=[train]",
         f"uncertainty={{method: llpr, calibration: conformal, coverage: {COVERAGE}}}",
@@ -105,9 +107,7 @@ def compare(arguments: argparse.Namespace, config) -> None:
     hot = find_hot_file(arguments.data)
     if hot is not None:
         sets["hotter"] = load_dataset(hot, committee.type_names, committee.cutoff, name="hotter")
-    print(
-        f"{'frames':<20}{'uncertainty':<28}{'RMSE':>8}{'sigma':>8}{'50 %':>8}{'90 %':>8}{'95 %':>8}{'Spearman':>10}"
-    )
+    print(f"{'frames':<20}{'uncertainty':<28}{'RMSE':>8}{'sigma':>8}{'50 %':>8}{'90 %':>8}{'95 %':>8}{'Spearman':>10}")
     dealt = {}
     for kind, potential in (("committee", committee), ("LLPR", single)):
         ratios = []

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nequip_like.committee.calibration import calibrate_committee
+from nequip_like.committee.last_layer_draws import draw_members
 from nequip_like.committee.predictions import CommitteePredictions, collect_predictions
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset, load_dataset
@@ -133,6 +134,42 @@ class Committee(Summarized):
                 f"from_files got one path, {files}", "give a list of two or more, or Committee.load(FOLDER)"
             )
         return cls(list(files), device, batch_size, families)
+
+    @classmethod
+    def from_last_layer(
+        cls,
+        source: Potential | str | Path,
+        members: int = 8,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        families: Families | None = None,
+    ) -> Committee:
+        """Draw a committee from the last-layer uncertainty of a single potential, which needs no further training.
+
+        It has uncertainties of forces, which the single potential has not, at the cost of a committee's evaluation.
+        Their size is that of the energies' calibration; :meth:`calibrate` on held-out forces.
+
+        Args:
+            source: A potential with an uncertainty, its model file or run folder.
+            members: How many.
+            seed: Of the draws.
+            device: As for the class.
+            batch_size: As for the class.
+            families: As for the class.
+
+        Raises:
+            ModelFileError: If the file cannot be read.
+            ModelError: If the potential has no such uncertainty.
+
+        Example::
+
+            committee = Committee.from_last_layer("run")
+            committee.calibrate("held_out.xyz")
+            committee.save("drawn.safetensors")
+        """
+        potential = source if isinstance(source, Potential) else load(source, families=families)
+        return cls(draw_members(potential, members, seed), device, batch_size)
 
     @property
     def members(self) -> list[Potential]:

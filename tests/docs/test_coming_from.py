@@ -57,7 +57,9 @@ def log(category, values, epoch, step):
 def rows(page):
     """Cells of each row of a page's tables."""
     lines = (DOCS / f"coming-from-{page}.md").read_text().splitlines()
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
+    return [
+        [cell.strip() for cell in re.split(r" \|(?= )", line.strip("|"))] for line in lines if line.startswith("| ")
+    ]
 
 
 def spans(cell):

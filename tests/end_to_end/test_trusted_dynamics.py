@@ -13,16 +13,14 @@ from ase.md.langevin import Langevin
 import nequip_like as nl
 from nequip_like.errors import UntrustedError
 from nequip_like.integrations.trust import TrustRegion
-from tests.processes import run_python
 
 pytestmark = pytest.mark.slow
 
 DATA = Path(__file__).parents[2] / "tutorials" / "data" / "ethanol"
 ARGUMENTS = (
-    *("train", "data.train=train.xyz", "data.val=50", "cutoff_radius=4.0", "trainer.max_epochs=12"),
+    *("run=[train]", "data.val=50", "cutoff_radius=4.0", "trainer.max_epochs=12", "uncertainty=llpr"),
     *("model.num_layers=2", "model.l_max=1", "model.num_features=16", "model.radial_mlp_depth=1"),
     *("model.radial_mlp_width=16", "trainer.accelerator=cpu", "report.format=[]", "report.html=false"),
-    *("uncertainty=llpr", "data.reference_energies=least_squares"),
 )
 STEPS = 400
 MARGIN = 1.5  # times the largest uncertainty of held-out frames
@@ -34,9 +32,12 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("committee")
     frames = [atoms for atoms in ase.io.read(DATA / "train.xyz", ":") if atoms.info.get("temperature") == 300]
     ase.io.write(folder / "train.xyz", frames[:200], format="extxyz")
-    done = run_python("-m", "nequip_like.cli.committee", *ARGUMENTS, "--members", "3", "--output", "run", cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "run"
+    own = [f"data.train={folder / 'train.xyz'}", *ARGUMENTS]
+    members = [folder / f"member_{seed:03d}" for seed in range(3)]
+    for seed, member in enumerate(members):
+        nl.train(nl.compose("train", [*own, f"seed={seed}", f"output_dir={member}"]))
+    nl.Committee.from_files(members).save(folder / "model.safetensors")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,10 @@ class DescriptorEnergy(nn.Module):
                 has_neighbours = torch.cat([frame.has_neighbours for frame in frames])
             return self._sum_last_features(graph, inputs, has_neighbours)
 
+    def last_layer_weights(self) -> list[Tensor]:
+        """Those that the features are the derivatives by: of each species in turn the weights and the bias."""
+        return [part for network in self.networks.each for part in (network.weights[-1], network.biases[-1])]
+
     def _describe(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """What the networks get, and which atoms have neighbours."""
         types = graph[fields.ATOM_TYPES]
