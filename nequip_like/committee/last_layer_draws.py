@@ -16,7 +16,7 @@ from nequip_like.model.potential import Potential
 def draw_members(potential: Potential, members: int = 8, seed: int = 0) -> CommitteePotential:
     """Make a committee of a single potential, by its last-layer uncertainty.
 
-    Members are the potential itself with other weights in its last layer, ``w + R z``, where ``R R^T`` is the calibrated
+    Members are the potential with other weights in its last layer, ``w + R z``, where ``R R^T`` is the calibrated
     covariance of these weights. So their energies spread by ``energy_uncertainty``, and their forces, as derivatives of
     the same energies, by the standard deviation that belongs to it; both up to the chance of so few draws. The draws
     add up to zero: the committee's mean is what the potential predicts.
