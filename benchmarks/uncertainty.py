@@ -1,7 +1,8 @@
 """How far uncertainties tell errors: a committee and the last layer, on frames as those of the training and hotter.
 
-Trains a committee, unless the folder has one, and compares its uncertainties and those of its first member (LLPR) with
-the errors on held-out frames of the kind that was trained on, and of 3BPA on hotter ones. All uncertainties are
+Trains a committee, unless the folder has one, and compares its uncertainties and those of its first member (LLPR) and
+of a committee drawn from that one, with the errors on held-out frames of the kind that was trained on, and of 3BPA on
+hotter ones. All uncertainties are
 calibrated for a coverage of 90 % on the validation frames. Then it measures what uncertainties cost: steps of the
 calculator with and without, and the committee beside a loop over its members::
 
@@ -108,8 +109,10 @@ def compare(arguments: argparse.Namespace, config) -> None:
     if hot is not None:
         sets["hotter"] = load_dataset(hot, committee.type_names, committee.cutoff, name="hotter")
     print(f"{'frames':<20}{'uncertainty':<28}{'RMSE':>8}{'sigma':>8}{'50 %':>8}{'90 %':>8}{'95 %':>8}{'Spearman':>10}")
+    drawn = nl.Committee.from_last_layer(single, arguments.members)
+    drawn.calibrate(sets["calibration"], "conformal", COVERAGE)
     dealt = {}
-    for kind, potential in (("committee", committee), ("LLPR", single)):
+    for kind, potential in (("committee", committee), ("LLPR", single), ("drawn", drawn.potential)):
         ratios = []
         for name, dataset in sets.items():
             qualities = evaluate(potential, dataset).uncertainty

@@ -77,21 +77,17 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     if reserved := [key for key in _FIXED if key in (card or {})]:
         raise ModelFileError(f"the card of {path} has the entry '{reserved[0]}'", "leave it out, the file fills it in")
-    uncertainty, version = potential.uncertainty, _WITHOUT_UNCERTAINTY
-    described = {}
-    if uncertainty is not None:
-        tensors[_UNCERTAINTY_ROOT] = uncertainty.root.cpu().contiguous().clone()
-        described, version = {"uncertainty": uncertainty.calibration.describe()}, FORMAT_VERSION
-    if isinstance(potential, CommitteePotential) and potential.calibration is not None:
-        described, version = {"uncertainty": potential.calibration.describe()}, FORMAT_VERSION
+    if potential.uncertainty is not None:
+        tensors[_UNCERTAINTY_ROOT] = potential.uncertainty.root.cpu().contiguous().clone()
+    described = potential.describe_uncertainty()
     content = {
         "format": FORMAT,
-        "format_version": version,
+        "format_version": _WITHOUT_UNCERTAINTY if described is None else FORMAT_VERSION,
         "config": potential.config,
         "type_names": potential.type_names,
         "cutoff": potential.cutoff,
         "checksum": hash_weights(tensors),
-        **described,
+        **({} if described is None else {"uncertainty": described}),
         "units": potential.units,
         "versions": {"nequip_like": nequip_like.__version__, "torch": str(torch.__version__)},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -137,6 +137,10 @@ class CommitteePotential(Potential):
         calibrated = {} if self.calibration is None else {"calibration": self.calibration.method}
         return {**super().summary(), "members": len(self.members), **calibrated}
 
+    def describe_uncertainty(self) -> dict[str, Any] | None:
+        """What the spread of the members is multiplied by, and how that was found; None if it is not."""
+        return None if self.calibration is None else self.calibration.describe()
+
     @property
     def predicted_fields(self) -> tuple[str, ...]:
         """Names of the fields that ``forward`` adds."""

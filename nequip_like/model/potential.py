@@ -148,6 +148,10 @@ class Potential(Summarized, nn.Module):
         """Units of the positions that it takes and of the fields that ``forward`` adds, by name."""
         return {name: fields.field(name).unit for name in (fields.POSITIONS, *self.predicted_fields)}
 
+    def describe_uncertainty(self) -> dict[str, Any] | None:
+        """How its uncertainties were calibrated, as JSON values; None if they were not, or there are none."""
+        return None if self.uncertainty is None else self.uncertainty.calibration.describe()
+
     @property
     def kernel_in_use(self) -> str:
         """How the network is evaluated where its weights are now, in words."""

@@ -148,3 +148,23 @@ def test_coverage_is_off_by_chance():
         shares.append(errors[int(np.ceil((count + 1) * 0.9)) - 1])  # of uniform errors the share is the quantile
     assert estimate_coverage_error(count) == pytest.approx(np.std(shares), rel=0.05)
     assert estimate_coverage_error(count) == pytest.approx(0.0378, abs=1e-4)
+
+
+def test_what_tells_a_committee_tells_its_calibration(committee, held_out):
+    """Artifacts and facts have it; a prediction that goes on is not one of the committee before it was calibrated."""
+    from nequip_like.artifacts.description import describe_model
+    from nequip_like.workflow.model_files.telling import _describe_uncertainty
+    from nequip_like.workflow.prediction.run import _identify
+
+    before = _identify(committee.potential)
+    described = describe_model(committee.potential)
+    assert described["uncertainty"] is None
+    assert _describe_uncertainty(described) == "standard deviation over the members"
+    scales = committee.calibrate(held_out).scales
+    described = describe_model(committee.potential)
+    assert described["uncertainty"]["scales"] == scales
+    assert _describe_uncertainty(described) == (
+        f"standard deviation over the members, of total_energy times {scales['total_energy']:.4g}, "
+        f"of forces times {scales['forces']:.4g}"
+    )
+    assert _identify(committee.potential) != before
