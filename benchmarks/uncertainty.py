@@ -2,12 +2,11 @@
 
 Trains a committee, unless the folder has one, and compares its uncertainties and those of its first member (LLPR) and
 of a committee drawn from that one, with the errors on held-out frames of the kind that was trained on, and of 3BPA on
-hotter ones. All uncertainties are
-calibrated for a coverage of 90 % on the validation frames. Then it measures what uncertainties cost: steps of the
-calculator with and without, and the committee beside a loop over its members::
+hotter ones. All uncertainties are calibrated for a coverage of 90 % on the validation frames. Then it measures what
+uncertainties cost: steps of the calculator with and without, and the committee beside a loop over its members::
 
-    python benchmarks/uncertainty.py --data FOLDER_OF_3BPA --folder outputs/3bpa
-    python benchmarks/uncertainty.py --data FOLDER_OF_RMD17_ETHANOL --folder outputs/ethanol --train 250 --val 500
+    python benchmarks/uncertainty.py --data 3bpa --folder outputs/3bpa --epochs 16 --validate-every 4
+    python benchmarks/uncertainty.py --data rmd17_ethanol --folder outputs/ethanol --train 250 --val 500 --epochs 20
 """
 
 from __future__ import annotations
