@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,15 +122,13 @@ def fit_uncertainty(
     is_held_out = held_out is not None
     if held_out is not None:
         check_fits(potential, held_out)
-        chosen = spread_evenly(len(held_out), settings.frames)
+        labelled = np.flatnonzero(~np.isnan(held_out.table.energy))
+        _check_enough(len(labelled))
+        chosen = labelled[spread_evenly(len(labelled), settings.frames)].tolist()
         features, errors = compute_features(potential, held_out, chosen, batch_size)
-    labelled = ~errors.isnan()
-    features, errors = features[labelled], errors[labelled]
-    if len(errors) < LEAST_FRAMES:
-        raise DataError(
-            f"{len(errors)} structures have an energy that the scale of the uncertainty could be told by",
-            "give validation data with energies, or write uncertainty: none",
-        )
+    told = ~errors.isnan()
+    features, errors = features[told], errors[told]
+    _check_enough(len(errors))
     projected = (features @ vectors).square()
     regularizer = choose_regularizer(values, projected, errors)
     variances = (projected / (values.clamp(min=0) + regularizer)).sum(1)
@@ -140,6 +139,14 @@ def fit_uncertainty(
     calibration = Calibration(method, len(errors), is_held_out, coverage, math.sqrt(regularizer), scale, count)
     potential.uncertainty = LastLayerUncertainty(root, calibration).to(features.device)
     return potential.uncertainty
+
+
+def _check_enough(energies: int) -> None:
+    if energies < LEAST_FRAMES:
+        raise DataError(
+            f"{energies} structures have an energy that the scale of the uncertainty could be told by",
+            "give validation data with energies, or write uncertainty: none",
+        )
 
 
 def spread_evenly(count: int, most: int) -> range:
@@ -157,7 +164,7 @@ def spread_evenly(count: int, most: int) -> range:
 
 
 def compute_features(
-    potential: Potential, dataset: GraphDataset, frames: range, batch_size: SizeOfBatch | BatchSize
+    potential: Potential, dataset: GraphDataset, frames: Sequence[int], batch_size: SizeOfBatch | BatchSize
 ) -> tuple[Tensor, Tensor]:
     """Last-layer features of structures, and the errors of their energies.
 

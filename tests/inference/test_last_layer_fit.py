@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from nequip_like.data.dataset import load_dataset
 from nequip_like.data.graph import collate, edge_vectors
@@ -104,6 +106,26 @@ def test_variance_of_a_linear_fit(make_potential, make_dataset):
     torch.testing.assert_close(predicted.square(), variances, rtol=1e-5, atol=0.0)
     assert float((errors / predicted).square().mean()) == pytest.approx(1.0)
     assert (calibration.frames, calibration.held_out, calibration.train_frames) == (8, True, 12)
+
+
+def test_no_more_frames_than_asked_for(make_potential, tmp_path):
+    """Of training and of held-out frames; these are looked for among those that have energies, however few they are."""
+    potential = make_potential()
+    frames = []
+    for i in range(40):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.05, seed=i)
+        energy = {"energy": -12.0 + 0.01 * i} if i in (7, 17, 31) else {}
+        atoms.calc = SinglePointCalculator(atoms, forces=np.zeros((9, 3)), **energy)
+        frames.append(atoms)
+    held_out = load_dataset(frames, potential.type_names, potential.cutoff)
+    calibration = fit_uncertainty(potential, held_out, held_out, UncertaintySettings(frames=10)).calibration
+    assert (calibration.frames, calibration.train_frames) == (3, 10)
+    calibration = fit_uncertainty(potential, held_out, held_out, UncertaintySettings(frames=2)).calibration
+    assert (calibration.frames, calibration.train_frames) == (2, 2)
+    unlabelled = load_dataset(frames[:5], potential.type_names, potential.cutoff)
+    with pytest.raises(DataError, match="0 structures have an energy"):
+        fit_uncertainty(potential, held_out, unlabelled)
 
 
 @pytest.mark.parametrize("arguments", [{"kernel": "batched"}, {"kernel": "auto"}, {"do_derivatives": False}])
