@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from nequip_like.metrics.presets import EnergyForceLoss as EnergyForceLoss
     from nequip_like.model.builders import NequIPGNNModel as NequIPGNNModel
     from nequip_like.model.potential import Potential as Potential
+    from nequip_like.notebook.trained import TrainedPotential as TrainedPotential
+    from nequip_like.notebook.training import DescriptorPotential as DescriptorPotential
+    from nequip_like.notebook.training import train_potential as train_potential
     from nequip_like.workflow.evaluate import test_model as test  # noqa: F401 (offered by another name)
     from nequip_like.workflow.prediction.run import predict_files as predict_files
     from nequip_like.workflow.train import train as train
@@ -52,6 +55,9 @@ _OFFERED = {
     "train": ("workflow.train", "train"),
     "train_committee": ("workflow.uncertainty.run", "train_committee"),
     "find_potential": ("auto.run", "find_potential"),
+    "train_potential": ("notebook.training", "train_potential"),
+    "TrainedPotential": ("notebook.trained", "TrainedPotential"),
+    "DescriptorPotential": ("notebook.training", "DescriptorPotential"),
     "test": ("workflow.evaluate", "test_model"),
     "predict_files": ("workflow.prediction.run", "predict_files"),
     "load": ("inference.loading", "load"),

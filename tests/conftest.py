@@ -113,6 +113,7 @@ TINY = (
     "trainer.accelerator=cpu",
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=1",
+    "uncertainty=none",
 )
 
 

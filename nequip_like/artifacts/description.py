@@ -35,7 +35,7 @@ def describe_model(potential: Potential) -> dict[str, Any]:
         "units": dict(potential.units),
         "head": describe_head(potential),
         "normalizer": describe_normalizer(potential),
-        "uncertainty": None if potential.uncertainty is None else potential.uncertainty.calibration.describe(),
+        "uncertainty": potential.describe_uncertainty(),
     }
 
 

@@ -63,7 +63,7 @@ _OWN = {
 }
 RECORD = "auto.json"
 TRIALS = "trials"
-_OF_TRIAL = ("run=[train]", "report.format=[]")
+_OF_TRIAL = ("run=[train]", "report.format=[]", "uncertainty=none")
 
 
 @dataclass(repr=False)

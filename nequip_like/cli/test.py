@@ -15,6 +15,7 @@ _EPILOG = """\
 examples:
   nequip-test outputs/run test_300K.xyz test_600K.xyz
   nequip-test model.safetensors test.xyz --output results --device auto
+  nequip-test outputs/tio2 train.xyz test.xyz --aenet-energies
   nequip-test best.ckpt test.xyz --key-mapping dft_e=total_energy dft_f=forces --units energy=kcal/mol
 """
 
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from nequip_like.cli.trusted_families import trusted_families
             from nequip_like.workflow.evaluate import test_model
 
-        test_model(
+        families = trusted_families(arguments.trusted_packages, "--trusted-packages")
+        evaluations = test_model(
             arguments.model,
             arguments.data,
             arguments.output,
@@ -50,8 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             units=units,
             group_by=arguments.group_by,
             formats=arguments.format,
-            families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
+            families=families,
         )
+        if arguments.aenet_energies:
+            from nequip_like.compat.aenet.energies import find_energy_scaling, write_energy_tables
+            from nequip_like.inference.loading import load
+
+            scaling = find_energy_scaling(load(arguments.model, families=families))
+            files = write_energy_tables(evaluations, arguments.output, scaling)
+            print(f"written to {arguments.output}: {', '.join(file.name for file in files)}")
 
     return run_cli(command, debug=arguments.debug)
 
@@ -91,6 +100,11 @@ def _build_parser() -> argparse.ArgumentParser:
         choices=("png", "pdf", "svg"),
         default=["png"],
         help="formats of the parity plot, a file for each (default: png)",
+    )
+    parser.add_argument(
+        "--aenet-energies",
+        action="store_true",
+        help="write energies.NAME.0 for each data set, too: aenet's table of energies and predictions",
     )
     add_trusted_packages(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")

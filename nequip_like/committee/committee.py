@@ -9,16 +9,19 @@ from typing import Any
 
 import torch
 
+from nequip_like.committee.calibration import calibrate_committee
+from nequip_like.committee.last_layer_draws import draw_members
 from nequip_like.committee.predictions import CommitteePredictions, collect_predictions
 from nequip_like.data import fields
-from nequip_like.data.dataset import GraphDataset
+from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.graph import split
 from nequip_like.data.io.readers import Source
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
+from nequip_like.inference.last_layer_fit import UncertaintySettings
 from nequip_like.inference.loading import load, load_any
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
-from nequip_like.model.committee import CommitteePotential
+from nequip_like.model.committee import CommitteePotential, SpreadCalibration
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.summaries import Summarized
@@ -26,6 +29,7 @@ from nequip_like.whole_files import path_of
 
 METADATA_FILE = "committee_metadata.json"
 MEMBER_FOLDERS = "member_*"
+COMMITTEE_FILE = "model.safetensors"
 
 
 class Committee(Summarized):
@@ -66,9 +70,7 @@ class Committee(Summarized):
             names = [
                 f"member {i}" if isinstance(member, Potential) else str(member) for i, member in enumerate(members)
             ]
-            loaded = [
-                member if isinstance(member, Potential) else load(member, families=families) for member in members
-            ]
+            loaded = [member if isinstance(member, Potential) else _load_member(member, families) for member in members]
             self.potential = CommitteePotential(loaded, names).eval()
         self._predictor = Predictor(self.potential, device, batch_size)
         self.potential.cache_parameters()
@@ -95,7 +97,10 @@ class Committee(Summarized):
         """
         path = path_of(path)
         if path.is_dir():
-            return cls(list_member_folders(path), device, batch_size, families)
+            folders = list_member_folders(path)
+            if not (path / COMMITTEE_FILE).is_file():
+                return cls(folders, device, batch_size, families)
+            path = path / COMMITTEE_FILE  # all of these, and their calibration
         potential, card = load_any(path, families=families)
         if not isinstance(potential, CommitteePotential):
             raise ModelFileError(
@@ -130,6 +135,42 @@ class Committee(Summarized):
             )
         return cls(list(files), device, batch_size, families)
 
+    @classmethod
+    def from_last_layer(
+        cls,
+        source: Potential | str | Path,
+        members: int = 8,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        families: Families | None = None,
+    ) -> Committee:
+        """Draw a committee from the last-layer uncertainty of a single potential, which needs no further training.
+
+        It has uncertainties of forces, which the single potential has not, at the cost of a committee's evaluation.
+        Their size is that of the energies' calibration; :meth:`calibrate` on held-out forces.
+
+        Args:
+            source: A potential with an uncertainty, its model file or run folder.
+            members: How many.
+            seed: Of the draws.
+            device: As for the class.
+            batch_size: As for the class.
+            families: As for the class.
+
+        Raises:
+            ModelFileError: If the file cannot be read.
+            ModelError: If the potential has no such uncertainty.
+
+        Example::
+
+            committee = Committee.from_last_layer("run")
+            committee.calibrate("held_out.xyz")
+            committee.save("drawn.safetensors")
+        """
+        potential = source if isinstance(source, Potential) else load(source, families=families)
+        return cls(draw_members(potential, members, seed), device, batch_size)
+
     @property
     def members(self) -> list[Potential]:
         """The potentials."""
@@ -153,6 +194,40 @@ class Committee(Summarized):
             OutputError: If it cannot be written.
         """
         model_file.save(self.potential, path, card)
+
+    @property
+    def calibration(self) -> SpreadCalibration | None:
+        """What spreads are multiplied by, and how that was found; None of a committee that is not calibrated."""
+        return self.potential.calibration
+
+    def calibrate(
+        self, held_out: Source | GraphDataset, calibration: str = "auto", coverage: float = 0.9
+    ) -> SpreadCalibration:
+        """Let uncertainties have the size of errors on structures that no member was trained on.
+
+        ``energy_uncertainty``, ``forces_uncertainty`` and ``force_uncertainty`` are calibrated from now on, here and
+        in what :meth:`save` writes; ``energy_std`` and ``forces_std`` remain the spread of the members.
+
+        Args:
+            held_out: Structures with labels, of the kind that is to be predicted: what :meth:`predict` takes.
+            calibration: ``scale``, ``conformal`` or ``auto``, as ``uncertainty.calibration`` of a config.
+            coverage: Of ``conformal``, the share of errors that are to be within.
+
+        Raises:
+            ConfigError: If there is no such method or coverage.
+            DataError: If there are too few labels.
+            ModelError: If a data set was made for another model.
+
+        Example::
+
+            committee = Committee.load("committee_run")
+            committee.calibrate("held_out.xyz")
+            committee.save("committee.safetensors")
+        """
+        settings = UncertaintySettings.read({"method": "committee", "calibration": calibration, "coverage": coverage})
+        if not isinstance(held_out, GraphDataset):
+            held_out = load_dataset(held_out, self.potential.type_names, self.potential.cutoff, name="held out")
+        return calibrate_committee(self.potential, held_out, settings, self._predictor.batch_size)
 
     def predict(self, structures: Source | GraphDataset) -> CommitteePredictions:
         """Predict structures with all members: one neighbour list for all.
@@ -179,8 +254,16 @@ class Committee(Summarized):
                 split({fields.NUM_ATOMS: batch[fields.NUM_ATOMS], **{name: prediction[name] for name in names}})
                 for prediction in self.potential.predict_members(batch)
             ]
-            predictions += collect_predictions(outputs, origins, len(predictions))
+            scales = self.potential.get_scale(fields.TOTAL_ENERGY), self.potential.get_scale(fields.FORCES)
+            predictions += collect_predictions(outputs, origins, len(predictions), *scales)
         return predictions
+
+
+def _load_member(path: str | Path, families: Families | None) -> Potential:
+    """A member without an uncertainty of its own, which the committee has no use for and would pay for."""
+    member = load(path, families=families)
+    member.uncertainty = None
+    return member
 
 
 def list_member_folders(folder: Path) -> list[Path]:

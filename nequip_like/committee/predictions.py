@@ -27,6 +27,8 @@ class CommitteePrediction(Summarized):
         member_energies: Energy that each member predicts, shape (members,), eV.
         member_forces: Forces, shape (members, atoms, 3), eV/Angstrom; None of a committee without forces.
         member_stress: Stress, shape (members, 3, 3), eV/Angstrom^3; NaN without a cell, None without forces.
+        energy_scale: What calibration multiplies the spread of energies by; 1 without one.
+        forces_scale: The same of forces.
     """
 
     index: int
@@ -34,6 +36,8 @@ class CommitteePrediction(Summarized):
     member_energies: np.ndarray
     member_forces: np.ndarray | None = None
     member_stress: np.ndarray | None = None
+    energy_scale: float = 1.0
+    forces_scale: float = 1.0
 
     @property
     def energy_mean(self) -> float:
@@ -44,6 +48,11 @@ class CommitteePrediction(Summarized):
     def energy_std(self) -> float:
         """Standard deviation of the energy, eV."""
         return float(self.member_energies.std())
+
+    @property
+    def energy_uncertainty(self) -> float:
+        """:attr:`energy_std` as it is calibrated: the expected error of the energy, eV."""
+        return self.energy_std * self.energy_scale
 
     @property
     def forces_mean(self) -> np.ndarray:
@@ -58,9 +67,17 @@ class CommitteePrediction(Summarized):
         return spread
 
     @property
+    def forces_uncertainty(self) -> np.ndarray:
+        """:attr:`forces_std` as it is calibrated, shape (atoms, 3), eV/Angstrom."""
+        return self.forces_std * self.forces_scale
+
+    @property
     def force_uncertainty(self) -> np.ndarray:
-        """Of each atom, the mean of :attr:`forces_std` over x, y and z, shape (atoms,), eV/Angstrom."""
-        return compute_force_uncertainty(self.forces_std)
+        """Of each atom, the mean of :attr:`forces_uncertainty` over x, y and z, shape (atoms,), eV/Angstrom.
+
+        Of a committee that is not calibrated that is the mean of :attr:`forces_std`.
+        """
+        return compute_force_uncertainty(self.forces_uncertainty)
 
     @property
     def max_force_uncertainty(self) -> float:
@@ -90,6 +107,7 @@ class CommitteePrediction(Summarized):
             "energy": self.energy_mean,
             "energy_mean": self.energy_mean,
             "energy_std": self.energy_std,
+            "energy_uncertainty": self.energy_uncertainty,
             "member_energies": self.member_energies.tolist(),
             "max_force_uncertainty": self.max_force_uncertainty,
             "mean_force_uncertainty": self.mean_force_uncertainty,
@@ -170,8 +188,8 @@ class CommitteePredictions(Summarized, list[CommitteePrediction]):
     def to_dataframe(self) -> pandas.DataFrame:
         """A table with a row for each structure.
 
-        Columns: ``index``, ``identifier``, ``energy`` and ``energy_mean``, ``energy_std``, ``member_energies``,
-        ``max_force_uncertainty``, ``mean_force_uncertainty``, ``num_members``, ``aggregation``.
+        Columns: ``index``, ``identifier``, ``energy`` and ``energy_mean``, ``energy_std``, ``energy_uncertainty``,
+        ``member_energies``, ``max_force_uncertainty``, ``mean_force_uncertainty``, ``num_members``, ``aggregation``.
 
         Raises:
             ConfigError: If pandas is not installed.
@@ -196,7 +214,11 @@ def make_dataframe(rows: Sequence[dict[str, Any]]) -> pandas.DataFrame:
 
 
 def collect_predictions(
-    outputs: Sequence[Sequence[Graph]], identifiers: Sequence[str], first: int
+    outputs: Sequence[Sequence[Graph]],
+    identifiers: Sequence[str],
+    first: int,
+    energy_scale: float = 1.0,
+    forces_scale: float = 1.0,
 ) -> list[CommitteePrediction]:
     """Collect predictions of one batch.
 
@@ -204,6 +226,8 @@ def collect_predictions(
         outputs: For each member the predictions of the structures.
         identifiers: Where each structure comes from.
         first: Position of the first structure.
+        energy_scale: What calibration multiplies the spread of energies by.
+        forces_scale: The same of forces.
     """
     predictions = []
     for i, identifier in enumerate(identifiers):
@@ -221,6 +245,8 @@ def collect_predictions(
                 stacked[fields.TOTAL_ENERGY].reshape(-1),
                 stacked.get(fields.FORCES),
                 None if stress is None else stress[:, 0],
+                energy_scale,
+                forces_scale,
             )
         )
     return predictions

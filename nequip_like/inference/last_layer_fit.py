@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +21,11 @@ from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, check_fits
 from nequip_like.model.last_layer import Calibration, LastLayerUncertainty, announce_features
 from nequip_like.model.potential import Potential
 
-NONE, LLPR = "none", "llpr"
+NONE, AUTO, LLPR, COMMITTEE = "none", "auto", "llpr", "committee"
+SCALE, CONFORMAL = "scale", "conformal"
 _Share = Annotated[float, Range(low=0.0, high=1.0, low_open=True, high_open=True)]
-_LEAST_FRAMES = 2  # of the calibration: one error says nothing of a spread
+_FRAMES_OF_AUTO = 500  # of features that are 16 to 128; a run that did not ask should not notice
+LEAST_FRAMES = 2  # of the calibration: one error says nothing of a spread
 # Regularizers that are tried, as shares of the largest eigenvalue; smaller ones are below its rounding.
 _REGULARIZERS = [10.0**power for power in range(-14, 1)]
 
@@ -32,15 +35,19 @@ class UncertaintySettings:
     """What a config says of the uncertainty that a model file gets.
 
     Attributes:
-        method: ``llpr``: from last-layer features.
-        calibration: ``scale`` or ``conformal``, see :class:`~nequip_like.model.last_layer.Calibration`.
+        method: ``llpr``: from last-layer features. ``auto``: the same where the family has such features and there
+            are energies to tell the scale by, else none. ``committee``: from the spread of a committee's members, of
+            which a run trains one; nothing is fitted to it alone.
+        calibration: ``scale`` or ``conformal``, see :class:`~nequip_like.model.last_layer.Calibration`; ``auto``:
+            conformal where there are errors enough for the coverage, else scale.
         coverage: Of ``conformal``, the share of errors that are to be below ``z sigma``, where ``z`` is the
             quantile of a Gaussian; 0.9 by default.
-        frames: Most training structures that the covariance is made of.
+        frames: Most training structures that the covariance is made of, and most held-out ones that tell the scale;
+            500 of the word ``auto``.
     """
 
-    method: Literal["llpr"] = "llpr"
-    calibration: Literal["scale", "conformal"] = "scale"
+    method: Literal["auto", "llpr", "committee"] = "llpr"
+    calibration: Literal["auto", "scale", "conformal"] = "auto"
     coverage: _Share = 0.9
     frames: Count = 2000
 
@@ -53,21 +60,33 @@ class UncertaintySettings:
 
         Example:
             >>> UncertaintySettings.read("none"), UncertaintySettings.read({"method": "llpr", "frames": 500})
-            (None, UncertaintySettings(method='llpr', calibration='scale', coverage=0.9, frames=500))
+            (None, UncertaintySettings(method='llpr', calibration='auto', coverage=0.9, frames=500))
         """
         if value is None or value == NONE:
             return None
-        if value == LLPR:
-            return cls()
+        if value in (AUTO, LLPR, COMMITTEE):
+            return cls(method=value, frames=_FRAMES_OF_AUTO if value == AUTO else cls.frames)
         if not isinstance(value, Mapping):
             raise ConfigError(
-                f"uncertainty is {shown(value)}", "write none, llpr, or {method: llpr, calibration: scale}"
+                f"uncertainty is {shown(value)}",
+                "write auto, none, llpr, committee, or {method: llpr, calibration: scale}",
             )
         annotations = get_type_hints(cls, include_extras=True)
         check_known_keys("uncertainty", value, annotations)
         for key, entry in value.items():
             check(f"uncertainty.{key}", entry, annotations[str(key)])
         return cls(**{str(key): entry for key, entry in value.items()})
+
+
+def count_uncertainty_frames(value: Any) -> int:
+    """Training frames, at most, that the key ``uncertainty`` of a config has gone through after training.
+
+    Example:
+        >>> [count_uncertainty_frames(value) for value in ("auto", "none", {"method": "llpr", "frames": 50})]
+        [500, 0, 50]
+    """
+    settings = UncertaintySettings.read(value)
+    return 0 if settings is None or settings.method == COMMITTEE else settings.frames
 
 
 def fit_uncertainty(
@@ -82,7 +101,7 @@ def fit_uncertainty(
     Args:
         potential: The trained potential, in evaluation mode; it predicts ``energy_uncertainty`` from now on.
         train: The structures that it was trained on; no more than ``settings.frames`` are used, evenly spread.
-        held_out: Structures with energies that tell the scale. Without any it is told by the training
+        held_out: Structures with energies that tell the scale, as many at most. Without any it is told by the training
             structures, whose errors are smaller than those elsewhere: uncertainties are then too small.
         settings: What to do.
         batch_size: Structures at a time.
@@ -97,36 +116,55 @@ def fit_uncertainty(
     settings = settings or UncertaintySettings()
     check_fits(potential, train)
     potential.uncertainty = None
-    step = max(1, math.ceil(len(train) / settings.frames))
-    features, errors = compute_features(potential, train, range(0, len(train), step), batch_size)
+    features, errors = compute_features(potential, train, spread_evenly(len(train), settings.frames), batch_size)
     count = len(features)
     values, vectors = torch.linalg.eigh(features.T @ features)
     is_held_out = held_out is not None
     if held_out is not None:
         check_fits(potential, held_out)
-        features, errors = compute_features(potential, held_out, range(len(held_out)), batch_size)
-    labelled = ~errors.isnan()
-    features, errors = features[labelled], errors[labelled]
-    if len(errors) < _LEAST_FRAMES:
-        raise DataError(
-            f"{len(errors)} structures have an energy that the scale of the uncertainty could be told by",
-            "give validation data with energies, or write uncertainty: none",
-        )
+        labelled = np.flatnonzero(~np.isnan(held_out.table.energy))
+        _check_enough(len(labelled))
+        chosen = labelled[spread_evenly(len(labelled), settings.frames)].tolist()
+        features, errors = compute_features(potential, held_out, chosen, batch_size)
+    told = ~errors.isnan()
+    features, errors = features[told], errors[told]
+    _check_enough(len(errors))
     projected = (features @ vectors).square()
     regularizer = choose_regularizer(values, projected, errors)
     variances = (projected / (values.clamp(min=0) + regularizer)).sum(1)
-    coverage = settings.coverage if settings.calibration == "conformal" else None
+    method = choose_method(settings, len(errors))
+    coverage = settings.coverage if method == CONFORMAL else None
     scale = calibrate(errors, variances.sqrt(), coverage)
     root = scale * vectors / (values.clamp(min=0) + regularizer).sqrt()
-    calibration = Calibration(
-        settings.calibration, len(errors), is_held_out, coverage, math.sqrt(regularizer), scale, count
-    )
+    calibration = Calibration(method, len(errors), is_held_out, coverage, math.sqrt(regularizer), scale, count)
     potential.uncertainty = LastLayerUncertainty(root, calibration).to(features.device)
     return potential.uncertainty
 
 
+def _check_enough(energies: int) -> None:
+    if energies < LEAST_FRAMES:
+        raise DataError(
+            f"{energies} structures have an energy that the scale of the uncertainty could be told by",
+            "give validation data with energies, or write uncertainty: none",
+        )
+
+
+def spread_evenly(count: int, most: int) -> range:
+    """Numbers of no more than so many of a set's structures, at equal distances.
+
+    Args:
+        count: Size of the set.
+        most: How many.
+
+    Example:
+        >>> list(spread_evenly(10, 4)), list(spread_evenly(3, 4))
+        ([0, 3, 6, 9], [0, 1, 2])
+    """
+    return range(0, count, max(1, math.ceil(count / most)))
+
+
 def compute_features(
-    potential: Potential, dataset: GraphDataset, frames: range, batch_size: SizeOfBatch | BatchSize
+    potential: Potential, dataset: GraphDataset, frames: Sequence[int], batch_size: SizeOfBatch | BatchSize
 ) -> tuple[Tensor, Tensor]:
     """Last-layer features of structures, and the errors of their energies.
 
@@ -142,15 +180,16 @@ def compute_features(
     Raises:
         ModelError: If the family does not tell its features.
     """
-    model = announce_features(potential.energy_model)
+    announce_features(potential.energy_model)
     device = next(potential.parameters()).device
     features, errors = [], []
     graphs = [dataset[i] for i in frames]
     for indices in BatchSize.read("batch_size", batch_size).cut(graphs):
         batch = to_device(collate([graphs[i] for i in indices]), device)
         with torch.no_grad():
-            features.append(model.last_layer_features(batch).detach())
-            predicted = potential(batch)[fields.TOTAL_ENERGY].detach()
+            prediction, rows = potential.predict_with_features(batch)
+        features.append(rows.detach())
+        predicted = prediction[fields.TOTAL_ENERGY].detach()
         label = batch.get(fields.TOTAL_ENERGY)
         errors.append((predicted - label if label is not None else torch.full_like(predicted, torch.nan)).flatten())
     return torch.cat(features), torch.cat(errors)
@@ -175,6 +214,40 @@ def choose_regularizer(values: Tensor, projected: Tensor, errors: Tensor) -> flo
         return float(variances.log().mean() + scale.log())
 
     return largest * min(_REGULARIZERS, key=measure)
+
+
+def choose_method(settings: UncertaintySettings, count: int) -> str:
+    """``scale`` or ``conformal``: what was asked for, or of ``auto`` the second where it is possible.
+
+    Args:
+        settings: What to do.
+        count: Number of held-out errors.
+
+    Example:
+        >>> choose_method(UncertaintySettings(), 9), choose_method(UncertaintySettings(), 8)
+        ('conformal', 'scale')
+    """
+    if settings.calibration != AUTO:
+        return settings.calibration
+    return CONFORMAL if math.ceil((count + 1) * settings.coverage) <= count else SCALE
+
+
+def estimate_coverage_error(count: int, coverage: float = 0.9) -> float:
+    """How far the share of errors within a conformal interval is from the stated one, by chance of the held-out errors.
+
+    The share has a beta distribution, whatever that of the errors; this is its standard deviation. Among ``n`` errors
+    that are asked about the share is off by ``sqrt(coverage (1 - coverage) / n)`` in addition.
+
+    Args:
+        count: Number of independent held-out errors that the interval was made of.
+        coverage: The stated share.
+
+    Example:
+        >>> [round(100 * estimate_coverage_error(count), 1) for count in (9, 60, 200, 1000)]
+        [9.0, 3.8, 2.1, 0.9]
+    """
+    rank = math.ceil((count + 1) * coverage)
+    return math.sqrt(rank * (count + 1 - rank) / ((count + 1) ** 2 * (count + 2)))
 
 
 def calibrate(errors: Tensor, spreads: Tensor, coverage: float | None = None) -> float:

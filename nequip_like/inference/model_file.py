@@ -9,7 +9,8 @@ The card stands under one key of the header's metadata, :data:`CARD_KEY`:
 - ``config``: what builds the model, ``{"family": name, "arguments": {...}}``;
 - ``type_names``, ``cutoff`` (Angstrom), ``units``: what it takes and gives;
 - ``checksum``: SHA-256 of the weights;
-- ``uncertainty``: how that of the energies was calibrated, where the file has one;
+- ``uncertainty``: how that of the energies was calibrated, where the file has one; of a committee, what the spreads
+  of its members are multiplied by;
 - ``versions``, ``created``: what wrote it, and when (UTC);
 - whatever else the writer gave: ``metrics``, ``licence``, ``provenance``, ...
 """
@@ -34,6 +35,7 @@ from nequip_like.errors import ModelFileError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.restore import restore
 from nequip_like.model.checkpoint_format import check_version
+from nequip_like.model.committee import CommitteePotential, SpreadCalibration
 from nequip_like.model.families import Families
 from nequip_like.model.last_layer import Calibration, LastLayerUncertainty
 from nequip_like.model.potential import Potential
@@ -75,19 +77,17 @@ def save(potential: Potential, path: str | Path, card: Mapping[str, Any] | None 
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     if reserved := [key for key in _FIXED if key in (card or {})]:
         raise ModelFileError(f"the card of {path} has the entry '{reserved[0]}'", "leave it out, the file fills it in")
-    uncertainty, version = potential.uncertainty, _WITHOUT_UNCERTAINTY
-    described = {}
-    if uncertainty is not None:
-        tensors[_UNCERTAINTY_ROOT] = uncertainty.root.cpu().contiguous().clone()
-        described, version = {"uncertainty": uncertainty.calibration.describe()}, FORMAT_VERSION
+    if potential.uncertainty is not None:
+        tensors[_UNCERTAINTY_ROOT] = potential.uncertainty.root.cpu().contiguous().clone()
+    described = potential.describe_uncertainty()
     content = {
         "format": FORMAT,
-        "format_version": version,
+        "format_version": _WITHOUT_UNCERTAINTY if described is None else FORMAT_VERSION,
         "config": potential.config,
         "type_names": potential.type_names,
         "cutoff": potential.cutoff,
         "checksum": hash_weights(tensors),
-        **described,
+        **({} if described is None else {"uncertainty": described}),
         "units": potential.units,
         "versions": {"nequip_like": nequip_like.__version__, "torch": str(torch.__version__)},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,7 +129,20 @@ def read_model(path: str | Path, device: str | torch.device = "cpu", families: F
         raise ModelFileError(f"{path}: its weights are not those that were written, it is damaged", "copy it again")
     if root is not None:
         potential.uncertainty = _restore_uncertainty(root, card.get("uncertainty"), path).to(resolve_device(device))
+    if isinstance(potential, CommitteePotential) and card.get("uncertainty") is not None:
+        potential.calibration = _restore_calibration(card["uncertainty"], path)
     return potential
+
+
+def _restore_calibration(description: Any, path: Path) -> SpreadCalibration:
+    try:
+        calibration = SpreadCalibration(**description)
+        finite = all(math.isfinite(scale) and scale > 0 for scale in calibration.scales.values())
+    except (TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path} does not describe its calibration: {error}", "save it again") from error
+    if not finite:
+        raise ModelFileError(f"{path}: it is calibrated by {dict(calibration.scales)}", "save it again")
+    return calibration
 
 
 def _restore_uncertainty(root: Tensor, description: Any, path: Path) -> LastLayerUncertainty:

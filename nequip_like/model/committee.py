@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
@@ -23,6 +24,33 @@ FAMILY = "committee"
 # a resampled set has others of, and how the network is evaluated.
 _FREE_ARGUMENTS = {"seed", "avg_num_neighbors", "per_type_energy_scales", "kernel"}
 _REFERENCES = "per_type_energy_shifts"
+
+
+@dataclass(frozen=True)
+class SpreadCalibration:
+    """What the standard deviations over the members are multiplied by, so that they tell the errors of the mean.
+
+    What all members lack in common is not in their spread, so that it is too small as a rule.
+
+    Attributes:
+        method: ``scale`` or ``conformal``, as for :class:`~nequip_like.model.last_layer.Calibration`.
+        coverage: The stated share of errors of ``conformal``; None of ``scale``.
+        scales: The factor of each calibrated label: ``total_energy``, ``forces``.
+        counts: Number of held-out errors that told it: energies, and components of forces.
+        frames: Number of held-out structures.
+        source: Where these come from, in words.
+    """
+
+    method: str
+    coverage: float | None
+    scales: Mapping[str, float]
+    counts: Mapping[str, int]
+    frames: int
+    source: str
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON values, for the card of a model file."""
+        return asdict(self)
 
 
 class MeanEnergy(nn.Module):
@@ -67,7 +95,7 @@ class CommitteePotential(Potential):
     It is a potential as any other: it is saved in one model file, predicts, is tested and runs dynamics. Beside the
     means of energies, forces, stress and virial it predicts ``energy_uncertainty (graphs, 1)`` and
     ``forces_uncertainty (atoms, 3)``: standard deviations over the members, ``sqrt(mean((x_m - mean x)^2))``, that is
-    with the number of members below the sum (ddof 0).
+    with the number of members below the sum (ddof 0); times the factors of ``calibration``, where there is one.
 
     Args:
         members: Two potentials or more. They agree in species, cutoff, reference energies and architecture.
@@ -96,6 +124,8 @@ class CommitteePotential(Potential):
         first = members[0]
         config = {"family": FAMILY, "arguments": {"members": [member.config for member in members]}}
         super().__init__(MeanEnergy(members), first.type_names, first.cutoff, config, first.do_derivatives)
+        #: Of the spreads, see ``committee/calibration.py``.
+        self.calibration: SpreadCalibration | None = None
 
     @property
     def members(self) -> list[Potential]:
@@ -104,7 +134,12 @@ class CommitteePotential(Potential):
 
     def summary(self) -> dict[str, Any]:
         """What it is, and how many members it has."""
-        return {**super().summary(), "members": len(self.members)}
+        calibrated = {} if self.calibration is None else {"calibration": self.calibration.method}
+        return {**super().summary(), "members": len(self.members), **calibrated}
+
+    def describe_uncertainty(self) -> dict[str, Any] | None:
+        """What the spread of the members is multiplied by, and how that was found; None if it is not."""
+        return None if self.calibration is None else self.calibration.describe()
 
     @property
     def predicted_fields(self) -> tuple[str, ...]:
@@ -149,8 +184,13 @@ class CommitteePotential(Potential):
         }
         for of_field, name in fields.UNCERTAINTIES.items():
             if of_field in joined:
-                joined[name] = torch.stack([prediction[of_field] for prediction in predictions]).std(0, correction=0)
+                spread = torch.stack([prediction[of_field] for prediction in predictions]).std(0, correction=0)
+                joined[name] = spread * self.get_scale(of_field)
         return joined
+
+    def get_scale(self, label: str) -> float:
+        """What the spread of a label is multiplied by; 1 where nothing is calibrated."""
+        return 1.0 if self.calibration is None else self.calibration.scales.get(label, 1.0)
 
 
 def build_committee(config: Any, build: Callable[[Any], Potential]) -> CommitteePotential:

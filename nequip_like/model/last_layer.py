@@ -29,7 +29,8 @@ class LastLayerModel(Protocol):
     """What a model family supplies so that its potentials can have uncertainties of their own.
 
     One that gets the features along with the derivatives may supply
-    ``predict_with_features(graph) -> tuple[Differentiated, Tensor] | None`` beside.
+    ``predict_with_features(graph) -> tuple[Differentiated, Tensor] | None`` beside. One whose members can be drawn
+    (``committee/last_layer_draws.py``) is a :class:`DrawnModel`, too.
     """
 
     def last_layer_features(self, graph: Graph) -> Tensor:
@@ -38,6 +39,15 @@ class LastLayerModel(Protocol):
         Args:
             graph: Structures with positions, cells, ``atom_types`` and edges.
         """
+        ...
+
+
+@runtime_checkable
+class DrawnModel(Protocol):
+    """What a model family supplies beside its features, so that committees can be drawn from one training."""
+
+    def last_layer_weights(self) -> list[Tensor]:
+        """The weights of the last layer, in the order of its features; the energy is linear in them."""
         ...
 
 
@@ -115,3 +125,17 @@ def announce_features(energy_model: nn.Module) -> LastLayerModel:
             "write uncertainty: none, or give its family last_layer_features (docs/reference/uncertainty.md)",
         )
     return energy_model
+
+
+def announce_weights(energy_model: nn.Module) -> list[Tensor]:
+    """The weights of the last layer of an energy model.
+
+    Raises:
+        ModelError: If its family does not tell them.
+    """
+    if not isinstance(energy_model, DrawnModel):
+        raise ModelError(
+            f"{type(energy_model).__name__} does not tell the weights of its last layer",
+            "train a committee, or give its family last_layer_weights (docs/reference/uncertainty.md)",
+        )
+    return energy_model.last_layer_weights()

@@ -221,6 +221,10 @@ class NequIPEnergy(nn.Module):
             vectors = edge_vectors(graph)
             return self._sum_features(graph, self._propagate(graph, vectors, *self._measure_edges(graph, vectors)))
 
+    def last_layer_weights(self) -> list[Tensor]:
+        """Those that the features are the derivatives by."""
+        return [self.readout.weights[-1]]
+
     def _sum_features(self, graph: Graph, scalars: Tensor) -> Tensor:
         rows = self.readout.differentiate_last(scalars).detach().to(torch.float64)
         rows = rows * self.scale_shift.scales.detach()[graph[fields.ATOM_TYPES]].unsqueeze(1)

@@ -148,6 +148,10 @@ class Potential(Summarized, nn.Module):
         """Units of the positions that it takes and of the fields that ``forward`` adds, by name."""
         return {name: fields.field(name).unit for name in (fields.POSITIONS, *self.predicted_fields)}
 
+    def describe_uncertainty(self) -> dict[str, Any] | None:
+        """How its uncertainties were calibrated, as JSON values; None if they were not, or there are none."""
+        return None if self.uncertainty is None else self.uncertainty.calibration.describe()
+
     @property
     def kernel_in_use(self) -> str:
         """How the network is evaluated where its weights are now, in words."""
@@ -264,17 +268,27 @@ class Potential(Summarized, nn.Module):
     def _predict(self, graph: Graph) -> Graph:
         if self.uncertainty is None:
             return self._predict_energies(graph)
+        prediction, features = self.predict_with_features(graph)
+        prediction[fields.ENERGY_UNCERTAINTY] = self.uncertainty(features.detach())
+        return prediction
+
+    def predict_with_features(self, graph: Graph) -> tuple[Graph, Tensor]:
+        """Predicted fields but the uncertainty, and last-layer features (graphs, features), in one pass if possible.
+
+        Args:
+            graph: A structure or batch with edges and ``atom_types``.
+
+        Raises:
+            ModelError: If the family does not tell its features.
+        """
         name = "predict_with_features" if self.do_derivatives else "predict_energies_with_features"
         together = getattr(self.energy_model, name, None)
         result = None if together is None else together(graph)
-        if result is not None:
-            first, features = result
-            prediction = _name_fields(first) if self.do_derivatives else self._sum_energies(graph, first)
-        else:
-            prediction = self._predict_energies(graph)
-            features = announce_features(self.energy_model).last_layer_features(graph)
-        prediction[fields.ENERGY_UNCERTAINTY] = self.uncertainty(features.detach())
-        return prediction
+        if result is None:
+            return self._predict_energies(graph), announce_features(self.energy_model).last_layer_features(graph)
+        first, features = result
+        prediction = _name_fields(first) if self.do_derivatives else self._sum_energies(graph, first)
+        return prediction, features
 
     def _predict_energies(self, graph: Graph) -> Graph:
         # Not isinstance with the protocol, which takes as long as a tenth of a small molecule's network.
@@ -299,7 +313,7 @@ class Potential(Summarized, nn.Module):
         if not self.training:
             vectors = vectors.detach()
             prediction = {key: value.detach() for key, value in prediction.items()}
-        prediction.update(compute_derivatives(graph, *_sum_over_edges(graph, vectors, gradient)))
+        prediction.update(compute_derivatives(graph, *sum_over_edges(graph, vectors, gradient)))
         return prediction
 
     @staticmethod
@@ -329,8 +343,14 @@ def _check_plain(config: dict[str, Any]) -> None:
         ) from error
 
 
-def _sum_over_edges(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Forces (atoms, 3), and for each structure the sum of vector (x) gradient over its edges (graphs, 3, 3)."""
+def sum_over_edges(graph: Graph, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Forces (atoms, 3), and for each structure the sum of vector (x) gradient over its edges (graphs, 3, 3).
+
+    Args:
+        graph: The structures.
+        vectors: Of the edges, shape (edges, 3), Angstrom.
+        gradient: Derivative of the energy by them, shape (edges, 3), eV/Angstrom.
+    """
     centre, neighbour = graph[fields.EDGE_INDEX]
     atoms = len(graph[fields.POSITIONS])
     differences = sum_rows(gradient, centre, atoms) - sum_rows(gradient, neighbour, atoms)

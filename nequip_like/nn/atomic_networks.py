@@ -108,6 +108,12 @@ class AtomicNetwork(nn.Module):
             x = function.value(torch.addmm(bias, x, weight))
         return torch.addmm(self.biases[-1], x, self.weights[-1]).squeeze(1)
 
+    def differentiate_last(self, x: Tensor) -> Tensor:
+        """Derivative of the energies by the weights of the last layer and its bias, (atoms, width + 1)."""
+        for weight, bias, function in zip(self.weights, self.biases, self._functions, strict=False):
+            x = function.value(torch.addmm(bias, x, weight))
+        return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+
     def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (atoms,), and their gradient with respect to the features (atoms, inputs).
 
@@ -157,6 +163,16 @@ class AtomicNetworks(nn.ModuleDict):
             energies = energies.index_copy(0, rows, values)
             gradients = gradients.index_copy(0, rows, slopes)
         return energies, gradients
+
+    def differentiate_last(self, features: Tensor, types: Tensor) -> Tensor:
+        """Derivative of the energies by the weights of the last layers, one species beside the other (atoms, all)."""
+        widths = [network.weights[-1].shape[0] + 1 for network in self.each]
+        rows_of_all = features.new_zeros(len(features), sum(widths))
+        start = 0
+        for (rows, network), width in zip(self._share_out(types), widths, strict=True):
+            rows_of_all[rows, start : start + width] = network.differentiate_last(features[rows])
+            start += width
+        return rows_of_all
 
     def _share_out(self, types: Tensor) -> list[tuple[Tensor, AtomicNetwork]]:
         return [((types == number).nonzero().squeeze(1), network) for number, network in enumerate(self.each)]

@@ -21,6 +21,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.data.sampling.policies import ERROR_WEIGHTED
 from nequip_like.data.statistics import check_not_zero
 from nequip_like.errors import ConfigError, naming, naming_arguments
+from nequip_like.inference.last_layer_fit import count_uncertainty_frames
 from nequip_like.instantiate import instantiate
 from nequip_like.model.measured import complete_arguments
 from nequip_like.model.potential import Potential
@@ -206,7 +207,11 @@ def build_trainer(
         progress = None if budget.repeat is None else read_records(budget.repeat)
         folder = str(config.output_dir)
         clock = clock or clock_from_now()
-        callbacks.append(BudgetKeeper(budget.seconds, clock, tasks=tasks, folder=folder, progress=progress))
+        frames = count_uncertainty_frames(config.get("uncertainty"))
+        keeper = BudgetKeeper(
+            budget.seconds, clock, tasks=tasks, folder=folder, progress=progress, uncertainty_frames=frames
+        )
+        callbacks.append(keeper)
     with naming_arguments("trainer", limits):
         callbacks.append(GracefulStop(**limits))
     if (OmegaConf.select(config, "data.sampling.policy") or "") == ERROR_WEIGHTED:

@@ -134,7 +134,7 @@ def train(
         OmegaConf.set_struct(config, True)
         checked = checked or _check_config_and_machine(config)
         check_processes(checked.values["trainer"])
-        folder = _name_folder(config)
+        folder = name_folder_of(config)
         with first_failure_alone(), quiet_lightning(), interruptible(), claimed(folder, "output_dir=FOLDER"):
             try:
                 start = pretrain.prepare_start(config, checked, clock, train)
@@ -214,8 +214,12 @@ def _follow_budget(console: Console, config: DictConfig) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _name_folder(config: DictConfig) -> Path:
-    """Name the output folder, a new one if its name has the time in it, and write it into the config."""
+def name_folder_of(config: DictConfig) -> Path:
+    """Name the output folder, a new one if its name has the time in it, and write it into the config.
+
+    Args:
+        config: The config.
+    """
     if OmegaConf.is_interpolation(config, "output_dir"):
         pattern = read_pattern(config, "output_dir")
         config.output_dir = str(name_folder(pattern, Path(str(config.output_dir))).absolute())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nequip_like.cli.test import main
+from nequip_like.compat.aenet import read_energies
 from nequip_like.inference import save
 from tests.processes import run_python
 
@@ -117,3 +118,20 @@ def test_remarks_of_frames_are_kept_and_told_apart(folder, monkeypatch, capsys):
     error, advice = capsys.readouterr().err.splitlines()
     assert error == "error: no frame has 'grop' to group by"
     assert advice.startswith("  -> did you mean 'group'?")
+
+
+def test_tables_of_energies_in_the_format_of_aenet(folder, monkeypatch, capsys):
+    """A table for each data set: labels and predictions of the frames that have an energy, counts of species."""
+    monkeypatch.chdir(folder)
+    assert main(["model.safetensors", "test_300K.xyz", "test_600K.xyz", "--output", "a", "--aenet-energies"]) == 0
+    assert "written to a: energies.test_300K.0, energies.test_600K.0\n" in capsys.readouterr().out
+    rows = read_energies("a/energies.test_300K.0")
+    images = ase.io.read("a/predictions.extxyz", ":")[:5]
+    assert [row.path for row in rows] == [f"test_300K.xyz#frame={i}" for i in range(5)]
+    for row, atoms in zip(rows, images, strict=True):
+        assert row.reference == pytest.approx(atoms.get_potential_energy(), rel=1e-6)
+        assert row.predicted == pytest.approx(atoms.info["predicted_energy"], rel=1e-6)
+        assert sorted(row.species) == sorted(atoms.get_chemical_symbols())
+    assert len(read_energies("a/energies.test_600K.0")) == 3
+    assert main(["model.safetensors", "test_300K.xyz", "--output", "b"]) == 0
+    assert not list((folder / "b").glob("energies*"))

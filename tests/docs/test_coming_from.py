@@ -39,9 +39,9 @@ KEYS = {
         persistent_workers in_memory_cache_size max_energy max_forces atomic_energies normalize_features
         normalize_energy E_shift E_scaling feature_stats checkpoint_dir checkpoint_interval max_checkpoints save_best
         resume_from use_scheduler scheduler_patience scheduler_factor scheduler_min_lr save_energies save_forces timing
-        show_progress show_batch_progress TrainOut num_members base_seed member_seeds max_parallel devices
-        committee_metadata.json predict predict_dataset to_aenet_ascii ReferenceEnergies.from_regression
-        from_reference_compounds
+        show_progress show_batch_progress TrainOut num_members base_seed member_seeds max_parallel devices output_dir
+        committee_metadata.json from_directory from_files predict predict_dataset to_dataframe sort_by top_uncertain
+        to_aenet_ascii ReferenceEnergies.from_regression from_reference_compounds
     """,
 }
 PACKAGE = """
@@ -57,7 +57,9 @@ def log(category, values, epoch, step):
 def rows(page):
     """Cells of each row of a page's tables."""
     lines = (DOCS / f"coming-from-{page}.md").read_text().splitlines()
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
+    return [
+        [cell.strip() for cell in re.split(r" \|(?= )", line.strip("|"))] for line in lines if line.startswith("| ")
+    ]
 
 
 def spans(cell):

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from nequip_like.data.dataset import load_dataset
-from nequip_like.data.graph import collate
+from nequip_like.data.graph import collate, edge_vectors
 from nequip_like.errors import ConfigError, DataError, ModelError, ModelFileError
 from nequip_like.inference import Predictor, load, read_card, save
 from nequip_like.inference.last_layer_fit import (
@@ -18,6 +20,7 @@ from nequip_like.inference.last_layer_fit import (
     fit_uncertainty,
 )
 from nequip_like.integrations.ase import NequIPCalculator
+from nequip_like.model import DescriptorANNModel
 from nequip_like.model.last_layer import LastLayerUncertainty
 from nequip_like.model.potential import Potential
 
@@ -58,6 +61,36 @@ def test_features_are_derivatives_of_the_energy(make_potential, make_dataset, ke
     assert features.shape == (3, weight.numel())
 
 
+@pytest.mark.parametrize("isolated_atoms", ["learnt", "exact"])
+@pytest.mark.parametrize("networks", [[[3, "tanh"], [2, "mtanh"]], {"H": [], "C": [[3, "tanh"]], "O": [[2, "tanh"]]}])
+def test_features_of_a_descriptor_network(make_dataset, isolated_atoms, networks):
+    """Weights and bias of the last layer of each species; other predictions are the same in the same evaluation."""
+    potential = DescriptorANNModel(
+        type_names=["H", "C", "O"], r_max=3.0, radial_order=3, angular_order=2, networks=networks, E_scaling=0.5,
+        isolated_atoms=isolated_atoms, model_dtype="float64", seed=3,
+    ).eval()  # fmt: skip
+    dataset = make_dataset(potential, 3)
+    batch = collate([dataset[i] for i in range(3)])
+    expected = potential(batch)
+    prediction, features = potential.predict_with_features(batch)
+    for name, value in prediction.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12, equal_nan=True)
+    torch.testing.assert_close(potential.energy_model.last_layer_features(batch), features)
+    last = [
+        part for network in potential.energy_model.networks.each for part in (network.weights[-1], network.biases[-1])
+    ]
+    for part in last:
+        part.requires_grad_(True)
+    totals = potential.energy_model(batch, edge_vectors(batch))
+    for i, row in enumerate(features):
+        energy = totals[batch["batch"] == i].sum()
+        gradients = torch.autograd.grad(energy, last, retain_graph=True, materialize_grads=True, allow_unused=True)
+        torch.testing.assert_close(row, torch.cat([part.flatten() for part in gradients]), rtol=1e-9, atol=1e-10)
+    uncertainty = fit_uncertainty(potential, dataset, dataset)
+    assert uncertainty.calibration.train_frames == 3
+    assert potential(batch)["energy_uncertainty"].shape == (3, 1)
+
+
 def test_variance_of_a_linear_fit(make_potential, make_dataset):
     """sigma^2 = a^2 f^T (F^T F + s^2)^-1 f, and a makes the mean of (error / sigma)^2 one on the held-out frames."""
     potential = make_potential()
@@ -73,6 +106,26 @@ def test_variance_of_a_linear_fit(make_potential, make_dataset):
     torch.testing.assert_close(predicted.square(), variances, rtol=1e-5, atol=0.0)
     assert float((errors / predicted).square().mean()) == pytest.approx(1.0)
     assert (calibration.frames, calibration.held_out, calibration.train_frames) == (8, True, 12)
+
+
+def test_no_more_frames_than_asked_for(make_potential, tmp_path):
+    """Of training and of held-out frames; these are looked for among those that have energies, however few they are."""
+    potential = make_potential()
+    frames = []
+    for i in range(40):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.05, seed=i)
+        energy = {"energy": -12.0 + 0.01 * i} if i in (7, 17, 31) else {}
+        atoms.calc = SinglePointCalculator(atoms, forces=np.zeros((9, 3)), **energy)
+        frames.append(atoms)
+    held_out = load_dataset(frames, potential.type_names, potential.cutoff)
+    calibration = fit_uncertainty(potential, held_out, held_out, UncertaintySettings(frames=10)).calibration
+    assert (calibration.frames, calibration.train_frames) == (3, 10)
+    calibration = fit_uncertainty(potential, held_out, held_out, UncertaintySettings(frames=2)).calibration
+    assert (calibration.frames, calibration.train_frames) == (2, 2)
+    unlabelled = load_dataset(frames[:5], potential.type_names, potential.cutoff)
+    with pytest.raises(DataError, match="0 structures have an energy"):
+        fit_uncertainty(potential, held_out, unlabelled)
 
 
 @pytest.mark.parametrize("arguments", [{"kernel": "batched"}, {"kernel": "auto"}, {"do_derivatives": False}])
@@ -99,7 +152,7 @@ def test_in_the_model_file_and_the_calculator(tmp_path, make_potential, make_dat
     assert loaded.uncertainty.calibration == potential.uncertainty.calibration
     assert loaded.state_dict().keys() == potential.state_dict().keys()
     card = read_card(tmp_path / "with.safetensors")
-    assert (card["uncertainty"]["method"], card["format_version"]) == ("scale", 2)
+    assert (card["uncertainty"]["method"], card["format_version"]) == ("conformal", 2)
     assert read_card(tmp_path / "without.safetensors")["format_version"] == 1
     atoms = Predictor(loaded).predict_atoms(molecule_file)[0]
     expected = atoms.info["energy_uncertainty"]
@@ -176,6 +229,8 @@ def test_settings():
     assert UncertaintySettings.read(None) is None
     assert UncertaintySettings.read("none") is None
     assert UncertaintySettings.read("llpr") == UncertaintySettings()
+    assert UncertaintySettings.read("auto") == UncertaintySettings(method="auto", frames=500)
+    assert UncertaintySettings.read("committee").method == "committee"
     conformal = UncertaintySettings.read({"method": "llpr", "calibration": "conformal", "coverage": 0.8})
     assert conformal == UncertaintySettings(calibration="conformal", coverage=0.8)
     for value, message in (

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nequip_like.data import fields
 from nequip_like.errors import DataError
+from nequip_like.inference.evaluation import Evaluation
+from nequip_like.model.families import list_members
+from nequip_like.model.potential import Potential
 from nequip_like.whole_files import output_errors, path_of, written_whole
 
 _COLUMNS = ("Ref(eV)", "ANN(eV)", "#atoms", "Ref(eV/atom)", "ANN(eV/atom)", "Ref-ANN(eV/atom)", "Cost-Func")
 _NUMBERS = len(_COLUMNS)
+_FRAME = re.compile(r" frame (\d+)$")  # of an origin; aenet-python writes it so
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,43 @@ def write_energies(
     target = path_of(path)
     with output_errors(target), written_whole(target) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
+
+
+def write_energy_tables(
+    evaluations: Mapping[str, Evaluation], folder: str | Path, energy_scaling: float = 1.0
+) -> list[Path]:
+    """Write ``energies.NAME.0`` for each data set that a potential was tested on, of the frames that have an energy.
+
+    Args:
+        evaluations: The evaluation of each data set, by name: what ``nl.test`` gives.
+        folder: Where to write; made if it is not there. Files of the same names are replaced.
+        energy_scaling: As for :func:`write_energies`.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: If a data set has no energies.
+        OutputError: If a file cannot be written.
+    """
+    files = []
+    for name, evaluation in evaluations.items():
+        dataset, rows = evaluation.dataset, []
+        for i, (frame, prediction) in enumerate(zip(dataset.frames, evaluation.predictions, strict=True)):
+            if fields.TOTAL_ENERGY in frame and not bool(frame[fields.TOTAL_ENERGY].isnan()):
+                species = [dataset.type_names[number] for number in frame[fields.ATOM_TYPES].tolist()]
+                reference, predicted = (float(graph[fields.TOTAL_ENERGY]) for graph in (frame, prediction))
+                rows.append(EnergyRow(reference, predicted, species, _FRAME.sub(r"#frame=\1", dataset.origin(i))))
+        if not rows:
+            raise DataError(f"data set '{name}' has no energies", "leave it out, or the tables of energies")
+        files.append(path_of(folder) / f"energies.{name}.0")
+        write_energies(rows, files[-1], dataset.type_names, energy_scaling)
+    return files
+
+
+def find_energy_scaling(potential: Potential) -> float:
+    """``E_scaling`` of a potential, by which aenet multiplies differences in its tables; 1 of other families."""
+    return float(list_members(potential.config)[0].get("arguments", {}).get("E_scaling") or 1.0)
 
 
 def read_energies(path: str | Path) -> list[EnergyRow]:

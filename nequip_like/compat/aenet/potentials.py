@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from nequip_like.compat.aenet.nn_ascii import AenetNetwork, read_nn_ascii, write_nn_ascii
 from nequip_like.errors import ModelError, ModelFileError
+from nequip_like.model.committee import CommitteePotential
 from nequip_like.model.descriptor.arguments import read_feature_stats
 from nequip_like.model.descriptor.builder import FAMILY, DescriptorANNModel
 from nequip_like.model.descriptor.energy import SMALLEST_SPREAD, DescriptorEnergy
@@ -126,6 +127,30 @@ def write_aenet_potential(
         files[name] = target / f"{prefix + '.' if prefix else ''}{name}{SUFFIX}"
         write_nn_ascii(network, files[name])
     return files
+
+
+def write_aenet_committee(
+    committee: CommitteePotential, folder: str | Path, prefix: str = "", **arguments: Any
+) -> list[dict[str, Path]]:
+    """Write the members of a committee for aenet, each in a folder of its own: ``member_000/PREFIX.Ti.nn.ascii``.
+
+    Args:
+        committee: A committee of potentials of the family ``descriptor_ann``: what ``nl.load`` gives of its folder.
+        folder: Where to write.
+        prefix: As for :func:`write_aenet_potential`.
+        **arguments: As there.
+
+    Returns:
+        For each member the file of each species.
+
+    Raises:
+        ModelError: If they are of another family.
+        OutputError: If a file cannot be written.
+    """
+    return [
+        write_aenet_potential(member, path_of(folder) / f"member_{i:03d}", prefix, **arguments)
+        for i, member in enumerate(committee.members)
+    ]
 
 
 def _list_files(files: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.data.graph import batch_index, num_graphs
+from nequip_like.data.graph import batch_index, edge_vectors, num_graphs
 from nequip_like.model.descriptor.frame_store import FrameStore, KnownFrame, contract, make_known_frame
-from nequip_like.model.potential import Differentiated, compute_derivatives
+from nequip_like.model.potential import Differentiated, compute_derivatives, sum_over_edges
 from nequip_like.nn.atomic_networks import AtomicNetworks
 from nequip_like.nn.chebyshev.compiled import load_descriptor_code
 from nequip_like.nn.chebyshev.descriptor import ChebyshevDescriptor, Environments
@@ -74,10 +74,8 @@ class DescriptorEnergy(nn.Module):
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of the atoms, shape (atoms,), eV, float64; see :class:`~nequip_like.model.potential.EnergyModel`."""
         types = graph[fields.ATOM_TYPES]
-        centre, neighbour = graph[fields.EDGE_INDEX]
-        features = self.descriptor(Environments(vectors, centre, types[neighbour], len(types)))
-        outputs = self.networks(self.normalize(features, types), types)
-        return self._finish(outputs, types, (features != 0.0).any(dim=1))
+        inputs, has_neighbours = self._describe(graph, vectors)
+        return self._finish(self.networks(inputs, types), types, has_neighbours)
 
     def predict_energies(self, graph: Graph) -> Tensor | None:
         """Energies of the atoms from features that are made once for each frame; None where that does not pay."""
@@ -112,6 +110,62 @@ class DescriptorEnergy(nn.Module):
         return Differentiated(
             energies, totals, derivatives[fields.FORCES], derivatives[fields.STRESS], derivatives[fields.VIRIAL]
         )
+
+    def predict_with_features(self, graph: Graph) -> tuple[Differentiated, Tensor] | None:
+        """Energies, derivatives and last-layer features from one evaluation of the descriptors.
+
+        Returns None in training, and for frames that are kept: there descriptors cost nothing.
+        """
+        if self.training or self._find_frames(graph, derivatives=True) is not None:
+            return None
+        types = graph[fields.ATOM_TYPES]
+        with torch.enable_grad():
+            vectors = edge_vectors(graph).detach().requires_grad_(True)
+            inputs, has_neighbours = self._describe(graph, vectors)
+            energies = self._finish(self.networks(inputs, types), types, has_neighbours)
+            (gradient,) = torch.autograd.grad(energies.sum(), vectors, materialize_grads=True)
+        energies = energies.detach()
+        derivatives = compute_derivatives(graph, *sum_over_edges(graph, vectors.detach(), gradient))
+        result = Differentiated(
+            energies,
+            sum_rows(energies.unsqueeze(1), batch_index(graph), num_graphs(graph)).squeeze(1),
+            derivatives[fields.FORCES],
+            derivatives[fields.STRESS],
+            derivatives[fields.VIRIAL],
+        )
+        return result, self._sum_last_features(graph, inputs.detach(), has_neighbours)
+
+    def last_layer_features(self, graph: Graph) -> Tensor:
+        """Derivative of each structure's energy by the last layers' weights and biases, (graphs, features), float64."""
+        with torch.no_grad():
+            frames = self._find_frames(graph, derivatives=False)
+            if frames is None:
+                inputs, has_neighbours = self._describe(graph, edge_vectors(graph))
+            else:
+                inputs = torch.cat([frame.features for frame in frames])
+                has_neighbours = torch.cat([frame.has_neighbours for frame in frames])
+            return self._sum_last_features(graph, inputs, has_neighbours)
+
+    def last_layer_weights(self) -> list[Tensor]:
+        """Those that the features are the derivatives by: of each species in turn the weights and the bias."""
+        return [part for network in self.networks.each for part in (network.weights[-1], network.biases[-1])]
+
+    def _describe(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """What the networks get, and which atoms have neighbours."""
+        types = graph[fields.ATOM_TYPES]
+        centre, neighbour = graph[fields.EDGE_INDEX]
+        features = self.descriptor(Environments(vectors, centre, types[neighbour], len(types)))
+        return self.normalize(features, types), (features != 0.0).any(dim=1)
+
+    @torch.no_grad()
+    def _sum_last_features(self, graph: Graph, inputs: Tensor, has_neighbours: Tensor) -> Tensor:
+        types = graph[fields.ATOM_TYPES]
+        rows = self.networks.differentiate_last(inputs, types).double()
+        if self.isolated_atoms == "exact":
+            alone = torch.arange(len(self.means), device=types.device)
+            zero = self.normalize(torch.zeros_like(self.means), alone)
+            rows = (rows - self.networks.differentiate_last(zero, alone).double()[types]) * has_neighbours.unsqueeze(1)
+        return sum_rows(rows * self.scale_shift.scales[types].unsqueeze(1), batch_index(graph), num_graphs(graph))
 
     def cache_parameters(self) -> None:
         """Of a potential that serves: its frames are new ones each time, so nothing is kept of them."""

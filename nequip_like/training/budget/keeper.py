@@ -44,6 +44,7 @@ class BudgetKeeper(lightning.Callback):
         tasks: The tasks of the run, for the time that is to be left for those after the training.
         folder: Where ``budget.json`` is written.
         progress: Records of a run to repeat.
+        uncertainty_frames: Training frames, at most, that the uncertainty of the model file will be made of.
 
     Attributes:
         progress: The share of the run that is done, by steps.
@@ -58,12 +59,14 @@ class BudgetKeeper(lightning.Callback):
         tasks: Sequence[str] = ("train",),
         folder: str | Path = ".",
         progress: RunProgress | None = None,
+        uncertainty_frames: int = 0,
     ) -> None:
         self.seconds = seconds
         self.progress = progress or RunProgress()
         self.used_before = 0.0
         self._clock = clock
         self._tasks = tuple(tasks)
+        self._uncertainty_frames = uncertainty_frames
         self._path = Path(folder) / BUDGET_FILE
         self._planner: BudgetPlanner | None = None
         self._paused = False
@@ -248,7 +251,17 @@ class BudgetKeeper(lightning.Callback):
             val_atoms=sum(map(_count_atoms, data.val_sets.values())) // trainer.world_size,
             test_atoms=sum(map(_count_atoms, data.test_sets.values())),
             test_sets=len(data.test_sets),
+            uncertainty_atoms=self._count_uncertainty_atoms(data, of_frame),
         )
+
+    def _count_uncertainty_atoms(self, data: DataModule, of_frame: float) -> int:
+        """Those of the training frames that it is made of, and of the first validation set that tell its scale."""
+        if not self._uncertainty_frames:
+            return 0
+        held_out = next(iter(data.val_sets.values()), None)
+        most = self._uncertainty_frames
+        told = 0.0 if held_out is None else _count_atoms(held_out) * min(1.0, most / max(1, len(held_out)))
+        return round(of_frame * min(len(data.train_set), most) + told)
 
 
 def _count_atoms(dataset: GraphDataset) -> int:

@@ -24,6 +24,7 @@ class Reserve:
         val_atoms: Atoms of all validation sets.
         test_atoms: Atoms of all test sets; 0 if there is no test.
         test_sets: Number of test sets.
+        uncertainty_atoms: Atoms that the uncertainty of the model file is made of; 0 if it gets none.
         passes: How often the validation sets are gone through: after the last step, and by the task ``val``.
     """
 
@@ -31,6 +32,7 @@ class Reserve:
     val_atoms: int = 0
     test_atoms: int = 0
     test_sets: int = 0
+    uncertainty_atoms: int = 0
     passes: int = 1
 
     @classmethod
@@ -61,4 +63,5 @@ class Reserve:
             of_atom = min(of_atom, validation_seconds / self.val_atoms)
         report = _EXPORT + _REPORT_OF_ATOM * self.test_atoms + _REPORT_OF_SET * self.test_sets
         # Test sets are gone through twice: for what is logged, and for the files of predictions.
-        return contention * report + self.passes * validation_seconds + 2 * of_atom * self.test_atoms
+        passes = self.passes * validation_seconds + of_atom * (2 * self.test_atoms + self.uncertainty_atoms)
+        return contention * report + passes

@@ -97,7 +97,9 @@ def _walk(facts: ModelFacts) -> Iterator[tuple[str, str]]:
 
 def _describe_uncertainty(model: Mapping[str, Any]) -> str:
     if model["family"] == "committee":
-        return "standard deviation over the members"
+        spread = "standard deviation over the members"
+        factors = (model["uncertainty"] or {}).get("scales", {})
+        return spread + "".join(f", of {name} times {factor:.4g}" for name, factor in factors.items())
     if model["uncertainty"] is None:
         return "none"
     values = [(key, value) for key, value in model["uncertainty"].items() if isinstance(value, int | float | str)]

@@ -210,6 +210,7 @@ def _identify(potential: Potential) -> str:
     tensors = dict(potential.state_dict())
     if potential.uncertainty is not None:
         tensors["uncertainty.root"] = potential.uncertainty.root
-    digest = hashlib.sha256(json.dumps(potential.config, sort_keys=True).encode())
+    told = [potential.config, potential.describe_uncertainty()]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     digest.update(hash_weights(tensors).encode())
     return digest.hexdigest()

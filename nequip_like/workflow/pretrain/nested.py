@@ -154,6 +154,7 @@ def _make_training(config: DictConfig, folder: Path) -> DictConfig:
         nested.validate_every_n_updates = None
         nested.console = "line"
         nested.report = {"format": []}
+        nested.uncertainty = "none"
         callbacks = read_packaged("callbacks/default.yaml")
         nested.callbacks = {name: callbacks[name] for name in _CALLBACKS}
         nested.logger = read_packaged("logger/csv.yaml")

@@ -8,9 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
+from nequip_like.data import fields
 from nequip_like.data.datamodule import DataModule
-from nequip_like.inference.last_layer_fit import UncertaintySettings, fit_uncertainty
-from nequip_like.model.last_layer import LastLayerUncertainty
+from nequip_like.data.dataset import GraphDataset
+from nequip_like.inference.last_layer_fit import AUTO, COMMITTEE, LEAST_FRAMES, UncertaintySettings, fit_uncertainty
+from nequip_like.model.last_layer import LastLayerModel, LastLayerUncertainty
 from nequip_like.model.potential import Potential
 
 
@@ -37,12 +39,31 @@ def add_uncertainty(
     settings = UncertaintySettings.read(config.get("uncertainty"))
     if settings is None:
         return
+    held_out = next(iter(data.val_sets.values()), None)
     if stopped_by is not None:
         line = f"uncertainty: none, for {stopped_by.name} ended training; a run that goes on and ends makes it"
+    elif settings.method == COMMITTEE:
+        line = "uncertainty: that of a committee, which nequip-committee makes of several such runs"
+    elif settings.method == AUTO and (reason := find_obstacle(potential, held_out)):
+        line = f"uncertainty: none, for {reason}"
     else:
-        held_out = next(iter(data.val_sets.values()), None)
         line = describe_uncertainty(fit_uncertainty(potential, data.train_set, held_out, settings, data.val_batch_size))
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def find_obstacle(potential: Potential, held_out: GraphDataset | None) -> str:
+    """Why a run that does not ask for an uncertainty by name gets none; empty if it gets one.
+
+    Args:
+        potential: The trained potential.
+        held_out: The first validation set.
+    """
+    if not isinstance(potential.energy_model, LastLayerModel):
+        return f"{type(potential.energy_model).__name__} does not tell the features of its last layer"
+    labelled = 0 if held_out is None else held_out.labels.get(fields.TOTAL_ENERGY, 0)
+    if labelled < LEAST_FRAMES:
+        return f"{labelled} validation frames have an energy to tell its scale by, of {LEAST_FRAMES} at least"
+    return ""
 
 
 def describe_uncertainty(uncertainty: LastLayerUncertainty) -> str:

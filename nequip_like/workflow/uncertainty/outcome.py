@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nequip_like.errors import ModelFileError
 from nequip_like.inference import model_file
+from nequip_like.model.committee import SpreadCalibration
 from nequip_like.whole_files import written_whole
 from nequip_like.workflow.evaluate import METRICS_FILE
 from nequip_like.workflow.uncertainty.plan import CommitteeMember, CommitteePlan, describe_plan
@@ -78,12 +79,13 @@ def write_summary(plan: CommitteePlan, member: CommitteeMember, outcome: Outcome
     _write(member.summary_file, {**_describe(plan, member, outcome), "train_set": outcome.train_set})
 
 
-def write_metadata(plan: CommitteePlan, config: DictConfig) -> None:
+def write_metadata(plan: CommitteePlan, config: DictConfig, calibration: SpreadCalibration | None = None) -> None:
     """Write what the committee is and how its members ended, as far as that is noted: any number of processes may.
 
     Args:
         plan: The committee.
         config: The shared config.
+        calibration: That of the committee, once all members are done.
 
     Raises:
         OutputError: If it cannot be written.
@@ -103,6 +105,7 @@ def write_metadata(plan: CommitteePlan, config: DictConfig) -> None:
             "resolved_train_dataset": values["data"].get("train"),
             "resolved_test_dataset": values["data"].get("test"),
             "members": members,
+            "calibration": None if calibration is None else calibration.describe(),
             "failures": [
                 {"member_index": entry["member_index"], "status": entry["status"], "error": entry["error"]}
                 for entry in members

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from nequip_like.committee.calibration import calibrate_committee, describe_calibration
 from nequip_like.committee.committee import Committee
 from nequip_like.committee.predictions import make_dataframe
+from nequip_like.data import fields
 from nequip_like.errors import ConfigError, OutputError
+from nequip_like.inference.last_layer_fit import LEAST_FRAMES, UncertaintySettings
+from nequip_like.model.committee import SpreadCalibration
 from nequip_like.report.uncertainty.committee_table import compute_statistics, make_committee_table
 from nequip_like.summaries import Summarized
 from nequip_like.whole_files import path_of
@@ -24,6 +28,7 @@ from nequip_like.workflow.config.machine_check import check_machine
 from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.resume import MODEL_FILE
 from nequip_like.workflow.run_folder.claims import claimed
+from nequip_like.workflow.setup import build_data
 from nequip_like.workflow.uncertainty.outcome import (
     DONE,
     FAILED,
@@ -163,13 +168,39 @@ def _check_new(members: Sequence[CommitteeMember]) -> None:
 
 def _check_members_config(plan: CommitteePlan, config: DictConfig) -> None:
     """Check the config as the first member gets it: a mistake is said once, before any process begins."""
+    check_machine(check_config(_make_first_config(plan, config)))
+
+
+def _make_first_config(plan: CommitteePlan, config: DictConfig) -> DictConfig:
+    """The config as the first member gets it."""
     changed = config.copy()
     OmegaConf.set_struct(changed, False)
     for override in plan.list_overrides(plan.members[0], config, resumes=False):
         key, _, value = override.partition("=")
         OmegaConf.update(changed, key.lstrip("+"), OmegaConf.create({"value": None}) if not value else _read(value))
     changed.output_dir = str(plan.members[0].folder)
-    check_machine(check_config(changed))
+    return changed
+
+
+def _calibrate(
+    plan: CommitteePlan, config: DictConfig, committee: Committee, console: Console
+) -> SpreadCalibration | None:
+    """Calibrate on the first validation set, which members share; None where the config says so or there is none."""
+    settings, calibration = UncertaintySettings.read(config.get("uncertainty")), None
+    if settings is None:
+        line = "calibration: none, for uncertainty is none"
+    else:
+        data = build_data(_make_first_config(plan, config), committee.potential.type_names)
+        held_out = next(iter(data.val_sets.values()), None)
+        labels = {} if held_out is None else held_out.labels
+        if held_out is None or not any(labels.get(label, 0) >= LEAST_FRAMES for label in fields.UNCERTAINTIES):
+            line = "calibration: none, for there are no validation frames with labels"
+        else:
+            source = f"validation frames, {held_out.name}"
+            calibration = calibrate_committee(committee.potential, held_out, settings, data.val_batch_size, source)
+            line = describe_calibration(calibration)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return calibration
 
 
 def format_folder_override(folder: Path) -> str:
@@ -219,13 +250,14 @@ def _conclude(
 ) -> CommitteeResult:
     """Tell what came of all members; with all done, write them into one file."""
     outcomes = tuple(read_outcome(member) for member in plan.members)
-    model = None
+    model = calibration = None
     if all(outcome.status == DONE for outcome in outcomes):
         _check_same_split(plan, outcomes)
         model = plan.folder / MODEL_FILE
         committee = Committee.from_files([member.model_file for member in plan.members])
+        calibration = _calibrate(plan, config, committee, console)
         committee.save(model, {"metrics": _average(outcomes), "provenance": {"seeds": [m.seed for m in plan.members]}})
-    write_metadata(plan, config)
+    write_metadata(plan, config, calibration)
     result = CommitteeResult(plan.folder, plan.metadata_file, plan.members, outcomes, model, stopped)
     if result.stats:
         console.print(make_committee_table(result.stats))

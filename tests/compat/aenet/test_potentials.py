@@ -6,11 +6,17 @@ import ase.io
 import pytest
 import torch
 
-from nequip_like.compat.aenet import read_aenet_potential, write_aenet_potential
+from nequip_like.compat.aenet import (
+    find_energy_scaling,
+    read_aenet_potential,
+    write_aenet_committee,
+    write_aenet_potential,
+)
 from nequip_like.compat.aenet.nn_ascii import read_nn_ascii
 from nequip_like.errors import ModelError, ModelFileError
 from nequip_like.inference import load, save
 from nequip_like.model import DescriptorANNModel, NequIPGNNModel
+from nequip_like.model.committee import CommitteePotential
 from nequip_like.testing.structures import crystal, graph_of, predict
 
 FORTRAN = Path(__file__).parents[4] / "shared" / "data" / "tio2_aenet" / "fortran"
@@ -144,3 +150,21 @@ def test_energies_of_the_fortran_code(tmp_path):
         assert energy - alone == pytest.approx(cohesive, abs=1.1e-8)
         assert float(predict(again, graph)["total_energy"]) == energy
         assert float(predict(rewritten, graph)["total_energy"]) == pytest.approx(energy, abs=1e-9)
+
+
+def test_a_committee_is_written_member_by_member(tmp_path):
+    committee = CommitteePotential([build(), build(E_shift=-4.0)]).eval()
+    with torch.no_grad():
+        next(iter(committee.members[1].parameters())).mul_(1.1)
+    files = write_aenet_committee(committee, tmp_path, "mine")
+    assert [of_member["C"].relative_to(tmp_path).as_posix() for of_member in files] == [
+        "member_000/mine.C.nn.ascii", "member_001/mine.C.nn.ascii"
+    ]  # fmt: skip
+    for i, member in enumerate(committee.members):
+        back = read_aenet_potential(tmp_path / f"member_{i:03d}")
+        expected = predict(member, crystal())["total_energy"].item()
+        assert predict(back, crystal())["total_energy"].item() == pytest.approx(expected)
+    assert find_energy_scaling(committee) == 0.7
+    assert (
+        find_energy_scaling(NequIPGNNModel(type_names=["H"], r_max=3.0, num_features=4, avg_num_neighbors=2.0)) == 1.0
+    )

@@ -24,4 +24,6 @@ def test_seconds():
     # A validation that took longer than its atoms: what is around it does not grow with the test set.
     assert reserve.estimate(0.05, 1.0) == pytest.approx(report + 2 * 1.0 + 2 * 4.0)
     assert reserve.estimate(0.05, 0.1) == pytest.approx(report + 2 * 0.1 + 2 * 2.0)
+    fitted = Reserve.of(["train", "val", "test"], **SIZES, uncertainty_atoms=1000)
+    assert fitted.estimate(0.05, None) == pytest.approx(reserve.estimate(0.05, None) + 0.4)
     assert reserve.estimate(0.05, 0.1, contention=3.0) == pytest.approx(3 * report + 2 * 0.1 + 2 * 2.0)

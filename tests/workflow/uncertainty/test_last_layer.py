@@ -31,6 +31,30 @@ def test_a_run_fits_it(compose, capsys):
     assert "energy_uncertainty" in nl.load(result.model_file).predicted_fields
 
 
+def test_by_default_where_it_is_possible(compose, capsys):
+    """A run that asks for nothing gets one; without energies to tell the scale by it says why not."""
+    result = train(compose("run=[train]", "uncertainty=auto", "trainer.max_epochs=1"))
+    assert read_card(result.model_file)["uncertainty"]["method"] == "scale"  # of five errors
+    assert packaged_default() == "auto"
+    result = train(compose("run=[train]", "uncertainty=auto", "trainer.max_epochs=1", "data.val=1"))
+    assert "uncertainty: none, for 1 validation frames have an energy to tell its scale by, of 2 at least" in (
+        capsys.readouterr().out
+    )
+    assert "uncertainty" not in read_card(result.model_file)
+
+
+def packaged_default():
+    return nl.compose("train", ["data.train=a.xyz", "cutoff_radius=4.0"]).uncertainty
+
+
+def test_a_member_has_none_of_its_own(compose, capsys):
+    result = train(compose("run=[train]", "uncertainty=committee", "trainer.max_epochs=1"))
+    assert (
+        "uncertainty: that of a committee, which nequip-committee makes of several such runs" in capsys.readouterr().out
+    )
+    assert "uncertainty" not in read_card(result.model_file)
+
+
 def test_mistakes_are_said_before_the_run(compose):
     with pytest.raises(ConfigError, match="uncertainty is 'lpr'"):
         check_config(compose("uncertainty=lpr"))

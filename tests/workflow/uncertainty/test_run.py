@@ -17,7 +17,9 @@ import nequip_like as nl
 from nequip_like.committee import Committee
 from nequip_like.errors import ConfigError, ModelFileError, OutputError
 from nequip_like.inference import load, save
+from nequip_like.inference.evaluation import evaluate
 from nequip_like.model.committee import CommitteePotential
+from nequip_like.workflow.setup import build_data
 from nequip_like.workflow.uncertainty import processes
 from nequip_like.workflow.uncertainty.plan import plan_committee
 from nequip_like.workflow.uncertainty.run import train_committee
@@ -111,6 +113,42 @@ def test_threads_are_shared(shared, tmp_path, trainer, monkeypatch):
     monkeypatch.setattr(processes, "count_usable_cores", lambda: 9)
     run(shared, tmp_path, parallel=2)
     assert read_calls(tmp_path, 1)[0]["threads"] == "4"
+
+
+def test_spreads_are_calibrated_on_the_validation_frames(shared, tmp_path, trainer):
+    """In the file, the folder and the metadata; none where the config says so."""
+    assert "calibration: none, for uncertainty is none" in run(shared, tmp_path)[1]
+    metadata = json.loads((tmp_path / "run" / "committee_metadata.json").read_text())
+    assert metadata["calibration"] is None
+    shared.uncertainty = {"method": "committee", "calibration": "scale"}
+    result, printed = run(shared, tmp_path, output=tmp_path / "calibrated")
+    metadata = json.loads(result.metadata_path.read_text())
+    calibration = metadata["calibration"]
+    assert (calibration["method"], calibration["frames"]) == ("scale", 5)
+    assert calibration["counts"] == {"total_energy": 5, "forces": 60}
+    assert "scaled to the errors of 5 frames (validation frames, " in printed
+    committee = Committee.load(result.folder)
+    assert committee.calibration.describe() == calibration == load(result.folder).calibration.describe()
+    # Of the frames that all members left out: the errors have the claimed size there.
+    shared.data.split_seed = shared.seed
+    held_out = next(iter(build_data(shared, committee.potential.type_names).val_sets.values()))
+    quality = evaluate(committee.potential, held_out).uncertainty
+    ratios = quality["per_atom_energy"].errors / quality["per_atom_energy"].spreads
+    assert float((ratios**2).mean()) == pytest.approx(1.0)
+
+
+def test_bootstrap_draws_with_replacement_from_the_same_frames(compose):
+    """As many frames as there are, other ones by the seed; the sets are the same."""
+    drawn, sets = [], []
+    for seed in (11, 12):
+        data = build_data(compose(f"data.sampling={{bootstrap:{seed}}}", f"seed={seed}", "data.split_seed=5"))
+        drawn.append(sorted(frame for batch in data.list_training_batches() for frame in batch))
+        sets.append([dataset.table.energy.tolist() for dataset in (data.train_set, *data.val_sets.values())])
+    assert sets[0] == sets[1]
+    for frames in drawn:
+        assert len(frames) == 14
+        assert len(set(frames)) < 14
+    assert drawn[0] != drawn[1]
 
 
 def test_bootstrap(shared, tmp_path, trainer):
