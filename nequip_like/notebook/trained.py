@@ -191,7 +191,7 @@ class TrainedPotential(Summarized):
         Raises:
             OutputError: If it cannot be written.
         """
-        kept = {name: self._card[name] for name in ("metrics", "provenance", "base") if name in self._card}
+        kept: dict[str, Any] = {n: self._card[n] for n in ("metrics", "provenance", "base") if n in self._card}
         model_file.save(self.potential, path, {**kept, **(card or {})})
 
     def to_aenet_ascii(self, folder: str | Path, prefix: str = "") -> dict[str, Path]:

@@ -25,7 +25,8 @@ def quick_start() -> Iterator[None]:
     - Two packages load large parts of SciPy and use none of it: ``import torchmetrics``, which Lightning needs, gives
       ``scipy.signal`` a ``hamming``, which it had once and another package looks for; ``import ase.io`` takes
       ``trapezoid`` from ``scipy.integrate``, and all of ``scipy.spatial``. These are loaded when they are used.
-    - Lightning and each optimiser load torch's compiler, which nothing here uses: see :mod:`nequip_like.cli.starting.compiler`.
+    - Lightning and each optimiser load torch's compiler, which nothing here uses: see
+      :mod:`nequip_like.cli.starting.compiler`.
     - ``import torchmetrics`` loads all of ``matplotlib.pyplot`` for its ``plot`` methods. It is loaded when one is
       called.
     """
