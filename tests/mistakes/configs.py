@@ -197,7 +197,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "A misspelt kind of uncertainty",
         "uncertainty=lpr",
         "uncertainty is 'lpr'",
-        "write none, llpr, or {method: llpr, calibration: scale}",
+        "write auto, none, llpr, committee, or {method: llpr, calibration: scale}",
     ),
     _written(
         "A choice of a group in the body of a file",
