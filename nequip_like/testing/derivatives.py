@@ -17,38 +17,58 @@ from nequip_like.testing.structures import batch_of, device_of, graph_of, predic
 from nequip_like.testing.tolerances import check_close
 
 STEP = 2e-5  # Angstrom, or strain: truncation and rounding errors are then both below 1e-7
+_ATOMS_AT_A_TIME = 2000
 
 
-def numerical_forces(potential: Potential, atoms: Atoms) -> Tensor:
-    """``-dE/dx`` of every coordinate by central differences, shape (atoms, 3); neighbour lists are made anew."""
+def numerical_forces(
+    potential: Potential, atoms: Atoms, step: float = STEP, coordinates: Sequence[int] | None = None
+) -> Tensor:
+    """``-dE/dx`` by central differences; neighbour lists are made anew.
+
+    Args:
+        potential: The potential.
+        atoms: The structure.
+        step: Displacement, Angstrom.
+        coordinates: Which of the 3 * atoms coordinates; all by default.
+
+    Returns:
+        Shape (atoms, 3), or (coordinates,) of those that were asked for; eV/Angstrom.
+    """
     displaced = []
-    for coordinate in range(3 * len(atoms)):
+    for coordinate in range(3 * len(atoms)) if coordinates is None else coordinates:
         for sign in (1, -1):
             structure = atoms.copy()
-            structure.positions.reshape(-1)[coordinate] += sign * STEP
+            structure.positions.reshape(-1)[coordinate] += sign * step
             displaced.append(structure)
-    return -_differences(potential, displaced).view(-1, 3)
+    forces = -_differences(potential, displaced, step)
+    return forces.view(-1, 3) if coordinates is None else forces
 
 
-def numerical_stress(potential: Potential, atoms: Atoms) -> Tensor:
+def numerical_stress(potential: Potential, atoms: Atoms, step: float = STEP) -> Tensor:
     """``dE/dstrain / volume`` by central differences of symmetric strains, shape (1, 3, 3); tension is positive."""
     strained = []
     for row in range(3):
         for column in range(3):
             for sign in (1, -1):
                 deformation = np.eye(3)
-                deformation[row, column] += sign * STEP / 2
-                deformation[column, row] += sign * STEP / 2
+                deformation[row, column] += sign * step / 2
+                deformation[column, row] += sign * step / 2
                 structure = atoms.copy()
                 structure.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
                 strained.append(structure)
-    return _differences(potential, strained).view(1, 3, 3) / atoms.get_volume()
+    return _differences(potential, strained, step).view(1, 3, 3) / atoms.get_volume()
 
 
-def _differences(potential: Potential, structures: Sequence[Atoms]) -> Tensor:
+def _differences(potential: Potential, structures: Sequence[Atoms], step: float) -> Tensor:
     """``(E(+) - E(-)) / 2h`` of structures that alternate between plus and minus."""
-    energies = predict(potential, batch_of(structures, potential))[fields.TOTAL_ENERGY].view(-1, 2)
-    return (energies[:, 0] - energies[:, 1]) / (2 * STEP)
+    at_a_time = max(1, _ATOMS_AT_A_TIME // len(structures[0]))
+    energies = torch.cat(
+        [
+            predict(potential, batch_of(structures[i : i + at_a_time], potential))[fields.TOTAL_ENERGY]
+            for i in range(0, len(structures), at_a_time)
+        ]
+    ).view(-1, 2)
+    return (energies[:, 0] - energies[:, 1]) / (2 * step)
 
 
 def check_forces(potential: Potential, atoms: Atoms, tolerance: float) -> None:

@@ -1,0 +1,154 @@
+"""Has a crystal an equilibrium volume, and how stiff is it there?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from nequip_like.report.units import GPA
+from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, judge_value, skip_check
+from nequip_like.workflow.checks.subject import CheckedModel, NamedStructure
+
+NAME = "eos"
+_COARSE = np.linspace(0.86, 1.18, 17)  # lengths over those of the structure
+_FINE = np.linspace(0.97, 1.03, 11)  # lengths over those at the minimum
+_RESIDUAL = 1.0  # meV/atom
+_NO_CRYSTAL = "no frame of the data is periodic in all directions and has at most 64 atoms"
+_NO_MADE = "no species of the model is an element with a simple crystal; give DATA with crystals"
+MADE_ADVICE = (
+    "the crystal was made, and the model may never have seen one like it: give DATA with crystals that it is meant for"
+)
+_ADVICE = (
+    "add frames of this crystal at other volumes (strained by 5 % and more, both ways), with stress if there is one"
+)
+
+
+@dataclass(frozen=True)
+class EquationOfState:
+    """The energy of a crystal over its volume.
+
+    Attributes:
+        atoms: The crystal at the volume of lowest energy, with its atoms at a minimum; the shape of the cell is kept.
+        volumes: Shape (points,), Angstrom^3.
+        energies: Shape (points,), eV.
+        bulk_modulus: GPa.
+        residual: How far energies are off the Birch-Murnaghan equation, eV; the RMS.
+        stretch: Length of the cell over that of the structure it began as.
+    """
+
+    atoms: Atoms
+    volumes: np.ndarray
+    energies: np.ndarray
+    bulk_modulus: float
+    residual: float
+    stretch: float
+
+
+def explain_absence(model: CheckedModel) -> str:
+    """Why there is no crystal to look at."""
+    return _NO_MADE if model.data is None else _NO_CRYSTAL
+
+
+def ask_equation_of_state(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
+    """Fit the Birch-Murnaghan equation to energies over volumes; stress is not asked, it has its own check."""
+    if not model.crystals:
+        yield skip_check(NAME, explain_absence(model))
+        return
+    curves = {}
+    for named in model.crystals:
+        advice = MADE_ADVICE if named.is_made else _ADVICE
+        found = find_equation(model, named)
+        if found is None:
+            text = f"the energy of {named.name} has no minimum between 0.64 and 1.64 of its volume"
+            yield judge_value(NAME, named.name, float("nan"), 0.0, "GPa", text, advice, fails=not named.is_made)
+            continue
+        atoms = len(named.atoms)
+        text = (
+            f"equilibrium at {found.atoms.get_volume() / atoms:.2f} Å³/atom (cell {100 * (found.stretch - 1):+.1f} % in "
+            f"length), bulk modulus {found.bulk_modulus:.1f} GPa"
+        )
+        bulk = {"at_least": True, "warn_to": 0.0, "fails": not named.is_made}
+        yield judge_value(NAME, f"{named.name}: bulk modulus", found.bulk_modulus, 0.0, "GPa", text, advice, **bulk)
+        residual = 1000 * found.residual / atoms
+        limit = _RESIDUAL + 5000 * model.measure_noise(named.atoms).energy / atoms
+        text = f"energies are off the Birch-Murnaghan equation by {residual:.2g} meV/atom"
+        yield judge_value(
+            NAME, f"{named.name}: fit", residual, limit, "meV/atom", text, advice, fails=not named.is_made
+        )
+        lowest = found.energies.min()
+        curves[named.name] = [
+            (volume / atoms, 1000 * (energy - lowest) / atoms)
+            for volume, energy in zip(found.volumes.tolist(), found.energies.tolist(), strict=True)
+        ]
+    if curves:
+        yield CheckPlot(NAME, "energy over volume", "volume (Å³/atom)", "energy (meV/atom)", curves)
+
+
+def find_equation(model: CheckedModel, named: NamedStructure) -> EquationOfState | None:
+    """The equation of state of a crystal; None if its energy has no minimum near its volume. Found once."""
+    if named.name not in model.equations:
+        model.equations[named.name] = _find_equation(model, named.atoms)
+    found: EquationOfState | None = model.equations[named.name]
+    return found
+
+
+def _find_equation(model: CheckedModel, crystal: Atoms) -> EquationOfState | None:
+    start = model.relax(crystal) if len(crystal) > 1 else crystal
+    energies = model.energies([_scale_cell(start, factor) for factor in _COARSE])
+    lowest = int(np.argmin(energies)) if np.isfinite(energies).all() else 0
+    if lowest in (0, len(_COARSE) - 1):
+        return None
+    around = slice(lowest - 1, lowest + 2)
+    curvature, slope, _ = np.polyfit(_COARSE[around], energies[around], 2)
+    middle = float(np.clip(-slope / (2 * curvature), *_COARSE[around][[0, 2]]))
+    atoms = _scale_cell(start, middle)
+    if len(atoms) > 1:
+        atoms = model.relax(atoms)
+    fine = [_scale_cell(atoms, factor) for factor in _FINE]
+    volumes, energies = np.array([structure.get_volume() for structure in fine]), model.energies(fine)
+    volume, bulk_modulus, residual = fit_birch_murnaghan(volumes, energies)
+    stretch = (volume / atoms.get_volume()) ** (1 / 3)
+    if not np.isfinite(stretch) or not _FINE[0] <= stretch <= _FINE[-1]:
+        return None
+    settled = _scale_cell(atoms, stretch)
+    settled = model.relax(settled, fmax=0.002) if len(settled) > 1 else settled
+    return EquationOfState(settled, volumes, energies, GPA * bulk_modulus, residual, middle * stretch)
+
+
+def fit_birch_murnaghan(volumes: np.ndarray, energies: np.ndarray) -> tuple[float, float, float]:
+    """Fit the Birch-Murnaghan equation of third order: a cubic polynomial in ``V^(-2/3)``.
+
+    Args:
+        volumes: Shape (points,), Angstrom^3.
+        energies: Shape (points,), eV.
+
+    Returns:
+        Volume of lowest energy (NaN if the fit has none), bulk modulus in eV/Angstrom^3, RMS of the residual in eV.
+
+    Example:
+        >>> x0, volumes = 40.0 ** (-2 / 3), np.linspace(36.0, 44.0, 9)
+        >>> volume, bulk_modulus, residual = fit_birch_murnaghan(volumes, 9.0 * 40.0 * (volumes ** (-2 / 3) / x0 - 1) ** 2)
+        >>> round(volume, 6), round(bulk_modulus, 6), residual < 1e-9
+        (40.0, 8.0, True)
+    """
+    x = volumes ** (-2 / 3)
+    centre, width = x.mean(), np.ptp(x) / 2
+    scaled = (x - centre) / width
+    polynomial = np.polynomial.Polynomial.fit(scaled, energies, 3, domain=[-1, 1])
+    residual = float(np.sqrt(np.mean((polynomial(scaled) - energies) ** 2)))
+    bend = polynomial.deriv(2)
+    minima = [root.real for root in polynomial.deriv().roots() if abs(root.imag) < 1e-9 and bend(root.real) > 0]
+    if not minima:
+        return float("nan"), float("nan"), residual
+    nearest = min(minima, key=abs)
+    volume = float((centre + width * nearest) ** -1.5)
+    return volume, float(4 / 9 * bend(nearest) / width**2 * volume ** (-7 / 3)), residual
+
+
+def _scale_cell(atoms: Atoms, factor: float) -> Atoms:
+    scaled = atoms.copy()
+    scaled.set_cell(factor * atoms.cell.array, scale_atoms=True)
+    return scaled
