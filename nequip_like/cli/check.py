@@ -103,7 +103,9 @@ def _build_parser() -> argparse.ArgumentParser:
         "made of the model's species",
     )
     parser.add_argument("--only", metavar="CHECK", nargs="+", action="extend", help="make these checks only")
-    parser.add_argument("--skip", metavar="CHECK", nargs="+", action="extend", default=[], help="leave these checks out")
+    parser.add_argument(
+        "--skip", metavar="CHECK", nargs="+", action="extend", default=[], help="leave these checks out"
+    )
     parser.add_argument("--output", metavar="DIR", help="write check.html, check.png and check.json into this folder")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts as JSON; - prints them instead of the table")
     parser.add_argument("--strict", action="store_true", help="exit with 1 after warnings, too")

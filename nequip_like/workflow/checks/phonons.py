@@ -46,7 +46,7 @@ def ask_phonons(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
         # A frequency near zero is the root of what rounding makes of a force constant: 15.6 THz for 1 eV/A^2 and 1 u.
         allowed = _LIMIT - 15.633 * np.sqrt(_NOISE * noise / displacement / equation.atoms.get_masses().min())
         text = (
-            f"lowest frequency {lowest:.2f} THz, highest {np.nanmax(frequencies):.2f} THz, at {len(frequencies)} points "
+            f"lowest frequency {lowest:.2f} THz of {np.nanmax(frequencies):.2f} THz, at {len(frequencies)} points "
             f"of a supercell of {len(phonon.supercell)} atoms"
         )
         judged = {"warn_to": _TOLERATED + allowed, "at_least": True, "fails": not named.is_made}

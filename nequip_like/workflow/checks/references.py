@@ -65,7 +65,7 @@ def ask_references(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
 
 
 def fit_shifts(errors: np.ndarray, counts: np.ndarray) -> ShiftFit:
-    """Fit errors of energies by a shift of each species; by one shift of all where there are fewer than three frames each.
+    """Fit errors of energies by a shift of each species; by one of all with fewer than three frames each.
 
     Args:
         errors: Label less prediction, shape (frames,), eV.
