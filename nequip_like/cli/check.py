@@ -89,7 +89,8 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="nequip-check",
         description="Check a trained model beyond its errors: symmetry, forces and stress against finite differences, "
         "smoothness at the cutoff and along bonds, short-range repulsion, conservation of energy, equations of state, "
-        "elastic constants and phonons of crystals, reference energies. Prints a table of verdicts with numbers, limits, "
+        "elastic constants and phonons of crystals, reference energies. Prints a table of verdicts "
+        "with numbers, limits, "
         "and what to do.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

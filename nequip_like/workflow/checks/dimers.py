@@ -22,7 +22,8 @@ _HOLE = 0.05  # eV that the energy falls by
 _MOST_ROWS = 10
 _SHOWN = 15.0  # eV above the lowest energy that plots show
 _ADVICE = (
-    "atoms can fuse in hot or dense simulations: train with pair_potential=zbl, or add frames with close atoms, and keep"
+    "atoms can fuse in hot or dense simulations: train with pair_potential=zbl, or add frames with "
+    "close atoms, and keep"
     " simulations away from short distances until then"
 )
 

@@ -48,7 +48,8 @@ def ask_elastic(model: CheckedModel) -> Iterator[CheckVerdict]:
 def compute_elastic_constants(model: CheckedModel, atoms: Atoms) -> np.ndarray:
     """Second derivatives of the energy of a crystal by strains, over its volume.
 
-    In each strained cell atoms are moved to their minimum. Energies are enough: whether stress is right is a question of
+    In each strained cell atoms are moved to their minimum. Energies are enough: whether stress is right is a
+    question of
     its own.
 
     Args:

@@ -67,8 +67,8 @@ def ask_equation_of_state(model: CheckedModel) -> Iterator[CheckVerdict | CheckP
             continue
         atoms = len(named.atoms)
         text = (
-            f"equilibrium at {found.atoms.get_volume() / atoms:.2f} Å³/atom (cell {100 * (found.stretch - 1):+.1f} % in "
-            f"length), bulk modulus {found.bulk_modulus:.1f} GPa"
+            f"equilibrium at {found.atoms.get_volume() / atoms:.2f} Å³/atom, bulk modulus {found.bulk_modulus:.1f} GPa "
+            f"(cell {100 * (found.stretch - 1):+.1f} % in length)"
         )
         bulk = {"at_least": True, "warn_to": 0.0, "fails": not named.is_made}
         yield judge_value(NAME, f"{named.name}: bulk modulus", found.bulk_modulus, 0.0, "GPa", text, advice, **bulk)
@@ -130,8 +130,8 @@ def fit_birch_murnaghan(volumes: np.ndarray, energies: np.ndarray) -> tuple[floa
 
     Example:
         >>> x0, volumes = 40.0 ** (-2 / 3), np.linspace(36.0, 44.0, 9)
-        >>> volume, bulk_modulus, residual = fit_birch_murnaghan(volumes, 9.0 * 40.0 * (volumes ** (-2 / 3) / x0 - 1) ** 2)
-        >>> round(volume, 6), round(bulk_modulus, 6), residual < 1e-9
+        >>> found = fit_birch_murnaghan(volumes, 9.0 * 40.0 * (volumes ** (-2 / 3) / x0 - 1) ** 2)
+        >>> round(found[0], 6), round(found[1], 6), found[2] < 1e-9
         (40.0, 8.0, True)
     """
     x = volumes ** (-2 / 3)

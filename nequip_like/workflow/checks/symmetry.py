@@ -29,16 +29,20 @@ _SHIFT = 3.7  # Angstrom
 _Compare = Callable[[Potential, Atoms], tuple[Graph, Graph]]
 
 _ADVICE = {
-    "repeatability": "something in the model is random, or depends on what was predicted before (dropout, training mode,"
+    "repeatability": "something in the model is random, or depends on what was predicted before "
+    "(dropout, training mode,"
     " state that is kept): switch it off for predictions; nothing else can be judged before",
     "rotation": "a layer treats x, y and z differently, so energies depend on how a molecule lies: use irreps with the"
     " right parity and degree in it; if the model is of a built-in family, try kernel=reference, and report it",
-    "inversion": "a layer gives a feature the wrong parity, so mirror images differ: check which irreps are even and odd",
+    "inversion": "a layer gives a feature the wrong parity, so mirror images differ: check which "
+    "irreps are even and odd",
     "translation": "the model sees positions themselves, not differences of them: use edge vectors only",
-    "order of atoms": "the model depends on the numbers of atoms: sum over neighbours, and keep no weights for a place in"
+    "order of atoms": "the model depends on the numbers of atoms: sum over neighbours, and keep no "
+    "weights for a place in"
     " the list",
     "order of edges": "the model depends on the order of its neighbour list: sum over neighbours, or sort them itself",
-    "atoms outside of the cell": "cell shifts of edges are not used as they should be: vectors are pos_j - pos_i + S @ cell",
+    "atoms outside of the cell": "cell shifts of edges are not used as they should be: vectors are "
+    "pos_j - pos_i + S @ cell",
 }
 
 

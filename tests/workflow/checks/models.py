@@ -1,6 +1,7 @@
 """Small potentials for the checks: sound ones, and each with one planted fault, as families that a caller gives.
 
-The Morse potential is that of copper (Girifalco and Weizer 1959), with a smooth end: a crystal that is right in all that
+The Morse potential is that of copper (Girifalco and Weizer 1959), with a smooth end: a crystal that is right
+in all that
 is asked, in no time. A NequIP with random weights stands in where layers are the matter.
 """
 
