@@ -23,7 +23,7 @@ from nequip_like.testing.structures import device_of
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.checks.outcome.printed import print_verdicts
 from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, Verdicts
-from nequip_like.workflow.checks.structures import choose_crystals, choose_frames, make_crystals, make_structures
+from nequip_like.workflow.checks.structures import choose_crystals, make_crystals, make_structures, pick_frames
 from nequip_like.workflow.checks.subject import CheckedModel, CheckSettings, NamedStructure
 from nequip_like.workflow.checks.table import CHECK_NAMES, MODEL_CHECKS, ModelCheck
 
@@ -156,7 +156,7 @@ def _prepare_model(
         return CheckedModel(potential, make_structures(names, settings.seed), make_crystals(names), None, settings)
     reading = read(data, key_mapping=key_mapping, units=units)
     dataset = GraphDataset(reading, potential.cutoff, potential.type_names, name="DATA")
-    structures = choose_frames(dataset, settings.frames)
+    structures = pick_frames(dataset, settings.frames)
     model = CheckedModel(potential, structures, [], dataset, settings)
     model.crystals = _find_crystals(model, dataset)
     return model

@@ -34,7 +34,7 @@ def sum_radii(species: str, partner: str) -> float:
     return float(covalent_radii[atomic_numbers[species]] + covalent_radii[atomic_numbers[partner]])
 
 
-def choose_frames(data: GraphDataset, most: int) -> list[NamedStructure]:
+def pick_frames(data: GraphDataset, most: int) -> list[NamedStructure]:
     """Frames spread evenly over the data; small ones where there are some, periodic ones and others alike."""
     sizes = np.array([int(frame[fields.NUM_ATOMS][0]) for frame in data.frames])
     usable = np.flatnonzero((sizes > 1) & (sizes <= LARGEST))
