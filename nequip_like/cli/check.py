@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             from nequip_like.cli.trusted_families import trusted_families
             from nequip_like.workflow.checks.outcome.files import format_json, write_json
-            from nequip_like.workflow.checks.run import check_model
+            from nequip_like.workflow.checks.run import check_potential
 
-        verdicts = check_model(
+        verdicts = check_potential(
             arguments.model,
             arguments.data or None,
             arguments.only,

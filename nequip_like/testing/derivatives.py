@@ -17,22 +17,29 @@ from nequip_like.testing.structures import batch_of, device_of, graph_of, predic
 from nequip_like.testing.tolerances import check_close
 
 STEP = 2e-5  # Angstrom, or strain: truncation and rounding errors are then both below 1e-7
-_ATOMS_AT_A_TIME = 2000
 
 
-def numerical_forces(
-    potential: Potential, atoms: Atoms, step: float = STEP, coordinates: Sequence[int] | None = None
-) -> Tensor:
-    """``-dE/dx`` by central differences; neighbour lists are made anew.
+def numerical_forces(potential: Potential, atoms: Atoms) -> Tensor:
+    """``-dE/dx`` of every coordinate by central differences, shape (atoms, 3); neighbour lists are made anew."""
+    return -_differences(potential, displace_coordinates(atoms, STEP)).view(-1, 3)
+
+
+def numerical_stress(potential: Potential, atoms: Atoms) -> Tensor:
+    """``dE/dstrain / volume`` by central differences of symmetric strains, shape (1, 3, 3); tension is positive."""
+    return _differences(potential, strain_symmetrically(atoms, STEP)).view(1, 3, 3) / atoms.get_volume()
+
+
+def displace_coordinates(atoms: Atoms, step: float, coordinates: Sequence[int] | None = None) -> list[Atoms]:
+    """A structure with one coordinate after the other moved forth, then back.
 
     Args:
-        potential: The potential.
         atoms: The structure.
         step: Displacement, Angstrom.
         coordinates: Which of the 3 * atoms coordinates; all by default.
 
-    Returns:
-        Shape (atoms, 3), or (coordinates,) of those that were asked for; eV/Angstrom.
+    Example:
+        >>> [moved.positions[0].tolist() for moved in displace_coordinates(Atoms("H"), 0.5, [2])]
+        [[0.0, 0.0, 0.5], [0.0, 0.0, -0.5]]
     """
     displaced = []
     for coordinate in range(3 * len(atoms)) if coordinates is None else coordinates:
@@ -40,12 +47,11 @@ def numerical_forces(
             structure = atoms.copy()
             structure.positions.reshape(-1)[coordinate] += sign * step
             displaced.append(structure)
-    forces = -_differences(potential, displaced, step)
-    return forces.view(-1, 3) if coordinates is None else forces
+    return displaced
 
 
-def numerical_stress(potential: Potential, atoms: Atoms, step: float = STEP) -> Tensor:
-    """``dE/dstrain / volume`` by central differences of symmetric strains, shape (1, 3, 3); tension is positive."""
+def strain_symmetrically(atoms: Atoms, step: float) -> list[Atoms]:
+    """A structure under one symmetric strain after the other, each forth, then back: xx, xy, xz, yx, ..., zz."""
     strained = []
     for row in range(3):
         for column in range(3):
@@ -56,19 +62,13 @@ def numerical_stress(potential: Potential, atoms: Atoms, step: float = STEP) -> 
                 structure = atoms.copy()
                 structure.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
                 strained.append(structure)
-    return _differences(potential, strained, step).view(1, 3, 3) / atoms.get_volume()
+    return strained
 
 
-def _differences(potential: Potential, structures: Sequence[Atoms], step: float) -> Tensor:
+def _differences(potential: Potential, structures: Sequence[Atoms]) -> Tensor:
     """``(E(+) - E(-)) / 2h`` of structures that alternate between plus and minus."""
-    at_a_time = max(1, _ATOMS_AT_A_TIME // len(structures[0]))
-    energies = torch.cat(
-        [
-            predict(potential, batch_of(structures[i : i + at_a_time], potential))[fields.TOTAL_ENERGY]
-            for i in range(0, len(structures), at_a_time)
-        ]
-    ).view(-1, 2)
-    return (energies[:, 0] - energies[:, 1]) / (2 * step)
+    energies = predict(potential, batch_of(structures, potential))[fields.TOTAL_ENERGY].view(-1, 2)
+    return (energies[:, 0] - energies[:, 1]) / (2 * STEP)
 
 
 def check_forces(potential: Potential, atoms: Atoms, tolerance: float) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+from ase import Atoms
 
-from nequip_like.data import fields
-from nequip_like.testing.derivatives import numerical_forces, numerical_stress
-from nequip_like.testing.structures import predict
+from nequip_like.testing.derivatives import displace_coordinates, strain_symmetrically
 from nequip_like.workflow.checks.outcome.verdicts import CheckVerdict, judge_value, skip_check
-from nequip_like.workflow.checks.subject import CheckedModel
+from nequip_like.workflow.checks.subject import CheckedModel, NamedStructure
 
 FORCES_NAME, STRESS_NAME = "forces", "stress"
 _MOST_COORDINATES = 24  # of a structure
@@ -40,12 +40,13 @@ def ask_forces(model: CheckedModel) -> Iterator[CheckVerdict]:
         step = model.choose_step(noise)
         size = 3 * len(named.atoms)
         coordinates = sorted(rng.choice(size, min(size, _MOST_COORDINATES), replace=False).tolist())
-        predicted = predict(model.potential, named.atoms)[fields.FORCES].numpy()
+        predicted = model.forces([named.atoms])[0]
         near, far = (
-            numerical_forces(model.potential, named.atoms, width, coordinates).numpy() for width in (step, 2 * step)
+            -_differentiate(model, displace_coordinates(named.atoms, width, coordinates), width)
+            for width in (step, 2 * step)
         )
         limit = _SHARE * max(1.0, float(np.abs(predicted).max())) + _NOISE * noise.energy / step
-        found.append((predicted.reshape(-1)[coordinates], (4 * near - far) / 3, limit, named.name, step))
+        found.append(_Comparison(predicted.reshape(-1)[coordinates], (4 * near - far) / 3, limit, named.name, step))
     yield _judge_worst(FORCES_NAME, found, "eV/Å", _FORCE_ADVICE)
 
 
@@ -56,36 +57,63 @@ def ask_stress(model: CheckedModel) -> Iterator[CheckVerdict]:
         reason = "no frame of the data is periodic in all directions" if model.has_forces else "the model predicts none"
         yield skip_check(STRESS_NAME, reason)
         return
-    found = []
-    for named in crystals:
-        noise = model.measure_noise(named.atoms)
-        step = model.choose_step(noise) / 3  # a strain, which moves neighbours at 3 Angstrom by that step
-        volume = named.atoms.get_volume()
-        predicted = volume * predict(model.potential, named.atoms)[fields.STRESS].numpy()
-        near, far = (
-            volume * numerical_stress(model.potential, named.atoms, width).numpy() for width in (step, 2 * step)
-        )
-        limit = _SHARE * max(1.0, float(np.abs(predicted).max())) + _NOISE * noise.energy / step
-        found.append((predicted, (4 * near - far) / 3, limit, named.name, step))
+    found = [compare_stress(model, named) for named in crystals]
     yield _judge_worst(STRESS_NAME, found, "eV", _STRESS_ADVICE)
 
 
-def _judge_worst(
-    name: str, found: list[tuple[np.ndarray, np.ndarray, float, str, float]], unit: str, advice: str
-) -> CheckVerdict:
+class _Comparison(NamedTuple):
+    """Derivatives of a structure, predicted and by finite differences.
+
+    Attributes:
+        predicted: Any shape, eV/Angstrom or eV.
+        numerical: The same shape.
+        limit: How far they may be apart.
+        where: What messages call the structure.
+        step: Of the differences, Angstrom or strain.
+    """
+
+    predicted: np.ndarray
+    numerical: np.ndarray
+    limit: float
+    where: str
+    step: float
+
+    @property
+    def excess(self) -> float:
+        """The largest difference over the limit."""
+        difference = float(np.abs(self.predicted - self.numerical).max())
+        return difference / self.limit if np.isfinite(difference) else np.inf
+
+
+def compare_stress(model: CheckedModel, named: NamedStructure) -> _Comparison:
+    """Volume times stress of a crystal, predicted and by finite differences, eV."""
+    noise = model.measure_noise(named.atoms)
+    step = model.choose_step(noise) / 3  # a strain, which moves neighbours at 3 Angstrom by that step
+    predicted = named.atoms.get_volume() * model.stresses([named.atoms])[0]
+    near, far = (
+        _differentiate(model, strain_symmetrically(named.atoms, width), width).reshape(3, 3)
+        for width in (step, 2 * step)
+    )
+    limit = _SHARE * max(1.0, float(np.abs(predicted).max())) + _NOISE * noise.energy / step
+    return _Comparison(predicted, (4 * near - far) / 3, limit, named.name, step)
+
+
+def _differentiate(model: CheckedModel, structures: list[Atoms], step: float) -> np.ndarray:
+    """``(E(+) - E(-)) / 2h`` of structures that alternate between plus and minus."""
+    energies = model.energies(structures).reshape(-1, 2)
+    return (energies[:, 0] - energies[:, 1]) / (2 * step)
+
+
+def _judge_worst(name: str, found: list[_Comparison], unit: str, advice: str) -> CheckVerdict:
     """The verdict on the structure whose difference is largest for its limit; one that is not finite is that."""
-
-    def measure_excess(entry: tuple[np.ndarray, np.ndarray, float, str, float]) -> float:
-        difference = float(np.abs(entry[0] - entry[1]).max())
-        return difference / entry[2] if np.isfinite(difference) else np.inf
-
-    predicted, numerical, limit, where, step = max(found, key=measure_excess)
+    worst = max(found, key=lambda comparison: comparison.excess)
+    predicted, numerical, limit, where, step = worst
     difference = float(np.abs(predicted - numerical).max())
     what = "volume times stress" if name == STRESS_NAME else "force"
     text = f"{what} of {where}: off by {difference:.2e} of {np.abs(numerical).max():.3g} {unit} (steps of {step:.1e})"
     if difference > limit:
         text += _describe_factor(predicted, numerical)
-    return judge_value(name, f"{len(found)} structures", difference, limit, unit, text, advice)
+    return judge_value(name, count_structures(len(found)), difference, limit, unit, text, advice)
 
 
 def _describe_factor(predicted: np.ndarray, numerical: np.ndarray) -> str:

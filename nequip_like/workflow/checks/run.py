@@ -30,7 +30,7 @@ from nequip_like.workflow.checks.table import CHECK_NAMES, MODEL_CHECKS, ModelCh
 Progress = Callable[[str], None]
 
 
-def check_model(
+def check_potential(
     model: str | Path | Potential,
     data: Source | None = None,
     only: Sequence[str] | None = None,
@@ -79,7 +79,7 @@ def check_model(
 
     Example::
 
-        verdicts = check_model("model.safetensors", "train.xyz", only=["forces", "stress", "cutoff"])
+        verdicts = check_potential("model.safetensors", "train.xyz", only=["forces", "stress", "cutoff"])
         print(verdicts)
         assert not verdicts.failed
     """

@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
+from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.errors import ModelError
+from nequip_like.inference.predictor import Predictor
 from nequip_like.integrations.ase import NequIPCalculator
 from nequip_like.model.potential import Potential
-from nequip_like.testing.structures import batch_of, device_of, predict
+from nequip_like.testing.structures import device_of
 from nequip_like.testing.tolerances import TOLERANCES
 
 _ATOMS_AT_A_TIME = 2000
@@ -115,13 +117,14 @@ class CheckedModel:
         """Forces on the atoms of structures with the same number of them, shape (structures, atoms, 3), eV/Angstrom."""
         return self._predict_field(structures, fields.FORCES).reshape(len(structures), -1, 3)
 
+    def stresses(self, structures: Sequence[Atoms]) -> np.ndarray:
+        """Stress of structures, shape (structures, 3, 3), eV/Angstrom^3, positive under tension."""
+        return self._predict_field(structures, fields.STRESS)
+
     def _predict_field(self, structures: Sequence[Atoms], name: str) -> np.ndarray:
         at_a_time = max(1, _ATOMS_AT_A_TIME // max(map(len, structures)))
-        parts = [
-            predict(self.potential, batch_of(structures[i : i + at_a_time], self.potential))[name]
-            for i in range(0, len(structures), at_a_time)
-        ]
-        return torch.cat(parts).numpy()
+        predictor = Predictor(self.potential, device_of(self.potential), at_a_time)
+        return torch.cat([prediction[name] for prediction in predictor.predict(structures)]).numpy()
 
     @cached_property
     def isolated_energies(self) -> dict[str, float]:
@@ -181,19 +184,31 @@ class CheckedModel:
         """The model as ASE's calculator."""
         return NequIPCalculator(self.potential, device_of(self.potential))
 
-    def relax(self, atoms: Atoms, fmax: float = 0.01, steps: int = 60) -> Atoms:
-        """Move the atoms of a structure to the nearest minimum, or as near as the steps lead; the cell stays.
+    def relax(self, atoms: Atoms, fmax: float = 0.01, steps: int = 60, with_cell: bool = False) -> tuple[Atoms, bool]:
+        """Move the atoms of a structure to the nearest minimum, or as near as the steps lead.
+
+        Args:
+            atoms: The structure.
+            fmax: The largest force that may be left, eV/Angstrom; of the cell, stress times volume per atom.
+            steps: The most steps.
+            with_cell: Whether the cell follows its stress.
+
+        Returns:
+            The structure, and whether it has come to its minimum.
 
         Raises:
-            ModelError: If a force is not finite.
+            ModelError: If a force or a stress is not finite.
         """
         relaxed = atoms.copy()
         relaxed.calc = self.calculator
-        for _ in BFGS(relaxed, logfile=None).irun(fmax=fmax, steps=steps):
-            if not np.isfinite(relaxed.get_forces()).all():
+        moved = FrechetCellFilter(relaxed) if with_cell else relaxed
+        at_minimum = False
+        for converged in BFGS(moved, logfile=None).irun(fmax=fmax, steps=steps):
+            at_minimum = bool(converged)
+            if not np.isfinite(moved.get_forces()).all():
                 raise ModelError("a force is not finite while atoms are moved to their minimum", "look at the dimers")
         relaxed.calc = None
-        return relaxed
+        return relaxed, at_minimum
 
 
 def _scatter_around_parabola(path: np.ndarray, values: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from ase.build import bulk
 
 from nequip_like.errors import ConfigError
 from nequip_like.inference.predictor import Predictor
-from nequip_like.workflow.checks.run import check_model
+from nequip_like.workflow.checks.run import check_potential
 from tests.workflow.checks.models import build_morse
 
 QUICK = ["references", "stress", "cutoff", "dimers"]
@@ -30,16 +30,16 @@ def frames():
     ids=["sound", "stress", "shift"],
 )
 def test_a_fault_is_found_by_its_check_alone(frames, fault, failed):
-    verdicts = check_model(build_morse(**fault), frames, QUICK, frames=1)
+    verdicts = check_potential(build_morse(**fault), frames, QUICK, frames=1)
     assert verdicts.failed == failed
     assert all(verdict.advice for verdict in verdicts if verdict.level == "fail")
 
 
 def test_a_cutoff_without_envelope_is_found(frames):
-    verdicts = check_model(build_morse(envelope=False), frames, ["cutoff", "dimers"], frames=1)
+    verdicts = check_potential(build_morse(envelope=False), frames, ["cutoff", "dimers"], frames=1)
     assert verdicts.failed == ["cutoff"]
 
 
 def test_unknown_checks_are_refused():
     with pytest.raises(ConfigError, match="only"):
-        check_model(build_morse(), only=["strees"])
+        check_potential(build_morse(), only=["strees"])

@@ -130,7 +130,7 @@ class Verdicts(Summarized):
 
     Example::
 
-        verdicts = check_model("model.safetensors", "train.xyz")
+        verdicts = check_potential("model.safetensors", "train.xyz")
         verdicts.failed           # names of the checks that failed
         verdicts["stress"].text   # what was found
     """
