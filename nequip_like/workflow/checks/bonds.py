@@ -9,13 +9,12 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, judge_value, skip_check
-from nequip_like.workflow.checks.structures import sum_radii
+from nequip_like.workflow.checks.structures import LONGEST_BOND, sum_radii
 from nequip_like.workflow.checks.subject import CheckedModel
 
 NAME = "bonds"
 _POINTS = 61
 _SHORTEST, _LONGEST = -0.08, 0.25  # of the bond's length
-_LONGEST_BOND = 1.35  # sums of covalent radii
 _MOST_BONDS = 3  # of a structure
 _LIMIT = 2.0  # percent
 _NOISE = 5.0
@@ -64,10 +63,10 @@ def _choose_bonds(atoms: Atoms) -> Iterator[tuple[int, int, np.ndarray]]:
     """Both atoms and the vector between them, of bonds of different species first."""
     symbols = atoms.get_chemical_symbols()
     most = max(sum_radii(a, b) for a in set(symbols) for b in set(symbols))
-    centre, neighbour, distances, vectors = neighbor_list("ijdD", atoms, _LONGEST_BOND * most)
+    centre, neighbour, distances, vectors = neighbor_list("ijdD", atoms, LONGEST_BOND * most)
     kinds: dict[tuple[str, str], list[int]] = {}
     for k, (i, j, distance) in enumerate(zip(centre, neighbour, distances, strict=True)):
-        if i < j and distance <= _LONGEST_BOND * sum_radii(symbols[i], symbols[j]):
+        if i < j and distance <= LONGEST_BOND * sum_radii(symbols[i], symbols[j]):
             first, second = sorted((symbols[i], symbols[j]))
             kinds.setdefault((first, second), []).append(k)
     ordered = sorted(kinds.values(), key=len)

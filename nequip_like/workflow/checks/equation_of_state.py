@@ -9,14 +9,16 @@ import numpy as np
 from ase import Atoms
 
 from nequip_like.report.units import GPA
-from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, judge_value, skip_check
+from nequip_like.workflow.checks.derivatives import compare_stress
+from nequip_like.workflow.checks.outcome.verdicts import WARN_FACTOR, CheckPlot, CheckVerdict, judge_value, skip_check
 from nequip_like.workflow.checks.subject import CheckedModel, NamedStructure
 
 NAME = "eos"
 _COARSE = np.linspace(0.86, 1.18, 17)  # lengths over those of the structure
 _FINE = np.linspace(0.97, 1.03, 11)  # lengths over those at the minimum
+_SETTLED, _MOST_STEPS = 0.002, 200  # eV/Angstrom
 _RESIDUAL = 1.0  # meV/atom
-_NO_CRYSTAL = "no frame of the data is periodic in all directions and has at most 64 atoms"
+_NO_CRYSTAL = "no frame of the data is a crystal: bonded in three dimensions, with at most 64 atoms"
 _NO_MADE = "no species of the model is an element with a simple crystal; give DATA with crystals"
 MADE_ADVICE = (
     "the crystal was made, and the model may never have seen one like it: give DATA with crystals that it is meant for"
@@ -31,7 +33,8 @@ class EquationOfState:
     """The energy of a crystal over its volume.
 
     Attributes:
-        atoms: The crystal at the volume of lowest energy, with its atoms at a minimum; the shape of the cell is kept.
+        atoms: The crystal with its atoms and its cell at a minimum of the energy.
+        at_minimum: Whether it has come there.
         volumes: Shape (points,), Angstrom^3.
         energies: Shape (points,), eV.
         bulk_modulus: GPa.
@@ -40,6 +43,7 @@ class EquationOfState:
     """
 
     atoms: Atoms
+    at_minimum: bool
     volumes: np.ndarray
     energies: np.ndarray
     bulk_modulus: float
@@ -48,14 +52,31 @@ class EquationOfState:
 
 
 def explain_absence(model: CheckedModel) -> str:
-    """Why there is no crystal to look at."""
-    return _NO_MADE if model.data is None else _NO_CRYSTAL
+    """Why crystals cannot be asked; empty if they can."""
+    if not model.crystals:
+        return _NO_MADE if model.data is None else _NO_CRYSTAL
+    if not model.has_forces:
+        return "the model predicts energies only (do_derivatives is false)"
+    if any(compare_stress(model, named).excess > WARN_FACTOR for named in model.crystals):
+        return "stress is not the derivative of the energy (see stress), so cells cannot be relaxed"
+    return ""
+
+
+def find_settled(model: CheckedModel, named: NamedStructure) -> Atoms | str:
+    """The crystal at a minimum of its energy, or why there is none."""
+    equation = find_equation(model, named)
+    if equation is None:
+        return "the crystal has no equilibrium volume (see eos)"
+    if not equation.at_minimum:
+        return f"the crystal has not come to a minimum of its energy in {_MOST_STEPS} steps"
+    return equation.atoms
 
 
 def ask_equation_of_state(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
-    """Fit the Birch-Murnaghan equation to energies over volumes; stress is not asked, it has its own check."""
-    if not model.crystals:
-        yield skip_check(NAME, explain_absence(model))
+    """Fit the Birch-Murnaghan equation to energies over volumes."""
+    reason = explain_absence(model)
+    if reason:
+        yield skip_check(NAME, reason)
         return
     curves = {}
     for named in model.crystals:
@@ -68,7 +89,8 @@ def ask_equation_of_state(model: CheckedModel) -> Iterator[CheckVerdict | CheckP
         atoms = len(named.atoms)
         text = (
             f"equilibrium at {found.atoms.get_volume() / atoms:.2f} Å³/atom, bulk modulus {found.bulk_modulus:.1f} GPa "
-            f"(cell {100 * (found.stretch - 1):+.1f} % in length)"
+            f"(cell {100 * (found.stretch - 1):+.1f} % in length"
+            f"{')' if found.at_minimum else '; not yet at a minimum)'}"
         )
         bulk = {"at_least": True, "warn_to": 0.0, "fails": not named.is_made}
         yield judge_value(NAME, f"{named.name}: bulk modulus", found.bulk_modulus, 0.0, "GPa", text, advice, **bulk)
@@ -96,26 +118,20 @@ def find_equation(model: CheckedModel, named: NamedStructure) -> EquationOfState
 
 
 def _find_equation(model: CheckedModel, crystal: Atoms) -> EquationOfState | None:
-    start = model.relax(crystal) if len(crystal) > 1 else crystal
-    energies = model.energies([_scale_cell(start, factor) for factor in _COARSE])
+    energies = model.energies([_scale_cell(crystal, factor) for factor in _COARSE])
     lowest = int(np.argmin(energies)) if np.isfinite(energies).all() else 0
     if lowest in (0, len(_COARSE) - 1):
         return None
-    around = slice(lowest - 1, lowest + 2)
-    curvature, slope, _ = np.polyfit(_COARSE[around], energies[around], 2)
-    middle = float(np.clip(-slope / (2 * curvature), *_COARSE[around][[0, 2]]))
-    atoms = _scale_cell(start, middle)
-    if len(atoms) > 1:
-        atoms = model.relax(atoms)
+    # Only where no stress is left is the second derivative by strain a question of stability.
+    start = _scale_cell(crystal, _COARSE[lowest])
+    atoms, at_minimum = model.relax(start, _SETTLED, _MOST_STEPS, with_cell=True)
     fine = [_scale_cell(atoms, factor) for factor in _FINE]
     volumes, energies = np.array([structure.get_volume() for structure in fine]), model.energies(fine)
     volume, bulk_modulus, residual = fit_birch_murnaghan(volumes, energies)
-    stretch = (volume / atoms.get_volume()) ** (1 / 3)
-    if not np.isfinite(stretch) or not _FINE[0] <= stretch <= _FINE[-1]:
+    if not volumes[0] <= volume <= volumes[-1]:
         return None
-    settled = _scale_cell(atoms, stretch)
-    settled = model.relax(settled, fmax=0.002) if len(settled) > 1 else settled
-    return EquationOfState(settled, volumes, energies, GPA * bulk_modulus, residual, middle * stretch)
+    stretch = (atoms.get_volume() / crystal.get_volume()) ** (1 / 3)
+    return EquationOfState(atoms, at_minimum, volumes, energies, GPA * bulk_modulus, residual, stretch)
 
 
 def fit_birch_murnaghan(volumes: np.ndarray, energies: np.ndarray) -> tuple[float, float, float]:

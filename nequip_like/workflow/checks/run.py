@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from nequip_like.arguments import check, check_key
-from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.io.readers import Source, read
-from nequip_like.errors import ConfigError, ModelError
+from nequip_like.errors import ConfigError, DataError, ModelError
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.loading import load_any
 from nequip_like.inference.predictor import Predictor
@@ -24,7 +22,7 @@ from nequip_like.whole_files import path_of
 from nequip_like.workflow.checks.outcome.printed import print_verdicts
 from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, Verdicts
 from nequip_like.workflow.checks.structures import choose_crystals, make_crystals, make_structures, pick_frames
-from nequip_like.workflow.checks.subject import CheckedModel, CheckSettings, NamedStructure
+from nequip_like.workflow.checks.subject import CheckedModel, CheckSettings
 from nequip_like.workflow.checks.table import CHECK_NAMES, MODEL_CHECKS, ModelCheck
 
 Progress = Callable[[str], None]
@@ -157,15 +155,8 @@ def _prepare_model(
     reading = read(data, key_mapping=key_mapping, units=units)
     dataset = GraphDataset(reading, potential.cutoff, potential.type_names, name="DATA")
     structures = pick_frames(dataset, settings.frames)
-    model = CheckedModel(potential, structures, [], dataset, settings)
-    model.crystals = _find_crystals(model, dataset)
-    return model
-
-
-def _find_crystals(model: CheckedModel, dataset: GraphDataset) -> list[NamedStructure]:
-    predictions = Predictor(model.potential, device_of(model.potential)).predict(dataset)
-    energies = [float(p[fields.TOTAL_ENERGY]) / int(p[fields.NUM_ATOMS]) for p in predictions]
-    return choose_crystals(dataset, np.array(energies))
+    crystals = choose_crystals(dataset, Predictor(potential, device_of(potential)))
+    return CheckedModel(potential, structures, crystals, dataset, settings)
 
 
 def _ask_all(
@@ -192,7 +183,7 @@ def _ask(each: ModelCheck, model: CheckedModel) -> Iterator[CheckVerdict | Check
     """The verdicts of a check; one that the model lets not come to its end has failed."""
     try:
         yield from each.ask(model)
-    except ModelError as error:
+    except (DataError, ModelError) as error:
         text = f"could not be finished: {error.message}"
         yield CheckVerdict(each.name, "", "fail", text, advice=error.advice or "look at what else failed")
 

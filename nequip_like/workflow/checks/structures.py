@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.data import atomic_numbers, covalent_radii, reference_states
+from ase.geometry.dimensionality import analyze_dimensionality
 
 from nequip_like.data import fields
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.inference.predictor import Predictor
 from nequip_like.workflow.checks.subject import NamedStructure
 from nequip_like.workflow.pretrain.geometries import convert_frames
 
@@ -20,6 +23,8 @@ _MOST_CLUSTERS = 4
 _BOND = 1.1  # distance of neighbours in what is made, in sums of covalent radii
 _RATTLE = 0.05  # Angstrom
 _MOST_CRYSTALS = 2
+_MOST_CANDIDATES = 200
+LONGEST_BOND = 1.35  # sums of covalent radii
 _LARGEST_CRYSTAL = 64
 _BUILT = ("fcc", "bcc", "hcp", "diamond")
 
@@ -49,28 +54,47 @@ def pick_frames(data: GraphDataset, most: int) -> list[NamedStructure]:
     return [_take_frame(data, i) for i in dict.fromkeys(chosen)]
 
 
-def choose_crystals(data: GraphDataset, energies: np.ndarray) -> list[NamedStructure]:
-    """Of the frames that are periodic in all directions the one of lowest energy of each composition, small ones first.
+def choose_crystals(data: GraphDataset, predictor: Predictor) -> list[NamedStructure]:
+    """Of the crystals among the frames the one of lowest energy of each composition, small ones first.
 
     Args:
-        data: The frames.
-        energies: Predicted energy of each per atom, shape (frames,), eV.
+        data: The frames; of many, some that are spread evenly are looked at.
+        predictor: Tells their energies.
     """
-    lowest: dict[tuple[tuple[int, int], ...], int] = {}
-    for i, frame in enumerate(data.frames):
-        numbers = frame[fields.ATOMIC_NUMBERS].numpy()
-        if bool(frame[fields.PBC].all()) and len(numbers) <= _LARGEST_CRYSTAL:
-            species, counts = np.unique(numbers, return_counts=True)
-            composition = tuple(zip(species.tolist(), (counts // np.gcd.reduce(counts)).tolist(), strict=True))
-            if composition not in lowest or energies[i] < energies[lowest[composition]]:
-                lowest[composition] = i
-    sizes = {i: len(data.frames[i][fields.ATOMIC_NUMBERS]) for i in lowest.values()}
-    return [_take_frame(data, i) for i in sorted(sizes, key=lambda i: (sizes[i], i))[:_MOST_CRYSTALS]]
+    periodic = [
+        i
+        for i, frame in enumerate(data.frames)
+        if len(frame[fields.ATOMIC_NUMBERS]) <= _LARGEST_CRYSTAL and bool(frame[fields.PBC].all())
+    ]
+    periodic = periodic[:: -(-len(periodic) // _MOST_CANDIDATES) or 1]
+    energies = [
+        float(p[fields.TOTAL_ENERGY]) / int(p[fields.NUM_ATOMS])
+        for p in predictor.predict(convert_frames([data.frames[i] for i in periodic]))
+    ]
+    lowest: dict[tuple[tuple[int, int], ...], tuple[float, int]] = {}
+    for i, energy in zip(periodic, energies, strict=True):
+        species, counts = np.unique(data.frames[i][fields.ATOMIC_NUMBERS].numpy(), return_counts=True)
+        composition = tuple(zip(species.tolist(), (counts // np.gcd.reduce(counts)).tolist(), strict=True))
+        lowest[composition] = min(lowest.get(composition, (np.inf, i)), (energy, i))
+    found = [_take_frame(data, i) for _, i in lowest.values()]
+    found.sort(key=lambda named: len(named.atoms))
+    return list(islice(filter(lambda named: is_bonded_throughout(named.atoms), found), _MOST_CRYSTALS))
+
+
+def is_bonded_throughout(atoms: Atoms) -> bool:
+    """Whether bonds go on through the cell in all three directions; not so in molecules, liquids of them, and layers.
+
+    Example:
+        >>> is_bonded_throughout(bulk("Si")), is_bonded_throughout(Atoms("N2", [[0, 0, 0], [0, 0, 1.1]], cell=[5] * 3, pbc=True))
+        (True, False)
+    """
+    intervals = analyze_dimensionality(atoms, method="RDA")
+    return any(interval.dimtype == "3D" and interval.a <= LONGEST_BOND for interval in intervals)
 
 
 def _take_frame(data: GraphDataset, i: int) -> NamedStructure:
     (atoms,) = convert_frames([data.frames[i]])
-    return NamedStructure(f"{atoms.get_chemical_formula()}, {data.origin(i)}", atoms)
+    return NamedStructure(f"{atoms.get_chemical_formula()}, {data.origin(i).rpartition('/')[2]}", atoms)
 
 
 def make_structures(type_names: Sequence[str], seed: int) -> list[NamedStructure]:

@@ -60,6 +60,16 @@ class Noise(NamedTuple):
     force: float
     is_bounded: bool
 
+    @property
+    def best_step(self) -> float:
+        """The displacement of central differences of fourth order that rounding and bending disturb least, Angstrom."""
+        return float(np.clip((1e-3 * self.energy) ** 0.2, 1e-4, 2e-2))
+
+    @property
+    def smallest_step(self) -> float:
+        """With smaller displacements rounding is all that differences show: 0.002 eV/Angstrom of it here, Angstrom."""
+        return max(1e-6, 500 * self.energy)
+
 
 @dataclass(frozen=True)
 class CheckSettings:
@@ -95,6 +105,10 @@ class CheckedModel:
     crystals: list[NamedStructure]
     data: GraphDataset | None = None
     settings: CheckSettings = field(default_factory=CheckSettings)
+    #: Where the interaction of each pair of species ends: the last distance with and the first without, Angstrom.
+    ends: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    #: Stress by finite differences beside the predicted one, by the name of the structure.
+    stress_comparisons: dict[str, Any] = field(default_factory=dict)
     #: Equations of state by the name of their crystal: three checks begin with them.
     equations: dict[str, Any] = field(default_factory=dict)
 
@@ -174,10 +188,6 @@ class CheckedModel:
         return Noise(
             float(np.fmin(scattered, most_energy)), float(np.fmin(scattered_force, most_force)), bool(is_bounded)
         )
-
-    def choose_step(self, noise: Noise) -> float:
-        """The displacement of central differences that rounding and bending disturb least, Angstrom."""
-        return float(np.clip((1e-3 * noise.energy) ** 0.2, 1e-4, 2e-2))
 
     @cached_property
     def calculator(self) -> NequIPCalculator:

@@ -12,7 +12,7 @@ from nequip_like.summaries import Summarized, html_table
 
 CheckLevel = Literal["skipped", "pass", "warn", "fail"]
 CHECK_LEVELS: tuple[CheckLevel, ...] = ("skipped", "pass", "warn", "fail")
-_WARN_FACTOR = 10.0  # so many times the limit are warned of; what is more, fails
+WARN_FACTOR = 10.0  # so many times the limit are warned of; what is more, fails
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def judge_value(
         >>> [judge_value("forces", "CO", value, 0.1, "eV/Å", "", "").level for value in (0.1, 0.5, 2.0, float("nan"))]
         ['pass', 'warn', 'fail', 'fail']
     """
-    warn_to = _WARN_FACTOR * limit if warn_to is None else warn_to
+    warn_to = WARN_FACTOR * limit if warn_to is None else warn_to
     level: CheckLevel = "fail" if fails else "warn"
     if math.isfinite(value):
         distance, margin = (limit - value, limit - warn_to) if at_least else (value - limit, warn_to - limit)
