@@ -85,7 +85,8 @@ def is_bonded_throughout(atoms: Atoms) -> bool:
     """Whether bonds go on through the cell in all three directions; not so in molecules, liquids of them, and layers.
 
     Example:
-        >>> is_bonded_throughout(bulk("Si")), is_bonded_throughout(Atoms("N2", [[0, 0, 0], [0, 0, 1.1]], cell=[5] * 3, pbc=True))
+        >>> nitrogen = Atoms("N2", [[0, 0, 0], [0, 0, 1.1]], cell=[5, 5, 5], pbc=True)
+        >>> is_bonded_throughout(bulk("Si")), is_bonded_throughout(nitrogen)
         (True, False)
     """
     intervals = analyze_dimensionality(atoms, method="RDA")
