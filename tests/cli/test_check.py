@@ -14,18 +14,25 @@ QUICK = ("--only", "references", "symmetry", "forces", "stress", "cutoff")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_potential, write_labelled):
+def folder(tmp_path_factory, write_labelled):
     """A sound model, one whose energies lack those of oxygen, and data that the first is right for."""
     import ase.io
 
+    from nequip_like.model import NequIPGNNModel
+
     folder = tmp_path_factory.mktemp("check")
-    arguments = {"kernel": "reference", "model_dtype": "float32"}
-    sound = make_potential(**arguments, per_type_energy_shifts={"H": -13.0, "C": -1030.0, "O": -2040.0})
-    save(sound, folder / "model.safetensors")
-    save(
-        make_potential(**arguments, per_type_energy_shifts={"H": -13.0, "C": -1030.0, "O": 0.0}),
-        folder / "shifted.safetensors",
+    small = {"r_max": 3.0, "num_features": 4, "num_layers": 2, "radial_mlp_width": 8, "avg_num_neighbors": 5.0}
+    sound, shifted = (
+        NequIPGNNModel(
+            type_names=["H", "C", "O"],
+            per_type_energy_shifts={"H": -13.0, "C": -1030.0, "O": oxygen},
+            kernel="reference",
+            **small,
+        ).eval()
+        for oxygen in (-2040.0, 0.0)
     )
+    save(sound, folder / "model.safetensors")
+    save(shifted, folder / "shifted.safetensors")
     structures = ase.io.read(write_labelled(folder / "random.xyz", frames=6), ":")
     ase.io.write(folder / "data.xyz", Predictor(sound).predict_atoms(structures), format="extxyz")
     return folder

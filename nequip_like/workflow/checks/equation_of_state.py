@@ -155,13 +155,18 @@ def fit_birch_murnaghan(volumes: np.ndarray, energies: np.ndarray) -> tuple[floa
     scaled = (x - centre) / width
     polynomial = np.polynomial.Polynomial.fit(scaled, energies, 3, domain=[-1, 1])
     residual = float(np.sqrt(np.mean((polynomial(scaled) - energies) ** 2)))
-    bend = polynomial.deriv(2)
-    minima = [root.real for root in polynomial.deriv().roots() if abs(root.imag) < 1e-9 and bend(root.real) > 0]
-    if not minima:
+    constant, linear, quadratic = polynomial.deriv().coef
+    discriminant = linear**2 - 4 * constant * quadratic
+    if linear <= 0 or discriminant <= 0:
         return float("nan"), float("nan"), residual
-    nearest = min(minima, key=abs)
-    volume = float((centre + width * nearest) ** -1.5)
-    return volume, float(4 / 9 * bend(nearest) / width**2 * volume ** (-7 / 3)), residual
+    bend = np.sqrt(discriminant)  # the slope of the derivative where it is zero and rising
+    # So written, the zero is exact also where the third power has no share.
+    minimum = -2 * constant / (linear + bend)
+    x_minimum = centre + width * minimum
+    if x_minimum <= 0:
+        return float("nan"), float("nan"), residual
+    volume = float(x_minimum**-1.5)
+    return volume, float(4 / 9 * bend / width**2 * volume ** (-7 / 3)), residual
 
 
 def _scale_cell(atoms: Atoms, factor: float) -> Atoms:

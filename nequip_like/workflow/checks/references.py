@@ -73,8 +73,8 @@ def fit_shifts(errors: np.ndarray, counts: np.ndarray) -> ShiftFit:
 
     Example:
         >>> counts = np.array([[2, 1], [4, 2], [1, 1], [2, 2], [0, 2], [3, 1]])
-        >>> fit_shifts(counts @ [0.0, -432.0], counts).shifts.round(6).tolist()
-        [0.0, -432.0]
+        >>> fit_shifts(counts @ [0.0, -432.0], counts).shifts.round(6) + 0.0
+        array([   0., -432.])
     """
     atoms = counts.sum(1)
     present = counts.any(0)

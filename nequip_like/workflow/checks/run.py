@@ -23,7 +23,7 @@ from nequip_like.workflow.checks.outcome.printed import print_verdicts
 from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, Verdicts
 from nequip_like.workflow.checks.structures import choose_crystals, make_crystals, make_structures, pick_frames
 from nequip_like.workflow.checks.subject import CheckedModel, CheckSettings
-from nequip_like.workflow.checks.table import CHECK_NAMES, MODEL_CHECKS, ModelCheck
+from nequip_like.workflow.checks.table import CHECK_NAMES, MODEL_CHECKS, PotentialCheck
 
 Progress = Callable[[str], None]
 
@@ -101,7 +101,7 @@ def check_potential(
     return verdicts
 
 
-def choose_checks(only: Sequence[str] | None, skip: Sequence[str]) -> list[ModelCheck]:
+def choose_checks(only: Sequence[str] | None, skip: Sequence[str]) -> list[PotentialCheck]:
     """The checks that are asked for, in their order.
 
     Raises:
@@ -160,7 +160,7 @@ def _prepare_model(
 
 
 def _ask_all(
-    chosen: Iterable[ModelCheck],
+    chosen: Iterable[PotentialCheck],
     model: CheckedModel,
     described: str,
     settings: CheckSettings,
@@ -179,7 +179,7 @@ def _ask_all(
     return Verdicts(described, tuple(verdicts), tuple(plots), _list_facts(model, settings))
 
 
-def _ask(each: ModelCheck, model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
+def _ask(each: PotentialCheck, model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
     """The verdicts of a check; one that the model lets not come to its end has failed."""
     try:
         yield from each.ask(model)

@@ -24,7 +24,7 @@ Ask = Callable[[CheckedModel], Iterator[CheckVerdict | CheckPlot]]
 
 
 @dataclass(frozen=True)
-class ModelCheck:
+class PotentialCheck:
     """A question to a model.
 
     Attributes:
@@ -40,16 +40,18 @@ class ModelCheck:
 
 # What says why others fail comes first.
 MODEL_CHECKS = (
-    ModelCheck(references.NAME, "Are energies shifted by composition?", references.ask_references),
-    ModelCheck(symmetry.NAME, "Do predictions turn, move and reorder with the structure?", symmetry.ask_symmetry),
-    ModelCheck(derivatives.FORCES_NAME, "Are forces the derivatives of the energy?", derivatives.ask_forces),
-    ModelCheck(derivatives.STRESS_NAME, "Is stress the strain derivative of the energy?", derivatives.ask_stress),
-    ModelCheck(cutoff.NAME, "Are energy and forces smooth at the cutoff?", cutoff.ask_cutoff),
-    ModelCheck(bonds.NAME, "Is the second derivative smooth along bonds?", bonds.ask_bonds),
-    ModelCheck(dimers.NAME, "Do close atoms repel each other?", dimers.ask_dimers),
-    ModelCheck(drift.NAME, "Is energy conserved in dynamics?", drift.ask_drift),
-    ModelCheck(equation_of_state.NAME, "Have crystals an equilibrium volume?", equation_of_state.ask_equation_of_state),
-    ModelCheck(elastic.NAME, "Do crystals resist each strain?", elastic.ask_elastic),
-    ModelCheck(phonons.NAME, "Do crystals vibrate in all modes?", phonons.ask_phonons),
+    PotentialCheck(references.NAME, "Are energies shifted by composition?", references.ask_references),
+    PotentialCheck(symmetry.NAME, "Do predictions turn, move and reorder with the structure?", symmetry.ask_symmetry),
+    PotentialCheck(derivatives.FORCES_NAME, "Are forces the derivatives of the energy?", derivatives.ask_forces),
+    PotentialCheck(derivatives.STRESS_NAME, "Is stress the strain derivative of the energy?", derivatives.ask_stress),
+    PotentialCheck(cutoff.NAME, "Are energy and forces smooth at the cutoff?", cutoff.ask_cutoff),
+    PotentialCheck(bonds.NAME, "Is the second derivative smooth along bonds?", bonds.ask_bonds),
+    PotentialCheck(dimers.NAME, "Do close atoms repel each other?", dimers.ask_dimers),
+    PotentialCheck(drift.NAME, "Is energy conserved in dynamics?", drift.ask_drift),
+    PotentialCheck(
+        equation_of_state.NAME, "Have crystals an equilibrium volume?", equation_of_state.ask_equation_of_state
+    ),
+    PotentialCheck(elastic.NAME, "Do crystals resist each strain?", elastic.ask_elastic),
+    PotentialCheck(phonons.NAME, "Do crystals vibrate in all modes?", phonons.ask_phonons),
 )
 CHECK_NAMES = tuple(check.name for check in MODEL_CHECKS)
