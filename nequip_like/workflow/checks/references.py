@@ -10,11 +10,13 @@ import numpy as np
 from nequip_like.data import fields
 from nequip_like.inference.predictor import Predictor
 from nequip_like.testing.structures import device_of
-from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, judge_value, skip_check
+from nequip_like.workflow.checks.outcome.verdicts import WARN_FACTOR, CheckPlot, CheckVerdict, judge_value, skip_check
 from nequip_like.workflow.checks.subject import CheckedModel
 
 NAME = "references"
 _LIMIT = 10.0  # meV/atom
+_CERTAINLY_SHIFTED = 1000.0  # meV/atom: no model is as poor
+_FRAMES_PER_SHIFT = 3
 _SCATTER = 3.0  # times what is left: a model that is poor anyway is not blamed for its references
 _MOST_FRAMES = 500
 _FAR_FROM_ZERO = 1.0  # eV
@@ -33,14 +35,16 @@ class ShiftFit:
     Attributes:
         shifts: What labels have more for an atom of each species, eV; the smallest shifts, where several would do.
         explained: RMS of what the shifts explain, eV/atom.
-        remaining: RMS of what they leave, eV/atom.
+        remaining: What they leave, eV/atom; for as many frames as it takes to fit them.
         is_determined: Whether compositions tell the species apart.
+        is_certain: Whether there are frames enough to tell shifts from errors that a poor model has.
     """
 
     shifts: np.ndarray
     explained: float
     remaining: float
     is_determined: bool
+    is_certain: bool
 
 
 def ask_references(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
@@ -60,12 +64,12 @@ def ask_references(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
         f"labels less predictions are {named} eV per atom{'' if found.is_determined else ' (one of several ways)'}, "
         f"{value:.4g} meV/atom in {len(labels)} frames; {rest:.3g} meV/atom are left"
     )
-    warn_to = max(10 * _LIMIT, limit)
+    warn_to = max(WARN_FACTOR * _LIMIT if found.is_certain else _CERTAINLY_SHIFTED, limit)
     yield judge_value(NAME, "shifts by species", value, limit, "meV/atom", text, _ADVICE, warn_to=warn_to)
 
 
 def fit_shifts(errors: np.ndarray, counts: np.ndarray) -> ShiftFit:
-    """Fit errors of energies by a shift of each species; by one of all with fewer than three frames each.
+    """Fit errors of energies by a shift of each species.
 
     Args:
         errors: Label less prediction, shape (frames,), eV.
@@ -77,17 +81,18 @@ def fit_shifts(errors: np.ndarray, counts: np.ndarray) -> ShiftFit:
         array([   0., -432.])
     """
     atoms = counts.sum(1)
-    present = counts.any(0)
-    few = len(errors) < 3 * int(present.sum())
-    shares = (atoms[:, None] if few else counts) / atoms[:, None]
+    shares = counts / atoms[:, None]
+    # Where compositions do not tell species apart, these are the smallest shifts that do it.
     shifts = np.linalg.lstsq(shares, errors / atoms, rcond=1e-9)[0]
     explained = shares @ shifts
-    rank = np.linalg.matrix_rank(shares, tol=1e-6)
+    rank = int(np.linalg.matrix_rank(shares, tol=1e-6))
+    squares = float(((errors / atoms - explained) ** 2).sum())
     return ShiftFit(
-        np.where(present, shifts[0], 0.0) if few else shifts,
+        shifts,
         float(np.sqrt(np.mean(explained**2))),
-        float(np.sqrt(np.mean((errors / atoms - explained) ** 2))),
-        bool(not few and rank == present.sum()),
+        float(np.sqrt(squares / (len(errors) - rank))) if len(errors) > rank else 0.0,
+        rank == counts.any(0).sum(),
+        len(errors) >= _FRAMES_PER_SHIFT * rank,
     )
 
 

@@ -12,6 +12,7 @@ from nequip_like.inference.predictor import Predictor
 from nequip_like.workflow.checks import check_potential
 from nequip_like.workflow.checks.elastic import compute_elastic_constants
 from nequip_like.workflow.checks.equation_of_state import find_equation
+from nequip_like.workflow.checks.references import fit_shifts
 from nequip_like.workflow.checks.subject import CheckedModel, NamedStructure
 from tests.workflow.checks.models import build_flickering, build_morse, build_signed, build_without_envelope
 
@@ -120,6 +121,16 @@ def test_a_wrong_stress_leaves_cells_alone(copper):
     verdicts = check_potential(build_morse(turned_stress=True), copper, ["eos", "elastic", "phonons"], frames=1)
     assert set(verdicts.levels.values()) == {"skipped"}
     assert "see stress" in verdicts["eos"].text
+
+
+def test_shifts_are_told_from_poor_models():
+    counts = np.array([[2, 1], [4, 2], [1, 1], [2, 2], [0, 2], [3, 1]])
+    shifted = fit_shifts(counts @ [0.5, -432.0], counts)
+    assert (shifted.remaining < 1e-9, shifted.is_determined, shifted.is_certain) == (True, True, True)
+    poor = fit_shifts(counts.sum(1) * np.array([0.1, -0.1, 0.1, -0.1, 0.1, -0.1]), counts)
+    assert poor.explained < 3 * poor.remaining
+    alike = fit_shifts(np.array([-2040.0, -2040.0]), np.array([[2, 1], [2, 1]]))
+    assert (alike.explained, alike.is_determined, alike.is_certain) == (pytest.approx(680.0), False, False)
 
 
 def test_elastic_constants_of_a_pair_potential():
