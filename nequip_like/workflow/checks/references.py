@@ -91,7 +91,7 @@ def fit_shifts(errors: np.ndarray, counts: np.ndarray) -> ShiftFit:
         shifts,
         float(np.sqrt(np.mean(explained**2))),
         float(np.sqrt(squares / (len(errors) - rank))) if len(errors) > rank else 0.0,
-        rank == counts.any(0).sum(),
+        bool(rank == counts.any(0).sum()),
         len(errors) >= _FRAMES_PER_SHIFT * rank,
     )
 
