@@ -39,13 +39,10 @@ if TYPE_CHECKING:
     from nequip_like.metrics.presets import EnergyForceLoss as EnergyForceLoss
     from nequip_like.model.builders import NequIPGNNModel as NequIPGNNModel
     from nequip_like.model.potential import Potential as Potential
-<<<<<<< HEAD
     from nequip_like.notebook.trained import TrainedPotential as TrainedPotential
     from nequip_like.notebook.training import DescriptorPotential as DescriptorPotential
     from nequip_like.notebook.training import train_potential as train_potential
-=======
     from nequip_like.workflow.checks.run import check_potential as check_potential
->>>>>>> ae0e82e (Offer check_potential, and say what each check measures, finds and leaves out)
     from nequip_like.workflow.evaluate import test_model as test  # noqa: F401 (offered by another name)
     from nequip_like.workflow.prediction.run import predict_files as predict_files
     from nequip_like.workflow.train import train as train
