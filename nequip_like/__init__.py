@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from nequip_like.notebook.trained import TrainedPotential as TrainedPotential
     from nequip_like.notebook.training import DescriptorPotential as DescriptorPotential
     from nequip_like.notebook.training import train_potential as train_potential
+    from nequip_like.workflow.checks.run import check_potential as check_potential
     from nequip_like.workflow.evaluate import test_model as test  # noqa: F401 (offered by another name)
     from nequip_like.workflow.prediction.run import predict_files as predict_files
     from nequip_like.workflow.train import train as train
@@ -59,6 +60,7 @@ _OFFERED = {
     "TrainedPotential": ("notebook.trained", "TrainedPotential"),
     "DescriptorPotential": ("notebook.training", "DescriptorPotential"),
     "test": ("workflow.evaluate", "test_model"),
+    "check_potential": ("workflow.checks.run", "check_potential"),
     "predict_files": ("workflow.prediction.run", "predict_files"),
     "load": ("inference.loading", "load"),
     "save": ("inference.model_file", "save"),

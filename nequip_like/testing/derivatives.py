@@ -21,28 +21,48 @@ STEP = 2e-5  # Angstrom, or strain: truncation and rounding errors are then both
 
 def numerical_forces(potential: Potential, atoms: Atoms) -> Tensor:
     """``-dE/dx`` of every coordinate by central differences, shape (atoms, 3); neighbour lists are made anew."""
-    displaced = []
-    for coordinate in range(3 * len(atoms)):
-        for sign in (1, -1):
-            structure = atoms.copy()
-            structure.positions.reshape(-1)[coordinate] += sign * STEP
-            displaced.append(structure)
-    return -_differences(potential, displaced).view(-1, 3)
+    return -_differences(potential, displace_coordinates(atoms, STEP)).view(-1, 3)
 
 
 def numerical_stress(potential: Potential, atoms: Atoms) -> Tensor:
     """``dE/dstrain / volume`` by central differences of symmetric strains, shape (1, 3, 3); tension is positive."""
+    return _differences(potential, strain_symmetrically(atoms, STEP)).view(1, 3, 3) / atoms.get_volume()
+
+
+def displace_coordinates(atoms: Atoms, step: float, coordinates: Sequence[int] | None = None) -> list[Atoms]:
+    """A structure with one coordinate after the other moved forth, then back.
+
+    Args:
+        atoms: The structure.
+        step: Displacement, Angstrom.
+        coordinates: Which of the 3 * atoms coordinates; all by default.
+
+    Example:
+        >>> [moved.positions[0].tolist() for moved in displace_coordinates(Atoms("H"), 0.5, [2])]
+        [[0.0, 0.0, 0.5], [0.0, 0.0, -0.5]]
+    """
+    displaced = []
+    for coordinate in range(3 * len(atoms)) if coordinates is None else coordinates:
+        for sign in (1, -1):
+            structure = atoms.copy()
+            structure.positions.reshape(-1)[coordinate] += sign * step
+            displaced.append(structure)
+    return displaced
+
+
+def strain_symmetrically(atoms: Atoms, step: float) -> list[Atoms]:
+    """A structure under one symmetric strain after the other, each forth, then back: xx, xy, xz, yx, ..., zz."""
     strained = []
     for row in range(3):
         for column in range(3):
             for sign in (1, -1):
                 deformation = np.eye(3)
-                deformation[row, column] += sign * STEP / 2
-                deformation[column, row] += sign * STEP / 2
+                deformation[row, column] += sign * step / 2
+                deformation[column, row] += sign * step / 2
                 structure = atoms.copy()
                 structure.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
                 strained.append(structure)
-    return _differences(potential, strained).view(1, 3, 3) / atoms.get_volume()
+    return strained
 
 
 def _differences(potential: Potential, structures: Sequence[Atoms]) -> Tensor:

@@ -62,11 +62,17 @@ def check_equivariance(
         >>> potential = NequIPGNNModel(type_names=["H", "C", "O"], r_max=3.0, model_dtype="float64", **tiny).eval()
         >>> check_equivariance(potential, molecule(), random_rotation(seed=0), tolerance=1e-9)  # silent: all turn along
     """
+    check_predictions(*compare_moved(potential, atoms, matrix, translation), tolerance)
+
+
+def compare_moved(
+    potential: Potential, atoms: Atoms, matrix: np.ndarray, translation: float = 0.0
+) -> tuple[Graph, Graph]:
+    """Predictions of the turned and shifted structure, and the turned predictions of the structure as it is."""
     rotated = atoms.copy()
     rotated.set_cell(atoms.cell.array @ matrix.T)
     rotated.positions = atoms.positions @ matrix.T + translation
-    expected = rotate_prediction(predict(potential, atoms), matrix)
-    check_predictions(predict(potential, rotated), expected, tolerance)
+    return predict(potential, rotated), rotate_prediction(predict(potential, atoms), matrix)
 
 
 def check_predictions(actual: Graph, expected: Graph, tolerance: float, prefix: str = "") -> None:
@@ -107,12 +113,17 @@ def check_atom_order(potential: Potential, atoms: Atoms, tolerance: float) -> No
     Raises:
         AssertionError: If a field does not follow.
     """
+    check_predictions(*compare_atom_orders(potential, atoms), tolerance)
+
+
+def compare_atom_orders(potential: Potential, atoms: Atoms) -> tuple[Graph, Graph]:
+    """Predictions of the structure with its atoms in another order, and its own in that order."""
     order = np.random.default_rng(0).permutation(len(atoms))
     expected = {
         key: value[torch.from_numpy(order)] if fields.field(key).owner == "node" else value
         for key, value in predict(potential, atoms).items()
     }
-    check_predictions(predict(potential, atoms[order]), expected, tolerance)
+    return predict(potential, atoms[order]), expected
 
 
 def check_edge_order(potential: Potential, atoms: Atoms, tolerance: float) -> None:
@@ -121,6 +132,11 @@ def check_edge_order(potential: Potential, atoms: Atoms, tolerance: float) -> No
     Raises:
         AssertionError: If a field changes.
     """
+    check_predictions(*compare_edge_orders(potential, atoms), tolerance)
+
+
+def compare_edge_orders(potential: Potential, atoms: Atoms) -> tuple[Graph, Graph]:
+    """Predictions with the edges listed in another order, and in their own."""
     graph = graph_of(atoms, potential)
     order = torch.from_numpy(np.random.default_rng(1).permutation(graph[fields.EDGE_INDEX].shape[1]))
     shuffled = {
@@ -128,7 +144,7 @@ def check_edge_order(potential: Potential, atoms: Atoms, tolerance: float) -> No
         fields.EDGE_INDEX: graph[fields.EDGE_INDEX][:, order],
         fields.EDGE_CELL_SHIFT: graph[fields.EDGE_CELL_SHIFT][order],
     }
-    check_predictions(predict(potential, shuffled), predict(potential, graph), tolerance)
+    return predict(potential, shuffled), predict(potential, graph)
 
 
 def check_wrapping(potential: Potential, atoms: Atoms, tolerance: float) -> None:
@@ -137,10 +153,15 @@ def check_wrapping(potential: Potential, atoms: Atoms, tolerance: float) -> None
     Raises:
         AssertionError: If a field changes.
     """
+    check_predictions(*compare_wrapped(potential, atoms), tolerance)
+
+
+def compare_wrapped(potential: Potential, atoms: Atoms) -> tuple[Graph, Graph]:
+    """Predictions with atoms moved by lattice vectors, and without."""
     shifts = np.random.default_rng(2).integers(-2, 3, size=(len(atoms), 3))
     wrapped = atoms.copy()
     wrapped.positions += shifts @ atoms.cell.array
-    check_predictions(predict(potential, wrapped), predict(potential, atoms), tolerance)
+    return predict(potential, wrapped), predict(potential, atoms)
 
 
 def check_net_force(prediction: Graph, tolerance: float) -> None:

@@ -31,6 +31,23 @@ TOLERANCES: dict[str, Tolerances] = {
 }
 
 
+def measure_difference(actual: Tensor, expected: Tensor) -> float:
+    """The largest difference of two tensors, relative to the largest magnitude expected (at least 1); NaN equals NaN.
+
+    Infinite where shapes differ, or where only one of them is NaN.
+
+    Example:
+        >>> measure_difference(torch.tensor([1.0, 19.0]), torch.tensor([1.0, 20.0]))
+        0.05
+    """
+    if actual.shape != expected.shape or not torch.equal(actual.isnan(), expected.isnan()):
+        return float("inf")
+    if not actual.numel():
+        return 0.0
+    actual, expected = actual.detach().nan_to_num(), expected.detach().nan_to_num()
+    return float((actual - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+
+
 def check_close(actual: Tensor, expected: Tensor, tolerance: float, quantity: str) -> None:
     """Compare two tensors; NaN equals NaN.
 

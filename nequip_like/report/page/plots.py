@@ -26,20 +26,26 @@ _LINE = 15  # height of a line of a legend
 
 
 def draw_curves(
-    curves: Mapping[str, Curve], label: str, *, colours: Mapping[str, str], best_epoch: float | None = None
+    curves: Mapping[str, Curve],
+    label: str,
+    *,
+    colours: Mapping[str, str],
+    best_epoch: float | None = None,
+    x_label: str = "epoch",
 ) -> str:
-    """Curves over epochs, with a legend below where there is more than one.
+    """Curves over epochs, or over something else, with a legend below where there is more than one.
 
     Args:
         curves: Points (epoch, value) by what the legend calls them, finite.
         label: What the values are, with their unit.
         colours: Colour of each curve.
         best_epoch: An epoch that is marked.
+        x_label: What they are curves over, with its unit.
     """
     epochs = [x for curve in curves.values() for x, _ in curve]
     values = [y for curve in curves.values() for _, y in curve]
     x, y = fit_linear(min(epochs), max(epochs), vertical=False), fit_scale(values, *VERTICAL)
-    parts = [draw_frame(x, y, "epoch", label, whole_numbers=True)]
+    parts = [draw_frame(x, y, x_label, label, whole_numbers=x_label == "epoch")]
     if best_epoch is not None and x.low <= best_epoch <= x.high:
         place = x.place(best_epoch)
         parts.append(
@@ -53,7 +59,7 @@ def draw_curves(
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
         if len(curve) <= _FEW:
             for (a, b), (epoch, value) in zip(places, curve, strict=True):
-                title = f"<title>{escape(name)}, epoch {epoch:g}: {value:.4g}</title>"
+                title = f"<title>{escape(name)}, {escape(x_label)} {epoch:g}: {value:.4g}</title>"
                 parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}">{title}</circle>')
     return wrap_plot(*_add_legend(parts, {name: colours[name] for name in curves}, label))
 

@@ -1,0 +1,122 @@
+"""Do atoms repel each other when they come close, or is there a hole that they fall into?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+
+from nequip_like.testing.structures import pair
+from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, judge_value, skip_check
+from nequip_like.workflow.checks.structures import sum_radii
+from nequip_like.workflow.checks.subject import CheckedModel
+
+NAME = "dimers"
+_CLOSEST = 0.45  # sums of covalent radii: to come closer takes more than 10 eV with most elements
+_BONDED = 0.8  # sums of covalent radii: no minimum lies within
+_POINTS = 150
+_HIGH, _LOW = 10.0, 3.0  # eV that a hole is behind
+_HOLE = 0.05  # eV that the energy falls by
+_MOST_ROWS = 10
+_SHOWN = 15.0  # eV above the lowest energy that plots show
+_ADVICE = (
+    "atoms can fuse in hot or dense simulations: train with pair_potential=zbl, or add frames with "
+    "close atoms, and keep"
+    " simulations away from short distances until then"
+)
+
+
+@dataclass(frozen=True)
+class ShortRange:
+    """The energy of two atoms at short range.
+
+    Attributes:
+        wall: How high it rises over its lowest value on the way inwards, eV.
+        top: Distance where it is highest, Angstrom.
+        depth: How far it falls behind that, eV; 0 without a hole.
+    """
+
+    wall: float
+    top: float
+    depth: float
+
+
+def ask_dimers(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
+    """Judge the energy of each pair of species over their distance."""
+    names, cutoff = model.potential.type_names, model.potential.cutoff
+    verdicts, curves = [], {}
+    for species, partner in combinations_with_replacement(names, 2):
+        bond = sum_radii(species, partner)
+        if _BONDED * bond >= cutoff:
+            verdicts.append(skip_check(NAME, f"the cutoff is shorter than {_BONDED} bonds", f"{species}-{partner}"))
+            continue
+        distances = np.linspace(_CLOSEST * bond, cutoff, _POINTS)
+        energies = model.energies([pair(species, partner, float(distance)) for distance in distances])
+        energies -= model.isolated_energies[species] + model.isolated_energies[partner]
+        verdicts.append(_judge_pair(f"{species}-{partner}", distances, energies, bond))
+        if np.isfinite(energies).all():
+            shown = np.clip(energies, energies.min(), energies[distances >= _BONDED * bond].min() + _SHOWN)
+            shown = np.maximum(shown, -_SHOWN)
+            curves[f"{species}-{partner}"] = list(zip(distances.tolist(), shown.tolist(), strict=True))
+    if len(verdicts) > _MOST_ROWS:
+        verdicts = _keep_worst(verdicts)
+    yield from verdicts
+    for first in range(0, len(curves), 6):
+        part = dict(list(curves.items())[first : first + 6])
+        yield CheckPlot(NAME, "energies of dimers", "distance (Å)", "energy (eV)", part)
+
+
+def measure_short_range(distances: np.ndarray, energies: np.ndarray, bonded: float) -> ShortRange:
+    """Follow the energy of two atoms inwards from its lowest value outside of ``bonded``.
+
+    Args:
+        distances: Rising, shape (points,), Angstrom.
+        energies: Shape (points,), eV.
+        bonded: Distance within which no minimum counts, Angstrom.
+
+    Example:
+        >>> r = np.linspace(0.5, 3.0, 251)
+        >>> measure_short_range(r, 4 * (r**-12.0 - r**-6.0), bonded=1.0).depth
+        0.0
+        >>> fallen = measure_short_range(r, 4 * (r**-12.0 - r**-6.0) * (r > 0.9), bonded=1.0)
+        >>> round(fallen.top, 2), fallen.depth > 5
+        (0.91, True)
+    """
+    first = int(np.searchsorted(distances, bonded))
+    lowest = first + int(np.argmin(energies[first:]))
+    inwards = energies[: lowest + 1][::-1]
+    deepest = int(np.argmin(inwards))
+    # A ripple that the energy rises above again, further in, is no hole; what lies below the lowest energy outside is.
+    reach = deepest + 1 if inwards[deepest] < inwards[0] - _HOLE else len(inwards)
+    top = int(np.argmax(inwards[:reach]))
+    depth = float(inwards[top] - inwards[top:].min())
+    wall = float(inwards[top] - inwards[0])
+    return ShortRange(wall, float(distances[lowest - top]), depth if depth > _HOLE else 0.0)
+
+
+def _judge_pair(name: str, distances: np.ndarray, energies: np.ndarray, bond: float) -> CheckVerdict:
+    if not np.isfinite(energies).all():
+        where = float(distances[~np.isfinite(energies)].max())
+        text = f"the energy of {name} is not finite at {where:.2f} Å"
+        return judge_value(NAME, name, float("nan"), _HIGH, "eV", text, _ADVICE, at_least=True)
+    found = measure_short_range(distances, energies, _BONDED * bond)
+    if not found.depth:
+        text = f"rises by {found.wall:.3g} eV down to {distances[0]:.2f} Å, without a hole"
+        return judge_value(NAME, name, found.wall, _LOW, "eV", text, _ADVICE, warn_to=1.0, at_least=True)
+    text = f"a hole: closer than {found.top:.2f} Å the energy falls by {found.depth:.3g} eV, behind {found.wall:.3g} eV"
+    return judge_value(NAME, name, found.wall, _HIGH, "eV", text, _ADVICE, warn_to=_LOW, at_least=True)
+
+
+def _keep_worst(verdicts: list[CheckVerdict]) -> list[CheckVerdict]:
+    """Pairs that are not in order, and of all others the one with the lowest wall."""
+    told = [verdict for verdict in verdicts if verdict.level in ("warn", "fail")]
+    passed = [verdict for verdict in verdicts if verdict.level == "pass"]
+    if passed:
+        lowest = min(passed, key=lambda verdict: verdict.value or 0.0)
+        text = f"all but {len(told)} of {len(verdicts)} pairs; lowest of {lowest.of}: {lowest.text}"
+        told.append(
+            CheckVerdict(NAME, f"{len(passed)} pairs", "pass", text, lowest.value, lowest.limit, lowest.unit, True)
+        )
+    return told or verdicts[:1]

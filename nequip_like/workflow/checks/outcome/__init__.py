@@ -1,0 +1,1 @@
+"""What checks of a model found, and how it is shown: in a table, on a page, in pictures."""

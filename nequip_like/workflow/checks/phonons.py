@@ -1,0 +1,99 @@
+"""Does a crystal vibrate, or does it have modes that it falls along?"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from nequip_like.workflow.checks.equation_of_state import MADE_ADVICE, explain_absence, find_settled
+from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, judge_value, skip_check
+from nequip_like.workflow.checks.subject import CheckedModel
+
+NAME = "phonons"
+_LIMIT, _TOLERATED = -0.1, -0.5  # THz
+_NOISE = 5.0
+_REACH, _MOST_ATOMS = 10.0, 256  # of the supercell: Angstrom along each lattice vector
+_SYMMETRIC = 1e-3  # Angstrom: what is left of a relaxation does not hide a symmetry
+_SMOOTHING, _DENSE_MESH = 0.1, 12  # THz; points along each axis for the density of states
+_ADVICE = (
+    "modes with imaginary frequencies: the crystal goes over to another structure with this model. If it is stable in"
+    " your calculations, add frames of it with small random displacements, and supercells"
+)
+
+
+def ask_phonons(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
+    """Compute frequencies at the points that fit into a supercell, and the density of states."""
+    reason = explain_absence(model)
+    if not reason and importlib.util.find_spec("phonopy") is None:
+        reason = 'phonopy is not installed: pip install "nequip-like[phonopy]"'
+    if reason:
+        yield skip_check(NAME, reason)
+        return
+    curves = {}
+    for named in model.crystals:
+        atoms = find_settled(model, named)
+        if isinstance(atoms, str):
+            yield skip_check(NAME, atoms, named.name)
+            continue
+        noise = model.measure_noise(named.atoms).force
+        displacement = 0.03 if model.element_type == "float32" else 0.01  # Angstrom
+        phonon = _prepare_phonons(model, atoms, displacement)
+        frequencies = _compute_frequencies(phonon)
+        lowest = float(frequencies.min()) if np.isfinite(frequencies).all() else float("nan")
+        # A frequency near zero is the root of what rounding makes of a force constant: 15.6 THz for 1 eV/A^2 and 1 u.
+        allowed = _LIMIT - 15.633 * np.sqrt(_NOISE * noise / displacement / atoms.get_masses().min())
+        text = (
+            f"lowest frequency {lowest:.2f} THz of {np.nanmax(frequencies):.2f} THz, at {len(frequencies)} points "
+            f"of a supercell of {len(phonon.supercell)} atoms"
+        )
+        judged = {"warn_to": _TOLERATED + allowed, "at_least": True, "fails": not named.is_made}
+        advice = MADE_ADVICE if named.is_made else _ADVICE
+        yield judge_value(NAME, named.name, lowest, float(allowed), "THz", text, advice, **judged)
+        curves[named.name] = _compute_density(phonon)
+    if curves:
+        yield CheckPlot(NAME, "density of states", "frequency (THz)", "states (1/THz)", curves)
+
+
+def _prepare_phonons(model: CheckedModel, atoms: Atoms, displacement: float) -> Any:
+    """Phonopy's object with the forces of displaced supercells."""
+    from phonopy import Phonopy
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    cell = PhonopyAtoms(symbols=atoms.get_chemical_symbols(), cell=atoms.cell.array, positions=atoms.positions)
+    phonon = Phonopy(cell, supercell_matrix=np.diag(_choose_supercell(atoms)), primitive_matrix="P", symprec=_SYMMETRIC)
+    phonon.generate_displacements(distance=displacement)
+    cells = [phonon.supercell, *phonon.supercells_with_displacements]
+    forces = model.forces([Atoms(c.symbols, positions=c.positions, cell=c.cell, pbc=True) for c in cells])
+    # What the relaxation left would count as a response to the displacement.
+    phonon.forces = forces[1:] - forces[0]
+    phonon.produce_force_constants()
+    phonon.symmetrize_force_constants()
+    return phonon
+
+
+def _choose_supercell(atoms: Atoms) -> list[int]:
+    """How often the cell is repeated along each lattice vector: up to 10 Angstrom, in 256 atoms."""
+    repeats = np.maximum(1, np.ceil(_REACH / atoms.cell.lengths())).astype(int)
+    while repeats.prod() * len(atoms) > _MOST_ATOMS and repeats.max() > 1:
+        repeats[np.argmax(repeats * atoms.cell.lengths() * (repeats > 1))] -= 1
+    return repeats.tolist()
+
+
+def _compute_frequencies(phonon: Any) -> np.ndarray:
+    """Frequencies at all points that fit into the supercell, where they are exact, shape (points, modes), THz."""
+    repeats = np.diag(phonon.supercell_matrix)
+    points = np.array(list(np.ndindex(*repeats))) / repeats
+    phonon.run_qpoints(points)
+    return np.asarray(phonon.qpoints.frequencies)
+
+
+def _compute_density(phonon: Any) -> list[tuple[float, float]]:
+    """The density of states (THz, states per THz and primitive cell)."""
+    phonon.run_mesh([_DENSE_MESH] * 3, is_gamma_center=True)
+    phonon.run_total_dos(sigma=_SMOOTHING)
+    density = phonon.total_dos
+    return list(zip(density.frequency_points.tolist(), density.dos.tolist(), strict=True))

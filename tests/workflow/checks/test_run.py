@@ -1,0 +1,196 @@
+"""Each planted fault is found by the check that names it; a sound model passes."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+from nequip_like.errors import ConfigError, DataError
+from nequip_like.inference.predictor import Predictor
+from nequip_like.workflow.checks import check_potential
+from nequip_like.workflow.checks.elastic import compute_elastic_constants
+from nequip_like.workflow.checks.equation_of_state import find_equation
+from nequip_like.workflow.checks.references import fit_shifts
+from nequip_like.workflow.checks.subject import CheckedModel, NamedStructure
+from tests.workflow.checks.models import build_flickering, build_morse, build_signed, build_without_envelope
+
+OF_THE_MODEL = ["references", "symmetry", "forces", "stress", "cutoff", "dimers"]
+OF_LAYERS = ["symmetry", "forces", "stress", "cutoff", "bonds"]
+NETWORK = {
+    "type_names": ["H", "C", "O"],
+    "r_max": 3.0,
+    "num_features": 4,
+    "num_layers": 2,
+    "radial_mlp_width": 8,
+    "avg_num_neighbors": 5.0,
+    "per_type_energy_scales": 2.0,
+}
+
+
+@pytest.fixture(scope="module")
+def copper():
+    """Strained and rattled copper with the labels of the sound model."""
+    rng = np.random.default_rng(0)
+    made = []
+    for factor in (0.98, 1.0, 1.02):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(factor * atoms.cell.array, scale_atoms=True)
+        atoms.rattle(0.05, rng=rng)
+        made.append(atoms)
+    return Predictor(build_morse()).predict_atoms(made)
+
+
+@pytest.fixture(scope="module")
+def organic():
+    """A molecule, and a crystal of all three species."""
+    rng = np.random.default_rng(1)
+    crystal = bulk("CO", "zincblende", a=3.6).repeat((2, 1, 1))
+    crystal.symbols[3] = "H"
+    structures = [molecule("CH3CH2OH"), crystal]
+    for atoms in structures:
+        atoms.rattle(0.05, rng=rng)
+    return structures
+
+
+@pytest.mark.parametrize(
+    ("fault", "failed"),
+    [
+        ({}, []),
+        ({"dtype": "float32"}, []),
+        ({"turned_stress": True}, ["stress"]),
+        ({"shifts": [0.0]}, ["references"]),
+    ],
+    ids=["sound", "sound_float32", "stress", "shift"],
+)
+def test_a_fault_is_found_by_its_check_alone(copper, fault, failed):
+    verdicts = check_potential(build_morse(**fault), copper, OF_THE_MODEL, frames=1)
+    assert verdicts.failed == failed, verdicts
+    assert all(verdict.advice for verdict in verdicts if verdict.level == "fail")
+    assert verdicts.level == ("fail" if failed else "pass")
+
+
+def test_a_missing_envelope_is_found_by_its_check_alone(copper):
+    broken = build_morse(envelope=False)
+    labelled = Predictor(broken).predict_atoms(copper)
+    verdicts = check_potential(broken, labelled, OF_THE_MODEL, frames=1)
+    assert verdicts.failed == ["cutoff"], verdicts
+
+
+@pytest.mark.parametrize("model_dtype", ["float32", "float64"])
+def test_a_sound_network_passes(organic, make_potential, model_dtype):
+    potential = make_potential(**NETWORK, model_dtype=model_dtype, kernel="reference")
+    verdicts = check_potential(potential, organic, OF_LAYERS)
+    assert verdicts.level == "pass", verdicts
+
+
+def test_signs_in_a_kernel_are_found(organic):
+    verdicts = check_potential(build_signed(**NETWORK, model_dtype="float32"), organic, ["symmetry", "forces"])
+    assert verdicts.failed == ["symmetry"]
+    failed = [verdict.of for verdict in verdicts if verdict.level == "fail"]
+    assert failed == ["rotation"]
+    assert "treats x, y and z differently" in verdicts["symmetry"].advice
+
+
+def test_signs_that_change_are_found(organic):
+    verdicts = check_potential(build_flickering(**NETWORK, model_dtype="float32"), organic, ["symmetry"])
+    assert verdicts.of_check("symmetry")[0].level == "fail"
+    assert verdicts.of_check("symmetry")[0].of == "repeatability"
+
+
+def test_a_network_without_envelope_is_found(organic):
+    potential = build_without_envelope(**NETWORK, model_dtype="float32")
+    verdicts = check_potential(potential, organic, ["symmetry", "forces", "stress", "cutoff"])
+    assert verdicts.failed == ["cutoff"], verdicts
+
+
+@pytest.mark.slow
+def test_all_checks_of_a_sound_model(copper, tmp_path):
+    verdicts = check_potential(build_morse(), copper, frames=1, picoseconds=0.1, output=tmp_path)
+    assert verdicts.level == "pass", verdicts
+    skipped = [] if importlib.util.find_spec("phonopy") else ["phonons"]
+    assert [name for name, level in verdicts.levels.items() if level == "skipped"] == skipped
+    assert {path.name for path in tmp_path.iterdir()} == {"check.html", "check.json", "check.png"}
+    content = json.loads((tmp_path / "check.json").read_text())
+    assert (content["level"], content["failed"]) == ("pass", [])
+    assert len(content["verdicts"]) == len(verdicts)
+
+
+def test_a_wrong_stress_leaves_cells_alone(copper):
+    verdicts = check_potential(build_morse(turned_stress=True), copper, ["eos", "elastic", "phonons"], frames=1)
+    assert set(verdicts.levels.values()) == {"skipped"}
+    assert "see stress" in verdicts["eos"].text
+
+
+def test_shifts_are_told_from_poor_models():
+    counts = np.array([[2, 1], [4, 2], [1, 1], [2, 2], [0, 2], [3, 1]])
+    shifted = fit_shifts(counts @ [0.5, -432.0], counts)
+    assert (shifted.remaining < 1e-9, shifted.is_determined, shifted.is_certain) == (True, True, True)
+    poor = fit_shifts(counts.sum(1) * np.array([0.1, -0.1, 0.1, -0.1, 0.1, -0.1]), counts)
+    assert poor.explained < 3 * poor.remaining
+    alike = fit_shifts(np.array([-2040.0, -2040.0]), np.array([[2, 1], [2, 1]]))
+    assert (alike.explained, alike.is_determined, alike.is_certain) == (pytest.approx(680.0), False, False)
+
+
+def test_elastic_constants_of_a_pair_potential():
+    """Without stress its crystals have C12 = C44 (Cauchy), and the Voigt average is the bulk modulus."""
+    named = NamedStructure("Cu", bulk("Cu"))
+    model = CheckedModel(build_morse(), [named], [named])
+    equation = find_equation(model, named)
+    assert equation.at_minimum
+    constants = 160.21766 * compute_elastic_constants(model, equation.atoms)
+    assert constants[0, 1] == pytest.approx(constants[3, 3], rel=0.01)
+    assert constants[:3, :3].mean() == pytest.approx(equation.bulk_modulus, rel=0.05)
+    assert constants[0, 0] == pytest.approx(constants[2, 2], rel=1e-3)
+    assert constants[0, 3] == pytest.approx(0.0, abs=0.1)
+
+
+def test_phonopy_is_optional(copper, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    verdicts = check_potential(build_morse(), copper, ["phonons"], frames=1)
+    assert verdicts.level == "skipped"
+    assert verdicts["phonons"].text == 'phonopy is not installed: pip install "nequip-like[phonopy]"'
+
+
+def test_a_model_without_forces(organic, make_potential):
+    potential = make_potential(**NETWORK, do_derivatives=False).train()
+    verdicts = check_potential(potential, organic, ["symmetry", "forces", "stress", "cutoff", "bonds", "drift", "eos"])
+    levels = verdicts.levels
+    assert {name for name, level in levels.items() if level == "skipped"} == {
+        "forces",
+        "stress",
+        "bonds",
+        "drift",
+        "eos",
+    }
+    assert levels["symmetry"] == levels["cutoff"] == "pass"
+    assert potential.training
+
+
+def test_without_data_structures_are_made():
+    verdicts = check_potential(build_morse(), only=["references", "stress", "eos"])
+    assert verdicts.levels == {"references": "skipped", "stress": "pass", "eos": "pass"}
+    assert verdicts["eos"].of.startswith("made crystal Cu (fcc)")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"only": ["strees"]}, "only"),
+        ({"only": "stress"}, r"only is the text 'stress'\n  -> give a list: \[stress\]"),
+        ({"only": ["stress"], "skip": ["stress"]}, "no check is left"),
+        ({"frames": 0}, "frames is 0"),
+        ({"picoseconds": -1.0}, "picoseconds is -1.0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+    ids=["unknown", "text", "none_left", "frames", "picoseconds", "seed"],
+)
+def test_mistakes_are_refused(given, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        check_potential(build_morse(), **given)
+
+
+def test_other_species_are_refused(organic):
+    with pytest.raises(DataError, match="not among the species Cu"):
+        check_potential(build_morse(), organic)
