@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,20 +49,26 @@ class RunOutcome:
 class Backend(Protocol):
     """Plans and does the runs of one kind."""
 
-    def plan(self, request: RunRequest) -> PlannedRun:
+    def plan(self, request: RunRequest, awaited: Collection[Path] = ()) -> PlannedRun:
         """Check a run as far as it can be without beginning it; nothing is written, no program is started.
+
+        Args:
+            request: What the file says.
+            awaited: Folders that runs before it will have filled by then: what lies there need not be there yet.
 
         Raises:
             NequipLikeError: For what cannot be done, naming the key and what to write instead.
         """
         ...
 
-    def run(self, plan: PlannedRun, report: Report) -> RunOutcome:
-        """Do it. A run that was stopped before goes on where it is.
+    def run(self, plan: PlannedRun, report: Report, goes_on: bool = False) -> RunOutcome:
+        """Do it.
 
         Args:
             plan: What :meth:`plan` gave.
             report: Tells the user how it goes.
+            goes_on: The run was begun before and was stopped: go on where it is, as far as that can be. Otherwise
+                begin anew; what an earlier run left in the folder is moved away already.
 
         Raises:
             NequipLikeError: If it fails, with the remedy.
