@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.runner.config_changes import ConfigChanges
+from nequip_like.workflow.runner.built_in.config_changes import ConfigChanges
 
 _LARGEST_JSON = 1_000_000  # bytes
 # Of an architecture: what the training data say, and how it is computed.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nequip_like.errors import ConfigError, closest_hint, naming
 from nequip_like.workflow.runner import keys
-from nequip_like.workflow.runner.architecture import translate_architecture
-from nequip_like.workflow.runner.config_changes import ConfigChanges
+from nequip_like.workflow.runner.built_in.architecture import translate_architecture
+from nequip_like.workflow.runner.built_in.config_changes import ConfigChanges
+from nequip_like.workflow.runner.built_in.context import Composer
 from nequip_like.workflow.runner.requests import RunRequest
-
-#: Composes a config of the package and overrides; what is below the command line is given it.
-Composer = Callable[[Sequence[str]], DictConfig]
 
 # What runs themselves say, or what would widen what a run file may do.
 _NOT_TO_BE_GIVEN = ("hydra", "output_dir", "trusted_packages", "run", "resume", "ckpt_path", "model", "finetune.source")
@@ -94,8 +92,8 @@ def _check_arguments(request: RunRequest, changes: ConfigChanges) -> None:
 def _translate_device(device: str, changes: ConfigChanges) -> None:
     name, _, number = device.partition(":")
     changes.values["trainer.accelerator"] = "gpu" if name == "cuda" else name
-    if number:
-        changes.values["trainer.devices"] = [int(number)]
+    # One process for each run: another one would begin the whole queue again.
+    changes.values["trainer.devices"] = [int(number)] if number else 1
 
 
 # --- data
