@@ -7,9 +7,9 @@ import yaml
 
 from nequip_like.composition.compose import compose
 from nequip_like.errors import ConfigError
+from nequip_like.workflow.runner.built_in.training_config import build_config, translate_training
 from nequip_like.workflow.runner.reading import read_run_file
 from nequip_like.workflow.runner.requests import read_requests
-from nequip_like.workflow.runner.built_in.training_config import build_config, translate_training
 
 RUN = {
     "name": "water",
