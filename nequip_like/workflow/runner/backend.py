@@ -22,12 +22,14 @@ class PlannedRun:
         request: What the file says.
         describes: What will be done, a line each, as ``--dry-run`` prints it; the first says all in a few words.
         notes: What the user should know: keys without effect here.
+        waits: Whether it reads what runs before it have yet to leave; it is planned again when its turn has come.
         content: What the backend needs to run it, known to the backend alone.
     """
 
     request: RunRequest
     describes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    waits: bool = False
     content: Any = None
 
 

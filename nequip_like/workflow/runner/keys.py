@@ -94,6 +94,7 @@ OUTPUT: dict[str, Any] = {
     "metrics_json": str | None,
     "metrics_csv": str | None,
     "predictions_csv": str | None,
+    "predictions": str | None,
 }
 EXPORT: dict[str, Any] = {"standard_artifacts": bool}
 # Of the file alone: where the data are. All else below data is a key of our own data section, and goes there.

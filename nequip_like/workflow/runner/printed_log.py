@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -27,9 +28,8 @@ def kept_in(file: Path) -> Iterator[None]:
     with output_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         log = file.open("a", encoding="utf-8")
-    with log:
-        with contextlib.redirect_stdout(cast(IO[str], _Doubled(log))):
-            yield
+    with log, contextlib.redirect_stdout(cast(IO[str], _Doubled(log))):
+        yield
 
 
 class _Doubled:
@@ -40,8 +40,6 @@ class _Doubled:
     """
 
     def __init__(self, log: IO[str]) -> None:
-        import sys
-
         self._stream, self._log, self._line = sys.stdout, log, ""
 
     def write(self, text: str) -> int:
@@ -59,10 +57,10 @@ class _Doubled:
 
 
 def _show_last(line: str) -> str:
-    """What is seen of a line at last, without colours.
+    r"""What is seen of a line at last, without colours.
 
     Example:
-        >>> _show_last("epoch 1\\repoch 2"), _show_last("\\x1b[31mred\\x1b[0m")
+        >>> _show_last("epoch 1\repoch 2"), _show_last("\x1b[31mred\x1b[0m")
         ('epoch 2', 'red')
     """
     return _CONTROL.sub("", line).rstrip("\r").rpartition("\r")[2]

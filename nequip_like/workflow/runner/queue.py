@@ -7,7 +7,7 @@ import gc
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from nequip_like.errors import ConfigError, NequipLikeError, OutputError, first_
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.earlier_run import move_earlier, tell_moved
-from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.backend import Backend, PlannedRun, RunOutcome
 from nequip_like.workflow.runner.files import list_folders, list_outputs
 from nequip_like.workflow.runner.journal import BEGUN, DONE, FAILED, STOPPED, RunJournal
@@ -69,7 +68,8 @@ def run_queue(
     """Do the runs of a file.
 
     All are planned before the first begins: a mistake in the last one is said at once. Each is written down beside the
-    file, in ``STEM.journal.jsonl``, when it begins and when it ends; one that fails does not keep others from being done.
+    file, in ``STEM.journal.jsonl``, when it begins and when it ends; one that fails does not keep others from being
+    done.
 
     Args:
         file: The run file.
@@ -137,7 +137,7 @@ class _Queue:
             if (plan := plans.get(request.name)) is not None:
                 for line in plan.describes:
                     self._print(f"   {line}")
-                for note in plan.notes:
+                for note in (*plan.notes, *(["checked whole when the runs that it reads from are done"] * plan.waits)):
                     self._print(f"   note: {note}")
 
     def do_all(self, plans: dict[str, PlannedRun]) -> QueueResult:
@@ -178,7 +178,7 @@ class _Queue:
                 tell_moved(self.console, request.run_dir, move_earlier(request.run_dir, _OF_A_TRAINING))
             self.journal.add(request, BEGUN)
             with kept_in(request.logs / f"{request.name}.log"):
-                if plan.notes:  # what runs before it left is there now
+                if plan.waits:  # what runs before it left is there now
                     plan = backend.plan(request)
                 for note in plan.notes:
                     self._print(f"note: {note}")
@@ -196,24 +196,25 @@ class _Queue:
         return outcome
 
     @contextlib.contextmanager
-    def _noting_failures(self, request: RunRequest, begin: float) -> contextlib.AbstractContextManager[None]:
+    def _noting_failures(self, request: RunRequest, begin: float) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            why = (
+            is_ours = isinstance(error, NequipLikeError)
+            why = error.message if is_ours else f"{type(error).__name__}: {first_line(error)}"
                 error.message if isinstance(error, NequipLikeError) else f"{type(error).__name__}: {first_line(error)}"
             )
             self.journal.add(request, FAILED, seconds=round(time.monotonic() - begin, 1), why=why)
-            if isinstance(error, NequipLikeError):
+            if is_ours:
                 raise
             # An error of the package itself: others of the queue are not kept waiting for it.
             log = request.logs / f"{request.name}.log"
             with log.open("a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
-            raise RunError(f"{why}", f"this is an error of the package; its traceback is in {log}") from error
+            raise RunError(why, f"this is an error of the package; its traceback is in {log}") from error
 
     @contextlib.contextmanager
-    def _naming(self, request: RunRequest) -> contextlib.AbstractContextManager[None]:
+    def _naming(self, request: RunRequest) -> Iterator[None]:
         """Put the file and the run in front of what is wrong with it."""
         try:
             yield
@@ -250,7 +251,7 @@ class _Queue:
         for file in list_outputs(request):
             if file.exists() and not self.journal.has_written(file):
                 raise OutputError(
-                    f"{file} is there already", "give another folder, output: {dir: FOLDER}, or remove it"
+                    f"{file} is there already", "give output: {dir: FOLDER}, or remove the file"
                 )
 
     def _tell(self, request: RunRequest, error: NequipLikeError) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ def read_requests(file: str | Path, names: Sequence[str] = ()) -> list[RunReques
             requests.append(_understand(run, path.parent, f"run{number}"))
         except ConfigError as error:
             raise ConfigError(f"{path}, {where}: {error.message}", error.advice) from error
+    requests = _tell_apart(requests)
     taken: set[str] = set()
     for request in requests:
         if request.name in taken:
@@ -119,6 +121,17 @@ def read_requests(file: str | Path, names: Sequence[str] = ()) -> list[RunReques
         hint = closest_hint(unknown[0], taken)
         raise ConfigError(f"{path} has no run '{unknown[0]}'", f"{hint}there are {', '.join(sorted(taken))}")
     return [request for request in requests if not names or request.name in names]
+
+
+def _tell_apart(requests: Sequence[RunRequest]) -> list[RunRequest]:
+    """Put the task behind the names of runs that have no name of their own and one folder."""
+    counts = Counter(request.name for request in requests)
+    return [
+        replace(request, name=f"{request.name}-{request.task}")
+        if counts[request.name] > 1 and not {"name", "id"} & request.given.keys()
+        else request
+        for request in requests
+    ]
 
 
 def _understand(run: Mapping[str, Any], folder: Path, usual_name: str) -> RunRequest:

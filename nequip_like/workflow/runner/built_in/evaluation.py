@@ -72,9 +72,7 @@ def plan_evaluation(request: RunRequest, awaited: Collection[Path] = ()) -> Plan
         f"evaluate {locate_model(request)} on {_name_files(entry['file'])}: {what}",
         f"write to {locate_output(request)}",
     )
-    if waits:
-        notes.append("what it reads of runs before it is checked when they are done")
-    return PlannedRun(request, describes, (*chosen_notes, *notes), plan)
+    return PlannedRun(request, describes, (*chosen_notes, *notes), waits, plan)
 
 
 def run_evaluation(plan: PlannedRun, report: Report, context: RunContext) -> RunOutcome:

@@ -22,8 +22,7 @@ def plan_export(request: RunRequest, awaited: Collection[Path] = ()) -> PlannedR
         NequipLikeError: For the first mistake.
     """
     waits = check_inputs(request, awaited)
-    notes = ("the model is read when the runs before it are done",) if waits else ()
-    return PlannedRun(request, (f"export {locate_model(request)} to {request.artifacts}",), notes)
+    return PlannedRun(request, (f"export {locate_model(request)} to {request.artifacts}",), waits=waits)
 
 
 def run_export(plan: PlannedRun, report: Report, context: RunContext) -> RunOutcome:

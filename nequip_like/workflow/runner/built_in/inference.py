@@ -66,12 +66,10 @@ def plan_inference(request: RunRequest, awaited: Collection[Path] = ()) -> Plann
     energy_only = bool(request.section("eval").get("energy_only"))
     files = list_files(data)
     plan = InferencePlan(files, file, data.get("batch_size", DEFAULT_BATCH), energy_only, read_amp(request, notes))
-    if waits:
-        notes.append("what it reads of runs before it is checked when they are done")
     named = files[0] if len(files) == 1 else f"{len(files)} files"
     what = "energies" if energy_only else "energies, forces and stress"
     describes = (f"infer {named} by {locate_model(request)}: {what}", f"write {file}")
-    return PlannedRun(request, describes, tuple(notes), plan)
+    return PlannedRun(request, describes, tuple(notes), waits, plan)
 
 
 def run_inference(plan: PlannedRun, report: Report, context: RunContext, goes_on: bool) -> RunOutcome:

@@ -56,11 +56,8 @@ def plan_training(request: RunRequest, context: RunContext, awaited: Collection[
         check_single_process(checked.values["trainer"])
     if not waits:
         check_machine(checked)
-    notes = [*changes.notes]
-    if waits:
-        notes.append("what it reads of runs before it is checked when they are done")
     plan = TrainingPlan(config, tuple(list_typed(request, changes)))
-    return PlannedRun(request, _describe(request, plan), tuple(notes), plan)
+    return PlannedRun(request, _describe(request, plan), tuple(changes.notes), waits, plan)
 
 
 def run_training(plan: PlannedRun, report: Report, context: RunContext, goes_on: bool) -> RunOutcome:

@@ -177,11 +177,6 @@ def _refuse_foreign(train: Mapping[str, Any], request: RunRequest) -> None:
             "give mae or mse, of its components; or leave loss_force out, and give backend_args: "
             "[training_module.loss.function=stratified_huber], which treats a force as a vector",
         )
-    if train.get("progress_mininterval") is not None:
-        raise ConfigError(
-            "train.progress_mininterval is given, but the progress bar goes by batches, not by seconds",
-            "leave it out, or give backend_args: [callbacks.progress_bar.refresh_rate=10]",
-        )
 
 
 _SIZES = {
@@ -208,6 +203,8 @@ def _translate_sizes(train: Mapping[str, Any], changes: ConfigChanges) -> None:
         changes.choices.append("~callbacks.progress_bar")
     elif train.get("progress_bar") is True:
         changes.notes.append("train.progress_bar: true is shown on a terminal only; a file gets a line an epoch")
+    if train.get("progress_mininterval") is not None:
+        changes.notes.append("train.progress_mininterval has no effect: the bar goes by batches")
 
 
 def _translate_cycles(train: Mapping[str, Any], changes: ConfigChanges) -> None:
