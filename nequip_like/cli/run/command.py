@@ -87,7 +87,7 @@ def compose_packaged(overrides: Sequence[str]) -> DictConfig:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nequip-run",
-        description="Do the runs of a run file, one after the other: train, fine-tune, resume, evaluate, infer, export. "
+        description="Do the runs of a run file in turn: train, fine-tune, resume, evaluate, infer, export. "
         "What is done is written down beside the file, so the same command goes on where it was stopped.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

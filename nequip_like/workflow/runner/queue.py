@@ -202,8 +202,6 @@ class _Queue:
         except Exception as error:
             is_ours = isinstance(error, NequipLikeError)
             why = error.message if is_ours else f"{type(error).__name__}: {first_line(error)}"
-                error.message if isinstance(error, NequipLikeError) else f"{type(error).__name__}: {first_line(error)}"
-            )
             self.journal.add(request, FAILED, seconds=round(time.monotonic() - begin, 1), why=why)
             if is_ours:
                 raise
@@ -250,9 +248,7 @@ class _Queue:
             return  # it was begun before: they are its own
         for file in list_outputs(request):
             if file.exists() and not self.journal.has_written(file):
-                raise OutputError(
-                    f"{file} is there already", "give output: {dir: FOLDER}, or remove the file"
-                )
+                raise OutputError(f"{file} is there already", "give output: {dir: FOLDER}, or remove the file")
 
     def _tell(self, request: RunRequest, error: NequipLikeError) -> None:
         named = type(error)(f"run '{request.name}' failed: {error.message}", error.advice)

@@ -84,8 +84,9 @@ def _check_arguments(request: RunRequest, changes: ConfigChanges) -> None:
             raise ConfigError(f"backend_args has '{key}', which is not for a run file to be told", "leave it out")
         if key == "model":
             raise ConfigError("backend_args has 'model'", "choose the model by backend: ...")
-        for own in (*changes.values, *(choice.lstrip("~").partition("=")[0] for choice in changes.choices)):
-            if key == own or key.startswith(f"{own}.") or own.startswith(f"{key}."):
+        chosen = any(key == choice.lstrip("~").partition("=")[0] for choice in changes.choices)
+        for own in changes.values:
+            if chosen or key == own or key.startswith(f"{own}.") or own.startswith(f"{key}."):
                 raise ConfigError(f"backend_args has '{key}', which a key of the run sets, too", "give one of them")
 
 
