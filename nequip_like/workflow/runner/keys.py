@@ -124,6 +124,16 @@ def list_families() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
 
 
+def name_family(backend: str) -> str:
+    """The family of models that a backend of ours trains, as model files name it.
+
+    Example:
+        >>> name_family("nequip_M"), name_family("descriptor_ann")
+        ('nequip', 'descriptor_ann')
+    """
+    return "nequip" if backend.startswith("nequip") else backend
+
+
 @cache
 def list_optimizers() -> tuple[str, ...]:
     """Names of the packaged optimizers."""

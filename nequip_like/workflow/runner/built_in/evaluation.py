@@ -18,6 +18,7 @@ from nequip_like.inference.device import resolve_device
 from nequip_like.inference.energy_only import energies_only
 from nequip_like.inference.evaluation import Evaluation
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
+from nequip_like.model.families import FAMILIES
 from nequip_like.whole_files import written_whole
 from nequip_like.workflow.evaluate import test_model
 from nequip_like.workflow.runner import keys
@@ -109,8 +110,7 @@ def check_family(request: RunRequest, family: Any) -> None:
     Raises:
         ConfigError: Naming both.
     """
-    named = "nequip" if request.backend.startswith("nequip") else request.backend
-    if family in ("nequip", "descriptor_ann") and family != named:
+    if family in FAMILIES and family != keys.name_family(request.backend):
         raise ConfigError(
             f"backend is {request.backend}, but the model {locate_model(request)} is of the family {family}",
             f"write backend: {family}",

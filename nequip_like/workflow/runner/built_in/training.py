@@ -9,10 +9,12 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from nequip_like.artifacts import write_artifacts
-from nequip_like.errors import naming
+from nequip_like.errors import ConfigError, naming
+from nequip_like.model.families import FINE_TUNED
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.config.machine_check import check_machine
 from nequip_like.workflow.resume import CHECKPOINT_FOLDER, find_newest
+from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.built_in.context import RunContext
 from nequip_like.workflow.runner.built_in.model_source import locate_checkpoint, locate_model, locate_source
@@ -47,6 +49,7 @@ def plan_training(request: RunRequest, context: RunContext, awaited: Collection[
     Raises:
         NequipLikeError: For the first mistake.
     """
+    _check_finetuned(request)
     changes = translate_training(request)
     waits = check_inputs(request, awaited)
     config = build_config(request, changes, context.compose, context.trusted_packages)
@@ -85,6 +88,15 @@ def run_training(plan: PlannedRun, report: Report, context: RunContext, goes_on:
         files["manifest"] = write_artifacts(result.model_file, request.artifacts)
         report(f"artifacts: {files['manifest']}")
     return RunOutcome({name: file for name, file in files.items() if file}, dict(result.metrics), result.stopped_by)
+
+
+def _check_finetuned(request: RunRequest) -> None:
+    """Refuse what would be refused when its model is there, be it hours later."""
+    if request.task == "finetune" and keys.name_family(request.backend) not in FINE_TUNED:
+        raise ConfigError(
+            f"task: finetune is for {', '.join(FINE_TUNED)}, not for backend: {request.backend}",
+            "write task: resume to go on with a run of it, or task: train",
+        )
 
 
 def _add_beginning(config: DictConfig, request: RunRequest, waits: bool) -> DictConfig:
