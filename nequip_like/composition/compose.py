@@ -31,8 +31,8 @@ def compose(
         config: A config file (``config.yaml``), or the name of a config in the current folder or in the package:
             ``train``, ``tutorial``.
         overrides: What is changed, as it would be typed behind ``nequip-train``, without the shell's quotes.
-        folder: Where configs and groups of configs are looked up by name before the package is; the current folder by
-            default.
+        folder: Where configs and groups of configs are looked up by name before the package is, a path or ``pkg://``
+            and a package; the current folder by default.
 
     Returns:
         The config for ``nequip_like.train``; its values can be read and set: ``config.trainer.max_epochs = 50``.

@@ -76,12 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compose_packaged(overrides: Sequence[str]) -> DictConfig:
     """Compose the package's own config: a run file means the same wherever the command is typed."""
-    from importlib.resources import as_file, files
-
     from nequip_like.composition.compose import compose
+    from nequip_like.composition.hydra_compose import PACKAGE
 
-    with as_file(files("nequip_like.conf")) as folder:
-        return compose("train", overrides, folder=folder)
+    return compose("train", overrides, folder=PACKAGE)
 
 
 def _build_parser() -> argparse.ArgumentParser:
