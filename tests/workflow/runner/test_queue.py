@@ -160,8 +160,11 @@ def test_a_line_that_was_cut_off(do, backend, tmp_path):
     assert [line["state"] for line in read_journal(tmp_path)] == ["begun", "done"] * 2 + ["begun", "begun", "done"]
 
 
-@pytest.mark.parametrize("text", ["[1]\n", '{"name": "a"}\n', "{\n", '{"name":"a","state":"x","section":"1"}\n', "\xff\n"],
-                         ids=["list", "keys", "json", "state", "letters"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["[1]\n", '{"name": "a"}\n', "{\n", '{"name":"a","state":"x","section":"1"}\n', "\xff\n"],
+    ids=["list", "keys", "json", "state", "letters"],
+)
 def test_a_damaged_journal(do, backend, tmp_path, text):
     (tmp_path / "run.journal.jsonl").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"run\.journal\.jsonl is no journal of runs, or is damaged"):
@@ -209,9 +212,10 @@ def test_a_training_that_was_killed_before_its_artifacts_goes_on(do, training, t
     def be_killed(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(module, "write_artifacts", be_killed)
-        do([training()])
+        with pytest.raises(KeyboardInterrupt):
+            do([training()])
     weights = (tmp_path / "models/fit/checkpoints/last.ckpt").stat().st_mtime_ns
     result, printed = do()
     assert (tmp_path / "models/fit/artifacts/manifest.json").is_file()

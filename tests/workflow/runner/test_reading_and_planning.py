@@ -116,8 +116,9 @@ def test_a_hostile_file_is_refused(read, text, message):
     assert message in str(error.value)
 
 
-def test_mutated_files_are_plans_or_errors_of_ours(tmp_path, monkeypatch):
-    """The whole way to a plan, by the command's own backends; nothing that a file names is called, nothing is written."""
+@pytest.mark.parametrize("number", [40, pytest.param(400, marks=pytest.mark.slow)])
+def test_mutated_files_are_plans_or_errors_of_ours(tmp_path, monkeypatch, number):
+    """The whole way to a plan, by the command's own backends: nothing is called, and nothing written."""
     monkeypatch.setattr(os, "system", lambda *_: pytest.fail("called"))
     (tmp_path / "water.xyz").touch()
     file, context = tmp_path / "run.yaml", RunContext(compose_packaged)
@@ -146,7 +147,7 @@ def test_mutated_files_are_plans_or_errors_of_ours(tmp_path, monkeypatch):
         "train": {"optimizer": "named", "input_json": "run.yaml", "scheduler": "step", "freeze": "head_only"},
     }
     random_state, outcomes = random.Random(7), {"plan": 0, "refused": 0}
-    for _ in range(320):
+    for _ in range(number):
         run = yaml.safe_load(yaml.safe_dump(RUN))
         for _ in range(random_state.randint(1, 3)):
             name = random_state.choice(["run", "data", "train"])
@@ -166,8 +167,8 @@ def test_mutated_files_are_plans_or_errors_of_ours(tmp_path, monkeypatch):
             outcomes["plan"] += 1
         except NequipLikeError:
             outcomes["refused"] += 1
-    assert outcomes["plan"] > 10
-    assert outcomes["refused"] > 100
+    assert outcomes["plan"] > number / 40
+    assert outcomes["refused"] > number / 2
     file.unlink()
     assert sorted(tmp_path.rglob("*")) == before
 
