@@ -47,7 +47,8 @@ def test_command(folder):
     (folder / "run.yaml").write_text((folder / "run.yaml").read_text().replace("model_in: run.yaml", "model_in: e"))
     run = typed(folder, "../run.yaml")
     assert run.returncode == 2  # a folder without a model is found when all are planned, and nothing begins
-    assert run.stderr.splitlines() == ["error: run.yaml, run 'broken': there is no model in e"] or run.stderr
+    assert run.stderr.splitlines()[0] == f"error: run.yaml, run 'broken': the folder {folder / 'e'} has no model"
+    assert not (folder / "i").exists()
 
 
 def test_dry_run_and_mistakes(folder):
@@ -77,8 +78,8 @@ def test_killed_in_the_middle(tmp_path, write_labelled):
     """SIGKILL in the second training, then the same command: all models are those of a queue that nobody stopped."""
     write_labelled(tmp_path / "data.xyz", frames=30)
     runs = "".join(
-        f"- {{name: {name}, backend: nequip, task: train, run_dir: FOLDER/{name}, device: cpu, data: {{train: data.xyz,\n"
-        f"   val: 6}}, train: {{epochs: {epochs}, scheduler: plateau, seed: 3}}, backend_args: {SMALL}}}\n"
+        f"- {{name: {name}, backend: nequip, task: train, run_dir: FOLDER/{name}, device: cpu,\n"
+        f"   data: {{train: data.xyz, val: 6}}, train: {{epochs: {epochs}, scheduler: plateau, seed: 3}}, backend_args: {SMALL}}}\n"
         for name, epochs in (("a", 2), ("b", 60))
     )
     runs += "- {name: t, backend: nequip, task: evaluate, run_dir: FOLDER/b, device: cpu, data: {path: data.xyz}}\n"

@@ -25,7 +25,7 @@ from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.built_in.context import RunContext
 from nequip_like.workflow.runner.built_in.error_metrics import compute_run_metrics, list_energies
-from nequip_like.workflow.runner.built_in.model_source import load_model, locate_model
+from nequip_like.workflow.runner.built_in.model_source import check_model_is_there, load_model, locate_model
 from nequip_like.workflow.runner.built_in.training_config import select_set_frames
 from nequip_like.workflow.runner.files import METRICS, check_inputs, locate_output
 from nequip_like.workflow.runner.requests import RunRequest
@@ -64,6 +64,8 @@ def plan_evaluation(request: RunRequest, awaited: Collection[Path] = ()) -> Plan
     with naming_arguments("data", ("test",)):
         held_out_sources({_SET: entry}, "test", None, None) if not _reads_awaited(entry, awaited) else None
     waits = check_inputs(request, awaited)
+    if not waits:
+        check_model_is_there(request)
     amp = read_amp(request, notes)
     plan = EvaluationPlan(
         entry, data.get("batch_size", DEFAULT_BATCH_SIZE), bool(request.section("eval").get("energy_only")), amp

@@ -10,7 +10,7 @@ from nequip_like.inference.loading import carry_card
 from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.built_in.context import RunContext
 from nequip_like.workflow.runner.built_in.evaluation import check_family
-from nequip_like.workflow.runner.built_in.model_source import load_model, locate_model
+from nequip_like.workflow.runner.built_in.model_source import check_model_is_there, load_model, locate_model
 from nequip_like.workflow.runner.files import check_inputs
 from nequip_like.workflow.runner.requests import RunRequest
 
@@ -22,6 +22,8 @@ def plan_export(request: RunRequest, awaited: Collection[Path] = ()) -> PlannedR
         NequipLikeError: For the first mistake.
     """
     waits = check_inputs(request, awaited)
+    if not waits:
+        check_model_is_there(request)
     return PlannedRun(request, (f"export {locate_model(request)} to {request.artifacts}",), waits=waits)
 
 

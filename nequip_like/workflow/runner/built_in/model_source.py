@@ -12,7 +12,7 @@ import torch
 from nequip_like.artifacts.reading import check_description
 from nequip_like.errors import ConfigError, ModelFileError, first_line
 from nequip_like.inference import model_file
-from nequip_like.inference.loading import carry_card, load_any
+from nequip_like.inference.loading import carry_card, find_model, load_any
 from nequip_like.inference.manifest import read_manifest
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
@@ -28,6 +28,15 @@ def locate_model(request: RunRequest) -> Path:
     """Where the model of a run is: ``model_in``, the manifest, or the run's own folder."""
     model = request.model
     return model.get("path") or model.get("manifest") or request.run_dir
+
+
+def check_model_is_there(request: RunRequest) -> None:
+    """Refuse a place without a model; the model is not read yet.
+
+    Raises:
+        ModelFileError: Naming the place.
+    """
+    find_model(locate_model(request))
 
 
 def load_model(request: RunRequest, families: Families | None = None) -> tuple[Potential, dict[str, Any]]:
