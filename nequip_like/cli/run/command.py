@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from nequip_like.cli.data_options import add_trusted_packages
 from nequip_like.cli.errors import print_error, run_cli
 from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.starting.quick_start import quick_start
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 _EPILOG = """\
 a run file:
@@ -49,20 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Imported here: torch takes seconds to import, and --help should not.
         with quick_start():
             from nequip_like.cli.trusted_families import trusted_families
-            from nequip_like.workflow.config.trust import user_packages
-            from nequip_like.workflow.runner.backends import choose_backend
-            from nequip_like.workflow.runner.built_in.context import RunContext
-            from nequip_like.workflow.runner.queue import run_queue
+            from nequip_like.composition.runs import do_runs
 
-        packages = user_packages(arguments.trusted_packages)
-        families = trusted_families(packages, "--trusted-packages", needs_table=False)
-        context = RunContext(compose_packaged, packages, families)
-        result = run_queue(
+        result = do_runs(
             arguments.file,
             arguments.run or (),
-            choose_backend=lambda request: choose_backend(request, context),
             again=arguments.again,
             dry_run=arguments.dry_run,
+            trusted_packages=arguments.trusted_packages,
+            families=trusted_families(arguments.trusted_packages, "--trusted-packages", needs_table=False),
             tell_failure=print_error,
         )
         if result.stopped_by is not None:
@@ -72,14 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.exit(_FAILED)
 
     return run_cli(command, debug=arguments.debug)
-
-
-def compose_packaged(overrides: Sequence[str]) -> DictConfig:
-    """Compose the package's own config: a run file means the same wherever the command is typed."""
-    from nequip_like.composition.compose import compose
-    from nequip_like.composition.hydra_compose import PACKAGE
-
-    return compose("train", overrides, folder=PACKAGE)
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -28,19 +28,21 @@ def kept_in(file: Path) -> Iterator[None]:
     with output_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         log = file.open("a", encoding="utf-8")
-    with log, contextlib.redirect_stdout(cast(IO[str], _Doubled(log))):
+    output, errors = (cast(IO[str], _Doubled(stream, log)) for stream in (sys.stdout, sys.stderr))
+    with log, contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         yield
 
 
 class _Doubled:
-    """The output stream, all of which is written to a file as well, line by line.
+    """A stream, all of which is written to a file as well, line by line.
 
     Args:
+        stream: The stream.
         log: The file.
     """
 
-    def __init__(self, log: IO[str]) -> None:
-        self._stream, self._log, self._line = sys.stdout, log, ""
+    def __init__(self, stream: IO[str], log: IO[str]) -> None:
+        self._stream, self._log, self._line = stream, log, ""
 
     def write(self, text: str) -> int:
         """Write to both."""

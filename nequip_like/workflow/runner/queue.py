@@ -10,12 +10,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from nequip_like.errors import ConfigError, NequipLikeError, OutputError, first_line
-from nequip_like.whole_files import path_of
+from nequip_like.summaries import Summarized
+from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.earlier_run import move_earlier, tell_moved
 from nequip_like.workflow.runner.backend import Backend, PlannedRun, RunOutcome
@@ -24,6 +26,7 @@ from nequip_like.workflow.runner.journal import BEGUN, DONE, FAILED, STOPPED, Ru
 from nequip_like.workflow.runner.printed_log import kept_in
 from nequip_like.workflow.runner.requests import RunRequest, read_requests
 from nequip_like.workflow.runner.states import RunState, find_states, list_sources
+from nequip_like.workflow.slurm.tasks import check_processes
 
 _OF_A_TRAINING = ("artifacts",)  # what only a run has left, beside what any training leaves
 
@@ -31,8 +34,8 @@ ChooseBackend = Callable[[RunRequest], Backend]
 TellFailure = Callable[[NequipLikeError], None]
 
 
-@dataclass
-class QueueResult:
+@dataclass(repr=False)
+class QueueResult(Summarized):
     """What became of the runs of a file.
 
     Attributes:
@@ -48,6 +51,11 @@ class QueueResult:
     failed: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
     stopped_by: signal.Signals | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """How many runs there are of each kind."""
+        lists = {"done": self.done, "done_before": self.done_before, "failed": self.failed, "waiting": self.waiting}
+        return {name: ", ".join(names) for name, names in lists.items() if names}
 
     @property
     def is_complete(self) -> bool:
@@ -90,6 +98,7 @@ def run_queue(
     """
     console = console or Console()
     path = path_of(file).absolute()
+    check_processes({"devices": 1})  # of a launcher: each would do all the runs
     requests = read_requests(path)
     wanted = {request.name for request in read_requests(path, names)}
     chosen = [request for request in requests if request.name in wanted]
@@ -203,12 +212,16 @@ class _Queue:
             is_ours = isinstance(error, NequipLikeError)
             why = error.message if is_ours else f"{type(error).__name__}: {first_line(error)}"
             self.journal.add(request, FAILED, seconds=round(time.monotonic() - begin, 1), why=why)
+            log = request.logs / f"{request.name}.log"
+            with output_errors(log):
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(f"failed: {error}\n")
+                    if not is_ours:
+                        traceback.print_exc(file=file)
             if is_ours:
                 raise
             # An error of the package itself: others of the queue are not kept waiting for it.
-            log = request.logs / f"{request.name}.log"
-            with log.open("a", encoding="utf-8") as file:
-                traceback.print_exc(file=file)
             raise RunError(why, f"this is an error of the package; its traceback is in {log}") from error
 
     @contextlib.contextmanager

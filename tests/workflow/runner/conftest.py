@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from nequip_like.cli.run.command import compose_packaged
+from nequip_like.composition.runs import compose_packaged
 from nequip_like.workflow.runner.backends import choose_backend
 from nequip_like.workflow.runner.built_in.context import RunContext
 from nequip_like.workflow.runner.queue import QueueResult, run_queue

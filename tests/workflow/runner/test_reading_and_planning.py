@@ -6,7 +6,7 @@ import random
 import pytest
 import yaml
 
-from nequip_like.cli.run.command import compose_packaged
+from nequip_like.composition.runs import compose_packaged
 from nequip_like.errors import ConfigError, NequipLikeError
 from nequip_like.workflow.runner.backends import choose_backend
 from nequip_like.workflow.runner.built_in.context import RunContext
