@@ -45,7 +45,9 @@ class _Doubled:
         self._stream, self._log, self._line = stream, log, ""
 
     def write(self, text: str) -> int:
-        """Write to both."""
+        """Write to both; to the stream alone where a library kept this beyond its run."""
+        if self._log.closed:
+            return self._stream.write(text)
         self._line += text
         *lines, self._line = self._line.split("\n")
         for line in lines:
