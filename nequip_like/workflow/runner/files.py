@@ -81,10 +81,24 @@ def check_inputs(request: RunRequest, awaited: Collection[Path] = ()) -> bool:
     for key, path in list_inputs(request):
         if is_below(path, awaited):
             waits = True
-        elif not path.exists() and not _PATTERN & set(str(path)):
+        elif not _PATTERN & set(str(path)):
             kind = DataError if key.startswith("data.") else ConfigError
-            raise kind(f"{key}: there is no {path}", _advise(key))
+            if (problem := find_problem(path)) is not None:
+                raise kind(f"{key}: {problem}", _advise(key))
     return waits
+
+
+def find_problem(path: Path) -> str | None:
+    """What keeps a path from being read: it is not there, or the system does not say; None if nothing is known.
+
+    Example:
+        >>> find_problem(Path("none.xyz")), find_problem(Path("."))
+        ('there is no none.xyz', None)
+    """
+    try:
+        return None if path.exists() else f"there is no {path}"
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        return f"cannot read {path}: {error.strerror}"
 
 
 def _advise(key: str) -> str:

@@ -21,7 +21,7 @@ from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.earlier_run import move_earlier, tell_moved
 from nequip_like.workflow.runner.backend import Backend, PlannedRun, RunOutcome
-from nequip_like.workflow.runner.files import list_folders, list_outputs
+from nequip_like.workflow.runner.files import find_problem, list_folders, list_outputs
 from nequip_like.workflow.runner.journal import BEGUN, DONE, FAILED, STOPPED, RunJournal
 from nequip_like.workflow.runner.printed_log import kept_in
 from nequip_like.workflow.runner.requests import RunRequest, read_requests
@@ -260,7 +260,7 @@ class _Queue:
         if self.states[request.name].says:
             return  # it was begun before: they are its own
         for file in list_outputs(request):
-            if file.exists() and not self.journal.has_written(file):
+            if find_problem(file) is None and not self.journal.has_written(file):
                 raise OutputError(f"{file} is there already", "give output: {dir: FOLDER}, or remove the file")
 
     def _tell(self, request: RunRequest, error: NequipLikeError) -> None:

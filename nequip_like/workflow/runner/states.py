@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nequip_like.workflow.runner.files import is_below, list_folders, list_inputs
+from nequip_like.workflow.runner.files import find_problem, is_below, list_folders, list_inputs
 from nequip_like.workflow.runner.journal import DONE, Event, RunJournal, compute_fingerprint
 from nequip_like.workflow.runner.requests import RunRequest
 
@@ -78,7 +78,7 @@ def _judge(request: RunRequest, journal: RunJournal) -> RunState:
 
 
 def _find_missing(event: Event) -> str | None:
-    return next((file for file in event.files.values() if not Path(file).exists()), None)
+    return next((file for file in event.files.values() if find_problem(Path(file)) is not None), None)
 
 
 def _find_changed_source(

@@ -154,7 +154,7 @@ def test_mutated_files_are_plans_or_errors_of_ours(tmp_path, monkeypatch, number
         },
         "train": {"optimizer": "named", "input_json": "run.yaml", "scheduler": "step", "freeze": "head_only"},
     }
-    random_state, outcomes = random.Random(7), {"plan": 0, "refused": 0}
+    random_state, outcomes = random.Random(number), {"plan": 0, "refused": 0}
     for _ in range(number):
         run = yaml.safe_load(yaml.safe_dump(random_state.choice(runs)))
         for _ in range(random_state.randint(1, 2)):

@@ -27,7 +27,7 @@ from nequip_like.workflow.runner.built_in.context import RunContext
 from nequip_like.workflow.runner.built_in.error_metrics import compute_run_metrics, list_energies
 from nequip_like.workflow.runner.built_in.model_source import check_model_is_there, load_model, locate_model
 from nequip_like.workflow.runner.built_in.training_config import select_set_frames
-from nequip_like.workflow.runner.files import METRICS, check_inputs, locate_output
+from nequip_like.workflow.runner.files import METRICS, check_inputs, find_problem, locate_output
 from nequip_like.workflow.runner.requests import RunRequest
 
 _USED = (*keys.EVALUATED, "test", "indices", "indices_path", "test_indices", "trust_pickle", "batch_size")
@@ -150,7 +150,7 @@ def _choose_data(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _reads_awaited(entry: Mapping[str, Any], awaited: Collection[Path]) -> bool:
     file = entry.get("indices_path")
-    return isinstance(file, str) and bool(awaited) and not Path(file).exists()
+    return isinstance(file, str) and bool(awaited) and find_problem(Path(file)) is not None
 
 
 def _name_files(files: list[str]) -> str:
