@@ -193,17 +193,7 @@ def find_resumption(config: DictConfig, folder: Path) -> Resumption | None:
 
 
 def find_newest(folder: Path) -> Resumption | None:
-    """Find the undamaged checkpoint with the most steps, and of several with as many the last that was written.
-
-    Args:
-        folder: The folder with the checkpoints of a run.
-
-    Returns:
-        None if it has none, but for what a failing run wrote.
-
-    Raises:
-        ModelFileError: If all are damaged.
-    """
+    """Find the undamaged checkpoint of a folder with the most steps, and of several with as many the newest."""
     candidates: list[tuple[int, int, Resumption]] = []
     broken: list[ModelFileError] = []
     # A name that begins with a dot is passing: a process that was killed while it wrote left the file.

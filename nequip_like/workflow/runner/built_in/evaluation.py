@@ -129,7 +129,7 @@ def read_amp(request: RunRequest, notes: list[str]) -> bool:
     return False
 
 
-def list_files(data: Mapping[str, Any]) -> list[str]:
+def list_evaluated(data: Mapping[str, Any]) -> list[str]:
     """The files that evaluate and infer read."""
     for key in (*keys.EVALUATED, "test"):
         if (files := data.get(key)) is not None:
@@ -145,7 +145,7 @@ def _choose_data(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     further = {key: data[key] for key in _LABELS if data.get(key) is not None}
     if data.get("trust_pickle"):
         further["trust_pickle"] = True
-    return {"file": list_files(data), **chosen, **further}, notes
+    return {"file": list_evaluated(data), **chosen, **further}, notes
 
 
 def _reads_awaited(entry: Mapping[str, Any], awaited: Collection[Path]) -> bool:

@@ -14,7 +14,7 @@ from nequip_like.workflow.prediction.run import DEFAULT_BATCH
 from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.built_in.context import RunContext
-from nequip_like.workflow.runner.built_in.evaluation import check_data_keys, check_family, list_files, read_amp
+from nequip_like.workflow.runner.built_in.evaluation import check_data_keys, check_family, list_evaluated, read_amp
 from nequip_like.workflow.runner.built_in.model_source import check_model_is_there, load_model, locate_model
 from nequip_like.workflow.runner.files import check_inputs, list_outputs
 from nequip_like.workflow.runner.requests import RunRequest
@@ -66,7 +66,7 @@ def plan_inference(request: RunRequest, awaited: Collection[Path] = ()) -> Plann
     if not waits:
         check_model_is_there(request)
     energy_only = bool(request.section("eval").get("energy_only"))
-    files = list_files(data)
+    files = list_evaluated(data)
     plan = InferencePlan(files, file, data.get("batch_size", DEFAULT_BATCH), energy_only, read_amp(request, notes))
     named = files[0] if len(files) == 1 else f"{len(files)} files"
     what = "energies" if energy_only else "energies, forces and stress"
