@@ -17,14 +17,14 @@ from rich.console import Console
 
 from nequip_like.errors import ConfigError, NequipLikeError, OutputError, first_line
 from nequip_like.summaries import Summarized
-from nequip_like.whole_files import output_errors, path_of
+from nequip_like.whole_files import output_errors
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.earlier_run import move_earlier, tell_moved
 from nequip_like.workflow.runner.backend import Backend, PlannedRun, RunOutcome
 from nequip_like.workflow.runner.files import find_problem, list_folders, list_outputs
 from nequip_like.workflow.runner.journal import BEGUN, DONE, FAILED, STOPPED, RunJournal
 from nequip_like.workflow.runner.printed_log import kept_in
-from nequip_like.workflow.runner.requests import RunRequest, read_requests
+from nequip_like.workflow.runner.requests import RunRequest, locate_run_file, read_requests
 from nequip_like.workflow.runner.states import RunState, find_states, list_sources
 from nequip_like.workflow.slurm.tasks import check_processes
 
@@ -97,7 +97,7 @@ def run_queue(
         OutputError: If a file that no run of this file wrote is in the way.
     """
     console = console or Console()
-    path = path_of(file).absolute()
+    path = locate_run_file(file)
     check_processes({"devices": 1})  # of a launcher: each would do all the runs
     requests = read_requests(path)
     wanted = {request.name for request in read_requests(path, names)}
@@ -209,17 +209,16 @@ class _Queue:
         try:
             yield
         except Exception as error:
-            is_ours = isinstance(error, NequipLikeError)
-            why = error.message if is_ours else f"{type(error).__name__}: {first_line(error)}"
+            why = _describe_error(error)
             self.journal.add(request, FAILED, seconds=round(time.monotonic() - begin, 1), why=why)
             log = request.logs / f"{request.name}.log"
             with output_errors(log):
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("a", encoding="utf-8") as file:
                     file.write(f"failed: {error}\n")
-                    if not is_ours:
+                    if not isinstance(error, NequipLikeError):
                         traceback.print_exc(file=file)
-            if is_ours:
+            if isinstance(error, NequipLikeError):
                 raise
             # An error of the package itself: others of the queue are not kept waiting for it.
             raise RunError(why, f"this is an error of the package; its traceback is in {log}") from error
@@ -283,6 +282,10 @@ class _Queue:
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe_error(error: Exception) -> str:
+    return error.message if isinstance(error, NequipLikeError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 class RunError(NequipLikeError):

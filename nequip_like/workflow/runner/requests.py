@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -102,7 +103,7 @@ def read_requests(file: str | Path, names: Sequence[str] = ()) -> list[RunReques
     Raises:
         ConfigError: For what cannot be meant, naming the run and the key.
     """
-    path = path_of(file).absolute()
+    path = locate_run_file(file)
     given = read_run_file(path)
     requests: list[RunRequest] = []
     for number, run in enumerate(given):
@@ -315,8 +316,13 @@ def _check_sections(request: RunRequest) -> None:
         raise ConfigError(f"task: {task} needs data.path", "name the file: data: {path: test.xyz}")
 
 
+def locate_run_file(file: str | Path) -> Path:
+    """The whole path of a run file, without ``..`` in it: what lies in a folder is seen by its path."""
+    return Path(os.path.normpath(path_of(file).absolute()))
+
+
 def _resolve(path: str, folder: Path) -> Path:
-    return Path(folder, path_of(path))
+    return Path(os.path.normpath(Path(folder, path_of(path))))
 
 
 def _resolve_program(path: str | None, folder: Path) -> Path | None:
