@@ -184,8 +184,7 @@ def test_presets_are_planned(backend, do, training):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["nequip_S", "nequip_M", "nequip_L", "nequip_XL"])
 def test_presets_train(backend, do, training):
-    data = {**training()["data"], "batch_size": 2, "train_indices": {"max_samples": 2}, "val_indices": {}}
     run = training(backend, backend_args=["cutoff_radius=3.0", "report.html=false"])
-    run["data"] = {**data, "val": None}
+    run["data"] |= {"batch_size": 2, "train_indices": {"max_samples": 7}}
     result, _ = do([{**run, "train": {"epochs": 1}}])
     assert list(result.done) == ["fit"]

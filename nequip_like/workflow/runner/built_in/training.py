@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from nequip_like.artifacts import write_artifacts
-from nequip_like.errors import ConfigError, naming
+from nequip_like.errors import ConfigError
 from nequip_like.model.families import FINE_TUNED
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.config.machine_check import check_machine
@@ -58,10 +58,8 @@ def plan_training(request: RunRequest, context: RunContext, awaited: Collection[
     changes = translate_training(request)
     waits = check_inputs(request, awaited)
     config = build_config(request, changes, context.compose, context.trusted_packages)
-    with naming("backend_args") if request.arguments else naming("train"):
-        values = _add_beginning(config.copy(), request, waits)
-        checked = check_config(values)
-        check_single_process(checked.values["trainer"])
+    checked = check_config(_add_beginning(config.copy(), request, waits))
+    check_single_process(checked.values["trainer"])
     if not waits:
         check_machine(checked)
     plan = TrainingPlan(config, tuple(list_typed(request, changes)))
