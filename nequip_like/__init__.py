@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nequip_like.auto.run import find_potential as find_potential
     from nequip_like.committee.committee import Committee as Committee
     from nequip_like.composition.compose import compose as compose
+    from nequip_like.composition.runs import do_runs as do_runs
     from nequip_like.data.datamodule import DataModule as DataModule
     from nequip_like.data.io.readers import read_frames as read_frames
     from nequip_like.errors import ConfigError as ConfigError
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 _OFFERED = {
     "compose": ("composition.compose", "compose"),
     "train": ("workflow.train", "train"),
+    "do_runs": ("composition.runs", "do_runs"),
     "train_committee": ("workflow.uncertainty.run", "train_committee"),
     "find_potential": ("auto.run", "find_potential"),
     "train_potential": ("notebook.training", "train_potential"),

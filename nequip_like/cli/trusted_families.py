@@ -13,7 +13,9 @@ from nequip_like.workflow.config.trust import NOT_INSTALLED, user_packages
 TABLE = "FAMILIES"
 
 
-def trusted_families(packages: Sequence[str], option: str) -> dict[str, Callable[..., Potential]]:
+def trusted_families(
+    packages: Sequence[str], option: str, *, needs_table: bool = True
+) -> dict[str, Callable[..., Potential]]:
     """The families of some packages: each has a table ``FAMILIES = {name: builder}``.
 
     A package is imported because the user names it; what a model file says is only looked up in the table.
@@ -21,6 +23,7 @@ def trusted_families(packages: Sequence[str], option: str) -> dict[str, Callable
     Args:
         packages: Names of modules.
         option: The option that names them, for messages.
+        needs_table: Refuse a package without a table; else it has no families, and is trusted for what configs name.
 
     Returns:
         Builders by the name of their family.
@@ -32,6 +35,8 @@ def trusted_families(packages: Sequence[str], option: str) -> dict[str, Callable
     families: dict[str, Callable[..., Potential]] = {}
     for package in user_packages(packages):
         table = getattr(_import_package(package, option), TABLE, None)
+        if table is None and not needs_table:
+            continue
         if not isinstance(table, Mapping) or not table:
             raise ConfigError(
                 f"{option}: {package} has no table of model families",

@@ -22,13 +22,17 @@ from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME, read_patt
 _OF_HYDRA = "${hydra:"
 
 
-def compose(config: str | Path = "train", overrides: Sequence[str] = ()) -> DictConfig:
+def compose(
+    config: str | Path = "train", overrides: Sequence[str] = (), *, folder: str | Path | None = None
+) -> DictConfig:
     """Compose the config of a run, as ``nequip-train`` does.
 
     Args:
         config: A config file (``config.yaml``), or the name of a config in the current folder or in the package:
             ``train``, ``tutorial``.
         overrides: What is changed, as it would be typed behind ``nequip-train``, without the shell's quotes.
+        folder: Where configs and groups of configs are looked up by name before the package is, a path or ``pkg://``
+            and a package; the current folder by default.
 
     Returns:
         The config for ``nequip_like.train``; its values can be read and set: ``config.trainer.max_epochs = 50``.
@@ -56,9 +60,9 @@ def compose(config: str | Path = "train", overrides: Sequence[str] = ()) -> Dict
     with _separate_from_hydra():
         config_arguments = [str(config)] if str(config).endswith((".yaml", ".yml")) else ["--config-name", str(config)]
         arguments = parse(translate_arguments([*config_arguments, *map(str, overrides)]))
-        folder = str(Path.cwd())
-        check_files(arguments, folder)
-        composed = compose_arguments(arguments, folder)
+        place = str(Path.cwd() if folder is None else folder)
+        check_files(arguments, place)
+        composed = compose_arguments(arguments, place)
         return _fill_hydra_values(run_config(composed), composed)
 
 

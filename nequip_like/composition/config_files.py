@@ -17,9 +17,9 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
 from nequip_like.composition.hydra_errors import translate_yaml_error
-from nequip_like.composition.yaml_size import check_yaml_size
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.config.trust import HYDRA, OWN, user_packages, within
+from nequip_like.workflow.config.yaml_size import check_yaml_size
 
 _TEXT = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
 _INT = "tag:yaml.org,2002:int"

@@ -189,11 +189,11 @@ def find_resumption(config: DictConfig, folder: Path) -> Resumption | None:
     path, resume = config.get("ckpt_path"), config.get("resume")
     if path is not None:
         return Resumption(path_of(path), read_checkpoint(path))
-    return _find_newest(folder / CHECKPOINT_FOLDER) if resume == "auto" else None
+    return find_newest(folder / CHECKPOINT_FOLDER) if resume == "auto" else None
 
 
-def _find_newest(folder: Path) -> Resumption | None:
-    """Find the undamaged checkpoint with the most steps, and of several with as many the last that was written."""
+def find_newest(folder: Path) -> Resumption | None:
+    """Find the undamaged checkpoint of a folder with the most steps, and of several with as many the newest."""
     candidates: list[tuple[int, int, Resumption]] = []
     broken: list[ModelFileError] = []
     # A name that begins with a dot is passing: a process that was killed while it wrote left the file.

@@ -1,7 +1,7 @@
 import pytest
 
-from nequip_like.composition.yaml_size import check_yaml_size
 from nequip_like.errors import ConfigError
+from nequip_like.workflow.config.yaml_size import check_yaml_size
 
 
 def test_aliases_count_as_often_as_they_are_used(tmp_path):

@@ -1,0 +1,1 @@
+"""Runs of one file: train, fine-tune, resume, evaluate, infer, export, by our families or by trainers of others."""

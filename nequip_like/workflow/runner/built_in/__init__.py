@@ -1,0 +1,1 @@
+"""Runs that our own library does, in this process."""

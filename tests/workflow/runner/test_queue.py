@@ -1,0 +1,225 @@
+"""A queue does what is left to do: nothing twice, nothing that changed is taken for done, nothing is lost."""
+
+import json
+import signal
+
+import pytest
+
+from nequip_like.errors import ConfigError, OutputError, TrainingError
+from nequip_like.workflow.runner.backend import PlannedRun, RunOutcome
+
+
+class Recorder:
+    """A backend that writes a file, and notes what it was asked for; runs of some names end otherwise."""
+
+    def __init__(self):
+        self.begun, self.ends = [], {}
+
+    def __call__(self, request):
+        return self
+
+    def plan(self, request, awaited=()):
+        return PlannedRun(request, (f"{request.task} {request.name}",))
+
+    def run(self, plan, report, goes_on=False):
+        name = plan.request.name
+        self.begun.append((name, goes_on))
+        report(f"working on {name}")
+        if isinstance(end := self.ends.get(name), BaseException):
+            raise end
+        file = plan.request.run_dir / "model.safetensors"
+        file.write_text(name)
+        return RunOutcome({"model": file}, {"error": 0.5}, end)
+
+
+@pytest.fixture
+def backend():
+    return Recorder()
+
+
+def make_run(name, **changes):
+    return {"name": name, "backend": "nequip", "run_dir": f"models/{name}", "data": {"train": "t.xyz"}, **changes}
+
+
+RUNS = [make_run("a"), make_run("b"), make_run("c")]
+
+
+def read_journal(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "run.journal.jsonl").read_text().splitlines()]
+
+
+def test_a_second_time_nothing_is_done(do, backend, tmp_path):
+    result, printed = do(RUNS, backend)
+    assert list(result.done) == ["a", "b", "c"]
+    assert "3 runs of run.yaml: 3 done" in printed
+    result, printed = do(None, backend)
+    assert (result.done_before, len(backend.begun)) == (["a", "b", "c"], 3)
+    assert "run 2 of 3, 'b': done before, on 20" in printed
+    assert [(line["name"], line["state"]) for line in read_journal(tmp_path)] == [
+        (name, state) for name in "abc" for state in ("begun", "done")
+    ]
+    assert (tmp_path / "models/a/logs/a.log").exists()
+
+
+def test_a_run_whose_section_changed_is_done_again(do, backend, tmp_path):
+    do(RUNS, backend)
+    _, printed = do([make_run("a"), make_run("b", train={"epochs": 3}), make_run("c")], backend)
+    assert backend.begun[3:] == [("b", False)]
+    assert "done again: its section of the file has changed since it was done on 20" in printed
+    assert (tmp_path / "models/b/earlier-run/model.safetensors").read_text() == "b"
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(1)], ids=["interrupt", "exit"])
+def test_a_queue_that_was_killed_goes_on(do, backend, end):
+    backend.ends["b"] = end
+    with pytest.raises(type(end)):
+        do(RUNS, backend)
+    backend.ends.clear()
+    _, printed = do(None, backend)
+    assert backend.begun == [("a", False), ("b", False), ("b", True), ("c", False)]
+    assert "run 1 of 3, 'a': done before" in printed
+    assert "goes on: it was begun on 20" in printed
+
+
+def test_a_signal_ends_the_queue(do, backend, tmp_path):
+    backend.ends["b"] = signal.SIGTERM
+    result, printed = do(RUNS, backend)
+    assert (result.stopped_by, list(result.done)) == (signal.SIGTERM, ["a"])
+    assert read_journal(tmp_path)[-1] | {"time": "", "seconds": 0, "section": ""} == {
+        "name": "b", "task": "train", "state": "stopped", "section": "", "time": "", "seconds": 0, "why": "SIGTERM"
+    }  # fmt: skip
+    assert "1 done, 2 not begun" in printed
+
+
+def test_others_are_done_when_one_fails(do, backend, tmp_path):
+    backend.ends["a"] = TrainingError("the loss is nan", "lower the rate")
+    result, printed = do(RUNS, backend)
+    assert (result.failed, list(result.done), result.is_complete) == ({"a": "the loss is nan"}, ["b", "c"], False)
+    assert printed.count("the loss is nan") == 1
+    assert "-> lower the rate" in printed
+    assert read_journal(tmp_path)[1]["why"] == "the loss is nan"
+    backend.ends.clear()
+    do(None, backend)
+    assert backend.begun[3:] == [("a", True)]
+
+
+def test_an_error_of_the_package_is_told_with_its_traceback(do, backend, tmp_path):
+    backend.ends["a"] = ZeroDivisionError("by zero")
+    result, printed = do(RUNS, backend)
+    assert result.failed == {"a": "ZeroDivisionError: by zero"}
+    assert "its traceback is in" in printed
+    assert "Traceback" in (tmp_path / "models/a/logs/a.log").read_text()
+    assert list(result.done) == ["b", "c"]
+
+
+def test_runs_wait_for_what_they_read(do, backend):
+    runs = [make_run("a"), make_run("b", task="finetune", model_in="models/a"), make_run("c")]
+    backend.ends["a"] = TrainingError("no")
+    result, printed = do(runs, backend)
+    assert (result.waiting, list(result.done)) == ({"b": "a"}, ["c"])
+    assert "run 2 of 3, 'b': not begun, for it reads what 'a' did not leave" in printed
+
+
+def test_what_reads_from_a_newer_run_is_done_again(do, backend):
+    runs = [make_run("a"), make_run("b", task="finetune", model_in="models/a")]
+    do(runs, backend)
+    changed = [make_run("a", train={"epochs": 2}), runs[1]]
+    do(changed, backend, names=["a"])  # and the other one not yet
+    _, printed = do(None, backend)
+    assert backend.begun[2:] == [("a", False), ("b", False)]
+    assert "done again: 'a', which it reads from, is newer" in printed
+
+
+def test_a_run_whose_files_are_gone_is_done_again(do, backend, tmp_path):
+    do(RUNS, backend)
+    (tmp_path / "models/c/model.safetensors").unlink()
+    _, printed = do(None, backend)
+    assert backend.begun[3:] == [("c", False)]
+    assert "model.safetensors is not there any more" in printed
+
+
+def test_again(do, backend):
+    do(RUNS, backend)
+    _, printed = do(None, backend, names=["b"], again=True)
+    assert backend.begun[3:] == [("b", False)]
+    assert "done again, as --again says" in printed
+
+
+def test_dry_run_writes_nothing(do, backend, tmp_path):
+    _, printed = do(RUNS, backend, dry_run=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+    assert "2. b: to be done\n   train b\n" in printed
+
+
+def test_a_line_that_was_cut_off(do, backend, tmp_path):
+    do(RUNS, backend)
+    journal = tmp_path / "run.journal.jsonl"
+    journal.write_text(journal.read_text()[:-9])  # killed while it was written down that c is done
+    do(None, backend)
+    assert backend.begun[3:] == [("c", True)]
+    assert [line["state"] for line in read_journal(tmp_path)] == ["begun", "done"] * 2 + ["begun", "begun", "done"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1]\n", '{"name": "a"}\n', "{\n", '{"name":"a","state":"x","section":"1"}\n', "\xff\n"],
+    ids=["list", "keys", "json", "state", "letters"],
+)
+def test_a_damaged_journal(do, backend, tmp_path, text):
+    (tmp_path / "run.journal.jsonl").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"run\.journal\.jsonl is no journal of runs, or is damaged"):
+        do(RUNS, backend)
+
+
+def test_names(do, backend, tmp_path):
+    one = [{k: v for k, v in make_run("a").items() if k != "name"}]
+    one.append({"backend": "nequip", "task": "export", "run_dir": "models/a", "model_in": "models/a"})
+    result, _ = do(one, backend)
+    assert list(result.done) == ["a-train", "a-export"]
+    with pytest.raises(ConfigError, match=r"has no run 'a-trian'\n  -> did you mean 'a-train'\? there are a-export"):
+        do(None, backend, names=["a-trian"])
+
+
+def test_two_runs_are_not_written_into_one_another(do, backend):
+    with pytest.raises(ConfigError, match="the runs 'a' and 'b' both have run_dir"):
+        do([make_run("a"), make_run("b", run_dir="models/a")], backend)
+    test = {"backend": "nequip", "task": "evaluate", "run_dir": "models/a", "data": {"path": "t.xyz"}}
+    with pytest.raises(ConfigError, match=r"the runs 'x' and 'y' both write .*evaluate/metrics\.json"):
+        do([{**test, "name": "x"}, {**test, "name": "y"}], backend)
+
+
+def test_files_of_others_are_not_written_over(do, backend, tmp_path):
+    (tmp_path / "metrics.json").touch()
+    test = {"name": "x", "backend": "nequip", "task": "evaluate", "run_dir": "m", "data": {"path": "t.xyz"}}
+    with pytest.raises(OutputError, match=r"metrics\.json is there already"):
+        do([{**test, "output": {"dir": "."}}], backend)
+
+
+def test_a_mistake_in_the_last_run_is_said_before_the_first_begins(do, training, tmp_path):
+    runs = [training(), training(name="b", run_dir="b", train={"epochs": 1, "optimizer": "adm"})]
+    with pytest.raises(ConfigError, match=r"run\.yaml, run 'b': train\.optimizer is 'adm'\n  -> did you mean 'adam'"):
+        do(runs)
+    runs[1] = training(name="b", run_dir="b", data={"train": "none.xyz"})
+    with pytest.raises(Exception, match=r"run 'b': data\.train: there is no .*none\.xyz"):
+        do(runs)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_a_training_that_was_killed_before_its_artifacts_goes_on(do, training, tmp_path, monkeypatch):
+    """With the real library: all epochs are done, and what was left is written."""
+    from nequip_like.workflow.runner.built_in import training as module
+
+    def be_killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_artifacts", be_killed)
+        with pytest.raises(KeyboardInterrupt):
+            do([training()])
+    weights = (tmp_path / "models/fit/checkpoints/last.ckpt").stat().st_mtime_ns
+    result, printed = do()
+    assert (tmp_path / "models/fit/artifacts/manifest.json").is_file()
+    assert list(result.done) == ["fit"]
+    assert "goes on: it was begun" in printed
+    assert not (tmp_path / "models/fit/earlier-run").exists()
+    assert (tmp_path / "models/fit/checkpoints/last.ckpt").stat().st_mtime_ns == weights

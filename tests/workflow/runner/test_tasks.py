@@ -1,0 +1,190 @@
+"""Each task with each of our families, from one run file for each task."""
+
+import csv
+import hashlib
+import json
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+
+from nequip_like.artifacts import read_artifacts
+from nequip_like.errors import ConfigError
+from nequip_like.inference import Predictor, load
+from nequip_like.model.families import FAMILIES
+from nequip_like.workflow.runner import keys
+
+
+def read_table(file):
+    with file.open(newline="") as stream:
+        return list(csv.reader(stream))[1:]
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    """A folder for each family, so that its model is trained once."""
+    return {family: tmp_path_factory.mktemp(family) for family in FAMILIES}
+
+
+@pytest.fixture
+def trained(request, folder_of, training, do, tmp_path):
+    """The run folder of a tiny model of a family."""
+    family = request.param
+    folder = folder_of[family] / "models" / "fit"
+    if not (folder / "artifacts").exists():
+        result, _ = do([training(family, run_dir=str(folder))])
+        assert list(result.done) == ["fit"]
+    return family, folder
+
+
+each_family = pytest.mark.parametrize("trained", sorted(FAMILIES), indirect=True)
+
+
+@each_family
+def test_train(trained):
+    family, folder = trained
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert {"artifacts/manifest.json", "artifacts/model.json", "artifacts/model.safetensors", "checkpoints/last.ckpt",
+            "checkpoints/best.ckpt", "logs/fit.log", "model.safetensors"} <= names  # fmt: skip
+    assert json.loads((folder / "artifacts/model.json").read_text())["family"] == family
+    assert "epoch" in (folder / "logs/fit.log").read_text()
+
+
+@each_family
+def test_evaluate(trained, do, molecule_file, tmp_path):
+    family, folder = trained
+    run = {"name": "errors", "backend": family, "task": "evaluate", "run_dir": str(folder), "device": "cpu"}
+    data = {"path": str(molecule_file), "indices": [7, 2, 11], "batch_size": 2}
+    output = {"dir": str(tmp_path / "e"), "metrics_csv": "m.csv", "predictions_csv": "p.csv"}
+    result, _ = do([{**run, "data": data, "output": output}])
+    told = json.loads((tmp_path / "e/metrics.json").read_text())
+    frames = [ase.io.read(molecule_file, i) for i in (7, 2, 11)]
+    predicted = Predictor(load(folder)).predict(frames)
+    n = np.array([len(frame) for frame in frames])
+    energies = np.array([float(prediction["total_energy"]) for prediction in predicted])
+    errors = energies - [frame.get_potential_energy() for frame in frames]
+    forces = np.concatenate([p["forces"].numpy() - f.get_forces() for p, f in zip(predicted, frames, strict=True)])
+    expected = {
+        "energy_rmse": np.sqrt((n * (errors / n) ** 2).sum() / n.sum()),
+        "energy_mae": np.abs(errors).sum() / n.sum(),
+        "energy_mae_cfg": np.abs(errors).mean(),
+        "force_rmse": np.sqrt((forces**2).mean()),
+        "force_mae": np.abs(forces).mean(),
+    }
+    assert {name: told[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert told["frames"] == 3
+    assert result.done["errors"].metrics == {name: told[name] for name in result.done["errors"].metrics}
+    rows = read_table(tmp_path / "e/p.csv")
+    assert [float(row[1]) for row in rows] == pytest.approx(energies, rel=1e-6)
+    assert [(row[0], row[3]) for row in rows] == [(str(i), str(count)) for i, count in enumerate(n)]
+    assert float(dict(read_table(tmp_path / "e/m.csv"))["energy_rmse"]) == told["energy_rmse"]
+
+
+@each_family
+def test_evaluate_energies_only(trained, do, molecule_file, tmp_path, monkeypatch):
+    family, folder = trained
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_, **__: pytest.fail("a pass back"))
+    run = {"name": "errors", "backend": family, "task": "evaluate", "run_dir": str(folder), "device": "cpu"}
+    run |= {"data": {"path": str(molecule_file)}, "eval": {"energy_only": True}, "output": {"dir": str(tmp_path)}}
+    result, _ = do([run])
+    assert set(result.done["errors"].metrics) == {"energy_rmse", "energy_mae", "energy_mae_cfg"}
+
+
+@each_family
+def test_infer(trained, do, molecule_file, tmp_path):
+    family, folder = trained
+    run = {"backend": family, "task": "infer", "run_dir": str(folder), "device": "cpu"}
+    run["data"] = {"lmdb": str(molecule_file)}
+    runs = [
+        {**run, "name": "frames", "output": {"dir": str(tmp_path / "i")}},
+        {**run, "name": "table", "output": {"dir": str(tmp_path / "i"), "predictions_csv": "p.csv"}},
+    ]
+    do(runs)
+    frames = ase.io.read(tmp_path / "i/predictions.extxyz", ":")
+    rows = read_table(tmp_path / "i/p.csv")
+    assert len(frames) == len(rows) == 24
+    assert frames[5].get_potential_energy() == pytest.approx(float(rows[5][1]), rel=1e-12)
+    assert frames[5].get_forces().shape == (len(frames[5]), 3)
+
+
+@each_family
+def test_export(trained, do, tmp_path, molecule_file):
+    family, folder = trained
+    do([{"name": "out", "backend": family, "task": "export", "run_dir": "out", "model_in": str(folder)}])
+    manifest = json.loads((tmp_path / "out/artifacts/manifest.json").read_text())
+    weights = tmp_path / "out/artifacts" / manifest["weights"]["path"]
+    assert manifest["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    frame = ase.io.read(molecule_file, 0)
+    energies = [
+        float(Predictor(model).predict(frame)["total_energy"])
+        for model in (load(folder), read_artifacts(tmp_path / "out/artifacts"))
+    ]
+    assert energies[0] == energies[1]
+
+
+@each_family
+def test_resume(trained, do, training, tmp_path):
+    family, folder = trained
+    run = training(family, name="on", task="resume", run_dir="on", model_in=str(folder), train={"epochs": 2})
+    run["train"]["scheduler"] = "plateau"
+    do([run])
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    assert torch.load(tmp_path / "on/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+
+
+@each_family
+def test_finetune(trained, do, training, tmp_path):
+    family, folder = trained
+    run = training(family, name="tuned", task="finetune", run_dir="tuned", train={"epochs": 1, "freeze": "head_only"})
+    run |= {"model": {"manifest": str(folder / "artifacts/manifest.json")}, "backend_args": ["report.html=false"]}
+    if family == "descriptor_ann":
+        with pytest.raises(ConfigError, match=r"task: finetune is for nequip, not for backend: descriptor_ann"):
+            do([run])
+        return
+    result, _ = do([run])
+    before, after = (dict(load(path).named_parameters()) for path in (folder, tmp_path / "tuned"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("readout" in name for name in changed)
+    assert result.done["tuned"].files["manifest"].is_file()
+
+
+@pytest.mark.parametrize("trained", ["nequip"], indirect=True)
+def test_weights_in_place_of_those_of_a_manifest(trained, do, tmp_path, molecule_file):
+    _, folder = trained
+    state = {name: tensor * 1.5 for name, tensor in load(folder).state_dict().items()}
+    torch.save({"model_state_dict": state}, tmp_path / "w.pt")
+    model = {"manifest": str(folder / "artifacts/manifest.json"), "weights": "w.pt"}
+    run = {"name": "out", "backend": "nequip", "task": "export", "run_dir": "out", "model": model}
+    do([run])
+    exported = load(tmp_path / "out/artifacts").state_dict()
+    assert all(torch.equal(exported[name], tensor) for name, tensor in state.items())
+    state.popitem()
+    torch.save(state, tmp_path / "w.pt")
+    result, printed = do(again=True)
+    assert "w.pt lacks 1 tensors of the model" in result.failed["out"]
+    assert "error: run 'out' failed" in printed
+
+
+@pytest.mark.parametrize("trained", ["nequip"], indirect=True)
+def test_a_model_of_another_family_is_refused(trained, do, molecule_file):
+    run = {"name": "e", "backend": "descriptor_ann", "task": "evaluate", "run_dir": "e", "device": "cpu"}
+    result, _ = do([{**run, "model_in": str(trained[1]), "data": {"path": str(molecule_file)}}])
+    assert "is of the family nequip" in result.failed["e"]
+
+
+@pytest.mark.parametrize("backend", ["nequip_S", "nequip_M", "nequip_L", "nequip_XL"])
+def test_presets_are_planned(backend, do, training):
+    assert backend in keys.list_families()
+    _, printed = do([training(backend, backend_args=["cutoff_radius=4.0"])], dry_run=True)
+    assert f"train {backend} into" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["nequip_S", "nequip_M", "nequip_L", "nequip_XL"])
+def test_presets_train(backend, do, training):
+    run = training(backend, backend_args=["cutoff_radius=3.0", "report.html=false"])
+    run["data"] |= {"batch_size": 2, "train_indices": {"max_samples": 7}}
+    result, _ = do([{**run, "train": {"epochs": 1}}])
+    assert list(result.done) == ["fit"]
