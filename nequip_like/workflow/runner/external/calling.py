@@ -107,18 +107,19 @@ def build_command(request: RunRequest, awaited: Collection[Path] = ()) -> tuple[
     return (*before, first, *others, *request.arguments)
 
 
-def build_content(request: RunRequest, go_on_from: Path | None) -> dict[str, Any]:
+def build_content(request: RunRequest, home: Path, go_on_from: Path | None) -> dict[str, Any]:
     """What a trainer is told of a run.
 
     Args:
         request: The run.
+        home: Folder that it may write to.
         go_on_from: Checkpoint of the same run, which was stopped.
     """
     return {
         "protocol": PROTOCOL,
         "name": request.name,
         "task": request.task,
-        "run_dir": str(request.run_dir),
+        "run_dir": str(home),
         "device": request.device,
         "model": {key: str(path) for key, path in request.model.items()},
         "go_on_from": None if go_on_from is None else str(go_on_from),

@@ -103,7 +103,9 @@ def _start(program: Program, log: IO[bytes]) -> subprocess.Popen[bytes]:
     except OSError as error:
         reason = error.strerror or error
         if not program.folder.is_dir():
-            raise ConfigError(f"backend_cwd is {program.folder}, which is no folder", "give one that is there") from error
+            raise ConfigError(
+                f"backend_cwd is {program.folder}, which is no folder", "give one that is there"
+            ) from error
         raise BackendError(
             f"cannot start {program.command[0]}: {reason}",
             "give a program that is there and may be run, as a path or as a name that PATH finds; scripts in Python "

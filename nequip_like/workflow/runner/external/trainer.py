@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nequip_like.errors import BackendError
-from nequip_like.whole_files import append_progress, read_progress, written_whole
+from nequip_like.whole_files import output_errors, read_progress, write_progress, written_whole
 from nequip_like.workflow.runner.backend import Report, RunOutcome
 from nequip_like.workflow.runner.external.calling import build_content, build_environment, write_request
 from nequip_like.workflow.runner.external.failures import explain_failure
 from nequip_like.workflow.runner.external.messages import Conversation, Message, read_message
 from nequip_like.workflow.runner.external.process import Program, run_program
+from nequip_like.workflow.runner.files import list_folders
 from nequip_like.workflow.runner.requests import RunRequest
 
-LOG, MESSAGES, REQUEST, ARTIFACTS = "trainer.log", "messages.jsonl", "request.json", "files.json"
+LOGS = "logs"
+LOG, MESSAGES, REQUEST = "trainer.log", "messages.jsonl", "request.json"
+ARTIFACTS = "artifacts/files.json"
 _MOST_SHOWN = 6  # metrics on a line
 _PAUSE = 1.0  # seconds between two lines of progress
 
@@ -45,29 +47,21 @@ def run_trainer(
         BackendError: If it cannot be started, fails, or says what it may not.
         OutputError: If a file of the run cannot be written.
     """
-    log, messages, file = (request.logs / name for name in (LOG, MESSAGES, REQUEST))
-    checkpoint = find_checkpoint(request) if goes_on else None
-    write_request({**build_content(request, checkpoint), **(extra or {})}, file)
-    if not goes_on:
-        messages.unlink(missing_ok=True)
-    listener = _Listener(request.run_dir, messages, report)
-    begin = log.stat().st_size if log.exists() else 0
-    program = Program(
-        command,
-        request.command_folder or request.run_dir,
-        build_environment(request, file),
-        log,
-        request.time_limit,
-        request.silence_limit,
-    )
+    (home,) = list_folders(request)
+    messages = home / LOGS / MESSAGES
+    checkpoint = find_checkpoint(home) if goes_on else None
+    program, begin = _prepare(request, home, command, {**build_content(request, home, checkpoint), **(extra or {})})
+    # A line that was cut off goes, for lines behind it would not be read.
+    write_progress(messages, read_progress(messages) if goes_on else [])
+    listener = _Listener(home, messages, report)
+    log = program.log
     try:
         end = run_program(program, listener.take_line)
     except BackendError as error:
         raise BackendError(error.message, f"{error.advice}; what it printed: {log}") from error
     talk = listener.talk
     ending = talk.ending or {}
-    has_ended = end.status == 0 and ending.get("status") == "done"
-    if end.stopped_by is not None and not has_ended:
+    if end.stopped_by is not None:
         return RunOutcome(listener.files, talk.metrics, end.stopped_by)
     if ending.get("status") == "failed":
         reason = _clean(ending.get("reason") or "it does not say why")
@@ -82,9 +76,10 @@ def run_trainer(
         )
     if ending.get("status") == "stopped":
         raise BackendError(f"{talk.trainer} was stopped, but not by nequip-run", f"run it again; its log: {log}")
-    if not has_ended:
+    if not ending:
         raise BackendError(f"{talk.trainer} ended without its message 'end'", f"what it printed: {log}")
-    write_files(request, listener.files)
+    if listener.files:
+        write_files(home, listener.files)
     return RunOutcome(listener.files, talk.metrics)
 
 
@@ -99,33 +94,39 @@ def run_command(request: RunRequest, command: Sequence[str], report: Report) -> 
     Raises:
         BackendError: If it cannot be started, or fails.
     """
-    log, file = request.logs / LOG, request.logs / REQUEST
-    write_request(build_content(request, None), file)
-    begin = log.stat().st_size if log.exists() else 0
-    report(f"{' '.join(command)}, which prints to {log}")
-    folder = request.command_folder or request.run_dir
-    program = Program(
-        command, folder, build_environment(request, file), log, request.time_limit, request.silence_limit
-    )
+    program, begin = _prepare(request, request.run_dir, command, build_content(request, request.run_dir, None))
+    report(f"{' '.join(command)}, which prints to {program.log}")
     end = run_program(program, lambda line: None)
-    if end.stopped_by is not None and end.status != 0:
+    if end.stopped_by is not None:
         return RunOutcome(stopped_by=end.stopped_by)
     if end.status != 0:
-        raise explain_failure(end.status, command[0], log, begin)
+        raise explain_failure(end.status, command[0], program.log, begin)
     return RunOutcome()
 
 
-def find_checkpoint(request: RunRequest) -> Path | None:
-    """The last checkpoint that the trainer named in this run, if it is there."""
+def _prepare(
+    request: RunRequest, home: Path, command: Sequence[str], content: Mapping[str, Any]
+) -> tuple[Program, int]:
+    """Write the request; gives the program, and where its lines will begin in the log."""
+    logs = home / LOGS
+    write_request(content, logs / REQUEST)
+    environment = build_environment(request, logs / REQUEST)
+    log, folder = logs / LOG, request.command_folder or home
+    program = Program(command, folder, environment, log, request.time_limit, request.silence_limit)
+    return program, log.stat().st_size if log.exists() else 0
+
+
+def find_checkpoint(home: Path) -> Path | None:
+    """The last checkpoint that a trainer named in the folder of its run, if it is there."""
     found = None
-    for line in read_progress(request.logs / MESSAGES):
+    for line in read_progress(home / LOGS / MESSAGES):
         if line.get("message") == "artifacts" and "checkpoint" in line["files"]:
             found = line["files"]["checkpoint"]
-    file = None if found is None else request.run_dir / found
+    file = None if found is None else home / found
     return file if file is not None and file.is_file() else None
 
 
-def write_files(request: RunRequest, files: Mapping[str, Path]) -> None:
+def write_files(home: Path, files: Mapping[str, Path]) -> None:
     """Write what the files of a run are, with their SHA-256, to ``artifacts/files.json``.
 
     Raises:
@@ -138,21 +139,21 @@ def write_files(request: RunRequest, files: Mapping[str, Path]) -> None:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         entries[name] = {
-            "path": path.relative_to(request.run_dir.resolve()).as_posix(),
+            "path": path.relative_to(home.resolve()).as_posix(),
             "bytes": path.stat().st_size,
             "sha256": digest,
         }
-    with written_whole(request.artifacts / ARTIFACTS) as partial:
+    with written_whole(home / ARTIFACTS) as partial:
         partial.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
 class _Listener:
     """Takes the lines of a trainer: messages are judged, kept and told."""
 
-    def __init__(self, run_dir: Path, messages: Path, report: Report) -> None:
+    def __init__(self, home: Path, messages: Path, report: Report) -> None:
         self.talk = Conversation()
         self.files: dict[str, Path] = {}
-        self._run_dir, self._messages, self._report = run_dir, messages, report
+        self._home, self._messages, self._report = home.resolve(), messages, report
         self._told = -_PAUSE
 
     def take_line(self, line: str) -> None:
@@ -167,11 +168,12 @@ class _Listener:
         self._tell(message)
 
     def _keep(self, message: Message) -> None:
-        append_progress(self._messages, {"message": message.kind, **message.content})
+        with output_errors(self._messages), self._messages.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"message": message.kind, **message.content}) + "\n")
 
     def _check_file(self, name: str, path: str) -> Path:
         """Refuse what is no file of the run's folder."""
-        folder = self._run_dir.resolve()
+        folder = self._home
         try:
             file = (folder / path).resolve()
             is_file = file.is_file()

@@ -33,7 +33,14 @@ _BUILDERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _FILLED_IN = ("_target_", "type_names", "r_max", "seed", "kernel")
 _ZBL = "nequip.nn.pair_potential.ZBL"
-_TUTORIAL = {"num_layers": 4, "l_max": 1, "parity": True, "num_features": 32, "radial_mlp_depth": 2, "radial_mlp_width": 64}
+_TUTORIAL = {
+    "num_layers": 4,
+    "l_max": 1,
+    "parity": True,
+    "num_features": 32,
+    "radial_mlp_depth": 2,
+    "radial_mlp_width": 64,
+}
 
 _OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": {"_target_": "torch.optim.Adam"},
@@ -208,7 +215,9 @@ def _translate_schedule(train: Mapping[str, Any], settings: NequIPSettings) -> N
     name = train.get("scheduler", "step" if of_step and not of_plateau else "plateau")
     unused = {"plateau": of_step, "step": of_plateau}.get(name, [*of_plateau, *of_step])
     if unused:
-        raise ConfigError(f"train.{unused[0]} is given, but train.scheduler is {name or 'null'}", "leave one of them out")
+        raise ConfigError(
+            f"train.{unused[0]} is given, but train.scheduler is {name or 'null'}", "leave one of them out"
+        )
     if train.get("scheduler_step_unit") == "cycle":
         raise ConfigError("train.scheduler_step_unit is cycle, but NequIP has no cycles", "leave it out")
     if {"patience", "plateau_patience"} <= train.keys() and train["patience"] != train["plateau_patience"]:
@@ -231,7 +240,9 @@ def _translate_schedule(train: Mapping[str, Any], settings: NequIPSettings) -> N
         settings.scheduler = {"scheduler": scheduler, "interval": "epoch", "frequency": 1}
     if factor := train.get("early_stop_factor", 0):
         if name != "plateau":
-            raise ConfigError("train.early_stop_factor counts in patiences of a plateau", "give train.scheduler: plateau")
+            raise ConfigError(
+                "train.early_stop_factor counts in patiences of a plateau", "give train.scheduler: plateau"
+            )
         settings.stop_after = max(1, factor * patience)
 
 
