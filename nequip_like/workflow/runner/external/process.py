@@ -1,4 +1,4 @@
-"""A program of others as a group of processes: what it prints is kept, a signal ends all of it, nothing stays behind."""
+"""A program of others as a group of processes: what it prints is kept, a signal ends it, nothing stays behind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs in an interpreter that has NequIP: does one run of ``nequip-run``, and tells how it goes in lines of JSON.
 
-``NEQUIP_RUN_REQUEST=request.json python adapter.py``. It knows nothing of nequip_like, which wrote the request. A trainer
-of anybody's can be called in the same way; docs/reference/external-trainers.md describes what passes between both.
+``NEQUIP_RUN_REQUEST=request.json python adapter.py``. It knows nothing of nequip_like, which wrote the request.
+A trainer of anybody's can be called in the same way: docs/reference/external-trainers.md has what passes between both.
 """
 
 from __future__ import annotations

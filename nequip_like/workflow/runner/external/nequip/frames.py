@@ -18,6 +18,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.sources import FileSource, held_out_sources
+from nequip_like.data.statistics import check_not_zero
 from nequip_like.errors import ConfigError, DataError, naming_arguments
 from nequip_like.report.extxyz_frame import ASE_NAMES, format_frame, format_numbers
 from nequip_like.whole_files import written_whole
@@ -123,10 +124,12 @@ def write_training_frames(arguments: Mapping[str, Any], cutoff: float, folder: P
 def _collect_statistics(data: DataModule) -> dict[str, Any]:
     """Scales, shifts and number of neighbours as a training of ours would take them."""
     statistics = data.statistics
-    shifts = statistics.get("reference_energies", statistics.get("per_atom_energy_mean"))
+    check_not_zero("num_neighbors_mean", statistics["num_neighbors_mean"])
+    shifts = statistics.get("reference_energies", dict.fromkeys(data.type_names, 0.0))
+    scale = statistics.get("forces_rms") or statistics.get("per_atom_energy_std") or 1.0
     return {
         "avg_num_neighbors": _make_plain(statistics["num_neighbors_mean"], data.type_names),
-        "per_type_energy_scales": _make_plain(statistics["energy_scale"], data.type_names),
+        "per_type_energy_scales": _make_plain(scale, data.type_names),
         "per_type_energy_shifts": _make_plain(shifts, data.type_names),
     }
 

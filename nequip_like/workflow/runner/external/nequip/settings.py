@@ -1,4 +1,4 @@
-"""The keys of a run as what they are in a config of NequIP's (checked against 0.19.1); a key without an equal is refused.
+"""The keys of a run as what they are in NequIP's configs (checked against 0.19.1); a key without an equal is refused.
 
 What a run does not say is as in NequIP's tutorial: Adam, a plateau, averaged weights.
 """
@@ -20,9 +20,9 @@ _BATCH = "give batch_size"
 _LAYERS = ("radial_mlp_depth", "radial_mlp_width", "type_embed_num_features")
 _ARGUMENTS = (
     "model_dtype", "readout_mlp_hidden_layers_depth", "readout_mlp_hidden_layers_width", "readout_mlp_nonlinearity",
-    "per_edge_type_cutoff", "num_bessels", "bessel_trainable", "polynomial_cutoff_p", "per_type_energy_scales_trainable",
-    "per_type_energy_shifts_trainable", "pair_potential", "avg_num_neighbors", "per_type_energy_scales",
-    "per_type_energy_shifts",
+    "per_edge_type_cutoff", "num_bessels", "bessel_trainable", "polynomial_cutoff_p",
+    "per_type_energy_scales_trainable", "per_type_energy_shifts_trainable", "pair_potential", "avg_num_neighbors",
+    "per_type_energy_scales", "per_type_energy_shifts",
 )  # fmt: skip
 _BUILDERS: dict[str, tuple[str, ...]] = {
     "NequIPGNNModel": (*_ARGUMENTS, *_LAYERS, "num_layers", "l_max", "parity", "num_features"),
