@@ -71,7 +71,7 @@ class NequIPBackend:
         check_environment(request)
         python = find_interpreter(request)
         waits = check_inputs(request, awaited)
-        notes = ["what it reads of runs before it is checked when they are done"] if waits else []
+        notes: list[str] = []
         begins = request.task != "train"
         model = locate_nequip_model(request, awaited) if begins else None
         if request.trains:
@@ -97,7 +97,7 @@ class NequIPBackend:
             describes = [f"{request.task} {model} with NequIP in {python}, write to {locate_output(request)}"]
         if request.trains and model is not None:
             describes.append(f"{'begin with' if request.task == 'finetune' else 'go on from'} {model}")
-        return PlannedRun(request, tuple(describes), tuple(notes), plan)
+        return PlannedRun(request, tuple(describes), tuple(notes), waits, plan)
 
     def run(self, plan: PlannedRun, report: Report, goes_on: bool = False) -> RunOutcome:
         """Do it.
