@@ -84,7 +84,7 @@ def read_message(line: str) -> Message | None:
     if not isinstance(content, dict):
         raise _refuse(line, "is no mapping")
     kind = content.pop("message", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         hint = closest_hint(kind, _KINDS) if isinstance(kind, str) else ""
         raise _refuse(line, f"has the kind {kind!r}", f"{hint}known are {', '.join(_KINDS)}")
     if missing := [key for key in _REQUIRED[kind] if content.get(key) is None]:
