@@ -68,9 +68,8 @@ def choose_sets(request: RunRequest) -> tuple[dict[str, Any], list[str]]:
     arguments: dict[str, Any] = {"val": 0.1}
     notes: list[str] = []
     for key, value in data.items():
-        if key not in (*SETS, *_OF_FRAMES, *_CHOOSING) and value is not None:
-            advice = "give train.batch_size" if key == "batch_size" else "leave it out"
-            raise ConfigError(f"data.{key} has no equal in NequIP", advice)
+        if key not in (*SETS, *_OF_FRAMES, *_CHOOSING, "batch_size") and value is not None:
+            raise ConfigError(f"data.{key} has no equal in NequIP", "leave it out")
     own = {"indices": data.get("indices"), "indices_path": data.get("indices_path")}
     for name in SETS:
         chosen, told = select_set_frames(data, name, own if name == "train" else {})

@@ -15,7 +15,6 @@ from nequip_like.workflow.runner.built_in.config_changes import ConfigChanges
 from nequip_like.workflow.runner.requests import RunRequest
 
 MONITORED = "val0_epoch/weighted_sum"
-_BATCH = "give batch_size"
 
 _LAYERS = ("radial_mlp_depth", "radial_mlp_width", "type_embed_num_features")
 _ARGUMENTS = (
@@ -122,7 +121,7 @@ def translate_settings(request: RunRequest) -> NequIPSettings:
             raise ConfigError(f"train.{key} has no equal in NequIP", advice)
     settings = NequIPSettings()
     _translate_model(request, train, settings)
-    _translate_sizes(train, settings)
+    _translate_sizes(request, train, settings)
     _translate_optimizer(train, settings)
     _translate_schedule(train, settings)
     _translate_loss(train, settings)
@@ -175,7 +174,7 @@ def _translate_pair_potential(value: Any) -> dict[str, Any]:
     return {"units": "metal", **value, "_target_": _ZBL}
 
 
-def _translate_sizes(train: Mapping[str, Any], settings: NequIPSettings) -> None:
+def _translate_sizes(request: RunRequest, train: Mapping[str, Any], settings: NequIPSettings) -> None:
     trainer = settings.trainer
     trainer["max_epochs"] = train.get("epochs", 1)
     for key, place in (
@@ -188,6 +187,10 @@ def _translate_sizes(train: Mapping[str, Any], settings: NequIPSettings) -> None
     for key in ("batch_size", "drop_last", "num_workers", "seed", "save_every"):
         if key in train:
             setattr(settings, key, train[key])
+    if (size := request.section("data").get("batch_size")) is not None:
+        if "batch_size" in train:
+            raise ConfigError("train.batch_size and data.batch_size are both given", "give one of them")
+        settings.batch_size = size
     if train.get("progress_bar") is True:
         raise ConfigError("train.progress_bar is true, but NequIP prints to a log", "leave it out, or write auto")
     if "save_every" in train:
