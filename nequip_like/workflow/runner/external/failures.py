@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from nequip_like.errors import BackendError
+from nequip_like.workflow.runner.external.messages import MARK
 
 _LAST_BYTES = 1 << 16
 _LAST_LINES = 12
@@ -14,7 +15,7 @@ _LONGEST_LINE = 240  # characters
 
 
 def read_end(log: Path, begin: int) -> list[str]:
-    """The last lines of a log, without what would move the cursor of a terminal.
+    """The last lines of a log that are no messages, without what would move the cursor of a terminal.
 
     Args:
         log: The file.
@@ -27,7 +28,7 @@ def read_end(log: Path, begin: int) -> list[str]:
         file.seek(max(begin, size - _LAST_BYTES))
         text = file.read(_LAST_BYTES).decode("utf-8", errors="replace")
     lines = ["".join(char if char.isprintable() else " " for char in line).rstrip() for line in text.splitlines()]
-    return [line[:_LONGEST_LINE] for line in lines if line.strip()]
+    return [line[:_LONGEST_LINE] for line in lines if line.strip() and MARK not in line]
 
 
 def explain_failure(status: int, program: str, log: Path, begin: int) -> BackendError:

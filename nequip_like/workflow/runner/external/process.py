@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
@@ -10,17 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 from nequip_like.errors import BackendError, ConfigError
-from nequip_like.whole_files import output_errors
+from nequip_like.whole_files import output_errors, written_whole
+from nequip_like.workflow.run_folder.processes import Process
 from nequip_like.workflow.runner.external.messages import LONGEST
 
 #: Seconds that a program has to end by itself after a signal, and then after SIGTERM.
 PATIENCE = 30.0
+RECORD = "process.json"  # beside the log, as long as it lives
 _LAST_PATIENCE = 5.0
 _POLL = 0.1  # seconds
 _PROC = Path("/proc")
@@ -77,16 +80,37 @@ def run_program(program: Program, take_line: Callable[[str], None]) -> ProgramEn
     with output_errors(program.log):
         program.log.parent.mkdir(parents=True, exist_ok=True)
         log = program.log.open("ab", buffering=0)
+    record = program.log.with_name(RECORD)
+    _check_earlier(record)
     with log, _receiving() as received:
         process = _start(program, log)
         group = _Group(process)
         try:
+            with written_whole(record) as partial:
+                partial.write_text(json.dumps(asdict(Process.of(process.pid))))
             _follow(group, program, log, take_line, received)
         finally:
             group.end()
             if process.stdout is not None:
                 process.stdout.close()
+            record.unlink(missing_ok=True)
     return ProgramEnd(process.returncode, received[0] if received else None)
+
+
+def _check_earlier(record: Path) -> None:
+    """Refuse to start beside a program that lived on when the process that had started it was killed."""
+    if not record.exists():
+        return
+    try:
+        earlier = Process(**json.loads(record.read_text(encoding="utf-8")))
+        earlier.check_types()
+    except (ValueError, TypeError):  # it is written whole: this is none of ours
+        return
+    if earlier.is_alive():
+        raise BackendError(
+            f"process {earlier.pid}, which an earlier nequip-run started for this run, still runs",
+            f"wait for its end, or end it: kill -- -{earlier.pid}",
+        )
 
 
 def _start(program: Program, log: IO[bytes]) -> subprocess.Popen[bytes]:

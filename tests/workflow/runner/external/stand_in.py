@@ -54,7 +54,11 @@ def hang():
 def echo():
     start()
     names = ("COLOUR", "NUMBER", "SWITCH", "EMPTY", "PYTHONPATH", "PYTHONUNBUFFERED", "NEQUIP_RUN_OLD")
-    told = {"environment": {name: os.environ.get(name) for name in names}, "arguments": sys.argv[2:], "cwd": os.getcwd()}
+    told = {
+        "environment": {name: os.environ.get(name) for name in names},
+        "arguments": sys.argv[2:],
+        "cwd": os.getcwd(),
+    }
     Path(HOME, "told.json").write_text(json.dumps({**told, "request": REQUEST}))
     send("end", status="done")
 
@@ -78,7 +82,11 @@ CASES = {
     "import": lambda: __import__("no_such_package.inner"),
     "memory": lambda: (_ for _ in ()).throw(MemoryError()),
     "killed": lambda: (start(), os.kill(os.getpid(), 9)),
-    "failed": lambda: (start(), send("end", status="failed", reason="no\x1b[31m atoms", advice="give some"), sys.exit(1)),
+    "failed": lambda: (
+        start(),
+        send("end", status="failed", reason="no\x1b[31m atoms", advice="give some"),
+        sys.exit(1),
+    ),
     "silent": lambda: None,
     "endless": lambda: (start(), time.sleep(120)),
     "chatty": lambda: (start(), [(print("still here"), time.sleep(0.2)) for _ in range(600)]),

@@ -17,11 +17,15 @@ from nequip_like.workflow.runner.external.messages import (
 
 def test_messages_are_read_as_they_are_written():
     line = write_message("metrics", values={"val0_epoch/forces_mae": 0.25, "stress": None}, epoch=3)
-    assert read_message(line) == Message("metrics", {"values": {"val0_epoch/forces_mae": 0.25, "stress": None}, "epoch": 3})
+    assert read_message(line) == Message(
+        "metrics", {"values": {"val0_epoch/forces_mae": 0.25, "stress": None}, "epoch": 3}
+    )
     assert read_message(write_message("end", status="done", reason=None)) == Message("end", {"status": "done"})
 
 
-@pytest.mark.parametrize("line", ["", "Epoch 3: 100%", '{"message": "end", "status": "done"}', "\x1b[31mred", "::nequip"])
+@pytest.mark.parametrize(
+    "line", ["", "Epoch 3: 100%", '{"message": "end", "status": "done"}', "\x1b[31mred", "::nequip"]
+)
 def test_other_lines_are_for_the_log(line):
     assert read_message(line) is None
 

@@ -1,5 +1,6 @@
 """Trainers of others, with a stand-in: good runs, crashes, silence, garbage, limits of time, signals."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from nequip_like.errors import BackendError, ConfigError
+from nequip_like.workflow.run_folder.processes import Process
 from nequip_like.workflow.runner.external import process
 from nequip_like.workflow.runner.external.backends import ExternalBackend
 from nequip_like.workflow.runner.requests import read_requests
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
+NO_SCRIPT = {"backend_script": None, "backend_python": None, "backend_args": None}
+COMMAND = {**NO_SCRIPT, "task": "backend", "backend": None}
 
 
 @pytest.fixture
@@ -231,19 +235,17 @@ def test_a_second_signal_kills_what_does_not_end(do, tmp_path, monkeypatch):
             time.sleep(0.5)
 
     threading.Thread(target=send).start()
-    keys = {"task": "backend", "backend": None, "backend_script": None, "backend_args": None, "backend_python": None}
     begin = time.monotonic()
-    assert do("", **keys, backend_command=[sys.executable, "-c", code]).stopped_by == signal.SIGINT
+    assert do("", **COMMAND, backend_command=[sys.executable, "-c", code]).stopped_by == signal.SIGINT
     assert time.monotonic() - begin < process.PATIENCE
 
 
 def test_a_command_need_not_speak(do, tmp_path):
-    keys = {"task": "backend", "backend": None, "backend_script": None, "backend_args": None, "backend_python": None}
     code = "import sys; print('hello'); print('::nequip-run:: {}'); sys.exit(int(sys.argv[1]))"
-    do("", **keys, backend_command=[sys.executable, "-c", code, "0"])
+    do("", **COMMAND, backend_command=[sys.executable, "-c", code, "0"])
     assert "hello" in (tmp_path / "run" / "logs" / "trainer.log").read_text()
     with pytest.raises(BackendError, match=r"failed \(exit status 4\)"):
-        do("", **keys, backend_command=[sys.executable, "-c", code, "4"])
+        do("", **COMMAND, backend_command=[sys.executable, "-c", code, "4"])
 
 
 @pytest.mark.parametrize(
@@ -254,8 +256,11 @@ def test_a_command_need_not_speak(do, tmp_path):
         ({"backend_python": "."}, "a folder"),
         ({"backend_python": "train.xyz"}, "which may not be run"),
         ({"backend_script": "none.py"}, "none.py, which is not there"),
-        ({"backend_script": None, "backend_python": None, "backend_command": ["no-such-program"]}, "which is no program"),
-        ({"backend_script": None, "backend_python": None, "backend_command": ["./train.xyz"]}, "which is no program"),
+        (
+            {**NO_SCRIPT, "backend_command": ["no-such-program"]},
+            "which is no program",
+        ),
+        ({**NO_SCRIPT, "backend_command": ["./train.xyz"]}, "which is no program"),
         ({"backend_cwd": "none"}, "backend_cwd"),
     ],
 )
@@ -263,3 +268,15 @@ def test_what_a_plan_refuses(do, keys, says):
     with pytest.raises(ConfigError) as caught:
         do("train", **keys)
     assert says in str(caught.value)
+
+
+def test_a_trainer_that_survived_its_runner_is_not_joined_by_another(do, tmp_path):
+    logs = tmp_path / "run" / "logs"
+    logs.mkdir(parents=True)
+    own = Process.current()
+    (logs / "process.json").write_text(json.dumps(dataclasses.asdict(own)))
+    with pytest.raises(BackendError, match=f"process {own.pid}.*still runs"):
+        do("train")
+    (logs / "process.json").write_text(json.dumps({**dataclasses.asdict(own), "began": "0"}))  # its number is another's
+    do("train")
+    assert not (logs / "process.json").exists()

@@ -51,7 +51,6 @@ def test_what_a_run_does_not_say_is_as_in_the_tutorial(request_of):
 
 
 def test_each_key_becomes_what_it_is(request_of, tmp_path):
-    (tmp_path / "m.json").write_text('{"r_max": 4.0, "num_layers": 2, "pair_potential": {"_target_": "ZBL"}}')
     train = {
         "epochs": 7, "batch_size": 3, "num_workers": 1, "seed": 5, "lr": 0.1, "weight_decay": 0.01, "optimizer": "sgd",
         "accum_steps": 2, "drop_last": True, "max_grad_norm": 9.0, "save_every": 2, "log_every": 4, "scheduler": "step",
@@ -72,7 +71,11 @@ def test_each_key_becomes_what_it_is(request_of, tmp_path):
     assert settings.scheduler == {"scheduler": step, "interval": "epoch", "frequency": 1}
     assert settings.chosen == ["optimizer", "lr_scheduler", "loss"]
     config = build_nequip_config(
-        settings, tmp_path, {"train": [tmp_path / "a.xyz"], "val": [], "test": []}, {"energy": False, "forces": True}, None
+        settings,
+        tmp_path,
+        {"train": [tmp_path / "a.xyz"], "val": [], "test": []},
+        {"energy": False, "forces": True},
+        None,
     )
     loss = config["training_module"]["loss"]["metrics"]
     assert [(e["name"], e["coeff"], e["metric"]["_target_"], e["ignore_nan"]) for e in loss] == [
@@ -124,7 +127,8 @@ def test_architectures(request_of, tmp_path):
             ({"train": {key: value}}, f"train.{key} has no equal in NequIP")
             for key, value in {
                 "amp": True, "cycle_steps": 5, "no_decay_keywords": ["x"], "progress_mininterval": 1.0, "head_key": "a",
-                "freeze": "head_only", "use_core": True, "force_core": True, "config_yml": "run.yaml", "identifier": "a",
+                "freeze": "head_only", "use_core": True, "force_core": True, "config_yml": "run.yaml",
+                "identifier": "a",
             }.items()
         ),
         ({"train": {"optimizer": "muon"}}, "train.optimizer is 'muon', which has no equal"),
@@ -162,7 +166,12 @@ def test_frames_are_written_with_all_digits_and_gaps(tmp_path, molecule_file, re
     frames = ase.io.read(molecule_file, ":")
     frames[3].calc = SinglePointCalculator(frames[3], energy=frames[3].get_potential_energy())  # no forces
     ase.io.write(tmp_path / "given.xyz", frames)
-    data = {"train": "given.xyz", "val": "given.xyz", "train_indices": {"max_samples": 5}, "val_indices": {"max_samples": 2}}
+    data = {
+        "train": "given.xyz",
+        "val": "given.xyz",
+        "train_indices": {"max_samples": 5},
+        "val_indices": {"max_samples": 2},
+    }
     arguments, notes = choose_sets(request_of(data=data))
     written = write_training_frames({**arguments, "allow_overlap": True}, 4.0, tmp_path / "data")
     assert notes == []
