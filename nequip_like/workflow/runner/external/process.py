@@ -77,11 +77,11 @@ def run_program(program: Program, take_line: Callable[[str], None]) -> ProgramEn
         BackendError: If it cannot be started, or a limit of time ended it.
         OutputError: If its log cannot be written.
     """
+    record = program.log.with_name(RECORD)
+    _check_earlier(record)
     with output_errors(program.log):
         program.log.parent.mkdir(parents=True, exist_ok=True)
         log = program.log.open("ab", buffering=0)
-    record = program.log.with_name(RECORD)
-    _check_earlier(record)
     with log, _receiving() as received:
         process = _start(program, log)
         group = _Group(process)
