@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +61,22 @@ def train(request: dict[str, Any]) -> None:
 
     asked = request["nequip"]
     config = yaml.safe_load(Path(asked["config"]).read_text(encoding="utf-8"))
-    resumed = request["go_on_from"] or (asked["model"] if request["task"] == "resume" else None)
+    folder = Path("logs", "nequip").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     if request["task"] == "finetune":
         take_model(config, asked["model"], asked["species"])
-    if resumed is not None:
-        go_on_from(config, resumed, asked["species"], asked["chosen"] if request["task"] == "resume" else [])
+    check_same(config, asked["overrides"], folder / "asked.yaml", request["go_on_from"])
+    if request["go_on_from"]:
+        go_on_from(config, request["go_on_from"], asked["species"])
+    elif request["task"] == "resume":
+        go_on_from(config, asked["model"], asked["species"], asked["chosen"], asked["overrides"])
     Path(asked["config"]).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     # What tells the runner is not in the config that users find, but in that of this process.
     config["trainer"]["logger"].append({"_target_": "__main__.make_logger"})
     config["trainer"]["callbacks"].append({"_target_": "__main__.make_callback"})
-    folder = Path("logs", "nequip").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
     Path(folder, "told.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     sys.argv = ["nequip-train", "-cp", str(folder), "-cn", "told", *asked["overrides"]]
     main()
-    if not Path(_BEST).is_file():
-        give_up("no validation has an error that is a number: the training diverged", "give a smaller train.lr")
     files = {"best_checkpoint": _BEST, "checkpoint": _NEWEST}
     send("artifacts", files={name: path for name, path in files.items() if Path(path).is_file()})
     if asked["package"]:
@@ -96,7 +96,26 @@ def take_model(config: dict[str, Any], path: str, species: list[str]) -> None:
     config["training_module"]["model"] = section
 
 
-def go_on_from(config: dict[str, Any], path: str, species: list[str], chosen: list[str]) -> None:
+def check_same(config: dict[str, Any], overrides: list[str], file: Path, checkpoint: str | None) -> None:
+    """Refuse to go on with a run that asks for another model, optimizer, schedule or loss than when it was begun."""
+    import yaml
+
+    present = {**config["training_module"], "cutoff": config["cutoff"], "backend_args": overrides}
+    if checkpoint is None or not file.is_file():
+        file.write_text(yaml.safe_dump(present), encoding="utf-8")
+        return
+    earlier = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for name, value in present.items():
+        if earlier.get(name) != value:
+            give_up(
+                f"the run says another {name} than when it was begun, and goes on from {checkpoint} with that",
+                "write it as it was, or begin anew: nequip-run --again",
+            )
+
+
+def go_on_from(
+    config: dict[str, Any], path: str, species: list[str], chosen: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> None:
     """Let the training go on from a checkpoint; NequIP takes the model and its training from there."""
     import torch
 
@@ -104,7 +123,8 @@ def go_on_from(config: dict[str, Any], path: str, species: list[str], chosen: li
     info = content["hyper_parameters"]["info_dict"]
     module = info["training_module"]
     for name in chosen:
-        if module.get(name) != config["training_module"][name]:
+        is_overridden = any(text.lstrip("+~").startswith(f"training_module.{name}") for text in overrides)
+        if not is_overridden and module.get(name) != config["training_module"][name]:
             give_up(
                 f"the run says other things of the {name} than the checkpoint {path}, which NequIP goes on with",
                 f"leave out the keys of train for the {name}, or write task: finetune",
@@ -173,7 +193,10 @@ def make_callback() -> Any:
             self.tell_checkpoint()
 
         def on_fit_end(self, trainer: Any, module: Any) -> None:
-            """Say that all are done, or which it was that ended early."""
+            """Say that all are done, or which it was that ended early; a training that diverged failed."""
+            score = trainer.checkpoint_callback.best_model_score
+            if score is not None and not math.isfinite(float(score)):
+                give_up("no validation has an error that is a number: the training diverged", "give a smaller train.lr")
             send("progress", done=trainer.current_epoch, of=trainer.max_epochs, unit="epochs")
             self.tell_checkpoint()
 

@@ -32,7 +32,6 @@ COMMON = {
     "backend_env": {"OMP_NUM_THREADS": 1},
     "device": "cpu",
 }
-DATA = {"data": {"train": "train.xyz", "val": 4, "test": "train.xyz", "train_indices": {"max_samples": 12}}}
 TRAIN = {"input_json": "model.json", "epochs": 2, "batch_size": 4, "lr": 0.01, "seed": 1, "log_every": 1}
 
 
