@@ -46,6 +46,7 @@ def run(request: dict[str, Any]) -> None:
 
     send("start", protocol=1, trainer="NequIP", version=nequip.__version__)
     os.chdir(request["run_dir"])
+    os.environ.pop("SLURM_NTASKS", None)  # Lightning would take the tasks of the job for processes of this run
     tasks = {"export": export, "evaluate": predict, "infer": predict}
     tasks.get(request["task"], train)(request)
     send("end", status="done")
