@@ -33,7 +33,7 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
-class Program:
+class ExternalProgram:
     """What is started.
 
     Attributes:
@@ -66,7 +66,7 @@ class ProgramEnd:
     stopped_by: signal.Signals | None = None
 
 
-def run_program(program: Program, take_line: Callable[[str], None]) -> ProgramEnd:
+def run_program(program: ExternalProgram, take_line: Callable[[str], None]) -> ProgramEnd:
     """Run a program to its end. A first signal is passed on to all of its processes, a second one kills them.
 
     Args:
@@ -113,7 +113,7 @@ def _check_earlier(record: Path) -> None:
         )
 
 
-def _start(program: Program, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(program: ExternalProgram, log: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             list(program.command),
@@ -208,7 +208,7 @@ class _Lines:
 
 def _follow(
     group: _Group,
-    program: Program,
+    program: ExternalProgram,
     log: IO[bytes],
     take_line: Callable[[str], None],
     received: list[signal.Signals],
@@ -249,12 +249,12 @@ def _follow(
     lines.flush()
 
 
-def _keep(piece: bytes, log: IO[bytes], program: Program) -> None:
+def _keep(piece: bytes, log: IO[bytes], program: ExternalProgram) -> None:
     with output_errors(program.log):
         log.write(piece)
 
 
-def _check_limits(program: Program, took: float, silent: float) -> None:
+def _check_limits(program: ExternalProgram, took: float, silent: float) -> None:
     if program.time_limit is not None and took > program.time_limit:
         raise BackendError(
             f"it took longer than backend_time_limit: {program.time_limit:g} s", "give more time, or less to do"

@@ -15,7 +15,7 @@ from nequip_like.workflow.runner.backend import Report, RunOutcome
 from nequip_like.workflow.runner.external.calling import build_content, build_environment, write_request
 from nequip_like.workflow.runner.external.failures import explain_failure
 from nequip_like.workflow.runner.external.messages import Conversation, Message, read_message
-from nequip_like.workflow.runner.external.process import Program, run_program
+from nequip_like.workflow.runner.external.process import ExternalProgram, run_program
 from nequip_like.workflow.runner.files import list_folders
 from nequip_like.workflow.runner.requests import RunRequest
 
@@ -106,13 +106,13 @@ def run_command(request: RunRequest, command: Sequence[str], report: Report) -> 
 
 def _prepare(
     request: RunRequest, home: Path, command: Sequence[str], content: Mapping[str, Any]
-) -> tuple[Program, int]:
+) -> tuple[ExternalProgram, int]:
     """Write the request; gives the program, and where its lines will begin in the log."""
     logs = home / LOGS
     write_request(content, logs / REQUEST)
     environment = build_environment(request, logs / REQUEST)
     log, folder = logs / LOG, request.command_folder or home
-    program = Program(command, folder, environment, log, request.time_limit, request.silence_limit)
+    program = ExternalProgram(command, folder, environment, log, request.time_limit, request.silence_limit)
     return program, log.stat().st_size if log.exists() else 0
 
 

@@ -36,7 +36,7 @@ def give_up(reason: str, advice: str = "") -> None:
     sys.exit(1)
 
 
-def run(request: dict[str, Any]) -> None:
+def do_run(request: dict[str, Any]) -> None:
     """Do the run.
 
     Args:
@@ -47,15 +47,15 @@ def run(request: dict[str, Any]) -> None:
     send("start", protocol=1, trainer="NequIP", version=nequip.__version__)
     os.chdir(request["run_dir"])
     os.environ.pop("SLURM_NTASKS", None)  # Lightning would take the tasks of the job for processes of this run
-    tasks = {"export": export, "evaluate": predict, "infer": predict}
-    tasks.get(request["task"], train)(request)
+    tasks = {"export": export_model, "evaluate": predict_frames, "infer": predict_frames}
+    tasks.get(request["task"], train_model)(request)
     send("end", status="done")
 
 
 # --- training
 
 
-def train(request: dict[str, Any]) -> None:
+def train_model(request: dict[str, Any]) -> None:
     """Train, and package the best model."""
     import yaml
     from nequip.scripts.train import main
@@ -212,7 +212,7 @@ def make_callback() -> Any:
 # --- export
 
 
-def export(request: dict[str, Any]) -> None:
+def export_model(request: dict[str, Any]) -> None:
     """Package a model, or with arguments of nequip-compile compile it."""
     model, arguments = request["nequip"]["model"], request["nequip"]["overrides"]
     if not arguments:
@@ -245,7 +245,7 @@ def package(model: str) -> None:
 # --- predictions
 
 
-def predict(request: dict[str, Any]) -> None:
+def predict_frames(request: dict[str, Any]) -> None:
     """Predict the structures of a file, and write what is predicted as arrays."""
     import ase.io
     import numpy as np
@@ -298,4 +298,4 @@ def _has_gpu() -> bool:
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder, whose files are of another package
-    run(json.loads(Path(os.environ["NEQUIP_RUN_REQUEST"]).read_text(encoding="utf-8")))
+    do_run(json.loads(Path(os.environ["NEQUIP_RUN_REQUEST"]).read_text(encoding="utf-8")))

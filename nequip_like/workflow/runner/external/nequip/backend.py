@@ -19,9 +19,9 @@ from nequip_like.workflow.runner.external.nequip.config import CHECKPOINTS, buil
 from nequip_like.workflow.runner.external.nequip.frames import (
     check_evaluated_keys,
     choose_evaluated,
-    choose_sets,
+    choose_training_frames,
     read_evaluated,
-    write_frames,
+    write_nequip_frames,
     write_training_frames,
 )
 from nequip_like.workflow.runner.external.nequip.predictions import check_output_keys, read_predictions, write_outcome
@@ -76,7 +76,7 @@ class NequIPBackend:
         model = locate_nequip_model(request, awaited) if begins else None
         if request.trains:
             settings = translate_settings(request)
-            sets, told = choose_sets(request)
+            sets, told = choose_training_frames(request)
             plan = _NequIPPlan(python, settings, sets)
             notes += [*told, *settings.notes]
             describes = [f"{request.task} NequIP in {python} into {request.run_dir}"]
@@ -202,7 +202,7 @@ def _predict(
     dataset = read_evaluated(content.source)
     logs = locate_output(request) / LOGS
     frames, arrays = logs / "structures.xyz", logs / "predictions.npz"
-    write_frames(dataset.frames, (), frames)
+    write_nequip_frames(dataset.frames, (), frames)
     told = {
         "model": model,
         "species": list(dataset.type_names),

@@ -58,7 +58,7 @@ class TrainingFrames:
     counts: Mapping[str, int]
 
 
-def choose_sets(request: RunRequest) -> tuple[dict[str, Any], list[str]]:
+def choose_training_frames(request: RunRequest) -> tuple[dict[str, Any], list[str]]:
     """Arguments of the data module that reads the frames of a training; and what has no effect.
 
     Raises:
@@ -88,7 +88,7 @@ def write_training_frames(arguments: Mapping[str, Any], cutoff: float, folder: P
     """Read the sets of a training and write them.
 
     Args:
-        arguments: What :func:`choose_sets` gave.
+        arguments: What :func:`choose_training_frames` gave.
         cutoff: Within which neighbours are counted, Angstrom.
         folder: Where files are written.
 
@@ -115,7 +115,7 @@ def write_training_frames(arguments: Mapping[str, Any], cutoff: float, folder: P
     }
     for name, parts in sets.items():
         for part, file in zip(parts, files[name], strict=True):
-            write_frames(part.frames, [label for label in _WRITTEN if label in data.train_set.labels], file)
+            write_nequip_frames(part.frames, [label for label in _WRITTEN if label in data.train_set.labels], file)
     counts = {name: sum(map(len, parts)) for name, parts in sets.items()}
     return TrainingFrames(files, labels, data.type_names, _collect_statistics(data), counts)
 
@@ -142,7 +142,7 @@ def _make_plain(value: Any, species: Sequence[str]) -> Any:
     return float(value)
 
 
-def write_frames(frames: Iterable[Graph], labels: Collection[str], file: Path) -> None:
+def write_nequip_frames(frames: Iterable[Graph], labels: Collection[str], file: Path) -> None:
     """Write frames, all with the same labels: NaN where one has none, which NequIP leaves out of its errors.
 
     Args:

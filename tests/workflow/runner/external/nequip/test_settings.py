@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.workflow.runner.external.nequip.backend import NequIPBackend
 from nequip_like.workflow.runner.external.nequip.config import build_nequip_config
-from nequip_like.workflow.runner.external.nequip.frames import choose_sets, write_training_frames
+from nequip_like.workflow.runner.external.nequip.frames import choose_training_frames, write_training_frames
 from nequip_like.workflow.runner.external.nequip.settings import translate_settings
 from nequip_like.workflow.runner.requests import read_requests
 
@@ -172,7 +172,7 @@ def test_frames_are_written_with_all_digits_and_gaps(tmp_path, molecule_file, re
         "train_indices": {"max_samples": 5},
         "val_indices": {"max_samples": 2},
     }
-    arguments, notes = choose_sets(request_of(data=data))
+    arguments, notes = choose_training_frames(request_of(data=data))
     written = write_training_frames({**arguments, "allow_overlap": True}, 4.0, tmp_path / "data")
     assert notes == []
     assert written.counts == {"train": 5, "val": 2, "test": 0}
