@@ -117,7 +117,7 @@ def test_resume_finetune_and_export(trained):
         command.main([write_runs(trained, *runs)])
     journal = (trained / "run.journal.jsonl").read_text()
     assert "other things of the optimizer than the checkpoint" in journal
-    done = {json.loads(line)["run"] for line in journal.splitlines() if '"done"' in line}
+    done = {json.loads(line)["name"] for line in journal.splitlines() if '"done"' in line}
     assert done >= {"resume", "tune", "package", "compile"}
     with (trained / "resume" / "logs" / "nequip" / "metrics.csv").open() as file:
         epochs = [int(row["epoch"]) for row in csv.DictReader(file) if row.get("val0_epoch/forces_rmse")]
