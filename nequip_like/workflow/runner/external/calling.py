@@ -41,9 +41,9 @@ def check_environment(request: RunRequest) -> None:
     Raises:
         ConfigError: If ``backend_env`` has one.
     """
-    if own := [name for name in request.environment if name.startswith(_OURS)]:
+    if reserved := [name for name in request.environment if name.startswith(_OURS)]:
         raise ConfigError(
-            f"backend_env has '{own[0]}', which nequip-run sets itself", f"leave out what begins with {_OURS}"
+            f"backend_env has '{reserved[0]}', which nequip-run sets itself", f"leave out what begins with {_OURS}"
         )
 
 
@@ -87,24 +87,24 @@ def build_command(request: RunRequest, awaited: Collection[Path] = ()) -> tuple[
     Raises:
         ConfigError: If the program or script is not there.
     """
-    first, *others = request.command
+    first, *following = request.command
     is_script = request.given.get("backend_script") is not None
     is_awaited = any(Path(first).is_relative_to(folder) for folder in awaited)
     if is_script and not is_awaited and not Path(first).is_file():
         raise ConfigError(f"backend_script is {first}, which is not there", "name a file, relative to the run file")
     if request.python is not None:
-        before: tuple[str, ...] = (str(check_interpreter(request.python)),)
+        launcher: tuple[str, ...] = (str(check_interpreter(request.python)),)
     elif is_script and first.endswith(".py"):
-        before = (sys.executable,)
+        launcher = (sys.executable,)
     else:
-        before = ()
+        launcher = ()
         if not is_awaited and shutil.which(first) is None:
             key = "backend_script" if is_script else "backend_command"
             raise ConfigError(
                 f"{key} begins with {first}, which is no program",
                 "name one that is there and may be run (chmod +x), or the interpreter of a script: backend_python",
             )
-    return (*before, first, *others, *request.arguments)
+    return (*launcher, first, *following, *request.arguments)
 
 
 def build_content(request: RunRequest, home: Path, go_on_from: Path | None) -> dict[str, Any]:

@@ -43,8 +43,8 @@ def explain_failure(status: int, program: str, log: Path, begin: int) -> Backend
     lines = read_end(log, begin)
     how = f"exit status {status}" if status >= 0 else f"ended by {_name_signal(-status)}"
     last = "".join(f"\n    {line}" for line in lines[-_LAST_LINES:])
-    said = f"; it said last:{last}" if last else "; it printed nothing"
-    return BackendError(f"{program} failed ({how}){said}", f"{_find_remedy(status, program, lines)}all of it: {log}")
+    words = f"; it said last:{last}" if last else "; it printed nothing"
+    return BackendError(f"{program} failed ({how}){words}", f"{_find_remedy(status, program, lines)}all of it: {log}")
 
 
 def _find_remedy(status: int, program: str, lines: list[str]) -> str:

@@ -138,8 +138,8 @@ class Conversation:
         if self.ending is not None:
             raise BackendError(f"the trainer sent a message '{kind}' behind its 'end'", _ADVICE)
         if (kind == "start") == bool(self.trainer):
-            wrong = "a second message 'start'" if self.trainer else f"a message '{kind}' before its 'start'"
-            raise BackendError(f"the trainer sent {wrong}", _ADVICE)
+            disorder = "a second message 'start'" if self.trainer else f"a message '{kind}' before its 'start'"
+            raise BackendError(f"the trainer sent {disorder}", _ADVICE)
         if kind == "start":
             if content["protocol"] != PROTOCOL:
                 raise BackendError(
@@ -153,9 +153,9 @@ class Conversation:
             self.ending = content
 
 
-def _refuse(line: str, what: str, advice: str = "") -> BackendError:
-    shown = "".join(char if char.isprintable() else " " for char in line[:160])
-    return BackendError(f"a message of the trainer {what}: {shown}{'...' * (len(line) > 160)}", advice or _ADVICE)
+def _refuse(line: str, mistake: str, advice: str = "") -> BackendError:
+    excerpt = "".join(char if char.isprintable() else " " for char in line[:160])
+    return BackendError(f"a message of the trainer {mistake}: {excerpt}{'...' * (len(line) > 160)}", advice or _ADVICE)
 
 
 def _check_numbers(content: Mapping[str, Any], line: str) -> None:

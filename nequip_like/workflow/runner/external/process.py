@@ -190,11 +190,11 @@ class _Lines:
 
     def add(self, piece: bytes) -> None:
         # A bar of progress returns to the begin of its line.
-        *whole, rest = piece.replace(b"\r", b"\n").split(b"\n")
-        for part in whole:
+        *ended, remainder = piece.replace(b"\r", b"\n").split(b"\n")
+        for part in ended:
             self._extend(part)
             self.flush()
-        self._extend(rest)
+        self._extend(remainder)
 
     def _extend(self, part: bytes) -> None:
         self.pending += part[: LONGEST + 1 - len(self.pending)]
@@ -229,17 +229,17 @@ def _follow(
                 lines.add(piece)
             else:  # it closed its output, and goes on
                 time.sleep(_POLL)
-            now = time.monotonic()
+            moment = time.monotonic()
             if len(received) > passed_on:
-                passed_on, asked = len(received), now
+                passed_on, asked = len(received), moment
                 group.send(received[0] if passed_on == 1 else signal.SIGKILL)
-            if passed_on and now > asked + PATIENCE:
+            if passed_on and moment > asked + PATIENCE:
                 return
-            written = os.fstat(log.fileno()).st_size  # its errors go there by themselves
-            if written != size:
-                heard, size = now, written
+            log_size = os.fstat(log.fileno()).st_size  # its errors go there by themselves
+            if log_size != size:
+                heard, size = moment, log_size
             if not passed_on:
-                _check_limits(program, now - began, now - heard)
+                _check_limits(program, moment - began, moment - heard)
         # What it left behind may print for ever, or hold the other end of the pipe.
         group.end()
         limit = time.monotonic() + _LAST_PATIENCE

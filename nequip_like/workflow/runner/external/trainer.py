@@ -118,11 +118,11 @@ def _prepare(
 
 def find_checkpoint(home: Path) -> Path | None:
     """The last checkpoint that a trainer named in the folder of its run, if it is there."""
-    found = None
+    newest = None
     for line in read_progress(home / LOGS / MESSAGES):
         if line.get("message") == "artifacts" and "checkpoint" in line["files"]:
-            found = line["files"]["checkpoint"]
-    file = None if found is None else home / found
+            newest = line["files"]["checkpoint"]
+    file = None if newest is None else home / newest
     return file if file is not None and file.is_file() else None
 
 
@@ -154,7 +154,7 @@ class _Listener:
         self.talk = Conversation()
         self.files: dict[str, Path] = {}
         self._home, self._messages, self._report = home.resolve(), messages, report
-        self._told = -_PAUSE
+        self._reported = -_PAUSE
 
     def take_line(self, line: str) -> None:
         message = read_message(line)
@@ -193,9 +193,9 @@ class _Listener:
         if kind == "start":
             self._report(f"{self.talk.trainer} begins")
         elif kind == "progress":
-            now = time.monotonic()
-            if now - self._told >= _PAUSE or content["done"] == content.get("of"):
-                self._told = now
+            moment = time.monotonic()
+            if moment - self._reported >= _PAUSE or content["done"] == content.get("of"):
+                self._reported = moment
                 of = f" of {content['of']:g}" if "of" in content else ""
                 unit = f" {content['unit']}" if "unit" in content else ""
                 text = f": {_clean(content['text'])}" if "text" in content else ""
@@ -203,9 +203,9 @@ class _Listener:
         elif kind == "metrics" and ("epoch" in content or "step" not in content):
             place = f"epoch {content['epoch']}: " if "epoch" in content else ""
             values = [f"{name} {value:.6g}" for name, value in content["values"].items() if value is not None]
-            more = f", and {len(values) - _MOST_SHOWN} more" if len(values) > _MOST_SHOWN else ""
+            omitted = f", and {len(values) - _MOST_SHOWN} more" if len(values) > _MOST_SHOWN else ""
             if values:
-                self._report(place + ", ".join(values[:_MOST_SHOWN]) + more)
+                self._report(place + ", ".join(values[:_MOST_SHOWN]) + omitted)
         elif kind == "artifacts":
             self._report(", ".join(f"{name}: {path}" for name, path in content["files"].items()))
 

@@ -101,12 +101,12 @@ def check_same(config: dict[str, Any], overrides: list[str], file: Path, checkpo
     """Refuse to go on with a run that asks for another model, optimizer, schedule or loss than when it was begun."""
     import yaml
 
-    present = {**config["training_module"], "cutoff": config["cutoff"], "backend_args": overrides}
+    current = {**config["training_module"], "cutoff": config["cutoff"], "backend_args": overrides}
     if checkpoint is None or not file.is_file():
-        file.write_text(yaml.safe_dump(present), encoding="utf-8")
+        file.write_text(yaml.safe_dump(current), encoding="utf-8")
         return
     earlier = yaml.safe_load(file.read_text(encoding="utf-8"))
-    for name, value in present.items():
+    for name, value in current.items():
         if earlier.get(name) != value:
             give_up(
                 f"the run says another {name} than when it was begun, and goes on from {checkpoint} with that",
@@ -115,7 +115,7 @@ def check_same(config: dict[str, Any], overrides: list[str], file: Path, checkpo
 
 
 def go_on_from(
-    config: dict[str, Any], path: str, species: list[str], chosen: Sequence[str] = (), overrides: Sequence[str] = ()
+    config: dict[str, Any], path: str, species: list[str], sections: Sequence[str] = (), overrides: Sequence[str] = ()
 ) -> None:
     """Let the training go on from a checkpoint; NequIP takes the model and its training from there."""
     import torch
@@ -123,7 +123,7 @@ def go_on_from(
     content = torch.load(path, map_location="cpu", weights_only=False)
     info = content["hyper_parameters"]["info_dict"]
     module = info["training_module"]
-    for name in chosen:
+    for name in sections:
         is_overridden = any(text.lstrip("+~").startswith(f"training_module.{name}") for text in overrides)
         if not is_overridden and module.get(name) != config["training_module"][name]:
             give_up(
@@ -138,8 +138,8 @@ def go_on_from(
     if types is None or cutoff is None:
         from nequip.model.saved_models import load_saved_model
 
-        built = load_saved_model(path)
-        types, cutoff = list(built.type_names), float(built.metadata["r_max"])
+        loaded = load_saved_model(path)
+        types, cutoff = list(loaded.type_names), float(loaded.metadata["r_max"])
     set_model_facts(config, list(types), float(cutoff), species)
     config["training_module"] = module
     config["ckpt_path"] = path
@@ -175,8 +175,8 @@ def make_logger() -> Any:
             if any(name.startswith(("val", "test")) for name in values) and "epoch" in metrics:
                 place["epoch"] = int(metrics["epoch"])
             if values:
-                plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
-                send("metrics", values=plain, **place)
+                finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+                send("metrics", values=finite, **place)
 
     return ReportingLogger()
 
@@ -222,8 +222,8 @@ def export_model(request: dict[str, Any]) -> None:
 
     device = {"auto": "cuda" if _has_gpu() else "cpu"}.get(request["device"], request["device"])
     Path(_COMPILED).parent.mkdir(exist_ok=True)
-    given = [] if "--device" in arguments else ["--device", device]
-    main([model, _COMPILED, *given, *arguments])
+    device_option = [] if "--device" in arguments else ["--device", device]
+    main([model, _COMPILED, *device_option, *arguments])
     send("artifacts", files={"model": _COMPILED})
 
 
@@ -267,7 +267,7 @@ def predict_frames(request: dict[str, Any]) -> None:
         NeighborListTransform(r_max=float(model.metadata["r_max"])),
     ]
     frames = ase.io.iread(asked["frames"], index=":", format="extxyz")
-    size, total, done = asked["batch_size"], asked["count"], 0
+    size, total, finished = asked["batch_size"], asked["count"], 0
     predicted: dict[str, list[np.ndarray]] = {name: [] for name in _OUTPUTS}
     batch: list[Any] = []
     for number, atoms in enumerate(frames):
@@ -283,9 +283,9 @@ def predict_frames(request: dict[str, Any]) -> None:
                 predicted[name].append(outputs[name].detach().cpu().numpy().astype(np.float64))
         if "stress" in outputs and len(predicted["stress"][-1]) != len(batch):  # molecules: an empty array
             predicted["stress"][-1] = np.full((len(batch), 3, 3), np.nan)
-        done += len(batch)
+        finished += len(batch)
         batch = []
-        send("progress", done=done, of=total, unit="structures")
+        send("progress", done=finished, of=total, unit="structures")
     arrays = {name: np.concatenate(parts) for name, parts in predicted.items() if parts}
     np.savez(asked["predictions"], **arrays)  # type: ignore[arg-type] # names are not those of options
 

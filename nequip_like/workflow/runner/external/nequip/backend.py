@@ -76,9 +76,9 @@ class NequIPBackend:
         model = locate_nequip_model(request, awaited) if begins else None
         if request.trains:
             settings = translate_settings(request)
-            sets, told = choose_training_frames(request)
+            sets, facts = choose_training_frames(request)
             plan = _NequIPPlan(python, settings, sets)
-            notes += [*told, *settings.notes]
+            notes += [*facts, *settings.notes]
             describes = [f"{request.task} NequIP in {python} into {request.run_dir}"]
         elif request.task == "export":
             plan = _NequIPPlan(python)
@@ -91,9 +91,9 @@ class NequIPBackend:
                 raise ConfigError(
                     f"backend_args are given, which task: {request.task} has no use for", "leave them out"
                 )
-            source, told = choose_evaluated(request)
+            source, facts = choose_evaluated(request)
             plan = _NequIPPlan(python, source=source)
-            notes += told
+            notes += facts
             describes = [f"{request.task} {model} with NequIP in {python}, write to {locate_output(request)}"]
         if request.trains and model is not None:
             describes.append(f"{'begin with' if request.task == 'finetune' else 'go on from'} {model}")
@@ -113,12 +113,12 @@ class NequIPBackend:
         request, content = plan.request, plan.content
         command = (str(content.python), str(ADAPTER))
         if request.trains:
-            told = _prepare_training(request, content, report)
-            return run_trainer(request, command, report, goes_on=goes_on, extra={"nequip": told})
+            facts = _prepare_training(request, content, report)
+            return run_trainer(request, command, report, goes_on=goes_on, extra={"nequip": facts})
         model = str(locate_nequip_model(request))
         if request.task == "export":
-            told = {"model": model, "overrides": list(request.arguments)}
-            return run_trainer(request, command, report, extra={"nequip": told})
+            facts = {"model": model, "overrides": list(request.arguments)}
+            return run_trainer(request, command, report, extra={"nequip": facts})
         return _predict(request, content, model, command, report)
 
 
@@ -132,9 +132,9 @@ def locate_nequip_model(request: RunRequest, awaited: Collection[Path] = ()) -> 
     Raises:
         ConfigError: If there is none, or it is none of NequIP's.
     """
-    if other := [key for key in ("manifest", "weights") if key in request.model]:
+    if unsupported := [key for key in ("manifest", "weights") if key in request.model]:
         raise ConfigError(
-            f"model.{other[0]} is given, but NequIP has no manifests",
+            f"model.{unsupported[0]} is given, but NequIP has no manifests",
             "name a checkpoint or package: model_in: best.ckpt",
         )
     place = request.model.get("path", request.run_dir)
@@ -142,12 +142,12 @@ def locate_nequip_model(request: RunRequest, awaited: Collection[Path] = ()) -> 
         return place
     if place.is_dir():
         names = (f"{CHECKPOINTS}/last.ckpt",) if request.task == "resume" else _MODELS
-        found = [place / name for name in names if (place / name).is_file()]
-        if not found and is_below(place, awaited):
+        candidates = [place / name for name in names if (place / name).is_file()]
+        if not candidates and is_below(place, awaited):
             return place
-        if not found:
+        if not candidates:
             raise ConfigError(f"{place} has no {' and no '.join(names)}", "name a checkpoint: model_in: best.ckpt")
-        return found[0]
+        return candidates[0]
     kinds = (".ckpt",) if request.task == "resume" else _SUFFIXES
     if not place.name.endswith(kinds):
         raise ConfigError(
@@ -189,7 +189,7 @@ def _prepare_training(request: RunRequest, content: _NequIPPlan, report: Report)
         "config": str(file),
         "model": None if request.task == "train" else str(locate_nequip_model(request)),
         "species": list(frames.species),
-        "chosen": settings.chosen,
+        "chosen": settings.sections,
         "overrides": list(request.arguments),
         "package": bool(request.section("export").get("standard_artifacts", True)),
     }
@@ -203,7 +203,7 @@ def _predict(
     logs = locate_output(request) / LOGS
     frames, arrays = logs / "structures.xyz", logs / "predictions.npz"
     write_nequip_frames(dataset.frames, (), frames)
-    told = {
+    facts = {
         "model": model,
         "species": list(dataset.type_names),
         "frames": str(frames),
@@ -211,7 +211,7 @@ def _predict(
         "batch_size": request.section("data").get("batch_size", _BATCH_SIZE),
         "predictions": str(arrays),
     }
-    outcome = run_trainer(request, command, report, extra={"nequip": told})
+    outcome = run_trainer(request, command, report, extra={"nequip": facts})
     if outcome.stopped_by is not None:
         return outcome
     predictions = read_predictions(arrays, dataset)

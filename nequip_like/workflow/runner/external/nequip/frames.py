@@ -70,17 +70,17 @@ def choose_training_frames(request: RunRequest) -> tuple[dict[str, Any], list[st
     for key, value in data.items():
         if key not in (*SETS, *_OF_FRAMES, *_CHOOSING, "batch_size") and value is not None:
             raise ConfigError(f"data.{key} has no equal in NequIP", "leave it out")
-    own = {"indices": data.get("indices"), "indices_path": data.get("indices_path")}
+    of_train = {"indices": data.get("indices"), "indices_path": data.get("indices_path")}
     for name in SETS:
-        chosen, told = select_set_frames(data, name, own if name == "train" else {})
-        notes += told
+        subset, remarks = select_set_frames(data, name, of_train if name == "train" else {})
+        notes += remarks
         source = data.get(name)
-        if chosen and not isinstance(source, str | list):
+        if subset and not isinstance(source, str | list):
             raise ConfigError(f"data.{name}_indices is given, but data.{name} names no file", "name its file, too")
         if isinstance(source, str | list) and data.get("trust_pickle"):
-            chosen = {**chosen, "trust_pickle": True}
+            subset = {**subset, "trust_pickle": True}
         if name in data:
-            arguments[name] = {"file": source, **chosen} if chosen else source
+            arguments[name] = {"file": source, **subset} if subset else source
     return arguments | {key: data[key] for key in _OF_FRAMES if data.get(key) is not None}, notes
 
 
@@ -185,9 +185,9 @@ def choose_evaluated(request: RunRequest) -> tuple[FileSource, list[str]]:
         ConfigError: If the section cannot mean what was written.
     """
     data = request.section("data")
-    own = {"indices": data.get("indices"), "indices_path": data.get("indices_path")}
-    chosen, notes = select_set_frames(data, "test", own)
-    entry = {"file": list_files(data), **chosen}
+    selection = {"indices": data.get("indices"), "indices_path": data.get("indices_path")}
+    subset, notes = select_set_frames(data, "test", selection)
+    entry = {"file": list_files(data), **subset}
     if data.get("trust_pickle"):
         entry["trust_pickle"] = True
     with naming_arguments("data", ("test",)):

@@ -39,8 +39,8 @@ def check_output_keys(request: RunRequest) -> None:
             raise ConfigError(f"eval.{key} has no equal in NequIP", "leave it out")
     output = request.section("output")
     if request.task == "infer":
-        if given := [key for key in ("metrics_json", "metrics_csv") if output.get(key) is not None]:
-            raise ConfigError(f"output.{given[0]} is given, which task: infer has no use for", "write task: evaluate")
+        if unused := [key for key in ("metrics_json", "metrics_csv") if output.get(key) is not None]:
+            raise ConfigError(f"output.{unused[0]} is given, which task: infer has no use for", "write task: evaluate")
         name = output.get("predictions")
         if name is not None and not name.endswith((".xyz", ".extxyz")):
             raise ConfigError(f"output.predictions is {name!r}", "give a name that ends in .extxyz")

@@ -84,7 +84,7 @@ class NequIPSettings:
         seed: Of weights and of the order of frames.
         save_every: Epochs between two checkpoints.
         stop_after: Validations without improvement after which the training ends; 0: never.
-        chosen: Sections of the training module that the run itself says something of.
+        sections: Sections of the training module that the run itself says something of.
         notes: What the user should know.
     """
 
@@ -102,7 +102,7 @@ class NequIPSettings:
     seed: int = 0
     save_every: int = 1
     stop_after: int = 0
-    chosen: list[str] = field(default_factory=list)
+    sections: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -145,11 +145,11 @@ def _translate_model(request: RunRequest, train: Mapping[str, Any], settings: Ne
     changes = ConfigChanges(["model=nequip"])
     translate_architecture(train, changes)
     settings.cutoff = changes.values.pop("cutoff_radius", None)
-    whole = changes.values.pop("model", None)
-    arguments = dict(whole or {key.removeprefix("model."): value for key, value in changes.values.items()})
-    settings.builder = "FullNequIPGNNModel" if whole else "NequIPGNNModel"
-    known = _BUILDERS[settings.builder]
-    model: dict[str, Any] = {} if whole else dict(_TUTORIAL)
+    full = changes.values.pop("model", None)
+    arguments = dict(full or {key.removeprefix("model."): value for key, value in changes.values.items()})
+    settings.builder = "FullNequIPGNNModel" if full else "NequIPGNNModel"
+    options = _BUILDERS[settings.builder]
+    model: dict[str, Any] = {} if full else dict(_TUTORIAL)
     for key, value in arguments.items():
         if key in _FILLED_IN or (isinstance(value, str) and value.startswith("${")):
             continue  # the data say it
@@ -157,12 +157,12 @@ def _translate_model(request: RunRequest, train: Mapping[str, Any], settings: Ne
             settings.notes.append("train.input_json: NequIP begins with random embeddings of the species")
         elif key == "pair_potential" and value is not None:
             model[key] = _translate_pair_potential(value)
-        elif key in known:
+        elif key in options:
             model[key] = value
         else:
             raise ConfigError(
                 f"train.input_json has '{key}', which is no argument of NequIP's {settings.builder}",
-                f"{closest_hint(key, known)}known are r_max, {', '.join(sorted(known))}",
+                f"{closest_hint(key, options)}known are r_max, {', '.join(sorted(options))}",
             )
     settings.model = model
 
@@ -209,7 +209,7 @@ def _translate_optimizer(train: Mapping[str, Any], settings: NequIPSettings) -> 
         settings.optimizer["weight_decay"] = train["weight_decay"]
         settings.notes.append("train.weight_decay: NequIP decays all weights, biases, too")
     if {"optimizer", "lr", "weight_decay"} & train.keys():
-        settings.chosen.append("optimizer")
+        settings.sections.append("optimizer")
 
 
 def _translate_schedule(train: Mapping[str, Any], settings: NequIPSettings) -> None:
@@ -228,7 +228,7 @@ def _translate_schedule(train: Mapping[str, Any], settings: NequIPSettings) -> N
     says_so = "scheduler" in train or of_plateau or of_step
     patience = train.get("plateau_patience", train.get("patience", 50 if says_so else 5))
     if says_so:
-        settings.chosen.append("lr_scheduler")
+        settings.sections.append("lr_scheduler")
     if name == "plateau":
         scheduler: dict[str, Any] = {
             "_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau",
@@ -253,13 +253,13 @@ def _translate_loss(train: Mapping[str, Any], settings: NequIPSettings) -> None:
     settings.weights = {"energy": train.get("energy_weight", 1.0), "forces": train.get("force_weight", 1.0)}
     if not any(settings.weights.values()):
         raise ConfigError("train.energy_weight and train.force_weight are both 0", "give one that is not")
-    for key, what in (("loss_energy", "energy"), ("loss_force", "forces")):
+    for key, quantity in (("loss_energy", "energy"), ("loss_force", "forces")):
         name = train.get(key, "mse")
         if name not in _LOSSES:
             raise ConfigError(f"train.{key} is {name}, which has no equal in NequIP", "give mse or mae")
-        settings.losses[what] = _LOSSES[name]
+        settings.losses[quantity] = _LOSSES[name]
     if {"energy_weight", "force_weight", "loss_energy", "loss_force"} & train.keys():
-        settings.chosen.append("loss")
+        settings.sections.append("loss")
 
 
 def _translate_device(device: str, settings: NequIPSettings) -> None:

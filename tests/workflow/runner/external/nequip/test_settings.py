@@ -47,7 +47,7 @@ def test_what_a_run_does_not_say_is_as_in_the_tutorial(request_of):
     }
     assert settings.trainer == {"max_epochs": 1, "accelerator": "cpu", "devices": 1}
     assert settings.weights == {"energy": 1.0, "forces": 1.0}
-    assert settings.chosen == settings.notes == []
+    assert settings.sections == settings.notes == []
 
 
 def test_each_key_becomes_what_it_is(request_of, tmp_path):
@@ -69,7 +69,7 @@ def test_each_key_becomes_what_it_is(request_of, tmp_path):
     assert settings.optimizer == {"_target_": "torch.optim.SGD", "momentum": 0.9, "lr": 0.1, "weight_decay": 0.01}
     step = {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 8, "gamma": 0.3}
     assert settings.scheduler == {"scheduler": step, "interval": "epoch", "frequency": 1}
-    assert settings.chosen == ["optimizer", "lr_scheduler", "loss"]
+    assert settings.sections == ["optimizer", "lr_scheduler", "loss"]
     config = build_nequip_config(
         settings,
         tmp_path,
