@@ -96,6 +96,7 @@ def test_errors_and_predictions_are_those_of_the_same_model_here(trained):
         np.testing.assert_allclose(atoms.arrays["predicted_forces"], prediction["forces"].numpy(), atol=1e-5)
 
 
+@pytest.mark.timeout(1800)
 def test_resume_finetune_and_export(trained):
     resumed = {key: value for key, value in TRAIN.items() if key != "input_json"} | {"epochs": 4}
     data = {"data": {"train": "train.xyz", "val": 4}, "export": {"standard_artifacts": False}}
@@ -126,6 +127,7 @@ def test_resume_finetune_and_export(trained):
     assert (trained / "compile" / "artifacts" / "model.nequip.pt2").is_file()
 
 
+@pytest.mark.timeout(1800)
 def test_ctrl_c_and_on(trained, tmp_path):
     for name in ("train.xyz", "model.json"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())
@@ -135,12 +137,16 @@ def test_ctrl_c_and_on(trained, tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "nequip_like.cli.run.command", file], stdout=subprocess.DEVNULL)
     checkpoint, limit = tmp_path / "long" / "checkpoints" / "last.ckpt", time.monotonic() + 900
     messages = tmp_path / "long" / "logs" / "messages.jsonl"
-    while not (checkpoint.exists() and '"checkpoint"' in messages.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(200) == 128 + signal.SIGINT
+    try:
+        while not (checkpoint.exists() and '"checkpoint"' in messages.read_text()):
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(200) == 128 + signal.SIGINT
+    finally:
+        process.terminate()
+        process.wait()
     done = max(json.loads(line)["done"] for line in messages.read_text().splitlines() if '"progress"' in line)
     assert 0 < done < 400
     write_runs(tmp_path, {**run, "train": {**train, "epochs": done + 2}, "export": {"standard_artifacts": False}})
