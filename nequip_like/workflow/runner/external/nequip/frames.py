@@ -23,7 +23,7 @@ from nequip_like.errors import ConfigError, DataError, naming_arguments
 from nequip_like.report.extxyz_frame import ASE_NAMES, format_frame, format_numbers
 from nequip_like.whole_files import written_whole
 from nequip_like.workflow.runner import keys
-from nequip_like.workflow.runner.built_in.evaluation import _name_files
+from nequip_like.workflow.runner.built_in.evaluation import list_evaluated
 from nequip_like.workflow.runner.built_in.training_config import select_set_frames
 from nequip_like.workflow.runner.requests import RunRequest
 
@@ -187,7 +187,7 @@ def choose_evaluated(request: RunRequest) -> tuple[FileSource, list[str]]:
     data = request.section("data")
     selection = {"indices": data.get("indices"), "indices_path": data.get("indices_path")}
     subset, notes = select_set_frames(data, "test", selection)
-    entry = {"file": _name_files(data), **subset}
+    entry = {"file": list_evaluated(data), **subset}
     if data.get("trust_pickle"):
         entry["trust_pickle"] = True
     with naming_arguments("data", ("test",)):
