@@ -137,6 +137,10 @@ class PeerError(TrainingError):
         self.status = status
 
 
+class BackendError(NequipLikeError):
+    """A trainer of others failed, or said what its protocol does not have."""
+
+
 class ModelFileError(NequipLikeError):
     """A checkpoint or a model file cannot be read."""
 

@@ -33,7 +33,15 @@ class Process:
     @classmethod
     def current(cls) -> Process:
         """This process."""
-        pid = os.getpid()
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process of this machine that has a number now.
+
+        Args:
+            pid: The number.
+        """
         return cls(platform.node(), _identify_machine(), pid, _read_start_time(pid) or "")
 
     def check_types(self) -> None:
