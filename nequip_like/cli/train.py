@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,12 @@ from nequip_like.whole_files import path_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from lightning import Callback
     from omegaconf import DictConfig
 
+    from nequip_like.report.sweeps.runs import Run
     from nequip_like.training.budget.clock import Clock
     from nequip_like.workflow.config.check import CheckedConfig
     from nequip_like.workflow.train import TrainingResult
@@ -125,6 +127,7 @@ class _Job:
         config: The composed config with Hydra's section; of several runs, without the values that vary.
         checked: What the check of a single run found; None if it is left to Hydra to compose the config again.
         several: Whether it is a ``--multirun``.
+        runs: Of a ``--multirun``, the composed configs by their overrides, as far as they are known before it begins.
         shows: Whether the config is to be printed, and not run.
     """
 
@@ -132,6 +135,7 @@ class _Job:
     config: DictConfig
     checked: CheckedConfig | None
     several: bool = False
+    runs: Mapping[tuple[str, ...], DictConfig] = field(default_factory=dict)
     shows: bool = False
 
 
@@ -185,8 +189,8 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
                 "--plot-schedule draws a single run", "leave out --multirun, and give one value of each key"
             )
         with quick_start():
-            _check_each(command_line, composed, only_check)
-        return _Job(command_line, composed, None, several=True)
+            runs = _check_each(command_line, composed, only_check)
+        return _Job(command_line, composed, None, several=True, runs=runs)
     with quick_start():
         checked = _check_job(composed, only_check, runs=image is None)
         if image is not None:
@@ -210,8 +214,10 @@ def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
     return checked
 
 
-def _check_each(command_line: argparse.Namespace, composed: DictConfig, show: bool) -> None:
-    """Check each of several runs before the first begins: hours later it would be too late."""
+def _check_each(
+    command_line: argparse.Namespace, composed: DictConfig, show: bool
+) -> dict[tuple[str, ...], DictConfig]:
+    """Check each of several runs before the first begins: hours later it would be too late; gives their configs."""
     from nequip_like.cli.sweeps.jobs import compose_job, list_jobs, naming_job
     from nequip_like.workflow.printing import print_plans
     from nequip_like.workflow.slurm.tasks import check_single_process
@@ -222,15 +228,17 @@ def _check_each(command_line: argparse.Namespace, composed: DictConfig, show: bo
         check_single_process(checked.values["trainer"])
         if show:
             print("not checked: values that the sweeper chooses while the runs go on")
-        return
-    plans = {}
+        return {}
+    plans, configs = {}, {}
     for job in jobs:
         with naming_job(job):
-            checked = _check_job(compose_job(command_line, composed, str(Path.cwd()), job), False, runs=True)
+            config = configs[tuple(job.overrides)] = compose_job(command_line, composed, str(Path.cwd()), job)
+            checked = _check_job(config, False, runs=True)
             check_single_process(checked.values["trainer"])
             plans[job.describe()] = checked
     if show:
         print_plans(plans)
+    return configs
 
 
 def _draw_schedule(composed: DictConfig, image: Path) -> None:
@@ -260,7 +268,7 @@ def _run(job: _Job | None, debug: bool) -> None:
 
 
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
-    from nequip_like.cli.hydra_run import run_composed
+    from nequip_like.cli.hydra_run import run_composed, sweep_composed
     from nequip_like.cli.output import hold_output_folder, override
     from nequip_like.cli.sweeps.several import run_several
 
@@ -271,11 +279,16 @@ def _run_in_own_folder(job: _Job, debug: bool) -> None:
                 job.command_line, job.config, str(Path.cwd()), lambda config: _train(config, job.checked, debug)
             )
             return
-        sys.argv.append(override(section, folder))  # Hydra composes the config again
         if job.several:
-            run_several(folder.absolute(), _train_one_of_several, _run_by_hydra, debug)
-        else:
-            _run_by_hydra(lambda config: _train(config, None, debug))
+            apart = not str(job.config.hydra.launcher.get("_target_")).endswith(".BasicLauncher")
+
+            def launch(task: Callable[[DictConfig], Run]) -> None:
+                sweep_composed(job.command_line, job.config, str(Path.cwd()), task, job.runs)
+
+            run_several(folder.absolute(), _train_one_of_several, launch, debug, apart=apart)
+            return
+        sys.argv.append(override(section, folder))  # Hydra composes the config again
+        _run_by_hydra(lambda config: _train(config, None, debug))
 
 
 def _run_by_hydra(task: Callable[[DictConfig], None]) -> None:
@@ -315,8 +328,21 @@ def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> No
 
 
 def _train_one_of_several(config: DictConfig, printed_data: set[str]) -> TrainingResult:
-    """Train for one run of a ``--multirun``."""
-    return _train_config(config, None, printed_data)
+    """Train for one run of a ``--multirun``; one of a search reports to its study."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from nequip_like.workflow.config.trust import OWN_SWEEPER
+
+    sweep, callbacks = HydraConfig.get(), []
+    if sweep.sweeper.get("_target_") == OWN_SWEEPER:
+        from nequip_like.composition.hydra_compose import convert_to_plain
+        from nequip_like.workflow.sweeps.pruning import TrialReport
+        from nequip_like.workflow.sweeps.study import StudySettings, open_study
+
+        settings = StudySettings.of(convert_to_plain(sweep.sweeper, resolve=True))
+        study = open_study(Path(str(sweep.sweep.dir)), settings)
+        callbacks = [TrialReport(study, int(sweep.job.num), str(config.monitored_metric))]
+    return _train_config(config, None, printed_data, callbacks=callbacks)
 
 
 def _train_config(
@@ -324,6 +350,7 @@ def _train_config(
     checked: CheckedConfig | None,
     printed_data: set[str] | None = None,
     clock: Clock | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     from nequip_like.cli.starting.quick_start import quick_start
 
@@ -334,7 +361,9 @@ def _train_config(
         from nequip_like.workflow.train import train
 
     typed = read_typed_overrides()
-    return train(run_config(config), typed=typed, checked=checked, printed_data=printed_data, clock=clock)
+    return train(
+        run_config(config), typed=typed, checked=checked, printed_data=printed_data, clock=clock, callbacks=callbacks
+    )
 
 
 if __name__ == "__main__":

@@ -243,11 +243,11 @@ class BudgetKeeper(lightning.Callback):
         if not isinstance(data, DataModule):
             return Reserve.of(self._tasks)
         of_frame = _count_atoms(data.train_set) / len(data.train_set)
-        per_step = data.batch_size.count_frames(data.train_set.table) * trainer.accumulate_grad_batches
+        batch = data.batch_size.count_process_frames(data.train_set.table, trainer.world_size, data.global_batch_size)
         # Each process goes through its part of the sets; what is written of the test, the first one does alone.
         return Reserve.of(
             self._tasks,
-            step_atoms=of_frame * per_step,
+            step_atoms=of_frame * batch * trainer.accumulate_grad_batches,
             val_atoms=sum(map(_count_atoms, data.val_sets.values())) // trainer.world_size,
             test_atoms=sum(map(_count_atoms, data.test_sets.values())),
             test_sets=len(data.test_sets),

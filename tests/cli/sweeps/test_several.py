@@ -47,7 +47,7 @@ def test_four_runs(folder: Path) -> None:  # noqa: F811
         best.append(min(values))
     assert best == sorted(best)
     assert all(row["status"].startswith("failed: epoch 0, step ") and row["best"] == "" for row in table[2:])
-    assert output.rstrip().endswith(f"runs: {folder}/many/runs.csv")
+    assert output.rstrip().endswith(f"runs: {folder}/many/runs.csv\nplot: {folder}/many/runs.png")
     assert "Runs by val0_epoch/weighted_sum" in output
 
 
