@@ -145,5 +145,8 @@ class _ComposedJobs(ConfigLoaderImpl):
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Called by Hydra, to see whether a run can be composed, and when it begins."""
-        config = self.jobs.get(tuple(sweep_overrides))
-        return super().load_sweep_config(master_config, sweep_overrides) if config is None else copy.deepcopy(config)
+        if (composed := self.jobs.get(tuple(sweep_overrides))) is None:
+            return super().load_sweep_config(master_config, sweep_overrides)
+        config = copy.deepcopy(composed)
+        OmegaConf.set_readonly(config.hydra, None)  # launchers write the number of the run into it
+        return config

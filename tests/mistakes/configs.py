@@ -387,7 +387,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "Steps of no frame",
         "data: {train: molecules.xyz, global_batch_size: 0}\n",
         "data.global_batch_size is 0",
-        "give a whole number, 1 or more",
+        "give a whole number, 1 or more, or null",
         begin=_DEFAULTS,
     ),
     _written(
