@@ -19,7 +19,8 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from nequip_like.cli.output import override
-from nequip_like.composition.hydra_compose import JOB_NAME, convert_to_plain, search_path
+from nequip_like.composition.hydra_compose import JOB_NAME, search_path
+from nequip_like.composition.overrides import convert_to_plain
 from nequip_like.workflow.config.trust import OWN_SWEEPER
 
 
@@ -101,7 +102,7 @@ def _search(hydra: Hydra, config: DictConfig, task: TaskFunction) -> None:
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     sweeper.setup(hydra_context=context, task_function=task, config=config)
-    sweeper.sweep([str(entry) for entry in OmegaConf.to_container(config.hydra.overrides.task, resolve=False)])
+    sweeper.sweep(list(map(str, convert_to_plain(config.hydra.overrides.task))))
 
 
 @contextmanager

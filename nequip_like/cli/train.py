@@ -335,7 +335,7 @@ def _train_one_of_several(config: DictConfig, printed_data: set[str]) -> Trainin
 
     sweep, callbacks = HydraConfig.get(), []
     if sweep.sweeper.get("_target_") == OWN_SWEEPER:
-        from nequip_like.composition.hydra_compose import convert_to_plain
+        from nequip_like.composition.overrides import convert_to_plain
         from nequip_like.workflow.sweeps.pruning import TrialReport
         from nequip_like.workflow.sweeps.study import StudySettings, open_study
 

@@ -43,7 +43,7 @@ def _check_global_size(data: Mapping[str, Any]) -> None:
     size, each = data.get("global_batch_size"), data.get("batch_size")
     if isinstance(size, int) and isinstance(each, Mapping) and is_known(each):
         with naming_arguments("data", ("global_batch_size",)):
-            BatchSize.read("batch_size", each).check_steps(False, size)  # type: ignore[arg-type] # checked before
+            BatchSize.read("batch_size", each).check_steps(False, size)
 
 
 def check_each_has_frames(data: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
