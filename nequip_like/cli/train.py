@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,12 @@ Useful overrides:
   --plot-schedule [FILE.png]  draw learning rate and loss weights over the run, to schedule.png, without running it
   --migrate old.yaml          print a short config that does what a config of NequIP's does
   --cfg job   print the composed config      --multirun   one run for each combination of values
+  --one-of-several   the folder of the run, hydra.run.dir=runs/NAME/0, is among others: note it in runs/NAME/runs.csv
   --hydra-help   all options of Hydra        --debug      show tracebacks of user errors
 """
+
+
+_FLAGS = ("--debug", "--check", "--one-of-several")  # of ours, which Hydra does not know
 
 
 def main() -> None:
@@ -64,10 +68,8 @@ def _run_command(arguments: list[str]) -> None:
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
         print(HELP)
         return
-    debug, check = "--debug" in arguments, "--check" in arguments
-    hydra_arguments, image = _plot_option(
-        [argument for argument in arguments if argument not in ("--debug", "--check")]
-    )
+    debug, check, among_others = (option in arguments for option in _FLAGS)
+    hydra_arguments, image = _plot_option([argument for argument in arguments if argument not in _FLAGS])
 
     # Imported here and below, because --help waits for none of it.
     from nequip_like.cli.errors import run_cli
@@ -89,6 +91,10 @@ def _run_command(arguments: list[str]) -> None:
         check_launcher()
         sys.argv[1:] = translate_arguments(hydra_arguments)
         job = _check_first(sys.argv[1:], check, image)
+        if among_others and job is not None:
+            if job.several:
+                raise ConfigError("--multirun notes its runs by itself", "leave out --one-of-several")
+            job = replace(job, among_others=True)
 
     if code := run_cli(prepare, debug=debug):
         sys.exit(code)
@@ -129,6 +135,7 @@ class _Job:
         several: Whether it is a ``--multirun``.
         runs: Of a ``--multirun``, the composed configs by their overrides, as far as they are known before it begins.
         shows: Whether the config is to be printed, and not run.
+        among_others: Whether the run is one of several, which other commands do.
     """
 
     command_line: argparse.Namespace
@@ -137,6 +144,7 @@ class _Job:
     several: bool = False
     runs: Mapping[tuple[str, ...], DictConfig] = field(default_factory=dict)
     shows: bool = False
+    among_others: bool = False
 
 
 def _check_first(arguments: list[str], only_check: bool, image: Path | None = None) -> _Job | None:
@@ -270,28 +278,35 @@ def _run(job: _Job | None, debug: bool) -> None:
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
     from nequip_like.cli.hydra_run import run_composed, sweep_composed
     from nequip_like.cli.output import hold_output_folder, override
-    from nequip_like.cli.sweeps.several import run_several
+    from nequip_like.cli.sweeps.several import run_one_of_several, run_several
 
     section = "sweep" if job.several else "run"
     with hold_output_folder(job.config, section) as folder:
-        if job.checked is not None:
-            run_composed(
-                job.command_line, job.config, str(Path.cwd()), lambda config: _train(config, job.checked, debug)
-            )
-            return
         if job.several:
             apart = not str(job.config.hydra.launcher.get("_target_")).endswith(".BasicLauncher")
 
             def launch(task: Callable[[DictConfig], Run]) -> None:
                 sweep_composed(job.command_line, job.config, str(Path.cwd()), task, job.runs)
 
-            run_several(folder.absolute(), _train_one_of_several, launch, debug, apart=apart)
+            run_several(folder.absolute(), _train_for_sweep, launch, debug, apart=apart)
             return
-        sys.argv.append(override(section, folder))  # Hydra composes the config again
-        _run_by_hydra(lambda config: _train(config, None, debug))
+
+        def launch_single(task: Callable[[DictConfig], object]) -> None:
+            if job.checked is not None:
+                run_composed(job.command_line, job.config, str(Path.cwd()), task)
+                return
+            sys.argv.append(override(section, folder))  # Hydra composes the config again
+            _run_by_hydra(task)
+
+        if job.among_others:
+            run_one_of_several(
+                folder.absolute(), lambda config: _train_alone(config, job.checked), launch_single, debug
+            )
+        else:
+            launch_single(lambda config: _train(config, job.checked, debug))
 
 
-def _run_by_hydra(task: Callable[[DictConfig], None]) -> None:
+def _run_by_hydra(task: Callable[[DictConfig], object]) -> None:
     """Let Hydra compose the config that ``sys.argv`` asks for, and run it once or several times."""
     import hydra
 
@@ -317,9 +332,7 @@ def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> No
     from nequip_like.cli.errors import run_cli
 
     def run() -> None:
-        from nequip_like.training.budget.clock import clock_of_process
-
-        result = _train_config(config, checked, clock=clock_of_process())
+        result = _train_alone(config, checked)
         if result.stopped_by is not None:
             sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
 
@@ -327,7 +340,14 @@ def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> No
         sys.exit(code)
 
 
-def _train_one_of_several(config: DictConfig, printed_data: set[str]) -> TrainingResult:
+def _train_alone(config: DictConfig, checked: CheckedConfig | None) -> TrainingResult:
+    """Train in a process that does nothing else: a budget began with it."""
+    from nequip_like.training.budget.clock import clock_of_process
+
+    return _train_config(config, checked, clock=clock_of_process())
+
+
+def _train_for_sweep(config: DictConfig, printed_data: set[str]) -> TrainingResult:
     """Train for one run of a ``--multirun``; one of a search reports to its study."""
     from hydra.core.hydra_config import HydraConfig
 

@@ -41,7 +41,7 @@ def run_several(folder: Path, train: Train, launch: Launch, debug: bool, *, apar
     printed_data: set[str] = set()
 
     def task(config: DictConfig) -> Run:
-        return _run_one(folder, lambda: train(config, printed_data), debug, apart)
+        return _run_one(folder, lambda: train(config, printed_data), debug, apart)[0]
 
     try:
         launch(task)
@@ -51,7 +51,52 @@ def run_several(folder: Path, train: Train, launch: Launch, debug: bool, *, apar
         sys.exit(2)
 
 
-def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool, apart: bool) -> Run:
+def run_one_of_several(
+    folder: Path, train: Callable[[DictConfig], TrainingResult], launch: Launch, debug: bool
+) -> None:
+    """Do one of several runs whose others are done by other commands, and print, write and draw a table of all so far.
+
+    Args:
+        folder: The folder of the run, whose name is its number, among those of the others.
+        train: Is called for it.
+        launch: Calls a function for its config.
+        debug: Let the errors of users through.
+
+    Raises:
+        ConfigError: If the folder has another name.
+        SystemExit: With a status that is not 0 if the run failed or was stopped.
+    """
+    from nequip_like.errors import ConfigError
+    from nequip_like.process_settings import rank
+    from nequip_like.report.sweeps.runs import report_runs
+
+    if not folder.name.isdecimal():
+        raise ConfigError(
+            f"the folder of a run with --one-of-several is named by its number, but this is {folder}",
+            "give hydra.run.dir=runs/NAME/0, runs/NAME/1, ...",
+        )
+    status = 0
+
+    def task(config: DictConfig) -> Run:
+        nonlocal status
+        run, status = _run_one(folder.parent, lambda: train(config), debug, number=int(folder.name))
+        return run
+
+    launch(task)
+    if rank() == 0:
+        report_runs(folder.parent)
+    if status:
+        sys.exit(status)
+
+
+def _run_one(
+    folder: Path,
+    train: Callable[[], TrainingResult],
+    debug: bool,
+    apart: bool = False,
+    number: int | None = None,
+) -> tuple[Run, int]:
+    """Do a run and note it; gives it with what came of it, and the exit status that a command of its own would have."""
     from hydra.core.hydra_config import HydraConfig
 
     from nequip_like.errors import NequipLikeError
@@ -62,7 +107,7 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool, apa
     from nequip_like.workflow.trials import PRINTED, printed_to
 
     job = HydraConfig.get()
-    run = Run(int(job.job.num), str(job.runtime.output_dir), read_typed_overrides())
+    run = Run(int(job.job.num) if number is None else number, str(job.runtime.output_dir), read_typed_overrides())
     status, result = "failed", None
     outcome: Result | None = None
     if apart:
@@ -93,4 +138,4 @@ def _run_one(folder: Path, train: Callable[[], TrainingResult], debug: bool, apa
         sys.exit(128 + result.stopped_by)
     if code == INTERRUPTED:
         sys.exit(code)
-    return run
+    return run, code

@@ -106,7 +106,10 @@ def note_run(folder: Path, run: Run, status: str, result: Result | None) -> Run:
         )
     with written_whole(folder / _NOTES / f"{run.number}.json") as partial:
         partial.write_text(json.dumps(asdict(run)))
-    _write(folder, read_runs(folder))
+    noted: list[Path] | None = None
+    while noted != (now := _list_notes(folder)):  # another run may end while this table is written
+        noted = now
+        _write(folder, read_runs(folder))
     return run
 
 
