@@ -14,6 +14,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import run_and_report
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -86,6 +87,9 @@ def sweep_composed(
     name, overrides = command_line.config_name or "train", command_line.overrides
     with read_write(config.hydra), open_dict(config.hydra):  # for runs that are composed later
         config.hydra.overrides.hydra.append(override("sweep", config.hydra.sweep.dir))
+        # As the runs were listed: what makes room for a mapping in the place of a list is among them.
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        config.hydra.overrides.task = [str(entry.input_line) for entry in parsed if not entry.is_hydra_override()]
     with _started(command_line, config, folder, RunMode.MULTIRUN) as hydra:
         hydra.config_loader = _ComposedJobs(search_path(command_line, folder), jobs)
         if config.hydra.sweeper.get("_target_") == OWN_SWEEPER:
