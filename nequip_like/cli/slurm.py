@@ -10,12 +10,13 @@ from pathlib import Path
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
 from nequip_like.cli.starting.quick_start import quick_start
+from nequip_like.errors import ConfigError
 
 _EPILOG = """\
 examples:
   nequip-slurm config.yaml --nodes 4 --gpus-per-node 4 --time 08:00:00
   nequip-slurm config.yaml --nodes 2 --tasks-per-node 8 --cpus-per-task 4 --time 1-00:00:00 trainer.max_epochs=200
-  nequip-slurm config.yaml --gpus-per-node 1 --time 04:00:00 --sweep seed=0,1,2,3 --submit
+  nequip-slurm config.yaml --gpus-per-node 1 --time 04:00:00 -m seed=0,1,2,3 model.l_max=1,2 --submit
   nequip-slurm config.yaml --gpus-per-node 4 --time 08:00:00 --sbatch=--partition=gpu --setup "module load cuda"
 """
 
@@ -52,11 +53,12 @@ def _write(arguments: argparse.Namespace) -> None:
     from nequip_like.workflow.slurm.job_script import SlurmJob, write_script
 
     config = str(arguments.config)
-    is_file = config.endswith((".yaml", ".yml"))
+    words = [config] if config.endswith((".yaml", ".yml")) else ["-cn", config]
+    overrides, runs = _list_runs(words, arguments.overrides) if arguments.multirun else (arguments.overrides, [])
     name = arguments.name or Path(config).stem
     gpus = arguments.gpus_per_node
     job = SlurmJob(
-        config=[config] if is_file else ["-cn", config],
+        config=words,
         nodes=arguments.nodes,
         tasks_per_node=arguments.tasks_per_node or gpus or 1,
         gpus_per_node=gpus,
@@ -64,20 +66,52 @@ def _write(arguments: argparse.Namespace) -> None:
         time=arguments.time,
         name=name,
         run_dir=arguments.run_dir or f"runs/{name}",
-        overrides=arguments.overrides,
-        sweeps=arguments.sweep,
+        overrides=overrides,
+        runs=runs,
         signal_seconds=arguments.signal_before,
         options=arguments.sbatch,
         setup=arguments.setup or _find_environment(),
     )
-    for combination in job.combinations:
-        overrides = [*job.list_own_overrides(), *job.overrides, *combination, f"output_dir={job.run_dir}"]
-        check_run_of_job(check_config(compose(config, overrides)), job)
+    for varied in job.runs or [[]]:
+        given = [*job.list_own_overrides(), *job.overrides, *varied, f"output_dir={job.run_dir}"]
+        check_run_of_job(check_config(compose(config, given)), job)
     path = Path(arguments.output or f"{name}.sbatch")
     write_script(job, path)
-    runs = f"{len(job.combinations)} runs of " if job.sweeps else ""
-    print(f"written: {path}, {runs}{job.processes} processes on {job.nodes} nodes, in {job.run_dir}")
+    several = f"{len(job.runs)} runs of " if job.runs else ""
+    print(f"written: {path}, {several}{job.processes} processes on {job.nodes} nodes, in {job.run_dir}")
     print(submit(path) if arguments.submit else f"  to submit it: sbatch {path}")
+
+
+def _list_runs(config: Sequence[str], typed: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """List the runs of a ``--multirun`` as ``nequip-train`` does.
+
+    Args:
+        config: The words that name the config.
+        typed: The overrides.
+
+    Returns:
+        The overrides of all runs, and those of each that not all have.
+
+    Raises:
+        ConfigError: If nothing varies, or the values are chosen while the runs go on.
+    """
+    from nequip_like.cli.sweeps.jobs import list_hydra_overrides, list_jobs
+    from nequip_like.composition.arguments import parse, translate_arguments
+    from nequip_like.composition.hydra_compose import check_files, compose_arguments
+
+    folder = str(Path.cwd())
+    command_line = parse(translate_arguments([*config, *typed, "--multirun"]))
+    check_files(command_line, folder)
+    jobs = list_jobs(command_line, compose_arguments(command_line, folder), folder)
+    if jobs is None:
+        raise ConfigError(
+            "hydra/sweeper chooses the next values when runs have ended, and the tasks of an array are listed before",
+            "list the values, or search within a job of one task: nequip-train config.yaml -m hydra/sweeper=optuna ...",
+        )
+    if len(jobs) == 1:
+        raise ConfigError("-m asks for several runs, but no key has several values", "give them: -m seed=0,1,2")
+    shared = [entry for entry in jobs[0].overrides if entry not in jobs[0].varied]
+    return [*list_hydra_overrides(command_line), *shared], [job.varied for job in jobs]
 
 
 def _find_environment() -> list[str]:
@@ -114,11 +148,10 @@ def _build_parser() -> argparse.ArgumentParser:
     run.add_argument("--name", help="name of job, script and run (default: that of the config)")
     run.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: runs/NAME)")
     run.add_argument(
-        "--sweep",
-        metavar="KEY=A,B",
-        action="append",
-        default=[],
-        help="an array of jobs, one for each value; several: one for each combination",
+        "-m",
+        "--multirun",
+        action="store_true",
+        help="an array of jobs, one for each combination of values: -m seed=0,1,2 model.l_max=1,2",
     )
     run.add_argument(
         "--signal-before",

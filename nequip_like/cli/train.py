@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,12 @@ from nequip_like.whole_files import path_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from lightning import Callback
     from omegaconf import DictConfig
 
+    from nequip_like.report.sweeps.runs import Run
     from nequip_like.training.budget.clock import Clock
     from nequip_like.workflow.config.check import CheckedConfig
     from nequip_like.workflow.train import TrainingResult
@@ -45,8 +47,12 @@ Useful overrides:
   --plot-schedule [FILE.png]  draw learning rate and loss weights over the run, to schedule.png, without running it
   --migrate old.yaml          print a short config that does what a config of NequIP's does
   --cfg job   print the composed config      --multirun   one run for each combination of values
+  --one-of-several   the folder of the run, hydra.run.dir=runs/NAME/0, is among others: note it in runs/NAME/runs.csv
   --hydra-help   all options of Hydra        --debug      show tracebacks of user errors
 """
+
+
+_FLAGS = ("--debug", "--check", "--one-of-several")  # of ours, which Hydra does not know
 
 
 def main() -> None:
@@ -62,10 +68,8 @@ def _run_command(arguments: list[str]) -> None:
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
         print(HELP)
         return
-    debug, check = "--debug" in arguments, "--check" in arguments
-    hydra_arguments, image = _plot_option(
-        [argument for argument in arguments if argument not in ("--debug", "--check")]
-    )
+    debug, check, among_others = (option in arguments for option in _FLAGS)
+    hydra_arguments, image = _plot_option([argument for argument in arguments if argument not in _FLAGS])
 
     # Imported here and below, because --help waits for none of it.
     from nequip_like.cli.errors import run_cli
@@ -87,6 +91,10 @@ def _run_command(arguments: list[str]) -> None:
         check_launcher()
         sys.argv[1:] = translate_arguments(hydra_arguments)
         job = _check_first(sys.argv[1:], check, image)
+        if among_others and job is not None:
+            if job.several:
+                raise ConfigError("--multirun notes its runs by itself", "leave out --one-of-several")
+            job = replace(job, among_others=True)
 
     if code := run_cli(prepare, debug=debug):
         sys.exit(code)
@@ -125,14 +133,18 @@ class _Job:
         config: The composed config with Hydra's section; of several runs, without the values that vary.
         checked: What the check of a single run found; None if it is left to Hydra to compose the config again.
         several: Whether it is a ``--multirun``.
+        runs: Of a ``--multirun``, the composed configs by their overrides, as far as they are known before it begins.
         shows: Whether the config is to be printed, and not run.
+        among_others: Whether the run is one of several, which other commands do.
     """
 
     command_line: argparse.Namespace
     config: DictConfig
     checked: CheckedConfig | None
     several: bool = False
+    runs: Mapping[tuple[str, ...], DictConfig] = field(default_factory=dict)
     shows: bool = False
+    among_others: bool = False
 
 
 def _check_first(arguments: list[str], only_check: bool, image: Path | None = None) -> _Job | None:
@@ -185,8 +197,8 @@ def _check_first(arguments: list[str], only_check: bool, image: Path | None = No
                 "--plot-schedule draws a single run", "leave out --multirun, and give one value of each key"
             )
         with quick_start():
-            _check_each(command_line, composed, only_check)
-        return _Job(command_line, composed, None, several=True)
+            runs = _check_each(command_line, composed, only_check)
+        return _Job(command_line, composed, None, several=True, runs=runs)
     with quick_start():
         checked = _check_job(composed, only_check, runs=image is None)
         if image is not None:
@@ -210,8 +222,10 @@ def _check_job(composed: DictConfig, show: bool, runs: bool) -> CheckedConfig:
     return checked
 
 
-def _check_each(command_line: argparse.Namespace, composed: DictConfig, show: bool) -> None:
-    """Check each of several runs before the first begins: hours later it would be too late."""
+def _check_each(
+    command_line: argparse.Namespace, composed: DictConfig, show: bool
+) -> dict[tuple[str, ...], DictConfig]:
+    """Check each of several runs before the first begins: hours later it would be too late; gives their configs."""
     from nequip_like.cli.sweeps.jobs import compose_job, list_jobs, naming_job
     from nequip_like.workflow.printing import print_plans
     from nequip_like.workflow.slurm.tasks import check_single_process
@@ -222,15 +236,17 @@ def _check_each(command_line: argparse.Namespace, composed: DictConfig, show: bo
         check_single_process(checked.values["trainer"])
         if show:
             print("not checked: values that the sweeper chooses while the runs go on")
-        return
-    plans = {}
+        return {}
+    plans, configs = {}, {}
     for job in jobs:
         with naming_job(job):
-            checked = _check_job(compose_job(command_line, composed, str(Path.cwd()), job), False, runs=True)
+            config = configs[tuple(job.overrides)] = compose_job(command_line, composed, str(Path.cwd()), job)
+            checked = _check_job(config, False, runs=True)
             check_single_process(checked.values["trainer"])
             plans[job.describe()] = checked
     if show:
         print_plans(plans)
+    return configs
 
 
 def _draw_schedule(composed: DictConfig, image: Path) -> None:
@@ -260,25 +276,37 @@ def _run(job: _Job | None, debug: bool) -> None:
 
 
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
-    from nequip_like.cli.hydra_run import run_composed
+    from nequip_like.cli.hydra_run import run_composed, sweep_composed
     from nequip_like.cli.output import hold_output_folder, override
-    from nequip_like.cli.sweeps.several import run_several
+    from nequip_like.cli.sweeps.several import run_one_of_several, run_several
 
     section = "sweep" if job.several else "run"
     with hold_output_folder(job.config, section) as folder:
-        if job.checked is not None:
-            run_composed(
-                job.command_line, job.config, str(Path.cwd()), lambda config: _train(config, job.checked, debug)
-            )
-            return
-        sys.argv.append(override(section, folder))  # Hydra composes the config again
         if job.several:
-            run_several(folder.absolute(), _train_one_of_several, _run_by_hydra, debug)
+            apart = not str(job.config.hydra.launcher.get("_target_")).endswith(".BasicLauncher")
+
+            def launch(task: Callable[[DictConfig], Run]) -> None:
+                sweep_composed(job.command_line, job.config, str(Path.cwd()), task, job.runs)
+
+            run_several(folder.absolute(), _train_for_sweep, launch, debug, apart=apart)
+            return
+
+        def launch_single(task: Callable[[DictConfig], object]) -> None:
+            if job.checked is not None:
+                run_composed(job.command_line, job.config, str(Path.cwd()), task)
+                return
+            sys.argv.append(override(section, folder))  # Hydra composes the config again
+            _run_by_hydra(task)
+
+        if job.among_others:
+            run_one_of_several(
+                folder.absolute(), lambda config: _train_alone(config, job.checked), launch_single, debug
+            )
         else:
-            _run_by_hydra(lambda config: _train(config, None, debug))
+            launch_single(lambda config: _train(config, job.checked, debug))
 
 
-def _run_by_hydra(task: Callable[[DictConfig], None]) -> None:
+def _run_by_hydra(task: Callable[[DictConfig], object]) -> None:
     """Let Hydra compose the config that ``sys.argv`` asks for, and run it once or several times."""
     import hydra
 
@@ -304,9 +332,7 @@ def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> No
     from nequip_like.cli.errors import run_cli
 
     def run() -> None:
-        from nequip_like.training.budget.clock import clock_of_process
-
-        result = _train_config(config, checked, clock=clock_of_process())
+        result = _train_alone(config, checked)
         if result.stopped_by is not None:
             sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
 
@@ -314,9 +340,29 @@ def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> No
         sys.exit(code)
 
 
-def _train_one_of_several(config: DictConfig, printed_data: set[str]) -> TrainingResult:
-    """Train for one run of a ``--multirun``."""
-    return _train_config(config, None, printed_data)
+def _train_alone(config: DictConfig, checked: CheckedConfig | None) -> TrainingResult:
+    """Train in a process that does nothing else: a budget began with it."""
+    from nequip_like.training.budget.clock import clock_of_process
+
+    return _train_config(config, checked, clock=clock_of_process())
+
+
+def _train_for_sweep(config: DictConfig, printed_data: set[str]) -> TrainingResult:
+    """Train for one run of a ``--multirun``; one of a search reports to its study."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from nequip_like.workflow.config.trust import OWN_SWEEPER
+
+    sweep, callbacks = HydraConfig.get(), []
+    if sweep.sweeper.get("_target_") == OWN_SWEEPER:
+        from nequip_like.composition.overrides import convert_to_plain
+        from nequip_like.workflow.sweeps.pruning import TrialReport
+        from nequip_like.workflow.sweeps.study import StudySettings, open_study
+
+        settings = StudySettings.of(convert_to_plain(sweep.sweeper, resolve=True))
+        study = open_study(Path(str(sweep.sweep.dir)), settings)
+        callbacks = [TrialReport(study, int(sweep.job.num), str(config.monitored_metric))]
+    return _train_config(config, None, printed_data, callbacks=callbacks)
 
 
 def _train_config(
@@ -324,6 +370,7 @@ def _train_config(
     checked: CheckedConfig | None,
     printed_data: set[str] | None = None,
     clock: Clock | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     from nequip_like.cli.starting.quick_start import quick_start
 
@@ -334,7 +381,9 @@ def _train_config(
         from nequip_like.workflow.train import train
 
     typed = read_typed_overrides()
-    return train(run_config(config), typed=typed, checked=checked, printed_data=printed_data, clock=clock)
+    return train(
+        run_config(config), typed=typed, checked=checked, printed_data=printed_data, clock=clock, callbacks=callbacks
+    )
 
 
 if __name__ == "__main__":

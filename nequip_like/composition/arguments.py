@@ -15,7 +15,7 @@ from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.key_places import place_hint
 
-_OPTIONS = ("--check", "--debug", "--migrate", "--plot-schedule")
+_OPTIONS = ("--check", "--debug", "--migrate", "--one-of-several", "--plot-schedule")
 
 
 def translate_arguments(arguments: Sequence[str]) -> list[str]:

@@ -52,6 +52,11 @@ class UserFolder(FileConfigSource):
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
 
+# A process that a launcher starts gets the table of sources first and registers Hydra's own after it, which refuses a
+# second class for a scheme unless it has the name of the first.
+UserFolder.__name__ = FileConfigSource.__name__
+
+
 def register_user_folder() -> None:
     """Let Hydra read folders by :class:`UserFolder`; may be called any number of times."""
     SourcesRegistry.instance().types[UserFolder.scheme()] = UserFolder

@@ -47,6 +47,18 @@ def join_frames(dataset: Dataset[Graph], frames: Sequence[Graph]) -> Graph:
     return collate([remove_labels(dataset[0]) | {fields.FRAME_INDEX: torch.tensor([NO_FRAME])}])
 
 
+def is_without_frame(graph: Graph) -> bool:
+    """Whether a graph is the batch of a process that has no frame in a step.
+
+    Its labels are all missing, and count for nothing even where a missing label is to be a NaN.
+
+    Args:
+        graph: A batch, or its labels.
+    """
+    index = graph.get(fields.FRAME_INDEX)
+    return index is not None and index.numel() == 1 and int(index) == NO_FRAME
+
+
 def build_evaluation_loader(
     dataset: GraphDataset, size: BatchSize, rank: int, world_size: int, *, num_workers: int, pin_memory: bool
 ) -> DataLoader[Graph]:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
+from nequip_like.data.loader import is_without_frame
 from nequip_like.metrics.elementwise import HuberLoss, MeanAbsoluteError, MeanSquaredError, SmoothL1Loss, mean_of
 from nequip_like.metrics.masked import Labels, Residuals
 from nequip_like.metrics.modifiers import FieldModifier, PerAtomModifier
@@ -122,7 +123,7 @@ class ClosedTerm:
     def sum_by_torch(self, prediction: Graph, target: Graph) -> Tensor:
         """The sum as the metric defines it, shape ()."""
         compare = self.per_atom or FieldModifier(self.field)
-        labels = Labels.of(compare(target), ignore_nan=self.ignore_nan)
+        labels = Labels.of(compare(target), ignore_nan=self.ignore_nan or is_without_frame(target))
         total: Tensor = self.metric.reduce(Residuals.of(compare(prediction), labels))
         return total
 
@@ -204,7 +205,8 @@ class _TermErrors:
         self._difference = term.scale(prediction[term.field].detach().numpy(), prediction) - labels
         self.total, self.count = term.sum_errors(term.metric, self._difference), float(labels.size)
         self._missing: np.ndarray[Any, np.dtype[np.bool_]] | None = None
-        if term.ignore_nan and math.isnan(self.total):  # a sum that is a number has no missing label in it
+        # A sum that is a number has no missing label in it.
+        if math.isnan(self.total) and (term.ignore_nan or is_without_frame(target)):
             self._missing = np.isnan(labels)
             self._difference[self._missing] = 0.0
             self.total = term.sum_errors(term.metric, self._difference)

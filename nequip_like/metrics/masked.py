@@ -13,6 +13,7 @@ from torch import Tensor
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import batch_index
+from nequip_like.data.loader import is_without_frame
 from nequip_like.errors import ConfigError, DataError, ModelError
 from nequip_like.metrics.modifiers import Average, Modifier
 
@@ -303,7 +304,8 @@ class Comparison:
             if quantity.average == "frames":
                 weight = _divide_by_frame_size(self.target, weight)
             try:
-                self._labels[quantity] = Labels.of(label, weight, ignore_nan=quantity.ignore_nan)
+                ignore_nan = quantity.ignore_nan or is_without_frame(self.target)
+                self._labels[quantity] = Labels.of(label, weight, ignore_nan=ignore_nan)
             except DataError as error:
                 raise DataError(f"metric '{quantity.name}': {error.message}", error.advice) from None
         return self._labels[quantity]

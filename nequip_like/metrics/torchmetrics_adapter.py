@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from nequip_like.data.loader import is_without_frame
 from nequip_like.errors import ConfigError
 from nequip_like.metrics.masked import Comparison, Quantity
 from nequip_like.metrics.terms import Term
@@ -32,7 +33,7 @@ def update(term: Term, quantity: Quantity | None, batch: Comparison, step: bool)
     target: Any = batch.target
     if quantity is not None:
         prediction, target = batch.find_prediction(quantity), batch.find_label(quantity)
-        if quantity.ignore_nan:
+        if quantity.ignore_nan or is_without_frame(batch.target):
             valid = ~torch.isnan(target)
             prediction, target = prediction[valid], target[valid]
         if target.numel() == 0:
@@ -46,7 +47,7 @@ def update(term: Term, quantity: Quantity | None, batch: Comparison, step: bool)
 def label_count(quantity: Quantity | None, batch: Comparison) -> Tensor:
     """1 if a metric of a quantity would find a label in the batch, else 0; float64, shape ()."""
     target = None if quantity is None else batch.find_label(quantity)
-    if quantity is None or target is None or not quantity.ignore_nan:
+    if quantity is None or target is None or not (quantity.ignore_nan or is_without_frame(batch.target)):
         return torch.ones((), dtype=torch.float64)
     return (~torch.isnan(target)).any().double()
 

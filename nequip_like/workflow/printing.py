@@ -324,11 +324,17 @@ def _plan_training(checked: CheckedConfig) -> dict[str, str]:
         "monitored": "; ".join(f"{name} ({', '.join(by)})" for name, by in followed.items()) or "nothing",
         "optimizer": _describe_node(module["optimizer"]),
         "learning rate": "constant" if schedule is None else _describe_node(schedule.get("scheduler", schedule)),
-        "batch size": _format_value(checked.values["data"].get("batch_size", "by default")),
+        "batch size": _describe_batches(checked.values["data"]),
         **({} if checked.values.get("budget") is None else {"budget": _format_value(checked.values["budget"])}),
         "length": ", ".join(_format_pairs(trainer, ("max_epochs", "max_steps", "max_time"), _is_limit)) or "no limit",
         "class": module["_target_"].rpartition(".")[2],
     }
+
+
+def _describe_batches(data: Mapping[str, Any]) -> str:
+    if (size := data.get("global_batch_size")) is not None:
+        return f"{_format_value(size)} of all processes together"
+    return _format_value(data.get("batch_size", "by default"))
 
 
 def _is_limit(value: Any) -> bool:

@@ -48,7 +48,13 @@ from nequip_like.training.module import NequIPLightningModule
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow.config.base_targets import build_base, describe_base, names_base
 from nequip_like.workflow.config.budget import budget_of
-from nequip_like.workflow.config.sections import DATA_ARGUMENTS, check_named_nodes, check_trainer, resolve_section
+from nequip_like.workflow.config.sections import (
+    DATA_ARGUMENTS,
+    check_named_nodes,
+    check_trainer,
+    read_report,
+    resolve_section,
+)
 from nequip_like.workflow.slurm.tasks import choose_cluster_environment
 
 
@@ -208,8 +214,10 @@ def build_trainer(
         folder = str(config.output_dir)
         clock = clock or clock_from_now()
         frames = count_uncertainty_frames(config.get("uncertainty"))
+        report = config.get("report")
+        page = read_report(None if report is None else resolve_section("report", report)).html
         keeper = BudgetKeeper(
-            budget.seconds, clock, tasks=tasks, folder=folder, progress=progress, uncertainty_frames=frames
+            budget.seconds, clock, tasks=tasks, folder=folder, progress=progress, uncertainty_frames=frames, page=page
         )
         callbacks.append(keeper)
     with naming_arguments("trainer", limits):

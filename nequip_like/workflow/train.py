@@ -99,6 +99,7 @@ def train(
     checked: CheckedConfig | None = None,
     printed_data: set[str] | None = None,
     clock: Clock | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> TrainingResult:
     """Run the tasks of a composed config.
 
@@ -115,6 +116,7 @@ def train(
         printed_data: What runs before, of the same command, have printed of their data, and what this one adds; the
             same is not printed twice.
         clock: Seconds since the command began, for a ``budget``; by default it begins with this call.
+        callbacks: Callbacks beside those of the config, which follow them.
 
     Returns:
         Where the results are, and the metrics.
@@ -142,12 +144,18 @@ def train(
                 line = f"stopped by {stop.number.name} while pretraining; go on with resume=auto in the same folder"
                 Console().print(line, markup=False, highlight=False, soft_wrap=True)
                 return TrainingResult(folder, stopped_by=stop.number)
-            return _train(config, typed, start, printed_data)
+            return _train(config, typed, start, printed_data, callbacks)
     finally:
         register_resolvers()  # forgets the statistics of this run
 
 
-def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_data: set[str] | None) -> TrainingResult:
+def _train(
+    config: DictConfig,
+    overrides: Sequence[str],
+    start: Start,
+    printed_data: set[str] | None,
+    callbacks: Sequence[lightning.Callback],
+) -> TrainingResult:
     run, checked = start.checked.tasks, start.checked
     folder = setup.make_output_folder(config)
     resumption = resume.find_resumption(config, folder)
@@ -168,7 +176,7 @@ def _train(config: DictConfig, overrides: Sequence[str], start: Start, printed_d
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info, model)
     trainer = setup.build_trainer(config, start.clock, run)
-    trainer.callbacks.append(HeldFolder(folder))  # type: ignore[attr-defined] # set by Lightning's callback connector
+    trainer.callbacks += [HeldFolder(folder), *callbacks]  # type: ignore[attr-defined] # set by Lightning's connector
     preflight.check_run(run, data, module, trainer)
     begin_records(console, folder, resumption, "train" in run)
     record = RunRecord(folder, start.clock, goes_on=resumption is not None and resumption.folder == folder)

@@ -90,7 +90,7 @@ def train_quietly(folder: Path, train: Callable[[], TrainingResult]) -> Training
     Raises:
         TrialInterrupt: If a signal ended it.
     """
-    with _printed_to(folder / PRINTED):
+    with printed_to(folder / PRINTED):
         result = train()
     if result.stopped_by is not None:
         raise TrialInterrupt(result.stopped_by)
@@ -98,7 +98,8 @@ def train_quietly(folder: Path, train: Callable[[], TrainingResult]) -> Training
 
 
 @contextlib.contextmanager
-def _printed_to(path: Path) -> Iterator[None]:
+def printed_to(path: Path) -> Iterator[None]:
+    """Keep what is printed meanwhile in a file, behind what it holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as log, contextlib.redirect_stdout(log):
         yield

@@ -45,7 +45,7 @@ def test_submitted(folder, capsys, monkeypatch):
     (folder / "sbatch").write_text('#!/bin/sh\necho "Submitted batch job 17: $@"\n')
     (folder / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    assert main(["config.yaml", *SIZE, "--name", "mol", "--sweep", "seed=0,1", "--submit"]) == 0
+    assert main(["config.yaml", *SIZE, "--name", "mol", "-m", "seed=0,1", "--submit"]) == 0
     output = capsys.readouterr().out
     assert output == (
         "written: mol.sbatch, 2 runs of 4 processes on 2 nodes, in runs/mol\nSubmitted batch job 17: mol.sbatch\n"
@@ -55,14 +55,30 @@ def test_submitted(folder, capsys, monkeypatch):
     assert "error: sbatch refused mol.sbatch: invalid partition\n" in capsys.readouterr().err
 
 
+def test_values_in_the_words_of_hydra(folder, capsys):
+    """As ``nequip-train -m`` takes them; what does not vary stands in the script once."""
+    words = ["data.val=[5,1],[4,2]", "seed=2", "trainer.max_epochs=3", "hydra.job.name=mol"]
+    assert main(["config.yaml", *SIZE, "--multirun", *words]) == 0
+    assert capsys.readouterr().out.startswith("written: config.sbatch, 2 runs of 4 processes on 2 nodes")
+    text = (folder / "config.sbatch").read_text()
+    assert "    0) CHOSEN=('data.val=[5,1]') ;;\n    1) CHOSEN=('data.val=[4,2]') ;;\nesac\n" in text
+    assert text.count("trainer.max_epochs=3 \\\n") == text.count("hydra.job.name=mol \\\n") == 1
+    assert text.count("seed=2 \\\n") == 1
+    assert "#SBATCH --array=0-1\n" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["trainer.max_epoch=3"], "there is no 'trainer.max_epoch' to change"),
-        (["data.global_batch_size=3"], "data.global_batch_size is 3, and the job has 4 processes"),
+        (["data.global_batch_size=3"], "data.global_batch_size is 3, but there are 4 processes"),
         (["trainer.accelerator=gpu"], "trainer.accelerator is gpu, but no GPUs are asked for"),
         (["run=[test]"], "run is ['test'], and tests take one process"),
-        (["--sweep=model.l_max=1,none"], "model.l_max is 'none'"),
+        (["-m", "model.l_max=1,none"], "model.l_max is 'none'"),
+        (["-m", "seed=1"], "-m asks for several runs, but no key has several values"),
+        (["-m", "seed=1,2", "trainer.devices=1,2"], "trainer.devices is decided by"),
+        (["-m", "seed=interval(1,2)"], "'seed=interval(1,2)' does not say which values"),
+        (["-m", "hydra/sweeper=optuna", "seed=1,2"], "hydra/sweeper chooses the next values when runs have ended"),
         (["trainer.num_nodes=3"], "trainer.num_nodes is decided by --nodes"),
     ],
 )

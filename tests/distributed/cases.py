@@ -91,6 +91,11 @@ CASES: dict[str, tuple[str, ...]] = {
         "callbacks=[default,training_stats,loss_log]",
         "callbacks.training_stats.every_n_steps=1",
     ),
+    "labels that all have to be there, also where a process has no frame": (
+        "targets=energy",
+        "+training_module.loss.ignore_nan=false",
+        "+training_module.val_metrics.ignore_nan=false",
+    ),
     "parts of a model that are not trained": ("+callbacks.freeze._target_=tests.distributed.worker.Freeze",),
 }
 

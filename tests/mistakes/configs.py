@@ -384,6 +384,26 @@ CONFIG_MISTAKES: list[Mistake] = [
         begin=_DEFAULTS,
     ),
     _written(
+        "Steps of no frame",
+        "data: {train: molecules.xyz, global_batch_size: 0}\n",
+        "data.global_batch_size is 0",
+        "give a whole number, 1 or more, or null",
+        begin=_DEFAULTS,
+    ),
+    _written(
+        "Steps of so many frames and of so many atoms",
+        "data: {train: molecules.xyz, global_batch_size: 16, batch_size: {atoms: 512}}\n",
+        "data.global_batch_size is 16, but batch_size is {atoms: 512}",
+        "give one of them",
+        begin=_DEFAULTS,
+    ),
+    _typed(
+        "Steps of fewer frames than there are processes",
+        "data.global_batch_size=3 trainer.devices=4 trainer.accelerator=cpu",
+        "data.global_batch_size is 3, but there are 4 processes",
+        "give 4 or more, or use fewer processes",
+    ),
+    _written(
         "Batches of something unknown",
         "data: {train: molecules.xyz, batch_size: {atom: 512}}\n",
         "data.batch_size has the unknown key 'atom'",

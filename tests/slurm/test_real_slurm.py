@@ -64,13 +64,13 @@ def folder(tmp_path: Path, molecule_file: Path) -> Path:
     return tmp_path
 
 
-def write(folder: Path, *options: str) -> Path:
-    """Write a script as a user does, for two nodes of one task each."""
+def write(folder: Path, *options: str, nodes: int = 2) -> Path:
+    """Write a script as a user does, for nodes of one task each."""
     setup = [
         f'export PATH="{folder}/bin:$PATH" PYTHONPATH={ROOT}',
         "export MASTER_ADDR=127.0.0.1 GLOO_SOCKET_IFNAME=lo",
     ]
-    size = ["--nodes=2", "--tasks-per-node=1", "--cpus-per-task=1", "--name=mol"]
+    size = [f"--nodes={nodes}", "--tasks-per-node=1", "--cpus-per-task=1", "--name=mol"]
     given = ["--time=20", *options]
     done = subprocess.run(
         [sys.executable, "-m", "nequip_like.cli.slurm", "config.yaml", *size, *(f"--setup={s}" for s in setup), *given],
@@ -169,15 +169,55 @@ def test_preempted(cluster, folder):
     assert nothing_is_left(folder, job)
 
 
-def test_array(cluster, folder):
-    """A sweep: one run for each value, in folders by the number of the task."""
-    script = write(folder, "--sweep=seed=1,2", "trainer.max_epochs=1")
+def test_sweep(cluster, folder):
+    """An array of two runs, each on a node of its own: a folder for each, and one table of both."""
+    script = write(folder, "-m", "seed=1,2", "trainer.max_epochs=2", nodes=1)
     job = submit(cluster, script)
-    cluster.wait_for(lambda: not cluster.ask("squeue", "-h", "-j", job).strip(), 400)
-    for number, seed in ((0, 1), (1, 2)):
-        run = folder / "runs" / "mol" / str(number)
-        assert (run / "model.safetensors").is_file(), read_log(folder)
-        assert f"\nseed: {seed}\n" in (run / "config.yaml").read_text()
+    cluster.wait_for(lambda: not cluster.ask("squeue", "-h", "-j", job).strip(), 600)
+    sweep, logs = folder / "runs" / "mol", [path.read_text() for path in sorted(folder.glob("mol-*.log"))]
+    assert len(logs) == 2
+    with (sweep / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["run"], row["seed"]) for row in rows} == {("0", "1"), ("1", "2")}, "\n".join(logs)
+    assert [float(row["best"]) for row in rows] == sorted(float(row["best"]) for row in rows)
+    for row in rows:
+        run = sweep / row["run"]
+        assert (row["status"], row["folder"]) == ("done", str(run)), row
+        assert (run / "model.safetensors").is_file()
+        assert f"\nseed: {row['seed']}\n" in (run / "config.yaml").read_text()
+        with (run / "metrics.csv").open() as file:
+            values = [line["val0_epoch/weighted_sum"] for line in csv.DictReader(file)]
+        assert float(row["best"]) == min(float(value) for value in values if value)
+    assert (sweep / "runs.png").is_file()
+    assert any(f"runs: {sweep}/runs.csv" in log for log in logs)
+    assert nothing_is_left(folder, job)
+
+
+def test_search(cluster, folder):
+    """Hydra's submitit launcher: each run of a search is a job, two at a time; its study and table are of all."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=long", "hydra.launcher.cpus_per_task=1")
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2", "hydra.sweep.dir=many")
+    rates = "training_module.optimizer.lr=tag(log,interval(1e-3,1e-1))"
+    size = ("hydra.launcher.timeout_min=20", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.devices=1")
+    paths = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
+    done = subprocess.run(
+        [sys.executable, "-m", "nequip_like.cli.train", "config.yaml", "-m", *launcher, *search, *size, rates],
+        cwd=folder,
+        env=cluster.environment | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with (folder / "many" / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["run"], row["status"]) for row in rows} == {("0", "done"), ("1", "done")}
+    assert len({row["training_module.optimizer.lr"] for row in rows}) == 2
+    jobs = {path.name.partition("_")[0] for path in (folder / "many" / ".submitit").glob("[0-9]*_[0-9]*")}
+    assert len(jobs) == 1  # an array of both
+    assert f"plot: {folder}/many/runs.png" in done.stdout
 
 
 def test_a_task_that_is_killed(cluster, folder):

@@ -50,22 +50,34 @@ def test_commands(clone):
         subprocess.run(["bash", "-n", f"{name}.sbatch"], cwd=clone, check=True)
     assert "#SBATCH --account=me\n" in (clone / "ethanol.sbatch").read_text()
     assert "#SBATCH --array=0-7\n" in (clone / "sweep.sbatch").read_text()
+    with (clone / "runs" / "sweep" / "runs.csv").open() as file:
+        assert {(row["run"], row["model.l_max"], row["status"]) for row in csv.DictReader(file)} == {
+            ("0", "1", "done"),
+            ("1", "2", "done"),
+        }
+    assert (clone / "sweep.html").is_file()
 
 
-def test_scripts(clone):
-    """The commands that only write scripts, and what the page says they print."""
+def list_scripts() -> list[str]:
+    """The commands that only write scripts."""
     lines = [line for block in blocks(PAGE) if block.language == "bash" for line in block.text.splitlines()]
     scripts = [line for line in lines if line.startswith("nequip-slurm")]
     assert len(scripts) == 5
+    return scripts
+
+
+@pytest.mark.parametrize("place", [0, pytest.param(-1, marks=pytest.mark.slow)])
+def test_what_is_printed(place, clone):
+    """Of the first script, and of the sweep, whose eight runs are checked one by one."""
     printed = subprocess.run(
-        ["bash", "-c", scripts[0].replace("nequip-slurm", '"$PYTHON" -m nequip_like.cli.slurm')],
+        ["bash", "-c", list_scripts()[place].replace("nequip-slurm", '"$PYTHON" -m nequip_like.cli.slurm')],
         cwd=clone,
         env=environment(),
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert printed == next(block.text for block in blocks(PAGE) if block.language == "text")
+    assert printed == [block.text for block in blocks(PAGE) if block.language == "text"][place]
 
 
 def environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ import torch
 
 from nequip_like.training.csv_logger import read_rows
 from nequip_like.workflow.train import train
+from tests.processes import environment, run_python
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what the services import
 
@@ -94,6 +95,33 @@ def test_wandb(compose: Any, capsys: pytest.CaptureFixture[str]) -> None:
     import wandb
 
     assert wandb.run is None
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_run(tiny: list[str], molecule_file: Path, tmp_path: Path) -> None:
+    """The first process of two logs: one run of wandb, each number once, and those of the table."""
+    pytest.importorskip("wandb")
+    files = load_wandb_files()
+    data = [f"data.train={molecule_file}", "data.val=5", "data.test=5", "data.global_batch_size=4"]
+    overrides = [*data, "trainer.max_epochs=2", "run=[train,test]"]
+    several = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.log_every_n_steps=1", "logger=[csv,wandb]"]
+    variables = environment(NETRC=str(tmp_path / "nobody"), WANDB_MODE="offline", WANDB_SILENT="true")
+    done = run_python(
+        *("-m", "nequip_like.cli.train", "-cn", "train", *tiny, *overrides, *several, "hydra.run.dir=run"),
+        cwd=tmp_path,
+        env=variables,
+        timeout=500.0,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (place,) = tmp_path.glob("**/offline-run-*")
+    assert place.parent == tmp_path / "run" / "wandb"
+    run, rows = files.OfflineRun(place), read_rows(tmp_path / "run" / "metrics.csv")
+    for name, number in (("val0_epoch/forces_rmse", 2), ("train_loss_step/weighted_sum", 2 * 4)):
+        logged = [row[name] for row in run.history if name in row]
+        assert logged == [float(row[name]) for row in rows if row.get(name)]
+        assert len(logged) == number
+    assert done.stdout.count("upload: wandb sync ") == 1
+    assert len([artifact for artifact in run.artifacts if artifact.type == "model"]) == 1
 
 
 @pytest.mark.slow

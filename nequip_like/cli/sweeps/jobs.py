@@ -83,14 +83,22 @@ def compose_job(command_line: argparse.Namespace, config: DictConfig, folder: st
     Raises:
         ConfigError: As :func:`~nequip_like.composition.hydra_compose.compose_arguments`.
     """
-    of_hydra = [
-        parsed.input_line
+    place = override("sweep", path_of(str(config.hydra.sweep.dir)))  # of all runs the same, also if it names the time
+    arguments = {"multirun": False, "overrides": [*list_hydra_overrides(command_line), place, *job.overrides]}
+    return compose_arguments(argparse.Namespace(**{**vars(command_line), **arguments}), folder, job.number)
+
+
+def list_hydra_overrides(command_line: argparse.Namespace) -> list[str]:
+    """List the overrides that are Hydra's own, which each run gets; but the one that says that there are several.
+
+    Args:
+        command_line: The parsed command line.
+    """
+    return [
+        str(parsed.input_line)
         for parsed in OverridesParser.create().parse_overrides(command_line.overrides)
         if parsed.is_hydra_override() and parsed.key_or_group != "hydra.mode"
     ]
-    place = override("sweep", path_of(str(config.hydra.sweep.dir)))  # of all runs the same, also if it names the time
-    arguments = {"multirun": False, "overrides": [*of_hydra, place, *job.overrides]}
-    return compose_arguments(argparse.Namespace(**{**vars(command_line), **arguments}), folder, job.number)
 
 
 @contextmanager

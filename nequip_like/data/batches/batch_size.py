@@ -71,6 +71,20 @@ class BatchSize:
         """Such as "512 atoms"."""
         return f"{self.limit} {self.measure if self.limit > 1 else self.measure.removesuffix('s')}"
 
+    def describe_setting(self, global_batch_size: int | None = None) -> str:
+        """The key that decides the size of the batches of a training, and its value.
+
+        Args:
+            global_batch_size: Frames of a step of all processes together, if that is given.
+
+        Example:
+            >>> BatchSize(5, "frames").describe_setting(), BatchSize(5, "frames").describe_setting(16)
+            ('data.batch_size (5 frames)', 'data.global_batch_size (16 frames)')
+        """
+        if global_batch_size is None:
+            return f"data.batch_size ({self})"
+        return f"data.global_batch_size ({BatchSize(global_batch_size, self.measure)})"
+
     def check_steps(self, drop_last: bool, global_batch_size: int | None) -> None:
         """Refuse what only batches of a number of frames can have.
 
@@ -132,6 +146,18 @@ class BatchSize:
             table: The table of the frames.
         """
         return self.limit / float(np.minimum(self.measure_frames(table), self.limit).mean())
+
+    def count_process_frames(
+        self, table: FrameTable, world_size: int = 1, global_batch_size: int | None = None
+    ) -> float:
+        """Number of frames of a batch of each process, on average.
+
+        Args:
+            table: The table of the frames.
+            world_size: Number of processes.
+            global_batch_size: Frames of all of them together, if that is given.
+        """
+        return self.count_frames(table) if global_batch_size is None else global_batch_size / world_size
 
     def cut(self, frames: Sequence[Graph]) -> list[list[int]]:
         """Numbers of the frames of each batch, in their order.

@@ -45,6 +45,7 @@ class BudgetKeeper(lightning.Callback):
         folder: Where ``budget.json`` is written.
         progress: Records of a run to repeat.
         uncertainty_frames: Training frames, at most, that the uncertainty of the model file will be made of.
+        page: Whether ``report.html`` is written at the end.
 
     Attributes:
         progress: The share of the run that is done, by steps.
@@ -60,6 +61,7 @@ class BudgetKeeper(lightning.Callback):
         folder: str | Path = ".",
         progress: RunProgress | None = None,
         uncertainty_frames: int = 0,
+        page: bool = False,
     ) -> None:
         self.seconds = seconds
         self.progress = progress or RunProgress()
@@ -67,6 +69,7 @@ class BudgetKeeper(lightning.Callback):
         self._clock = clock
         self._tasks = tuple(tasks)
         self._uncertainty_frames = uncertainty_frames
+        self._page = page
         self._path = Path(folder) / BUDGET_FILE
         self._planner: BudgetPlanner | None = None
         self._paused = False
@@ -241,17 +244,18 @@ class BudgetKeeper(lightning.Callback):
     def _find_reserve(self, trainer: lightning.Trainer) -> Reserve:
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, DataModule):
-            return Reserve.of(self._tasks)
+            return Reserve.of(self._tasks, page=self._page)
         of_frame = _count_atoms(data.train_set) / len(data.train_set)
-        per_step = data.batch_size.count_frames(data.train_set.table) * trainer.accumulate_grad_batches
+        batch = data.batch_size.count_process_frames(data.train_set.table, trainer.world_size, data.global_batch_size)
         # Each process goes through its part of the sets; what is written of the test, the first one does alone.
         return Reserve.of(
             self._tasks,
-            step_atoms=of_frame * per_step,
+            step_atoms=of_frame * batch * trainer.accumulate_grad_batches,
             val_atoms=sum(map(_count_atoms, data.val_sets.values())) // trainer.world_size,
             test_atoms=sum(map(_count_atoms, data.test_sets.values())),
             test_sets=len(data.test_sets),
             uncertainty_atoms=self._count_uncertainty_atoms(data, of_frame),
+            page=self._page,
         )
 
     def _count_uncertainty_atoms(self, data: DataModule, of_frame: float) -> int:

@@ -11,6 +11,9 @@ _EXPORT = 2.5
 # A parity plot, tables and files of each test set.
 _REPORT_OF_SET = 0.5
 _REPORT_OF_ATOM = 5.0e-5
+# report.html: the modules that write it, and the plots of the test sets' atoms.
+_PAGE = 0.5
+_PAGE_OF_ATOM = 2.5e-5
 # A validation computes forces as a training step does, and no gradients of weights.
 _VALIDATION_OF_STEP = 0.4
 
@@ -26,6 +29,7 @@ class Reserve:
         test_sets: Number of test sets.
         uncertainty_atoms: Atoms that the uncertainty of the model file is made of; 0 if it gets none.
         passes: How often the validation sets are gone through: after the last step, and by the task ``val``.
+        page: Whether ``report.html`` is written.
     """
 
     step_atoms: float = 1.0
@@ -34,6 +38,7 @@ class Reserve:
     test_sets: int = 0
     uncertainty_atoms: int = 0
     passes: int = 1
+    page: bool = False
 
     @classmethod
     def of(cls, tasks: Sequence[str], **sizes: float) -> Reserve:
@@ -62,6 +67,7 @@ class Reserve:
             # Of a small set, most of the time is that around it, and no measure for a large one.
             of_atom = min(of_atom, validation_seconds / self.val_atoms)
         report = _EXPORT + _REPORT_OF_ATOM * self.test_atoms + _REPORT_OF_SET * self.test_sets
+        report += _PAGE + _PAGE_OF_ATOM * self.test_atoms if self.page else 0.0
         # Test sets are gone through twice: for what is logged, and for the files of predictions.
         passes = self.passes * validation_seconds + of_atom * (2 * self.test_atoms + self.uncertainty_atoms)
         return contention * report + passes

@@ -96,7 +96,11 @@ def explaining_memory(trainer: lightning.Trainer, data: DataModule) -> Iterator[
         if not is_out_of_memory(error):
             raise
         train = hand.stage == "train"
-        size = f"data.batch_size ({data.batch_size})" if train else f"data.val_batch_size ({data.val_batch_size})"
+        size = (
+            data.batch_size.describe_setting(data.global_batch_size)
+            if train
+            else f"data.val_batch_size ({data.val_batch_size})"
+        )
         if train and data.batch_size.limit > 1:
             size += " with a larger trainer.accumulate_grad_batches, which has the same gradients"
         doing = _STAGES[hand.stage]

@@ -117,17 +117,18 @@ def estimate_run(data: DataModule, model: Potential, trainer: lightning.Trainer)
     sharing = trainer.num_devices if device.type == "cpu" else 1
     free = find_free_memory(device)
     batches = data.list_training_batches()
-    sets = {"training": (data.train_set, batches, data.trained_on.table, data.batch_size, "data.batch_size")}
+    setting = data.batch_size.describe_setting(data.global_batch_size)
+    sets = {"training": (data.train_set, batches, data.trained_on.table, setting)}
     if data.val_sets:
         # The set with the largest frame; all are cut alike.
         largest = max(data.val_sets.values(), key=lambda dataset: int(dataset.table.edges.max()))
         batches = data.val_batch_size.cut(largest)  # type: ignore[arg-type] # a Dataset has len and []
-        sets["validation"] = (largest, batches, largest.table, data.val_batch_size, "data.val_batch_size")
+        sets["validation"] = (largest, batches, largest.table, f"data.val_batch_size ({data.val_batch_size})")
     result = []
-    for task, (dataset, batches, table, size, setting) in sets.items():
+    for task, (dataset, batches, table, setting) in sets.items():
         content = find_largest(batches, table)
         needed = sharing * estimate_step(model, dataset, content, device, task == "training")
-        result.append(StepMemory(task, content, needed, free, str(device), f"{setting} ({size})"))
+        result.append(StepMemory(task, content, needed, free, str(device), setting))
     return result
 
 

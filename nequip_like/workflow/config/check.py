@@ -31,6 +31,7 @@ from nequip_like.workflow import resume
 from nequip_like.workflow.config import sections, trust
 from nequip_like.workflow.config.base_targets import check_base
 from nequip_like.workflow.config.budget import check_budget, follow_budget
+from nequip_like.workflow.config.data_parts import check_each_has_frames
 from nequip_like.workflow.config.dry_build import Parts, check_parts
 from nequip_like.workflow.config.key_places import place_hint
 from nequip_like.workflow.config.signatures import arguments_of, check_node, limits_of, unknown_argument
@@ -139,6 +140,7 @@ def check_config(config: DictConfig) -> CheckedConfig:
     check_budget(values, targets)
     sections.check_trainer(values["trainer"])
     check_slurm_tasks(values["trainer"])
+    check_each_has_frames(values["data"], values["trainer"])
     _check_cycle(values)
     _check_console(values)
     _check_finetune(config, values)

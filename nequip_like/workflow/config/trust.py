@@ -22,6 +22,8 @@ from nequip_like.moved import GONE, find_current_name
 OWN = "nequip_like"
 THIRD_PARTY = ("torch", "lightning", "torchmetrics", "ase")
 HYDRA = ("hydra", "hydra_plugins")
+#: The one part of this package that Hydra may be given: the search of ``hydra/sweeper=optuna``.
+OWN_SWEEPER = f"{OWN}.cli.sweeps.optuna_sweeper.OptunaSweeper"
 
 # Of the package itself: what runs whole jobs or builds anything.
 _NOT_FOR_CONFIGS = tuple(
@@ -192,6 +194,8 @@ def check_hydra(hydra: Mapping[str, Any], trusted: Sequence[str] = ()) -> None:
     """
     for key, node in nodes(hydra, "hydra"):
         target = node["_target_"]
+        if key == "hydra.sweeper" and target == OWN_SWEEPER:
+            continue
         if not isinstance(target, str) or not within(target, (*HYDRA, *trusted)):
             raise ConfigError(
                 f"{key}._target_ is '{target}', which is in no trusted package",

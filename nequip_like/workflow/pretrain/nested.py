@@ -75,6 +75,7 @@ def make_pretraining(
             "cutoff_radius": "${cutoff_radius}" if config.get("cutoff_radius") is not None else data.cutoff_radius,
             "species": values["species"],
             "batch_size": data.get("batch_size", 5),
+            "global_batch_size": data.get("global_batch_size"),
             "val_batch_size": 10,
             "num_workers": data.get("num_workers", 0),
             "seed": config.seed,

@@ -268,7 +268,7 @@ class _Stages:
             training = self._report["training"]
             return max(_FEWEST_STEPS, int(seconds * training["steps"] / training["seconds"]))
         trainer = self._config.trainer
-        per_epoch = math.ceil(len(data.train_set) / data.batch_size.count_frames(data.train_set.table))
+        per_epoch = math.ceil(len(data.train_set) / _count_batch_frames(data))
         epochs, whole = trainer.get("max_epochs") or -1, trainer.get("max_steps", -1)
         if whole < 1:
             whole = epochs * per_epoch if epochs > 0 else _MOST_STEPS / _CONTROL_OF_STEPS
@@ -277,8 +277,7 @@ class _Stages:
     def _count_steps(self, config: DictConfig, data: DataModule) -> int:
         """Count the steps of a pretraining of so many epochs; its frames are as large as the others."""
         frames = self._report["labels"]["frames"] - config.data.val
-        of_batch = data.batch_size.count_frames(data.train_set.table)
-        return int(config.trainer.max_epochs * math.ceil(frames / of_batch))
+        return int(config.trainer.max_epochs * math.ceil(frames / _count_batch_frames(data)))
 
     # --- what they share
 
@@ -348,3 +347,8 @@ def _naming_pretraining() -> Iterator[None]:
     except NequipLikeError as error:
         part = f" (a pretraining has {_SHARE_OF_TRAINING:.0%} of it)" if "budget" in error.message else ""
         raise type(error)(f"while pretraining: {error.message}", error.advice + part) from error
+
+
+def _count_batch_frames(data: DataModule) -> float:
+    """Frames of a step, on average; a run with a pretraining has one process."""
+    return data.batch_size.count_process_frames(data.train_set.table, global_batch_size=data.global_batch_size)

@@ -23,14 +23,7 @@ def check_run_of_job(checked: CheckedConfig, job: SlurmJob) -> None:
     Raises:
         ConfigError: Naming key or option.
     """
-    trainer, data = checked.values["trainer"], checked.values["data"]
-    _check_accelerator(trainer, job)
-    size = data.get("global_batch_size")
-    if isinstance(size, int) and size < job.processes:
-        raise ConfigError(
-            f"data.global_batch_size is {size}, and the job has {job.processes} processes",
-            f"give {job.processes} or more, or fewer nodes",
-        )
+    _check_accelerator(checked.values["trainer"], job)
     if "train" not in checked.tasks:
         raise ConfigError(
             f"run is {list(checked.tasks)}, and tests take one process",

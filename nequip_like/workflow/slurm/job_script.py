@@ -23,6 +23,10 @@ _OURS = {
     "trainer.devices": "--gpus-per-node or --tasks-per-node",
     "trainer.strategy": "the number of tasks",
     "hydra.run.dir": "--run-dir",
+    "hydra.sweep.dir": "--run-dir",
+    "hydra.sweep.subdir": "the script: it is the number of the run",
+    "hydra/launcher": "the script: SLURM begins the runs",
+    "hydra.mode": "-m",
     "output_dir": "--run-dir",
     "resume": "the script: it goes on in its folder, or begins",
     "ckpt_path": "the script: to begin with the weights of another run give finetune.source=RUN",
@@ -43,7 +47,7 @@ class SlurmJob:
         name: Name of the job.
         run_dir: Folder of the run, the same each time that the job runs.
         overrides: ``key=value`` for each run.
-        sweeps: ``key=value,value``: one task of an array for each combination of values.
+        runs: Overrides that vary, of each task of an array; none: one run.
         signal_seconds: How long before its limit the job is told of it.
         options: Further options of sbatch, such as ``--partition=gpu``.
         setup: Lines of bash before the run, such as ``module load cuda``.
@@ -62,7 +66,7 @@ class SlurmJob:
     name: str
     run_dir: str
     overrides: Sequence[str] = ()
-    sweeps: Sequence[str] = ()
+    runs: Sequence[Sequence[str]] = ()
     signal_seconds: int = 300
     options: Sequence[str] = ()
     setup: Sequence[str] = ()
@@ -102,29 +106,17 @@ class SlurmJob:
                 raise ConfigError(f"--sbatch is '{option}'", "write an option of sbatch: --sbatch=--mem=64G")
 
     def _check_overrides(self) -> None:
-        for override in (*self.overrides, *self.sweeps):
+        for override in (*self.overrides, *itertools.chain(*self.runs)):
             key, _, _ = override.lstrip("+~").partition("=")
             if override.startswith("-") or (not override.startswith("~") and "=" not in override):
                 raise ConfigError(f"'{override}' is no override", "write key=value, as behind nequip-train")
             if key in _OURS:
                 raise ConfigError(f"{key} is decided by {_OURS[key]}", f"leave out {override}")
-        for sweep in self.sweeps:
-            if len(split_values(sweep)[1]) < 2:
-                raise ConfigError(f"--sweep={sweep} has one value", "give several: --sweep seed=0,1,2")
 
     @property
     def processes(self) -> int:
         """Number of processes of a run."""
         return self.nodes * self.tasks_per_node
-
-    @property
-    def combinations(self) -> list[list[str]]:
-        """Overrides of each task of the array, in the order of their numbers; one without any if there is no sweep."""
-        parts = [split_values(sweep) for sweep in self.sweeps]
-        return [
-            [f"{key}={value}" for (key, _), value in zip(parts, values, strict=True)]
-            for values in itertools.product(*(values for _, values in parts))
-        ]
 
     def list_own_overrides(self) -> list[str]:
         """Overrides that a run gets from the script, as they are known before SLURM starts it."""
@@ -134,29 +126,6 @@ class SlurmJob:
 
     def _has_accelerator(self) -> bool:
         return any(override.startswith("trainer.accelerator=") for override in self.overrides)
-
-
-def split_values(sweep: str) -> tuple[str, list[str]]:
-    """Key and values of ``key=value,value``; commas within brackets, braces and quotes belong to a value.
-
-    Example:
-        >>> split_values("data.val=[5,1],[7,2]")
-        ('data.val', ['[5,1]', '[7,2]'])
-    """
-    key, _, text = sweep.partition("=")
-    values, depth, quote = [""], 0, ""
-    for letter in text:
-        if letter == "," and not depth and not quote:
-            values.append("")
-            continue
-        values[-1] += letter
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        else:
-            depth += (letter in "[{(") - (letter in "]})")
-    return key, [value for value in values if value]
 
 
 def read_time(text: str) -> int:
@@ -212,7 +181,7 @@ def format_script(job: SlurmJob, path: Path) -> str:
     lines += [f"cd {shlex.quote(str(job.folder))}", ""]
     lines += [*job.setup, ""] if job.setup else []
     lines += _set_environment(job)
-    lines += _choose_of_array(job) if job.sweeps else [f"RUN={shlex.quote(job.run_dir)}"]
+    lines += _choose_of_array(job) if job.runs else [f"RUN={shlex.quote(job.run_dir)}"]
     lines += ["", *_run(job)]
     return "\n".join(lines) + "\n"
 
@@ -220,7 +189,7 @@ def format_script(job: SlurmJob, path: Path) -> str:
 def _comment(job: SlurmJob, path: Path) -> list[str]:
     hardware = f"with {job.gpus_per_node} GPUs each" if job.gpus_per_node else "without GPUs"
     nodes = f"{job.nodes} nodes" if job.nodes > 1 else "one node"
-    runs = f"{len(job.combinations)} runs, each on " if job.sweeps else ""
+    runs = f"{len(job.runs)} runs, each on " if job.runs else ""
     return [
         f"{WRITTEN_BY}: {runs}{nodes} {hardware}, {job.processes} processes of nequip-train.",
         "#",
@@ -247,8 +216,8 @@ def _ask(job: SlurmJob) -> list[str]:
         "--requeue",
         "# The log goes on, too.",
         "--open-mode=append",
-        f"--output={job.name}-{'%A_%a' if job.sweeps else '%j'}.log",
-        *([f"--array=0-{len(job.combinations) - 1}"] if job.sweeps else []),
+        f"--output={job.name}-{'%A_%a' if job.runs else '%j'}.log",
+        *([f"--array=0-{len(job.runs) - 1}"] if job.runs else []),
         *job.options,
     ]
     return [line if line.startswith("#") else f"#SBATCH {line}" for line in asked]
@@ -270,13 +239,11 @@ def _set_environment(job: SlurmJob) -> list[str]:
 
 def _choose_of_array(job: SlurmJob) -> list[str]:
     """The values of this task of the array, by its number."""
-    rows = [shlex.quote(" ".join(shlex.quote(word) for word in combination)) for combination in job.combinations]
     return [
-        "# Overrides of each task of the array, number 0 first; the table of runs.",
-        "OVERRIDES=(",
-        *(f"    {row}" for row in rows),
-        ")",
-        'eval "CHOSEN=(${OVERRIDES[$SLURM_ARRAY_TASK_ID]})"',
+        "# The table of runs: what each task of the array is given, by its number.",
+        'case "$SLURM_ARRAY_TASK_ID" in',
+        *(f"    {number}) CHOSEN=({' '.join(map(shlex.quote, varied))}) ;;" for number, varied in enumerate(job.runs)),
+        "esac",
         f'RUN={shlex.quote(job.run_dir)}/"$SLURM_ARRAY_TASK_ID"',
     ]
 
@@ -284,8 +251,11 @@ def _choose_of_array(job: SlurmJob) -> list[str]:
 def _run(job: SlurmJob) -> list[str]:
     words = ["srun", "--kill-on-bad-exit=1", "nequip-train", *job.config]
     lines = ["# One command for the begin and for going on: resume=auto takes the newest checkpoint in the folder."]
+    if job.runs:
+        words.append("--one-of-several")
+        lines.append(f"# A run that ends writes the table of those that have: {job.run_dir}/runs.csv, and runs.png.")
     arguments = [*job.list_own_overrides(), *job.overrides]
     lines.append(" ".join(map(shlex.quote, words)) + " \\")
     lines += [f"    {shlex.quote(argument)} \\" for argument in arguments]
-    lines += ['    "${CHOSEN[@]}" \\'] if job.sweeps else []
+    lines += ['    "${CHOSEN[@]}" \\'] if job.runs else []
     return [*lines, '    hydra.run.dir="$RUN"']

@@ -47,7 +47,7 @@ def test_four_runs(folder: Path) -> None:  # noqa: F811
         best.append(min(values))
     assert best == sorted(best)
     assert all(row["status"].startswith("failed: epoch 0, step ") and row["best"] == "" for row in table[2:])
-    assert output.rstrip().endswith(f"runs: {folder}/many/runs.csv")
+    assert output.rstrip().endswith(f"runs: {folder}/many/runs.csv\nplot: {folder}/many/runs.png")
     assert "Runs by val0_epoch/weighted_sum" in output
 
 
@@ -66,3 +66,40 @@ def test_other_data_are_told(folder: Path) -> None:  # noqa: F811
         assert float(row["best"]) == float(logged["val0_epoch/weighted_sum"])
         written = json.loads((one / "metrics.json").read_text())["test"]["forces_rmse"]
         assert float(row["test0_epoch/forces_rmse"]) == pytest.approx(written, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_by_several_commands(folder: Path) -> None:  # noqa: F811
+    """Each command does one run, as the tasks of an array do, and notes it beside the others."""
+
+    def here(number: int, *changes: str) -> tuple[int, str, str]:
+        place = f"hydra.run.dir=many/{number}"
+        return run("config.yaml", "--one-of-several", place, "trainer.max_epochs=1", *changes)
+
+    status, output, errors = here(0, "seed=1")
+    assert status == 0, output + errors
+    status, output, errors = here(
+        1, "seed=2", "training_module.optimizer.lr=1e9", "training_module.on_divergence=ignore"
+    )
+    assert status == 2
+    assert errors.count("error: ") == 1
+    first, second = rows(folder / "many" / "runs.csv")
+    assert (first["run"], first["seed"], first["status"]) == ("0", "1", "done")
+    assert first["folder"] == str(folder / "many" / "0")
+    assert (second["run"], second["seed"], second["best"]) == ("1", "2", "")
+    assert second["status"].startswith("failed: epoch 0, step ")
+    assert "Runs by val0_epoch/weighted_sum" in output
+    assert output.rstrip().endswith(f"plot: {folder}/many/runs.png")
+    # Done again, its line is written over; the other command's stays.
+    status, output, errors = here(1, "seed=2")
+    assert status == 0, output + errors
+    assert [row["status"] for row in rows(folder / "many" / "runs.csv")] == ["done", "done"]
+
+
+def test_one_of_several_is_named_by_its_number(folder: Path) -> None:  # noqa: F811
+    status, _, errors = run("config.yaml", "--one-of-several", "hydra.run.dir=many/first")
+    assert status == 2
+    assert errors.startswith("error: the folder of a run with --one-of-several is named by its number, but this is ")
+    status, _, errors = run("config.yaml", "--one-of-several", "-m", "seed=1,2")
+    assert status == 2
+    assert errors.startswith("error: --multirun notes its runs by itself\n  -> leave out --one-of-several")

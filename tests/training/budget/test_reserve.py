@@ -27,3 +27,12 @@ def test_seconds():
     fitted = Reserve.of(["train", "val", "test"], **SIZES, uncertainty_atoms=1000)
     assert fitted.estimate(0.05, None) == pytest.approx(reserve.estimate(0.05, None) + 0.4)
     assert reserve.estimate(0.05, 0.1, contention=3.0) == pytest.approx(3 * report + 2 * 0.1 + 2 * 2.0)
+
+
+def test_the_page_takes_time():
+    """Its modules half a second, and its plots something for each atom that is tested."""
+    sizes = {**SIZES, "page": True}
+    for tasks, atoms in ((["train", "test"], 10_000), (["train"], 0)):
+        without, whole = Reserve.of(tasks, **SIZES), Reserve.of(tasks, **sizes)
+        difference = whole.estimate(0.05, None, contention=2.0) - without.estimate(0.05, None, contention=2.0)
+        assert difference == pytest.approx(2.0 * (0.5 + 2.5e-5 * atoms))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nequip_like.errors import ConfigError, OutputError
-from nequip_like.workflow.slurm.job_script import SlurmJob, format_script, read_time, split_values, write_script
+from nequip_like.workflow.slurm.job_script import SlurmJob, format_script, read_time, write_script
 
 SIZE: dict[str, Any] = {
     "config": ["config.yaml"],
@@ -97,13 +97,14 @@ def run_with(job: SlurmJob, folder: Path, number: int) -> list[str]:
 
 def test_sweep(tmp_path):
     """One task of the array for each combination; what bash makes of it are the words that were given."""
-    job = make(sweeps=["seed=0,1", "data.val=[5, 1],[7, 2]"], folder=tmp_path)
+    runs = [[f"seed={seed}", f"data.val={val}"] for seed in (0, 1) for val in ("[5, 1]", "[7, 2]")]
+    job = make(runs=runs, folder=tmp_path)
     assert "--array=0-3" in asked(job)
     assert "--output=mgo-%A_%a.log" in asked(job)
-    assert job.combinations[1] == ["seed=0", "data.val=[7, 2]"]
-    for number, combination in enumerate(job.combinations):
+    for number, varied in enumerate(runs):
         words = run_with(job, tmp_path, number)
-        assert words[-3:] == [*combination, f"hydra.run.dir=runs/mgo/{number}"]
+        assert words[:4] == ["--kill-on-bad-exit=1", "nequip-train", "config.yaml", "--one-of-several"]
+        assert words[-3:] == [*varied, f"hydra.run.dir=runs/mgo/{number}"]
 
 
 def test_strange_names(tmp_path):
@@ -135,7 +136,12 @@ def test_strange_names(tmp_path):
         ),
         ({"overrides": ["resume=auto"]}, "resume is decided by the script", "leave out resume=auto"),
         ({"overrides": ["seed"]}, "'seed' is no override", "write key=value"),
-        ({"sweeps": ["seed=1"]}, "--sweep=seed=1 has one value", "give several"),
+        ({"runs": [["seed=1"], ["trainer.devices=2"]]}, "trainer.devices is decided by", "leave out trainer.devices=2"),
+        (
+            {"overrides": ["hydra/launcher=joblib"]},
+            "hydra/launcher is decided by the script",
+            "leave out hydra/launcher",
+        ),
         ({"options": ["partition=gpu"]}, "--sbatch is 'partition=gpu'", "write an option of sbatch"),
     ],
 )
@@ -164,8 +170,3 @@ def test_only_a_script_of_ours_is_written_over(tmp_path):
 )
 def test_times(text, seconds):
     assert read_time(text) == seconds
-
-
-def test_values_of_a_sweep():
-    assert split_values("a=1,2") == ("a", ["1", "2"])
-    assert split_values("a={b: 1, c: 2},'x,y'") == ("a", ["{b: 1, c: 2}", "'x,y'"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from rich.console import Console
 
-from nequip_like.report.runs import Run, find_varying_keys, forget_runs, note_run, read_runs, report_runs
+from nequip_like.report.sweeps.runs import Run, find_varying_keys, forget_runs, note_run, read_runs, report_runs
 
 
 @dataclass
@@ -60,7 +60,8 @@ def test_printed(three, capsys):
         ["0", "1", "0.1", "0.2500", "4", "done"],
         ["2", "3", "9", "", "", "failed: the loss is nan"],
     ]
-    assert lines[-1] == f"runs: {three}/runs.csv"
+    assert lines[-2:] == [f"runs: {three}/runs.csv", f"plot: {three}/runs.png"]
+    assert (three / "runs.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_large_values_that_are_good(tmp_path):

@@ -18,8 +18,11 @@ from nequip_like.report.tables import format_number
 from nequip_like.whole_files import written_whole
 
 RUNS_FILE = "runs.csv"
+PLOT_FILE = "runs.png"
+PRUNED = "pruned"  # the first word of how a run ended that its search ended
 _NOTES = ".runs"  # one file for each run, for runs may end at the same time, on several machines
 _SHOWN = 60  # characters of an error
+_DIGITS = 8  # characters of a number that is shown as it was typed
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Run:
         number: Its number, from 0.
         folder: Where it wrote.
         overrides: What it was given, ``key=value``.
-        status: ``done``, ``stopped by ...`` or ``failed: ...``.
+        status: ``done``, ``stopped by ...``, ``pruned: ...`` or ``failed: ...``.
         monitored: What was followed.
         best: Its best value; None without one.
         larger_is_better: Whether large values are good.
@@ -47,6 +50,12 @@ class Run:
     larger_is_better: bool = False
     epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """As a line: ``run 3: seed=1: done, 0.0123 at epoch 8``."""
+        value = "" if self.best is None else f", {format_number(self.best)}"
+        epoch = "" if self.epoch is None else f" at epoch {self.epoch}"
+        return f"run {self.number}: {' '.join(self.overrides)}: {self.status}{value}{epoch}"
 
 
 class Result(Protocol):
@@ -70,7 +79,7 @@ def forget_runs(folder: Path) -> None:
         note.unlink()
 
 
-def note_run(folder: Path, run: Run, status: str, result: Result | None) -> None:
+def note_run(folder: Path, run: Run, status: str, result: Result | None) -> Run:
     """Keep what came of a run, and write the table of all that have ended.
 
     Args:
@@ -78,6 +87,9 @@ def note_run(folder: Path, run: Run, status: str, result: Result | None) -> None
         run: The run.
         status: How it ended.
         result: What it found, if it did not fail.
+
+    Returns:
+        The run with what came of it.
 
     Raises:
         OutputError: If a file cannot be written.
@@ -94,11 +106,15 @@ def note_run(folder: Path, run: Run, status: str, result: Result | None) -> None
         )
     with written_whole(folder / _NOTES / f"{run.number}.json") as partial:
         partial.write_text(json.dumps(asdict(run)))
-    _write(folder, read_runs(folder))
+    noted: list[Path] | None = None
+    while noted != (now := _list_notes(folder)):  # another run may end while this table is written
+        noted = now
+        _write(folder, read_runs(folder))
+    return run
 
 
 def report_runs(folder: Path, console: Console | None = None) -> list[Run]:
-    """Print the table of all runs in a folder, the best first, and write it.
+    """Print the table of all runs in a folder, the best first, write it, and draw it.
 
     Args:
         folder: The folder that the runs' folders are in.
@@ -106,6 +122,9 @@ def report_runs(folder: Path, console: Console | None = None) -> list[Run]:
 
     Returns:
         The runs, the best first.
+
+    Raises:
+        OutputError: If a file cannot be written.
     """
     runs = read_runs(folder)
     if runs:
@@ -113,6 +132,11 @@ def report_runs(folder: Path, console: Console | None = None) -> list[Run]:
         _write(folder, runs)
         console.print(runs_table(runs))
         console.print(f"runs: {folder / RUNS_FILE}", markup=False, highlight=False, soft_wrap=True)
+        if any(run.best is not None for run in runs):
+            from nequip_like.report.sweeps.plot import plot_runs  # here: matplotlib takes its time
+
+            plot_runs(runs, folder / PLOT_FILE)
+            console.print(f"plot: {folder / PLOT_FILE}", markup=False, highlight=False, soft_wrap=True)
     return runs
 
 
@@ -129,7 +153,7 @@ def find_varying_keys(runs: Sequence[Run]) -> list[str]:
         >>> find_varying_keys(runs)
         ['cutoff_radius']
     """
-    values_of_runs = [_read_overrides(run) for run in runs]
+    values_of_runs = [read_values(run) for run in runs]
     keys = dict.fromkeys(key for values in values_of_runs for key in values)
     return [key for key in keys if len(runs) == 1 or len({values.get(key) for values in values_of_runs}) > 1]
 
@@ -147,11 +171,11 @@ def runs_table(runs: Sequence[Run]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("status", overflow="fold")
     for run in runs:
-        values = _read_overrides(run)
+        values = read_values(run)
         ended = run.status if len(run.status) <= _SHOWN else f"{run.status[:_SHOWN]}..."
         table.add_row(
             str(run.number),
-            *(Text(values.get(key, "")) for key in keys),
+            *(Text(_shorten(values.get(key, ""))) for key in keys),
             "" if run.best is None else format_number(run.best),
             "" if run.epoch is None else str(run.epoch),
             Text(ended),
@@ -166,7 +190,7 @@ def _write(folder: Path, runs: Sequence[Run]) -> None:
         writer = csv.writer(file)
         writer.writerow(head)
         for run in runs:
-            values = _read_overrides(run)
+            values = read_values(run)
             metrics = [run.metrics.get(name, "") for name in names]
             outcome = [run.monitored, _format_value(run.best), _format_value(run.epoch), run.status, run.folder]
             writer.writerow([run.number, *(values.get(key, "") for key in keys), *outcome, *metrics])
@@ -176,16 +200,27 @@ def _list_notes(folder: Path) -> list[Path]:
     return sorted((folder / _NOTES).glob("[0-9]*.json"))
 
 
-def _read_overrides(run: Run) -> dict[str, str]:
-    pairs = (override.partition("=") for override in run.overrides)
+def read_values(run: Run) -> dict[str, str]:
+    """What a run was given, by key; that it was gone on with is no value of it."""
+    pairs = (override.partition("=") for override in run.overrides if not override.startswith("resume="))
     return {key: value for key, _, value in pairs}
+
+
+def _shorten(value: str) -> str:
+    """A chosen number with four digits; anything else as it is."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return value if len(value) <= _DIGITS else f"{number:.4g}"
 
 
 def _format_value(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-def _order(run: Run) -> tuple[bool, float, int]:
+def _order(run: Run) -> tuple[int, float, int]:
+    """The best first; those that were pruned behind all that were not, and those without a value last."""
     if run.best is None or math.isnan(run.best):
-        return True, 0.0, run.number
-    return False, -run.best if run.larger_is_better else run.best, run.number
+        return 2, 0.0, run.number
+    return int(run.status.startswith(PRUNED)), -run.best if run.larger_is_better else run.best, run.number

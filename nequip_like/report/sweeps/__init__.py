@@ -1,0 +1,1 @@
+"""What came of several runs: their table, as text, CSV and a picture."""
