@@ -329,10 +329,8 @@ def _find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:
 
 
 def _find_follower(trainer: lightning.Trainer) -> ModelCheckpoint | None:
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-            return callback
-    return None
+    following = (each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint) and each.monitor)
+    return next((each for each in following if each.best_model_path), None)
 
 
 def _keep_best(result: TrainingResult, trainer: lightning.Trainer, card: Mapping[str, Any]) -> None:
