@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -30,7 +31,8 @@ def ask_bonds(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
     if not model.has_forces:
         yield skip_check(NAME, "the model predicts energies only (do_derivatives is false)")
         return
-    worst, excess, limit, text, curves = -1.0, -1.0, _LIMIT, "", {}
+    worst, excess, limit, text = -1.0, -1.0, _LIMIT, ""
+    curves: dict[str, Any] = {}
     for named in model.structures:
         for i, j, vector in _choose_bonds(named.atoms):
             stretches, stiffness = _measure_stiffness(model, named.atoms, j, vector)

@@ -106,7 +106,7 @@ def _run_dynamics(model: CheckedModel, named: NamedStructure) -> tuple[np.ndarra
     total = round(1000 * model.settings.picoseconds / step)
     # What falls into a minimum heats up; it may by what it has, and blows up with more.
     hottest = _TOO_HOT * max(temperature, 300.0)
-    energies = []
+    energies: list[float] = []
     for _ in dynamics.irun(total):
         if not atoms.get_temperature() <= hottest:
             raise ModelError(f"after {len(energies) * step:g} fs the atoms are hotter than {hottest:g} K", "see above")

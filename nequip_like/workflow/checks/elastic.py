@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -43,7 +44,7 @@ def ask_elastic(model: CheckedModel) -> Iterator[CheckVerdict]:
             f"{constants[:3, :3].mean():.1f}, shear modulus {_average_shear(constants):.1f} GPa"
         )
         advice = MADE_ADVICE if named.is_made else _ADVICE
-        judged = {"warn_to": _TOLERATED, "at_least": True, "fails": not named.is_made}
+        judged: dict[str, Any] = {"warn_to": _TOLERATED, "at_least": True, "fails": not named.is_made}
         yield judge_value(NAME, named.name, lowest, 0.0, "GPa", text, advice, **judged)
 
 

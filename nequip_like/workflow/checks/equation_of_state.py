@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -92,7 +93,7 @@ def ask_equation_of_state(model: CheckedModel) -> Iterator[CheckVerdict | CheckP
             f"(cell {100 * (found.stretch - 1):+.1f} % in length"
             f"{')' if found.at_minimum else '; not yet at a minimum)'}"
         )
-        bulk = {"at_least": True, "warn_to": 0.0, "fails": not named.is_made}
+        bulk: dict[str, Any] = {"at_least": True, "warn_to": 0.0, "fails": not named.is_made}
         yield judge_value(NAME, f"{named.name}: bulk modulus", found.bulk_modulus, 0.0, "GPa", text, advice, **bulk)
         residual = 1000 * found.residual / atoms
         limit = _RESIDUAL + 5000 * model.measure_noise(named.atoms).energy / atoms
@@ -155,7 +156,7 @@ def fit_birch_murnaghan(volumes: np.ndarray, energies: np.ndarray) -> tuple[floa
     scaled = (x - centre) / width
     polynomial = np.polynomial.Polynomial.fit(scaled, energies, 3, domain=[-1, 1])
     residual = float(np.sqrt(np.mean((polynomial(scaled) - energies) ** 2)))
-    constant, linear, quadratic = polynomial.deriv().coef
+    constant, linear, quadratic = map(float, polynomial.deriv().coef)
     discriminant = linear**2 - 4 * constant * quadratic
     if linear <= 0 or discriminant <= 0:
         return float("nan"), float("nan"), residual

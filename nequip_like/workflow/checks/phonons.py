@@ -66,7 +66,7 @@ def _prepare_phonons(model: CheckedModel, atoms: Atoms, displacement: float) -> 
     cell = PhonopyAtoms(symbols=atoms.get_chemical_symbols(), cell=atoms.cell.array, positions=atoms.positions)
     phonon = Phonopy(cell, supercell_matrix=np.diag(_choose_supercell(atoms)), primitive_matrix="P", symprec=_SYMMETRIC)
     phonon.generate_displacements(distance=displacement)
-    cells = [phonon.supercell, *phonon.supercells_with_displacements]
+    cells = [phonon.supercell, *(phonon.supercells_with_displacements or [])]
     forces = model.forces([Atoms(c.symbols, positions=c.positions, cell=c.cell, pbc=True) for c in cells])
     # What the relaxation left would count as a response to the displacement.
     phonon.forces = forces[1:] - forces[0]

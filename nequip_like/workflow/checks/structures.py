@@ -45,7 +45,7 @@ def pick_frames(data: GraphDataset, most: int) -> list[NamedStructure]:
     usable = np.flatnonzero((sizes > 1) & (sizes <= LARGEST))
     if not len(usable):
         usable = np.argsort(sizes, kind="stable")[-1:] if sizes.max() == 1 else np.array([int(sizes.argmin())])
-    periodic = np.array([bool(data.frames[i][fields.PBC].all()) for i in usable])
+    periodic = np.array([bool(data.frames[i][fields.PBC].all()) for i in usable.tolist()])
     kinds = [usable[periodic], usable[~periodic]]
     kinds = [kind for kind in kinds if len(kind)]
     chosen = [

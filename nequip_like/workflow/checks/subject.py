@@ -211,7 +211,7 @@ class CheckedModel:
         """
         relaxed = atoms.copy()
         relaxed.calc = self.calculator
-        moved = FrechetCellFilter(relaxed) if with_cell else relaxed
+        moved: Any = FrechetCellFilter(relaxed) if with_cell else relaxed  # ASE's types know of atoms only
         at_minimum = False
         for converged in BFGS(moved, logfile=None).irun(fmax=fmax, steps=steps):
             at_minimum = bool(converged)

@@ -26,8 +26,7 @@ def print_verdicts(verdicts: Verdicts, console: Console | None = None) -> None:
         table.add_column(name, justify="right")
     table.add_column("unit")
     for verdict in verdicts:
-        level = Text(verdict.level, style=_STYLES[verdict.level])
-        cells = (Text(verdict.check), Text(verdict.of), level)
+        cells = (Text(verdict.check), Text(verdict.of), Text(verdict.level, style=_STYLES[verdict.level]))
         table.add_row(*cells, verdict.number, verdict.bound, Text(verdict.unit))
     console.print(table)
     for level in ("fail", "warn", "skipped"):

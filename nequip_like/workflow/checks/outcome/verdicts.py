@@ -174,7 +174,7 @@ class Verdicts(Summarized):
 
     def summary(self) -> dict[str, Any]:
         """The worst level, and how many verdicts have which."""
-        counts = {
+        counts: dict[str, Any] = {
             level: count
             for level in reversed(CHECK_LEVELS)
             if (count := sum(verdict.level == level for verdict in self.verdicts))
