@@ -199,8 +199,10 @@ def test_index_lists_the_pages():
     assert "reference/*" in index
     assert {page.stem for page in REFERENCE.glob("*.md")} == {
         "auto",
+        "check",
         "configuration",
         "data-tools",
+        "external-trainers",
         "fields",
         "files",
         "formats",
@@ -214,6 +216,7 @@ def test_index_lists_the_pages():
         "python",
         "report",
         "resuming",
+        "run-yaml",
         "statistics",
         "training",
         "uncertainty",
