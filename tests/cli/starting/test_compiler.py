@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 BEFORE = """
 import sys
 import torch
@@ -59,6 +61,7 @@ graph_break()
 """)
 
 
+@pytest.mark.slow
 def test_what_is_no_function_is_left_to_the_compiler():
     run("""
 assert disable(layer)(torch.ones(1, 1)).shape == (1, 1)
@@ -66,6 +69,7 @@ assert loaded()
 """)
 
 
+@pytest.mark.slow
 def test_optimizers_are_compiled_as_ever():
     """Their methods were kept from the compiler before it was there."""
     run("""
