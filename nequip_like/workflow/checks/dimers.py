@@ -21,6 +21,7 @@ _HIGH, _LOW = 10.0, 3.0  # eV that a hole is behind
 _HOLE = 0.05  # eV that the energy falls by
 _MOST_ROWS = 10
 _SHOWN = 15.0  # eV above the lowest energy that plots show
+_MOST_CURVES, _CURVES_OF_A_PLOT = 24, 6
 _ADVICE = (
     "atoms can fuse in hot or dense simulations: train with pair_potential=zbl, or add frames with "
     "close atoms, and keep"
@@ -46,7 +47,7 @@ class ShortRange:
 def ask_dimers(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
     """Judge the energy of each pair of species over their distance."""
     names, cutoff = model.potential.type_names, model.potential.cutoff
-    verdicts, curves = [], {}
+    verdicts, curves, walls = [], {}, {}
     for species, partner in combinations_with_replacement(names, 2):
         bond = sum_radii(species, partner)
         if _BONDED * bond >= cutoff:
@@ -57,14 +58,17 @@ def ask_dimers(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
         energies -= model.isolated_energies[species] + model.isolated_energies[partner]
         verdicts.append(_judge_pair(f"{species}-{partner}", distances, energies, bond))
         if np.isfinite(energies).all():
+            walls[f"{species}-{partner}"] = verdicts[-1].value or 0.0
             shown = np.clip(energies, energies.min(), energies[distances >= _BONDED * bond].min() + _SHOWN)
             shown = np.maximum(shown, -_SHOWN)
             curves[f"{species}-{partner}"] = list(zip(distances.tolist(), shown.tolist(), strict=True))
     if len(verdicts) > _MOST_ROWS:
         verdicts = _keep_worst(verdicts)
     yield from verdicts
-    for first in range(0, len(curves), 6):
-        part = dict(list(curves.items())[first : first + 6])
+    # Of many species there are thousands of pairs: those with the lowest walls are shown.
+    shown_pairs = sorted(curves, key=lambda name: walls[name])[:_MOST_CURVES]
+    for first in range(0, len(shown_pairs), _CURVES_OF_A_PLOT):
+        part = {name: curves[name] for name in shown_pairs[first : first + _CURVES_OF_A_PLOT]}
         yield CheckPlot(NAME, "energies of dimers", "distance (Å)", "energy (eV)", part)
 
 

@@ -31,8 +31,12 @@ def ask_drift(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
     if not model.has_forces:
         yield skip_check(NAME, "the model predicts energies only (do_derivatives is false)")
         return
+    chosen = _choose_structures(model)
+    if not chosen:
+        yield skip_check(NAME, "all frames of the data are single atoms")
+        return
     curves = {}
-    for named in _choose_structures(model):
+    for named in chosen:
         try:
             times, energies = _run_dynamics(model, named)
         except ModelError as error:
@@ -81,9 +85,9 @@ def fit_slope(times: np.ndarray, energies: np.ndarray) -> tuple[float, float]:
 
 def _choose_structures(model: CheckedModel) -> list[NamedStructure]:
     """The smallest molecule and the smallest periodic structure; of made ones, the crystal of an element."""
-    offered = [n for n in model.structures if not (n.is_made and n.is_crystal)] + [
-        n for n in model.crystals if n.is_made
-    ]
+    # An atom alone does not move.
+    of_data = [n for n in model.structures if not (n.is_made and n.is_crystal) and (len(n.atoms) > 1 or n.is_crystal)]
+    offered = of_data + [n for n in model.crystals if n.is_made]
     chosen = []
     for kind in (False, True):
         of_kind = [named for named in offered if named.is_crystal is kind]

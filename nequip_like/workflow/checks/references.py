@@ -18,7 +18,8 @@ _LIMIT = 10.0  # meV/atom
 _CERTAINLY_SHIFTED = 1000.0  # meV/atom: no model is as poor
 _FRAMES_PER_SHIFT = 3
 _SCATTER = 3.0  # times what is left: a model that is poor anyway is not blamed for its references
-_MOST_FRAMES = 500
+_MOST_FRAMES, _MOST_ATOMS = 500, 50_000
+_ATOMS_AT_A_TIME = 2000
 _FAR_FROM_ZERO = 1.0  # eV
 _ADVICE = (
     "energies are shifted by composition: the labels and the model have different reference energies. Train with"
@@ -107,8 +108,10 @@ def _collect_energies(model: CheckedModel) -> tuple[np.ndarray, np.ndarray, np.n
     ]
     if not frames:
         return None
-    frames = frames[:: -(-len(frames) // _MOST_FRAMES)]
-    predictions = Predictor(model.potential, device_of(model.potential)).predict(frames)
+    atoms = sum(len(frame[fields.ATOM_TYPES]) for frame in frames)
+    frames = frames[:: max(-(-len(frames) // _MOST_FRAMES), -(-atoms // _MOST_ATOMS))]
+    predictor = Predictor(model.potential, device_of(model.potential), {"atoms": _ATOMS_AT_A_TIME})
+    predictions = predictor.predict(frames)
     species = len(model.potential.type_names)
     counts = [np.bincount(frame[fields.ATOM_TYPES].numpy(), minlength=species) for frame in frames]
     return _read_energies(frames), _read_energies(predictions), np.array(counts)

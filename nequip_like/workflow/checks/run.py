@@ -13,19 +13,21 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.io.readers import Source, read
 from nequip_like.errors import ConfigError, DataError, ModelError
 from nequip_like.inference.device import resolve_device
-from nequip_like.inference.loading import load_any
+from nequip_like.inference.loading import load_any, name_base
 from nequip_like.inference.predictor import Predictor
 from nequip_like.model.families import Families
 from nequip_like.model.potential import Potential
 from nequip_like.testing.structures import device_of
-from nequip_like.whole_files import path_of
+from nequip_like.whole_files import check_writable, path_of
 from nequip_like.workflow.checks.outcome.printed import print_verdicts
-from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, Verdicts
+from nequip_like.workflow.checks.outcome.verdicts import CheckPlot, CheckVerdict, Verdicts, skip_check
 from nequip_like.workflow.checks.structures import choose_crystals, make_crystals, make_structures, pick_frames
 from nequip_like.workflow.checks.subject import CheckedModel, CheckSettings
 from nequip_like.workflow.checks.table import CHECK_NAMES, MODEL_CHECKS, PotentialCheck
 
 Progress = Callable[[str], None]
+
+_SHORTEST_DYNAMICS = 0.01  # ps: no slope can be fitted to less
 
 
 def check_potential(
@@ -83,21 +85,24 @@ def check_potential(
     """
     chosen = choose_checks(only, skip)
     settings = _read_settings(frames, temperature, picoseconds, seed)
-    potential, described = _load_potential(model, device, families)
-    was_training = potential.training
-    potential.eval()
+    if output is not None:
+        check_writable(path_of(output).absolute(), "give another folder: output=...")
+    resolved = resolve_device(device)
+    potential, described, base = _load_potential(model, families)
+    was_training, home = potential.training, device_of(potential)
+    potential.to(resolved).eval()
     try:
-        verdicts = _ask_all(
-            chosen, _prepare_model(potential, data, settings, key_mapping, units), described, settings, progress
-        )
+        prepared = _prepare_model(potential, data, settings, key_mapping, units)
+        prepared.base = base
+        verdicts = _ask_all(chosen, prepared, described, settings, progress)
     finally:
-        potential.train(was_training)
+        potential.to(home).train(was_training)
+    if console is not None:
+        print_verdicts(verdicts, console)
     if output is not None:
         from nequip_like.workflow.checks.outcome.files import write_verdicts  # matplotlib, where nothing is written
 
         write_verdicts(verdicts, path_of(output))
-    if console is not None:
-        print_verdicts(verdicts, console)
     return verdicts
 
 
@@ -125,20 +130,19 @@ def _read_settings(frames: int, temperature: float, picoseconds: float, seed: in
         check(name, value, float)
         if not 0 < value < float("inf"):
             raise ConfigError(f"{name} is {value}", "give a number above 0")
+    if picoseconds < _SHORTEST_DYNAMICS:
+        raise ConfigError(f"picoseconds is {picoseconds}", f"give {_SHORTEST_DYNAMICS} or more")
     if seed < 0:
         raise ConfigError(f"seed is {seed}", "give a whole number, 0 or more")
     return CheckSettings(frames, float(temperature), float(picoseconds), seed)
 
 
-def _load_potential(
-    model: str | Path | Potential, device: str | torch.device, families: Families | None
-) -> tuple[Potential, str]:
-    """The potential on its device, and what it is in words."""
-    resolved = resolve_device(device)
+def _load_potential(model: str | Path | Potential, families: Families | None) -> tuple[Potential, str, str]:
+    """The potential, what it is in words, and to what its predictions are differences, if they are."""
     if isinstance(model, Potential):
-        return model.to(resolved), repr(model)
+        return model, repr(model), ""
     potential, card = load_any(model, families=families)
-    return potential.to(resolved), str(card["path"])
+    return potential, str(card["path"]), name_base(card)
 
 
 def _prepare_model(
@@ -181,6 +185,9 @@ def _ask_all(
 
 def _ask(each: PotentialCheck, model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
     """The verdicts of a check; one that the model lets not come to its end has failed."""
+    if model.base and each.of_whole_energies:
+        yield skip_check(each.name, f"the model predicts differences to {model.base}, no whole energies")
+        return
     try:
         yield from each.ask(model)
     except (DataError, ModelError) as error:
@@ -190,15 +197,17 @@ def _ask(each: PotentialCheck, model: CheckedModel) -> Iterator[CheckVerdict | C
 
 def _list_facts(model: CheckedModel, settings: CheckSettings) -> dict[str, str]:
     frames = "none: structures were made of the model's species" if model.data is None else f"{len(model.data)} frames"
-    noises = [model.measure_noise(named.atoms) for named in model.structures]
+    noise = model.measured_noise
+    of_noise = {}
+    if noise is not None:
+        of_noise = {"noise of energies": f"{noise.energy:.1e} eV", "noise of forces": f"{noise.force:.1e} eV/Å"}
     return {
         "model": repr(model.potential),
         "element type": model.element_type,
         "data": frames,
         "structures": "\n".join(named.name for named in model.structures),
         "crystals": "\n".join(named.name for named in model.crystals) or "none",
-        "noise of energies": f"{max(noise.energy for noise in noises):.1e} eV",
-        "noise of forces": f"{max(noise.force for noise in noises):.1e} eV/Å",
+        **of_noise,
         "dynamics": f"{settings.picoseconds:g} ps from {settings.temperature:g} K",
         "seed": str(settings.seed),
     }

@@ -53,12 +53,10 @@ class Noise(NamedTuple):
     Attributes:
         energy: Of the energy, eV.
         force: Of a component of a force, eV/Angstrom.
-        is_bounded: False where it is more than rounding can be: the numbers are not the same each time, or jump.
     """
 
     energy: float
     force: float
-    is_bounded: bool
 
     @property
     def best_step(self) -> float:
@@ -98,6 +96,7 @@ class CheckedModel:
         crystals: Structures that are periodic in all directions, small ones, one of each composition.
         data: The user's frames with their labels, if any.
         settings: How thoroughly it is checked.
+        base: To what its predictions are differences (delta learning), in words; empty if they are whole energies.
     """
 
     potential: Potential
@@ -105,6 +104,7 @@ class CheckedModel:
     crystals: list[NamedStructure]
     data: GraphDataset | None = None
     settings: CheckSettings = field(default_factory=CheckSettings)
+    base: str = ""
     #: Where the interaction of each pair of species ends: the last distance with and the first without, Angstrom.
     ends: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     #: Stress by finite differences beside the predicted one, by the name of the structure.
@@ -162,6 +162,12 @@ class CheckedModel:
             self._noise[key] = (atoms, self._measure_noise(atoms))
         return self._noise[key][1]
 
+    @property
+    def measured_noise(self) -> Noise | None:
+        """The largest noise of the structures that a check measured it of; None if none did."""
+        found = [noise for _, noise in self._noise.values()]
+        return Noise(max(n.energy for n in found), max(n.force for n in found)) if found else None
+
     @cached_property
     def _noise(self) -> dict[int, tuple[Atoms, Noise]]:
         return {}
@@ -184,10 +190,7 @@ class CheckedModel:
             forces = self.forces(displaced).reshape(_NOISE_SAMPLES, -1)
             scattered_force = _scatter_around_parabola(path, forces)
             most_force = 10 * self.rounding * max(1.0, float(np.abs(forces).max()))
-        is_bounded = scattered <= most_energy and scattered_force <= most_force
-        return Noise(
-            float(np.fmin(scattered, most_energy)), float(np.fmin(scattered_force, most_force)), bool(is_bounded)
-        )
+        return Noise(float(np.fmin(scattered, most_energy)), float(np.fmin(scattered_force, most_force)))
 
     @cached_property
     def calculator(self) -> NequIPCalculator:
