@@ -43,7 +43,7 @@ def find_ends(model: CheckedModel) -> dict[tuple[str, str], tuple[float, float]]
     once.
     """
     if not model.ends:
-        pairs = list(combinations_with_replacement(model.potential.type_names, 2))
+        pairs = list(combinations_with_replacement(model.species, 2))
         edge = model.potential.cutoff * (1 - _EDGE)
         reach_the_edge = _feel_each_other(model, pairs, np.full((len(pairs), 1), edge))[:, 0]
         for names, reaches in zip(pairs, reach_the_edge, strict=True):

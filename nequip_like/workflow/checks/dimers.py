@@ -46,9 +46,9 @@ class ShortRange:
 
 def ask_dimers(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
     """Judge the energy of each pair of species over their distance."""
-    names, cutoff = model.potential.type_names, model.potential.cutoff
+    cutoff = model.potential.cutoff
     verdicts, curves, walls = [], {}, {}
-    for species, partner in combinations_with_replacement(names, 2):
+    for species, partner in combinations_with_replacement(model.species, 2):
         bond = sum_radii(species, partner)
         if _BONDED * bond >= cutoff:
             verdicts.append(skip_check(NAME, f"the cutoff is shorter than {_BONDED} bonds", f"{species}-{partner}"))

@@ -99,7 +99,7 @@ def _take_frame(data: GraphDataset, i: int) -> NamedStructure:
 
 
 def make_structures(type_names: Sequence[str], seed: int) -> list[NamedStructure]:
-    """Small clusters in which every species occurs, and a crystal of four species at most; all without symmetry."""
+    """Small clusters in which all of up to twenty species occur, and a crystal of up to four; all without symmetry."""
     rng = np.random.default_rng(seed)
     count = min(_MOST_CLUSTERS, max(2, -(-len(type_names) // _CLUSTER)))
     made = [

@@ -118,6 +118,15 @@ class CheckedModel:
         types = {parameter.dtype for parameter in self.potential.parameters()}
         return "float64" if types <= {torch.float64} else "float32"
 
+    @cached_property
+    def species(self) -> list[str]:
+        """Species of the data, or of the structures that were made: a model may know eighty others."""
+        if self.data is not None:
+            present = set(self.data.table.count_species())
+        else:
+            present = {symbol for named in (*self.structures, *self.crystals) for symbol in named.atoms.symbols}
+        return [name for name in self.potential.type_names if name in present]
+
     @property
     def rounding(self) -> float:
         """What sums in another order may differ by, relative to the largest number."""

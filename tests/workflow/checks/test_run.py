@@ -5,16 +5,18 @@ import json
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError, DataError, OutputError
+from nequip_like.inference import save
 from nequip_like.inference.predictor import Predictor
 from nequip_like.workflow.checks import check_potential
 from nequip_like.workflow.checks.elastic import compute_elastic_constants
 from nequip_like.workflow.checks.equation_of_state import find_equation
 from nequip_like.workflow.checks.references import fit_shifts
 from nequip_like.workflow.checks.subject import CheckedModel, NamedStructure
-from tests.workflow.checks.models import build_flickering, build_morse, build_signed, build_without_envelope
+from tests.workflow.checks.models import FAMILIES, build_flickering, build_morse, build_signed, build_without_envelope
 
 OF_THE_MODEL = ["references", "symmetry", "forces", "stress", "cutoff", "dimers"]
 OF_LAYERS = ["symmetry", "forces", "stress", "cutoff", "bonds"]
@@ -184,13 +186,38 @@ def test_without_data_structures_are_made():
         ({"only": ["stress"], "skip": ["stress"]}, "no check is left"),
         ({"frames": 0}, "frames is 0"),
         ({"picoseconds": -1.0}, "picoseconds is -1.0"),
+        ({"picoseconds": 0.001}, r"picoseconds is 0.001\n  -> give 0.01 or more"),
         ({"seed": -1}, "seed is -1"),
     ],
-    ids=["unknown", "text", "none_left", "frames", "picoseconds", "seed"],
+    ids=["unknown", "text", "none_left", "frames", "picoseconds", "too_short", "seed"],
 )
 def test_mistakes_are_refused(given, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         check_potential(build_morse(), **given)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_else(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file"):
+        check_potential(build_morse(), output=tmp_path / "file", progress=pytest.fail)
+
+
+def test_differences_to_another_method_are_no_whole_energies(copper, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(build_morse(shifts=[0.0]), path, {"base": {"kind": "labels", "base": {"pbe": "total_energy"}}})
+    verdicts = check_potential(path, copper, ["references", "dimers", "forces"], families=FAMILIES, frames=1)
+    assert verdicts.levels == {"references": "skipped", "forces": "pass", "dimers": "skipped"}
+    assert verdicts["references"].text == "the model predicts differences to the labels pbe, no whole energies"
+
+
+def test_single_atoms_do_not_move():
+    verdicts = check_potential(build_morse(), [Atoms("Cu")], ["drift"])
+    assert verdicts["drift"].text == "all frames of the data are single atoms"
+
+
+def test_pairs_of_the_data_are_looked_at(copper):
+    verdicts = check_potential(build_morse(("Ag", "Cu")), copper, ["dimers"], frames=1)
+    assert [verdict.of for verdict in verdicts] == ["Cu-Cu"]
 
 
 def test_other_species_are_refused(organic):
