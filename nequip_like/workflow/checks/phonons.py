@@ -16,7 +16,9 @@ from nequip_like.workflow.checks.subject import CheckedModel
 NAME = "phonons"
 _LIMIT, _TOLERATED = -0.1, -0.5  # THz
 _NOISE = 5.0
-_REACH, _MOST_ATOMS = 10.0, 256  # of the supercell: Angstrom along each lattice vector
+_REACH = 10.0  # of the supercell along each lattice vector, Angstrom
+_MOST_ATOMS = (256, 128, 64)  # of the supercell: the first with which there is not too much to predict
+_MOST_PREDICTED = 50_000  # atoms of all displaced supercells, of which a crystal without symmetry has six for each atom
 _SYMMETRIC = 1e-3  # Angstrom: what is left of a relaxation does not hide a symmetry
 # Of the density of states: THz; points along an axis at most; of a larger cell so many as span this length, Angstrom.
 _SMOOTHING, _DENSE_MESH, _SPAN = 0.1, 12, 40.0
@@ -65,9 +67,13 @@ def _prepare_phonons(model: CheckedModel, atoms: Atoms, displacement: float) -> 
     from phonopy.structure.atoms import PhonopyAtoms
 
     cell = PhonopyAtoms(symbols=atoms.get_chemical_symbols(), cell=atoms.cell.array, positions=atoms.positions)
-    phonon = Phonopy(cell, supercell_matrix=np.diag(_choose_supercell(atoms)), primitive_matrix="P", symprec=_SYMMETRIC)
-    phonon.generate_displacements(distance=displacement)
-    cells = [phonon.supercell, *(phonon.supercells_with_displacements or [])]
+    for most in _MOST_ATOMS:
+        repeats = np.diag(_choose_supercell(atoms, most))
+        phonon = Phonopy(cell, supercell_matrix=repeats, primitive_matrix="P", symprec=_SYMMETRIC)
+        phonon.generate_displacements(distance=displacement)
+        cells = [phonon.supercell, *(phonon.supercells_with_displacements or [])]
+        if sum(map(len, cells)) <= _MOST_PREDICTED:
+            break
     forces = model.forces([Atoms(c.symbols, positions=c.positions, cell=c.cell, pbc=True) for c in cells])
     # What the relaxation left would count as a response to the displacement.
     phonon.forces = forces[1:] - forces[0]
@@ -76,10 +82,10 @@ def _prepare_phonons(model: CheckedModel, atoms: Atoms, displacement: float) -> 
     return phonon
 
 
-def _choose_supercell(atoms: Atoms) -> list[int]:
-    """How often the cell is repeated along each lattice vector: up to 10 Angstrom, in 256 atoms."""
+def _choose_supercell(atoms: Atoms, most: int) -> list[int]:
+    """How often the cell is repeated along each lattice vector: up to 10 Angstrom, in so many atoms."""
     repeats = np.maximum(1, np.ceil(_REACH / atoms.cell.lengths())).astype(int)
-    while repeats.prod() * len(atoms) > _MOST_ATOMS and repeats.max() > 1:
+    while repeats.prod() * len(atoms) > most and repeats.max() > 1:
         repeats[np.argmax(repeats * atoms.cell.lengths() * (repeats > 1))] -= 1
     return repeats.tolist()
 
