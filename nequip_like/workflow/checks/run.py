@@ -198,7 +198,7 @@ def _ask(each: PotentialCheck, model: CheckedModel) -> Iterator[CheckVerdict | C
 def _list_facts(model: CheckedModel, settings: CheckSettings) -> dict[str, str]:
     frames = "none: structures were made of the model's species" if model.data is None else f"{len(model.data)} frames"
     noise = model.measured_noise
-    of_noise = {}
+    of_noise: dict[str, str] = {}
     if noise is not None:
         of_noise = {"noise of energies": f"{noise.energy:.1e} eV", "noise of forces": f"{noise.force:.1e} eV/Å"}
     return {

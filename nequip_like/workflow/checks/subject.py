@@ -124,7 +124,9 @@ class CheckedModel:
         if self.data is not None:
             present = set(self.data.table.count_species())
         else:
-            present = {symbol for named in (*self.structures, *self.crystals) for symbol in named.atoms.symbols}
+            present = {
+                symbol for named in (*self.structures, *self.crystals) for symbol in named.atoms.get_chemical_symbols()
+            }
         return [name for name in self.potential.type_names if name in present]
 
     @property
