@@ -88,6 +88,20 @@ def check_inputs(request: RunRequest, awaited: Collection[Path] = ()) -> bool:
     return waits
 
 
+def check_model_stays(request: RunRequest) -> None:
+    """Refuse to fine-tune a model in the run's own folder: a new run there moves the files of the one before.
+
+    Raises:
+        ConfigError: Naming the model.
+    """
+    if request.task != "finetune":
+        return
+    if inside := [path for path in request.model.values() if is_below(path, [request.run_dir])]:
+        raise ConfigError(
+            f"the model {inside[0]} lies in run_dir, whose files a new run moves away", "give another run_dir"
+        )
+
+
 def find_problem(path: Path) -> str | None:
     """What keeps a path from being read: it is not there, or the system does not say; None if nothing is known.
 

@@ -103,7 +103,7 @@ def run_queue(
     wanted = {request.name for request in read_requests(path, names)}
     chosen = [request for request in requests if request.name in wanted]
     journal = RunJournal(path)
-    states = find_states(chosen, journal, again)
+    states = find_states(chosen, journal, again, requests)
     queue = _Queue(path, chosen, states, journal, choose_backend, console, tell_failure)
     plans = queue.plan_all()
     if dry_run:

@@ -96,7 +96,8 @@ def test_a_run_that_was_stopped_goes_on_from_the_last_checkpoint_that_was_named(
     home = tmp_path / "run"
     (home / "logs").mkdir(parents=True)
     (home / "last.txt").write_text("2")
-    lines = [{"message": "artifacts", "files": {"checkpoint": name}} for name in ("gone.txt", "last.txt")]
+    lines = [{"message": "artifacts", "files": {"checkpoint": name}, "run": "run"} for name in ("gone.txt", "last.txt")]
+    lines.append({**lines[0], "run": "another in the same folder"})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (home / "logs" / "messages.jsonl").write_text(text + '{"message": "metr')  # killed while it wrote
     do("train", goes_on=True)
