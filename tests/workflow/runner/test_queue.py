@@ -71,6 +71,23 @@ def test_a_run_whose_section_changed_is_done_again(do, backend, tmp_path):
     assert (tmp_path / "models/b/earlier-run/model.safetensors").read_text() == "b"
 
 
+def test_a_run_that_another_command_did_meanwhile_is_not_done_twice(do, backend, tmp_path):
+    class Double(Recorder):
+        """While it does its first run, another command does the second one."""
+
+        def run(self, plan, report, goes_on=False):
+            if plan.request.name == "a":
+                do(None, backend, names=["b"])
+            return super().run(plan, report, goes_on)
+
+    first = Double()
+    result, printed = do(RUNS, first)
+    assert (first.begun, backend.begun) == ([("a", False), ("c", False)], [("b", False)])
+    assert result.done_before == ["b"]
+    assert "'b' was done by another command meanwhile" in printed
+    assert [line["name"] for line in read_journal(tmp_path)] == ["a", "b", "b", "a", "c", "c"]
+
+
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(1)], ids=["interrupt", "exit"])
 def test_a_queue_that_was_killed_goes_on(do, backend, end):
     backend.ends["b"] = end
