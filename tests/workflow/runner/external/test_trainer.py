@@ -225,6 +225,20 @@ def test_a_signal_ends_all_processes(do, tmp_path, monkeypatch, number):
     assert signal.getsignal(number) is before
 
 
+def test_a_terminal_that_is_closed_is_heeded_but_not_under_nohup():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, expected in ((signal.SIG_IGN, []), (signal.SIG_DFL, [signal.SIGHUP])):
+            signal.signal(signal.SIGHUP, handler)
+            with process._receiving() as received:
+                assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL  # it would end this process
+                os.kill(os.getpid(), signal.SIGHUP)
+            assert received == expected
+            assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_signal_kills_what_does_not_end(do, tmp_path, monkeypatch):
     monkeypatch.setattr(process, "_LAST_PATIENCE", 0.3)
     code = "import signal, time; signal.signal(2, signal.SIG_IGN); open('ready', 'w'); time.sleep(120)"
