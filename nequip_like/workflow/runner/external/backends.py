@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class ExternalBackend:
         environment = ", ".join(sorted(request.environment))
         describes = (
             f"{task} by a program of others",
-            f"command: {' '.join(command)}",
+            f"command: {shlex.join(command)}",
             f"in {request.command_folder}",
             *([f"with {environment}"] if environment else []),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,7 +97,7 @@ def run_command(request: RunRequest, command: Sequence[str], report: Report) -> 
         BackendError: If it cannot be started, or fails.
     """
     program, begin = _prepare(request, request.run_dir, command, build_content(request, request.run_dir, None))
-    report(f"{' '.join(command)}, which prints to {program.log}")
+    report(f"{shlex.join(command)}, which prints to {program.log}")
     end = run_program(program, lambda line: None)
     if end.stopped_by is not None:
         return RunOutcome(stopped_by=end.stopped_by)

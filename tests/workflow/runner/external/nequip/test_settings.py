@@ -114,6 +114,7 @@ def test_architectures(request_of, tmp_path):
     for content, says in (
         ({"num_layer": 2}, "did you mean 'num_layers'"),
         ({"pair_potential": {"_target_": "os.system", "command": "x"}}, "pair_potential is not ZBL"),
+        ({"pair_potential": {**zbl, "units": "${oc.env:HOME}"}}, r"m\.json has '\$\{oc\.env:HOME\}'"),
     ):
         file.write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=says):
