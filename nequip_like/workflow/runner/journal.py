@@ -125,5 +125,6 @@ def compute_fingerprint(request: RunRequest) -> str:
 def _read_event(line: Mapping[str, Any], number: int) -> Event:
     if line["state"] not in _STATES:
         raise ValueError(f"no state: {line['state']!r}")
+    datetime.fromisoformat(line["time"])
     files = line.get("files") or {}
-    return Event(str(line["name"]), line["state"], str(line["section"]), number, str(line.get("time")), dict(files))
+    return Event(str(line["name"]), line["state"], str(line["section"]), number, line["time"], dict(files))

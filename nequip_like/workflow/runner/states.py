@@ -99,7 +99,7 @@ def _find_newer_file(request: RunRequest, journal: RunJournal) -> str | None:
         if is_below(path, [request.run_dir]):
             continue
         for file in glob(str(path)) or [str(path)]:
-            if Path(file).is_file() and Path(file).stat().st_mtime > limit:
+            if find_problem(Path(file)) is None and Path(file).is_file() and Path(file).stat().st_mtime > limit:
                 return f"{key}: {file}"
     return None
 
