@@ -37,6 +37,7 @@ def typed(folder, *arguments):
     return run_python("-W", "error", "-m", "nequip_like.cli.run.command", *arguments, cwd=folder / "elsewhere")
 
 
+@pytest.mark.slow
 def test_command(folder):
     run = typed(folder, "../run.yaml", "--run", "errors", "--run", "broken")
     assert run.returncode == 3

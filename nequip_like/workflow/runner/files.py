@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from nequip_like.data.reference_energies import names_file
 from nequip_like.errors import ConfigError, DataError
+from nequip_like.inference.manifest import MANIFEST
 from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.requests import RunRequest
 
@@ -27,6 +29,8 @@ def list_inputs(request: RunRequest) -> list[tuple[str, Path]]:
     for name in ("train_indices", "val_indices", "test_indices"):
         if isinstance(file := (data.get(name) or {}).get("indices_path"), str):
             inputs.append((f"data.{name}.indices_path", Path(file)))
+    if (file := _name_reference_file(data.get("reference_energies"))) is not None:
+        inputs.append(("data.reference_energies", Path(file)))
     inputs += [(f"train.{key}", Path(train[key])) for key in ("input_json", "config_yml") if train.get(key)]
     return inputs
 
@@ -43,7 +47,9 @@ def locate_output(request: RunRequest) -> Path:
 
 
 def list_outputs(request: RunRequest) -> list[Path]:
-    """Files that evaluate and infer write."""
+    """Files that evaluate and infer write, and of an export the one that names the others."""
+    if request.task == "export":
+        return [] if request.is_external else [request.artifacts / MANIFEST]
     output, folder = request.section("output"), locate_output(request)
     names: list[str | None] = []
     if request.task == "evaluate":
@@ -88,6 +94,20 @@ def check_inputs(request: RunRequest, awaited: Collection[Path] = ()) -> bool:
     return waits
 
 
+def check_model_stays(request: RunRequest) -> None:
+    """Refuse to fine-tune a model in the run's own folder: a new run there moves the files of the one before.
+
+    Raises:
+        ConfigError: Naming the model.
+    """
+    if request.task != "finetune":
+        return
+    if inside := [path for path in request.model.values() if is_below(path, [request.run_dir])]:
+        raise ConfigError(
+            f"the model {inside[0]} lies in run_dir, whose files a new run moves away", "give another run_dir"
+        )
+
+
 def find_problem(path: Path) -> str | None:
     """What keeps a path from being read: it is not there, or the system does not say; None if nothing is known.
 
@@ -105,6 +125,10 @@ def _advise(key: str) -> str:
     if key == "run_dir":
         return "name the model: model_in: FILE; without it that of run_dir is taken"
     return "relative paths begin at the folder of the run file; give one that is there"
+
+
+def _name_reference_file(choice: Any) -> str | None:
+    return choice if isinstance(choice, str) and names_file(choice) else None
 
 
 def _list_texts(value: Any) -> Iterator[str]:

@@ -52,6 +52,16 @@ class RunJournal:
 
     def __init__(self, run_file: Path) -> None:
         self.path = run_file.with_name(f"{run_file.stem}.journal.jsonl")
+        self.read_again()
+        with output_errors(self.path):
+            self._is_cut_off = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+
+    def read_again(self) -> None:
+        """Read what another command has written meanwhile.
+
+        Raises:
+            ConfigError: If the journal is damaged.
+        """
         try:
             lines = read_progress(self.path)
             self._events = [_read_event(line, number) for number, line in enumerate(lines)]
@@ -61,8 +71,6 @@ class RunJournal:
                 "move it away; the runs are done again then, and what they left is kept",
             ) from error
         self._lines = lines
-        with output_errors(self.path):
-            self._is_cut_off = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
 
     def find_last(self, name: str, state: str | None = None) -> Event | None:
         """The last event of a run, or its last one of a state."""
@@ -117,5 +125,6 @@ def compute_fingerprint(request: RunRequest) -> str:
 def _read_event(line: Mapping[str, Any], number: int) -> Event:
     if line["state"] not in _STATES:
         raise ValueError(f"no state: {line['state']!r}")
+    datetime.fromisoformat(line["time"])
     files = line.get("files") or {}
-    return Event(str(line["name"]), line["state"], str(line["section"]), number, str(line.get("time")), dict(files))
+    return Event(str(line["name"]), line["state"], str(line["section"]), number, line["time"], dict(files))

@@ -28,9 +28,14 @@ def kept_in(file: Path) -> Iterator[None]:
     with output_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         log = file.open("a", encoding="utf-8")
-    output, errors = (cast(IO[str], _Doubled(stream, log)) for stream in (sys.stdout, sys.stderr))
+    doubled = [_Doubled(stream, log) for stream in (sys.stdout, sys.stderr)]
+    output, errors = (cast(IO[str], stream) for stream in doubled)
     with log, contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        yield
+        try:
+            yield
+        finally:
+            for stream in doubled:
+                stream.end_line()
 
 
 class _Doubled:
@@ -52,8 +57,17 @@ class _Doubled:
         *lines, self._line = self._line.split("\n")
         for line in lines:
             self._log.write(_show_last(line) + "\n")
+        # A bar is drawn over itself for hours before its line ends: only what is seen of it is kept.
+        is_returned = self._line.endswith("\r")
+        self._line = self._line.rstrip("\r").rpartition("\r")[2] + "\r" * is_returned
         self._log.flush()
         return self._stream.write(text)
+
+    def end_line(self) -> None:
+        """Keep a last line that has no end."""
+        if self._line:
+            self._log.write(_show_last(self._line) + "\n")
+            self._line = ""
 
     def __getattr__(self, name: str) -> Any:
         """All else is the stream's: whether it is a terminal, its encoding."""

@@ -22,7 +22,7 @@ from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.earlier_run import move_earlier, tell_moved
 from nequip_like.workflow.runner.backend import Backend, PlannedRun, RunOutcome
 from nequip_like.workflow.runner.files import find_problem, list_folders, list_outputs
-from nequip_like.workflow.runner.journal import BEGUN, DONE, FAILED, STOPPED, RunJournal
+from nequip_like.workflow.runner.journal import BEGUN, DONE, FAILED, STOPPED, RunJournal, compute_fingerprint
 from nequip_like.workflow.runner.printed_log import kept_in
 from nequip_like.workflow.runner.requests import RunRequest, locate_run_file, read_requests
 from nequip_like.workflow.runner.states import RunState, find_states, list_sources
@@ -103,7 +103,7 @@ def run_queue(
     wanted = {request.name for request in read_requests(path, names)}
     chosen = [request for request in requests if request.name in wanted]
     journal = RunJournal(path)
-    states = find_states(chosen, journal, again)
+    states = find_states(chosen, journal, again, requests)
     queue = _Queue(path, chosen, states, journal, choose_backend, console, tell_failure)
     plans = queue.plan_all()
     if dry_run:
@@ -170,18 +170,25 @@ class _Queue:
                 result.failed[request.name] = error.message
                 self._tell(request, error)
                 continue
-            if outcome.stopped_by is not None:
+            if outcome is None:
+                result.done_before.append(request.name)
+            elif outcome.stopped_by is not None:
                 result.stopped_by = outcome.stopped_by
                 break
-            result.done[request.name] = outcome
+            else:
+                result.done[request.name] = outcome
         self._tell_end(result)
         return result
 
-    def _do(self, request: RunRequest, state: RunState, plan: PlannedRun) -> RunOutcome:
-        """Do one run, and write down what became of it."""
+    def _do(self, request: RunRequest, state: RunState, plan: PlannedRun) -> RunOutcome | None:
+        """Do one run, and write down what became of it; None if another command did it since this one began."""
         begin = time.monotonic()
+        gc.collect()  # of the run before, also if it failed
+        torch.cuda.empty_cache()
         backend = self.choose_backend(request)
         with claimed(request.run_dir, "run_dir: FOLDER"), self._noting_failures(request, begin):
+            if self._is_done_meanwhile(request):
+                return None
             if request.task in ("train", "finetune") and not state.goes_on:
                 # Before it is written down that the run has begun: what goes on from there is its own.
                 tell_moved(self.console, request.run_dir, move_earlier(request.run_dir, _OF_A_TRAINING))
@@ -200,9 +207,17 @@ class _Queue:
             else:
                 self.journal.add(request, DONE, seconds=seconds, files=files, metrics=metrics)
                 self._print(f"done: '{request.name}', {seconds} s")
-        gc.collect()
-        torch.cuda.empty_cache()
         return outcome
+
+    def _is_done_meanwhile(self, request: RunRequest) -> bool:
+        """Whether another command on the same file did a run since this one read the journal."""
+        known = self.journal.find_last(request.name)
+        self.journal.read_again()
+        last = self.journal.find_last(request.name)
+        if last == known or last is None or last.state != DONE or last.section != compute_fingerprint(request):
+            return False
+        self._print(f"'{request.name}' was done by another command meanwhile, on {last.time}")
+        return True
 
     @contextlib.contextmanager
     def _noting_failures(self, request: RunRequest, begin: float) -> Iterator[None]:

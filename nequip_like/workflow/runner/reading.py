@@ -49,7 +49,7 @@ def read_run_file(file: Path) -> list[dict[str, Any]]:
         where = str(file) if len(runs) == 1 else f"run {number} of {file}"
         if not isinstance(run, dict) or not run:
             raise ConfigError(f"{where} is no mapping", "write backend: nequip, task: train, run_dir: FOLDER")
-        for text in _list_texts(run):
+        for text in list_texts(run):
             if "${" in text:
                 raise ConfigError(
                     f"{where} has '{text}', which refers to something else", "write the value itself: no ${...} here"
@@ -121,13 +121,19 @@ def _check_plain(value: Any, file: Path) -> None:
         raise ConfigError(f"{file} has {value!r}", "give finite numbers")
 
 
-def _list_texts(value: Any) -> Iterator[str]:
+def list_texts(value: Any) -> Iterator[str]:
+    """All texts in plain values, keys of mappings, too.
+
+    Example:
+        >>> list(list_texts({"a": ["b", 1, {"c": "d"}]}))
+        ['a', 'b', 'c', 'd']
+    """
     if isinstance(value, dict):
         for key, entry in value.items():
             yield key
-            yield from _list_texts(entry)
+            yield from list_texts(entry)
     elif isinstance(value, list):
         for entry in value:
-            yield from _list_texts(entry)
+            yield from list_texts(entry)
     elif isinstance(value, str):
         yield value

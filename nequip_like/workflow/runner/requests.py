@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nequip_like.arguments import check, check_entries, check_key, shown
+from nequip_like.data.reference_energies import references_below
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.runner import keys
@@ -40,7 +41,7 @@ class RunRequest:
         command: What ``task: backend``, or a trainer of others, is started by.
         command_folder: Where it is started.
         time_limit: Seconds that it may take.
-        silence_limit: Seconds that it may take between two messages.
+        silence_limit: Seconds that it may print nothing.
         given: The run as it stands in the file.
     """
 
@@ -79,11 +80,6 @@ class RunRequest:
     def logs(self) -> Path:
         """Where what it prints goes."""
         return self.run_dir / "logs"
-
-    @property
-    def config_key(self) -> str:
-        """What is put in front of a key of it, in messages."""
-        return f"run '{self.name}'"
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A section; empty if it is not there."""
@@ -235,6 +231,8 @@ def _read_data(section: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             data[key] = {name: value for name, value in data[key].items() if value is not None}
             _resolve_entries(data[key], ("indices_path",), folder)
     _resolve_entries(data, _PATHS_OF_DATA, folder)
+    if isinstance(data.get("reference_energies"), str | dict):
+        data["reference_energies"] = references_below(folder, data["reference_energies"])
     if named := [key for key in keys.EVALUATED if key in data][1:]:
         raise ConfigError(f"data.{named[0]} is another name for what is given", f"give one: {keys.EVALUATED}")
     return data

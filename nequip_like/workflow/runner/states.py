@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from glob import glob
 from pathlib import Path
 
 from nequip_like.workflow.runner.files import find_problem, is_below, list_folders, list_inputs
-from nequip_like.workflow.runner.journal import DONE, Event, RunJournal, compute_fingerprint
+from nequip_like.workflow.runner.journal import BEGUN, DONE, Event, RunJournal, compute_fingerprint
 from nequip_like.workflow.runner.requests import RunRequest
 
 
@@ -26,13 +28,16 @@ class RunState:
     says: str = ""
 
 
-def find_states(requests: Sequence[RunRequest], journal: RunJournal, again: bool = False) -> dict[str, RunState]:
+def find_states(
+    requests: Sequence[RunRequest], journal: RunJournal, again: bool = False, all_requests: Sequence[RunRequest] = ()
+) -> dict[str, RunState]:
     """What is left to do of runs.
 
     Args:
         requests: The runs, in their order.
         journal: What became of them.
         again: All are done again.
+        all_requests: All runs of the file, where only some are wanted: these may read from the others.
 
     Returns:
         By name.
@@ -41,9 +46,10 @@ def find_states(requests: Sequence[RunRequest], journal: RunJournal, again: bool
     redone: list[RunRequest] = []
     for request in requests:
         state = _judge(request, journal)
-        if state.is_done:
-            changed = _find_changed_source(request, requests, redone, journal)
-            state = RunState(says=f"done again: '{changed}', which it reads from, is newer") if changed else state
+        if state.is_done or state.goes_on:
+            changed = _find_changed_source(request, state, all_requests or requests, redone, journal)
+            verb = "done again" if state.is_done else "begun anew"
+            state = RunState(says=f"{verb}: '{changed}', which it reads from, is newer") if changed else state
         if again:
             state = RunState(says="done again, as --again says") if journal.find_last(request.name) else RunState()
         if not state.is_done:
@@ -74,19 +80,40 @@ def _judge(request: RunRequest, journal: RunJournal) -> RunState:
         return RunState(says=f"done again: its section of the file has changed since it was done on {last.time}")
     if missing := _find_missing(last):
         return RunState(says=f"done again: {missing} is not there any more")
-    return RunState(is_done=True, says=f"done before, on {last.time}")
+    newer = _find_newer_file(request, journal)
+    note = f"; but {newer} was changed after that run had begun: --again does it again" if newer else ""
+    return RunState(is_done=True, says=f"done before, on {last.time}{note}")
 
 
 def _find_missing(event: Event) -> str | None:
     return next((file for file in event.files.values() if find_problem(Path(file)) is not None), None)
 
 
+def _find_newer_file(request: RunRequest, journal: RunJournal) -> str | None:
+    """Name a file that a run read, and that was changed since it began; its own files do not count."""
+    begun = journal.find_last(request.name, BEGUN)
+    if begun is None:
+        return None
+    limit = datetime.fromisoformat(begun.time).timestamp() + 1  # it is written down in whole seconds
+    for key, path in list_inputs(request):
+        if is_below(path, [request.run_dir]):
+            continue
+        for file in glob(str(path)) or [str(path)]:
+            if find_problem(Path(file)) is None and Path(file).is_file() and Path(file).stat().st_mtime > limit:
+                return f"{key}: {file}"
+    return None
+
+
 def _find_changed_source(
-    request: RunRequest, requests: Sequence[RunRequest], redone: Sequence[RunRequest], journal: RunJournal
+    request: RunRequest,
+    state: RunState,
+    requests: Sequence[RunRequest],
+    redone: Sequence[RunRequest],
+    journal: RunJournal,
 ) -> str | None:
-    """Name a run before this one, which it reads from, that is done again or was done after it."""
+    """Name a run before this one, which it reads from, that is done again or was done after it, or after it began."""
     before = requests[: requests.index(request)]
-    own = journal.find_last(request.name, DONE)
+    own = journal.find_last(request.name, DONE if state.is_done else BEGUN)
     for source in list_sources(request, before):
         done = journal.find_last(source.name, DONE)
         if source in redone or (own is not None and done is not None and done.number > own.number):

@@ -1,7 +1,9 @@
 """A queue does what is left to do: nothing twice, nothing that changed is taken for done, nothing is lost."""
 
 import json
+import os
 import signal
+import time
 
 import pytest
 
@@ -69,6 +71,23 @@ def test_a_run_whose_section_changed_is_done_again(do, backend, tmp_path):
     assert (tmp_path / "models/b/earlier-run/model.safetensors").read_text() == "b"
 
 
+def test_a_run_that_another_command_did_meanwhile_is_not_done_twice(do, backend, tmp_path):
+    class Double(Recorder):
+        """While it does its first run, another command does the second one."""
+
+        def run(self, plan, report, goes_on=False):
+            if plan.request.name == "a":
+                do(None, backend, names=["b"])
+            return super().run(plan, report, goes_on)
+
+    first = Double()
+    result, printed = do(RUNS, first)
+    assert (first.begun, backend.begun) == ([("a", False), ("c", False)], [("b", False)])
+    assert result.done_before == ["b"]
+    assert "'b' was done by another command meanwhile" in printed
+    assert [line["name"] for line in read_journal(tmp_path)] == ["a", "b", "b", "a", "c", "c"]
+
+
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(1)], ids=["interrupt", "exit"])
 def test_a_queue_that_was_killed_goes_on(do, backend, end):
     backend.ends["b"] = end
@@ -128,6 +147,40 @@ def test_what_reads_from_a_newer_run_is_done_again(do, backend):
     _, printed = do(None, backend)
     assert backend.begun[2:] == [("a", False), ("b", False)]
     assert "done again: 'a', which it reads from, is newer" in printed
+
+
+def test_what_reads_from_a_newer_run_is_done_again_also_alone(do, backend):
+    runs = [make_run("a"), make_run("b", task="finetune", model_in="models/a")]
+    do(runs, backend)
+    do(None, backend, names=["a"], again=True)
+    _, printed = do(None, backend, names=["b"])
+    assert backend.begun[2:] == [("a", False), ("b", False)]
+    assert "done again: 'a', which it reads from, is newer" in printed
+
+
+def test_what_was_stopped_begins_anew_when_what_it_reads_from_is_newer(do, backend):
+    runs = [make_run("a"), make_run("b", task="finetune", model_in="models/a")]
+    backend.ends["b"] = signal.SIGTERM
+    do(runs, backend)
+    do(None, backend, names=["a"], again=True)
+    _, printed = do(None, backend)
+    assert backend.begun[2:] == [("a", False), ("b", False)]
+    assert "begun anew: 'a', which it reads from, is newer" in printed
+    do(None, backend)
+    assert backend.begun[4:] == [("b", True)]
+
+
+def test_data_that_changed_since_are_said(do, backend, tmp_path):
+    (tmp_path / "t.xyz").touch()
+    runs = [make_run("a"), make_run("b", data={"train": "*.xyz"})]
+    do(runs, backend)
+    later = time.time() + 5
+    _, printed = do(None, backend)
+    assert "changed" not in printed
+    os.utime(tmp_path / "t.xyz", (later, later))
+    _, printed = do(None, backend)
+    assert printed.count("t.xyz was changed after that run had begun: --again does it again") == 2
+    assert len(backend.begun) == 2
 
 
 def test_a_run_whose_files_are_gone_is_done_again(do, backend, tmp_path):

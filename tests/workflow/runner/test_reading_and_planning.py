@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 
 import pytest
 import yaml
@@ -120,7 +121,8 @@ def test_a_hostile_file_is_refused(read, text, message):
 def test_mutated_files_are_plans_or_errors_of_ours(tmp_path, monkeypatch, number):
     """The whole way to a plan, by the command's own backends: nothing is called, and nothing written."""
     monkeypatch.setattr(os, "system", lambda *_: pytest.fail("called"))
-    (tmp_path / "water.xyz").touch()
+    for name in ("water.xyz", "m.ckpt", "t.py"):
+        (tmp_path / name).touch()
     file, context = tmp_path / "run.yaml", RunContext(compose_packaged)
     before = sorted(tmp_path.rglob("*"))
 
@@ -137,7 +139,21 @@ def test_mutated_files_are_plans_or_errors_of_ours(tmp_path, monkeypatch, number
         {**other, "task": "infer", "data": data, "eval": {"energy_only": True}, "output": {"predictions": "p.npz"}},
         {**other, "task": "export"},
     ]
-    assert len(plan(yaml.safe_dump({"runs": [{**run, "name": f"run{i}"} for i, run in enumerate(runs)]}))) == 4
+    theirs = {"backend": "nequip_external", "backend_python": sys.executable, "run_dir": "b", "device": "cpu"}
+    train = {"epochs": 2, "lr": 0.001, "optimizer": "adamw", "weight_decay": 0.01}
+    runs += [
+        {**theirs, "task": "train", "data": RUN["data"], "train": train, "backend_env": {"A": 1}},
+        {
+            **theirs,
+            "task": "infer",
+            "model_in": "m.ckpt",
+            "data": {"path": "water.xyz"},
+            "output": {"predictions": "p.xyz"},
+        },
+        {**other, "backend": "external", "backend_script": "t.py", "data": RUN["data"], "task": "finetune"},
+        {"task": "backend", "run_dir": "d", "backend_command": [sys.executable, "t.py"], "backend_time_limit": 5},
+    ]
+    assert len(plan(yaml.safe_dump({"runs": [{**run, "name": f"run{i}"} for i, run in enumerate(runs)]}))) == 8
     values = [None, True, -1, 0, 1e300, "", "x" * 300, "../../etc", [], {}, [[1]], {"a": {"_target_": "os.system"}}]
     further = {
         "run": {
@@ -145,6 +161,9 @@ def test_mutated_files_are_plans_or_errors_of_ours(tmp_path, monkeypatch, number
             "device": "cuda:7",
             "model_in": "../x",
             "task": "export",
+            "backend": "external",
+            "backend_env": {"NEQUIP_RUN_REQUEST": "x"},
+            "backend_cwd": "none",
         },
         "data": {
             "sampling": {"_target_": "os.system"},

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nequip_like.artifacts import read_artifacts
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, OutputError
 from nequip_like.inference import Predictor, load
 from nequip_like.model.families import FAMILIES
 from nequip_like.workflow.runner import keys
@@ -123,6 +123,7 @@ def test_export(trained, do, tmp_path, molecule_file):
     assert energies[0] == energies[1]
 
 
+@pytest.mark.slow
 @each_family
 def test_resume(trained, do, training, tmp_path):
     family, folder = trained
@@ -133,21 +134,32 @@ def test_resume(trained, do, training, tmp_path):
     assert torch.load(tmp_path / "on/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
 
 
-@each_family
+def test_what_cannot_be_fine_tuned_is_refused(do, training):
+    run = training("descriptor_ann", name="tuned", task="finetune", run_dir="tuned", model_in="none.safetensors")
+    with pytest.raises(ConfigError, match=r"task: finetune is for nequip, not for backend: descriptor_ann"):
+        do([run])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", ["nequip"], indirect=True)
 def test_finetune(trained, do, training, tmp_path):
     family, folder = trained
     run = training(family, name="tuned", task="finetune", run_dir="tuned", train={"epochs": 1, "freeze": "head_only"})
     run |= {"model": {"manifest": str(folder / "artifacts/manifest.json")}, "backend_args": ["report.html=false"]}
-    if family == "descriptor_ann":
-        with pytest.raises(ConfigError, match=r"task: finetune is for nequip, not for backend: descriptor_ann"):
-            do([run])
-        return
     result, _ = do([run])
     before, after = (dict(load(path).named_parameters()) for path in (folder, tmp_path / "tuned"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all("readout" in name for name in changed)
     assert result.done["tuned"].files["manifest"].is_file()
+
+
+def test_artifacts_of_others_are_not_written_over(do, tmp_path):
+    (tmp_path / "out/artifacts").mkdir(parents=True)
+    (tmp_path / "out/artifacts/manifest.json").touch()
+    run = {"name": "out", "backend": "nequip", "task": "export", "run_dir": "out", "model_in": "m.ckpt"}
+    with pytest.raises(OutputError, match=r"artifacts/manifest\.json is there already"):
+        do([run])
 
 
 @pytest.mark.parametrize("trained", ["nequip"], indirect=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from nequip_like.errors import ConfigError
 from nequip_like.workflow.runner.built_in.config_changes import ConfigChanges
+from nequip_like.workflow.runner.reading import list_texts
 
 _LARGEST_JSON = 1_000_000  # bytes
 # Of an architecture: what the training data say, and how it is computed.
@@ -64,8 +65,6 @@ def translate_architecture(train: Mapping[str, Any], changes: ConfigChanges) -> 
             raise ConfigError(
                 f"train.input_json: {file} has '{key}'", "give arguments of the model; choose it by backend"
             )
-        if isinstance(value, str) and "${" in value:
-            raise ConfigError(f"train.input_json: {file} has '{value}'", "write the value itself")
         changes.values["cutoff_radius" if key == "r_max" else f"model.{key}"] = value
 
 
@@ -83,4 +82,6 @@ def _read_architecture(file: Path) -> dict[str, Any]:
         raise ConfigError(f"train.input_json: {file} is no mapping", advice)
     if wrong := [key for key in content if re.fullmatch(r"[A-Za-z_]\w*", key) is None]:
         raise ConfigError(f"train.input_json: {file} has '{wrong[0]}'", advice)
+    if references := [text for text in list_texts(content) if "${" in text]:
+        raise ConfigError(f"train.input_json: {file} has '{references[0]}'", "write the value itself")
     return content

@@ -19,7 +19,7 @@ from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.built_in.context import RunContext
 from nequip_like.workflow.runner.built_in.model_source import locate_checkpoint, locate_model, locate_source
 from nequip_like.workflow.runner.built_in.training_config import build_config, list_typed, translate_training
-from nequip_like.workflow.runner.files import check_inputs, is_below
+from nequip_like.workflow.runner.files import check_inputs, check_model_stays
 from nequip_like.workflow.runner.requests import RunRequest
 from nequip_like.workflow.slurm.tasks import check_single_process
 from nequip_like.workflow.train import train
@@ -50,11 +50,7 @@ def plan_training(request: RunRequest, context: RunContext, awaited: Collection[
         NequipLikeError: For the first mistake.
     """
     _check_finetuned(request)
-    if request.task == "finetune" and is_below(locate_model(request), [request.run_dir]):
-        raise ConfigError(
-            f"the model {locate_model(request)} lies in run_dir, whose files a new run moves away",
-            "give another run_dir",
-        )
+    check_model_stays(request)
     changes = translate_training(request)
     waits = check_inputs(request, awaited)
     config = build_config(request, changes, context.compose, context.trusted_packages)

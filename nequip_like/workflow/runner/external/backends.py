@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
 from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.external.calling import build_command, check_environment
 from nequip_like.workflow.runner.external.trainer import run_command, run_trainer
-from nequip_like.workflow.runner.files import check_inputs
+from nequip_like.workflow.runner.files import check_inputs, check_model_stays
 from nequip_like.workflow.runner.requests import RunRequest
 
 
@@ -26,13 +27,14 @@ class ExternalBackend:
             ConfigError: If the program is not there, or ``backend_env`` sets what is not its own.
         """
         check_environment(request)
+        check_model_stays(request)
         waits = check_inputs(request, awaited)
         command = build_command(request, awaited)
         task = "a command" if request.task == "backend" else request.task
         environment = ", ".join(sorted(request.environment))
         describes = (
             f"{task} by a program of others",
-            f"command: {' '.join(command)}",
+            f"command: {shlex.join(command)}",
             f"in {request.command_folder}",
             *([f"with {environment}"] if environment else []),
         )

@@ -13,6 +13,7 @@ from typing import Any
 from nequip_like.errors import ConfigError
 from nequip_like.whole_files import written_whole
 from nequip_like.workflow.runner.external.messages import PROTOCOL
+from nequip_like.workflow.runner.files import is_below
 from nequip_like.workflow.runner.requests import RunRequest
 
 #: Variable that names the file of the request.
@@ -85,11 +86,14 @@ def build_command(request: RunRequest, awaited: Collection[Path] = ()) -> tuple[
         awaited: Folders that earlier runs will have filled.
 
     Raises:
-        ConfigError: If the program or script is not there.
+        ConfigError: If the program or script is not there, or the folder that it is started in.
     """
+    folder = request.command_folder
+    if folder is not None and not folder.is_dir() and not is_below(folder, awaited):
+        raise ConfigError(f"backend_cwd is {folder}, which is no folder", "give one that is there")
     first, *following = request.command
     is_script = request.given.get("backend_script") is not None
-    is_awaited = any(Path(first).is_relative_to(folder) for folder in awaited)
+    is_awaited = is_below(Path(first), awaited)
     if is_script and not is_awaited and not Path(first).is_file():
         raise ConfigError(f"backend_script is {first}, which is not there", "name a file, relative to the run file")
     if request.python is not None:
@@ -98,7 +102,7 @@ def build_command(request: RunRequest, awaited: Collection[Path] = ()) -> tuple[
         launcher = (sys.executable,)
     else:
         launcher = ()
-        if not is_awaited and shutil.which(first) is None:
+        if not is_awaited and shutil.which(first, path=request.environment.get("PATH")) is None:
             key = "backend_script" if is_script else "backend_command"
             raise ConfigError(
                 f"{key} begins with {first}, which is no program",

@@ -28,8 +28,8 @@ _LAST_PATIENCE = 5.0
 _POLL = 0.1  # seconds
 _PROC = Path("/proc")
 _PIECE = 1 << 16  # bytes
-# SIGUSR1 is what SLURM sends before a time limit.
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# SIGUSR1 is what SLURM sends before a time limit, SIGHUP what a terminal sends that is closed.
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,9 @@ def _receiving() -> Iterator[list[signal.Signals]]:
 
     handlers = {}
     if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.signal(number, receive) for number in _ENDINGS}
+        # What is ignored stays so: under nohup that is SIGHUP.
+        numbers = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+        handlers = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield received
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,11 +50,12 @@ def run_trainer(
     """
     (home,) = list_folders(request)
     messages = home / LOGS / MESSAGES
-    checkpoint = find_checkpoint(home) if goes_on else None
+    checkpoint = find_checkpoint(home, request.name) if goes_on else None
     program, begin = _prepare(request, home, command, {**build_content(request, home, checkpoint), **(extra or {})})
-    # A line that was cut off goes, for lines behind it would not be read.
-    write_progress(messages, read_progress(messages) if goes_on else [])
-    listener = _Listener(home, messages, report)
+    # Those of other runs in this folder stay: they may have to go on. A line that was cut off goes, for lines behind it
+    # would not be read.
+    write_progress(messages, [e for e in read_progress(messages) if goes_on or e.get("run") != request.name])
+    listener = _Listener(request.name, home, messages, report)
     log = program.log
     try:
         end = run_program(program, listener.take_line)
@@ -95,7 +97,7 @@ def run_command(request: RunRequest, command: Sequence[str], report: Report) -> 
         BackendError: If it cannot be started, or fails.
     """
     program, begin = _prepare(request, request.run_dir, command, build_content(request, request.run_dir, None))
-    report(f"{' '.join(command)}, which prints to {program.log}")
+    report(f"{shlex.join(command)}, which prints to {program.log}")
     end = run_program(program, lambda line: None)
     if end.stopped_by is not None:
         return RunOutcome(stopped_by=end.stopped_by)
@@ -116,11 +118,11 @@ def _prepare(
     return program, log.stat().st_size if log.exists() else 0
 
 
-def find_checkpoint(home: Path) -> Path | None:
-    """The last checkpoint that a trainer named in the folder of its run, if it is there."""
+def find_checkpoint(home: Path, name: str) -> Path | None:
+    """The last checkpoint that the trainer of a run named in its folder, if it is there."""
     newest = None
     for line in read_progress(home / LOGS / MESSAGES):
-        if line.get("message") == "artifacts" and "checkpoint" in line["files"]:
+        if line.get("run") == name and line.get("message") == "artifacts" and "checkpoint" in line["files"]:
             newest = line["files"]["checkpoint"]
     file = None if newest is None else home / newest
     return file if file is not None and file.is_file() else None
@@ -150,9 +152,10 @@ def write_files(home: Path, files: Mapping[str, Path]) -> None:
 class _Listener:
     """Takes the lines of a trainer: messages are judged, kept and told."""
 
-    def __init__(self, home: Path, messages: Path, report: Report) -> None:
+    def __init__(self, name: str, home: Path, messages: Path, report: Report) -> None:
         self.talk = Conversation()
         self.files: dict[str, Path] = {}
+        self._name = name
         self._home, self._messages, self._report = home.resolve(), messages, report
         self._reported = -_PAUSE
 
@@ -169,7 +172,7 @@ class _Listener:
 
     def _keep(self, message: Message) -> None:
         with output_errors(self._messages), self._messages.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"message": message.kind, **message.content}) + "\n")
+            stream.write(json.dumps({"run": self._name, "message": message.kind, **message.content}) + "\n")
 
     def _check_file(self, name: str, path: str) -> Path:
         """Refuse what is no file of the run's folder."""

@@ -96,7 +96,8 @@ def test_a_run_that_was_stopped_goes_on_from_the_last_checkpoint_that_was_named(
     home = tmp_path / "run"
     (home / "logs").mkdir(parents=True)
     (home / "last.txt").write_text("2")
-    lines = [{"message": "artifacts", "files": {"checkpoint": name}} for name in ("gone.txt", "last.txt")]
+    lines = [{"message": "artifacts", "files": {"checkpoint": name}, "run": "run"} for name in ("gone.txt", "last.txt")]
+    lines.append({**lines[0], "run": "another in the same folder"})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (home / "logs" / "messages.jsonl").write_text(text + '{"message": "metr')  # killed while it wrote
     do("train", goes_on=True)
@@ -222,6 +223,20 @@ def test_a_signal_ends_all_processes(do, tmp_path, monkeypatch, number):
     assert outcome.files == {"checkpoint": tmp_path / "run" / "last.txt"}
     assert not lives(int(child.read_text()))
     assert signal.getsignal(number) is before
+
+
+def test_a_terminal_that_is_closed_is_heeded_but_not_under_nohup():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, expected in ((signal.SIG_IGN, []), (signal.SIG_DFL, [signal.SIGHUP])):
+            signal.signal(signal.SIGHUP, handler)
+            with process._receiving() as received:
+                assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL  # it would end this process
+                os.kill(os.getpid(), signal.SIGHUP)
+            assert received == expected
+            assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_signal_kills_what_does_not_end(do, tmp_path, monkeypatch):

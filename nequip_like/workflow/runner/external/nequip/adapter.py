@@ -61,7 +61,8 @@ def train_model(request: dict[str, Any]) -> None:
     from nequip.scripts.train import main
 
     asked = request["nequip"]
-    config = yaml.safe_load(Path(asked["config"]).read_text(encoding="utf-8"))
+    text = Path(asked["config"]).read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
     folder = Path("logs", "nequip").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if request["task"] == "finetune":
@@ -71,7 +72,8 @@ def train_model(request: dict[str, Any]) -> None:
         go_on_from(config, request["go_on_from"], asked["species"])
     elif request["task"] == "resume":
         go_on_from(config, asked["model"], asked["species"], asked["chosen"], asked["overrides"])
-    Path(asked["config"]).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))  # says whose config it is
+    Path(asked["config"]).write_text(head + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     # What tells the runner is not in the config that users find, but in that of this process.
     config["trainer"]["logger"].append({"_target_": "__main__.make_logger"})
     config["trainer"]["callbacks"].append({"_target_": "__main__.make_callback"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from nequip_like.data.sources import FileSource
 from nequip_like.errors import ConfigError
 from nequip_like.whole_files import written_whole
+from nequip_like.workflow.run_folder.earlier_run import check_config_is_ours, format_config_head
 from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.external.calling import check_environment, find_interpreter
 from nequip_like.workflow.runner.external.nequip.config import CHECKPOINTS, build_nequip_config
@@ -27,11 +29,12 @@ from nequip_like.workflow.runner.external.nequip.frames import (
 from nequip_like.workflow.runner.external.nequip.predictions import check_output_keys, read_predictions, write_outcome
 from nequip_like.workflow.runner.external.nequip.settings import NequIPSettings, translate_settings
 from nequip_like.workflow.runner.external.trainer import LOGS, run_trainer
-from nequip_like.workflow.runner.files import check_inputs, is_below, locate_output
+from nequip_like.workflow.runner.files import check_inputs, check_model_stays, is_below, list_inputs, locate_output
 from nequip_like.workflow.runner.requests import RunRequest
 
 ADAPTER = Path(__file__).with_name("adapter.py")
 CONFIG, FRAMES = "config.yaml", "data"
+_HEAD = format_config_head(f"python {platform.python_version()}", "none; nequip-run made this config for NequIP")
 _DEFAULT_CUTOFF = 5.0  # Angstrom, as in our own configs
 _BATCH_SIZE = 10
 _MODELS = ("artifacts/model.nequip.zip", f"{CHECKPOINTS}/best.ckpt", f"{CHECKPOINTS}/last.ckpt")
@@ -70,11 +73,13 @@ class NequIPBackend:
         """
         check_environment(request)
         python = find_interpreter(request)
+        check_model_stays(request)
         waits = check_inputs(request, awaited)
         notes: list[str] = []
         begins = request.task != "train"
         model = locate_nequip_model(request, awaited) if begins else None
         if request.trains:
+            _check_is_not_written_over(request)
             settings = translate_settings(request)
             sets, facts = choose_training_frames(request)
             plan = _NequIPPlan(python, settings, sets)
@@ -159,6 +164,22 @@ def locate_nequip_model(request: RunRequest, awaited: Collection[Path] = ()) -> 
     return place
 
 
+def _check_is_not_written_over(request: RunRequest) -> None:
+    """Refuse a folder in which frames and a config that are not of the run would be written over.
+
+    Raises:
+        ConfigError: If data of the run lie where it writes its own frames.
+        OutputError: If the folder has a config of the user's.
+    """
+    check_config_is_ours(request.run_dir)
+    for key, path in list_inputs(request):
+        if is_below(path, [request.run_dir / FRAMES]):
+            raise ConfigError(
+                f"{key}: {path} lies in {request.run_dir / FRAMES}, where the run writes frames for NequIP",
+                "give another run_dir",
+            )
+
+
 def _prepare_training(request: RunRequest, content: _NequIPPlan, report: Report) -> dict[str, Any]:
     """Write the frames and the config of a training; gives what the adapter is told of them."""
     settings, folder = content.settings, request.run_dir / FRAMES
@@ -184,7 +205,7 @@ def _prepare_training(request: RunRequest, content: _NequIPPlan, report: Report)
     config = build_nequip_config(settings, request.run_dir, frames.files, frames.labels, model)
     file = request.run_dir / CONFIG
     with written_whole(file) as partial:
-        partial.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        partial.write_text(_HEAD + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return {
         "config": str(file),
         "model": None if request.task == "train" else str(locate_nequip_model(request)),

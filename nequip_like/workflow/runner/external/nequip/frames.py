@@ -45,7 +45,8 @@ class TrainingFrames:
 
     Attributes:
         files: Extended XYZ files of ``train``, ``val`` and ``test``.
-        labels: ``energy`` and ``forces`` as far as the training frames have them; true where some frame lacks them.
+        labels: ``energy`` and ``forces`` as far as the training frames have them; true where some frame of any set
+            lacks them.
         species: Their chemical symbols.
         statistics: Arguments of a new model that the training frames say: scales, shifts, number of neighbours.
         counts: Frames of each set.
@@ -103,7 +104,7 @@ def write_training_frames(arguments: Mapping[str, Any], cutoff: float, folder: P
     if not sets["val"]:
         raise ConfigError("data.val is null, but NequIP needs validation frames", "give a file, or a part: val: 0.1")
     labels = {
-        name: data.train_set.labels[label] < len(data.train_set)
+        name: any(part.labels.get(label, 0) < len(part) for parts in sets.values() for part in parts)
         for name, label in _LABELS.items()
         if label in data.train_set.labels
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError, DataError, OutputError
 from nequip_like.workflow.runner.external.nequip.backend import NequIPBackend
 from nequip_like.workflow.runner.external.nequip.config import build_nequip_config
 from nequip_like.workflow.runner.external.nequip.frames import choose_training_frames, write_training_frames
@@ -114,6 +114,7 @@ def test_architectures(request_of, tmp_path):
     for content, says in (
         ({"num_layer": 2}, "did you mean 'num_layers'"),
         ({"pair_potential": {"_target_": "os.system", "command": "x"}}, "pair_potential is not ZBL"),
+        ({"pair_potential": {**zbl, "units": "${oc.env:HOME}"}}, r"m\.json has '\$\{oc\.env:HOME\}'"),
     ):
         file.write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=says):
@@ -150,6 +151,22 @@ def test_what_has_no_equal_is_refused(request_of, keys, says, tmp_path):
     with pytest.raises(ConfigError) as caught:
         NequIPBackend().plan(request_of(**keys))
     assert says in str(caught.value)
+
+
+def test_files_of_the_user_are_not_written_over(request_of, tmp_path, molecule_file):
+    (tmp_path / "data").mkdir()
+    own = tmp_path / "data" / "train.xyz"
+    own.write_bytes(molecule_file.read_bytes())
+    with pytest.raises(ConfigError, match=r"data\.train: .*train\.xyz lies in .*data, where the run writes frames"):
+        NequIPBackend().plan(request_of(run_dir=".", data={"train": "data/train.xyz"}))
+    (tmp_path / "config.yaml").write_text("runs: []\n")
+    with pytest.raises(OutputError, match=r"config\.yaml would be written over"):
+        NequIPBackend().plan(request_of(run_dir="."))
+
+
+def test_a_model_in_the_folder_of_its_fine_tuning_is_refused(request_of):
+    with pytest.raises(ConfigError, match="lies in run_dir, whose files a new run moves away"):
+        NequIPBackend().plan(request_of(task="finetune", model_in="run/checkpoints/best.ckpt"))
 
 
 @pytest.mark.parametrize("key", ["sampling", "replay", "global_batch_size", "num_workers", "seed"])

@@ -65,8 +65,8 @@ def test_a_training(trained):
     names = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "artifacts/model.nequip.zip", "config.yaml")
     assert all((home / name).is_file() for name in names)
     messages = [json.loads(line) for line in (home / "logs" / "messages.jsonl").read_text().splitlines()]
-    assert messages[0] == {"message": "start", "protocol": 1, "trainer": "NequIP", "version": "0.19.1"}
-    assert messages[-1] == {"message": "end", "status": "done"}
+    assert messages[0] == {"run": "train", "message": "start", "protocol": 1, "trainer": "NequIP", "version": "0.19.1"}
+    assert messages[-1] == {"run": "train", "message": "end", "status": "done"}
     reported = [m["values"] for m in messages if m["message"] == "metrics" and "val0_epoch/forces_rmse" in m["values"]]
     with (home / "logs" / "nequip" / "metrics.csv").open() as file:
         written = [row["val0_epoch/forces_rmse"] for row in csv.DictReader(file) if row["val0_epoch/forces_rmse"]]
