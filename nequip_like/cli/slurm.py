@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from nequip_like.cli.errors import run_cli
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(arguments: argparse.Namespace) -> None:
+    from nequip_like.cli.sweeps.jobs import Job, naming_job
     from nequip_like.composition.compose import compose
     from nequip_like.workflow.config.check import check_config
     from nequip_like.workflow.slurm.job_check import check_run_of_job, submit
@@ -72,9 +74,10 @@ def _write(arguments: argparse.Namespace) -> None:
         options=arguments.sbatch,
         setup=arguments.setup or _find_environment(),
     )
-    for varied in job.runs or [[]]:
+    for number, varied in enumerate(job.runs or [[]]):
         given = [*job.list_own_overrides(), *job.overrides, *varied, f"output_dir={job.run_dir}"]
-        check_run_of_job(check_config(compose(config, given)), job)
+        with naming_job(Job(number, given, varied)) if job.runs else nullcontext():
+            check_run_of_job(check_config(compose(config, given)), job)
     path = Path(arguments.output or f"{name}.sbatch")
     write_script(job, path)
     several = f"{len(job.runs)} runs of " if job.runs else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nequip_like.errors import ModelError
 from nequip_like.model.committee import CommitteePotential
@@ -30,7 +30,8 @@ def draw_members(potential: Potential, members: int = 8, seed: int = 0) -> Commi
         The committee, whose members have no uncertainties of their own.
 
     Raises:
-        ModelError: If the potential has no uncertainty, or its family does not tell the weights of its last layer.
+        ModelError: If the potential has no uncertainty, its family does not tell the weights of its last layer, or
+            these are a sum of others (low-rank adaptation, before it is merged by a model file).
     """
     uncertainty = potential.uncertainty
     if not isinstance(uncertainty, LastLayerUncertainty):
@@ -38,7 +39,11 @@ def draw_members(potential: Potential, members: int = 8, seed: int = 0) -> Commi
             "the potential has no uncertainty of its last layer, which members could be drawn by",
             "train with uncertainty=llpr, or fit_uncertainty(potential, train_set, val_set)",
         )
-    announce_weights(potential.energy_model)
+    if not all(isinstance(weight, nn.Parameter) for weight in announce_weights(potential.energy_model)):
+        raise ModelError(
+            "the weights of the last layer are adapted by a low-rank product, to which no draw could be added",
+            "save the potential, and draw from the file, which has their sum",
+        )
     changes = draw_changes(uncertainty.root, members, seed)
     drawn = []
     for change in changes:

@@ -16,7 +16,7 @@ from nequip_like.data import fields
 from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.graph import collate, to_device
-from nequip_like.errors import ConfigError, DataError
+from nequip_like.errors import ConfigError, DataError, ModelError
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, check_fits
 from nequip_like.model.last_layer import Calibration, LastLayerUncertainty, announce_features
 from nequip_like.model.potential import Potential
@@ -110,7 +110,8 @@ def fit_uncertainty(
         The uncertainty, which is the potential's ``uncertainty`` now.
 
     Raises:
-        ModelError: If the family does not tell its features, or a data set was made for another model.
+        ModelError: If the family does not tell its features, these or the energies are not finite, or a data set was
+            made for another model.
         DataError: If fewer than two structures have an energy, or too few for the coverage that was asked for.
     """
     settings = settings or UncertaintySettings()
@@ -178,7 +179,7 @@ def compute_features(
         Features (frames, features) and prediction minus label (frames,), eV, NaN without a label.
 
     Raises:
-        ModelError: If the family does not tell its features.
+        ModelError: If the family does not tell its features, or these or the energies are not finite.
     """
     announce_features(potential.energy_model)
     device = next(potential.parameters()).device
@@ -188,8 +189,13 @@ def compute_features(
         batch = to_device(collate([graphs[i] for i in indices]), device)
         with torch.no_grad():
             prediction, rows = potential.predict_with_features(batch)
-        features.append(rows.detach())
         predicted = prediction[fields.TOTAL_ENERGY].detach()
+        if not bool(rows.isfinite().all() and predicted.isfinite().all()):
+            raise ModelError(
+                f"energies that the potential predicts for '{dataset.name}' are not finite, or their features are not",
+                "look at its predictions with nequip-test, or write uncertainty: none",
+            )
+        features.append(rows.detach())
         label = batch.get(fields.TOTAL_ENERGY)
         errors.append((predicted - label if label is not None else torch.full_like(predicted, torch.nan)).flatten())
     return torch.cat(features), torch.cat(errors)

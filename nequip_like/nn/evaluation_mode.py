@@ -13,7 +13,8 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Let a module be in evaluation mode, and have each of its modules in its own mode again afterwards.
 
     ``eval()`` and ``train()`` take longer than a step of dynamics of a small molecule: each sets an attribute by way of
-    ``Module.__setattr__``, which looks for parameters, buffers and modules of that name first.
+    ``Module.__setattr__``, which looks for parameters, buffers and modules of that name first. For the same reason a
+    module in evaluation mode is taken at its word: its parts are not looked at.
 
     Example:
         >>> layer = nn.Dropout()

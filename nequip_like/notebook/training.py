@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,9 @@ def train_potential(
         raise ConfigError("overrides are given beside a composed config", "give them to compose, or set its keys")
     if output is not None:
         settings.output_dir = str(path_of(output).absolute())
-    given = {"train": structures, "val": val, "test": test}
+    given: dict[str, Any] = {"train": structures, "val": val, "test": test}
+    # What can be gone through once only, as ase.io.iread gives it, is looked at more often here.
+    given = {name: list(source) if isinstance(source, Iterator) else source for name, source in given.items()}
     if any(_is_in_memory(source) for source in given.values()):
         settings.output_dir = str(name_folder_of(settings))
     for name, source in given.items():

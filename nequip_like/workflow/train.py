@@ -261,8 +261,11 @@ def _end_training(
     printing.print_worse_than_baseline(console, trainer, card["metrics"])
     before = result.before.get(result.monitored)
     print_worse_than_source(console, result.monitored, before, result.best, result.larger_is_better)
-    add_uncertainty(console, module.evaluation_model, data, info["config"], result.stopped_by)
-    _finish_training(console, module, card, result, wanted.formats)
+    device = trainer.strategy.root_device
+    try:
+        add_uncertainty(console, module.evaluation_model, data, info["config"], result.stopped_by, device)
+    finally:  # the weights are kept, whatever becomes of the uncertainty
+        _finish_training(console, module, card, result, wanted.formats)
     if result.stopped_by is not None:
         close_run(console, trainer, record, result.best_metrics, None, wanted.html)
         resume.tell_how(console, result.folder, f"stopped by {result.stopped_by.name}")
@@ -284,8 +287,9 @@ def _evaluate(
         action(module, datamodule=data, verbose=False)
     result.metrics.update(_convert_metrics(trainer.callback_metrics))
     if task == "test" and trainer.is_global_zero:
+        potential, device = module.evaluation_model, trainer.strategy.root_device  # Lightning leaves it on the CPU
         return report_test_sets(
-            module.evaluation_model, data.test_sets, result.folder, data.val_batch_size, console, formats=formats
+            potential, data.test_sets, result.folder, data.val_batch_size, console, device, formats=formats
         )
     return None
 
@@ -355,13 +359,9 @@ def _load_best(
         _load(saved, module)
         epoch, step, metrics = saved["epoch"], saved["global_step"], _convert_metrics(saved[CHECKPOINT_KEY]["metrics"])
     provenance = {name: value for name, value in info.items() if name != "base"}
-    provenance |= {"epoch": epoch, "step": step, "weights": _name_weights(module)}
+    weights = str(module.averaging) if module.evaluated == "averaged" else "raw"  # as a model file's card names them
+    provenance |= {"epoch": epoch, "step": step, "weights": weights}
     return {"metrics": metrics, "provenance": provenance} | ({"base": info["base"]} if "base" in info else {})
-
-
-def _name_weights(module: NequIPLightningModule) -> str:
-    """Name the weights that are exported, as a model file's card does."""
-    return str(module.averaging) if module.evaluated == "averaged" else "raw"
 
 
 def _load(checkpoint: Mapping[str, Any], module: NequIPLightningModule) -> None:

@@ -74,7 +74,7 @@ def test_values_in_the_words_of_hydra(folder, capsys):
         (["data.global_batch_size=3"], "data.global_batch_size is 3, but there are 4 processes"),
         (["trainer.accelerator=gpu"], "trainer.accelerator is gpu, but no GPUs are asked for"),
         (["run=[test]"], "run is ['test'], and tests take one process"),
-        (["-m", "model.l_max=1,none"], "model.l_max is 'none'"),
+        (["-m", "model.l_max=1,none"], "model.l_max is 'none' (run 1: model.l_max=none)"),
         (["-m", "seed=1"], "-m asks for several runs, but no key has several values"),
         (["-m", "seed=1,2", "trainer.devices=1,2"], "trainer.devices is decided by"),
         (["-m", "seed=interval(1,2)"], "'seed=interval(1,2)' does not say which values"),

@@ -11,6 +11,7 @@ from nequip_like.errors import ModelError
 from nequip_like.inference import Predictor, save
 from nequip_like.inference.last_layer_fit import fit_uncertainty
 from nequip_like.model import DescriptorANNModel
+from nequip_like.nn.lora import adapt
 
 
 @pytest.fixture(params=["nequip", "descriptor"])
@@ -89,3 +90,13 @@ def test_of_a_file(fitted, tmp_path, molecule_file):
 def test_without_an_uncertainty(make_potential):
     with pytest.raises(ModelError, match="has no uncertainty of its last layer"):
         draw_members(make_potential())
+
+
+def test_weights_that_are_a_sum_of_others(make_potential, molecule_file):
+    """A draw that is added to such a sum would be lost, and all members the same."""
+    potential = make_potential()
+    dataset = load_dataset(molecule_file, potential.type_names, potential.cutoff)
+    fit_uncertainty(potential, dataset, dataset)
+    adapt(potential, rank=2, alpha=2.0, seed=0)
+    with pytest.raises(ModelError, match="adapted by a low-rank product"):
+        draw_members(potential)

@@ -15,11 +15,11 @@ from nequip_like.data.dataset import load_dataset
 
 @pytest.fixture(scope="module")
 def trained(molecule_file, tiny, tmp_path_factory):
-    """Trained once, on frames in memory, with validation frames in memory and a share of the former to test."""
+    """Trained once, on frames that come one by one, with validation frames in memory and a share to test."""
     frames = ase.io.read(molecule_file, ":")
     overrides = [*tiny, "cutoff_radius=4.0", "report.html=false"]
     output = tmp_path_factory.mktemp("notebook") / "run"
-    return nl.train_potential(frames[:19], overrides, val=frames[19:], test=5, output=output)
+    return nl.train_potential(iter(frames[:19]), overrides, val=frames[19:], test=5, output=output)
 
 
 def test_structures_in_memory_are_files_of_the_run(trained, molecule_file):

@@ -43,10 +43,11 @@ class _OptimizedModule(metaclass=_AsCompiled):
     """Stands for ``torch._dynamo.OptimizedModule`` where that was imported before the compiler was loaded."""
 
 
-def _disable(function: Callable[..., Any], recursive: bool = True, **options: Any) -> Callable[..., Any]:
+def _disable(fn: Callable[..., Any] | None = None, recursive: bool = True, **options: Any) -> Callable[..., Any]:
     """Keep a function from being compiled, as ``torch._dynamo.disable`` does, from the time that anything can be."""
-    if not isinstance(function, FunctionType):  # a module, a class, or a decorator to be: the compiler knows how
-        return load_deferred(_compiler()).disable(function, recursive, **options)
+    if not isinstance(fn, FunctionType):  # a module, a class, or a decorator to be: the compiler knows how
+        return load_deferred(_compiler()).disable(fn, recursive, **options)
+    function = fn
     disabled: list[Callable[..., Any]] = []
 
     @functools.wraps(function)
@@ -60,7 +61,7 @@ def _disable(function: Callable[..., Any], recursive: bool = True, **options: An
     return call
 
 
-def _break_graph(message: str = "") -> None:
+def _break_graph(msg: str = "") -> None:
     """End one compiled part of a function here and begin another, as ``torch._dynamo.graph_break`` does."""
     if not is_deferred(_compiler()):
-        _compiler().graph_break(message)
+        _compiler().graph_break(msg)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -80,7 +81,7 @@ class OptunaSweeper(Sweeper):
         space, fixed = read_search_space(typed, self.context.config_loader)
         check_searches(space)
         study = open_study(self.folder, self.settings)
-        check_same_search(study, fixed, self.folder)
+        check_same_search(study, fixed, space, self.folder)
         for trial in study.get_trials(deepcopy=False):
             if not trial.state.is_finished():  # the command was ended while it ran
                 self._launch(study, {trial.number: trial.params}, [*fixed, "resume=auto"])
@@ -95,9 +96,11 @@ class OptunaSweeper(Sweeper):
         """Do some runs, whose numbers follow each other, and tell the study what came of them."""
         assert self.launcher is not None
         overrides = [[*fixed, *(write_override(*pair) for pair in values.items())] for values in chosen.values()]
-        outcomes = self.launcher.launch(overrides, initial_job_idx=min(chosen))
-        for number, outcome in zip(chosen, outcomes, strict=True):
-            _tell(study, number, outcome.return_value)
+        outcomes = dict(zip(chosen, self.launcher.launch(overrides, initial_job_idx=min(chosen)), strict=True))
+        for number, outcome in outcomes.items():
+            _tell(study, number, outcome.return_value if outcome.status == JobStatus.COMPLETED else None)
+        for outcome in outcomes.values():
+            _ = outcome.return_value  # raises what is an error of no user, once all outcomes are in the study
 
 
 def check_searches(space: Mapping[str, Any]) -> None:
@@ -125,10 +128,13 @@ def _check_not_all_failed(study: Study) -> None:
         )
 
 
-def _tell(study: Study, number: int, run: Run) -> None:
+def _tell(study: Study, number: int, run: Run | None) -> None:
+    """Tell a study what came of a run; None if it ended with an error of the package."""
     from optuna.trial import TrialState
 
-    if run.status.startswith(PRUNED):
+    if run is None:
+        study.tell(number, state=TrialState.FAIL)
+    elif run.status.startswith(PRUNED):
         study.tell(number, state=TrialState.PRUNED)
     elif run.status == "done" and run.best is not None and math.isfinite(run.best):
         study.tell(number, -run.best if run.larger_is_better else run.best)

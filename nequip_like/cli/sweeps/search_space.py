@@ -39,9 +39,11 @@ def read_search_space(
         >>> space["optimizer.lr"].low, space["optimizer.lr"].log, fixed
         (0.0001, True, ['seed=1'])
     """
-    space, fixed = {}, []
+    space: dict[str, BaseDistribution] = {}
+    fixed: list[str] = []
     for parsed in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
         if not parsed.is_sweep_override():
+            space.pop(parsed.get_key_element(), None)  # what is typed later counts, as with all overrides
             fixed.append(str(parsed.input_line))
             continue
         try:
@@ -49,7 +51,7 @@ def read_search_space(
         except ValueError as error:
             raise ConfigError(
                 f"'{parsed.input_line}' cannot be searched: {error}",
-                f"write {parsed.key_or_group}=interval(A,B) with A below B, and both above 0 for tag(log,...)",
+                f"write {parsed.key_or_group}=interval(A,B) with A below B; tag(log,interval(A,B)) with both above 0",
             ) from error
     return space, fixed
 
@@ -68,8 +70,11 @@ def _read_distribution(parsed: Override) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = parsed.value()
+    tags = getattr(value, "tags", set())
+    if unused := tags - ({"log"} if isinstance(value, IntervalSweep) else set()):
+        raise ValueError(f"the tag {sorted(unused)[0]} has no meaning here")
     if isinstance(value, IntervalSweep):
-        low, high, log = value.start, value.end, "log" in value.tags
+        low, high, log = value.start, value.end, "log" in tags
         if low is None or high is None:
             raise ValueError("an end is missing")
         if isinstance(low, int) and isinstance(high, int):

@@ -106,10 +106,7 @@ def note_run(folder: Path, run: Run, status: str, result: Result | None) -> Run:
         )
     with written_whole(folder / _NOTES / f"{run.number}.json") as partial:
         partial.write_text(json.dumps(asdict(run)))
-    noted: list[Path] | None = None
-    while noted != (now := _list_notes(folder)):  # another run may end while this table is written
-        noted = now
-        _write(folder, read_runs(folder))
+    _write_all(folder, draw=False)
     return run
 
 
@@ -126,23 +123,18 @@ def report_runs(folder: Path, console: Console | None = None) -> list[Run]:
     Raises:
         OutputError: If a file cannot be written.
     """
-    runs = read_runs(folder)
+    runs, pictures = _write_all(folder, draw=True)
     if runs:
         console = console or Console()
-        _write(folder, runs)
         console.print(runs_table(runs))
-        console.print(f"runs: {folder / RUNS_FILE}", markup=False, highlight=False, soft_wrap=True)
-        if any(run.best is not None for run in runs):
-            from nequip_like.report.sweeps.plot import plot_runs  # here: matplotlib takes its time
-
-            plot_runs(runs, folder / PLOT_FILE)
-            console.print(f"plot: {folder / PLOT_FILE}", markup=False, highlight=False, soft_wrap=True)
+        for what, path in [("runs", folder / RUNS_FILE), *(("plot", picture) for picture in pictures)]:
+            console.print(f"{what}: {path}", markup=False, highlight=False, soft_wrap=True)
     return runs
 
 
 def read_runs(folder: Path) -> list[Run]:
     """Read the runs that were noted in a folder: the best first, those without a value last."""
-    return sorted((Run(**json.loads(path.read_text())) for path in _list_notes(folder)), key=_order)
+    return _sort_runs(_read_notes(folder))
 
 
 def find_varying_keys(runs: Sequence[Run]) -> list[str]:
@@ -183,6 +175,24 @@ def runs_table(runs: Sequence[Run]) -> Table:
     return table
 
 
+def _write_all(folder: Path, draw: bool) -> tuple[list[Run], list[Path]]:
+    """Write the table of all runs that were noted, and draw it; once more if a run was noted meanwhile.
+
+    So whoever writes last has seen all notes, however many runs end at the same time.
+    """
+    notes: list[str] = []
+    runs: list[Run] = []
+    pictures: list[Path] = []
+    while notes != (now := _read_notes(folder)):
+        notes, runs = now, _sort_runs(now)
+        _write(folder, runs)
+        if draw and any(run.best is not None for run in runs):
+            from nequip_like.report.sweeps.plot import plot_runs  # here: matplotlib takes its time
+
+            pictures = plot_runs(runs, folder / PLOT_FILE)
+    return runs, pictures
+
+
 def _write(folder: Path, runs: Sequence[Run]) -> None:
     keys, names = find_varying_keys(runs), list(dict.fromkeys(name for run in runs for name in run.metrics))
     head = ["run", *keys, "monitored_metric", "best", "epoch", "status", "folder", *names]
@@ -198,6 +208,14 @@ def _write(folder: Path, runs: Sequence[Run]) -> None:
 
 def _list_notes(folder: Path) -> list[Path]:
     return sorted((folder / _NOTES).glob("[0-9]*.json"))
+
+
+def _read_notes(folder: Path) -> list[str]:
+    return [path.read_text() for path in _list_notes(folder)]
+
+
+def _sort_runs(notes: Sequence[str]) -> list[Run]:
+    return sorted((Run(**json.loads(note)) for note in notes), key=_order)
 
 
 def read_values(run: Run) -> dict[str, str]:

@@ -11,6 +11,7 @@ from nequip_like.arguments import Count, Range, check
 from nequip_like.errors import ConfigError
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.study import Study
@@ -99,17 +100,33 @@ def open_study(folder: Path, settings: StudySettings) -> Study:
     return study
 
 
-def check_same_search(study: Study, overrides: Sequence[str], folder: Path) -> None:
+def check_same_search(
+    study: Study, overrides: Sequence[str], space: Mapping[str, BaseDistribution], folder: Path
+) -> None:
     """Refuse to go on with a study whose runs were given something else: their values could not be compared.
+
+    The ends of an interval may change, and keys may come and go; of a few options another list is another search.
 
     Args:
         study: The study.
         overrides: What all runs are given.
+        space: What varies.
         folder: The folder of the sweep.
 
     Raises:
         ConfigError: Naming what differs.
     """
+    from optuna.distributions import check_distribution_compatibility
+
+    for trial in study.get_trials(deepcopy=False):
+        for key in trial.distributions.keys() & space.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[key], space[key])
+            except ValueError as error:
+                raise ConfigError(
+                    f"{folder / STUDY_FILE} is the study of other values of {key}: {error}",
+                    "give the same list or kind of values to go on with it, or another hydra.sweep.dir",
+                ) from error
     given = sorted(entry for entry in overrides if not entry.startswith("resume="))
     before = study.user_attrs.get(_FIXED)
     if before is None:

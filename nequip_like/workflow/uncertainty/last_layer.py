@@ -6,14 +6,18 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from nequip_like.data import fields
+from nequip_like.data.batches.out_of_memory import is_out_of_memory
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
+from nequip_like.errors import NequipLikeError, first_line
 from nequip_like.inference.last_layer_fit import AUTO, COMMITTEE, LEAST_FRAMES, UncertaintySettings, fit_uncertainty
 from nequip_like.model.last_layer import LastLayerModel, LastLayerUncertainty
 from nequip_like.model.potential import Potential
+from nequip_like.nn.evaluation_mode import evaluation_mode
 
 
 def add_uncertainty(
@@ -22,6 +26,7 @@ def add_uncertainty(
     data: DataModule,
     config: Mapping[str, Any],
     stopped_by: signal.Signals | None,
+    device: torch.device | None = None,
 ) -> None:
     """Give a trained potential the uncertainty that its config asks for, and say how it is calibrated.
 
@@ -31,10 +36,13 @@ def add_uncertainty(
         data: What it was trained on; the first validation set tells the scale.
         config: The config, resolved.
         stopped_by: The signal that ended training: there is no time then.
+        device: Where to compute: Lightning leaves the weights of a finished training on the CPU. By default where the
+            potential is.
 
     Raises:
-        ModelError: If the family does not tell its features.
-        DataError: If too few validation structures have an energy.
+        ModelError: If an uncertainty was asked for by name, and the family does not tell its features, or they are not
+            finite.
+        DataError: If it was, and too few validation structures have an energy.
     """
     settings = UncertaintySettings.read(config.get("uncertainty"))
     if settings is None:
@@ -47,8 +55,31 @@ def add_uncertainty(
     elif settings.method == AUTO and (reason := find_obstacle(potential, held_out)):
         line = f"uncertainty: none, for {reason}"
     else:
-        line = describe_uncertainty(fit_uncertainty(potential, data.train_set, held_out, settings, data.val_batch_size))
+        line = _fit(potential, data, held_out, settings, device)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _fit(
+    potential: Potential,
+    data: DataModule,
+    held_out: GraphDataset | None,
+    settings: UncertaintySettings,
+    device: torch.device | None,
+) -> str:
+    """Fit it and say how; where nobody asked for it by name, what keeps it from being made is said, and no error."""
+    home = next(potential.parameters()).device
+    try:
+        with evaluation_mode(potential):
+            potential.to(device or home)
+            uncertainty = fit_uncertainty(potential, data.train_set, held_out, settings, data.val_batch_size)
+    except (NequipLikeError, MemoryError, RuntimeError) as error:
+        reason = "there was not enough memory" if is_out_of_memory(error) else first_line(error)
+        if settings.method != AUTO or not (is_out_of_memory(error) or isinstance(error, NequipLikeError)):
+            raise
+        return f"uncertainty: none, for {reason}"
+    finally:
+        potential.to(home)
+    return describe_uncertainty(uncertainty)
 
 
 def find_obstacle(potential: Potential, held_out: GraphDataset | None) -> str:

@@ -30,6 +30,7 @@ def run(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_what_was_imported_before_knows_what_is_compiled_later():
     run("""
 compiled = torch.compile(layer, backend="eager")
@@ -40,6 +41,7 @@ assert not isinstance(layer, OptimizedModule)
 """)
 
 
+@pytest.mark.slow
 def test_a_function_is_kept_from_being_compiled():
     """As often as with the compiler's own ``disable``: the graph before the call, and the one after it."""
     run("""
@@ -64,6 +66,7 @@ graph_break()
 @pytest.mark.slow
 def test_what_is_no_function_is_left_to_the_compiler():
     run("""
+assert disable(recursive=False)(lambda x: 2 * x)(2) == 4
 assert disable(layer)(torch.ones(1, 1)).shape == (1, 1)
 assert loaded()
 """)

@@ -63,6 +63,7 @@ def test_values_that_cannot_be_listed_are_refused(folder):  # noqa: F811
         jobs("seed=interval(1,3)")
 
 
+@pytest.mark.slow
 def test_no_run_begins_if_a_later_one_is_wrong(folder):  # noqa: F811
     status, output, errors = run("config.yaml", "-m", "seed=1,2", "model.num_layers=1,0", "hydra.sweep.dir=many")
     assert (status, output) == (2, "")

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("optuna")
+from hydra.core.utils import JobReturn, JobStatus
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from nequip_like.cli.sweeps.optuna_sweeper import OptunaSweeper, check_searches
+from nequip_like.errors import ConfigError
 from nequip_like.workflow.sweeps.study import StudySettings, open_study
 from tests.cli.test_output import end, folder, start  # noqa: F401 (a fixture)
 
@@ -15,10 +22,28 @@ SEARCH = ("config.yaml", "-m", "hydra/sweeper=optuna", "hydra.sweep.dir=many", "
 RATES = "training_module.optimizer.lr=tag(log,interval(1e-3,1e-1))"
 
 
+@pytest.mark.slow
 def test_nothing_to_choose(folder: Path) -> None:  # noqa: F811
     status, _, errors = end(start(*SEARCH))
     assert status == 2
     assert errors.startswith("error: hydra/sweeper=optuna has nothing to choose\n  -> give values: ")
+
+
+def test_a_search_without_values() -> None:
+    with pytest.raises(ConfigError, match="hydra/sweeper=optuna has nothing to choose"):
+        check_searches({})
+
+
+def test_an_error_of_the_package_ends_the_search(tmp_path: Path) -> None:
+    """The run has failed for the study, too: the same command goes on with others, and not with this one for ever."""
+    outcome = JobReturn(status=JobStatus.FAILED)
+    outcome.return_value = RuntimeError("a bug")
+    sweeper, study = OptunaSweeper(StudySettings()), open_study(tmp_path, StudySettings())
+    sweeper.launcher = SimpleNamespace(launch=lambda overrides, initial_job_idx: [outcome])  # type: ignore[assignment]
+    trial = study.ask({"lr": FloatDistribution(0.0, 1.0)})
+    with pytest.raises(RuntimeError, match="a bug"):
+        sweeper._launch(study, {trial.number: trial.params}, [])
+    assert [each.state for each in study.trials] == [TrialState.FAIL]
 
 
 @pytest.mark.slow

@@ -34,10 +34,19 @@ def test_each_kind_of_values(text: str) -> None:
     assert fixed == ["seed=1", "~c", "++d=x"]
 
 
-@pytest.mark.parametrize("text", ["tag(log,interval(0,1))", "interval(2,1)", "range(3,1)"])
+WRONG = ("tag(log,interval(0,1))", "interval(2,1)", "range(3,1)", "tag(log,range(1,9))", "tag(lgo,interval(1,2))")
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_what_cannot_be_searched(text: str) -> None:
     with pytest.raises(ConfigError, match=r"'lr=.*' cannot be searched"):
         read_search_space([f"lr={text}"])
+
+
+def test_what_is_typed_later_counts() -> None:
+    """The command line follows the sweeper's own values."""
+    space, fixed = read_search_space(["seed=1,2", "lr=interval(0,1)", "seed=7"])
+    assert (list(space), fixed) == (["lr"], ["seed=7"])
 
 
 def test_what_is_chosen_as_an_override() -> None:

@@ -76,3 +76,18 @@ def test_earlier_runs_are_forgotten(three):
     assert report_runs(three) == []
     note(three, 0, 0.5, "seed=1")
     assert find_varying_keys(read_runs(three)) == ["run", "seed"]  # of one run all that it was given
+
+
+def test_a_run_that_ends_while_the_table_is_drawn(three, monkeypatch, capsys):
+    """Tasks of an array end at the same time: the table of the one that writes last has all of them."""
+
+    def draw(runs, path):
+        if len(runs) == 3:  # meanwhile another task ends, and is done with its own table
+            note(three, 3, float("nan"), "seed=4", "lr=0.1")
+        return [path]
+
+    monkeypatch.setattr("nequip_like.report.sweeps.plot.plot_runs", draw)
+    assert [run.number for run in report_runs(three)] == [1, 0, 2, 3]
+    with (three / "runs.csv").open(newline="") as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["1", "0", "2", "3"]
+    assert f"plot: {three}/runs.png" in capsys.readouterr().out

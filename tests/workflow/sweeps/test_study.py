@@ -12,7 +12,7 @@ pytest.importorskip("optuna")
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from nequip_like.errors import ConfigError
@@ -64,11 +64,21 @@ def test_a_study_goes_on_with_other_choices(tmp_path: Path) -> None:
 
 def test_other_runs_are_another_study(tmp_path: Path) -> None:
     study = open_study(tmp_path, EARLY)
-    check_same_search(study, ["seed=1", "cutoff_radius=4.0"], tmp_path)
-    check_same_search(open_study(tmp_path, EARLY), ["cutoff_radius=4.0", "seed=1", "resume=auto"], tmp_path)
+    check_same_search(study, ["seed=1", "cutoff_radius=4.0"], SPACE, tmp_path)
+    check_same_search(open_study(tmp_path, EARLY), ["cutoff_radius=4.0", "seed=1", "resume=auto"], SPACE, tmp_path)
     with pytest.raises(ConfigError, match=r"study of other runs: seed=1, seed=2 differ") as caught:
-        check_same_search(study, ["seed=2", "cutoff_radius=4.0"], tmp_path)
+        check_same_search(study, ["seed=2", "cutoff_radius=4.0"], SPACE, tmp_path)
     assert str(tmp_path / STUDY_FILE) in caught.value.message
+
+
+def test_other_values_are_another_study(tmp_path: Path) -> None:
+    """Another list of options, which Optuna cannot go on with; the ends of an interval may change, and keys go."""
+    study = open_study(tmp_path, EARLY)
+    study.ask({"model": CategoricalDistribution(["S", "M"]), **SPACE})
+    check_same_search(study, [], {"lr": FloatDistribution(0.0, 2.0), "seed": IntDistribution(0, 3)}, tmp_path)
+    for changed in (CategoricalDistribution(["S", "M", "L"]), FloatDistribution(0.0, 1.0)):
+        with pytest.raises(ConfigError, match=r"study.log is the study of other values of model: "):
+            check_same_search(study, [], {"model": changed}, tmp_path)
 
 
 def test_a_bad_run_is_pruned(tmp_path: Path) -> None:

@@ -2,18 +2,24 @@
 
 import io
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import ase.io
 import pytest
+import torch
 from rich.console import Console
 
 import nequip_like as nl
-from nequip_like.errors import ConfigError
+from nequip_like.data.dataset import load_dataset
+from nequip_like.errors import ConfigError, ModelError
 from nequip_like.inference import read_card, save
+from nequip_like.inference.last_layer_fit import fit_uncertainty
 from nequip_like.model.committee import CommitteePotential
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.evaluate import test_model as check_model
 from nequip_like.workflow.train import train
+from nequip_like.workflow.uncertainty.last_layer import add_uncertainty
 
 DRAWN = ("model.kernel=batched", "report.format=[png]")
 
@@ -96,3 +102,56 @@ def test_without_uncertainties_nothing_is_new(tmp_path, make_potential, molecule
     assert evaluations["a"].uncertainty == {}
     assert "uncertainty" not in printed.getvalue()
     assert not (tmp_path / "out" / "uncertainty.png").exists()
+
+
+def test_a_finished_training_keeps_its_model(compose, monkeypatch):
+    """An uncertainty that was asked for and cannot be had is an error, after the model was written without it."""
+
+    def fail(potential, *arguments):
+        assert not potential.training
+        raise ModelError("it is not finite")
+
+    monkeypatch.setattr("nequip_like.workflow.uncertainty.last_layer.fit_uncertainty", fail)
+    config = compose("run=[train]", "uncertainty=llpr", "trainer.max_epochs=1")
+    with pytest.raises(ModelError, match="it is not finite"):
+        train(config)
+    assert "uncertainty" not in read_card(Path(config.output_dir) / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "line"),
+    [
+        ("auto", torch.OutOfMemoryError("CUDA out of memory"), "uncertainty: none, for there was not enough memory\n"),
+        ("auto", ModelError("it is not finite"), "uncertainty: none, for it is not finite\n"),
+        ("auto", RuntimeError("a bug"), None),
+        ("llpr", torch.OutOfMemoryError("CUDA out of memory"), None),
+    ],
+)
+def test_what_keeps_it_from_being_made(method, error, line, make_potential, molecule_file, monkeypatch):
+    """Where nobody asked for it by name that is said; a bug is one in any case."""
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("nequip_like.workflow.uncertainty.last_layer.fit_uncertainty", fail)
+    potential, printed = make_potential().train(), io.StringIO()
+    dataset = load_dataset(molecule_file, potential.type_names, potential.cutoff)
+    data = SimpleNamespace(train_set=dataset, val_sets={"val": dataset}, val_batch_size=4)
+    arguments = (Console(file=printed, width=200), potential, data, {"uncertainty": method}, None)
+    if line is None:
+        with pytest.raises(type(error)):
+            add_uncertainty(*arguments)
+    else:
+        add_uncertainty(*arguments)
+        assert printed.getvalue() == line
+    assert potential.training
+
+
+def test_features_that_are_not_finite(make_potential, molecule_file):
+    potential = make_potential()
+    with torch.no_grad():
+        potential.energy_model.scale_shift.scales.fill_(torch.nan)
+    dataset = load_dataset(molecule_file, potential.type_names, potential.cutoff)
+    with pytest.raises(ModelError, match=r"energies that the potential predicts for .* are not finite"):
+        fit_uncertainty(potential, dataset)
+    assert potential.uncertainty is None
