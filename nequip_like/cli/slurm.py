@@ -76,7 +76,7 @@ def _write(arguments: argparse.Namespace) -> None:
     )
     for number, varied in enumerate(job.runs or [[]]):
         given = [*job.list_own_overrides(), *job.overrides, *varied, f"output_dir={job.run_dir}"]
-        with naming_job(Job(number, given, varied)) if job.runs else nullcontext():
+        with naming_job(Job(number, given, list(varied))) if job.runs else nullcontext():
             check_run_of_job(check_config(compose(config, given)), job)
     path = Path(arguments.output or f"{name}.sbatch")
     write_script(job, path)

@@ -70,7 +70,7 @@ def _read_distribution(parsed: Override) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = parsed.value()
-    tags = getattr(value, "tags", set())
+    tags: set[str] = getattr(value, "tags", set())
     if unused := tags - ({"log"} if isinstance(value, IntervalSweep) else set()):
         raise ValueError(f"the tag {sorted(unused)[0]} has no meaning here")
     if isinstance(value, IntervalSweep):

@@ -33,25 +33,25 @@ def ask_bonds(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
         return
     worst, excess, limit, text = -1.0, -1.0, _LIMIT, ""
     curves: dict[str, Any] = {}
-    for named in model.structures:
-        for i, j, vector in _choose_bonds(named.atoms):
-            stretches, stiffness = _measure_stiffness(model, named.atoms, j, vector)
+    for sample in model.structures:
+        for i, j, vector in _choose_bonds(sample.atoms):
+            stretches, stiffness = _measure_stiffness(model, sample.atoms, j, vector)
             largest = float(np.abs(stiffness).max())
             spacing = float(stretches[1] - stretches[0])
             # Two forces make a second derivative, whose noise the local fit passes on.
-            noise = model.measure_noise(named.atoms).force / (np.sqrt(2.0) * spacing)
+            noise = model.measure_noise(sample.atoms).force / (np.sqrt(2.0) * spacing)
             bound = _LIMIT + 100 * _NOISE * noise / max(largest, 1.0)
             rough = 100 * float(np.abs(_subtract_local_fit(stiffness)).max()) / max(largest, 1.0)
             ratio = rough / bound if np.isfinite(rough) else np.inf
-            symbols = named.atoms.get_chemical_symbols()
+            symbols = sample.atoms.get_chemical_symbols()
             bond = f"{symbols[i]}{i}-{symbols[j]}{j}"
             if ratio > excess:
                 worst, excess, limit = rough, ratio, bound
                 text = (
-                    f"d2E/dr2 along {bond} of {named.name} is off a smooth curve by {rough:.2g} % of its largest value"
+                    f"d2E/dr2 along {bond} of {sample.name} is off a smooth curve by {rough:.2g} % of its largest value"
                 )
             if np.isfinite(stiffness).all() and len(curves) < 2 * _MOST_BONDS:
-                name = f"{bond} {named.atoms.get_chemical_formula()} {len(curves) + 1}"
+                name = f"{bond} {sample.atoms.get_chemical_formula()} {len(curves) + 1}"
                 curves[name] = list(zip(stretches.tolist(), stiffness.tolist(), strict=True))
     if not text:
         yield skip_check(NAME, "no structure has a bond")

@@ -93,37 +93,37 @@ def _judge_dimers(model: CheckedModel) -> Iterator[CheckVerdict]:
         jumps = {"energy": abs(float(model.energies([dimer])[0]) - alone)}
         if model.has_forces:
             jumps["force"] = float(np.linalg.norm(model.forces([dimer])[0, 0]))
-        for what, jump in jumps.items():
-            if not jump <= worst[what][0]:
-                worst[what] = jump, f"{species}-{partner} at {inner:.4f} Å"
-    for what, limit, unit in (("energy", _ENERGY_LIMIT, "eV"), ("force", _FORCE_LIMIT, "eV/Å")):
-        jump, where = worst[what]
-        if where:
-            text = f"the {what} of {where}, where two atoms stop to interact, jumps by {jump:.2e} {unit}"
-            yield judge_value(NAME, f"dimers, {what}", jump, limit, unit, text, _ADVICE)
+        for quantity, jump in jumps.items():
+            if not jump <= worst[quantity][0]:
+                worst[quantity] = jump, f"{species}-{partner} at {inner:.4f} Å"
+    for quantity, limit, unit in (("energy", _ENERGY_LIMIT, "eV"), ("force", _FORCE_LIMIT, "eV/Å")):
+        jump, dimer_name = worst[quantity]
+        if dimer_name:
+            text = f"the {quantity} of {dimer_name}, where two atoms stop to interact, jumps by {jump:.2e} {unit}"
+            yield judge_value(NAME, f"dimers, {quantity}", jump, limit, unit, text, _ADVICE)
 
 
 def _judge_structures(model: CheckedModel) -> Iterator[CheckVerdict]:
     worst, excess, limit, text = -1.0, -1.0, _FORCE_LIMIT, ""
-    for named in model.structures:
-        bound = _FORCE_LIMIT + _NOISE * model.measure_noise(named.atoms).force
-        for sides, description in _list_crossings(model, named):
+    for sample in model.structures:
+        bound = _FORCE_LIMIT + _NOISE * model.measure_noise(sample.atoms).force
+        for sides, description in _list_crossings(model, sample):
             forces = model.forces(sides)
             jump = forces[2] - forces[1] - 0.5 * (forces[3] - forces[2] + forces[1] - forces[0])
             size = float(np.linalg.norm(jump, axis=1).max())
             ratio = size / bound if np.isfinite(size) else np.inf
             if ratio > excess:
                 worst, excess, limit = size, ratio, bound
-                text = f"a force in {named.name} jumps by {size:.2e} eV/Å as {description}"
+                text = f"a force in {sample.name} jumps by {size:.2e} eV/Å as {description}"
     if text:
         yield judge_value(NAME, "structures, force", worst, limit, "eV/Å", text, _ADVICE)
     else:
         yield skip_check(NAME, "no structure has atoms near the cutoff of each other", "structures, force")
 
 
-def _list_crossings(model: CheckedModel, named: NamedStructure) -> Iterator[tuple[list[Atoms], str]]:
+def _list_crossings(model: CheckedModel, sample: NamedStructure) -> Iterator[tuple[list[Atoms], str]]:
     """Structures with two atoms at four distances around their cutoff, two within it and two beyond."""
-    atoms = named.atoms
+    atoms = sample.atoms
     symbols = atoms.get_chemical_symbols()
     centre, neighbour, excess, directions = _list_pairs_near_cutoff(model, atoms)
     candidates = np.flatnonzero(centre != neighbour)
@@ -131,9 +131,9 @@ def _list_crossings(model: CheckedModel, named: NamedStructure) -> Iterator[tupl
         i, j = int(centre[k]), int(neighbour[k])
         sides = []
         for place in (-3, -1, 1, 3):
-            moved = atoms.copy()
-            moved.positions[j] += (place * _SIDE - excess[k]) * directions[k]
-            sides.append(moved)
+            shifted = atoms.copy()
+            shifted.positions[j] += (place * _SIDE - excess[k]) * directions[k]
+            sides.append(shifted)
         yield sides, f"{symbols[j]} {j} leaves the cutoff of {symbols[i]} {i}"
 
 

@@ -36,31 +36,31 @@ def ask_forces(model: CheckedModel) -> Iterator[CheckVerdict]:
         return
     rng = np.random.default_rng(model.settings.seed)
     found = []
-    for named in model.structures:
-        noise = model.measure_noise(named.atoms)
-        step, free = _choose_atoms(model, named.atoms, noise)
+    for sample in model.structures:
+        noise = model.measure_noise(sample.atoms)
+        step, free = _choose_atoms(model, sample.atoms, noise)
         usable = (3 * free[:, None] + np.arange(3)).ravel()
         coordinates = sorted(rng.choice(usable, min(len(usable), _MOST_COORDINATES), replace=False).tolist())
-        predicted = model.forces([named.atoms])[0]
+        predicted = model.forces([sample.atoms])[0]
         near, far = (
-            -_differentiate(model, displace_coordinates(named.atoms, width, coordinates), width)
+            -_differentiate(model, displace_coordinates(sample.atoms, width, coordinates), width)
             for width in (step, 2 * step)
         )
         limit = _SHARE * max(1.0, float(np.abs(predicted).max())) + _NOISE * noise.energy / step
         found.append(
-            DerivativeComparison(predicted.reshape(-1)[coordinates], (4 * near - far) / 3, limit, named.name, step)
+            DerivativeComparison(predicted.reshape(-1)[coordinates], (4 * near - far) / 3, limit, sample.name, step)
         )
     yield _judge_worst(FORCES_NAME, found, "eV/Å", _FORCE_ADVICE)
 
 
 def ask_stress(model: CheckedModel) -> Iterator[CheckVerdict]:
     """Compare stress with finite differences of the energy under strain; as energies, that is times the volume."""
-    crystals = [named for named in model.structures if named.is_crystal]
+    crystals = [sample for sample in model.structures if sample.is_crystal]
     if not model.has_forces or not crystals:
         reason = "no frame of the data is periodic in all directions" if model.has_forces else "the model predicts none"
         yield skip_check(STRESS_NAME, reason)
         return
-    found = [compare_stress(model, named) for named in crystals]
+    found = [compare_stress(model, sample) for sample in crystals]
     yield _judge_worst(STRESS_NAME, found, "eV", _STRESS_ADVICE)
 
 
@@ -78,7 +78,7 @@ class DerivativeComparison(NamedTuple):
     predicted: np.ndarray
     numerical: np.ndarray
     limit: float
-    where: str
+    place: str
     step: float
 
     @property
@@ -88,26 +88,26 @@ class DerivativeComparison(NamedTuple):
         return difference / self.limit if np.isfinite(difference) else np.inf
 
 
-def compare_stress(model: CheckedModel, named: NamedStructure) -> DerivativeComparison:
+def compare_stress(model: CheckedModel, sample: NamedStructure) -> DerivativeComparison:
     """Volume times stress of a crystal, predicted and by finite differences, eV. Computed once."""
-    if named.name not in model.stress_comparisons:
-        model.stress_comparisons[named.name] = _compare_stress(model, named)
-    found: DerivativeComparison = model.stress_comparisons[named.name]
+    if sample.name not in model.stress_comparisons:
+        model.stress_comparisons[sample.name] = _compare_stress(model, sample)
+    found: DerivativeComparison = model.stress_comparisons[sample.name]
     return found
 
 
-def _compare_stress(model: CheckedModel, named: NamedStructure) -> DerivativeComparison:
-    noise = model.measure_noise(named.atoms)
+def _compare_stress(model: CheckedModel, sample: NamedStructure) -> DerivativeComparison:
+    noise = model.measure_noise(sample.atoms)
     # A strain moves neighbours at 3 Angstrom by the step of forces, and those at the cutoff not across it.
-    gap = float(measure_gaps(model, named.atoms).min())
+    gap = float(measure_gaps(model, sample.atoms).min())
     step = min(noise.best_step / 3, max(noise.smallest_step, gap / (2 * model.potential.cutoff + 2 * gap)))
-    predicted = named.atoms.get_volume() * model.stresses([named.atoms])[0]
+    predicted = sample.atoms.get_volume() * model.stresses([sample.atoms])[0]
     near, far = (
-        _differentiate(model, strain_symmetrically(named.atoms, width), width).reshape(3, 3)
+        _differentiate(model, strain_symmetrically(sample.atoms, width), width).reshape(3, 3)
         for width in (step, 2 * step)
     )
     limit = _SHARE * max(1.0, float(np.abs(predicted).max())) + _NOISE * noise.energy / step
-    return DerivativeComparison(predicted, (4 * near - far) / 3, limit, named.name, step)
+    return DerivativeComparison(predicted, (4 * near - far) / 3, limit, sample.name, step)
 
 
 def _choose_atoms(model: CheckedModel, atoms: Atoms, noise: Noise) -> tuple[float, np.ndarray]:
@@ -130,10 +130,12 @@ def _differentiate(model: CheckedModel, structures: list[Atoms], step: float) ->
 def _judge_worst(name: str, found: list[DerivativeComparison], unit: str, advice: str) -> CheckVerdict:
     """The verdict on the structure whose difference is largest for its limit; one that is not finite is that."""
     worst = max(found, key=lambda comparison: comparison.excess)
-    predicted, numerical, limit, where, step = worst
+    predicted, numerical, limit, place, step = worst
     difference = float(np.abs(predicted - numerical).max())
-    what = "volume times stress" if name == STRESS_NAME else "force"
-    text = f"{what} of {where}: off by {difference:.2e} of {np.abs(numerical).max():.3g} {unit} (steps of {step:.1e})"
+    quantity = "volume times stress" if name == STRESS_NAME else "force"
+    text = (
+        f"{quantity} of {place}: off by {difference:.2e} of {np.abs(numerical).max():.3g} {unit} (steps of {step:.1e})"
+    )
     if difference > limit:
         text += _describe_factor(predicted, numerical)
     return judge_value(

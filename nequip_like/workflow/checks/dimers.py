@@ -59,9 +59,9 @@ def ask_dimers(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
         verdicts.append(_judge_pair(f"{species}-{partner}", distances, energies, bond))
         if np.isfinite(energies).all():
             walls[f"{species}-{partner}"] = verdicts[-1].value or 0.0
-            shown = np.clip(energies, energies.min(), energies[distances >= _BONDED * bond].min() + _SHOWN)
-            shown = np.maximum(shown, -_SHOWN)
-            curves[f"{species}-{partner}"] = list(zip(distances.tolist(), shown.tolist(), strict=True))
+            drawn = np.clip(energies, energies.min(), energies[distances >= _BONDED * bond].min() + _SHOWN)
+            drawn = np.maximum(drawn, -_SHOWN)
+            curves[f"{species}-{partner}"] = list(zip(distances.tolist(), drawn.tolist(), strict=True))
     if len(verdicts) > _MOST_ROWS:
         verdicts = _keep_worst(verdicts)
     yield from verdicts
@@ -102,25 +102,25 @@ def measure_short_range(distances: np.ndarray, energies: np.ndarray, bonded: flo
 
 def _judge_pair(name: str, distances: np.ndarray, energies: np.ndarray, bond: float) -> CheckVerdict:
     if not np.isfinite(energies).all():
-        where = float(distances[~np.isfinite(energies)].max())
-        text = f"the energy of {name} is not finite at {where:.2f} Å"
+        distance = float(distances[~np.isfinite(energies)].max())
+        text = f"the energy of {name} is not finite at {distance:.2f} Å"
         return judge_value(NAME, name, float("nan"), _HIGH, "eV", text, _ADVICE, at_least=True)
-    found = measure_short_range(distances, energies, _BONDED * bond)
-    if not found.depth:
-        text = f"rises by {found.wall:.3g} eV down to {distances[0]:.2f} Å, without a hole"
-        return judge_value(NAME, name, found.wall, _LOW, "eV", text, _ADVICE, warn_to=1.0, at_least=True)
-    text = f"a hole: closer than {found.top:.2f} Å the energy falls by {found.depth:.3g} eV, behind {found.wall:.3g} eV"
-    return judge_value(NAME, name, found.wall, _HIGH, "eV", text, _ADVICE, warn_to=_LOW, at_least=True)
+    short_range = measure_short_range(distances, energies, _BONDED * bond)
+    if not short_range.depth:
+        text = f"rises by {short_range.wall:.3g} eV down to {distances[0]:.2f} Å, without a hole"
+        return judge_value(NAME, name, short_range.wall, _LOW, "eV", text, _ADVICE, warn_to=1.0, at_least=True)
+    text = f"a hole: closer than {short_range.top:.2f} Å the energy falls by {short_range.depth:.3g} eV, behind {short_range.wall:.3g} eV"
+    return judge_value(NAME, name, short_range.wall, _HIGH, "eV", text, _ADVICE, warn_to=_LOW, at_least=True)
 
 
 def _keep_worst(verdicts: list[CheckVerdict]) -> list[CheckVerdict]:
     """Pairs that are not in order, and of all others the one with the lowest wall."""
-    told = [verdict for verdict in verdicts if verdict.level in ("warn", "fail")]
+    notable = [verdict for verdict in verdicts if verdict.level in ("warn", "fail")]
     passed = [verdict for verdict in verdicts if verdict.level == "pass"]
     if passed:
         lowest = min(passed, key=lambda verdict: verdict.value or 0.0)
-        text = f"all but {len(told)} of {len(verdicts)} pairs; lowest of {lowest.of}: {lowest.text}"
-        told.append(
+        text = f"all but {len(notable)} of {len(verdicts)} pairs; lowest of {lowest.of}: {lowest.text}"
+        notable.append(
             CheckVerdict(NAME, f"{len(passed)} pairs", "pass", text, lowest.value, lowest.limit, lowest.unit, True)
         )
-    return told or verdicts[:1]
+    return notable or verdicts[:1]

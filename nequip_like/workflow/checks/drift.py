@@ -31,31 +31,31 @@ def ask_drift(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
     if not model.has_forces:
         yield skip_check(NAME, "the model predicts energies only (do_derivatives is false)")
         return
-    chosen = _choose_structures(model)
-    if not chosen:
+    samples = _choose_structures(model)
+    if not samples:
         yield skip_check(NAME, "all frames of the data are single atoms")
         return
     curves = {}
-    for named in chosen:
+    for sample in samples:
         try:
-            times, energies = _run_dynamics(model, named)
+            times, energies = _run_dynamics(model, sample)
         except ModelError as error:
-            if named.is_made:
+            if sample.is_made:
                 yield skip_check(
-                    NAME, f"{named.name}: {error.message}; give DATA that the model is meant for", named.name
+                    NAME, f"{sample.name}: {error.message}; give DATA that the model is meant for", sample.name
                 )
                 continue
-            text = f"the dynamics of {named.name} ended: {error.message}"
-            yield judge_value(NAME, named.name, float("inf"), _LIMIT, "meV/atom/ps", text, _ADVICE)
+            text = f"the dynamics of {sample.name} ended: {error.message}"
+            yield judge_value(NAME, sample.name, float("inf"), _LIMIT, "meV/atom/ps", text, _ADVICE)
             continue
         slope, uncertainty = fit_slope(times, energies)
         text = (
-            f"{slope:+.3g} meV/atom/ps in {times[-1]:.2f} ps of {named.name} from {model.settings.temperature:g} K, "
+            f"{slope:+.3g} meV/atom/ps in {times[-1]:.2f} ps of {sample.name} from {model.settings.temperature:g} K, "
             f"oscillating by {np.std(energies - np.polyval(np.polyfit(times, energies, 1), times)):.2g} meV/atom"
         )
         limit = _LIMIT + 2 * uncertainty
-        yield judge_value(NAME, named.name, abs(slope), limit, "meV/atom/ps", text, _ADVICE)
-        curves[named.name] = list(zip(times.tolist(), energies.tolist(), strict=True))
+        yield judge_value(NAME, sample.name, abs(slope), limit, "meV/atom/ps", text, _ADVICE)
+        curves[sample.name] = list(zip(times.tolist(), energies.tolist(), strict=True))
     if curves:
         yield CheckPlot(NAME, "total energy without a thermostat", "time (ps)", "energy (meV/atom)", curves)
 
@@ -88,18 +88,18 @@ def _choose_structures(model: CheckedModel) -> list[NamedStructure]:
     # An atom alone does not move.
     of_data = [n for n in model.structures if not (n.is_made and n.is_crystal) and (len(n.atoms) > 1 or n.is_crystal)]
     offered = of_data + [n for n in model.crystals if n.is_made]
-    chosen = []
+    samples = []
     for kind in (False, True):
-        of_kind = [named for named in offered if named.is_crystal is kind]
+        of_kind = [sample for sample in offered if sample.is_crystal is kind]
         if of_kind:
-            chosen.append(min(of_kind, key=lambda named: len(named.atoms)))
-    return chosen
+            samples.append(min(of_kind, key=lambda sample: len(sample.atoms)))
+    return samples
 
 
-def _run_dynamics(model: CheckedModel, named: NamedStructure) -> tuple[np.ndarray, np.ndarray]:
+def _run_dynamics(model: CheckedModel, sample: NamedStructure) -> tuple[np.ndarray, np.ndarray]:
     """Times in ps, and the total energy in meV per atom over its first value."""
-    atoms: Atoms = model.relax(named.atoms)[0] if named.is_made else named.atoms.copy()
-    if named.is_crystal and len(atoms) < _FEWEST_ATOMS:
+    atoms: Atoms = model.relax(sample.atoms)[0] if sample.is_made else sample.atoms.copy()
+    if sample.is_crystal and len(atoms) < _FEWEST_ATOMS:
         atoms = atoms.repeat(2)
     atoms.calc = model.calculator
     temperature = model.settings.temperature
@@ -116,6 +116,6 @@ def _run_dynamics(model: CheckedModel, named: NamedStructure) -> tuple[np.ndarra
             raise ModelError(f"after {len(energies) * step:g} fs the atoms are hotter than {hottest:g} K", "see above")
         energies.append(atoms.get_total_energy())
     times = step * np.arange(len(energies)) / 1000
-    kept = slice(round(_SETTLING * len(energies)), None)
+    settled = slice(round(_SETTLING * len(energies)), None)
     energies_per_atom = 1000 * (np.array(energies) - energies[0]) / len(atoms)
-    return times[kept], energies_per_atom[kept]
+    return times[settled], energies_per_atom[settled]

@@ -31,13 +31,13 @@ def ask_elastic(model: CheckedModel) -> Iterator[CheckVerdict]:
     if reason:
         yield skip_check(NAME, reason)
         return
-    for named in model.crystals:
-        atoms = find_settled(model, named)
+    for sample in model.crystals:
+        atoms = find_settled(model, sample)
         if isinstance(atoms, str):
-            yield skip_check(NAME, atoms, named.name)
+            yield skip_check(NAME, atoms, sample.name)
             continue
-        found, unsettled = compute_elastic_constants(model, atoms)
-        constants = GPA * found
+        stiffness, unsettled = compute_elastic_constants(model, atoms)
+        constants = GPA * stiffness
         lowest = float(np.linalg.eigvalsh(constants)[0]) if np.isfinite(constants).all() else float("nan")
         text = (
             f"lowest eigenvalue {lowest:.1f} GPa; C11 {constants[0, 0]:.1f}, C12 {constants[0, 1]:.1f}, "
@@ -46,9 +46,9 @@ def ask_elastic(model: CheckedModel) -> Iterator[CheckVerdict]:
         )
         if unsettled:
             text += f"; in {unsettled} of 12 strained cells atoms are not at a minimum after {_MOST_STEPS} steps"
-        advice = MADE_ADVICE if named.is_made else _ADVICE
-        judged: dict[str, Any] = {"warn_to": _TOLERATED, "at_least": True, "fails": not named.is_made}
-        yield judge_value(NAME, named.name, lowest, 0.0, "GPa", text, advice, **judged)
+        advice = MADE_ADVICE if sample.is_made else _ADVICE
+        judged: dict[str, Any] = {"warn_to": _TOLERATED, "at_least": True, "fails": not sample.is_made}
+        yield judge_value(NAME, sample.name, lowest, 0.0, "GPa", text, advice, **judged)
 
 
 def compute_elastic_constants(model: CheckedModel, atoms: Atoms) -> tuple[np.ndarray, int]:

@@ -58,14 +58,14 @@ def explain_absence(model: CheckedModel) -> str:
         return _NO_MADE if model.data is None else _NO_CRYSTAL
     if not model.has_forces:
         return "the model predicts energies only (do_derivatives is false)"
-    if any(compare_stress(model, named).excess > WARN_FACTOR for named in model.crystals):
+    if any(compare_stress(model, sample).excess > WARN_FACTOR for sample in model.crystals):
         return "stress is not the derivative of the energy (see stress), so cells cannot be relaxed"
     return ""
 
 
-def find_settled(model: CheckedModel, named: NamedStructure) -> Atoms | str:
+def find_settled(model: CheckedModel, sample: NamedStructure) -> Atoms | str:
     """The crystal at a minimum of its energy, or why there is none."""
-    equation = find_equation(model, named)
+    equation = find_equation(model, sample)
     if equation is None:
         return "the crystal has no equilibrium volume (see eos)"
     if not equation.at_minimum:
@@ -80,42 +80,42 @@ def ask_equation_of_state(model: CheckedModel) -> Iterator[CheckVerdict | CheckP
         yield skip_check(NAME, reason)
         return
     curves = {}
-    for named in model.crystals:
-        advice = MADE_ADVICE if named.is_made else _ADVICE
-        found = find_equation(model, named)
-        if found is None:
-            text = f"the energy of {named.name} has no minimum between 0.64 and 1.64 of its volume"
-            yield judge_value(NAME, named.name, float("nan"), 0.0, "GPa", text, advice, fails=not named.is_made)
+    for sample in model.crystals:
+        advice = MADE_ADVICE if sample.is_made else _ADVICE
+        equation = find_equation(model, sample)
+        if equation is None:
+            text = f"the energy of {sample.name} has no minimum between 0.64 and 1.64 of its volume"
+            yield judge_value(NAME, sample.name, float("nan"), 0.0, "GPa", text, advice, fails=not sample.is_made)
             continue
-        atoms = len(named.atoms)
+        atoms = len(sample.atoms)
         text = (
-            f"equilibrium at {found.atoms.get_volume() / atoms:.2f} Å³/atom, bulk modulus {found.bulk_modulus:.1f} GPa "
-            f"(cell {100 * (found.stretch - 1):+.1f} % in length"
-            f"{')' if found.at_minimum else '; not yet at a minimum)'}"
+            f"equilibrium at {equation.atoms.get_volume() / atoms:.2f} Å³/atom, bulk modulus {equation.bulk_modulus:.1f} GPa "
+            f"(cell {100 * (equation.stretch - 1):+.1f} % in length"
+            f"{')' if equation.at_minimum else '; not yet at a minimum)'}"
         )
-        bulk: dict[str, Any] = {"at_least": True, "warn_to": 0.0, "fails": not named.is_made}
-        yield judge_value(NAME, f"{named.name}: bulk modulus", found.bulk_modulus, 0.0, "GPa", text, advice, **bulk)
-        residual = 1000 * found.residual / atoms
-        limit = _RESIDUAL + 5000 * model.measure_noise(named.atoms).energy / atoms
+        bulk: dict[str, Any] = {"at_least": True, "warn_to": 0.0, "fails": not sample.is_made}
+        yield judge_value(NAME, f"{sample.name}: bulk modulus", equation.bulk_modulus, 0.0, "GPa", text, advice, **bulk)
+        residual = 1000 * equation.residual / atoms
+        limit = _RESIDUAL + 5000 * model.measure_noise(sample.atoms).energy / atoms
         text = f"energies are off the Birch-Murnaghan equation by {residual:.2g} meV/atom"
         yield judge_value(
-            NAME, f"{named.name}: fit", residual, limit, "meV/atom", text, advice, fails=not named.is_made
+            NAME, f"{sample.name}: fit", residual, limit, "meV/atom", text, advice, fails=not sample.is_made
         )
-        lowest = found.energies.min()
-        curves[named.name] = [
+        lowest = equation.energies.min()
+        curves[sample.name] = [
             (volume / atoms, 1000 * (energy - lowest) / atoms)
-            for volume, energy in zip(found.volumes.tolist(), found.energies.tolist(), strict=True)
+            for volume, energy in zip(equation.volumes.tolist(), equation.energies.tolist(), strict=True)
         ]
     if curves:
         yield CheckPlot(NAME, "energy over volume", "volume (Å³/atom)", "energy (meV/atom)", curves)
 
 
-def find_equation(model: CheckedModel, named: NamedStructure) -> EquationOfState | None:
+def find_equation(model: CheckedModel, sample: NamedStructure) -> EquationOfState | None:
     """The equation of state of a crystal; None if its energy has no minimum near its volume. Found once."""
-    if named.name not in model.equations:
-        model.equations[named.name] = _find_equation(model, named.atoms)
-    found: EquationOfState | None = model.equations[named.name]
-    return found
+    if sample.name not in model.equations:
+        model.equations[sample.name] = _find_equation(model, sample.atoms)
+    equation: EquationOfState | None = model.equations[sample.name]
+    return equation
 
 
 def _find_equation(model: CheckedModel, crystal: Atoms) -> EquationOfState | None:

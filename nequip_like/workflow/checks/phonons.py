@@ -37,12 +37,12 @@ def ask_phonons(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
         yield skip_check(NAME, reason)
         return
     curves = {}
-    for named in model.crystals:
-        atoms = find_settled(model, named)
+    for sample in model.crystals:
+        atoms = find_settled(model, sample)
         if isinstance(atoms, str):
-            yield skip_check(NAME, atoms, named.name)
+            yield skip_check(NAME, atoms, sample.name)
             continue
-        noise = model.measure_noise(named.atoms).force
+        noise = model.measure_noise(sample.atoms).force
         displacement = 0.03 if model.element_type == "float32" else 0.01  # Angstrom
         phonon = _prepare_phonons(model, atoms, displacement)
         frequencies = _compute_frequencies(phonon)
@@ -53,10 +53,10 @@ def ask_phonons(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
             f"lowest frequency {lowest:.2f} THz of {np.nanmax(frequencies):.2f} THz, at {len(frequencies)} points "
             f"of a supercell of {len(phonon.supercell)} atoms"
         )
-        judged = {"warn_to": allowed + _TOLERATED - _LIMIT, "at_least": True, "fails": not named.is_made}
-        advice = MADE_ADVICE if named.is_made else _ADVICE
-        yield judge_value(NAME, named.name, lowest, float(allowed), "THz", text, advice, **judged)
-        curves[named.name] = _compute_density(phonon)
+        judged = {"warn_to": allowed + _TOLERATED - _LIMIT, "at_least": True, "fails": not sample.is_made}
+        advice = MADE_ADVICE if sample.is_made else _ADVICE
+        yield judge_value(NAME, sample.name, lowest, float(allowed), "THz", text, advice, **judged)
+        curves[sample.name] = _compute_density(phonon)
     if curves:
         yield CheckPlot(NAME, "density of states", "frequency (THz)", "states (1/THz)", curves)
 

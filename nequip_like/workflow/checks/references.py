@@ -55,17 +55,17 @@ def ask_references(model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
         yield _judge_isolated(model, "no DATA" if model.data is None else "DATA has no energies")
         return
     labels, predicted, counts = energies
-    found = fit_shifts(labels - predicted, counts)
-    value, rest = 1000 * found.explained, 1000 * found.remaining
-    limit = max(_LIMIT, _SCATTER * rest)
-    named = ", ".join(
-        f"{name} {shift:+.4g}" for name, shift in zip(model.potential.type_names, found.shifts, strict=True)
+    fit = fit_shifts(labels - predicted, counts)
+    value, remaining = 1000 * fit.explained, 1000 * fit.remaining
+    limit = max(_LIMIT, _SCATTER * remaining)
+    shift_list = ", ".join(
+        f"{name} {shift:+.4g}" for name, shift in zip(model.potential.type_names, fit.shifts, strict=True)
     )
     text = (
-        f"labels less predictions are {named} eV per atom{'' if found.is_determined else ' (one of several ways)'}, "
-        f"{value:.4g} meV/atom in {len(labels)} frames; {rest:.3g} meV/atom are left"
+        f"labels less predictions are {shift_list} eV per atom{'' if fit.is_determined else ' (one of several ways)'}, "
+        f"{value:.4g} meV/atom in {len(labels)} frames; {remaining:.3g} meV/atom are left"
     )
-    warn_to = max(WARN_FACTOR * _LIMIT if found.is_certain else _CERTAINLY_SHIFTED, limit)
+    warn_to = max(WARN_FACTOR * _LIMIT if fit.is_certain else _CERTAINLY_SHIFTED, limit)
     yield judge_value(NAME, "shifts by species", value, limit, "meV/atom", text, _ADVICE, warn_to=warn_to)
 
 

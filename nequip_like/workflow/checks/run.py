@@ -83,7 +83,7 @@ def check_potential(
         print(verdicts)
         assert not verdicts.failed
     """
-    chosen = choose_checks(only, skip)
+    asked = choose_checks(only, skip)
     settings = _read_settings(frames, temperature, picoseconds, seed)
     if output is not None:
         check_writable(path_of(output).absolute(), "give another folder: output=...")
@@ -94,7 +94,7 @@ def check_potential(
     try:
         prepared = _prepare_model(potential, data, settings, key_mapping, units)
         prepared.base = base
-        verdicts = _ask_all(chosen, prepared, described, settings, progress)
+        verdicts = _ask_all(asked, prepared, described, settings, progress)
     finally:
         potential.to(home).train(was_training)
     if console is not None:
@@ -117,10 +117,10 @@ def choose_checks(only: Sequence[str] | None, skip: Sequence[str]) -> list[Poten
             raise ConfigError(f"{section} is the text {names!r}", f"give a list: [{names}]")
         for name in names:
             check_key(section, name, CHECK_NAMES)
-    chosen = [c for c in MODEL_CHECKS if (only is None or c.name in only) and c.name not in skip]
-    if not chosen:
+    asked = [c for c in MODEL_CHECKS if (only is None or c.name in only) and c.name not in skip]
+    if not asked:
         raise ConfigError("no check is left", f"the checks are {', '.join(CHECK_NAMES)}")
-    return chosen
+    return asked
 
 
 def _read_settings(frames: int, temperature: float, picoseconds: float, seed: int) -> CheckSettings:
@@ -164,7 +164,7 @@ def _prepare_model(
 
 
 def _ask_all(
-    chosen: Iterable[PotentialCheck],
+    asked: Iterable[PotentialCheck],
     model: CheckedModel,
     described: str,
     settings: CheckSettings,
@@ -172,10 +172,10 @@ def _ask_all(
 ) -> Verdicts:
     verdicts: list[CheckVerdict] = []
     plots: list[CheckPlot] = []
-    for each in chosen:
+    for model_check in asked:
         if progress is not None:
-            progress(f"{each.name}: {each.question}")
-        for outcome in _ask(each, model):
+            progress(f"{model_check.name}: {model_check.question}")
+        for outcome in _ask(model_check, model):
             if isinstance(outcome, CheckPlot):
                 plots.append(outcome)
             else:
@@ -183,16 +183,16 @@ def _ask_all(
     return Verdicts(described, tuple(verdicts), tuple(plots), _list_facts(model, settings))
 
 
-def _ask(each: PotentialCheck, model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
-    """The verdicts of a check; one that the model lets not come to its end has failed."""
-    if model.base and each.of_whole_energies:
-        yield skip_check(each.name, f"the model predicts differences to {model.base}, no whole energies")
+def _ask(model_check: PotentialCheck, model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
+    """The verdicts of a model_check; one that the model lets not come to its end has failed."""
+    if model.base and model_check.of_whole_energies:
+        yield skip_check(model_check.name, f"the model predicts differences to {model.base}, no whole energies")
         return
     try:
-        yield from each.ask(model)
+        yield from model_check.ask(model)
     except (DataError, ModelError) as error:
         text = f"could not be finished: {error.message}"
-        yield CheckVerdict(each.name, "", "fail", text, advice=error.advice or "look at what else failed")
+        yield CheckVerdict(model_check.name, "", "fail", text, advice=error.advice or "look at what else failed")
 
 
 def _list_facts(model: CheckedModel, settings: CheckSettings) -> dict[str, str]:
@@ -205,8 +205,8 @@ def _list_facts(model: CheckedModel, settings: CheckSettings) -> dict[str, str]:
         "model": repr(model.potential),
         "element type": model.element_type,
         "data": frames,
-        "structures": "\n".join(named.name for named in model.structures),
-        "crystals": "\n".join(named.name for named in model.crystals) or "none",
+        "structures": "\n".join(sample.name for sample in model.structures),
+        "crystals": "\n".join(sample.name for sample in model.crystals) or "none",
         **of_noise,
         "dynamics": f"{settings.picoseconds:g} ps from {settings.temperature:g} K",
         "seed": str(settings.seed),

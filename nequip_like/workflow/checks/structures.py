@@ -48,10 +48,10 @@ def pick_frames(data: GraphDataset, most: int) -> list[NamedStructure]:
     periodic = np.array([bool(data.frames[i][fields.PBC].all()) for i in usable.tolist()])
     kinds = [usable[periodic], usable[~periodic]]
     kinds = [kind for kind in kinds if len(kind)]
-    chosen = [
+    indices = [
         int(i) for kind in kinds for i in kind[np.linspace(0, len(kind) - 1, max(1, most // len(kinds))).astype(int)]
     ]
-    return [_take_frame(data, i) for i in dict.fromkeys(chosen)]
+    return [_take_frame(data, i) for i in dict.fromkeys(indices)]
 
 
 def choose_crystals(data: GraphDataset, predictor: Predictor) -> list[NamedStructure]:
@@ -76,9 +76,9 @@ def choose_crystals(data: GraphDataset, predictor: Predictor) -> list[NamedStruc
         species, counts = np.unique(data.frames[i][fields.ATOMIC_NUMBERS].numpy(), return_counts=True)
         composition = tuple(zip(species.tolist(), (counts // np.gcd.reduce(counts)).tolist(), strict=True))
         lowest[composition] = min(lowest.get(composition, (np.inf, i)), (energy, i))
-    found = [_take_frame(data, i) for _, i in lowest.values()]
-    found.sort(key=lambda named: len(named.atoms))
-    return list(islice(filter(lambda named: is_bonded_throughout(named.atoms), found), _MOST_CRYSTALS))
+    crystals = [_take_frame(data, i) for _, i in lowest.values()]
+    crystals.sort(key=lambda sample: len(sample.atoms))
+    return list(islice(filter(lambda sample: is_bonded_throughout(sample.atoms), crystals), _MOST_CRYSTALS))
 
 
 def is_bonded_throughout(atoms: Atoms) -> bool:
@@ -102,37 +102,37 @@ def make_structures(type_names: Sequence[str], seed: int) -> list[NamedStructure
     """Small clusters in which all of up to twenty species occur, and a crystal of up to four; all without symmetry."""
     rng = np.random.default_rng(seed)
     count = min(_MOST_CLUSTERS, max(2, -(-len(type_names) // _CLUSTER)))
-    made = [
+    shapes = [
         _make_cluster([type_names[(_CLUSTER * k + i) % len(type_names)] for i in range(_CLUSTER)], rng)
         for k in range(count)
     ]
-    named = [NamedStructure(f"made cluster {atoms.get_chemical_formula()}", atoms, is_made=True) for atoms in made]
+    samples = [NamedStructure(f"made cluster {atoms.get_chemical_formula()}", atoms, is_made=True) for atoms in shapes]
     crystal = _make_crystal([type_names[i % len(type_names)] for i in range(4)], rng)
-    return [*named, NamedStructure(f"made crystal {crystal.get_chemical_formula()}", crystal, is_made=True)]
+    return [*samples, NamedStructure(f"made crystal {crystal.get_chemical_formula()}", crystal, is_made=True)]
 
 
 def make_crystals(type_names: Sequence[str]) -> list[NamedStructure]:
     """Crystals of the elements among the species, in their own structures as ASE knows them."""
-    made = []
+    shapes = []
     for name in type_names:
         state = reference_states[atomic_numbers[name]]
         if state is not None and state["symmetry"] in _BUILT:
             crystal = bulk(name)
-            made.append(NamedStructure(f"made crystal {name} ({state['symmetry']})", crystal, is_made=True))
-    return made[:_MOST_CRYSTALS]
+            shapes.append(NamedStructure(f"made crystal {name} ({state['symmetry']})", crystal, is_made=True))
+    return shapes[:_MOST_CRYSTALS]
 
 
 def _make_cluster(species: Sequence[str], rng: np.random.Generator) -> Atoms:
     """Atoms one after the other, each bound to one that is there, and too close to none."""
     positions: list[np.ndarray] = [np.zeros(3)]
     while len(positions) < len(species):
-        new = species[len(positions)]
+        symbol = species[len(positions)]
         anchor = int(rng.integers(len(positions)))
         direction = rng.normal(size=3)
         direction /= np.linalg.norm(direction)
-        place = positions[anchor] + _BOND * sum_radii(new, species[anchor]) * direction
+        place = positions[anchor] + _BOND * sum_radii(symbol, species[anchor]) * direction
         distances = [np.linalg.norm(place - position) for position in positions]
-        if all(d >= 0.98 * _BOND * sum_radii(new, old) for d, old in zip(distances, species, strict=False)):
+        if all(d >= 0.98 * _BOND * sum_radii(symbol, placed) for d, placed in zip(distances, species, strict=False)):
             positions.append(place)
     return Atoms(list(species), positions=positions)
 

@@ -122,12 +122,14 @@ class CheckedModel:
     def species(self) -> list[str]:
         """Species of the data, or of the structures that were made: a model may know eighty others."""
         if self.data is not None:
-            present = set(self.data.table.count_species())
+            occurring = set(self.data.table.count_species())
         else:
-            present = {
-                symbol for named in (*self.structures, *self.crystals) for symbol in named.atoms.get_chemical_symbols()
+            occurring = {
+                symbol
+                for sample in (*self.structures, *self.crystals)
+                for symbol in sample.atoms.get_chemical_symbols()
             }
-        return [name for name in self.potential.type_names if name in present]
+        return [name for name in self.potential.type_names if name in occurring]
 
     @property
     def rounding(self) -> float:
@@ -192,10 +194,10 @@ class CheckedModel:
             structure.positions += place * _NOISE_STEP * direction
             displaced.append(structure)
         scattered = _scatter_around_parabola(path, self.energies(displaced)[:, None])
-        own = sum(self.isolated_energies[symbol] for symbol in atoms.get_chemical_symbols())
-        largest = max(1.0, abs(float(self.energies([atoms])[0]) - own))
+        isolated = sum(self.isolated_energies[symbol] for symbol in atoms.get_chemical_symbols())
+        largest = max(1.0, abs(float(self.energies([atoms])[0]) - isolated))
         # The sum of a structure is float64: its energies of isolated atoms round at 1e-16 of themselves.
-        most_energy = 10 * self.rounding * largest + 1e-14 * abs(own)
+        most_energy = 10 * self.rounding * largest + 1e-14 * abs(isolated)
         scattered_force, most_force = 0.0, float("inf")
         if self.has_forces:
             forces = self.forces(displaced).reshape(_NOISE_SAMPLES, -1)
@@ -225,11 +227,11 @@ class CheckedModel:
         """
         relaxed = atoms.copy()
         relaxed.calc = self.calculator
-        moved: Any = FrechetCellFilter(relaxed) if with_cell else relaxed  # ASE's types know of atoms only
+        degrees: Any = FrechetCellFilter(relaxed) if with_cell else relaxed  # ASE's types know of atoms only
         at_minimum = False
-        for converged in BFGS(moved, logfile=None).irun(fmax=fmax, steps=steps):
+        for converged in BFGS(degrees, logfile=None).irun(fmax=fmax, steps=steps):
             at_minimum = bool(converged)
-            if not np.isfinite(moved.get_forces()).all():
+            if not np.isfinite(degrees.get_forces()).all():
                 raise ModelError("a force is not finite while atoms are moved to their minimum", "look at the dimers")
         relaxed.calc = None
         return relaxed, at_minimum

@@ -59,7 +59,9 @@ def ask_symmetry(model: CheckedModel) -> Iterator[CheckVerdict]:
         "atoms outside of the cell": compare_wrapped,
     }
     for of, compare in comparisons.items():
-        structures = [named for named in model.structures if named.atoms.pbc.any() or of != "atoms outside of the cell"]
+        structures = [
+            sample for sample in model.structures if sample.atoms.pbc.any() or of != "atoms outside of the cell"
+        ]
         if structures:
             yield _judge_comparison(model, of, compare, structures)
 
@@ -67,12 +69,12 @@ def ask_symmetry(model: CheckedModel) -> Iterator[CheckVerdict]:
 def _judge_comparison(
     model: CheckedModel, of: str, compare: _Compare, structures: list[NamedStructure]
 ) -> CheckVerdict:
-    worst, where, what = -1.0, "", ""
-    for named in structures:
-        actual, expected = compare(model.potential, named.atoms)
+    worst, structure, quantity = -1.0, "", ""
+    for sample in structures:
+        actual, expected = compare(model.potential, sample.atoms)
         for key in expected.keys() & set(fields.LABELS):  # an uncertainty is along the axes as they are
             difference = measure_difference(actual[key], expected[key])
             if not difference <= worst:
-                worst, where, what = difference, named.name, key
-    text = f"{what} of {where} differ by {worst:.1e} of the largest value (of 1 where that is less)"
+                worst, structure, quantity = difference, sample.name, key
+    text = f"{quantity} of {structure} differ by {worst:.1e} of the largest value (of 1 where that is less)"
     return judge_value(NAME, of, worst, _ROUNDING * model.rounding, "relative", text, _ADVICE[of])

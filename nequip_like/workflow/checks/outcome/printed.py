@@ -32,8 +32,8 @@ def print_verdicts(verdicts: Verdicts, console: Console | None = None) -> None:
     for level in ("fail", "warn", "skipped"):
         for verdict in verdicts:
             if verdict.level == level:
-                named = f"{verdict.check} ({verdict.of})" if verdict.of else verdict.check
-                _print_line(console, f"{level}: {named}: {verdict.text}")
+                title = f"{verdict.check} ({verdict.of})" if verdict.of else verdict.check
+                _print_line(console, f"{level}: {title}: {verdict.text}")
                 if verdict.advice:
                     _print_line(console, f"  -> {verdict.advice}")
     counts = ", ".join(f"{count} {level}" for level, count in verdicts.summary().items() if isinstance(count, int))
