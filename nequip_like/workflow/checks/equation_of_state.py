@@ -89,8 +89,8 @@ def ask_equation_of_state(model: CheckedModel) -> Iterator[CheckVerdict | CheckP
             continue
         atoms = len(sample.atoms)
         text = (
-            f"equilibrium at {equation.atoms.get_volume() / atoms:.2f} Å³/atom, bulk modulus {equation.bulk_modulus:.1f} GPa "
-            f"(cell {100 * (equation.stretch - 1):+.1f} % in length"
+            f"equilibrium at {equation.atoms.get_volume() / atoms:.2f} Å³/atom, "
+            f"bulk modulus {equation.bulk_modulus:.1f} GPa (cell {100 * (equation.stretch - 1):+.1f} % in length"
             f"{')' if equation.at_minimum else '; not yet at a minimum)'}"
         )
         bulk: dict[str, Any] = {"at_least": True, "warn_to": 0.0, "fails": not sample.is_made}

@@ -184,7 +184,7 @@ def _ask_all(
 
 
 def _ask(model_check: PotentialCheck, model: CheckedModel) -> Iterator[CheckVerdict | CheckPlot]:
-    """The verdicts of a model_check; one that the model lets not come to its end has failed."""
+    """The verdicts of a check; one that the model lets not come to its end has failed."""
     if model.base and model_check.of_whole_energies:
         yield skip_check(model_check.name, f"the model predicts differences to {model.base}, no whole energies")
         return
