@@ -21,8 +21,6 @@ from nequip_like.model.potential import Potential
 Families = Mapping[str, Callable[..., Potential]]
 
 FAMILIES: dict[str, Callable[..., Potential]] = {"nequip": FullNequIPGNNModel, "descriptor_ann": DescriptorANNModel}
-#: Families that a run can begin with a model of: their builders and weights are known to fine-tuning.
-FINE_TUNED = ("nequip",)
 ENTRY_POINTS = "nequip_like.families"
 
 
@@ -49,11 +47,6 @@ def build(config: Mapping[str, Any], families: Families | None = None) -> Potent
             f"it has to give a Potential whose config has the family '{family}'",
         )
     return potential
-
-
-def can_be_finetuned(potential: Potential) -> bool:
-    """Whether fine-tuning knows the family."""
-    return potential.config.get("family") in FINE_TUNED
 
 
 def list_members(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -86,11 +86,13 @@ class AtomicNetwork(nn.Module):
     def __init__(self, inputs: int, hidden: Sequence[tuple[int, str]], dtype: torch.dtype) -> None:
         super().__init__()
         widths = [inputs, *(width for width, _ in hidden), 1]
+        #: Standard deviation with which the weights of each layer begin.
+        self.initial_spreads = [math.sqrt(2.0 / (rows + columns)) for rows, columns in pairwise(widths)]
         self.activations = [name for _, name in hidden]
         self._functions = [squashing_function(name) for name in self.activations]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(rows, columns, dtype=dtype) * math.sqrt(2.0 / (rows + columns)))
-            for rows, columns in pairwise(widths)
+            nn.Parameter(torch.randn(rows, columns, dtype=dtype) * spread)
+            for (rows, columns), spread in zip(pairwise(widths), self.initial_spreads, strict=True)
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(width, dtype=dtype)) for width in widths[1:])
 
@@ -120,13 +122,14 @@ class AtomicNetwork(nn.Module):
         The gradient is made of plain operations on the weights, so that a loss of it can be differentiated once more.
         """
         slopes = []
-        for weight, bias, function in zip(self.weights, self.biases, self._functions, strict=False):
+        *hidden, last = self.weights  # once: with low-rank adaptation each look makes sums
+        for weight, bias, function in zip(hidden, self.biases, self._functions, strict=False):
             argument = torch.addmm(bias, x, weight)
             x = function.value(argument)
             slopes.append(function.slope(argument, x))
-        energies = torch.addmm(self.biases[-1], x, self.weights[-1]).squeeze(1)
-        gradient = self.weights[-1].T.expand(len(x), -1)
-        for weight, slope in zip(reversed(list(self.weights)[:-1]), reversed(slopes), strict=True):
+        energies = torch.addmm(self.biases[-1], x, last).squeeze(1)
+        gradient = last.T.expand(len(x), -1)
+        for weight, slope in zip(reversed(hidden), reversed(slopes), strict=True):
             gradient = (gradient * slope) @ weight.T
         return energies, gradient
 

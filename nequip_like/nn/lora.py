@@ -8,7 +8,7 @@ code of ``nn/native``) reads the sum, so nothing else has to know.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import torch
@@ -32,13 +32,20 @@ class AdaptedWeights(nn.Module):
         rank: Rank of the product; less where a weight is smaller than that.
         alpha: The product is scaled by ``alpha / rank``.
         adapted: Which weights are adapted, by their index.
-        generator: Where A, of unit variance as the weights are, is drawn from.
+        generator: Where A is drawn from.
+        spreads: Standard deviation of A for each weight: that with which the weight itself began; None is 1.
     """
 
     lora_scale: Tensor
 
     def __init__(
-        self, weights: nn.ParameterList, rank: int, alpha: float, adapted: Collection[int], generator: torch.Generator
+        self,
+        weights: nn.ParameterList,
+        rank: int,
+        alpha: float,
+        adapted: Collection[int],
+        generator: torch.Generator,
+        spreads: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self._is_adapted = [i in adapted for i in range(len(weights))]
@@ -51,7 +58,7 @@ class AdaptedWeights(nn.Module):
             rows = weight.numel() // columns
             inner = min(rank, rows, columns)
             factor_a = torch.randn(rows, inner, dtype=weight.dtype, generator=generator).to(weight.device)
-            self.register_parameter(f"{_A}{i}", nn.Parameter(factor_a))
+            self.register_parameter(f"{_A}{i}", nn.Parameter(factor_a * (1.0 if spreads is None else spreads[i])))
             self.register_parameter(f"{_B}{i}", nn.Parameter(weight.new_zeros(inner, columns)))
 
     def __len__(self) -> int:
@@ -122,7 +129,10 @@ def adapt(model: nn.Module, rank: int, alpha: float, seed: int, but: Collection[
         names = [f"{prefix}.weights.{i}" for i in range(len(weights))]
         indices = [i for i, name in enumerate(names) if name not in but]
         if indices:
-            setattr(module, "weights", AdaptedWeights(weights, rank, alpha, indices, generator))  # noqa: B010 (a module)
+            # Most layers scale what they multiply, and their weights have unit variance; one that does not, tells.
+            spreads = getattr(module, "initial_spreads", None)
+            adapted_weights = AdaptedWeights(weights, rank, alpha, indices, generator, spreads)
+            setattr(module, "weights", adapted_weights)  # noqa: B010 (a module)
             adapted += [names[i] for i in indices]
     return adapted
 

@@ -164,7 +164,7 @@ def test_it_cannot_be_fine_tuned(model_file, install):
         read_source(str(model_file))
     assert str(caught.value) == (
         f"finetune.source: {model_file} is of the family 'constant', which cannot be fine-tuned\n"
-        "  -> fine-tuning is for nequip; to go on with a run give resume=auto or ckpt_path"
+        "  -> fine-tuning is for nequip, descriptor_ann; to go on with a run give resume=auto or ckpt_path"
     )
 
 

@@ -8,9 +8,7 @@ from collections.abc import Collection, Sequence
 from torch import nn
 
 from nequip_like.errors import ConfigError, closest_hint
-
-#: What turns the last features into energies: the readout, and scales and shifts where these are trained.
-HEAD = ("readout", "scale_shift")
+from nequip_like.model.finetuning.tunable import find_tunable
 
 
 def chosen_parameters(model: nn.Module, patterns: Sequence[str], key: str) -> list[str]:
@@ -57,9 +55,9 @@ def _explain_no_match(model: nn.Module, names: Sequence[str], pattern: str, key:
     parts = [part for part in dict.fromkeys(part for name in names for part in name.split(".")) if not part.isdigit()]
     fixed = [name for name, _ in model.named_buffers() if fits_to_name(pattern, name)]
     if fixed:
-        flags = {"scales": "per_type_energy_scales_trainable", "shifts": "per_type_energy_shifts_trainable"}
-        flag = flags.get(fixed[0].rpartition(".")[2])
-        advice = f"write model.{flag}=true" if flag else "leave it out"
+        family = find_tunable(model)
+        switch = f"per_type_energy_{fixed[0].rpartition('.')[2]}_trainable"
+        advice = f"write model.{switch}=true" if family and switch in family.switches else "leave it out"
         return ConfigError(f"{key}: '{pattern}' matches {fixed[0]}, which is not trained", advice)
     return ConfigError(
         f"{key}: no parameter of the model has '{pattern}' in its name",

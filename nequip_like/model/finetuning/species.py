@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from nequip_like.model.families import build
-from nequip_like.model.nequip import NequIPEnergy
+from nequip_like.model.finetuning.family import Starts
+from nequip_like.model.finetuning.tunable import FINE_TUNED
 from nequip_like.model.potential import Potential
-
-#: A new species that begins as the mean over the species that there are.
-MEAN = None
+from nequip_like.nn.scale_shift import PerTypeScaleShift, per_type_values
 
 
 def rebuilt(
     source: Potential,
     changes: Mapping[str, Any],
-    starts: Mapping[str, str | None] | None = None,
+    starts: Starts | None = None,
     shifts: Mapping[str, float] | None = None,
 ) -> Potential:
     """Build a model anew, with the weights of ``source``.
@@ -28,7 +26,7 @@ def rebuilt(
     them.
 
     Args:
-        source: The model; it is not changed.
+        source: The model, of a family in :data:`~nequip_like.model.finetuning.tunable.FINE_TUNED`; it is not changed.
         changes: Arguments of its builder that differ, such as ``kernel``; none that changes the shape of weights.
         starts: For each new species the species that it begins as, or :data:`MEAN`: its embedding, energy scale and
             average number of neighbours. The cutoffs of its pairs are those of the other species; with the mean, r_max.
@@ -37,69 +35,27 @@ def rebuilt(
     Returns:
         The new model, on the CPU. All its parameters require gradients.
     """
+    family = FINE_TUNED[source.config["family"]]
     arguments = {**source.config["arguments"], **changes}
     if starts:
-        arguments |= _extend_arguments(source, starts, shifts or {})
+        arguments |= family.extend_arguments(source, starts, shifts or {})
     model = build({**source.config, "arguments": arguments})
     state = model.state_dict()
     with torch.no_grad():
         for name, tensor in source.state_dict().items():
             # What is there for each species, or pair of them, keeps its place at the beginning.
             state[name][tuple(slice(0, length) for length in tensor.shape)] = tensor
-        energy_model = cast(NequIPEnergy, model.energy_model)
-        embedding = cast(NequIPEnergy, source.energy_model).type_embedding
-        for row, start in enumerate((starts or {}).values(), start=len(source.type_names)):
-            energy_model.type_embedding[row] = _start(embedding, source.type_names, start)
+        if starts:
+            family.start_species(model, source, starts)
     return model
-
-
-def _start(rows: Tensor, type_names: list[str], start: str | None) -> Tensor:
-    return rows.mean(dim=0) if start is MEAN else rows[type_names.index(start)]
-
-
-def _extend_arguments(
-    source: Potential, starts: Mapping[str, str | None], shifts: Mapping[str, float]
-) -> dict[str, Any]:
-    """Arguments that hold something for each species, with the new ones."""
-    type_names, arguments = source.type_names, source.config["arguments"]
-    scale_shift = cast(NequIPEnergy, source.energy_model).scale_shift
-    extended: dict[str, Any] = {
-        "type_names": [*type_names, *starts],
-        "per_type_energy_scales": _extend_values(scale_shift.scales, type_names, starts),
-        "per_type_energy_shifts": dict(zip(type_names, scale_shift.shifts.tolist(), strict=True)) | dict(shifts),
-    }
-    if isinstance(arguments["avg_num_neighbors"], Mapping):
-        neighbors = torch.tensor([arguments["avg_num_neighbors"][name] for name in type_names], dtype=torch.float64)
-        extended["avg_num_neighbors"] = _extend_values(neighbors, type_names, starts)
-    if arguments.get("per_edge_type_cutoff"):
-        extended["per_edge_type_cutoff"] = _extend_cutoffs(arguments["per_edge_type_cutoff"], starts)
-    pair = arguments.get("pair_potential")
-    if isinstance(pair, Mapping) and pair.get("chemical_species"):
-        extended["pair_potential"] = {**pair, "chemical_species": [*pair["chemical_species"], *starts]}
-    return extended
-
-
-def _extend_values(values: Tensor, type_names: list[str], starts: Mapping[str, str | None]) -> dict[str, float]:
-    values = values.detach()
-    by_type = dict(zip(type_names, values.tolist(), strict=True))
-    return by_type | {name: float(_start(values, type_names, start)) for name, start in starts.items()}
-
-
-def _extend_cutoffs(cutoffs: Mapping[str, Any], starts: Mapping[str, str | None]) -> dict[str, Any]:
-    """Each new species has the cutoffs of the one that it begins as, as centre and as neighbour."""
-    result: dict[str, Any] = {}
-    for centre, entry in cutoffs.items():
-        if isinstance(entry, Mapping):
-            entry = {**entry, **{species: entry[start] for species, start in starts.items() if start in entry}}
-        result[centre] = entry
-    return result | {species: result[start] for species, start in starts.items() if start in result}
 
 
 def change_shifts(model: Potential, changes: Mapping[str, float]) -> None:
     """Add to the energy shifts of some species.
 
     Args:
-        model: The model; changed in place, with what builds it.
+        model: The model; changed in place, with what builds it: its ``per_type_energy_shifts`` give these shifts again,
+            to the last bit.
         changes: Energy to add for each atom of a species, eV.
 
     Example:
@@ -111,9 +67,14 @@ def change_shifts(model: Potential, changes: Mapping[str, float]) -> None:
         >>> model.config["arguments"]["per_type_energy_shifts"]
         {'H': -13.0, 'O': -428.0}
     """
-    shifts = cast(NequIPEnergy, model.energy_model).scale_shift.shifts
+    arguments, names = model.config["arguments"], model.type_names
+    shifts = cast(PerTypeScaleShift, model.energy_model.scale_shift).shifts
+    offsets = FINE_TUNED[model.config["family"]].find_shift_offsets(model)
     with torch.no_grad():
-        for name, change in changes.items():
-            shifts[model.type_names.index(name)] += change
-    values = dict(zip(model.type_names, shifts.tolist(), strict=True))
-    model.config = {**model.config, "arguments": {**model.config["arguments"], "per_type_energy_shifts": values}}
+        argument = per_type_values("per_type_energy_shifts", arguments.get("per_type_energy_shifts"), names, 0.0)
+        # Of shifts that were trained the argument tells nothing; others keep theirs, which a difference would round.
+        values = torch.where(argument + offsets == shifts, argument, shifts - offsets)
+        values += torch.tensor([changes.get(name, 0.0) for name in names], dtype=torch.float64)
+        shifts.copy_(values + offsets)
+    by_type = dict(zip(names, values.tolist(), strict=True))
+    model.config = {**model.config, "arguments": {**arguments, "per_type_energy_shifts": by_type}}

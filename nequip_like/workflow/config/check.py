@@ -20,6 +20,7 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError
 from nequip_like.inference.last_layer_fit import UncertaintySettings
 from nequip_like.metrics.manager import MetricsManager
+from nequip_like.model.finetuning import FINE_TUNED
 from nequip_like.model.potential import Potential
 from nequip_like.nn.pair_potential import ZBL
 from nequip_like.optim.build import GROUP_KEYS
@@ -37,7 +38,7 @@ from nequip_like.workflow.config.key_places import place_hint
 from nequip_like.workflow.config.signatures import arguments_of, check_node, limits_of, unknown_argument
 from nequip_like.workflow.config.values import is_known, values_before_data
 from nequip_like.workflow.finetune.settings import read_settings
-from nequip_like.workflow.finetune.source import check_model, read_source
+from nequip_like.workflow.finetune.source import check_model, check_settings, read_source
 from nequip_like.workflow.pretrain.settings import check_surroundings, read_pretraining
 from nequip_like.workflow.pretrain.teachers import check_teacher
 from nequip_like.workflow.slurm.tasks import check_slurm_tasks
@@ -176,6 +177,7 @@ def _check_finetune(config: DictConfig, values: Mapping[str, Any]) -> None:
     settings = read_settings(values.get("finetune"))
     if settings is not None and values.get("ckpt_path") is None and values.get("resume") is None:
         source, card = read_source(settings.source)
+        check_settings(settings, FINE_TUNED[source.config["family"]], card["path"])
         check_model(config, source, card["path"], any_shifts=settings.shifts == "refit")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,13 +12,12 @@ from nequip_like.data import fields
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ModelError
 from nequip_like.inference.predictor import Predictor
-from nequip_like.model.nequip import NequIPEnergy
 from nequip_like.model.potential import Potential
 from nequip_like.workflow.finetune.run import FineTuning
 
 _FRAMES = 8
 # Of energies per atom and of forces, in eV and Angstrom, relative to the largest force if that is more than 1.
-_EXACT = {torch.float64: 1e-7, torch.float32: 1e-4}
+_EXACT = {"float64": 1e-7, "float32": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def compare_with_source(tuning: FineTuning, model: Potential, data: DataModule) 
             largest = max(largest, _largest(original[fields.FORCES]))
             if fields.FORCES in frame:
                 force_errors.append((frame[fields.FORCES] - original[fields.FORCES]).flatten())
-    if not max(energy, forces) <= largest * _EXACT[cast(NequIPEnergy, model.energy_model).dtype]:
+    if not max(energy, forces) <= largest * _EXACT[model.config["arguments"]["model_dtype"]]:
         raise ModelError(
             f"the fine-tuned model does not begin as its source: energies differ by {energy:.1e} eV/atom, forces by "
             f"{forces:.1e} eV/Angstrom",

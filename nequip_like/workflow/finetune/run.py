@@ -1,8 +1,9 @@
 """Fine-tuning: a run that begins with the weights of another model.
 
-The source decides what the model is: its architecture, cutoff, average number of neighbours, energy scales and shifts,
-and the species with their order. Before the first step the model is the source, to the last bit where the kernel is the
-same; with shifts that are refitted, it is the source plus one energy for each atom.
+The source decides what the model is: its architecture and cutoff, all that was measured on its training data (average
+number of neighbours, statistics of features, energy scales and shifts), and the species with their order. Before the
+first step the model is the source, to the last bit where the kernel is the same; with shifts that are refitted, it is
+the source plus one energy for each atom.
 
 A checkpoint of such a run holds all of this, so to go on from it the source is not needed.
 """
@@ -26,15 +27,23 @@ from nequip_like.data.species import species_of
 from nequip_like.errors import ConfigError, DataError, closest_hint
 from nequip_like.inference.loading import load_checkpoint
 from nequip_like.inference.predictor import Predictor
-from nequip_like.model.finetuning import HEAD, MEAN, change_shifts, chosen_parameters, rebuilt, train_only
+from nequip_like.model.finetuning import (
+    FINE_TUNED,
+    MEAN,
+    TunableFamily,
+    change_shifts,
+    chosen_parameters,
+    rebuilt,
+    train_only,
+)
 from nequip_like.model.potential import Potential
 from nequip_like.nn.lora import adapt
 from nequip_like.summaries import Summarized
 from nequip_like.workflow.finetune.settings import Settings, read_settings
-from nequip_like.workflow.finetune.source import FLAGS, check_model, find_model_section, read_source
+from nequip_like.workflow.finetune.source import check_model, check_settings, find_model_section, read_source
 from nequip_like.workflow.resume import Resumption
 
-_TARGET = "nequip_like.model.FullNequIPGNNModel"
+_BUILDERS = "nequip_like.model"  # the module of all builders, by the names that configs use
 
 
 @dataclass(repr=False)
@@ -60,6 +69,11 @@ class FineTuning(Summarized):
     refit: ReferenceEnergies | None = None
     adapted: int = field(default=0)
 
+    @property
+    def family(self) -> TunableFamily:
+        """What fine-tuning knows of the model's family."""
+        return FINE_TUNED[self.source.config["family"]]
+
     def build(self, config: DictConfig, data: DataModule) -> Potential:
         """Build the model before the first step, with what is not trained frozen.
 
@@ -79,16 +93,16 @@ class FineTuning(Summarized):
                 "leave it out, or give cutoff_radius once at the top level",
             )
         section, node = find_model_section(config)
-        changes = {"kernel": node.kernel} if "kernel" in node else {}
+        changes = {key: node[key] for key in self.family.free if key in node}
         if self.resumed:
             _check_no_new(data, self.source, self.source_path)
             model = rebuilt(self.source, changes)
         else:
-            changes |= {flag: True for flag in FLAGS if node.get(flag)}
+            changes |= {switch: True for switch in self.family.switches if node.get(switch)}
             model = self._begin(data, changes)
         data.move_replay(self.info["shift_changes"])
         self._choose_trained(model, int(config.seed))
-        _describe(config, section, model)
+        _describe(config, section, model, self.family)
         return model
 
     def _begin(self, data: DataModule, changes: Mapping[str, Any]) -> Potential:
@@ -110,7 +124,7 @@ class FineTuning(Summarized):
         if settings.modules is not None:
             trained = chosen_parameters(model, settings.modules, "finetune.modules")
         elif settings.freeze is not None:
-            trained = [name for name in names if any(f".{part}." in name for part in HEAD)]
+            trained = self.family.list_head(model)
         if settings.lora is not None:
             adapted = adapt(model, settings.lora.rank, settings.lora.alpha, seed, but=trained)
             if not adapted:
@@ -159,15 +173,16 @@ def begin(config: DictConfig, resumption: Resumption | None) -> FineTuning | Non
         source, path = load_checkpoint(resumption.path)[0], resumption.path
         tuning = FineTuning(settings, source, str(path), dict(resumption.checkpoint_entry["finetune"]), resumed=True)
     refit = settings.shifts == "refit"
-    check_model(config, source, tuning.source_path, any_shifts=refit, any_flags=not tuning.resumed)
+    check_settings(settings, tuning.family, tuning.source_path)
+    check_model(config, source, tuning.source_path, any_shifts=refit, any_switches=not tuning.resumed)
     if config.get("cutoff_radius") is not None:
         config.cutoff_radius = source.cutoff
     return tuning
 
 
-def _describe(config: DictConfig, section: str, model: Potential) -> None:
+def _describe(config: DictConfig, section: str, model: Potential, family: TunableFamily) -> None:
     """Write the model's arguments into the config, which is stored in checkpoints and model files."""
-    node = {"_target_": _TARGET, **model.config["arguments"]}
+    node = {"_target_": f"{_BUILDERS}.{family.builders[0]}", **model.config["arguments"]}
     OmegaConf.update(config, section, node, merge=False)
     if config.get("chemical_species") is not None:
         config.chemical_species = list(model.type_names)
@@ -179,6 +194,12 @@ def _describe(config: DictConfig, section: str, model: Potential) -> None:
 def _choose_starts(rule: str | Mapping[str, str], new_types: list[str], tuning: FineTuning) -> dict[str, str | None]:
     """Choose for each new species the one that it begins as."""
     source_types, source_path = tuning.source.type_names, tuning.source_path
+    if new_types and (why := tuning.family.no_new_species) is not None:
+        raise ConfigError(
+            f"the training data have {', '.join(new_types)}, which the model of {source_path} does not know and "
+            f"cannot be taught: {why}",
+            "leave these frames out, or train a new model",
+        )
     if isinstance(rule, Mapping):
         _check_rule(rule, new_types, source_types, source_path)
         starts: dict[str, str | None] = {name: rule[name] for name in new_types if name in rule}

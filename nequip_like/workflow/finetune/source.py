@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from e3nn.o3 import Irreps
 from omegaconf import DictConfig, OmegaConf
 
-from nequip_like.errors import ConfigError, ModelFileError
+from nequip_like.arguments import annotations_of, check
+from nequip_like.errors import ConfigError, ModelFileError, naming
 from nequip_like.inference.loading import load_any
 from nequip_like.model.builders import preset_arguments
 from nequip_like.model.committee import CommitteePotential
-from nequip_like.model.families import FINE_TUNED, can_be_finetuned
+from nequip_like.model.families import FAMILIES
+from nequip_like.model.finetuning import FINE_TUNED, TunableFamily, find_tunable
 from nequip_like.model.potential import Potential
 from nequip_like.workflow.config.packaged import read_packaged
 from nequip_like.workflow.config.values import is_known, values_before_data
+from nequip_like.workflow.finetune.settings import Settings
 
-#: Switches of the model that a config may turn on; the weights stay the same.
-FLAGS = ("bessel_trainable", "per_type_energy_scales_trainable", "per_type_energy_shifts_trainable")
-_PER_TYPE = ("avg_num_neighbors", "per_type_energy_scales", "per_type_energy_shifts")
-# The seed draws nothing; species are told by the data; the kernel only says how to compute.
-_FREE = ("_target_", "seed", "kernel", "type_names", "preset")
+# The seed draws nothing, and species are told by the data.
+_SAID_ELSEWHERE = ("_target_", "seed", "type_names", "preset")
+_DEFAULT_FAMILY = "nequip"  # of a config that says nothing of the model
 _SAME = 1e-9
+_LEAVE_OUT = "leave {} out: a fine-tuned model is built as its source was"
 
 
 def find_model_section(config: DictConfig) -> tuple[str, DictConfig]:
@@ -51,7 +52,7 @@ def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
             "fine-tune its members, each in a run of its own",
         )
     source.uncertainty = None  # of weights that will be others
-    if not can_be_finetuned(source):
+    if find_tunable(source) is None:
         raise ConfigError(
             f"finetune.source: {card['path']} is of the family '{source.config['family']}', which cannot be fine-tuned",
             f"fine-tuning is for {', '.join(FINE_TUNED)}; to go on with a run give resume=auto or ckpt_path",
@@ -59,8 +60,27 @@ def read_source(path: str) -> tuple[Potential, dict[str, Any]]:
     return source, card
 
 
+def check_settings(settings: Settings, family: TunableFamily, source_path: str) -> None:
+    """Refuse settings that the family of the source has no use for.
+
+    Args:
+        settings: What the section says.
+        family: What fine-tuning knows of the family.
+        source_path: The file of the source, for messages.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    why = family.no_new_species
+    if settings.new_species != "error" and why is not None:
+        raise ConfigError(
+            f"finetune.new_species is given, but the model of {source_path} takes no new species: {why}",
+            "leave finetune.new_species out, and frames with other species, or train a new model",
+        )
+
+
 def check_model(
-    config: DictConfig, source: Potential, source_path: str, *, any_shifts: bool, any_flags: bool = True
+    config: DictConfig, source: Potential, source_path: str, *, any_shifts: bool, any_switches: bool = True
 ) -> None:
     """Refuse what a config says of the model and the source contradicts.
 
@@ -71,31 +91,60 @@ def check_model(
         source: The model.
         source_path: Its file, for messages.
         any_shifts: Energy shifts are found anew, so what is said of them is not compared.
-        any_flags: :data:`FLAGS` may be turned on.
+        any_switches: The switches of the model's family may be turned on.
 
     Raises:
         ConfigError: Naming the key.
     """
     section, node = find_model_section(config)
+    name = source.config["family"]
+    family, is_said = FINE_TUNED[name], _check_family(section, node, name, source_path)
     values = values_before_data(config)["training_module"]["model"]
-    expected = _describe_arguments(source)
-    free = {*_FREE, *(FLAGS if any_flags else ()), *(("per_type_energy_shifts",) if any_shifts else ())}
+    expected = family.describe_arguments(source)
+    free = {*_SAID_ELSEWHERE, *family.free, *(family.switches if any_switches else ())}
+    free |= {"per_type_energy_shifts"} if any_shifts else set()
 
     def differs(key: str, value: Any) -> bool:
-        return key in expected and key not in free and not _is_equivalent(key, value, expected[key], source.type_names)
+        return key in expected and key not in free and not _is_equivalent(family, key, value, expected[key], source)
 
     for key in _list_changed_keys(node):
-        if is_known(values[key]) and differs(key, values[key]):
-            raise _describe_contradiction(f"{section}.{key}", values[key], expected[key], source_path)
+        with naming(section):
+            if is_known(values[key]) and differs(key, values[key]):
+                raise _describe_contradiction(f"{section}.{key}", values[key], expected[key], source_path)
+        if not is_said and key not in (*expected, *_SAID_ELSEWHERE):
+            raise ConfigError(
+                f"{section}.{key} is given, but the model of {source_path} is of the family {name}, which has no {key}",
+                _LEAVE_OUT.format(f"{section}.{key}"),
+            )
     if "preset" in values:
         for key, value in preset_arguments(values["preset"]).items():
             if key not in values and differs(key, value):
                 raise _describe_contradiction(
                     f"{section}.preset", f"{values['preset']} ({key} {value})", expected[key], source_path
                 )
+    _check_free_arguments(section, values, name)
     cutoff = config.get("cutoff_radius")
     if cutoff not in (None, read_default_cutoff()) and not _is_same(cutoff, source.cutoff):
         raise _describe_contradiction("cutoff_radius", cutoff, source.cutoff, source_path)
+
+
+def _check_family(section: str, node: DictConfig, name: str, source_path: str) -> bool:
+    """Refuse a section of another family; gives whether it is of this one, or says nothing of the family."""
+    family = _find_family(node)
+    if family != name and (family != _DEFAULT_FAMILY or "preset" in node):
+        raise ConfigError(
+            f"{section}._target_ is {node.get('_target_')}, but the model of {source_path} is of the family {name}",
+            f"choose model={name}, or say nothing of the model: a fine-tuned one is built as its source was",
+        )
+    return family == name
+
+
+def _check_free_arguments(section: str, values: Mapping[str, Any], name: str) -> None:
+    """Refuse what the builder would refuse: a section that says nothing of the family may name kernels of another."""
+    annotations = annotations_of(FAMILIES[name])
+    for key in FINE_TUNED[name].free:
+        if key in values and is_known(values[key]):
+            check(f"{section}.{key}", values[key], annotations[key])
 
 
 def read_default_cutoff() -> float:
@@ -106,14 +155,21 @@ def read_default_cutoff() -> float:
 def _describe_contradiction(key: str, value: Any, expected: Any, source_path: str) -> ConfigError:
     return ConfigError(
         f"{key} is {_format_value(value)}, but the model of {source_path} has {_format_value(expected)}",
-        f"leave {key} out: a fine-tuned model is built as its source was",
+        _LEAVE_OUT.format(key),
     )
+
+
+def _find_family(node: DictConfig) -> str | None:
+    """Find the family that a section names by its builder; None if it is a builder of somebody else."""
+    builder = str(node.get("_target_")).rpartition(".")[2]
+    return next((name for name, family in FINE_TUNED.items() if builder in family.builders), None)
 
 
 def _list_changed_keys(node: DictConfig) -> list[str]:
     """List the keys of the section whose values are not those of the packaged config of the same model."""
     unresolved = _read_unresolved(node)
-    packaged = read_packaged("model/nequip_M.yaml" if "preset" in unresolved else "model/nequip.yaml")
+    choice = "nequip_M" if "preset" in unresolved else _find_family(node) or _DEFAULT_FAMILY
+    packaged = read_packaged(f"model/{choice}.yaml")
     return [key for key, value in unresolved.items() if key not in packaged or packaged[key] != value]
 
 
@@ -122,35 +178,12 @@ def _read_unresolved(node: Any) -> dict[str, Any]:
     return dict(OmegaConf.to_container(node, resolve=False))  # type: ignore[arg-type] # a mapping
 
 
-def _describe_arguments(source: Potential) -> dict[str, Any]:
-    """Describe the arguments that built the source, also in the words of the shorter builders."""
-    arguments = source.config["arguments"]
-    described = {**arguments, "r_max": source.cutoff}
-    degree = arguments["irreps_edge_sh"]
-    described["l_max"] = degree if isinstance(degree, int) else Irreps(degree).lmax
-    hidden = [Irreps(irreps) for irreps in arguments["feature_irreps_hidden"]]
-    described["num_layers"] = len(hidden)
-    if len(hidden) > 1 and all(irreps == hidden[0] for irreps in hidden[:-1]):
-        channels = {entry.ir.l: entry.mul for entry in hidden[0]}
-        described["num_features"] = [channels[number] for number in sorted(channels)]
-        if described["l_max"] > 0:
-            described["parity"] = any(entry.ir.p != (-1) ** entry.ir.l for entry in hidden[0])
-    return described
-
-
-def _is_equivalent(key: str, value: Any, expected: Any, type_names: Sequence[str]) -> bool:
-    if key in _PER_TYPE:
-        by_type, expected_by_type = (
-            x if isinstance(x, Mapping) else dict.fromkeys(type_names, x) for x in (value, expected)
-        )
-        return all(_is_same(by_type.get(name), expected_by_type.get(name)) for name in type_names)
-    return _is_same(_shorten_list(value), _shorten_list(expected))
-
-
-def _shorten_list(value: Any) -> Any:
-    """Shorten a list of equal values to this value: one number may stand for all layers or degrees."""
-    equal = isinstance(value, list) and value and all(entry == value[0] for entry in value)
-    return value[0] if equal else value
+def _is_equivalent(family: TunableFamily, key: str, value: Any, expected: Any, source: Potential) -> bool:
+    """Whether two values of an argument mean the same."""
+    one, other = (family.normalize_argument(key, each, source.type_names) for each in (value, expected))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_same(entry, other[name]) for name, entry in one.items())
+    return _is_same(one, other)
 
 
 def _is_same(a: Any, b: Any) -> bool:

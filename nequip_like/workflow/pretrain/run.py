@@ -21,7 +21,7 @@ from rich.console import Console
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError, ModelError, NequipLikeError
-from nequip_like.model.families import can_be_finetuned
+from nequip_like.model.finetuning import find_tunable
 from nequip_like.training.budget.clock import Clock
 from nequip_like.training.budget.durations import format_seconds
 from nequip_like.training.budget.record_file import BUDGET_FILE
@@ -288,7 +288,7 @@ class _Stages:
     def _check_run(self, config: DictConfig, data: DataModule) -> None:
         """Refuse a run that would fail after its pretraining."""
         module = setup.build_module(config, data, {})
-        if not can_be_finetuned(module.model):
+        if find_tunable(module.model) is None:
             raise ModelError(
                 f"pretrain.teacher is given, but the model is of the family '{module.model.config['family']}', which "
                 "cannot be fine-tuned",

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 
 import ase.io
 import numpy as np
@@ -150,8 +151,31 @@ def test_finetune(trained, do, training, tmp_path):
     before, after = (dict(load(path).named_parameters()) for path in (folder, tmp_path / "tuned"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
-    assert all("readout" in name for name in changed)
+    head = {
+        "nequip": r"energy_model\.readout\..*",
+        "descriptor_ann": r"energy_model\.networks\..*\.(weights|biases)\.1",
+    }
+    assert all(re.fullmatch(head[family], name) for name in changed)
     assert result.done["tuned"].files["manifest"].is_file()
+    other = {"nequip": "descriptor_ann", "descriptor_ann": "nequip"}[family]
+    with pytest.raises(ConfigError, match=rf"backend is {other}, but the model .* is of the family {family}"):
+        do([{**run, "name": "other", "run_dir": "other", "backend": other}], dry_run=True)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_finetuning_of_what_is_yet_to_be_trained_is_judged(family, do, training):
+    """By its settings, as far as these tell; what is right is planned."""
+    tuned = training(family, name="tuned", task="finetune", run_dir="tuned", model_in="models/fit")
+    _, printed = do([training(family), {**tuned, "backend_args": ["finetune.shifts=refit"]}], dry_run=True)
+    assert "begin with" in printed
+    with pytest.raises(ConfigError, match=r"finetune.shifts is 'fit'"):
+        do([training(family), {**tuned, "backend_args": ["finetune.shifts=fit"]}], dry_run=True)
+    runs = [training(family), {**tuned, "backend_args": ["finetune.new_species=mean"]}]
+    if family == "nequip":
+        do(runs, dry_run=True)
+    else:
+        with pytest.raises(ConfigError, match=r"finetune.new_species is given, but .*fit takes no new species"):
+            do(runs, dry_run=True)
 
 
 def test_artifacts_of_others_are_not_written_over(do, tmp_path):

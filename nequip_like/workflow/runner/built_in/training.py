@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nequip_like.artifacts import write_artifacts
-from nequip_like.errors import ConfigError
-from nequip_like.model.families import FINE_TUNED
+from nequip_like.model.finetuning import FINE_TUNED
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.config.machine_check import check_machine
+from nequip_like.workflow.finetune.settings import Settings, read_settings
+from nequip_like.workflow.finetune.source import check_settings
 from nequip_like.workflow.resume import CHECKPOINT_FOLDER, find_newest
 from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.built_in.context import RunContext
-from nequip_like.workflow.runner.built_in.model_source import locate_checkpoint, locate_model, locate_source
+from nequip_like.workflow.runner.built_in.evaluation import check_family
+from nequip_like.workflow.runner.built_in.model_source import (
+    load_model,
+    locate_checkpoint,
+    locate_model,
+    locate_source,
+)
 from nequip_like.workflow.runner.built_in.training_config import build_config, list_typed, translate_training
 from nequip_like.workflow.runner.files import check_inputs, check_model_stays
 from nequip_like.workflow.runner.requests import RunRequest
@@ -49,11 +57,12 @@ def plan_training(request: RunRequest, context: RunContext, awaited: Collection[
     Raises:
         NequipLikeError: For the first mistake.
     """
-    _check_finetuned(request)
     check_model_stays(request)
     changes = translate_training(request)
     waits = check_inputs(request, awaited)
     config = build_config(request, changes, context.compose, context.trusted_packages)
+    if not waits:
+        _check_source(request, context)
     checked = check_config(_add_beginning(config.copy(), request, waits))
     check_single_process(checked.values["trainer"])
     if not waits:
@@ -89,13 +98,10 @@ def run_training(plan: PlannedRun, report: Report, context: RunContext, goes_on:
     return RunOutcome({name: file for name, file in files.items() if file}, dict(result.metrics), result.stopped_by)
 
 
-def _check_finetuned(request: RunRequest) -> None:
-    """Refuse what would be refused when its model is there, be it hours later."""
-    if request.task == "finetune" and keys.name_family(request.backend) not in FINE_TUNED:
-        raise ConfigError(
-            f"task: finetune is for {', '.join(FINE_TUNED)}, not for backend: {request.backend}",
-            "write task: resume to go on with a run of it, or task: train",
-        )
+def _check_source(request: RunRequest, context: RunContext) -> None:
+    """Refuse a fine-tuning of a model that is of another family than the run names."""
+    if request.task == "finetune":
+        check_family(request, load_model(request, context.families)[0].config.get("family"))
 
 
 def _add_beginning(config: DictConfig, request: RunRequest, waits: bool) -> DictConfig:
@@ -103,10 +109,12 @@ def _add_beginning(config: DictConfig, request: RunRequest, waits: bool) -> Dict
     with open_dict(config):
         if request.task == "finetune":
             model = locate_model(request)
-            if not waits:
-                config.finetune.source = str(model)
-            elif config.finetune.freeze is not None:
-                config.finetune.freeze = None  # judged with its source, when that is there
+            config.finetune.source = str(model)
+            if waits:  # the section is judged without its source, and the rest of the config without the section
+                settings = read_settings(OmegaConf.to_container(config.finetune, resolve=True))
+                family = FINE_TUNED[keys.name_family(request.backend)]
+                check_settings(cast(Settings, settings), family, str(model))
+                config.finetune = {"source": None}
         elif request.task == "resume" and not waits:
             config.ckpt_path = str(locate_checkpoint(request))
     return config
