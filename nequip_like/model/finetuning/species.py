@@ -29,7 +29,8 @@ def rebuilt(
         source: The model, of a family in :data:`~nequip_like.model.finetuning.tunable.FINE_TUNED`; it is not changed.
         changes: Arguments of its builder that differ, such as ``kernel``; none that changes the shape of weights.
         starts: For each new species the species that it begins as, or the mean of all (``MEAN``): its embedding,
-            energy scale and average number of neighbours. The cutoffs of its pairs are those of the other species; with the mean, r_max.
+            energy scale and average number of neighbours. The cutoffs of its pairs are those of the other species; with
+            the mean, r_max.
         shifts: Energy shift of each new species, eV.
 
     Returns:
