@@ -135,14 +135,8 @@ def test_resume(trained, do, training, tmp_path):
     assert torch.load(tmp_path / "on/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
 
 
-def test_what_cannot_be_fine_tuned_is_refused(do, training):
-    run = training("descriptor_ann", name="tuned", task="finetune", run_dir="tuned", model_in="none.safetensors")
-    with pytest.raises(ConfigError, match=r"task: finetune is for nequip, not for backend: descriptor_ann"):
-        do([run])
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("trained", ["nequip"], indirect=True)
+@pytest.mark.parametrize("trained", sorted(FAMILIES), indirect=True)
 def test_finetune(trained, do, training, tmp_path):
     family, folder = trained
     run = training(family, name="tuned", task="finetune", run_dir="tuned", train={"epochs": 1, "freeze": "head_only"})
