@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nequip_like.cli.data_options import add_label_options, parse_label_options
+from nequip_like.cli.data_options import add_label_options, add_trusted_packages, parse_label_options
 from nequip_like.cli.errors import run_cli
 from nequip_like.cli.starting.environment import check_current_folder, prepare_process
 from nequip_like.cli.starting.quick_start import quick_start
@@ -124,15 +124,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     add_label_options(parser)
-    parser.add_argument(
-        "--trusted-packages",
-        metavar="PACKAGE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="packages whose table FAMILIES has the model's family, where it is neither built in nor installed; they "
-        "are imported",
-    )
+    add_trusted_packages(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     return parser
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from ase import Atoms
 
@@ -24,11 +23,12 @@ from nequip_like.model.potential import Potential
 from nequip_like.testing.derivatives import check_forces
 from nequip_like.testing.structures import CUTOFF, crystal, molecule, predict
 from nequip_like.testing.symmetry import (
+    check_atom_order,
     check_net_force,
     check_predictions,
     check_wrapping,
+    compare_moved,
     random_rotation,
-    rotate_prediction,
 )
 from nequip_like.testing.tolerances import TOLERANCES
 from nequip_like.whole_files import temporary_folder
@@ -100,7 +100,7 @@ def _list_checks(potential: Potential, families: Families | None) -> Iterator[tu
     yield "predictions are finite", lambda: _check_finite_predictions(potential, periodic)
     yield "predictions turn with a molecule", lambda: _check_turned(potential, small, tolerance)
     yield "predictions turn with a crystal", lambda: _check_turned(potential, periodic, tolerance)
-    yield "atoms can be numbered in any order", lambda: _check_renumbered(potential, small, tolerance)
+    yield "atoms can be numbered in any order", lambda: check_atom_order(potential, small, tolerance)
     yield "atoms can be moved by lattice vectors", lambda: check_wrapping(potential, periodic, tolerance)
     if potential.do_derivatives:
         yield "forces add up to zero", lambda: check_net_force(predict(potential, periodic), tolerance)
@@ -136,21 +136,8 @@ def _check_finite_predictions(potential: Potential, atoms: Atoms) -> None:
 
 
 def _check_turned(potential: Potential, atoms: Atoms, tolerance: float) -> None:
-    turn = random_rotation(seed=0)
-    turned = atoms.copy()
-    turned.set_cell(atoms.cell.array @ turn.T)
-    turned.positions = atoms.positions @ turn.T + 0.7
-    expected = rotate_prediction(_select_labels(predict(potential, atoms)), turn)
-    check_predictions(_select_labels(predict(potential, turned)), expected, tolerance)
-
-
-def _check_renumbered(potential: Potential, atoms: Atoms, tolerance: float) -> None:
-    order = np.random.default_rng(0).permutation(len(atoms))
-    expected = {
-        key: value[torch.from_numpy(order)] if fields.field(key).owner == "node" else value
-        for key, value in predict(potential, atoms).items()
-    }
-    check_predictions(predict(potential, atoms[order]), expected, tolerance)
+    actual, expected = compare_moved(potential, atoms, random_rotation(seed=0), translation=0.7)
+    check_predictions(_select_labels(actual), _select_labels(expected), tolerance)
 
 
 def _check_saved(potential: Potential, atoms: Atoms, families: Families | None) -> None:

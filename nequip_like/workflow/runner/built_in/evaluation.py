@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,18 +14,17 @@ from nequip_like.data.sources import held_out_sources
 from nequip_like.errors import ConfigError, naming_arguments
 from nequip_like.inference.device import resolve_device
 from nequip_like.inference.energy_only import energies_only
-from nequip_like.inference.evaluation import Evaluation
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE
 from nequip_like.model.families import FAMILIES
-from nequip_like.whole_files import written_whole
 from nequip_like.workflow.evaluate import test_model
 from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.backend import PlannedRun, Report, RunOutcome
 from nequip_like.workflow.runner.built_in.context import RunContext
-from nequip_like.workflow.runner.built_in.error_metrics import compute_run_metrics, list_energies
+from nequip_like.workflow.runner.built_in.error_metrics import compute_run_metrics
+from nequip_like.workflow.runner.built_in.evaluation_files import write_evaluation
 from nequip_like.workflow.runner.built_in.model_source import check_model_is_there, load_model, locate_model
 from nequip_like.workflow.runner.built_in.training_config import select_set_frames
-from nequip_like.workflow.runner.files import METRICS, check_inputs, find_problem, locate_output
+from nequip_like.workflow.runner.files import check_inputs, find_problem, locate_output
 from nequip_like.workflow.runner.requests import RunRequest
 
 _USED = (*keys.EVALUATED, "test", "indices", "indices_path", "test_indices", "trust_pickle", "batch_size")
@@ -90,7 +87,7 @@ def run_evaluation(plan: PlannedRun, report: Report, context: RunContext) -> Run
             _SET
         ]
     metrics = compute_run_metrics(evaluation)
-    files = _write(request, evaluation, metrics, Path(card["path"]), content.energy_only)
+    files = write_evaluation(request, evaluation, metrics, str(card["path"]), content.energy_only)
     report(f"written: {', '.join(str(file) for file in files.values())}")
     return RunOutcome(files, metrics)
 
@@ -155,33 +152,3 @@ def _reads_awaited(entry: Mapping[str, Any], awaited: Collection[Path]) -> bool:
 
 def _name_files(files: list[str]) -> str:
     return files[0] if len(files) == 1 else f"{len(files)} files"
-
-
-def _write(
-    request: RunRequest, evaluation: Evaluation, metrics: Mapping[str, float], model: Path, energy_only: bool
-) -> dict[str, Path]:
-    output, folder = request.section("output"), locate_output(request)
-    files = {"metrics": folder / (output.get("metrics_json") or METRICS)}
-    content = {
-        "model": str(model),
-        "frames": len(evaluation.dataset),
-        "energy_only": energy_only,
-        **metrics,
-        "metrics": evaluation.metrics,
-    }
-    with written_whole(files["metrics"]) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if name := output.get("metrics_csv"):
-        files["metrics_csv"] = folder / name
-        _write_csv(files["metrics_csv"], ("metric", "value"), [*metrics.items(), *evaluation.metrics.items()])
-    if name := output.get("predictions_csv"):
-        files["predictions"] = folder / name
-        _write_csv(files["predictions"], ("index", "energy", "energy_per_atom", "natoms"), list_energies(evaluation))
-    return files
-
-
-def _write_csv(file: Path, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    with written_whole(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)

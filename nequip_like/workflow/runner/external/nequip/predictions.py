@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +14,13 @@ from nequip_like.errors import BackendError, ConfigError, DataError
 from nequip_like.inference.error_metrics import compute_errors
 from nequip_like.inference.evaluation import Evaluation, select_compared_labels
 from nequip_like.report.files import write_predictions
-from nequip_like.whole_files import written_whole
 from nequip_like.workflow.runner.backend import Report, RunOutcome
-from nequip_like.workflow.runner.built_in.error_metrics import compute_run_metrics, list_energies
-from nequip_like.workflow.runner.files import METRICS, PREDICTIONS, locate_output
+from nequip_like.workflow.runner.built_in.error_metrics import compute_run_metrics
+from nequip_like.workflow.runner.built_in.evaluation_files import write_evaluation, write_frame_energies
+from nequip_like.workflow.runner.files import PREDICTIONS, locate_output
 from nequip_like.workflow.runner.requests import RunRequest
 
 _BATCH = 100  # frames at a time, of errors
-_COLUMNS = ("index", "energy", "energy_per_atom", "natoms")
 
 
 def check_output_keys(request: RunRequest) -> None:
@@ -98,7 +93,7 @@ def write_outcome(
         metrics = {"frames": float(len(dataset))}
         if name := output.get("predictions_csv"):
             files["predictions"] = folder / name
-            _write_rows(files["predictions"], _COLUMNS, list_energies(evaluation))
+            write_frame_energies(files["predictions"], evaluation)
         else:
             files["predictions"] = folder / (output.get("predictions") or PREDICTIONS)
             write_predictions({"data": evaluation}, files["predictions"])
@@ -109,22 +104,6 @@ def write_outcome(
         errors = compute_errors(pairs, compared, dataset.type_names, _BATCH)
         evaluation = Evaluation(dataset, predictions, errors, [])
         metrics = compute_run_metrics(evaluation)
-        files["metrics"] = folder / (output.get("metrics_json") or METRICS)
-        content = {"model": model, "frames": len(dataset), "energy_only": False, **metrics, "metrics": errors}
-        with written_whole(files["metrics"]) as partial:
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        if name := output.get("metrics_csv"):
-            files["metrics_csv"] = folder / name
-            _write_rows(files["metrics_csv"], ("metric", "value"), [*metrics.items(), *errors.items()])
-        if name := output.get("predictions_csv"):
-            files["predictions"] = folder / name
-            _write_rows(files["predictions"], _COLUMNS, list_energies(evaluation))
+        files = write_evaluation(request, evaluation, metrics, model)
     report(f"written: {', '.join(str(file) for file in files.values())}")
     return RunOutcome(files, metrics)
-
-
-def _write_rows(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with written_whole(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
