@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from nequip_like.arguments import Decay, NotNegative, check
 from nequip_like.errors import ConfigError
 from nequip_like.nn.module_content import ModuleContent
-from nequip_like.optim.weight_passes import WeightPasses
+from nequip_like.optim.weight_passes import HeldTensors, WeightPasses
 
 
 def averaged_copy(
@@ -109,19 +109,26 @@ def _share_of_mean(update: int) -> float:
     return 1.0 / (update + 1.0)
 
 
-@dataclass(frozen=True)
 class _Update:
     """Moves averages towards the weights by a share that depends on how many updates there were before."""
 
-    share: Callable[[int], float]
+    def __init__(self, share: Callable[[int], float]) -> None:
+        self.share = share
+        self._held = HeldTensors()
+        self._passes: WeightPasses | None = None
 
     @torch.no_grad()
     def __call__(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         share = self.share(int(count))
-        if (passes := WeightPasses.of(averaged, current)) is not None:
-            passes.move_averages(averaged, current, share)
+        if not self._held.are(averaged, current):
+            self._held, self._passes = HeldTensors(averaged, current), WeightPasses.of(averaged, current)
+        if self._passes is not None:
+            self._passes.move_averages(self._held, share)
         else:
             torch._foreach_lerp_(list(averaged), list(current), share)
+
+    def __reduce__(self) -> tuple[type[_Update], tuple[Callable[[int], float]]]:
+        return _Update, (self.share,)  # a copy of a model has tensors of its own
 
 
 class _Average(AveragedModel):
@@ -148,7 +155,9 @@ class _Average(AveragedModel):
             self._move(averages.parameters, weights.parameters, self.n_averaged)
         if averages.buffers:
             torch._foreach_copy_(averages.buffers, weights.buffers)
-        self.n_averaged += 1
+        self.n_averaged.add_(
+            1
+        )  # += would give the module the same tensor anew, which takes as long as a third of the rest
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_contents": None}  # a copy of this has modules of its own

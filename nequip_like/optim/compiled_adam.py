@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nequip_like.optim.weight_passes import AdamOptions, AdamTensors, WeightPasses
+from nequip_like.optim.weight_passes import AdamOptions, HeldTensors, WeightPasses
 
 # Options of torch that change the step; the compiled one has none of them.
 _OTHER_STEPS = ("amsgrad", "maximize", "foreach", "capturable", "differentiable")
@@ -34,17 +34,30 @@ def use_compiled_step(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer
     return _COMPILED[type(optimizer)](optimizer.param_groups, **options)
 
 
-def _list_tensors(group: Mapping[str, Any], states: Mapping[Tensor, Any]) -> AdamTensors | None:
-    """What the step of a group works on; None if some of it is not there yet."""
-    weights = [weight for weight in group["params"] if weight.grad is not None]
-    held = [states.get(weight) or {} for weight in weights]
-    if not all(held):
-        return None
-    return AdamTensors(
-        weights,
-        [weight.grad for weight in weights],
-        *([state[name] for state in held] for name in ("exp_avg", "exp_avg_sq", "step")),
-    )
+class _GroupTensors:
+    """What the steps of a group work on."""
+
+    def __init__(self) -> None:
+        self.held = HeldTensors()
+        self._passes: WeightPasses | None = None
+
+    def prepare(
+        self, weights: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[Mapping[str, Any]]
+    ) -> WeightPasses | None:
+        """Look at what has changed since the last step; the passes for this one, None if C cannot take it.
+
+        Args:
+            weights: Those with a gradient.
+            gradients: Their gradients.
+            states: What the optimizer keeps of each.
+        """
+        kept = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")]
+        if not self.held.are(weights, *kept):
+            self.held = HeldTensors(weights, *kept)
+            self._passes = WeightPasses.of(weights, *kept[:2])
+            if any(step.dtype != torch.float32 or not step.is_cpu for step in kept[2]):
+                self._passes = None
+        return self._passes if self._passes is not None and self._passes.fit(gradients) else None
 
 
 def _step_of_torch(optimizer: torch.optim.Adam) -> None:
@@ -55,6 +68,15 @@ def _step_of_torch(optimizer: torch.optim.Adam) -> None:
 
 class _CompiledStep(torch.optim.Adam):
     """The step, for both."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._tensors: dict[int, _GroupTensors] = {}  # of each group, by its position
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Called by torch when a state is loaded, and for a copy."""
+        super().__setstate__(state)
+        self._tensors = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -68,7 +90,8 @@ class _CompiledStep(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         # All groups, or none: torch's own step takes all.
-        steps = [step for group in self.param_groups if (step := self._prepare(group)) is not None]
+        prepared = (self._prepare(position, group) for position, group in enumerate(self.param_groups))
+        steps = [step for step in prepared if step is not None]
         if len(steps) < len(self.param_groups):
             _step_of_torch(self)
             return loss
@@ -85,24 +108,26 @@ class _CompiledStep(torch.optim.Adam):
             for weight in group["params"]:
                 weight.grad = None
 
-    def _prepare(self, group: Mapping[str, Any]) -> Callable[[], None] | None:
+    def _prepare(self, position: int, group: Mapping[str, Any]) -> Callable[[], None] | None:
         """The compiled step of a group; None if torch has to take it."""
         options = (group["lr"], *group["betas"])
         scaled = getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
         if scaled or any(group[name] for name in _OTHER_STEPS) or any(isinstance(value, Tensor) for value in options):
             return None
-        tensors = _list_tensors(group, self.state)
-        if tensors is None:
-            return None  # of the first step: torch makes the state
-        if not tensors.weights:
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
             return lambda: None
-        passes = WeightPasses.of(tensors.weights, tensors.gradients, tensors.firsts, tensors.seconds)
-        if passes is None or any(step.dtype != torch.float32 or not step.is_cpu for step in tensors.steps):
+        states = [state for weight in weights if (state := self.state.get(weight))]
+        if len(states) < len(weights):
+            return None  # of the first step: torch makes the state
+        gradients = [weight.grad for weight in weights]
+        tensors = self._tensors.setdefault(position, _GroupTensors())
+        if (passes := tensors.prepare(weights, gradients, states)) is None:
             return None
         adam = AdamOptions(
             group["lr"], *group["betas"], group["eps"], group["weight_decay"], group["decoupled_weight_decay"]
         )
-        return lambda: passes.step_adam(adam, tensors)
+        return lambda: passes.step_adam(adam, tensors.held, gradients)
 
 
 class Adam(_CompiledStep):

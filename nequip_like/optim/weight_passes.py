@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
+from operator import is_
 
 import torch
 from torch import Tensor
@@ -87,21 +87,40 @@ class WeightPasses:
         library = _load_library()
         return None if library is None else _prepare(library, tensors[0].dtype, sizes)
 
+    def fit(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these are arrays of the sizes and the type that the passes are for."""
+        return (
+            can_be_passed(tensors)
+            and SUFFIXES[tensors[0].dtype] == self._suffix
+            and list(map(Tensor.numel, tensors)) == list(self._sizes)
+        )
+
     def measure_norm(self, tensors: Sequence[Tensor]) -> float:
         """Euclidean norm of all numbers together, summed in float64."""
         sums = (ctypes.c_double * self._pieces)()
         return float(self._call("measure_norm", list_addresses(tensors), sums))
 
-    def move_averages(self, averages: Sequence[Tensor], weights: Sequence[Tensor], share: float) -> None:
-        """Move averages by a share of the way towards weights."""
-        self._call("move_averages", list_addresses(averages), list_addresses(weights), ctypes.c_double(share))
-        increment_version(averages)
+    def move_averages(self, held: HeldTensors, share: float) -> None:
+        """Move averages by a share of the way towards weights.
 
-    def step_adam(self, adam: AdamOptions, tensors: AdamTensors) -> None:
-        """One step of Adam or AdamW, counted in the numbers of steps."""
-        lists = (tensors.steps, tensors.weights, tensors.gradients, tensors.firsts, tensors.seconds)
-        self._call("step_adam", ctypes.byref(adam), *map(list_addresses, lists))
-        increment_version([*tensors.weights, *tensors.firsts, *tensors.seconds])
+        Args:
+            held: The averages, then the weights.
+            share: Within [0, 1].
+        """
+        self._call("move_averages", *held.addresses, ctypes.c_double(share))
+        increment_version(held.lists[0])
+
+    def step_adam(self, adam: AdamOptions, held: HeldTensors, gradients: Sequence[Tensor]) -> None:
+        """One step of Adam or AdamW, counted in the numbers of steps.
+
+        Args:
+            adam: The options.
+            held: Weights, averages of gradients and of their squares, and numbers of steps of shape () and float32.
+            gradients: The gradients.
+        """
+        weights, firsts, seconds, steps = held.addresses
+        self._call("step_adam", ctypes.byref(adam), steps, weights, list_addresses(gradients), firsts, seconds)
+        increment_version(chain.from_iterable(held.lists[:3]))
 
     def _call(self, name: str, *arguments: object) -> float:
         function = getattr(self._library, f"{name}_{self._suffix}")
@@ -113,20 +132,46 @@ class WeightPasses:
 _prepare = functools.lru_cache(maxsize=64)(WeightPasses)
 
 
-@dataclass(frozen=True)
-class AdamTensors:
-    """What Adam works on; the lists have the same length.
+class HeldTensors:
+    """Lists of tensors that a pass takes step after step, so that they have to be looked at once.
+
+    To look at a hundred small tensors takes as long as the pass itself.
+
+    Args:
+        *lists: Lists of equal length, the first of each belonging together, then the second, and so on.
 
     Attributes:
-        weights: The weights.
-        gradients: Their gradients.
-        firsts: Averages of gradients.
-        seconds: Averages of squares of gradients.
-        steps: Numbers of steps, each of shape (), float32.
+        lists: The lists.
+        addresses: For C, of each list.
+
+    Example:
+        >>> weight = torch.tensor([1.0, 2.0])
+        >>> held = HeldTensors([weight])
+        >>> held.are([weight]), held.are([weight.clone()])
+        (True, False)
+        >>> weight.data = torch.zeros(3, dtype=torch.float64)  # the same tensor, and other numbers
+        >>> held.are([weight])
+        False
     """
 
-    weights: list[Tensor]
-    gradients: list[Tensor]
-    firsts: list[Tensor]
-    seconds: list[Tensor]
-    steps: list[Tensor]
+    def __init__(self, *lists: Sequence[Tensor]) -> None:
+        self.lists = [list(each) for each in lists]
+        self.addresses = [list_addresses(each) for each in lists]
+        self._places = self._find(self.lists)
+
+    def are(self, *lists: Sequence[Tensor]) -> bool:
+        """Whether these are the tensors, and their numbers where they were.
+
+        A tensor of another type or device, or with gaps, has its numbers elsewhere: they are made beside the old ones.
+        """
+        return (
+            list(map(len, lists)) == list(map(len, self.lists))
+            and all(map(is_, chain.from_iterable(lists), chain.from_iterable(self.lists)))
+            and self._find(lists) == self._places
+        )
+
+    @staticmethod
+    def _find(lists: Sequence[Sequence[Tensor]]) -> list[int]:
+        """Where the numbers are, and how many."""
+        tensors = list(chain.from_iterable(lists))
+        return [*map(Tensor.data_ptr, tensors), *map(Tensor.numel, tensors)]

@@ -11,7 +11,7 @@ from nequip_like.errors import ModelError
 from nequip_like.nn.native.compiler import find_compiler
 from nequip_like.optim import compiled_passes, weight_passes
 from nequip_like.optim.averaging import averaged_copy
-from nequip_like.optim.weight_passes import WeightPasses
+from nequip_like.optim.weight_passes import HeldTensors, WeightPasses
 from nequip_like.training.gradient_norm import MeasuredGradients
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
@@ -58,7 +58,7 @@ def test_averages_move_as_torch_moves_them(dtype, share):
     passes = WeightPasses.of(averages, weights)
     assert passes is not None
     before = averages[0]._version
-    passes.move_averages(averages, weights, share)
+    passes.move_averages(HeldTensors(averages, weights), share)
     assert averages[0]._version > before  # autograd is told
     torch.testing.assert_close(averages, expected, rtol=0, atol=4e-7 if dtype == torch.float32 else 1e-15)
     if share == 1.0:
@@ -76,7 +76,7 @@ def test_threads_change_no_bit():
             weights = [average.flip(0) for average in averages]
             passes = WeightPasses.of(averages, weights)
             assert passes is not None
-            passes.move_averages(averages, weights, 0.1)
+            passes.move_averages(HeldTensors(averages, weights), 0.1)
             results.append((passes.measure_norm(averages), averages))
     finally:
         torch.set_num_threads(threads)
@@ -101,6 +101,45 @@ def test_threads_change_no_bit():
 )
 def test_what_torch_has_to_do(lists):
     assert WeightPasses.of(*lists) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x: x.double(),
+        lambda x: x.clone(),
+        lambda x: x.T.contiguous().T,
+        lambda x: x[:3],
+    ],
+    ids=["type", "place", "gaps", "number"],
+)
+def test_held_tensors_that_got_other_numbers(other):
+    """The same objects, whose memory C may not be given under what was found out before."""
+    tensors = [torch.ones(3, 2), torch.zeros(4, 2)]
+    held = HeldTensors(tensors[:1], tensors[1:])
+    assert held.are(tensors[:1], tensors[1:])
+    assert not held.are(tensors)  # not in these lists
+    tensors[1].data = other(tensors[1])
+    assert not held.are(tensors[:1], tensors[1:])
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "gradients",
+    [
+        [torch.zeros(2), torch.zeros(4)],
+        [torch.zeros(2)],
+        [torch.zeros(2), torch.zeros(3, dtype=torch.float64)],
+        [torch.zeros(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)],
+        [torch.zeros(2), torch.zeros(6)[::2]],
+    ],
+    ids=["sizes", "count", "two types", "another type", "gaps"],
+)
+def test_arrays_that_passes_do_not_fit(gradients):
+    passes = WeightPasses.of([torch.zeros(2), torch.zeros(3)])
+    assert passes is not None
+    assert passes.fit([torch.ones(2), torch.ones(3)])
+    assert not passes.fit(gradients)
 
 
 def test_without_a_compiler(monkeypatch):
