@@ -55,7 +55,7 @@ def count_matrices(weight: Tensor) -> int:
     return math.prod(weight.shape[1:-1])
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Matrices:
     """A parameter that is a matrix, or a stack of them, at a step.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +17,8 @@ from torch.autograd.graph import increment_version
 
 from nequip_like.nn.native.addresses import list_addresses
 from nequip_like.optim.compiled_passes import SUFFIXES, can_be_passed, load_passes, write_units
-from nequip_like.optim.matrices import Matrices, count_matrices
+from nequip_like.optim.matrices import Matrices
+from nequip_like.optim.weight_passes import HeldTensors
 
 
 class MuonOptions(ctypes.Structure):
@@ -81,81 +81,85 @@ class _Layout:
 _lay_out = functools.lru_cache(maxsize=64)(_Layout)
 
 
-@dataclass(frozen=True)
 class MatrixPasses:
-    """The passes for the matrices of some parameters.
+    """The passes for the matrices of some parameters, step after step.
+
+    Args:
+        *names: What the optimizer keeps of a parameter, in the order in which C takes it; a parameter may lack some.
 
     Attributes:
-        library: The compiled passes.
-        matrices: The parameters, the longest work first: threads end at the same time then.
-        threads: Number of threads.
+        matrices: The parameters of a step that is to be taken, the longest work first: threads end at the same time
+            then.
     """
 
-    library: ctypes.CDLL
-    matrices: Sequence[Matrices]
-    threads: int
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._held = HeldTensors()
+        self._firsts: list[int] = []
+        self._order: list[int] = []
+        self._library: ctypes.CDLL | None = None
+        self._addresses: list[Any] = []
+        self._sizes: tuple[tuple[int, int, int, int], ...] = ()
+        self.matrices: list[Matrices] = []
 
-    @classmethod
-    def of(cls, matrices: Sequence[Matrices]) -> MatrixPasses | None:
-        """The passes for parameters; None if torch has to do it.
+    def take(self, matrices: Sequence[Matrices]) -> bool:
+        """Take parameters for a step, and look at what is another than at the step before.
 
-        They lie on a GPU, have gaps, or are of another type or of several; or there is no compiler.
+        Returns:
+            False if torch has to do it: they lie on a GPU, have gaps, or are of another type or of several; or there is
+            no compiler.
         """
-        if not can_be_passed(
-            [tensor for each in matrices for tensor in (each.weight, each.gradient, *_list_tensors(each))]
-        ):
-            return None
-        library = _load_library()
-        if library is None:
-            return None
-        ordered = sorted(matrices, key=_estimate_work, reverse=True)
-        return cls(library, ordered, torch.get_num_threads())
+        weights = [each.weight for each in matrices]
+        kept = [[each.state.get(name) for each in matrices] for name in self._names]
+        firsts = [each.first for each in matrices]
+        if firsts != self._firsts or not self._held.are(weights, *kept):
+            self._held, self._firsts = HeldTensors(weights, *kept), firsts
+            self._prepare(matrices)
+        ordered = [matrices[i] for i in self._order]
+        gradients = [each.gradient for each in ordered]
+        if self._library is None or gradients[0].dtype != weights[0].dtype or not can_be_passed(gradients):
+            return False
+        self.matrices = ordered
+        return True
+
+    def _prepare(self, matrices: Sequence[Matrices]) -> None:
+        self._library = _load_library() if can_be_passed(self._held.tensors) else None
+        self._order = sorted(range(len(matrices)), key=lambda i: _estimate_work(matrices[i]), reverse=True)
+        self._addresses = [list_addresses([each[i] for i in self._order]) for each in self._held.lists]
+        ordered = [matrices[i] for i in self._order]
+        self._sizes = tuple((each.count, each.weight.shape[0], each.weight.shape[-1], each.first) for each in ordered)
 
     def step_muon(self, options: MuonOptions, scales: Sequence[float], rate: float, decay: float) -> None:
         """A step of Muon; each parameter's updates are scaled."""
-        momenta = self._list_state("momentum_buffer")
         layout = self._lay_out()
         self._call(
-            *("step_muon", options, layout, rate, decay),
-            *((ctypes.c_double * len(scales))(*scales), momenta, _pointer(layout.work), ctypes.c_int64(layout.room)),
+            *("step_muon", options, layout, rate, decay, (ctypes.c_double * len(scales))(*scales)),
+            *(*self._addresses[1:], _pointer(layout.work), ctypes.c_int64(layout.room)),
         )
 
     def step_soap(self, options: SoapOptions, rate: float, decay: float) -> None:
         """A step of SOAP for parameters that have begun."""
         steps = (ctypes.c_int64 * len(self.matrices))(*(each.state["step"] - 1 for each in self.matrices))
-        names = ("mean", "square", "left", "left_basis", "right", "right_basis")
         layout = self._lay_out()
         self._call(
-            *("step_soap", options, layout, rate, decay, steps, *map(self._list_state, names)),
+            *("step_soap", options, layout, rate, decay, steps, *self._addresses[1:]),
             *(_pointer(layout.orders), ctypes.c_int64(layout.longest)),
             *(_pointer(layout.work), ctypes.c_int64(layout.room)),
         )
 
-    def _list_state(self, name: str) -> Any:
-        return list_addresses([each.state.get(name) for each in self.matrices])
-
     def _lay_out(self) -> _Layout:
-        weights = [each.weight for each in self.matrices]
-        sizes = tuple(
-            (count_matrices(weight), weight.shape[0], weight.shape[-1], each.first)
-            for weight, each in zip(weights, self.matrices, strict=True)
-        )
-        return _lay_out(sizes, weights[0].dtype, self.threads)
+        return _lay_out(self._sizes, self.matrices[0].weight.dtype, torch.get_num_threads())
 
     def _call(
         self, name: str, options: ctypes.Structure, layout: _Layout, rate: float, decay: float, *arguments: Any
     ) -> None:
-        weights = [each.weight for each in self.matrices]
-        lists = list_addresses(weights), list_addresses([each.gradient for each in self.matrices])
-        addresses = map(ctypes.addressof, (*layout.integers, *lists))
-        matrices = _Matrices(len(weights), *addresses, rate, decay)
-        function = getattr(self.library, f"{name}_{SUFFIXES[weights[0].dtype]}")
-        function(ctypes.byref(options), ctypes.byref(matrices), *arguments, ctypes.c_int64(self.threads))
-        increment_version([*weights, *(tensor for each in self.matrices for tensor in _list_tensors(each))])
-
-
-def _list_tensors(matrices: Matrices) -> list[Tensor]:
-    return [value for value in matrices.state.values() if isinstance(value, Tensor)]
+        gradients = list_addresses([each.gradient for each in self.matrices])
+        places = map(ctypes.addressof, (*layout.integers, self._addresses[0], gradients))
+        matrices = _Matrices(len(self.matrices), *places, rate, decay)
+        function = getattr(self._library, f"{name}_{SUFFIXES[layout.work.dtype]}")
+        function(ctypes.byref(options), ctypes.byref(matrices), *arguments, ctypes.c_int64(len(layout.work)))
+        increment_version([each.weight for each in self.matrices])  # the rest is no part of any graph
+        self.matrices = []  # gradients are not to live on
 
 
 def _estimate_work(matrices: Matrices) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -86,6 +88,8 @@ class MuonAndAdamW(MatrixOptimizer):
         eps: FromZero = 1e-8,
     ) -> None:
         b1, b2 = betas
+        # By the first weight of a group.
+        self._passes: dict[Tensor, MatrixPasses] = defaultdict(partial(MatrixPasses, "momentum_buffer"))
         super().__init__(
             params,
             {"lr": lr, "weight_decay": weight_decay},
@@ -98,7 +102,7 @@ class MuonAndAdamW(MatrixOptimizer):
 
     def _step_matrices(self, matrices: Sequence[Matrices], group: Mapping[str, Any]) -> None:
         lr, momentum = float(group["lr"]), group["momentum"]
-        if (passes := MatrixPasses.of(matrices)) is not None:
+        if (passes := self._passes[matrices[0].weight]).take(matrices):
             options = MuonOptions(momentum, group["nesterov"], *COEFFICIENTS, LEAST_NORM, group["ns_steps"])
             shapes = [each.weight.shape for each in passes.matrices]
             scales = [scale_of_updates(shape[0], shape[-1], group["adjust_lr_fn"]) for shape in shapes]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from nequip_like.optim.matrices import Matrices, MatrixOptimizer, MatrixStack, c
 from nequip_like.optim.matrix_passes import MatrixPasses, SoapOptions
 
 _SIDES = ("left", "right")  # of a matrix: rows, columns
+_STATE = ("mean", "square", "left", "left_basis", "right", "right_basis")  # as C takes it
 
 
 class SOAPAndAdamW(MatrixOptimizer):
@@ -69,6 +72,8 @@ class SOAPAndAdamW(MatrixOptimizer):
             "max_precondition_dim": max_precondition_dim,
             "one_sided": one_sided,
         }
+        # By the first weight of a group.
+        self._passes: dict[Tensor, MatrixPasses] = defaultdict(partial(MatrixPasses, *_STATE))
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay}, {**of_both, **options}, of_both)
 
     def _begin_state(self, weight: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +89,7 @@ class SOAPAndAdamW(MatrixOptimizer):
         for stack in stack_by_shape(each for each in matrices if each.state["step"] == 1):
             _begin(stack, group)
         begun = [each for each in matrices if each.state["step"] > 1]
-        if begun and (passes := MatrixPasses.of(begun)) is not None:
+        if begun and (passes := self._passes[begun[0].weight]).take(begun):
             options = SoapOptions(*group["betas"], group["eps"], group["precondition_frequency"])
             passes.step_soap(options, float(group["lr"]), float(group["lr"]) * group["weight_decay"])
             return

@@ -108,7 +108,7 @@ class WeightPasses:
             share: Within [0, 1].
         """
         self._call("move_averages", *held.addresses, ctypes.c_double(share))
-        increment_version(held.lists[0])
+        increment_version(held.tensors[: len(held.lists[0])])
 
     def step_adam(self, adam: AdamOptions, held: HeldTensors, gradients: Sequence[Tensor]) -> None:
         """One step of Adam or AdamW, counted in the numbers of steps.
@@ -120,7 +120,7 @@ class WeightPasses:
         """
         weights, firsts, seconds, steps = held.addresses
         self._call("step_adam", ctypes.byref(adam), steps, weights, list_addresses(gradients), firsts, seconds)
-        increment_version(chain.from_iterable(held.lists[:3]))
+        increment_version(held.tensors[: 3 * len(gradients)])
 
     def _call(self, name: str, *arguments: object) -> float:
         function = getattr(self._library, f"{name}_{self._suffix}")
@@ -138,10 +138,12 @@ class HeldTensors:
     To look at a hundred small tensors takes as long as the pass itself.
 
     Args:
-        *lists: Lists of equal length, the first of each belonging together, then the second, and so on.
+        *lists: Lists of equal length, the first of each belonging together, then the second, and so on; None where
+            there is nothing.
 
     Attributes:
         lists: The lists.
+        tensors: All tensors of the lists.
         addresses: For C, of each list.
 
     Example:
@@ -154,12 +156,13 @@ class HeldTensors:
         False
     """
 
-    def __init__(self, *lists: Sequence[Tensor]) -> None:
+    def __init__(self, *lists: Sequence[Tensor | None]) -> None:
         self.lists = [list(each) for each in lists]
+        self.tensors = [tensor for tensor in chain.from_iterable(lists) if tensor is not None]
         self.addresses = [list_addresses(each) for each in lists]
-        self._places = self._find(self.lists)
+        self._places = self._find_places()
 
-    def are(self, *lists: Sequence[Tensor]) -> bool:
+    def are(self, *lists: Sequence[Tensor | None]) -> bool:
         """Whether these are the tensors, and their numbers where they were.
 
         A tensor of another type or device, or with gaps, has its numbers elsewhere: they are made beside the old ones.
@@ -167,11 +170,8 @@ class HeldTensors:
         return (
             list(map(len, lists)) == list(map(len, self.lists))
             and all(map(is_, chain.from_iterable(lists), chain.from_iterable(self.lists)))
-            and self._find(lists) == self._places
+            and self._find_places() == self._places
         )
 
-    @staticmethod
-    def _find(lists: Sequence[Sequence[Tensor]]) -> list[int]:
-        """Where the numbers are, and how many."""
-        tensors = list(chain.from_iterable(lists))
-        return [*map(Tensor.data_ptr, tensors), *map(Tensor.numel, tensors)]
+    def _find_places(self) -> list[int]:
+        return list(map(Tensor.data_ptr, self.tensors))
