@@ -13,6 +13,7 @@ from types import FrameType
 
 from omegaconf import DictConfig, open_dict, read_write
 
+from nequip_like.cli.errors import SIGNALLED
 from nequip_like.process_settings import rank
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME, name_folder, read_pattern
@@ -72,4 +73,4 @@ def _release_on_signals() -> Iterator[None]:
 
 def _end_process(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-    sys.exit(128 + number)
+    sys.exit(SIGNALLED + number)

@@ -329,12 +329,12 @@ def _run_by_hydra(task: Callable[[DictConfig], object]) -> None:
 
 def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> None:
     """Train for a single run; Hydra calls this."""
-    from nequip_like.cli.errors import run_cli
+    from nequip_like.cli.errors import SIGNALLED, run_cli
 
     def run() -> None:
         result = _train_alone(config, checked)
         if result.stopped_by is not None:
-            sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
+            sys.exit(SIGNALLED + result.stopped_by)
 
     if code := run_cli(run, debug=debug):
         sys.exit(code)
