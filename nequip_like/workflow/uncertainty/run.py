@@ -21,7 +21,7 @@ from nequip_like.errors import ConfigError, OutputError
 from nequip_like.inference.last_layer_fit import LEAST_FRAMES, UncertaintySettings
 from nequip_like.model.committee import SpreadCalibration
 from nequip_like.report.uncertainty.committee_table import compute_statistics, make_committee_table
-from nequip_like.summaries import Summarized
+from nequip_like.summaries import Summarized, print_line
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.config.machine_check import check_machine
@@ -199,7 +199,7 @@ def _calibrate(
             source = f"validation frames, {held_out.name}"
             calibration = calibrate_committee(committee.potential, held_out, settings, data.val_batch_size, source)
             line = describe_calibration(calibration)
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, line)
     return calibration
 
 
@@ -225,7 +225,7 @@ def _train_left(
     plan: CommitteePlan, config: DictConfig, members: Sequence[CommitteeMember], resume: bool, console: Console
 ) -> signal.Signals | None:
     def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
 
     def make_arguments(member: CommitteeMember) -> list[str]:
         overrides = plan.list_overrides(member, config, resumes=resume)
@@ -262,7 +262,7 @@ def _conclude(
     if result.stats:
         console.print(make_committee_table(result.stats))
     for line in [] if model is None else [f"committee: {model}"]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
     return result
 
 
