@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import threading
@@ -48,13 +47,6 @@ def hold_output_folder(config: DictConfig, section: str) -> Iterator[Path]:
     if follows:
         with suppress(OSError):  # something was written there
             folder.rmdir()
-
-
-def override(section: str, folder: Path) -> str:
-    """Write the override that gives Hydra a folder, whatever characters its name has."""
-    # A backslash stands for itself, unless a quote follows.
-    text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(folder)).replace("'", "\\'")
-    return f"hydra.{section}.dir='{text}'"
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from nequip_like.workflow.config.machine_check import check_machine
 from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.resume import MODEL_FILE
 from nequip_like.workflow.run_folder.claims import claimed
+from nequip_like.workflow.run_folder.new_folders import format_folder_override
 from nequip_like.workflow.setup import build_data
 from nequip_like.workflow.uncertainty.outcome import (
     DONE,
@@ -203,16 +204,6 @@ def _calibrate(
     return calibration
 
 
-def format_folder_override(folder: Path) -> str:
-    r"""The override that names an output folder, whatever characters it has.
-
-    Example:
-        >>> print(format_folder_override(Path("it's")))
-        hydra.run.dir='it\'s'
-    """
-    return "hydra.run.dir='" + str(folder).replace("'", "\\'") + "'"
-
-
 def _read(text: str) -> Any:
     """The value of an override of ``CommitteePlan.list_overrides``: a number, a word or a mapping of one number."""
     if text.startswith("{"):
@@ -229,7 +220,7 @@ def _train_left(
 
     def make_arguments(member: CommitteeMember) -> list[str]:
         overrides = plan.list_overrides(member, config, resumes=resume)
-        return [str(plan.config_file), *overrides, format_folder_override(member.folder)]
+        return [str(plan.config_file), *overrides, format_folder_override("run", member.folder)]
 
     def began(member: CommitteeMember) -> None:
         member.summary_file.unlink(missing_ok=True)
