@@ -156,7 +156,7 @@ class _LabelledFrames:
             reading.files.append(block.file.absolute())
         reading.notes.extend(block.notes)
         if block.file is None:
-            _check_in_memory(block, block.frames, reading.units)
+            _check_in_memory(block, reading.units)
         values = [_collect_values(atoms, self._mapping, block.origin(number)) for number, atoms in block.frames]
         names_by_label = self._find_names(block, values)
         left_out: Counter[LeftOut] = Counter()
@@ -330,11 +330,11 @@ def _read_units_of_block(
         return read_stated_units(block.copy, names_by_label, units, frames)
 
 
-def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
+def _check_in_memory(block: _Block, units: Units) -> None:
     """Refuse labels that are not those of the structure, and units of graphs, which have the package's own."""
     if block.title == _GRAPH and units != Units():
         raise ConfigError(f"units are {units}, but graphs are in eV and Angstrom", "leave units out")
-    for number, atoms in numbered:
+    for number, atoms in block.frames:
         check_results(atoms, block.origin(number))
 
 

@@ -131,7 +131,8 @@ def _compare_predictions(first: Potential, second: Potential) -> list[ModelDiffe
             a, b = (prediction[key] for prediction in predictions)
             if not bool(a.isnan().all()):
                 sizes = (float(x.abs().max()) for x in (a - b, a, b))
-                largest[key] = tuple(map(max, largest.get(key, (0.0, 0.0, 0.0)), sizes))
+                so_far = largest.get(key, (0.0, 0.0, 0.0))
+                largest[key] = tuple(max(pair) for pair in zip(so_far, sizes, strict=True))
     return [
         ModelDifference("predictions", key, f"largest {size_a:.4g}", f"largest {size_b:.4g}, difference {change:.2e}")
         for key in fields.LABELS
