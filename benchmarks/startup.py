@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from command import machine, processors, pythons_of
+from nequip_config import ARCHITECTURE, CSV_LOGGER, weigh_errors, write_nequip_config
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parent / "tutorials" / "data" / "ethanol" / "train.xyz"
@@ -54,53 +55,11 @@ defaults: [train, _self_]
 run: [train]
 data: {{train: {data}, val: 10, batch_size: 5}}
 cutoff_radius: 5.0
-model: {{num_layers: 4, l_max: 1, parity: false, num_features: 32, radial_mlp_depth: 2, radial_mlp_width: 64}}
+model: {model}
 trainer: {{accelerator: cpu}}
 trusted_packages: [first_step]
 callbacks: {{first_step: {{_target_: first_step.FirstStep}}}}
 """
-NEQUIP = """\
-run: [train]
-types: [H, C, O]
-data:
-  _target_: nequip.data.datamodule.ASEDataModule
-  seed: 0
-  split_dataset: {{file_path: {data}, train: 0.98, val: 0.02}}
-  transforms:
-    - {{_target_: nequip.data.transforms.ChemicalSpeciesToAtomTypeMapper, model_type_names: "${{types}}"}}
-    - {{_target_: nequip.data.transforms.NeighborListTransform, r_max: 5.0}}
-  train_dataloader: {{_target_: torch.utils.data.DataLoader, batch_size: 5, shuffle: true}}
-  val_dataloader: {{_target_: torch.utils.data.DataLoader, batch_size: 10}}
-  stats_manager: {{_target_: nequip.data.CommonDataStatisticsManager, type_names: "${{types}}"}}
-trainer:
-  _target_: lightning.Trainer
-  accelerator: cpu
-  max_epochs: 1
-  num_sanity_val_steps: 0
-  logger: {{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: .}}
-  callbacks: [{{_target_: first_step.FirstStep}}]
-training_module:
-  _target_: nequip.train.EMALightningModule
-  loss: {{_target_: nequip.train.EnergyForceLoss, coeffs: {{total_energy: 1.0, forces: 1.0}}}}
-  val_metrics: {{_target_: nequip.train.EnergyForceMetrics, coeffs: {{total_energy_mae: 1.0, forces_mae: 1.0}}}}
-  optimizer: {{_target_: torch.optim.Adam, lr: 0.01}}
-  model:
-    _target_: nequip.model.NequIPGNNModel
-    seed: 1
-    model_dtype: float32
-    type_names: ${{types}}
-    r_max: 5.0
-    num_layers: 4
-    l_max: 1
-    parity: false
-    num_features: 32
-    radial_mlp_depth: 2
-    radial_mlp_width: 64
-    avg_num_neighbors: ${{training_data_stats:num_neighbors_mean}}
-    per_type_energy_scales: ${{training_data_stats:per_type_forces_rms}}
-    per_type_energy_shifts: ${{training_data_stats:per_atom_energy_mean}}
-"""
-CONFIGS = {"ours": OURS, "earlier": OURS, "nequip": NEQUIP}
 TUTORIAL = ["-cn", "tutorial", "run=[train]", "trusted_packages=[first_step]"]
 TUTORIAL += ["+callbacks.first_step._target_=first_step.FirstStep"]
 
@@ -138,6 +97,32 @@ def timed(command: list[str], config: str | None = None, until_first_step: bool 
     return times
 
 
+def write_config(code: str, data: Path) -> str:
+    """The config of a short training.
+
+    Args:
+        code: "ours" or a peer.
+        data: Structures with energies and forces of H, C and O.
+    """
+    if code != "nequip":
+        return OURS.format(data=data, model=json.dumps(ARCHITECTURE))
+    return write_nequip_config(
+        ["H", "C", "O"],
+        {"seed": 0, "split_dataset": {"file_path": str(data), "train": 0.98, "val": 0.02}},
+        {
+            "max_epochs": 1,
+            "logger": {"_target_": CSV_LOGGER, "save_dir": "."},
+            "callbacks": [{"_target_": "first_step.FirstStep"}],
+        },
+        {
+            "loss": weigh_errors("Loss", ["total_energy", "forces"], has_stress=False),
+            "val_metrics": weigh_errors("Metrics", ["total_energy_mae", "forces_mae"], has_stress=False),
+            "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
+        },
+        {"seed": 1},
+    )
+
+
 def measurement(case: str, code: str, python: str, data: Path, overrides: list[str]) -> Callable[[], Times] | None:
     """What measures a case once; None if the code has no such case.
 
@@ -149,7 +134,7 @@ def measurement(case: str, code: str, python: str, data: Path, overrides: list[s
         overrides: For our runs.
     """
     script = str(Path(python).with_name("nequip-train"))
-    config = CONFIGS[code].format(data=data)
+    config = write_config(code, data)
     own = overrides if code == "ours" else []
     if case in IMPORTS:
         statement = IMPORTS[case].get(code)  # an earlier commit may have other modules

@@ -105,6 +105,13 @@ GONE: dict[str, str] = {
     },
 }
 
+# Arguments that a class takes no more, as (class, argument) -> what to write instead.
+GONE_ARGUMENTS: dict[tuple[str, str], str] = {
+    ("LearningRate", "scheduler"): (  # of when a schedule of torch was the default
+        "take one of torch in: `override lr_scheduler: plateau` among the defaults, or lr_scheduler=plateau"
+    ),
+}
+
 
 def find_current_name(target: str) -> str:
     """Where the thing that a ``_target_`` names is now.

@@ -7,7 +7,10 @@ import html
 import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SHOWN = 6  # entries of a collection of words or numbers that are shown one by one
 
@@ -33,6 +36,16 @@ class Summarized:
         """The summary as a table, for notebooks."""
         rows = [(name, short(value)) for name, value in self.summary().items()]
         return html_table(type(self).__name__, (), rows)
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line as it is: brackets are no markup, numbers have no colours, and only the terminal breaks it.
+
+    Args:
+        console: Where to print.
+        line: The line.
+    """
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def short(value: Any) -> str:

@@ -1,9 +1,12 @@
 """How results show themselves: exact lines, and tables for notebooks."""
 
+import io
+
 import ase.io
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import load_dataset
@@ -12,7 +15,7 @@ from nequip_like.data.io.readers import read, read_frames
 from nequip_like.data.sources import FileSource, HeldOut
 from nequip_like.inference.evaluation import evaluate
 from nequip_like.inference.predictor import Predictor
-from nequip_like.summaries import html_table, short
+from nequip_like.summaries import html_table, print_line, short
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.evaluate import test_model as run_test
 from nequip_like.workflow.train import TrainingResult
@@ -137,3 +140,9 @@ def test_nothing_shows_its_tensors(make_potential, path):
         assert "tensor(" not in repr(result)
         assert len(repr(result)) < 900
         assert result._repr_html_().startswith("<table>")
+
+
+def test_a_line_is_printed_as_it_is():
+    console = Console(file=io.StringIO(), width=10, force_terminal=True)
+    print_line(console, "[red] 12 of 3456 in /a/long/path")
+    assert console.file.getvalue() == "[red] 12 of 3456 in /a/long/path\n"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nequip_like.cli.errors import run_cli
-from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.errors import SIGNALLED
+from nequip_like.cli.starting.command import Command
 from nequip_like.cli.starting.quick_start import quick_start
 
 _EPILOG = """\
@@ -20,58 +20,39 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train the best potential that data and time allow.
-
-    Args:
-        argv: Arguments; those of the process by default.
-
-    Returns:
-        The exit status: 0, or 2 after an error of the user.
-    """
-    began = time.monotonic()
-    parser = _build_parser()
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Tell overrides from files, among which they may stand."""
     arguments = parser.parse_intermixed_args(argv)
-    data, test = ([entry for entry in given if not _is_override(entry)] for given in (arguments.data, arguments.test))
-    overrides = [entry for entry in (*arguments.data, *arguments.test) if _is_override(entry)]
-    if not data:
+    arguments.began = time.monotonic()
+    entries = [*arguments.data, *arguments.test]
+    arguments.overrides = [entry for entry in entries if _is_override(entry)]
+    arguments.data = [entry for entry in arguments.data if not _is_override(entry)]
+    arguments.test = [entry for entry in arguments.test if not _is_override(entry)]
+    if not arguments.data:
         parser.error("give the data: nequip-auto train.xyz")
-
-    def command() -> None:
-        check_current_folder()
-        check_launcher()
-        prepare_process()
-        # Imported here: torch takes seconds to import, and --help should not.
-        with quick_start():
-            from nequip_like.auto.run import find_potential
-
-        result = find_potential(
-            data,
-            arguments.minutes,
-            test=test,
-            overrides=overrides,
-            output=arguments.output,
-            began=began,
-        )
-        if result.training.stopped_by is not None:
-            sys.exit(128 + result.training.stopped_by)  # as shells say that a signal ended a command
-
-    return run_cli(command, debug=arguments.debug)
+    return arguments
 
 
 def _is_override(entry: str) -> bool:
     return "=" in entry and not Path(entry).exists()
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nequip-auto",
-        description="Train the best potential that the data and the time allow: looks at the data, measures models on "
-        "this machine, tries learning rates and models in short trainings, trains for the rest of the time, tests, and "
-        "writes the model, a report, and a config that repeats the training.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _find_potential(arguments: argparse.Namespace) -> int:
+    with quick_start():
+        from nequip_like.auto.run import find_potential
+
+    result = find_potential(
+        arguments.data,
+        arguments.minutes,
+        test=arguments.test,
+        overrides=arguments.overrides,
+        output=arguments.output,
+        began=arguments.began,
     )
+    return 0 if result.training.stopped_by is None else SIGNALLED + result.training.stopped_by
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -84,9 +65,18 @@ def _build_parser() -> argparse.ArgumentParser:
         "--test", metavar="FILE", nargs="+", action="extend", default=[], help="files that are tested in the end"
     )
     parser.add_argument("--output", metavar="DIR", help="output folder (default: outputs/DATE/auto-TIME)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
-    return parser
 
+
+main = Command(
+    "nequip-auto",
+    "Train the best potential that the data and the time allow: looks at the data, measures models on "
+    "this machine, tries learning rates and models in short trainings, trains for the rest of the time, tests, and "
+    "writes the model, a report, and a config that repeats the training.",
+    _add_options,
+    _find_potential,
+    epilog=_EPILOG,
+    parse=_parse,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from nequip_like.cli.data_options import add_label_options, add_trusted_packages, parse_label_options
-from nequip_like.cli.errors import run_cli
-from nequip_like.cli.starting.environment import check_current_folder, prepare_process
+from nequip_like.cli.starting.command import Command
 from nequip_like.cli.starting.quick_start import quick_start
 
 _EPILOG = """\
@@ -26,75 +24,47 @@ exit status: 0 if nothing failed, 1 if a check failed (with --strict also if it 
 _FAILED = 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Check a trained model beyond its errors.
+def _check(arguments: argparse.Namespace) -> int:
+    key_mapping, units = parse_label_options(arguments)
+    with quick_start():
+        from rich.console import Console
 
-    Args:
-        argv: Arguments; those of the process by default.
+        from nequip_like.cli.trusted_families import trusted_families
+        from nequip_like.workflow.checks.outcome.files import format_json, write_json
+        from nequip_like.workflow.checks.run import check_potential
 
-    Returns:
-        The exit status: 0, 1 if a check failed, or 2 after an error of the user.
-    """
-    arguments = _build_parser().parse_intermixed_args(argv)
-    levels: list[str] = []
-
-    def command() -> None:
-        key_mapping, units = parse_label_options(arguments)
-        check_current_folder()
-        prepare_process()
-        # Imported here: torch takes seconds to import, and --help should not.
-        with quick_start():
-            from rich.console import Console
-
-            from nequip_like.cli.trusted_families import trusted_families
-            from nequip_like.workflow.checks.outcome.files import format_json, write_json
-            from nequip_like.workflow.checks.run import check_potential
-
-        verdicts = check_potential(
-            arguments.model,
-            arguments.data or None,
-            arguments.only,
-            skip=arguments.skip,
-            output=arguments.output,
-            frames=arguments.frames,
-            temperature=arguments.temperature,
-            picoseconds=arguments.picoseconds,
-            seed=arguments.seed,
-            device=arguments.device,
-            key_mapping=key_mapping,
-            units=units,
-            families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
-            console=None if arguments.json == "-" else Console(),
-            progress=_tell_progress if sys.stderr.isatty() else None,
-        )
-        if arguments.json == "-":
-            print(format_json(verdicts))
-        elif arguments.json is not None:
-            write_json(verdicts, arguments.json)
-        if arguments.output is not None and arguments.json != "-":
-            print(f"written to {arguments.output}: check.html, check.json{', check.png' if verdicts.plots else ''}")
-        levels.append(verdicts.level)
-
-    status = run_cli(command, debug=arguments.debug)
-    failing = {"fail", "warn"} if arguments.strict else {"fail"}
-    return status or (_FAILED if failing & set(levels) else 0)
+    verdicts = check_potential(
+        arguments.model,
+        arguments.data or None,
+        arguments.only,
+        skip=arguments.skip,
+        output=arguments.output,
+        frames=arguments.frames,
+        temperature=arguments.temperature,
+        picoseconds=arguments.picoseconds,
+        seed=arguments.seed,
+        device=arguments.device,
+        key_mapping=key_mapping,
+        units=units,
+        families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
+        console=None if arguments.json == "-" else Console(),
+        progress=_tell_progress if sys.stderr.isatty() else None,
+    )
+    if arguments.json == "-":
+        print(format_json(verdicts))
+    elif arguments.json is not None:
+        write_json(verdicts, arguments.json)
+    if arguments.output is not None and arguments.json != "-":
+        print(f"written to {arguments.output}: check.html, check.json{', check.png' if verdicts.plots else ''}")
+    failing = ("fail", "warn") if arguments.strict else ("fail",)
+    return _FAILED if verdicts.level in failing else 0
 
 
 def _tell_progress(question: str) -> None:
     print(question, file=sys.stderr)
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nequip-check",
-        description="Check a trained model beyond its errors: symmetry, forces and stress against finite differences, "
-        "smoothness at the cutoff and along bonds, short-range repulsion, conservation of energy, equations of state, "
-        "elastic constants and phonons of crystals, reference energies. Prints a table of verdicts "
-        "with numbers, limits, "
-        "and what to do.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model file (.safetensors), checkpoint (.ckpt) or run folder")
     parser.add_argument(
         "data",
@@ -125,9 +95,19 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     add_label_options(parser)
     add_trusted_packages(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
-    return parser
 
+
+main = Command(
+    "nequip-check",
+    "Check a trained model beyond its errors: symmetry, forces and stress against finite differences, "
+    "smoothness at the cutoff and along bonds, short-range repulsion, conservation of energy, equations of state, "
+    "elastic constants and phonons of crystals, reference energies. Prints a table of verdicts with numbers, limits, "
+    "and what to do.",
+    _add_options,
+    _check,
+    epilog=_EPILOG,
+    parse=argparse.ArgumentParser.parse_intermixed_args,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

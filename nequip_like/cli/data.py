@@ -6,13 +6,11 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nequip_like.cli.data_options import add_label_options, parse_label_options
-from nequip_like.cli.errors import run_cli
-from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.starting.command import Command
 from nequip_like.cli.starting.quick_start import quick_start
 from nequip_like.errors import ConfigError
 
@@ -33,32 +31,9 @@ examples:
 _WRONG = 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Look at data, convert and merge them, split them, or prepare them for training.
-
-    Args:
-        argv: Arguments; those of the process by default.
-
-    Returns:
-        The exit status: 0, 1 where ``inspect --strict`` found something wrong, or 2 after an error of the user.
-    """
-    arguments = _build_parser().parse_args(argv)
-    status = 0
-
-    def command() -> None:
-        nonlocal status
-        check_current_folder()
-        check_launcher()
-        prepare_process()
-        status = arguments.run(arguments)
-
-    return run_cli(command, debug=arguments.debug) or status
-
-
 def _inspect(arguments: argparse.Namespace) -> int:
     key_mapping, units = parse_label_options(arguments)
     _check_audit_options(arguments)
-    # Imported here and below: torch takes seconds to import, and --help should not.
     with quick_start():
         from nequip_like.data.inspection.audit import examine, read_to_examine
         from nequip_like.report.audit_page import write_audit_page
@@ -215,29 +190,7 @@ def _tell(line: str, is_last: bool) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nequip-data",
-        description="Look at labelled data before a training, convert and merge them, split them, or prepare them: "
-        "write frames and neighbour lists once, for sets of any size.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_inspect(commands)
-    _add_convert(commands)
-    _add_split(commands)
-    _add_prepare(commands)
-    return parser
-
-
-def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_command(
-        commands,
-        "inspect",
-        _inspect,
-        "Look at labelled data: facts, distributions, and a verdict (ok, look or wrong) of each check, with advice.",
-    )
+def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns; frames that two share are found")
     parser.add_argument("--html", metavar="FILE", help="write a page with everything, pictures included")
     parser.add_argument("--json", metavar="FILE", help="write everything for machines; '-': print it, and nothing else")
@@ -261,27 +214,13 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_label_options(parser)
 
 
-def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_command(
-        commands,
-        "convert",
-        _convert,
-        "Convert files, or merge several: writes all frames to one new file, .xyz, .extxyz, .traj or .db, with labels "
-        "in eV and Angstrom under well-known names.",
-    )
+def _add_convert_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns that are read; the last is written")
     parser.add_argument("--repair", metavar="FILE", help="leave out or change frames as inspect --audit proposed it")
     add_label_options(parser)
 
 
-def _add_split(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_command(
-        commands,
-        "split",
-        _split,
-        "Split data at random: writes train.xyz, val.xyz and test.xyz to a folder. Frames that are the same structure "
-        "stay together, isolated atoms in train.",
-    )
+def _add_split_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="files or patterns that are read")
     parser.add_argument("--output", metavar="DIR", required=True, help="folder of the parts; none of them may be there")
     for part, name in (("train", "the rest"), ("val", "none"), ("test", "none")):
@@ -291,14 +230,7 @@ def _add_split(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_label_options(parser)
 
 
-def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_command(
-        commands,
-        "prepare",
-        _prepare,
-        "Prepare data for training: writes frames with their neighbour lists to one file, which takes the place of the "
-        "files (data.train=FILE), whatever their number. A preparation that was stopped goes on.",
-    )
+def _add_prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files",
         metavar="FILE",
@@ -328,17 +260,42 @@ def _read_size(text: str) -> int | float:
     return int(text) if text.isdigit() else float(text)
 
 
-def _add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    description: str,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=description.split(":")[0].rstrip("."), description=description)
-    parser.set_defaults(run=run)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
-    return parser
-
+main = Command(
+    "nequip-data",
+    "Look at labelled data before a training, convert and merge them, split them, or prepare them: "
+    "write frames and neighbour lists once, for sets of any size.",
+    epilog=_EPILOG,
+    subcommands=(
+        Command(
+            "inspect",
+            "Look at labelled data: facts, distributions, and a verdict (ok, look or wrong) of each check, with "
+            "advice.",
+            _add_inspect_options,
+            _inspect,
+        ),
+        Command(
+            "convert",
+            "Convert files, or merge several: writes all frames to one new file, .xyz, .extxyz, .traj or .db, with "
+            "labels in eV and Angstrom under well-known names.",
+            _add_convert_options,
+            _convert,
+        ),
+        Command(
+            "split",
+            "Split data at random: writes train.xyz, val.xyz and test.xyz to a folder. Frames that are the same "
+            "structure stay together, isolated atoms in train.",
+            _add_split_options,
+            _split,
+        ),
+        Command(
+            "prepare",
+            "Prepare data for training: writes frames with their neighbour lists to one file, which takes the place of "
+            "the files (data.train=FILE), whatever their number. A preparation that was stopped goes on.",
+            _add_prepare_options,
+            _prepare,
+        ),
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,6 +14,7 @@ from nequip_like.process_settings import rank
 
 USER_ERROR = 2
 INTERRUPTED = 130
+SIGNALLED = 128  # and the number of the signal: as shells say that one ended a command
 _TURN = 3.0  # seconds that further processes let the first one speak
 _PACKAGE = Path(__file__).parents[1]
 

@@ -19,10 +19,10 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from nequip_like.cli.output import override
 from nequip_like.composition.hydra_compose import JOB_NAME, search_path
 from nequip_like.composition.overrides import convert_to_plain
 from nequip_like.workflow.config.trust import OWN_SWEEPER
+from nequip_like.workflow.run_folder.new_folders import format_folder_override
 
 
 def is_single_run(command_line: argparse.Namespace, config: DictConfig) -> bool:
@@ -86,7 +86,7 @@ def sweep_composed(
     """
     name, overrides = command_line.config_name or "train", command_line.overrides
     with read_write(config.hydra), open_dict(config.hydra):  # for runs that are composed later
-        config.hydra.overrides.hydra.append(override("sweep", config.hydra.sweep.dir))
+        config.hydra.overrides.hydra.append(format_folder_override("sweep", config.hydra.sweep.dir))
         # As the runs were listed: what makes room for a mapping in the place of a list is among them.
         parsed = OverridesParser.create().parse_overrides(overrides)
         config.hydra.overrides.task = [str(entry.input_line) for entry in parsed if not entry.is_hydra_override()]

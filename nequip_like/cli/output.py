@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import threading
@@ -13,6 +12,7 @@ from types import FrameType
 
 from omegaconf import DictConfig, open_dict, read_write
 
+from nequip_like.cli.errors import SIGNALLED
 from nequip_like.process_settings import rank
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.new_folders import NAMED_BY_TIME, name_folder, read_pattern
@@ -49,13 +49,6 @@ def hold_output_folder(config: DictConfig, section: str) -> Iterator[Path]:
             folder.rmdir()
 
 
-def override(section: str, folder: Path) -> str:
-    """Write the override that gives Hydra a folder, whatever characters its name has."""
-    # A backslash stands for itself, unless a quote follows.
-    text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(folder)).replace("'", "\\'")
-    return f"hydra.{section}.dir='{text}'"
-
-
 @contextmanager
 def _release_on_signals() -> Iterator[None]:
     """Let signals that end a process at once end it as an exit does, so that what it holds is released."""
@@ -72,4 +65,4 @@ def _release_on_signals() -> Iterator[None]:
 
 def _end_process(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-    sys.exit(128 + number)
+    sys.exit(SIGNALLED + number)

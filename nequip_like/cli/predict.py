@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from nequip_like.cli.data_options import add_trusted_packages, read_batch_size
-from nequip_like.cli.errors import run_cli
-from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.starting.command import Command
 from nequip_like.cli.starting.quick_start import quick_start
 
 _EPILOG = """\
@@ -19,52 +17,28 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Predict the structures of files.
+def _predict(arguments: argparse.Namespace) -> None:
+    with quick_start():
+        from nequip_like.cli.trusted_families import trusted_families
+        from nequip_like.workflow.prediction.printing import predict_and_print
 
-    Args:
-        argv: Arguments; those of the process by default.
-
-    Returns:
-        The exit status: 0, or 2 after an error of the user.
-    """
-    arguments = _build_parser().parse_args(argv)
-
-    def command() -> None:
-        check_current_folder()
-        check_launcher()
-        prepare_process()
-        # Imported here: torch takes seconds to import, and --help should not.
-        with quick_start():
-            from nequip_like.cli.trusted_families import trusted_families
-            from nequip_like.workflow.prediction.printing import predict_and_print
-
-        predict_and_print(
-            arguments.model,
-            arguments.files,
-            arguments.output,
-            format=arguments.format,
-            batch_size=arguments.batch_size,
-            energy_only=arguments.energy_only,
-            amp=arguments.amp,
-            device=arguments.device,
-            resume=arguments.resume,
-            overwrite=arguments.overwrite,
-            trust_pickle=arguments.trust_pickle,
-            families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
-        )
-
-    return run_cli(command, debug=arguments.debug)
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nequip-predict",
-        description="Predict energies, forces and stress of the structures of files, in their order, and write them to "
-        "one file. Files are read, predicted and written in pieces, so they may be of any size.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    predict_and_print(
+        arguments.model,
+        arguments.files,
+        arguments.output,
+        format=arguments.format,
+        batch_size=arguments.batch_size,
+        energy_only=arguments.energy_only,
+        amp=arguments.amp,
+        device=arguments.device,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        trust_pickle=arguments.trust_pickle,
+        families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
     )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model file (.safetensors), checkpoint (.ckpt) or run folder")
     parser.add_argument("files", metavar="FILES", nargs="+", help="files with structures, of any format that is read")
     parser.add_argument(
@@ -93,9 +67,16 @@ def _build_parser() -> argparse.ArgumentParser:
         "--trust-pickle", action="store_true", help="read files of pickles, too (.lmdb of NequIP and fairchem)"
     )
     add_trusted_packages(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
-    return parser
 
+
+main = Command(
+    "nequip-predict",
+    "Predict energies, forces and stress of the structures of files, in their order, and write them to "
+    "one file. Files are read, predicted and written in pieces, so they may be of any size.",
+    _add_options,
+    _predict,
+    epilog=_EPILOG,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

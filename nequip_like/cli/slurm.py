@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from nequip_like.cli.errors import run_cli
-from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.starting.command import Command
 from nequip_like.cli.starting.quick_start import quick_start
 from nequip_like.errors import ConfigError
 
@@ -22,31 +21,15 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write, and with ``--submit`` submit, the script of a SLURM job that trains.
-
-    Args:
-        argv: Arguments; those of the process by default.
-
-    Returns:
-        The exit status: 0, or 2 after an error of the user.
-    """
-    parser = _build_parser()
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse options among overrides, and say of those of sbatch where they belong."""
     arguments, rest = parser.parse_known_intermixed_args(argv)
     if unknown := [word for word in rest if word.startswith("-")]:
         parser.error(f"unknown option {unknown[0]}; one of sbatch goes behind --sbatch: --sbatch={unknown[0]}")
-
-    def command() -> None:
-        check_current_folder()
-        check_launcher()
-        prepare_process()
-        # Imported here: torch takes seconds to import, and --help should not.
-        with quick_start():
-            _write(arguments)
-
-    return run_cli(command, debug=arguments.debug)
+    return arguments
 
 
+@quick_start()  # which is for checking configs, too
 def _write(arguments: argparse.Namespace) -> None:
     from nequip_like.cli.sweeps.jobs import Job, naming_job
     from nequip_like.composition.compose import compose
@@ -123,14 +106,7 @@ def _find_environment() -> list[str]:
     return [f"source {activate}"] if sys.prefix != sys.base_prefix and activate.is_file() else []
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nequip-slurm",
-        description="Write the script of a SLURM job that trains on one or many nodes, stops in time, is queued again "
-        "and goes on, until the training is done. The config and the options are checked first.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of a config in the package")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, as behind nequip-train")
     size = parser.add_argument_group("size")
@@ -180,9 +156,17 @@ def _build_parser() -> argparse.ArgumentParser:
         "environment that nequip-slurm is called from)",
     )
     script.add_argument("--submit", action="store_true", help="submit it, too")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
-    return parser
 
+
+main = Command(
+    "nequip-slurm",
+    "Write the script of a SLURM job that trains on one or many nodes, stops in time, is queued again "
+    "and goes on, until the training is done. The config and the options are checked first.",
+    _add_options,
+    _write,
+    epilog=_EPILOG,
+    parse=_parse,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

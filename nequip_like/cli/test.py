@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from nequip_like.cli.data_options import add_label_options, add_trusted_packages, parse_label_options, read_batch_size
-from nequip_like.cli.errors import run_cli
-from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.starting.command import Command
 from nequip_like.cli.starting.quick_start import quick_start
 
 _EPILOG = """\
@@ -20,59 +18,35 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Test a trained model on labelled data.
+def _test(arguments: argparse.Namespace) -> None:
+    key_mapping, units = parse_label_options(arguments)
+    with quick_start():
+        from nequip_like.cli.trusted_families import trusted_families
+        from nequip_like.workflow.evaluate import test_model
 
-    Args:
-        argv: Arguments; those of the process by default.
-
-    Returns:
-        The exit status: 0, or 2 after an error of the user.
-    """
-    arguments = _build_parser().parse_args(argv)
-
-    def command() -> None:
-        key_mapping, units = parse_label_options(arguments)
-        check_current_folder()
-        check_launcher()
-        prepare_process()
-        # Imported here: torch takes seconds to import, and --help should not.
-        with quick_start():
-            from nequip_like.cli.trusted_families import trusted_families
-            from nequip_like.workflow.evaluate import test_model
-
-        families = trusted_families(arguments.trusted_packages, "--trusted-packages")
-        evaluations = test_model(
-            arguments.model,
-            arguments.data,
-            arguments.output,
-            batch_size=arguments.batch_size,
-            device=arguments.device,
-            key_mapping=key_mapping,
-            units=units,
-            group_by=arguments.group_by,
-            formats=arguments.format,
-            families=families,
-        )
-        if arguments.aenet_energies:
-            from nequip_like.compat.aenet.energies import find_energy_scaling, write_energy_tables
-            from nequip_like.inference.loading import load
-
-            scaling = find_energy_scaling(load(arguments.model, families=families))
-            files = write_energy_tables(evaluations, arguments.output, scaling)
-            print(f"written to {arguments.output}: {', '.join(file.name for file in files)}")
-
-    return run_cli(command, debug=arguments.debug)
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nequip-test",
-        description="Test a trained model on labelled data. Prints a table of errors for each data set and the frames "
-        "predicted worst, and writes metrics.json, predictions.extxyz and parity.png.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    families = trusted_families(arguments.trusted_packages, "--trusted-packages")
+    evaluations = test_model(
+        arguments.model,
+        arguments.data,
+        arguments.output,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+        key_mapping=key_mapping,
+        units=units,
+        group_by=arguments.group_by,
+        formats=arguments.format,
+        families=families,
     )
+    if arguments.aenet_energies:
+        from nequip_like.compat.aenet.energies import find_energy_scaling, write_energy_tables
+        from nequip_like.inference.loading import load
+
+        scaling = find_energy_scaling(load(arguments.model, families=families))
+        files = write_energy_tables(evaluations, arguments.output, scaling)
+        print(f"written to {arguments.output}: {', '.join(file.name for file in files)}")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model file (.safetensors), checkpoint (.ckpt) or run folder")
     parser.add_argument("data", metavar="DATA", nargs="+", help="files with labelled structures; each is a data set")
     parser.add_argument(
@@ -107,9 +81,16 @@ def _build_parser() -> argparse.ArgumentParser:
         help="write energies.NAME.0 for each data set, too: aenet's table of energies and predictions",
     )
     add_trusted_packages(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
-    return parser
 
+
+main = Command(
+    "nequip-test",
+    "Test a trained model on labelled data. Prints a table of errors for each data set and the frames "
+    "predicted worst, and writes metrics.json, predictions.extxyz and parity.png.",
+    _add_options,
+    _test,
+    epilog=_EPILOG,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

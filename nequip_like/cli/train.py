@@ -277,8 +277,9 @@ def _run(job: _Job | None, debug: bool) -> None:
 
 def _run_in_own_folder(job: _Job, debug: bool) -> None:
     from nequip_like.cli.hydra_run import run_composed, sweep_composed
-    from nequip_like.cli.output import hold_output_folder, override
+    from nequip_like.cli.output import hold_output_folder
     from nequip_like.cli.sweeps.several import run_one_of_several, run_several
+    from nequip_like.workflow.run_folder.new_folders import format_folder_override
 
     section = "sweep" if job.several else "run"
     with hold_output_folder(job.config, section) as folder:
@@ -295,7 +296,7 @@ def _run_in_own_folder(job: _Job, debug: bool) -> None:
             if job.checked is not None:
                 run_composed(job.command_line, job.config, str(Path.cwd()), task)
                 return
-            sys.argv.append(override(section, folder))  # Hydra composes the config again
+            sys.argv.append(format_folder_override(section, folder))  # Hydra composes the config again
             _run_by_hydra(task)
 
         if job.among_others:
@@ -329,12 +330,12 @@ def _run_by_hydra(task: Callable[[DictConfig], object]) -> None:
 
 def _train(config: DictConfig, checked: CheckedConfig | None, debug: bool) -> None:
     """Train for a single run; Hydra calls this."""
-    from nequip_like.cli.errors import run_cli
+    from nequip_like.cli.errors import SIGNALLED, run_cli
 
     def run() -> None:
         result = _train_alone(config, checked)
         if result.stopped_by is not None:
-            sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
+            sys.exit(SIGNALLED + result.stopped_by)
 
     if code := run_cli(run, debug=debug):
         sys.exit(code)

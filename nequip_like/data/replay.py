@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, overload
+from typing import Annotated, Any
 
 import torch
 from torch.utils.data import Dataset
@@ -16,6 +16,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import add_missing_labels, find_optional_fields
 from nequip_like.data.prepared.frames import PreparedFrames, shift_energies
+from nequip_like.data.prepared.on_demand import OnDemand
 from nequip_like.data.prepared.sets import get_prepared
 from nequip_like.data.sources import FileSource, file_source
 from nequip_like.data.tables.frame_table import FrameTable
@@ -130,7 +131,7 @@ class ReplayedDataset(Dataset[Graph]):
         return train.origin(index) if index < len(train) else replay.origin(index - len(train))
 
 
-class JoinedFrames(Sequence[Graph]):
+class JoinedFrames(OnDemand[Graph]):
     """Frames of the training set and behind them those of replay, completed when they are asked for.
 
     Args:
@@ -148,16 +149,9 @@ class JoinedFrames(Sequence[Graph]):
         """Number of frames of both."""
         return sum(map(len, self.parts))
 
-    @overload
-    def __getitem__(self, index: int) -> Graph: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Graph]: ...
-    def __getitem__(self, index: int | slice) -> Graph | list[Graph]:
-        """One frame, or those of a slice as a list."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def read_entry(self, position: int) -> Graph:
+        """One frame."""
         train, replay = self.parts
-        position = range(len(self))[index]
         behind = position - len(train)
         frame = train[position] if behind < 0 else _apply_weight(replay[behind], self.weight, position)
         return add_missing_labels(frame, self._names)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from nequip_like.distributed import gather
+from nequip_like.distributed import gather, is_distributed
 from nequip_like.metrics.distribution import BINS, AbsoluteErrorQuantile
 from nequip_like.metrics.elementwise import ErrorMetric, mean_of
 from nequip_like.metrics.terms import Term
@@ -127,8 +126,7 @@ class Accumulator:
 
         Of a single process they are as they were.
         """
-        # What distributed.is_distributed asks, which would be a sixth file on the path of a step of the loss.
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        if not is_distributed():
             return sums, counts, bins
         local = sums.detach()
         gathered = gather(torch.stack([local, counts]))

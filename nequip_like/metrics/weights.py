@@ -198,10 +198,6 @@ class WeightedTerms(nn.Module):
         """Labels that the data set must have."""
         return {key for term in self.terms if term.modifier for key in term.modifier.target_fields}
 
-    def required_predictions(self) -> set[str]:
-        """Fields that the model must predict."""
-        return {key for term in self.terms if term.modifier for key in term.modifier.prediction_fields}
-
     def without_gradient(self) -> list[str]:
         """Names of the terms that have a coefficient, but no gradient."""
         terms = [self.terms[position] for position in self._active]

@@ -13,6 +13,7 @@ from rich.text import Text
 from nequip_like.data import fields
 from nequip_like.inference.evaluation import COLUMNS, Evaluation
 from nequip_like.report.units import ENERGY, FORCES, PER_ATOM_ENERGY, SHOWN, STRESS, Shown
+from nequip_like.summaries import print_line
 
 _BY_GROUP = (PER_ATOM_ENERGY, FORCES, STRESS)
 
@@ -83,7 +84,7 @@ def print_evaluations(evaluations: Mapping[str, Evaluation], console: Console | 
         if (groups := group_table(name, evaluation)) is not None:
             console.print(groups)
         for line in (*remarks(evaluation), *worst_lines(name, evaluation), ""):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, line)
 
 
 def format_number(value: float) -> str:

@@ -14,8 +14,8 @@ import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from nequip_like.errors import ConfigError
 from nequip_like.optim.schedules.learning_rate import LearningRate
+from nequip_like.training.budget.durations import read_duration
 from nequip_like.training.lightning_internals import epoch_ends_next, find_callback, validation_comes_next
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -156,29 +156,3 @@ def _is_learning_over(trainer: lightning.Trainer) -> bool:
     """Whether a schedule has come below the smallest learning rate."""
     schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
     return any(isinstance(schedule, LearningRate) and schedule.over is not None for schedule in schedules)
-
-
-def read_duration(value: str | Mapping[str, int] | timedelta) -> timedelta:
-    """A length of time from ``DD:HH:MM:SS``, a mapping such as ``{hours: 2}``, or itself.
-
-    Raises:
-        ConfigError: If it cannot be understood.
-
-    Example:
-        >>> read_duration("00:12:30:00") == read_duration({"hours": 12, "minutes": 30})
-        True
-        >>> read_duration("12h")
-        Traceback (most recent call last):
-        ...
-        nequip_like.errors.ConfigError: max_time is '12h'
-          -> write DD:HH:MM:SS, for example 00:12:00:00
-    """
-    if isinstance(value, timedelta):
-        return value
-    try:
-        if isinstance(value, Mapping):
-            return timedelta(**value)
-        days, hours, minutes, seconds = (int(part) for part in str(value).split(":"))
-        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    except (TypeError, ValueError):
-        raise ConfigError(f"max_time is {value!r}", "write DD:HH:MM:SS, for example 00:12:00:00") from None

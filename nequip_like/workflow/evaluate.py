@@ -27,6 +27,7 @@ from nequip_like.report.files import write_metrics, write_predictions
 from nequip_like.report.pictures import read_formats
 from nequip_like.report.tables import print_evaluations
 from nequip_like.report.uncertainty.quality_table import make_quality_table
+from nequip_like.summaries import print_line
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.run_folder.claims import claimed
 
@@ -125,12 +126,12 @@ def _test(
         for name, source in sources.items()
     }
     if origin:
-        console.print(origin, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, origin)
     warnings = [f"{dataset.name}: {warning}" for dataset in datasets.values() for warning in inspect(dataset).warnings]
     for warning in warnings:
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"warning: {warning}")
     if any("data.key_mapping=" in warning or "data.units=" in warning for warning in warnings):
-        console.print(_TYPED_HERE, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, _TYPED_HERE)
     return report_test_sets(potential, datasets, output, batch_size, console, device, group_by, formats)
 
 
@@ -195,15 +196,10 @@ def _write_files(evaluations: Mapping[str, Evaluation], output: Path, formats: S
         *plot_uncertainty(evaluations, output / UNCERTAINTY_FILE, formats),
     ]
     pictures = [file.name for file in files]
-    console.print(
-        f"written to {output}: {', '.join([METRICS_FILE, PREDICTIONS_FILE, *pictures])}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_line(console, f"written to {output}: {', '.join([METRICS_FILE, PREDICTIONS_FILE, *pictures])}")
     if left_out:
         note = f"not in {PREDICTIONS_FILE}, for it cannot hold them: {', '.join(left_out)}"
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, note)
 
 
 def _read_sources(

@@ -20,6 +20,7 @@ from nequip_like.data.sampling.policies import UNIFORM
 from nequip_like.inference.evaluation import Evaluation
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.metrics.weights import format_weight
+from nequip_like.summaries import print_line
 from nequip_like.training.averaged_module import SWALightningModule
 from nequip_like.training.baseline import worse_than_baseline
 from nequip_like.training.callbacks.words import SHOWN, group_by_set
@@ -60,7 +61,7 @@ def print_data_once(console: Console, data: DataModule, printed: set[str]) -> No
         print_data(console, data)
     text = capture.get()
     if text in printed:
-        _print_line(console, "data: the same as those of a run before")
+        print_line(console, "data: the same as those of a run before")
     elif text:
         printed.add(text)
         console.file.write(text)
@@ -117,13 +118,13 @@ def print_best(console: Console, trainer: lightning.Trainer, module: NequIPLight
     """Print the order of several best checkpoints, and which weights of the best are exported."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ResumableCheckpoint) and len(order := callback.ranking()) > 1:
-            _print_line(console, f"best checkpoints by {callback.monitor}:")
+            print_line(console, f"best checkpoints by {callback.monitor}:")
             for checkpoint in order:
-                _print_line(console, f"  {checkpoint.describe()}")
+                print_line(console, f"  {checkpoint.describe()}")
     if isinstance(module, SWALightningModule) and not module.average_began:
-        _print_line(console, "exported: the raw weights, for none counted in the mean yet")
+        print_line(console, "exported: the raw weights, for none counted in the mean yet")
     elif module.averaging is not None:
-        _print_line(console, f"exported: the {module.evaluated} weights")
+        print_line(console, f"exported: the {module.evaluated} weights")
 
 
 def print_worse_than_baseline(console: Console, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
@@ -135,7 +136,7 @@ def print_worse_than_baseline(console: Console, trainer: lightning.Trainer, valu
         values: Errors of the exported weights, by logged name.
     """
     for comparison in worse_than_baseline(trainer, values, early=True):
-        _print_line(console, comparison.describe())
+        print_line(console, comparison.describe())
 
 
 def print_summary(
@@ -165,7 +166,7 @@ def print_summary(
     rows += [(name, str(path)) for name, path in files.items() if path.is_file()]
     rows = [(name, text) for name, text in rows if text]
     if not console.is_terminal:
-        _print_line(console, " | ".join(["result", *(f"{name}: {text}" for name, text in rows)]))
+        print_line(console, " | ".join(["result", *(f"{name}: {text}" for name, text in rows)]))
         return
     table = Table(title="Result", title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
@@ -179,11 +180,6 @@ def _describe_errors(values: Mapping[str, float]) -> str:
     """Errors of energies per atom, forces and stress, whichever of MAE and RMSE there are, as a line shows them."""
     shown = {name: SHOWN[name] for name in _SUMMARIZED if name in values}
     return ", ".join(f"{s.label} {values[name] * s.factor:.4g} {s.unit}" for name, s in shown.items())
-
-
-def _print_line(console: Console, line: str) -> None:
-    """Print without wrapping: paths stay whole."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _describe_mixture(data: DataModule) -> str:
@@ -257,7 +253,7 @@ def print_plan(checked: CheckedConfig, console: Console | None = None) -> None:
         console: Where to print; the terminal by default.
     """
     text = ["The config is sound. It would run", *_format_table(plan(checked)), _NOT_CHECKED]
-    _print_line(console or Console(), "\n".join(text))
+    print_line(console or Console(), "\n".join(text))
 
 
 def print_plans(checked: Mapping[str, CheckedConfig], console: Console | None = None) -> None:
@@ -274,7 +270,7 @@ def print_plans(checked: Mapping[str, CheckedConfig], console: Console | None = 
         text += [title, *_format_table(differences)]
         text += [f"  no {name}" for name in first if name not in lines]
     text.append(_NOT_CHECKED)
-    _print_line(console or Console(), "\n".join(text))
+    print_line(console or Console(), "\n".join(text))
 
 
 def _format_table(lines: Mapping[str, str]) -> list[str]:

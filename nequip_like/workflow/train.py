@@ -20,7 +20,7 @@ from nequip_like.inference import model_file
 from nequip_like.inference.evaluation import Evaluations
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.model.potential import Potential
-from nequip_like.summaries import Summarized
+from nequip_like.summaries import Summarized, print_line
 from nequip_like.training.budget.clock import Clock, clock_from_now
 from nequip_like.training.budget.keeper import find_keeper
 from nequip_like.training.graceful_stop import find_signal
@@ -142,7 +142,7 @@ def train(
                 start = pretrain.prepare_start(config, checked, clock, train)
             except TrialInterrupt as stop:
                 line = f"stopped by {stop.number.name} while pretraining; go on with resume=auto in the same folder"
-                Console().print(line, markup=False, highlight=False, soft_wrap=True)
+                print_line(Console(), line)
                 return TrainingResult(folder, stopped_by=stop.number)
             return _train(config, typed, start, printed_data, callbacks)
     finally:
@@ -183,7 +183,7 @@ def _train(
     if resumption is not None:
         frames = data.batch_size.count_step_frames(trainer.world_size, data.global_batch_size)
         line = resumption.describe(run, trainer.max_epochs, trainer.world_size, frames)
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
         if run[0] != "train":
             _load(resumption.content, module)
     print_start(console, tuning, module, data)
@@ -219,7 +219,7 @@ def _follow_budget(console: Console, config: DictConfig) -> None:
     """Let the config follow its budget, and say what that changes."""
     if notes := follow_budget(config):
         line = f"note: with budget={config.budget}, {'; '.join(notes)}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
 
 
 def name_folder_of(config: DictConfig) -> Path:
@@ -301,7 +301,7 @@ def _tell_end(console: Console, trainer: lightning.Trainer, run: Sequence[str], 
         return
     result.best_metrics |= {name: value for name, value in result.metrics.items() if name.startswith("test")}
     if (keeper := find_keeper(trainer)) is not None and trainer.is_global_zero:
-        console.print(keeper.describe_end(trainer), markup=False, highlight=False, soft_wrap=True)
+        print_line(console, keeper.describe_end(trainer))
         keeper.finish()
     for why, change in list_ends(trainer):
         resume.tell_how(console, result.folder, why, change)
@@ -312,7 +312,7 @@ def _read(
 ) -> tuple[DataModule, Potential | None]:
     """Read the data and build the model of a fine-tuning; None for other models, which the config describes."""
     if note := sections.describe_left_out(config):
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"note: {note}")
     data = setup.build_data(config, () if tuning is None else tuning.source.type_names)
     if printed_data is None:
         printing.print_data(console, data)
@@ -381,11 +381,11 @@ def _finish_training(
 ) -> None:
     """Say why training ended, export the weights that are evaluated, and draw the learning curves."""
     if module.over is not None:
-        console.print(f"training ended: {module.over}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"training ended: {module.over}")
     path = result.folder / resume.MODEL_FILE
     model_file.save(module.evaluation_model, path, card)
     result.model_file = path
-    console.print(f"model: {path}", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"model: {path}")
     history = result.folder / HISTORY_FILE
     if formats and history.is_file():
         from nequip_like.report.curves import plot_curves  # matplotlib, which training itself does not need

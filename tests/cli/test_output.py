@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nequip_like.cli.output import hold_output_folder, override
+from nequip_like.cli.output import hold_output_folder
 from nequip_like.composition.arguments import parse
 from nequip_like.composition.hydra_compose import compose_arguments
 from tests.processes import environment, run_python
@@ -112,12 +111,6 @@ def test_further_processes_have_no_part_in_the_name(folder, monkeypatch):
     assert named("run", "hydra.run.dir=runs/a") == "runs/a"
     assert named("run", "hydra.run.dir=mine/${now:%Y}").endswith("-rank1")
     assert not (folder / "mine").exists()
-
-
-@pytest.mark.parametrize("name", ["a b", "k=1,l=2", "it's", "back\\slash", "end\\", "a\\'b", "[x]{y}", "ü"])
-def test_override(name):
-    (parsed,) = OverridesParser.create().parse_overrides([override("sweep", Path(name))])
-    assert (parsed.key_or_group, parsed.value()) == ("hydra.sweep.dir", name)
 
 
 # --- a second command

@@ -19,7 +19,7 @@ from ase.optimize import FIRE
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import volumes
-from nequip_like.data.inspection.label_check import from_vasp_order
+from nequip_like.data.inspection.label_check import compare_labels, from_vasp_order
 from nequip_like.data.io.structures import graph_from_atoms
 from nequip_like.data.species import species_of
 
@@ -194,3 +194,9 @@ ENERGY_MISTAKES = {
     "Rydberg/Bohr": {"forces": lambda forces, _: forces / RYDBERG * BOHR},
     "kcal/mol/Angstrom": {"forces": lambda forces, _: forces / KCAL},
 }
+
+
+def label_contradiction(dataset: GraphDataset) -> str | None:
+    """One sentence on how labels contradict each other; None if they do not, or the frames cannot tell."""
+    comparison = compare_labels(dataset)
+    return comparison.forces or comparison.stress

@@ -10,14 +10,13 @@ from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset, load_dataset
 from nequip_like.data.graph import has_label
 from nequip_like.data.inspection.audit import audit
-from nequip_like.data.inspection.label_check import label_contradiction
 from nequip_like.data.inspection.report import inspect
 from nequip_like.data.io.readers import read
 from nequip_like.data.reference_energies import fit_least_squares
 from nequip_like.data.species import species_of
 from nequip_like.data.splits import duplicates
 from nequip_like.errors import DataError
-from tests.data.labelled_sets import ENERGY_MISTAKES, as_dataset
+from tests.data.labelled_sets import ENERGY_MISTAKES, as_dataset, label_contradiction
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")

@@ -232,7 +232,6 @@ def test_loss_of_fields() -> None:
         "weighted_sum": 3 + 2 * 1.5 + 1000 + 5 * 3 + 3 + 1,
     }
     assert manager.required_fields() == {"total_energy", "forces", "stress", "cell", "atomic_energy"}
-    assert manager.required_predictions() == {"total_energy", "forces", "virial", "atomic_energy", "stress"}
     assert FieldLoss({"forces": 1, "virial": 3}, scaled=True).coeffs == {"forces_mse": 0.25, "virial_mse": 0.75}
     assert FieldLoss({"forces": 1, "virial": None}).coeffs == {"forces_mse": 1.0}
 

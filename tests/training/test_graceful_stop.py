@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from nequip_like.errors import ConfigError
-from nequip_like.training.graceful_stop import GracefulStop, read_duration
+from nequip_like.training.budget.durations import read_duration
+from nequip_like.training.graceful_stop import GracefulStop
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ PAGES = {page.stem: page for page in DEVELOP.glob("*.md") if page.stem != "READM
 CONTENT_KEYS = {"state_dict", "format_version"}  # of a checkpoint, and of the entry of this package in it
 # The only files of the package that are entered by `module.loss.step(prediction, batch)`.
 STEP_OF_THE_LOSS = {
-    f"metrics/{name}.py" for name in ("manager", "closed_form", "modifiers", "accumulator", "elementwise")
+    "distributed.py",
+    *(f"metrics/{name}.py" for name in ("manager", "closed_form", "modifiers", "accumulator", "elementwise")),
 }
 FAMILY = {block.file: block.text for block in blocks(PAGES["add-a-model-family"]) if block.file}
 

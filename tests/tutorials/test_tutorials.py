@@ -160,9 +160,9 @@ def test_overrides_compose(page, words, tmp_path):
 
 @pytest.mark.parametrize(("page", "words"), every_command("nequip-test"))
 def test_arguments_of_nequip_test_are_known(page, words):
-    from nequip_like.cli.test import _build_parser
+    from nequip_like.cli.test import main
 
-    arguments = _build_parser().parse_args(words[1:])
+    arguments = main.build_parser().parse_args(words[1:])
     assert arguments.model
     assert arguments.data
 

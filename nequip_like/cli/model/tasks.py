@@ -23,7 +23,6 @@ def _find_families(arguments: argparse.Namespace) -> Families:
 
 
 def _read_facts(arguments: argparse.Namespace) -> ModelFacts:
-    # Imported here and below: torch takes seconds to import, and --help should not.
     with quick_start():
         from nequip_like.compat.conversion import read_any_model
         from nequip_like.whole_files import path_of

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from nequip_like.cli.data_options import add_trusted_packages
-from nequip_like.cli.errors import print_error, run_cli
-from nequip_like.cli.starting.environment import check_current_folder, check_launcher, prepare_process
+from nequip_like.cli.errors import SIGNALLED, print_error
+from nequip_like.cli.starting.command import Command
 from nequip_like.cli.starting.quick_start import quick_start
 
 _EPILOG = """\
@@ -27,60 +26,42 @@ examples:
 _FAILED = 3
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Do the runs of a run file.
+def _do_runs(arguments: argparse.Namespace) -> int:
+    with quick_start():
+        from nequip_like.cli.trusted_families import trusted_families
+        from nequip_like.composition.runs import do_runs
 
-    Args:
-        argv: Arguments; those of the process by default.
-
-    Returns:
-        The exit status: 0, 2 after an error of the user, 3 if a run failed.
-    """
-    arguments = _build_parser().parse_args(argv)
-
-    def command() -> None:
-        check_current_folder()
-        check_launcher()
-        prepare_process()
-        # Imported here: torch takes seconds to import, and --help should not.
-        with quick_start():
-            from nequip_like.cli.trusted_families import trusted_families
-            from nequip_like.composition.runs import do_runs
-
-        result = do_runs(
-            arguments.file,
-            arguments.run or (),
-            again=arguments.again,
-            dry_run=arguments.dry_run,
-            trusted_packages=arguments.trusted_packages,
-            families=trusted_families(arguments.trusted_packages, "--trusted-packages", needs_table=False),
-            tell_failure=print_error,
-        )
-        if result.stopped_by is not None:
-            print(f"stopped by {result.stopped_by.name}; the same command goes on")
-            sys.exit(128 + result.stopped_by)  # as shells say that a signal ended a command
-        if not result.is_complete:
-            sys.exit(_FAILED)
-
-    return run_cli(command, debug=arguments.debug)
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nequip-run",
-        description="Do the runs of a run file in turn: train, fine-tune, resume, evaluate, infer, export. "
-        "What is done is written down beside the file, so the same command goes on where it was stopped.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    result = do_runs(
+        arguments.file,
+        arguments.run or (),
+        again=arguments.again,
+        dry_run=arguments.dry_run,
+        trusted_packages=arguments.trusted_packages,
+        families=trusted_families(arguments.trusted_packages, "--trusted-packages", needs_table=False),
+        tell_failure=print_error,
     )
+    if result.stopped_by is not None:
+        print(f"stopped by {result.stopped_by.name}; the same command goes on")
+        return SIGNALLED + result.stopped_by
+    return 0 if result.is_complete else _FAILED
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the run file, such as run.yaml")
     parser.add_argument("--run", metavar="NAME", action="append", help="do this run of the file; may be repeated")
     parser.add_argument("--dry-run", action="store_true", help="check all runs, say what would be done, and do nothing")
     parser.add_argument("--again", action="store_true", help="do them from their start, also if they are done or begun")
     add_trusted_packages(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
-    return parser
 
+
+main = Command(
+    "nequip-run",
+    "Do the runs of a run file in turn: train, fine-tune, resume, evaluate, infer, export. "
+    "What is done is written down beside the file, so the same command goes on where it was stopped.",
+    _add_options,
+    _do_runs,
+    epilog=_EPILOG,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,10 +12,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from nequip_like.cli.output import override
 from nequip_like.composition.hydra_compose import compose_arguments, search_path
 from nequip_like.errors import ConfigError, NequipLikeError
 from nequip_like.whole_files import path_of
+from nequip_like.workflow.run_folder.new_folders import format_folder_override
 
 _SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
 
@@ -83,7 +83,8 @@ def compose_job(command_line: argparse.Namespace, config: DictConfig, folder: st
     Raises:
         ConfigError: As :func:`~nequip_like.composition.hydra_compose.compose_arguments`.
     """
-    place = override("sweep", path_of(str(config.hydra.sweep.dir)))  # of all runs the same, also if it names the time
+    folder_of_all = path_of(str(config.hydra.sweep.dir))  # the same, also if it names the time
+    place = format_folder_override("sweep", folder_of_all)
     arguments = {"multirun": False, "overrides": [*list_hydra_overrides(command_line), place, *job.overrides]}
     return compose_arguments(argparse.Namespace(**{**vars(command_line), **arguments}), folder, job.number)
 

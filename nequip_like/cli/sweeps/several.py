@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nequip_like.cli.errors import INTERRUPTED, run_cli
+from nequip_like.cli.errors import INTERRUPTED, SIGNALLED, run_cli
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -135,7 +135,7 @@ def _run_one(
     if apart:
         print(run.describe(), flush=True)
     if result is not None and result.stopped_by is not None:
-        sys.exit(128 + result.stopped_by)
+        sys.exit(SIGNALLED + result.stopped_by)
     if code == INTERRUPTED:
         sys.exit(code)
     return run, code

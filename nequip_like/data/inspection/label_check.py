@@ -103,12 +103,6 @@ class LabelComparison:
     correlation: float | None = None
 
 
-def label_contradiction(dataset: GraphDataset) -> str | None:
-    """One sentence on how labels contradict each other; None if they do not, or the frames cannot tell."""
-    comparison = compare_labels(dataset)
-    return comparison.forces or comparison.stress
-
-
 def compare_labels(dataset: GraphDataset) -> LabelComparison:
     """Compare energies, forces and stress between close frames, and stress with what the forces say of it."""
     parts = compute_work(dataset.frames)

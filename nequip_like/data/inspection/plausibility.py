@@ -31,17 +31,6 @@ _EQUAL_ENERGIES = 3  # frames; two may be the same by symmetry
 Origin = Callable[[int], str]
 
 
-def find_implausible_values(facts: FrameFacts, origin: Origin) -> list[str]:
-    """One sentence, with file and frame, for each kind of value that looks wrong.
-
-    Args:
-        facts: What was measured.
-        origin: File and frame of a frame's index.
-    """
-    checks = (find_implausible_distances, find_implausible_energies, find_implausible_forces, find_implausible_cells)
-    return [finding.text for check in checks for finding in check(facts, origin)]
-
-
 def find_implausible_distances(facts: FrameFacts, origin: Origin) -> Iterator[Finding]:
     """Atoms that lie on each other, and distances in another unit of length.
 

@@ -124,66 +124,107 @@ def _read_members(
     piece: Piece | FrameRange | None,
     whole: bool,
 ) -> Reading:
-    mapping = checked_mapping(key_mapping)
-    reading = Reading(units=Units.declared(units))
-    declared_keys = list_declared_keys(units)
-    names: list[FrameNames] = []
-    kinds: dict[str, Kind] = {}
-    stated_labels: set[str] = set()
-    frames_read: list[Graph] = []
-    origins: list[str] = []
-    annotations: list[Annotations] = []
+    so_far = _LabelledFrames(key_mapping, units)
     for block in _read_blocks(members, index, trust_pickle, piece):
-        path, numbered = block.title, block.frames
+        so_far.add(block)
+    return so_far.finish(", ".join(map(str, members)) if so_far.reading.files else block.title, whole)
+
+
+class _LabelledFrames:
+    """Frames as they are read with their labels, block by block, and what is to be told of all of them.
+
+    Args:
+        key_mapping: As for :func:`read`.
+        units: As for :func:`read`.
+    """
+
+    def __init__(self, key_mapping: Mapping[str, str] | None, units: Units | Mapping[str, str] | None) -> None:
+        self._mapping, self._units = checked_mapping(key_mapping), units
+        self.reading = Reading(units=Units.declared(units))
+        self._declared_keys = list_declared_keys(units)
+        self._names: list[FrameNames] = []
+        self._kinds: dict[str, Kind] = {}
+        self._stated_labels: set[str] = set()
+        self._frames: list[Graph] = []
+        self._origins: list[str] = []
+        self._annotations: list[Annotations] = []
+
+    def add(self, block: _Block) -> None:
+        """Read the labels of a block: their names first, then their units, then the values."""
+        reading = self.reading
         if block.file is not None and block.file.absolute() not in reading.files[-1:]:
             reading.files.append(block.file.absolute())
         reading.notes.extend(block.notes)
         if block.file is None:
-            _check_in_memory(block, numbered, reading.units)
-        values = [_collect_values(atoms, mapping, block.origin(number)) for number, atoms in numbered]
-        names_here = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
-        names.extend(names_here)
-        names_by_label = resolve(path, names_here, mapping, block.names_of_format)
-        stated = _read_units_of_block(block, names_by_label, reading.units, [graph for graph, _ in values])
-        reading.notes.extend(compare(stated, reading.units, str(path), declared_keys))
-        stated_labels.update(statement.label for statement in stated)
-        for label, name in names_by_label.items():
-            if name not in (names_of_label := reading.label_names.setdefault(label, [])):
-                names_of_label.append(name)
+            _check_in_memory(block, reading.units)
+        values = [_collect_values(atoms, self._mapping, block.origin(number)) for number, atoms in block.frames]
+        names_by_label = self._find_names(block, values)
         left_out: Counter[LeftOut] = Counter()
-        for (number, atoms), (graph_values, node_values) in zip(numbered, values, strict=True):
-            origin = block.origin(number)
-            graph = graph_from_atoms(
-                atoms, frame_index=len(frames_read), where=origin, length=reading.units.factor("pos")
-            )
-            check_extent(graph, origin)
-            labels, without = read_labels(graph, names_by_label, graph_values, node_values, reading.units, origin)
-            left_out.update(without)
-            add_kinds(kinds, graph_values, node_values)
-            gap = measure_free_energy_gap(graph_values, names_by_label.get(fields.TOTAL_ENERGY), len(atoms))
-            reading.free_energy_gap = max(reading.free_energy_gap, gap * reading.units.factor(fields.TOTAL_ENERGY))
-            frames_read.append(graph | labels)
-            origins.append(origin)
-            remarks = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
-            annotations.append(Annotations.collect(names_by_label.values(), *remarks, atoms))
+        for (number, atoms), (graph_values, node_values) in zip(block.frames, values, strict=True):
+            left_out.update(self._add_frame(block, number, atoms, names_by_label, graph_values, node_values))
         for (label, reason), count in left_out.items():
-            reading.notes.append(f"{path}: {label} of {count} frames left out, {reason}")
-    source_name = ", ".join(map(str, members)) if reading.files else path
-    reading.names = FrameNames.join(names)
-    if whole:
-        check_declared_names(source_name, [reading.names], mapping)
-    check_by_halves(reading.units, units, reading.label_names, stated_labels, source_name)
-    notes = find_unread_names([reading.names], reading.label_names, kinds) + list_unused_units(
-        reading.units, reading.label_names
-    )
-    if fields.FORCES not in reading.label_names:
-        notes += find_lone_components(sorted(reading.names.node))
-    reading.notes.extend(f"{source_name}: {note}" for note in notes)
-    reading.frames, reading.origins = fill_missing_labels(frames_read), origins
-    reading.annotations = annotations
-    check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
-    reading.notes.extend(f"{source_name}: {note}" for note in find_equal_weights(reading.frames, reading.label_names))
-    return reading
+            reading.notes.append(f"{block.title}: {label} of {count} frames left out, {reason}")
+
+    def _find_names(self, block: _Block, values: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, str]:
+        """Find out under which name the frames of a block have each label, and in which units."""
+        names_of_block = [FrameNames(frozenset(graph), frozenset(node)) for graph, node in values]
+        self._names.extend(names_of_block)
+        names_by_label = resolve(block.title, names_of_block, self._mapping, block.names_of_format)
+        stated = _read_units_of_block(block, names_by_label, self.reading.units, [graph for graph, _ in values])
+        self.reading.notes.extend(compare(stated, self.reading.units, block.title, self._declared_keys))
+        self._stated_labels.update(statement.label for statement in stated)
+        for label, name in names_by_label.items():
+            if name not in (names_of_label := self.reading.label_names.setdefault(label, [])):
+                names_of_label.append(name)
+        return names_by_label
+
+    def _add_frame(
+        self,
+        block: _Block,
+        number: int,
+        atoms: Atoms,
+        names_by_label: Mapping[str, str],
+        graph_values: dict[str, Any],
+        node_values: dict[str, Any],
+    ) -> Sequence[LeftOut]:
+        """Make a frame of a structure and its values; gives the labels that were left out."""
+        reading, origin = self.reading, block.origin(number)
+        length = reading.units.factor("pos")
+        graph = graph_from_atoms(atoms, frame_index=len(self._frames), where=origin, length=length)
+        check_extent(graph, origin)
+        labels, left_out = read_labels(graph, names_by_label, graph_values, node_values, reading.units, origin)
+        add_kinds(self._kinds, graph_values, node_values)
+        gap = measure_free_energy_gap(graph_values, names_by_label.get(fields.TOTAL_ENERGY), len(atoms))
+        reading.free_energy_gap = max(reading.free_energy_gap, gap * reading.units.factor(fields.TOTAL_ENERGY))
+        self._frames.append(graph | labels)
+        self._origins.append(origin)
+        remarks = (graph_values, node_values) if block.title != _GRAPH else ({}, {})  # a graph holds labels only
+        self._annotations.append(Annotations.collect(names_by_label.values(), *remarks, atoms))
+        return left_out
+
+    def finish(self, source_name: str, whole: bool) -> Reading:
+        """Check and tell what only all blocks together show.
+
+        Args:
+            source_name: What they are called together.
+            whole: As for :func:`read`.
+        """
+        reading = self.reading
+        reading.names = FrameNames.join(self._names)
+        if whole:
+            check_declared_names(source_name, [reading.names], self._mapping)
+        check_by_halves(reading.units, self._units, reading.label_names, self._stated_labels, source_name)
+        notes = find_unread_names([reading.names], reading.label_names, self._kinds)
+        notes += list_unused_units(reading.units, reading.label_names)
+        if fields.FORCES not in reading.label_names:
+            notes += find_lone_components(sorted(reading.names.node))
+        reading.notes.extend(f"{source_name}: {note}" for note in notes)
+        reading.frames, reading.origins = fill_missing_labels(self._frames), self._origins
+        reading.annotations = self._annotations
+        check_stress_size(reading.frames, reading.origins, reading.units, reading.label_names)
+        notes = find_equal_weights(reading.frames, reading.label_names)
+        reading.notes.extend(f"{source_name}: {note}" for note in notes)
+        return reading
 
 
 def check_declared(key_mapping: Mapping[str, str] | None, units: Units | Mapping[str, str] | None) -> None:
@@ -289,11 +330,11 @@ def _read_units_of_block(
         return read_stated_units(block.copy, names_by_label, units, frames)
 
 
-def _check_in_memory(block: _Block, numbered: Sequence[tuple[int, Atoms]], units: Units) -> None:
+def _check_in_memory(block: _Block, units: Units) -> None:
     """Refuse labels that are not those of the structure, and units of graphs, which have the package's own."""
     if block.title == _GRAPH and units != Units():
         raise ConfigError(f"units are {units}, but graphs are in eV and Angstrom", "leave units out")
-    for number, atoms in numbered:
+    for number, atoms in block.frames:
         check_results(atoms, block.origin(number))
 
 

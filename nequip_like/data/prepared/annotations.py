@@ -10,11 +10,12 @@ import json
 import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from nequip_like.data.io.annotations import Annotations
+from nequip_like.data.prepared.on_demand import OnDemand
 
 
 def pack_annotations(annotations: Sequence[Annotations]) -> bytes:
@@ -45,7 +46,7 @@ def unpack_annotations(block: bytes) -> list[dict[str, Any]]:
     return frames
 
 
-class PreparedAnnotations(Sequence[Annotations]):
+class PreparedAnnotations(OnDemand[Annotations]):
     """What some frames of a prepared set hold beside structure and labels.
 
     Args:
@@ -64,22 +65,16 @@ class PreparedAnnotations(Sequence[Annotations]):
     def __len__(self) -> int:
         return len(self._indices)
 
-    @overload
-    def __getitem__(self, index: int) -> Annotations: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Annotations]: ...
-    def __getitem__(self, index: int | slice) -> Annotations | list[Annotations]:
-        """Those of one frame, or of a slice as a list."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        part, number = self._files.locate(int(self._indices[index]))
+    def read_entry(self, position: int) -> Annotations:
+        """Those of one frame."""
+        part, number = self._files.locate(int(self._indices[position]))
         file = self._files.files[part]
         blocks = file.manifest.get("annotations", [])  # earlier versions kept none
-        position = bisect_right(blocks, number, key=lambda block: block[0]) - 1
-        if position < 0:
+        block_number = bisect_right(blocks, number, key=lambda block: block[0]) - 1
+        if block_number < 0:
             return Annotations()
-        first, start, length = blocks[position]
-        if self._block is None or self._block[0] != (part, position):
-            self._block = ((part, position), unpack_annotations(file.read_bytes(start, length)))
+        first, start, length = blocks[block_number]
+        if self._block is None or self._block[0] != (part, block_number):
+            self._block = ((part, block_number), unpack_annotations(file.read_bytes(start, length)))
         frames_of_block = self._block[1]
         return Annotations(frames_of_block[number - first]) if number - first < len(frames_of_block) else Annotations()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from nequip_like.data import fields
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import frame_key
 from nequip_like.data.prepared.files import FrameFile, Rows
+from nequip_like.data.prepared.on_demand import OnDemand
 from nequip_like.data.prepared.records import estimate_bytes, is_intact, unpack_frames
 from nequip_like.data.tables.frame_table import FrameTable
 from nequip_like.errors import DataError
@@ -89,7 +90,7 @@ class PreparedFiles:
         return {**self.__dict__, "_held": {}}
 
 
-class PreparedFrames(Sequence[Graph]):
+class PreparedFrames(OnDemand[Graph]):
     """Some or all frames of a prepared set, in an order.
 
     Args:
@@ -166,15 +167,8 @@ class PreparedFrames(Sequence[Graph]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @overload
-    def __getitem__(self, index: int) -> Graph: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Graph]: ...
-    def __getitem__(self, index: int | slice) -> Graph | list[Graph]:
-        """One frame, or those of a slice as a list."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        position = range(len(self.indices))[index]
+    def read_entry(self, position: int) -> Graph:
+        """One frame."""
         return self._complete(self.files.get(int(self.indices[position])), [position])
 
     def read_batch(self, indices: Sequence[int]) -> list[Graph]:
@@ -196,9 +190,6 @@ class PreparedFrames(Sequence[Graph]):
         graph[fields.FRAME_INDEX] = torch.from_numpy(np.array(indices))
         return graph if self._shifts is None else shift_energies(graph, self._shifts)
 
-    def __iter__(self) -> Iterator[Graph]:
-        return (self[i] for i in range(len(self)))
-
 
 def shift_energies(frame: Graph, shifts: torch.Tensor) -> Graph:
     """One frame with other energies.
@@ -215,7 +206,7 @@ def shift_energies(frame: Graph, shifts: torch.Tensor) -> Graph:
     return shifted
 
 
-class Origins(Sequence[str]):
+class Origins(OnDemand[str]):
     """Source file and frame of prepared frames, put into words when they are asked for.
 
     Args:
@@ -232,15 +223,9 @@ class Origins(Sequence[str]):
     def __len__(self) -> int:
         return len(self._frames)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        """One origin, or those of a slice as a list."""
-        if isinstance(index, slice):
-            return [self._frames.describe(i) for i in range(*index.indices(len(self)))]
-        return self._frames.describe(range(len(self))[index])
+    def read_entry(self, position: int) -> str:
+        """One origin."""
+        return self._frames.describe(position)
 
 
 def select_frames(frames: Sequence[Graph], indices: Sequence[int] | np.ndarray) -> Sequence[Graph]:

@@ -158,7 +158,11 @@ class Journal:
 
 
 def _lock(path: Path) -> BinaryIO:
-    """A file that is open and locked: until it is closed or the process ends, however it ends."""
+    """A file that is open and locked: until it is closed or the process ends, however it ends.
+
+    No claim on a folder of a run, which the processes of a run share, and which those of a launcher leave to the first
+    of them: here each process stands for itself, also when tasks of one job prepare their shards.
+    """
     with output_errors(path):
         file = path.open("wb")
         try:

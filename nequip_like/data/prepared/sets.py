@@ -26,18 +26,19 @@ def find_prepared(members: Sequence[Any]) -> list[Path]:
         ConfigError: If it names both.
     """
     files: list[Path] = []
-    others: list[Any] = []
+    unprepared: list[Any] = []
     for member in members:
         try:
-            found = _list_prepared(path_of(member)) if isinstance(member, str | Path) else []
+            sets_of_member = _list_prepared(path_of(member)) if isinstance(member, str | Path) else []
         except (OSError, ValueError):  # a name that no file can have; the reader of files says so
-            found = []
-        files.extend(found)
-        if not found:
-            others.append(member)
-    if files and others:
+            sets_of_member = []
+        files.extend(sets_of_member)
+        if not sets_of_member:
+            unprepared.append(member)
+    if files and unprepared:
         raise ConfigError(
-            f"{files[0]} is a prepared set, and {others[0]} is none", "prepare both into one set, or give one of them"
+            f"{files[0]} is a prepared set, and {unprepared[0]} is none",
+            "prepare both into one set, or give one of them",
         )
     return files
 
@@ -78,8 +79,8 @@ def open_prepared(
     names = list(manifests[0]["fields"])
     names += [name for manifest in manifests[1:] for name in manifest["fields"] if name not in names]
     everything = PreparedFrames(PreparedFiles(opened, names))
-    chosen = choose_frames(str(files[0]), len(everything), index)
-    frames = everything if len(chosen) == len(everything) else everything.select(chosen)
+    numbers = choose_frames(str(files[0]), len(everything), index)
+    frames = everything if len(numbers) == len(everything) else everything.select(numbers)
     return Reading(
         frames=frames,
         origins=Origins(frames),
@@ -104,11 +105,11 @@ def hold_frames(sets: Sequence[Sequence[Graph]], memory: float) -> None:
         sets: Frames of data sets, prepared or not.
         memory: What all of them together may take, bytes.
     """
-    left = memory
+    room = memory
     for prepared in dict.fromkeys(filter(None, map(get_prepared, sets))):
-        if prepared.memory <= left:
+        if prepared.memory <= room:
             prepared.holds = True
-            left -= prepared.memory
+            room -= prepared.memory
 
 
 def check_cutoff(frames: Sequence[Graph], cutoff: float) -> None:

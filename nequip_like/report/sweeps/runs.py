@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nequip_like.report.tables import format_number
+from nequip_like.summaries import print_line
 from nequip_like.whole_files import written_whole
 
 RUNS_FILE = "runs.csv"
@@ -128,7 +129,7 @@ def report_runs(folder: Path, console: Console | None = None) -> list[Run]:
         console = console or Console()
         console.print(runs_table(runs))
         for what, path in [("runs", folder / RUNS_FILE), *(("plot", picture) for picture in pictures)]:
-            console.print(f"{what}: {path}", markup=False, highlight=False, soft_wrap=True)
+            print_line(console, f"{what}: {path}")
     return runs
 
 

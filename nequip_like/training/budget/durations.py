@@ -1,10 +1,12 @@
-"""Times as users write them: ``30min``, ``1h30min``, ``DD:HH:MM:SS``; or a run to repeat."""
+"""Times as users write them: ``30min``, ``1h30min``, ``DD:HH:MM:SS``; or, of a budget, a run to repeat."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from nequip_like.arguments import shown
@@ -57,14 +59,46 @@ def read_budget(value: Any) -> Budget | None:
 
 def _read_seconds(text: str) -> float | None:
     text = text.strip()
-    if re.fullmatch(r"\d+(:\d+){3}", text):
-        return sum(int(part) * unit for part, unit in zip(text.split(":"), _UNITS.values(), strict=True))
+    if (seconds := _read_clock(text)) is not None:
+        return seconds
     parts = _PART.findall(text)
     units = [unit for _, unit in parts]
     # Each unit once, the largest first: 30min1h is more likely a slip than an hour and a half.
     if not parts or _PART.sub("", text) or units != [unit for unit in _UNITS if unit in units]:
         return None
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _read_clock(text: str) -> float | None:
+    """Seconds of ``DD:HH:MM:SS``; None of anything else."""
+    if not re.fullmatch(r"\d+(:\d+){3}", text):
+        return None
+    return sum(int(part) * unit for part, unit in zip(text.split(":"), _UNITS.values(), strict=True))
+
+
+def read_duration(max_time: str | Mapping[str, int] | timedelta) -> timedelta:
+    """A length of time as Lightning's trainer takes it: ``DD:HH:MM:SS``, a mapping such as ``{hours: 2}``, or itself.
+
+    Raises:
+        ConfigError: If it cannot be understood.
+
+    Example:
+        >>> read_duration("00:12:30:00") == read_duration({"hours": 12, "minutes": 30})
+        True
+        >>> read_duration("12h")
+        Traceback (most recent call last):
+        ...
+        nequip_like.errors.ConfigError: max_time is '12h'
+          -> write DD:HH:MM:SS, for example 00:12:00:00
+    """
+    if isinstance(max_time, timedelta):
+        return max_time
+    with suppress(TypeError, ValueError, OverflowError):
+        if isinstance(max_time, Mapping):
+            return timedelta(**max_time)
+        if (seconds := _read_clock(str(max_time))) is not None:
+            return timedelta(seconds=seconds)
+    raise ConfigError(f"max_time is {max_time!r}", "write DD:HH:MM:SS, for example 00:12:00:00")
 
 
 def format_seconds(seconds: float) -> str:

@@ -246,7 +246,7 @@ class DivergenceWatch:
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "levels": {name: each.state_dict() for name, each in self._levels.items()},
+            "levels": {name: level.state_dict() for name, level in self._levels.items()},
             "best": self.best,
             "level_at_best": self._level_at_best,
             "bad": self._bad,
@@ -255,8 +255,8 @@ class DivergenceWatch:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
-        for name, each in self._levels.items():
-            each.load_state_dict(state["levels"][name])
+        for name, level in self._levels.items():
+            level.load_state_dict(state["levels"][name])
         self.best, self._level_at_best, self._bad = state["best"], state["level_at_best"], state["bad"]
         self._validation_is_good = state["validation_is_good"]
 

@@ -22,6 +22,7 @@ from nequip_like.arguments import (
     check,
 )
 from nequip_like.errors import ConfigError, closest_hint
+from nequip_like.moved import GONE_ARGUMENTS
 
 # Keys of a node that are not arguments: they tell how the object is built.
 _HOW_TO_BUILD = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
@@ -186,11 +187,14 @@ def unknown_argument(
         elsewhere: Advice, if the name could be meant for another part.
     """
     accepted = sorted(name for name in arguments.annotations if not name.startswith("_") and name not in by_code)
-    advice = closest_hint(name, accepted).strip() or elsewhere.strip() or f"it takes {', '.join(accepted) or 'nothing'}"
-    if name == "scheduler" and _shorten_target(target) == "LearningRate":
-        # As configs have it that were written when a schedule of torch was the default.
-        advice = "take one of torch in: `override lr_scheduler: plateau` among the defaults, or lr_scheduler=plateau"
-    return ConfigError(f"{node_key}.{name}: {_shorten_target(target)} takes no '{name}'", advice)
+    short = _shorten_target(target)
+    advice = (
+        GONE_ARGUMENTS.get((short, name))
+        or closest_hint(name, accepted).strip()
+        or elsewhere.strip()
+        or f"it takes {', '.join(accepted) or 'nothing'}"
+    )
+    return ConfigError(f"{node_key}.{name}: {short} takes no '{name}'", advice)
 
 
 def _is_default(value: Any, default: Any) -> bool:

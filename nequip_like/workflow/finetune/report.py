@@ -13,6 +13,7 @@ from rich.table import Table
 from nequip_like.data.datamodule import DataModule
 from nequip_like.distributed import get_random_state, set_random_state
 from nequip_like.model.potential import Potential
+from nequip_like.summaries import print_line
 from nequip_like.training.callbacks.console import before_line
 from nequip_like.training.module import NequIPLightningModule
 from nequip_like.workflow.finetune.agreement import compare_with_source
@@ -86,7 +87,7 @@ def validate_source(
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     start_metrics = {name: value for name, value in metrics.items() if name.startswith("val") and math.isfinite(value)}
     tuning.info["before"] = start_metrics
-    console.print(before_line(trainer, start_metrics), markup=False, highlight=False, soft_wrap=True)
+    print_line(console, before_line(trainer, start_metrics))
     return dict(start_metrics)
 
 
@@ -104,9 +105,7 @@ def print_worse_than_source(
     """
     if before is not None and best is not None and (best < before if larger_is_better else best > before):
         line = f"worse than the source: {monitored} is {best:.4g}, and was {before:.4g} before the first step"
-        console.print(
-            f"{line}; a lower rate: training_module.optimizer.lr", markup=False, highlight=False, soft_wrap=True
-        )
+        print_line(console, f"{line}; a lower rate: training_module.optimizer.lr")
 
 
 def _list_rows(tuning: FineTuning, model: Potential) -> list[tuple[str, str]]:

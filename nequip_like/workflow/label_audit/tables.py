@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nequip_like.data.selection.repair_file import ACTIONS
+from nequip_like.summaries import print_line
 from nequip_like.workflow.label_audit.run import LabelAudit
 from nequip_like.workflow.label_audit.scores import NORMAL
 
@@ -32,7 +33,7 @@ def print_label_audit(found: LabelAudit, console: Console | None = None) -> None
         if len(rows) > _MOST_ROWS:
             console.print(f"  and {len(rows) - _MOST_ROWS} more, which --json and --repair have", highlight=False)
     for line in describe_label_audit(found):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
 
 
 def tabulate_suspects(found: LabelAudit) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:

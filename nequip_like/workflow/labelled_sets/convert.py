@@ -13,6 +13,7 @@ from nequip_like.data.io.reading import Reading
 from nequip_like.data.selection.repair import Repairs
 from nequip_like.data.tables.frame_table import tabulate
 from nequip_like.report.labelled_files import check_new_file, write_labelled
+from nequip_like.summaries import print_line
 
 
 def convert_files(
@@ -63,7 +64,7 @@ def print_notes(notes: Sequence[str], console: Console) -> None:
         console: Where to print.
     """
     for note in notes:
-        console.print(f"warning: {note}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"warning: {note}")
 
 
 def report_written(path: Path, reading: Reading, left_out: Sequence[str], console: Console) -> None:
@@ -78,4 +79,4 @@ def report_written(path: Path, reading: Reading, left_out: Sequence[str], consol
     labels = labels_text(tabulate(reading.frames).count_labels(), len(reading))
     lost = f"; left out: {', '.join(left_out)}" if left_out else ""
     text = f"written: {path}, {len(reading)} frames, {labels}{lost}"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, text)

@@ -63,12 +63,9 @@ def compare_models(first: Potential, second: Potential) -> list[ModelDifference]
 
 
 def _compare_configs(first: Potential, second: Potential) -> list[ModelDifference]:
-    one, other = (_flatten(potential.config) for potential in (first, second))
-    return [
-        ModelDifference("config", key, _show(one.get(key, _NONE)), _show(other.get(key, _NONE)))
-        for key in dict.fromkeys([*one, *other])
-        if one.get(key, _NONE) != other.get(key, _NONE)
-    ]
+    configs = [_flatten(potential.config) for potential in (first, second)]
+    pairs = {key: [config.get(key, _NONE) for config in configs] for key in dict.fromkeys([*configs[0], *configs[1]])}
+    return [ModelDifference("config", key, _show(a), _show(b)) for key, (a, b) in pairs.items() if a != b]
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -88,25 +85,30 @@ def _show(value: Any) -> str:
 
 
 def _compare_weights(first: Potential, second: Potential) -> list[ModelDifference]:
-    one, other = first.state_dict(), second.state_dict()
-    found = []
-    for name in dict.fromkeys([*one, *other]):
-        a, b = one.get(name), other.get(name)
+    states = first.state_dict(), second.state_dict()
+    differences = []
+    for name in dict.fromkeys([*states[0], *states[1]]):
+        a, b = (state.get(name) for state in states)
         if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
             words = [_NONE if x is None else f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in (a, b)]
-            found.append(ModelDifference("weights", name, *words))
+            differences.append(ModelDifference("weights", name, *words))
         elif not torch.equal(a.nan_to_num(), b.nan_to_num()) or not torch.equal(a.isnan(), b.isnan()):
             largest = float((a.double() - b.double()).abs().max())
             sizes = [f"RMS {float(x.double().square().mean().sqrt()):.4g}" for x in (a, b)]
-            found.append(ModelDifference("weights", name, sizes[0], f"{sizes[1]}, largest difference {largest:.2e}"))
-    return found
+            differences.append(
+                ModelDifference("weights", name, sizes[0], f"{sizes[1]}, largest difference {largest:.2e}")
+            )
+    return differences
 
 
 def _compare_uncertainties(first: Potential, second: Potential) -> list[ModelDifference]:
     """Those of the last layer, which are neither in a config nor among the weights."""
     uncertainties = [potential.uncertainty for potential in (first, second)]
-    words = ["none" if one is None else _show_calibration(one.calibration.describe()) for one in uncertainties]
-    roots = [None if one is None else one.root for one in uncertainties]
+    words = [
+        "none" if uncertainty is None else _show_calibration(uncertainty.calibration.describe())
+        for uncertainty in uncertainties
+    ]
+    roots = [None if uncertainty is None else uncertainty.root for uncertainty in uncertainties]
     if words[0] != words[1]:
         return [ModelDifference("uncertainty", "last layer", *words)]
     if roots[0] is not None and roots[1] is not None and not torch.equal(roots[0], roots[1]):
@@ -122,20 +124,19 @@ def _show_calibration(calibration: Mapping[str, Any]) -> str:
 def _compare_predictions(first: Potential, second: Potential) -> list[ModelDifference]:
     if first.type_names != second.type_names:
         return []
-    largest: dict[str, tuple[float, float, float]] = {}
+    largest: dict[str, tuple[float, ...]] = {}  # of the difference and of both, by field
     for atoms in make_test_structures(first):
-        one, other = predict(first, atoms), predict(second, atoms)
-        for key in one.keys() & other.keys() & set(fields.LABELS):
-            a, b = one[key], other[key]
+        predictions = predict(first, atoms), predict(second, atoms)
+        for key in predictions[0].keys() & predictions[1].keys() & set(fields.LABELS):
+            a, b = (prediction[key] for prediction in predictions)
             if not bool(a.isnan().all()):
-                values = [float(x.abs().max()) for x in (a, b)]
-                difference = float((a - b).abs().max())
-                before = largest.get(key, (0.0, 0.0, 0.0))
-                largest[key] = max(difference, before[0]), max(values[0], before[1]), max(values[1], before[2])
+                sizes = (float(x.abs().max()) for x in (a - b, a, b))
+                so_far = largest.get(key, (0.0, 0.0, 0.0))
+                largest[key] = tuple(max(pair) for pair in zip(so_far, sizes, strict=True))
     return [
-        ModelDifference("predictions", key, f"largest {one:.4g}", f"largest {other:.4g}, difference {difference:.2e}")
+        ModelDifference("predictions", key, f"largest {size_a:.4g}", f"largest {size_b:.4g}, difference {change:.2e}")
         for key in fields.LABELS
         if key in largest
-        for difference, one, other in [largest[key]]
-        if difference != 0.0
+        for change, size_a, size_b in [largest[key]]
+        if change != 0.0
     ]

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from nequip_like.inference.evaluation import Evaluations
 from nequip_like.report.page.run_content import REPORT_FILE
+from nequip_like.summaries import print_line
 from nequip_like.workflow import printing, resume
 from nequip_like.workflow.run_folder.earlier_run import CONFIG_FILE
 from nequip_like.workflow.run_folder.records import RunRecord
@@ -50,4 +51,4 @@ def close_run(
     records = {name: record.folder / name for name in (CONFIG_FILE, "metrics.json")}
     model_files = {**files, **records} if record.has_trained else {}
     for command in log_results(trainer, evaluations, model_files, metrics, record.best_step):
-        console.print(f"upload: {command}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"upload: {command}")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from nequip_like.errors import OutputError
 from nequip_like.report.pictures import FORMATS
+from nequip_like.summaries import print_line
 from nequip_like.whole_files import output_errors, path_of
 from nequip_like.workflow.run_folder.new_folders import make_new
 
@@ -103,4 +104,4 @@ def tell_moved(console: Console, folder: Path, place: Path | None) -> None:
     """
     if place is not None:
         note = f"note: {folder} had the files of an earlier run; they are in {place} now"
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +21,22 @@ def read_pattern(section: DictConfig, key: str) -> str:
         key: Key of the name in it.
     """
     return str(OmegaConf.to_container(section, resolve=False)[key])  # type: ignore[index,call-overload] # a mapping
+
+
+def format_folder_override(section: str, folder: Path) -> str:
+    r"""Write the override that gives Hydra a folder, whatever characters its name has.
+
+    Args:
+        section: ``run``, or ``sweep`` for several runs.
+        folder: The folder.
+
+    Example:
+        >>> print(format_folder_override("run", Path("it's")))
+        hydra.run.dir='it\'s'
+    """
+    # A backslash stands for itself, unless a quote follows.
+    text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(folder)).replace("'", "\\'")
+    return f"hydra.{section}.dir='{text}'"
 
 
 def name_folder(pattern: str, folder: Path) -> Path:

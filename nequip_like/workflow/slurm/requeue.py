@@ -9,6 +9,8 @@ import subprocess
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
+from nequip_like.summaries import print_line
+
 _TIME_IS_UP = "TIMEOUT"
 
 
@@ -43,7 +45,7 @@ def _is_ended_by_slurm(job: str) -> bool:
 def _requeue(job: str, console: Console) -> None:
     status, text = _call_scontrol("requeue", job)
     message = f"job {job} could not be queued again: {text.strip()}" if status else f"job {job} is queued again"
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, message)
 
 
 def _call_scontrol(*arguments: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from nequip_like.inference.last_layer_fit import AUTO, COMMITTEE, LEAST_FRAMES, 
 from nequip_like.model.last_layer import LastLayerModel, LastLayerUncertainty
 from nequip_like.model.potential import Potential
 from nequip_like.nn.evaluation_mode import evaluation_mode
+from nequip_like.summaries import print_line
 
 
 def add_uncertainty(
@@ -56,7 +57,7 @@ def add_uncertainty(
         line = f"uncertainty: none, for {reason}"
     else:
         line = _fit(potential, data, held_out, settings, device)
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, line)
 
 
 def _fit(

@@ -21,13 +21,14 @@ from nequip_like.errors import ConfigError, OutputError
 from nequip_like.inference.last_layer_fit import LEAST_FRAMES, UncertaintySettings
 from nequip_like.model.committee import SpreadCalibration
 from nequip_like.report.uncertainty.committee_table import compute_statistics, make_committee_table
-from nequip_like.summaries import Summarized
+from nequip_like.summaries import Summarized, print_line
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.config.machine_check import check_machine
 from nequip_like.workflow.config.values import register_resolvers
 from nequip_like.workflow.resume import MODEL_FILE
 from nequip_like.workflow.run_folder.claims import claimed
+from nequip_like.workflow.run_folder.new_folders import format_folder_override
 from nequip_like.workflow.setup import build_data
 from nequip_like.workflow.uncertainty.outcome import (
     DONE,
@@ -199,18 +200,8 @@ def _calibrate(
             source = f"validation frames, {held_out.name}"
             calibration = calibrate_committee(committee.potential, held_out, settings, data.val_batch_size, source)
             line = describe_calibration(calibration)
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, line)
     return calibration
-
-
-def format_folder_override(folder: Path) -> str:
-    r"""The override that names an output folder, whatever characters it has.
-
-    Example:
-        >>> print(format_folder_override(Path("it's")))
-        hydra.run.dir='it\'s'
-    """
-    return "hydra.run.dir='" + str(folder).replace("'", "\\'") + "'"
 
 
 def _read(text: str) -> Any:
@@ -225,11 +216,11 @@ def _train_left(
     plan: CommitteePlan, config: DictConfig, members: Sequence[CommitteeMember], resume: bool, console: Console
 ) -> signal.Signals | None:
     def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
 
     def make_arguments(member: CommitteeMember) -> list[str]:
         overrides = plan.list_overrides(member, config, resumes=resume)
-        return [str(plan.config_file), *overrides, format_folder_override(member.folder)]
+        return [str(plan.config_file), *overrides, format_folder_override("run", member.folder)]
 
     def began(member: CommitteeMember) -> None:
         member.summary_file.unlink(missing_ok=True)
@@ -262,7 +253,7 @@ def _conclude(
     if result.stats:
         console.print(make_committee_table(result.stats))
     for line in [] if model is None else [f"committee: {model}"]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
     return result
 
 

@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from nequip_like.data.graph import volumes
-from nequip_like.data.inspection.label_check import fit_factors, from_vasp_order, label_contradiction
+from nequip_like.data.inspection.label_check import fit_factors, from_vasp_order
 from nequip_like.data.inspection.near_frames import compute_work
 from tests.data.labelled_sets import (
     ENERGY_MISTAKES,
@@ -17,6 +17,7 @@ from tests.data.labelled_sets import (
     as_dataset,
     frames_of,
     in_vasp_order,
+    label_contradiction,
     labelled,
 )
 

@@ -6,9 +6,8 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 
-from nequip_like.data.inspection.label_check import label_contradiction
 from nequip_like.data.inspection.pair_potential_fit import fit_stress
-from tests.data.labelled_sets import as_dataset, strained
+from tests.data.labelled_sets import as_dataset, label_contradiction, strained
 
 
 def morse():

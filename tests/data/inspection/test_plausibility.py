@@ -6,14 +6,21 @@ import pytest
 
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.inspection.measure import measure
-from nequip_like.data.inspection.plausibility import find_implausible_values
+from nequip_like.data.inspection.plausibility import (
+    find_implausible_cells,
+    find_implausible_distances,
+    find_implausible_energies,
+    find_implausible_forces,
+)
 
 BOND = [[0, 0, 0], [0, 0, 0.74]]
 
 
 def warnings(frames, species=("H",), cutoff=3.0):
     dataset = GraphDataset(frames, cutoff, list(species))
-    return find_implausible_values(measure(dataset.frames), dataset.origin)
+    checks = (find_implausible_distances, find_implausible_energies, find_implausible_forces, find_implausible_cells)
+    facts = measure(dataset.frames)
+    return [finding.text for check in checks for finding in check(facts, dataset.origin)]
 
 
 def test_facts_by_hand(make_graph):

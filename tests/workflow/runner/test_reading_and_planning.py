@@ -85,8 +85,10 @@ def test_mistakes_are_named(read, change, message):
         ({"freeze": "head_only"}, "train.freeze is head_only"),
         ({"scheduler": "step", "patience": 3}, "train.patience is given"),
         ({"scheduler_step_unit": "cycle"}, "there are no cycles"),
+        ({"step_size": 4, "early_stop_factor": 2}, "counts in patiences of a plateau"),
+        ({"early_stop_factor": 2}, "train.early_stop_factor is given, but no scheduler"),
     ],
-    ids=["drop_last", "head", "loss", "config_yml", "freeze", "scheduler", "unit"],
+    ids=["drop_last", "head", "loss", "config_yml", "freeze", "scheduler", "unit", "stop", "no plateau"],
 )
 def test_what_has_no_equal_is_refused(read, train, message):
     (request,) = read({**RUN, "train": train})

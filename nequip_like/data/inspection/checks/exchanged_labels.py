@@ -44,34 +44,36 @@ def find_exchanged_labels(subject: Subject) -> Iterator[Finding]:
             "ok", "not told: it takes eight frames of four or more atoms with forces, of at most eight species"
         )
         return
-    used = [i for i, size in zip(predicted, sizes, strict=True) if size > _SMALL**2 * sizes.median()]
-    explained = {i: _explain(frames[i][fields.FORCES], predicted[i]) for i in used}
+    compared = [i for i, size in zip(predicted, sizes, strict=True) if size > _SMALL**2 * sizes.median()]
+    explained = {i: _explain(frames[i][fields.FORCES], predicted[i]) for i in compared}
     typical = float(torch.tensor(list(explained.values())).median())
     if typical < _EXPLAINED:
         yield Finding("ok", f"not told: a pair potential explains {typical:.0%} of the forces of a typical frame")
         return
-    rest = 1.0 - typical
-    suspects = [i for i in used if 1.0 - explained[i] > min(max(_WORSE * rest, _LEAST), _ENOUGH)]
+    unexplained = 1.0 - typical
+    suspects = [i for i in compared if 1.0 - explained[i] > min(max(_WORSE * unexplained, _LEAST), _ENOUGH)]
     suspects = sorted(suspects, key=explained.__getitem__)[:_MOST_SUSPECTS]
     owners = {}
     for i in suspects:
-        others = [k for k in suspects if k != i and _has_same_atoms(subject, i, k)]
-        rests = [1.0 - _explain(frames[k][fields.FORCES], predicted[i]) for k in others]
-        limit = min(max(_FITTING * rest, _SMALL_REST), 1.0 - _REACHED * typical, (1.0 - explained[i]) / _BETTER)
+        candidates = [k for k in suspects if k != i and _has_same_atoms(subject, i, k)]
+        rests = [1.0 - _explain(frames[k][fields.FORCES], predicted[i]) for k in candidates]
+        limit = min(max(_FITTING * unexplained, _SMALL_REST), 1.0 - _REACHED * typical, (1.0 - explained[i]) / _BETTER)
         if rests and min(rests) < limit:
-            owners[i] = others[rests.index(min(rests))]
+            owners[i] = candidates[rests.index(min(rests))]
     if owners:
         # Where the other one's labels are not its own either, there is no doubt; a single frame may fit by chance.
-        moved = {i: k for i, k in owners.items() if k in owners}
-        level: Level = "wrong" if moved else "look"
-        moved = moved or owners
-        frame, other = min(moved.items())
-        names = subject.origin(frame), subject.origin(other)
-        if moved.get(other) == frame:
-            text = f"the labels of {len(moved)} frames are exchanged; first: those of {names[0]} and {names[1]}"
+        displaced = {i: k for i, k in owners.items() if k in owners}
+        level: Level = "wrong" if displaced else "look"
+        displaced = displaced or owners
+        frame, owner = min(displaced.items())
+        names = subject.origin(frame), subject.origin(owner)
+        if displaced.get(owner) == frame:
+            text = f"the labels of {len(displaced)} frames are exchanged; first: those of {names[0]} and {names[1]}"
         else:
-            text = f"{len(moved)} frames have the forces of another frame; first: {names[0]} has those of {names[1]}"
-        yield Finding(level, text, sorted(moved))
+            text = (
+                f"{len(displaced)} frames have the forces of another frame; first: {names[0]} has those of {names[1]}"
+            )
+        yield Finding(level, text, sorted(displaced))
     yield Finding(
         "ok",
         f"a pair potential explains {typical:.0%} of the forces of a typical frame, and none fit another one better",

@@ -45,27 +45,27 @@ class _Mixture:
 def find_mixed_units(subject: Subject) -> Iterator[Finding]:
     """Frames whose energies are in another unit than those of the others."""
     table = subject.dataset.table
-    used = np.flatnonzero(table.find_labelled(fields.TOTAL_ENERGY) & ~table.isolated).tolist()
-    used = used[:: len(used) // _MOST_FRAMES + 1]
-    if len(used) < _FEWEST_FRAMES:
-        yield Finding("ok", f"not told by {len(used)} frames with an energy")
+    with_energy = np.flatnonzero(table.find_labelled(fields.TOTAL_ENERGY) & ~table.isolated).tolist()
+    with_energy = with_energy[:: len(with_energy) // _MOST_FRAMES + 1]
+    if len(with_energy) < _FEWEST_FRAMES:
+        yield Finding("ok", f"not told by {len(with_energy)} frames with an energy")
         return
-    part = table.select(used)
+    part = table.select(with_energy)
     equations = set_up_equations(part, list(part.count_species()))
     mixture = _find_mixture(equations.composition, equations.energies)
     if mixture is None:
         yield Finding("ok", "all energies are in one unit")
         return
-    smaller, larger = ([used[i] for i in np.flatnonzero(mask)] for mask in (~mixture.larger, mixture.larger))
+    smaller, larger = ([with_energy[i] for i in np.flatnonzero(mask)] for mask in (~mixture.larger, mixture.larger))
     first, second = mixture.units
     fewer, unit = (larger, second) if len(larger) <= len(smaller) else (smaller, first)
     files = {subject.files[i] for i in fewer}
-    rest = larger if fewer is smaller else smaller
-    is_whole = files.isdisjoint(subject.files[i] for i in rest)
+    remaining = larger if fewer is smaller else smaller
+    is_whole = files.isdisjoint(subject.files[i] for i in remaining)
     which = f": all of {', '.join(sorted(files))}" if is_whole else f": {join_origins(subject, fewer)}"
     yield Finding(
         "wrong",
-        f"energies of {len(fewer)} of {len(used)} frames are {_RATIOS[first, second]:.4g} times as "
+        f"energies of {len(fewer)} of {len(with_energy)} frames are {_RATIOS[first, second]:.4g} times as "
         f"{'large' if unit == second else 'small'} as the others', as if they were in {unit} and the others in "
         f"{first if unit == second else second}{which}",
         fewer,
@@ -77,7 +77,7 @@ def _find_mixture(composition: np.ndarray, energies: np.ndarray) -> _Mixture | N
     if len(sizes) < _FEWEST_FRAMES:
         return None
     gaps = sizes[1:] / sizes[:-1]
-    plain = _fit(composition, energies)[1]
+    unmixed = _fit(composition, energies)[1]
     best: _Mixture | None = None
     for place in np.argsort(gaps)[::-1][:_GAPS]:
         if gaps[place] < _LEAST_GAP:
@@ -86,7 +86,7 @@ def _find_mixture(composition: np.ndarray, energies: np.ndarray) -> _Mixture | N
             mixture = _improve(composition, energies, np.abs(energies) > sizes[place], units, ratio)
             if mixture is not None and (best is None or mixture.residual < best.residual):
                 best = mixture
-    return best if best is not None and best.residual * _BETTER < plain else None
+    return best if best is not None and best.residual * _BETTER < unmixed else None
 
 
 def _improve(
@@ -95,10 +95,10 @@ def _improve(
     """Fit sums over species with a part divided by a ratio, and choose the part anew by what fits better."""
     for _ in range(_ROUNDS):
         fitted, _ = _fit(composition, np.where(larger, energies / ratio, energies))
-        chosen = np.abs(energies / ratio - fitted) < np.abs(energies - fitted)
-        if not chosen.any() or chosen.all():
+        nearer = np.abs(energies / ratio - fitted) < np.abs(energies - fitted)
+        if not nearer.any() or nearer.all():
             return None
-        settled, larger = bool((chosen == larger).all()), chosen
+        settled, larger = bool((nearer == larger).all()), nearer
         if settled:
             break
     scaled = np.where(larger, energies / ratio, energies)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nequip_like.summaries import print_line
 from nequip_like.workflow.checks.outcome.verdicts import Verdicts
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
@@ -33,12 +34,8 @@ def print_verdicts(verdicts: Verdicts, console: Console | None = None) -> None:
         for verdict in verdicts:
             if verdict.level == level:
                 title = f"{verdict.check} ({verdict.of})" if verdict.of else verdict.check
-                _print_line(console, f"{level}: {title}: {verdict.text}")
+                print_line(console, f"{level}: {title}: {verdict.text}")
                 if verdict.advice:
-                    _print_line(console, f"  -> {verdict.advice}")
+                    print_line(console, f"  -> {verdict.advice}")
     counts = ", ".join(f"{count} {level}" for level, count in verdicts.summary().items() if isinstance(count, int))
-    _print_line(console, f"verdict: {verdicts.level} ({counts})")
-
-
-def _print_line(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"verdict: {verdicts.level} ({counts})")

@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nequip_like.errors import ConfigError, closest_hint, naming
 from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.built_in.architecture import translate_architecture
-from nequip_like.workflow.runner.built_in.config_changes import ConfigChanges
+from nequip_like.workflow.runner.built_in.config_changes import ConfigChanges, describe_device, read_override_key
 from nequip_like.workflow.runner.built_in.context import Composer
+from nequip_like.workflow.runner.learning_rate import Schedule
 from nequip_like.workflow.runner.requests import RunRequest
 
 # What runs themselves say, or what would widen what a run file may do.
@@ -30,7 +31,7 @@ def translate_training(request: RunRequest) -> ConfigChanges:
     """
     changes = ConfigChanges([f"model={request.backend}"])
     changes.values["output_dir"] = str(request.run_dir)
-    _translate_device(request.device, changes)
+    changes.values |= {f"trainer.{key}": value for key, value in describe_device(request.device).items()}
     _translate_data(request.section("data"), changes)
     train = request.section("train")
     _refuse_foreign(train, request)
@@ -40,7 +41,6 @@ def translate_training(request: RunRequest) -> ConfigChanges:
     _translate_optimizer(train, changes)
     _translate_schedule(train, changes)
     _translate_loss(train, changes)
-    _translate_stopping(train, changes)
     _translate_amp(train, request.device, changes)
     _translate_freeze(train, request.task, changes)
     return changes
@@ -77,9 +77,7 @@ def list_typed(request: RunRequest, changes: ConfigChanges) -> list[str]:
 
 def _check_arguments(request: RunRequest, changes: ConfigChanges) -> None:
     for argument in request.arguments:
-        key, sign, _ = argument.lstrip("+~").partition("=")
-        if argument.startswith("-") or not (sign or argument.startswith("~")):
-            raise ConfigError(f"backend_args has '{argument}'", "give overrides, as nequip-train takes them: KEY=VALUE")
+        key = read_override_key(argument)
         if any(key == name or key.startswith(f"{name}.") for name in _NOT_TO_BE_GIVEN if name != "model"):
             raise ConfigError(f"backend_args has '{key}', which is not for a run file to be told", "leave it out")
         if key == "model":
@@ -88,13 +86,6 @@ def _check_arguments(request: RunRequest, changes: ConfigChanges) -> None:
         for own in changes.values:
             if chosen or key == own or key.startswith(f"{own}.") or own.startswith(f"{key}."):
                 raise ConfigError(f"backend_args has '{key}', which a key of the run sets, too", "give one of them")
-
-
-def _translate_device(device: str, changes: ConfigChanges) -> None:
-    name, _, number = device.partition(":")
-    changes.values["trainer.accelerator"] = "gpu" if name == "cuda" else name
-    # One process for each run: another one would begin the whole queue again.
-    changes.values["trainer.devices"] = [int(number)] if number else 1
 
 
 # --- data
@@ -257,45 +248,40 @@ def _translate_optimizer(train: Mapping[str, Any], changes: ConfigChanges) -> No
 
 
 def _translate_schedule(train: Mapping[str, Any], changes: ConfigChanges) -> None:
-    of_plateau = [key for key in ("lr_factor", "plateau_patience", "patience") if key in train]
-    of_step = [key for key in ("step_size", "gamma") if key in train]
-    scheduler = train.get("scheduler", "plateau" if of_plateau else "step" if of_step else "")
-    unused = of_step if scheduler == "plateau" else of_plateau if scheduler == "step" else [*of_plateau, *of_step]
-    if unused:
-        raise ConfigError(
-            f"train.{unused[0]} is given, but train.scheduler is {scheduler or 'null'}", "leave one of them out"
-        )
+    schedule = Schedule.read(train)
     cycle, unit = count_cycle(train), train.get("scheduler_step_unit", "epoch")
     if unit == "cycle" and not cycle:
         raise ConfigError("train.scheduler_step_unit is cycle, but there are no cycles", "give train.cycle_steps")
+    if schedule is None:
+        if train.get("early_stop_factor"):
+            raise ConfigError("train.early_stop_factor is given, but no scheduler", "give train.scheduler: plateau")
+        return
     key = "training_module.lr_scheduler"
-    target = {"_target_": "nequip_like.optim.LearningRate", "schedule": scheduler}
-    if scheduler is None:
+    target = {"_target_": "nequip_like.optim.LearningRate", "schedule": schedule.kind}
+    if schedule.kind is None:
         changes.values[key] = None
-    elif scheduler == "plateau":
-        if {"patience", "plateau_patience"} <= train.keys() and train["patience"] != train["plateau_patience"]:
-            raise ConfigError("train.patience and train.plateau_patience are both given", "give one of them")
+    elif schedule.kind == "plateau":
         changes.values[key] = {
             **target,
             "monitor": "${monitored_metric}",
-            "factor": train.get("lr_factor", 0.8),
-            "patience": read_patience(train),
+            "factor": schedule.factor,
+            "patience": schedule.patience,
             **({"monitor_interval": "step", "monitor_frequency": cycle} if cycle else {}),
         }
         if unit == "cycle":
             changes.notes.append("train.scheduler_step_unit has no effect: a plateau looks at each evaluation")
-    elif scheduler == "step":
-        size = train.get("step_size", 30)
+    else:
+        size = schedule.step_size
         changes.values[key] = {
             **target,
             "step_size": {"steps": size * cycle} if unit == "cycle" else size,
-            "gamma": train.get("gamma", 0.1),
+            "gamma": schedule.gamma,
         }
-
-
-def read_patience(train: Mapping[str, Any]) -> int:
-    """Evaluations without improvement that a plateau lets pass."""
-    return int(train.get("plateau_patience", train.get("patience", 50)))
+    if patience := schedule.count_until_stop(train):
+        groups = next((choice for choice in changes.choices if choice.startswith("callbacks=[")), "callbacks=[default]")
+        changes.choices = [choice for choice in changes.choices if choice != groups]
+        changes.choices.append(groups.replace("]", ",early_stopping]"))
+        changes.values["callbacks.early_stopping.patience"] = patience
 
 
 def _translate_loss(train: Mapping[str, Any], changes: ConfigChanges) -> None:
@@ -308,19 +294,6 @@ def _translate_loss(train: Mapping[str, Any], changes: ConfigChanges) -> None:
             "total_energy": train.get("loss_energy", "mse"),
             "forces": train.get("loss_force", "mse"),
         }
-
-
-def _translate_stopping(train: Mapping[str, Any], changes: ConfigChanges) -> None:
-    if not (factor := train.get("early_stop_factor", 0)):
-        return
-    if train.get("scheduler", "plateau") != "plateau":
-        raise ConfigError("train.early_stop_factor counts in patiences of a plateau", "give train.scheduler: plateau")
-    if "training_module.lr_scheduler" not in changes.values:
-        raise ConfigError("train.early_stop_factor is given, but no scheduler", "give train.scheduler: plateau")
-    groups = next((choice for choice in changes.choices if choice.startswith("callbacks=[")), "callbacks=[default]")
-    changes.choices = [choice for choice in changes.choices if choice != groups]
-    changes.choices.append(groups.replace("]", ",early_stopping]"))
-    changes.values["callbacks.early_stopping.patience"] = max(1, factor * read_patience(train))
 
 
 def _translate_amp(train: Mapping[str, Any], device: str, changes: ConfigChanges) -> None:

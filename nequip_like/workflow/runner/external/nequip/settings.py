@@ -11,7 +11,8 @@ from typing import Any
 
 from nequip_like.errors import ConfigError, closest_hint
 from nequip_like.workflow.runner.built_in.architecture import translate_architecture
-from nequip_like.workflow.runner.built_in.config_changes import ConfigChanges
+from nequip_like.workflow.runner.built_in.config_changes import ConfigChanges, describe_device, read_override_key
+from nequip_like.workflow.runner.learning_rate import Schedule
 from nequip_like.workflow.runner.requests import RunRequest
 
 MONITORED = "val0_epoch/weighted_sum"
@@ -40,6 +41,7 @@ _TUTORIAL = {
     "radial_mlp_depth": 2,
     "radial_mlp_width": 64,
 }
+_TUTORIAL_SCHEDULE = Schedule("plateau", factor=0.6, patience=5)
 
 _OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": {"_target_": "torch.optim.Adam"},
@@ -125,12 +127,10 @@ def translate_settings(request: RunRequest) -> NequIPSettings:
     _translate_optimizer(train, settings)
     _translate_schedule(train, settings)
     _translate_loss(train, settings)
-    _translate_device(request.device, settings)
+    settings.trainer |= describe_device(request.device)
     for argument in request.arguments:
-        key, sign, _ = argument.partition("=")
-        if argument.startswith("-") or not (sign or argument.startswith("~")):
-            raise ConfigError(f"backend_args has '{argument}'", "give overrides, as nequip-train takes them: KEY=VALUE")
-        if key.lstrip("+~").split(".")[0] in ("hydra", "run", "ckpt_path"):
+        key = read_override_key(argument)
+        if key.split(".")[0] in ("hydra", "run", "ckpt_path"):
             raise ConfigError(f"backend_args has '{key}', which the runner sets", "leave it out")
     return settings
 
@@ -213,40 +213,25 @@ def _translate_optimizer(train: Mapping[str, Any], settings: NequIPSettings) -> 
 
 
 def _translate_schedule(train: Mapping[str, Any], settings: NequIPSettings) -> None:
-    of_plateau = [key for key in ("lr_factor", "plateau_patience", "patience") if key in train]
-    of_step = [key for key in ("step_size", "gamma") if key in train]
-    name = train.get("scheduler", "step" if of_step and not of_plateau else "plateau")
-    unused = {"plateau": of_step, "step": of_plateau}.get(name, [*of_plateau, *of_step])
-    if unused:
-        raise ConfigError(
-            f"train.{unused[0]} is given, but train.scheduler is {name or 'null'}", "leave one of them out"
-        )
+    given = Schedule.read(train)
     if train.get("scheduler_step_unit") == "cycle":
         raise ConfigError("train.scheduler_step_unit is cycle, but NequIP has no cycles", "leave it out")
-    if {"patience", "plateau_patience"} <= train.keys() and train["patience"] != train["plateau_patience"]:
-        raise ConfigError("train.patience and train.plateau_patience are both given", "give one of them")
-    says_so = "scheduler" in train or of_plateau or of_step
-    patience = train.get("plateau_patience", train.get("patience", 50 if says_so else 5))
-    if says_so:
+    if given is not None:
         settings.sections.append("lr_scheduler")
-    if name == "plateau":
+    schedule = given or _TUTORIAL_SCHEDULE
+    if schedule.kind == "plateau":
         scheduler: dict[str, Any] = {
             "_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau",
-            "factor": train.get("lr_factor", 0.8 if says_so else 0.6),
-            "patience": patience,
+            "factor": schedule.factor,
+            "patience": schedule.patience,
+            **({"threshold": 0.2, "min_lr": 1.0e-6} if given is None else {}),
         }
-        scheduler |= {} if says_so else {"threshold": 0.2, "min_lr": 1.0e-6}
         settings.scheduler = {"scheduler": scheduler, "monitor": MONITORED, "interval": "epoch", "frequency": 1}
-    elif name == "step":
-        size, gamma = train.get("step_size", 30), train.get("gamma", 0.1)
-        scheduler = {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": size, "gamma": gamma}
+    elif schedule.kind == "step":
+        target = "torch.optim.lr_scheduler.StepLR"
+        scheduler = {"_target_": target, "step_size": schedule.step_size, "gamma": schedule.gamma}
         settings.scheduler = {"scheduler": scheduler, "interval": "epoch", "frequency": 1}
-    if factor := train.get("early_stop_factor", 0):
-        if name != "plateau":
-            raise ConfigError(
-                "train.early_stop_factor counts in patiences of a plateau", "give train.scheduler: plateau"
-            )
-        settings.stop_after = max(1, factor * patience)
+    settings.stop_after = schedule.count_until_stop(train)
 
 
 def _translate_loss(train: Mapping[str, Any], settings: NequIPSettings) -> None:
@@ -260,9 +245,3 @@ def _translate_loss(train: Mapping[str, Any], settings: NequIPSettings) -> None:
         settings.losses[quantity] = _LOSSES[name]
     if {"energy_weight", "force_weight", "loss_energy", "loss_force"} & train.keys():
         settings.sections.append("loss")
-
-
-def _translate_device(device: str, settings: NequIPSettings) -> None:
-    name, _, number = device.partition(":")
-    settings.trainer["accelerator"] = "gpu" if name == "cuda" else name
-    settings.trainer["devices"] = [int(number)] if number else 1
