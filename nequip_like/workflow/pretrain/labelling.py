@@ -6,35 +6,30 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import CalculatorError
-from ase.calculators.singlepoint import SinglePointCalculator
 
-from nequip_like.errors import ConfigError, first_line
+from nequip_like.errors import ConfigError
 from nequip_like.whole_files import written_whole
-from nequip_like.workflow.pretrain.geometries import (
-    STRIDE,
-    estimate_temperature,
-    is_too_close,
-    run_dynamics,
-)
+from nequip_like.workflow.pretrain.dynamics import Steepness, estimate_temperature
+from nequip_like.workflow.pretrain.geometries import is_too_close
+from nequip_like.workflow.pretrain.jobs import CLOSE, Answer, FrameJob, Job, Refusal, TrajectoryJob, perform
 from nequip_like.workflow.pretrain.settings import FEWEST
 from nequip_like.workflow.pretrain.teachers import Teacher
+from nequip_like.workflow.pretrain.workers import Workers, count_workers
 
-LARGEST_FORCE = 30.0  # eV/Angstrom, of any atom
-_SHARE_OF_FRAMES = 0.2  # the user's own among all
-_FIRST = 5  # labels by which the time of a label is measured
-_SHORTEST, _LONGEST = 5, 50  # snapshots of a trajectory
+_SHARE_OF_FRAMES = 0.2  # the user's own that are labelled first, among all
+_FIRST, _MOST = 5, 40  # so many of these at least, and at most
+_SHARE_OF_SECONDS = 0.15  # for them
+# Steps of a trajectory: few, for labels at and near many frames teach more than as many along few trajectories.
+_SHORTEST, _LONGEST = 1, 50
 _TRIES = 3  # so many times as many trajectories as are needed are begun at most
-_FAILED, _CLOSE, _STEEP = "the teacher failed", "atoms too close", "forces too large"
-# What a calculator raises where it finds no energy; anything else is a fault, and ends the run.
-_FAILURES = (CalculatorError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
 
 
 @dataclass
@@ -46,8 +41,8 @@ class TeacherSet:
         temperature: Of the dynamics, K.
         refused: How many structures were left out, by reason.
         failure: What the teacher said when it failed first.
-        seconds: Of a label, median.
-        seconds_of_search: What finding the temperature took.
+        processes: How many labelled side by side.
+        seconds: Of a label in each of them, median.
         wanted: How many frames were asked for.
         is_cut: Whether there was no time for as many.
     """
@@ -56,8 +51,8 @@ class TeacherSet:
     temperature: float = math.nan
     refused: Counter[str] = field(default_factory=Counter)
     failure: str = ""
+    processes: int = 1
     seconds: float = 0.0
-    seconds_of_search: float = 0.0
     wanted: int = 0
     is_cut: bool = False
 
@@ -69,15 +64,41 @@ class TeacherSet:
         why = ": no time for more" if self.is_cut else ""
         fewer = f" of {self.wanted} wanted{why}" if len(self.frames) < self.wanted else ""
         left_out = f"; left out: {refused}{f' ({self.failure})' if self.failure else ''}" if refused else ""
-        pace = f"{1000 * self.seconds:.3g} ms a label, {STRIDE} for a thermal one"
-        how = f"dynamics at {self.temperature:.0f} K, found in {self.seconds_of_search:.1f} s; {pace}"
-        return f"{len(self.frames)} frames{fewer} ({parts}; {how}){left_out}"
+        where = f" in each of {self.processes} processes" if self.processes > 1 else ""
+        pace = f"{1000 * self.seconds:.3g} ms a label{where}"
+        return f"{len(self.frames)} frames{fewer} ({parts}; dynamics at {self.temperature:.0f} K; {pace}){left_out}"
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Take in the answers of a job."""
+        for answer in answers:
+            if isinstance(answer, Refusal):
+                self.refused[answer.reason] += 1
+                self.failure = self.failure or answer.failure
+            elif isinstance(answer, Atoms):
+                self.frames.append(answer)
 
 
 def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
     """Write labelled frames as extended XYZ; whole, or not at all."""
     with written_whole(path) as partial:
         ase.io.write(partial, frames, format="extxyz")
+
+
+class _Here:
+    """Does jobs in this process, one after the other, where :class:`Workers` would have them done."""
+
+    count = 1
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._calculator = teacher.calculator
+
+    def answer(self, jobs: Iterable[Job], until: float) -> Iterator[tuple[int, Answer | None, float]]:
+        for number, job in enumerate(jobs):
+            for answer, seconds in perform(job, self._calculator):
+                yield number, answer, seconds
+                if time.monotonic() > until:
+                    return
+            yield number, None, 0.0
 
 
 class Labeller:
@@ -89,6 +110,7 @@ class Labeller:
         seed: Of everything that is drawn.
         temperature: Of the dynamics, K; None to estimate it.
         seconds: How long it may take.
+        processes: How many label side by side, if the teacher can do that; None for as many as there are cores.
     """
 
     def __init__(
@@ -98,12 +120,13 @@ class Labeller:
         seed: int,
         temperature: float | None = None,
         seconds: float = math.inf,
+        processes: int | None = None,
     ) -> None:
-        self._teacher, self._starts = teacher, list(starts)
-        self._rng = np.random.default_rng(seed)
+        self._teacher, self._starts, self._seed = teacher, list(starts), seed
+        self._order = [int(i) for i in np.random.default_rng(seed).permutation(len(starts))]
         self._temperature = temperature
-        self._seconds = seconds
-        self._began = time.monotonic()
+        self._seconds, self._began = seconds, time.monotonic()
+        self._processes = processes
         self._done = TeacherSet()
 
     def collect(self, count: int) -> TeacherSet:
@@ -117,15 +140,12 @@ class Labeller:
         """
         done = self._done
         done.wanted = count
-        own = self._rng.permutation(len(self._starts))[: max(1, round(_SHARE_OF_FRAMES * count))]
-        count = self._measure(own, count)
-        for i in own[_FIRST:]:
-            if not self._is_late():
-                self._add(self._starts[i], "training")
-        began = time.monotonic()
-        done.temperature = self._temperature or self._find_temperature()
-        done.seconds_of_search = time.monotonic() - began
-        self._run_trajectories(count)
+        own = self._order[: min(_MOST, max(_FIRST, round(_SHARE_OF_FRAMES * count)))]
+        with self._open(count) as workers:
+            done.processes = workers.count
+            own = self._label_own(workers, own)
+            count = self._count_fitting(count)
+            self._run_trajectories(workers, count, own)
         if len(done.frames) < FEWEST:
             raise ConfigError(
                 f"pretrain.teacher {self._teacher.name} labelled only {len(done.frames)} structures: {done.describe()}",
@@ -133,13 +153,34 @@ class Labeller:
             )
         return done
 
-    def _measure(self, own: np.ndarray, count: int) -> int:
-        """Label the first frames of the user's, and say how many structures there is time for."""
-        times = []
-        for i in own[:_FIRST]:
-            began = time.monotonic()
-            self._add(self._starts[i], "training")
-            times.append(time.monotonic() - began)
+    def _open(self, count: int) -> AbstractContextManager[Workers | _Here]:
+        if not self._teacher.works_apart:
+            return nullcontext(_Here(self._teacher))
+        return Workers(self._teacher.name, min(self._processes or count_workers(), math.ceil(count / _SHORTEST)))
+
+    def _label_own(self, workers: Workers | _Here, own: Sequence[int]) -> list[int]:
+        """Label the first frames of the user's, which say how hot they are and how long a label takes.
+
+        Returns:
+            Those that were asked about.
+        """
+        until = self._began + _SHARE_OF_SECONDS * self._seconds
+        found, times = _InOrder(math.inf), list[float]()
+        asked: list[int] = []
+
+        def list_jobs() -> Iterator[Job]:
+            for i in own:
+                if len(asked) >= _FIRST and (not times or time.monotonic() > until):
+                    return  # none of them could be labelled, or it takes long
+                asked.append(i)
+                yield FrameJob(self._starts[i], (self._seed, 0, i), self._temperature is None)
+
+        for number, answer, seconds in workers.answer(list_jobs(), math.inf):
+            found.add(number, None if answer is None else self._check(answer))
+            if isinstance(answer, Atoms):
+                times.append(seconds)
+        answers = list(found.list_answers())
+        self._done.add(answers)
         if not self._done.frames:
             raise ConfigError(
                 f"pretrain.teacher {self._teacher.name} cannot label the training frames: "
@@ -147,74 +188,99 @@ class Labeller:
                 "take another teacher, or leave it out: pretrain.teacher=null",
             )
         self._done.seconds = statistics.median(times)
+        self._done.temperature = self._temperature or self._find_temperature(answers)
+        return asked
+
+    def _find_temperature(self, answers: Sequence[Answer]) -> float:
+        measured = [answer for answer in answers if isinstance(answer, Steepness)]
+        if not measured:
+            raise ConfigError(
+                f"pretrain.teacher {self._teacher.name} fails beside the training frames, which says how hot the data "
+                f"are: {self._done.failure}",
+                "give the temperature in K: pretrain.temperature=500",
+            )
+        return estimate_temperature(measured)
+
+    def _count_fitting(self, count: int) -> int:
+        """Count the structures that there is time for, up to a number."""
         if math.isinf(self._seconds):
             return count
-        labels = self._seconds / self._done.seconds
-        thermal = max(0.0, labels - len(own)) / STRIDE  # the last step's forces are the labels
-        fitting = int(min(labels, len(own)) + thermal)
+        left = self._seconds - (time.monotonic() - self._began)
+        fitting = len(self._done.frames) + int(max(0.0, left) * self._done.processes / self._done.seconds)
         if fitting < FEWEST:
             raise ConfigError(
-                f"pretrain.teacher {self._teacher.name} takes {self._done.seconds:.2g} s for a label, {STRIDE} of them "
-                f"for a structure that moves, and in the {self._seconds:.0f} s for labels there is time for {fitting}",
+                f"pretrain.teacher {self._teacher.name} takes {self._done.seconds:.2g} s for a label, "
+                f"and in the {self._seconds:.0f} s for labels there is time for {fitting}",
                 "give more budget, or a faster teacher, or leave it out: pretrain.teacher=null",
             )
         self._done.is_cut = fitting < count
         return min(count, fitting)
 
-    def _find_temperature(self) -> float:
-        try:
-            return estimate_temperature(self._starts, self._teacher.calculator, self._rng)
-        except _FAILURES as error:
-            raise ConfigError(
-                f"pretrain.teacher {self._teacher.name} cannot relax a training frame, which says how hot the data "
-                f"are: {first_line(error)}",
-                "give the temperature in K: pretrain.temperature=500",
-            ) from error
+    def _run_trajectories(self, workers: Workers | _Here, count: int, own: Sequence[int]) -> None:
+        """Fill up with steps of dynamics, in the order of the trajectories, whichever ends first."""
+        wanted = count - len(self._done.frames)
+        length = min(max(math.ceil(wanted / len(self._starts)) - 1, _SHORTEST), _LONGEST)
+        jobs = self._list_trajectories(_TRIES * math.ceil(wanted / length), length, own)
+        found = _InOrder(wanted)
+        until = self._began + self._seconds
+        for number, answer, _ in workers.answer(jobs, until):
+            found.add(number, None if answer is None else self._check(answer))
+            if found.is_full():
+                break
+        else:
+            self._done.is_cut = self._done.is_cut or time.monotonic() >= until
+        self._done.add(found.list_answers())
 
-    def _run_trajectories(self, count: int) -> None:
-        """Fill up with snapshots of dynamics; one that is refused ends its trajectory."""
-        frames, wanted = self._done.frames, count - len(self._done.frames)
-        length = min(max(math.ceil(wanted / len(self._starts)), _SHORTEST), _LONGEST)
-        order = self._rng.permutation(len(self._starts))
-        for number in range(_TRIES * math.ceil(wanted / length)):
-            start = self._starts[order[number % len(order)]]
-            try:
-                for atoms in run_dynamics(start, self._teacher.calculator, self._done.temperature, length, self._rng):
-                    if len(frames) >= count or self._is_late():
-                        return
-                    if not self._add(atoms, "thermal"):
-                        break
-            except _FAILURES as error:
-                self._refuse(_FAILED, error)
+    def _list_trajectories(self, number: int, length: int, own: Sequence[int]) -> Iterator[Job]:
+        """Begin at frames that have no labels yet, and then at all of them again."""
+        known = set(own)
+        order = [i for i in self._order if i not in known] + list(own)
+        for k in range(number):
+            i = order[k % len(order)]
+            keeps_start = k < len(order) and i not in known
+            yield TrajectoryJob(self._starts[i], self._done.temperature, length, (self._seed, 1, k), keeps_start)
 
-    def _is_late(self) -> bool:
-        late = time.monotonic() - self._began > self._seconds
-        self._done.is_cut = self._done.is_cut or late
-        return late
+    def _check(self, answer: Answer) -> Answer:
+        return Refusal(CLOSE) if isinstance(answer, Atoms) and is_too_close(answer) else answer
 
-    def _add(self, atoms: Atoms, origin: str) -> bool:
-        """Label a structure and keep it; say whether it was kept."""
-        if is_too_close(atoms):
-            return self._refuse(_CLOSE)
-        atoms = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        atoms.calc = self._teacher.calculator
-        try:
-            labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-            if atoms.pbc.all() and self._teacher.gives_stress:
-                labels["stress"] = atoms.get_stress()
-        except _FAILURES as error:
-            return self._refuse(_FAILED, error)
-        if not all(np.isfinite(values).all() for values in labels.values()):
-            return self._refuse(_FAILED)
-        if np.linalg.norm(labels["forces"], axis=1).max() > LARGEST_FORCE:
-            return self._refuse(_STEEP)
-        atoms.calc = SinglePointCalculator(atoms, **labels)
-        atoms.info["origin"] = origin
-        self._done.frames.append(atoms)
-        return True
 
-    def _refuse(self, reason: str, error: Exception | None = None) -> bool:
-        self._done.refused[reason] += 1
-        if error is not None:
-            self._done.failure = self._done.failure or first_line(error)
-        return False
+class _InOrder:
+    """Answers of jobs that are done side by side, in the order of the jobs: up to a number of structures.
+
+    What stands behind that number is left out, so that the set is the same for any number of processes.
+
+    Args:
+        wanted: The number.
+    """
+
+    def __init__(self, wanted: float) -> None:
+        self._wanted = wanted
+        self._answers: dict[int, list[Answer]] = {}
+        self._ended: set[int] = set()
+
+    def add(self, number: int, answer: Answer | None) -> None:
+        """Take an answer of a job, or None where it ends; those behind a refusal are none."""
+        answers = self._answers.setdefault(number, [])
+        if answer is None:
+            self._ended.add(number)
+        elif not (answers and isinstance(answers[-1], Refusal)):
+            answers.append(answer)
+
+    def is_full(self) -> bool:
+        """Whether the first jobs, as far as they are done, have as many as are wanted."""
+        count, number = 0, 0
+        while True:
+            count += sum(isinstance(answer, Atoms) for answer in self._answers.get(number, ()))
+            if count >= self._wanted or number not in self._ended:
+                return count >= self._wanted
+            number += 1
+
+    def list_answers(self) -> Iterator[Answer]:
+        """List them, up to the last structure that is wanted."""
+        count = 0
+        for number in sorted(self._answers):
+            for answer in self._answers[number]:
+                if count == self._wanted:
+                    return
+                count += isinstance(answer, Atoms)
+                yield answer

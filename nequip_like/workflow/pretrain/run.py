@@ -209,6 +209,7 @@ class _Stages:
                 "refused": dict(done.refused),
                 "failure": done.failure,
                 "seconds_of_label": done.seconds,
+                "processes": done.processes,
             },
         )
 

@@ -13,9 +13,9 @@ from nequip_like.workflow.config import sections
 from nequip_like.workflow.config.values import require_known
 from nequip_like.workflow.slurm.tasks import count_processes
 
-FRAMES = 2000
+FRAMES = 4000
 FEWEST = 20  # frames; fewer teach nothing
-EPOCHS = 15
+EPOCHS = 8
 _KINDS: dict[str, Any] = {
     "teacher": str | dict[str, Any] | None,
     "frames": Count | None,

@@ -13,7 +13,6 @@ from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers
 
 from nequip_like.errors import ConfigError, ModelFileError, NequipLikeError, closest_hint, first_line
-from nequip_like.integrations.ase import NequIPCalculator
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config import trust
 
@@ -31,10 +30,12 @@ class Teacher:
     Attributes:
         name: As the config names it.
         calculator: A calculator of ASE with energy and forces.
+        works_apart: Whether processes of their own can build it by its name alone, and it is worth their start.
     """
 
     name: str
     calculator: Any
+    works_apart: bool = False
 
     @property
     def gives_stress(self) -> bool:
@@ -77,7 +78,11 @@ def check_teacher(teacher: str | Mapping[str, Any], trusted: Sequence[str], key:
 
 
 def build_teacher(
-    teacher: str | Mapping[str, Any], trusted: Sequence[str], species: Sequence[str], key: str = _KEY
+    teacher: str | Mapping[str, Any],
+    trusted: Sequence[str],
+    species: Sequence[str],
+    key: str = _KEY,
+    accuracy: float = 1.0,
 ) -> Teacher:
     """Build the calculator of a teacher.
 
@@ -86,6 +91,8 @@ def build_teacher(
         trusted: The user's packages.
         species: Chemical symbols that it has to know.
         key: Where the config says it, for messages.
+        accuracy: Of the self-consistent charges of tight binding, in tblite's measure: a
+            larger one has larger thresholds.
 
     Raises:
         ConfigError: If it lacks a species, or cannot be built.
@@ -96,7 +103,7 @@ def build_teacher(
 
         known = [symbol for symbol, number in atomic_numbers.items() if number <= _LAST_OF_XTB]
         _check_species(name, species, known, key)
-        return Teacher(name, TBLite(method=_XTB[name], verbosity=0))
+        return Teacher(name, TBLite(method=_XTB[name], verbosity=0, accuracy=accuracy), works_apart=True)
     if name == "emt":
         from ase.calculators.emt import EMT, parameters
 
@@ -115,6 +122,8 @@ def build_teacher(
 
 
 def _load_model(name: str, species: Sequence[str], key: str) -> Teacher:
+    from nequip_like.integrations.ase import NequIPCalculator  # with torch, which processes that label do without
+
     try:
         calculator = NequIPCalculator(path_of(name))
     except ModelFileError as error:

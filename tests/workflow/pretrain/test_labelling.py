@@ -15,10 +15,13 @@ from ase.calculators.emt import EMT
 
 from nequip_like.data.dataset import load_dataset
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.pretrain import labelling
-from nequip_like.workflow.pretrain.geometries import is_too_close, strain
+from nequip_like.workflow.pretrain import jobs, labelling
+from nequip_like.workflow.pretrain.dynamics import strain
+from nequip_like.workflow.pretrain.geometries import is_too_close
 from nequip_like.workflow.pretrain.labelling import Labeller, TeacherSet, write_frames
 from nequip_like.workflow.pretrain.teachers import Teacher, build_teacher
+
+APART = Teacher("emt", EMT(), works_apart=True)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,12 @@ def starts() -> list[Atoms]:
 @pytest.fixture(scope="module")
 def done(starts: list[Atoms]) -> TeacherSet:
     return Labeller(Teacher("emt", EMT()), starts, seed=1, temperature=400.0).collect(30)
+
+
+@pytest.fixture(scope="module")
+def two(starts: list[Atoms]) -> TeacherSet:
+    """As ``done``, by two processes."""
+    return Labeller(APART, starts, seed=1, temperature=400.0, processes=2).collect(30)
 
 
 def test_labels_are_the_calculators(done: TeacherSet) -> None:
@@ -53,7 +62,7 @@ def test_two_kinds_of_structures(done: TeacherSet, starts: list[Atoms]) -> None:
     assert {kind: origins.count(kind) for kind in origins} == {"training": 6, "thermal": 24}
     own = {atoms.positions.tobytes() for atoms in done.frames if atoms.info["origin"] == "training"}
     assert own == {atoms.positions.tobytes() for atoms in starts}
-    assert "30 frames (6 training, 24 thermal; dynamics at 400 K" in done.describe()
+    assert "30 frames (6 training, 24 thermal; dynamics at 400 K; " in done.describe()
 
 
 def test_the_same_seed_gives_the_same_set(done: TeacherSet, starts: list[Atoms]) -> None:
@@ -61,6 +70,40 @@ def test_the_same_seed_gives_the_same_set(done: TeacherSet, starts: list[Atoms])
     assert all(np.array_equal(a.positions, b.positions) for a, b in zip(done.frames, again.frames, strict=True))
     other = Labeller(Teacher("emt", EMT()), starts, seed=2, temperature=400.0).collect(30)
     assert not np.array_equal(done.frames[-1].positions, other.frames[-1].positions)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_processes_side_by_side_change_nothing(processes: int, starts: list[Atoms], two: TeacherSet) -> None:
+    """To the last bit, though trajectories end in any order."""
+    apart = Labeller(APART, starts, seed=1, temperature=400.0, processes=processes).collect(30)
+    assert apart.processes == processes
+    for one, other in zip(apart.frames, two.frames, strict=True):
+        assert one.info == other.info
+        assert np.array_equal(one.positions, other.positions)
+        assert np.array_equal(one.get_forces(), other.get_forces())
+        assert np.array_equal(one.get_stress(), other.get_stress())
+
+
+def test_processes_label_as_this_one_does(done: TeacherSet, two: TeacherSet) -> None:
+    assert two.describe().endswith(" ms a label in each of 2 processes)")
+    for one, other in zip(done.frames, two.frames, strict=True):
+        assert np.allclose(one.positions, other.positions, atol=1e-8)
+        assert np.allclose(one.get_forces(), other.get_forces(), atol=1e-6)
+
+
+def test_a_molecule_keeps_its_frames_once() -> None:
+    """A trajectory begins with the frame's own label where it is not known: 8 are labelled first, 32 are left."""
+    rng = np.random.default_rng(0)
+    starts = [Atoms("CuAg", [[0, 0, 0], [0, 0, 2.4 + 0.1 * rng.random()]]) for _ in range(40)]
+    for atoms in starts:
+        atoms.rotate(360 * rng.random(), "x")
+    done = Labeller(Teacher("emt", EMT()), starts, seed=1).collect(40)
+    origins = [atoms.info["origin"] for atoms in done.frames]
+    assert origins == ["training"] * 8 + ["training", "thermal"] * 16
+    own = [atoms.positions.tobytes() for atoms in done.frames if atoms.info["origin"] == "training"]
+    assert len(set(own)) == 24
+    assert set(own) <= {atoms.positions.tobytes() for atoms in starts}
+    assert 300.0 <= done.temperature <= 3000.0
 
 
 def test_the_file_is_read_as_training_data(done: TeacherSet, tmp_path: Path) -> None:
@@ -88,21 +131,46 @@ def test_failures_are_counted_and_told(starts: list[Atoms]) -> None:
     with pytest.raises(ConfigError) as caught:
         Labeller(Teacher("fickle", Fickle()), starts, 0, temperature=400.0).collect(30)
     assert caught.value.message.startswith(
-        "pretrain.teacher fickle labelled only 6 structures: 6 frames of 30 wanted (6 training; dynamics at 400 K, "
-        "found in 0.0 s; "
+        "pretrain.teacher fickle labelled only 12 structures: 12 frames of 30 wanted (6 training, 6 thermal; dynamics "
+        "at 400 K; "
     )
-    assert caught.value.message.endswith("; left out: 15 the teacher failed (no convergence)")
+    assert caught.value.message.endswith("; left out: 23 the teacher failed (no convergence)")
 
 
-def test_steep_and_close_structures_are_left_out(starts: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelling, "LARGEST_FORCE", 1.5)
+@pytest.mark.parametrize(("largest", "reason"), [(1.5, "forces too large"), (1e9, "atoms too close")])
+def test_steep_and_close_structures_are_left_out(
+    largest: float, reason: str, starts: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "LARGEST_FORCE", largest)
     squeezed = starts[0].copy()
     squeezed.positions[1] = squeezed.positions[0] + 0.5
     done = Labeller(Teacher("emt", EMT()), [*starts, squeezed], 0, temperature=400.0).collect(40)
-    assert done.refused["atoms too close"] >= 1
-    assert done.refused["forces too large"] >= 1
-    assert max(np.linalg.norm(atoms.get_forces(), axis=1).max() for atoms in done.frames) <= 1.5
+    assert done.refused[reason] >= 1
+    assert not any(is_too_close(atoms) for atoms in done.frames)
+    assert max(np.linalg.norm(atoms.get_forces(), axis=1).max() for atoms in done.frames) <= largest
     assert "left out: " in done.describe()
+
+
+class Lame(EMT):
+    """Knows the frames of ``starts``, and nothing beside them."""
+
+    def __init__(self, starts: list[Atoms]) -> None:
+        super().__init__()
+        self.known = {atoms.positions.tobytes() for atoms in starts}
+
+    def calculate(self, atoms: Any = None, *arguments: Any, **named: Any) -> None:
+        if atoms.positions.tobytes() not in self.known:
+            raise CalculationFailed("no convergence")
+        super().calculate(atoms, *arguments, **named)
+
+
+def test_no_temperature_can_be_found(starts: list[Atoms]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Labeller(Teacher("lame", Lame(starts)), starts, 0).collect(30)
+    assert caught.value.message == (
+        "pretrain.teacher lame fails beside the training frames, which says how hot the data are: no convergence"
+    )
+    assert caught.value.advice == "give the temperature in K: pretrain.temperature=500"
 
 
 def test_a_teacher_that_fails_always(starts: list[Atoms]) -> None:
@@ -114,7 +182,7 @@ def test_a_teacher_that_fails_always(starts: list[Atoms]) -> None:
 
 def test_next_to_no_time(starts: list[Atoms]) -> None:
     """Labels are measured first: with next to no time a pretraining is refused."""
-    with pytest.raises(ConfigError, match=r"in the 0 s for labels there is time for 0"):
+    with pytest.raises(ConfigError, match=r"in the 0 s for labels there is time for 5"):
         Labeller(Teacher("emt", EMT()), starts, 0, 400.0, seconds=1e-4).collect(2000)
 
 
@@ -169,11 +237,11 @@ class Slow(EMT):
 
 
 def test_fewer_frames_in_little_time(starts: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> None:
-    """0.1 s a label, ten for a thermal frame: 6 labels of the user's own, and 30 s are enough for 28 thermal ones."""
+    """0.1 s a label: 6 of the user's own, and 10.05 s are enough for 94 thermal ones."""
     clock = [0.0]
     monkeypatch.setattr(labelling.time, "monotonic", lambda: clock[0])
-    done = Labeller(Teacher("slow", Slow(clock)), starts, 0, 400.0, seconds=30.0).collect(2000)
-    assert len(done.frames) == 34
-    assert clock[0] <= 31.0  # a snapshot that was begun is ended
-    assert done.describe().startswith("34 frames of 2000 wanted: no time for more (6 training, 28 thermal; ")
+    done = Labeller(Teacher("slow", Slow(clock)), starts, 0, 400.0, seconds=10.05).collect(2000)
+    assert len(done.frames) == 100
+    assert clock[0] <= 10.05
+    assert done.describe().startswith("100 frames of 2000 wanted: no time for more (6 training, 94 thermal; ")
     assert done.seconds == pytest.approx(0.1)

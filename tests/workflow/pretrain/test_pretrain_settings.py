@@ -97,4 +97,4 @@ def test_a_package_that_is_not_installed(compose: Any, monkeypatch: pytest.Monke
 def test_a_trusted_calculator_is_taken(compose: Any) -> None:
     teacher = "{_target_: ase.calculators.morse.MorsePotential}"
     checked = check_config(compose(f"pretrain.teacher={teacher}", "trusted_packages=[ase.calculators.morse]"))
-    assert plan(checked)["pretraining"] == "up to 2000 structures labelled by ase.calculators.morse.MorsePotential"
+    assert plan(checked)["pretraining"] == "up to 4000 structures labelled by ase.calculators.morse.MorsePotential"
