@@ -80,7 +80,7 @@ def test_each_key_of_theirs_has_a_row(page):
 @pytest.mark.parametrize(
     ("page", "command"),
     [
-        pytest.param(page, command, marks=[pytest.mark.slow] if page == "aenet" else [])
+        pytest.param(page, command, marks=[pytest.mark.slow] * (page != "xequinet"))
         for page in KEYS
         for command in commands(page)
     ],
