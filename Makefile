@@ -32,10 +32,10 @@ train: install ## train, test and export a potential on the bundled data set
 
 # Tests run side by side, one torch thread each (tests/conftest.py): faster than one process with many threads.
 test: install ## the quick tests
-	$(BIN)/pytest -n auto -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 test-slow: install ## the slow tests: end to end, wheel, long runs
-	$(BIN)/pytest -n auto -m slow $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal -m slow $(PYTEST_ARGS)
 
 lint: install ## style, formatting and the import layers
 	$(BIN)/ruff check

@@ -1,5 +1,6 @@
 """Settings of every test process: threads, and no windows and no network. Small labelled data sets."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,28 +20,34 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Half a million objects that stay are made meanwhile; nothing is gained by looking through them for garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def read_packaged_configs_once():
-    """A third of composing a config is reading the same files of the package again; those of users are read anew."""
-    import copy
-    from dataclasses import replace
-
-    from hydra._internal.config_repository import ConfigRepository
-    from hydra.core.object_type import ObjectType
-
-    read, cache = ConfigRepository.load_config, {}
-
-    def load_config(self, config_path):
-        source = self._find_object_source(config_path, ObjectType.CONFIG)
-        if source is None or (source.scheme(), source.path) not in {("pkg", "nequip_like.conf"), ("pkg", "hydra.conf")}:
-            return read(self, config_path)
-        key = (source.provider, source.path, config_path)
-        if key not in cache:
-            cache[key] = read(self, config_path)
-        return replace(cache[key], config=copy.deepcopy(cache[key].config))  # Hydra goes on to change it
+def compose_quickly():
+    """Most of composing a config is the same each time."""
+    from tests import composing
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConfigRepository, "load_config", load_config)
+        for remember in (composing.parse_once, composing.read_once, composing.list_once, composing.merge_once):
+            remember(patch)
+        composing.write_quickly(patch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leave_files_in_memory():
+    """No test waits for a power failure; to wait for the disk at each file would be a tenth of a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
         yield
 
 

@@ -1,13 +1,15 @@
 """Processes of tests that begin at once: forked from one that has loaded torch and Lightning already.
 
 A command spends most of a test's time with its imports. Tests of what it does run it with :func:`run_python`, which
-takes what stands behind ``python`` in a command line. What a start itself does is tested with ``subprocess``: which
+takes what stands behind ``python`` in a command line, or, where they only read and print, call them in this process
+with :func:`call_command`. What a start itself does is tested with ``subprocess``: which
 modules are loaded when, and what libraries read from the environment while they are loaded. So is each command once.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import multiprocessing
 import os
@@ -21,6 +23,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 # Loaded once for each process of pytest. Whatever else a command needs, it loads itself.
 PRELOADED = [
@@ -67,6 +70,33 @@ def run_python(
     if status is None:
         raise subprocess.TimeoutExpired(arguments, timeout, output, errors)
     return subprocess.CompletedProcess(arguments, status, output, errors)
+
+
+def call_command(
+    main: Callable[[], None], *arguments: str, cwd: Path, name: str = "nequip-train"
+) -> subprocess.CompletedProcess[str]:
+    """Call a command in this process, with the result that :func:`run_python` would give.
+
+    Args:
+        main: The command's entry point, which reads ``sys.argv``.
+        arguments: What is typed behind the name of the command.
+        cwd: The current folder.
+        name: The name of the command.
+    """
+    output, errors, status = io.StringIO(), io.StringIO(), 0
+    # Hydra sets variables for the time of a run.
+    with (
+        contextlib.chdir(cwd),
+        mock.patch.dict(os.environ),
+        mock.patch.object(sys, "argv", [name, *arguments]),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return subprocess.CompletedProcess([name, *arguments], status, output.getvalue(), errors.getvalue())
 
 
 def run_side_by_side(work: Callable[..., None], *arguments: Any, processes: int = 2) -> None:

@@ -56,7 +56,9 @@ def test_a_config_may_not_run_what_the_front_door_offers():
 @pytest.fixture
 def config(molecule_file, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return nl.compose("train", [f"data.train={molecule_file}", "data.val=5", "cutoff_radius=4.0", "run=[train]", *tiny])
+    no_report = ["report.format=[]", "report.html=false"]
+    data = [f"data.train={molecule_file}", "data.val=5", "cutoff_radius=4.0"]
+    return nl.compose("train", [*data, "run=[train]", *no_report, *tiny])
 
 
 def test_each_training_has_a_folder_of_its_own(config):

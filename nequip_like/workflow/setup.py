@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import sys
 from collections.abc import Mapping, Sequence
@@ -287,15 +288,21 @@ def _build_nodes(section: str, config: DictConfig | None, kind: type) -> list[An
 
 def collect_provenance(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Collect what each checkpoint and model file holds of its origin: config, versions, the base of a delta."""
-    names = ("nequip-like", "torch", "lightning", "e3nn", "hydra-core", "ase", "vesin", "numpy")
     resolved = resolve_section("config", config)
     base = resolved["data"].get("base_targets")
     return {
         "config": resolved,
         "overrides": list(overrides),
-        "versions": {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in names}},
+        "versions": dict(_read_versions()),
         **({"base": describe_base(base)} if base else {}),
     }
+
+
+@functools.cache
+def _read_versions() -> dict[str, str]:
+    """Read the versions of Python and of the packages that numbers depend on."""
+    names = ("nequip-like", "torch", "lightning", "e3nn", "hydra-core", "ase", "vesin", "numpy")
+    return {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in names}}
 
 
 def make_output_folder(config: DictConfig) -> Path:

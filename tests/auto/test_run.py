@@ -39,6 +39,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
     return configs
 
 
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder, in which configs are looked for, has none, so that composing is quick."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
 @pytest.fixture
 def data(tmp_path: Path, write_labelled: Callable[..., Path]) -> Path:
     return write_labelled(tmp_path / "train.xyz", 30, stress=False)
@@ -140,7 +147,8 @@ def test_no_time(data: Path) -> None:
 
 def test_trials_do_not_pretrain(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
     """A teacher is for the training itself: it is in the last config, and in no other."""
-    run.find_potential([data], 20.0, output=tmp_path / "run", overrides=["pretrain.teacher=emt", "pretrain.frames=50"])
+    typed = ["pretrain.teacher=emt", "pretrain.frames=50", "model.l_max=1"]
+    run.find_potential([data], 20.0, output=tmp_path / "run", overrides=typed)
     assert len(trained) > 3
     assert [None if config.pretrain is None else config.pretrain.teacher for config in trained] == [
         *(None for _ in trained[1:]),

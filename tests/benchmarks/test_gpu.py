@@ -199,6 +199,7 @@ def test_table(load):
     ]
 
 
+@pytest.mark.slow
 def test_one_cell_on_the_cpu(gpu, monkeypatch, tmp_path):
     """The whole way, with droplets of water that are made up, to the JSON file and the table."""
     skipped = gpu.Cell("md", "nequip_cueq_compiled", "l1", 8)
@@ -214,6 +215,7 @@ def test_one_cell_on_the_cpu(gpu, monkeypatch, tmp_path):
     assert result["card"] in path.with_suffix(".md").read_text()
 
 
+@pytest.mark.slow
 def test_script_says_what_it_could_not_install(load, tmp_path):
     """On a machine without venv and GPU there still is a result, and the exit status is that of a failure."""
     stub = tmp_path / "python"

@@ -10,6 +10,7 @@ import pytest
 
 from nequip_like.cli.predict import main
 from nequip_like.inference import save
+from tests.processes import run_python
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def test_command(folder):
 
 def test_user_error(folder):
     (folder / "out.csv").touch()
-    run = typed(folder, "model.safetensors", "one.xyz", "--output", "out.csv")
+    arguments = ("model.safetensors", "one.xyz", "--output", "out.csv")
+    run = run_python("-W", "error", "-m", "nequip_like.cli.predict", *arguments, cwd=folder)
     assert run.returncode == 2
     error, advice = run.stderr.splitlines()
     assert error.endswith("out.csv is there already")

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tests.processes import environment, run_python
+from nequip_like.cli.train import main as nequip_train
+from tests.processes import call_command, environment, run_python
 
 CONFIG = """\
 defaults: [train, _self_]
@@ -48,11 +49,21 @@ def type_in(folder):
 
 
 @pytest.fixture
-def composed(type_in):
+def call(folder):
+    """Run a command that only looks and prints, in this process: ``call("config.yaml", "seed=1", "--check")``."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return call_command(nequip_train, *arguments, cwd=folder)
+
+    return run
+
+
+@pytest.fixture
+def composed(call):
     """The config that a command line composes."""
 
-    def compose(*arguments: str, **options):
-        done = type_in(*arguments, "--cfg", "job", **options)
+    def compose(*arguments: str):
+        done = call(*arguments, "--cfg", "job")
         assert done.returncode == 0, done.stderr
         return OmegaConf.create(yaml.safe_load(done.stdout))
 
@@ -78,20 +89,20 @@ def is_user_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         ("--cfg job --package run_name --resolve run_name=${seed} seed=4", "4\n"),
     ],
 )
-def test_config_is_printed(arguments, printed, type_in):
-    done = type_in("-cn", "tutorial", *arguments.split())
+def test_config_is_printed(arguments, printed, call):
+    done = call("-cn", "tutorial", *arguments.split())
     assert (done.returncode, done.stdout) == (0, printed), done.stderr
 
 
 @pytest.mark.parametrize(
     "arguments", ["--cfg job --multirun", "--info all --cfg job", "--cfg hydra hydra.mode=MULTIRUN"]
 )
-def test_what_cannot_be_shown_together(arguments, type_in):
-    is_user_error(type_in("-cn", "tutorial", *arguments.split()), "give one of --cfg, --info and --multirun")
+def test_what_cannot_be_shown_together(arguments, call):
+    is_user_error(call("-cn", "tutorial", *arguments.split()), "give one of --cfg, --info and --multirun")
 
 
-def test_package_that_the_config_lacks(type_in):
-    done = type_in("-cn", "tutorial", "--cfg", "job", "--package", "nothing")
+def test_package_that_the_config_lacks(call):
+    done = call("-cn", "tutorial", "--cfg", "job", "--package", "nothing")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "package 'nothing' not found in config\n")
 
 
@@ -188,8 +199,8 @@ def test_warnings_of_the_check_are_a_line(type_in):
         ("hydra.run.dir=config.yaml/run", "error: cannot write to {folder}/config.yaml/run: {folder}/config.yaml"),
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_told_first(check, override, error, type_in, folder):
-    done = type_in("config.yaml", override, *check)
+def test_what_is_not_there_is_told_first(check, override, error, call, folder):
+    done = call("config.yaml", override, *check)
     is_user_error(done, error.format(folder=folder, home=Path.home()))
     assert not (folder / "outputs").exists()
 
@@ -277,20 +288,20 @@ def test_answers_that_need_no_torch(arguments, folder):
 # --- mistakes
 
 
-def test_unknown_config_file(type_in, folder):
-    is_user_error(type_in("nowhere.yaml"), str(folder / "nowhere.yaml"))
+def test_unknown_config_file(call, folder):
+    is_user_error(call("nowhere.yaml"), str(folder / "nowhere.yaml"))
 
 
-def test_config_that_hides_the_package(type_in, folder):
+def test_config_that_hides_the_package(call, folder):
     (folder / "train.yaml").write_text(CONFIG)
-    is_user_error(type_in("train.yaml"), "own name", "my_train.yaml")
-    is_user_error(type_in("config.yaml"), "own name", "my_train.yaml")
+    is_user_error(call("train.yaml"), "own name", "my_train.yaml")
+    is_user_error(call("config.yaml"), "own name", "my_train.yaml")
 
 
-def test_check_stops_before_the_run(type_in, folder):
+def test_check_stops_before_the_run(call, folder):
     """No folder, and no data are read: the file need not even hold any."""
     (folder / "molecules.xyz").write_text("no structures\n")
-    done = type_in("-cn", "config", "data.train=molecules.xyz", "--check")
+    done = call("-cn", "config", "data.train=molecules.xyz", "--check")
     assert done.returncode == 0, done.stderr
     assert "The config is sound" in done.stdout
     assert "molecules.xyz" in done.stdout
@@ -298,10 +309,8 @@ def test_check_stops_before_the_run(type_in, folder):
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "molecules.xyz"}
 
 
-def test_wrong_config_leaves_no_folder(type_in, folder):
-    is_user_error(
-        type_in("config.yaml", "model.num_layers=0"), "error: model.num_layers is 0\n  -> give a whole number"
-    )
+def test_wrong_config_leaves_no_folder(call, folder):
+    is_user_error(call("config.yaml", "model.num_layers=0"), "error: model.num_layers is 0\n  -> give a whole number")
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "molecules.xyz"}
 
 
@@ -314,11 +323,11 @@ def test_multirun_is_checked_before_hydra_calls_anything(type_in, folder):
     assert "error: model.num_layers is 0" in done.stderr
 
 
-def test_mistakes_that_we_find(type_in, folder):
+def test_mistakes_that_we_find(call, folder):
     """Few of them; the rest is in tests/workflow."""
-    is_user_error(type_in("config.yaml", "data.train=nowhere.xyz"), "no such file", "nowhere.xyz")
+    is_user_error(call("config.yaml", "data.train=nowhere.xyz"), "no such file", "nowhere.xyz")
     (folder / "bare.yaml").write_text("data: {train: molecules.xyz}\n")
-    is_user_error(type_in("bare.yaml"), "the config has no 'run'", "defaults: [train, _self_]")
+    is_user_error(call("bare.yaml"), "the config has no 'run'", "defaults: [train, _self_]")
 
 
 def test_debug_shows_the_traceback(type_in):

@@ -105,7 +105,15 @@ def warnings_of(name, cutoff=4.0):
     return inspect(GraphDataset(reading, cutoff, names)).warnings
 
 
-@pytest.mark.parametrize("name", CLEAN)
+def all_but_slow(names, quick):
+    """Names of sets as parameters: those that are not quick take minutes together."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in quick)) for name in names]
+
+
+# Of the others, test_verdicts says the same: all is ok.
+@pytest.mark.parametrize(
+    "name", all_but_slow(CLEAN, ("mlearn/Mo_train.xyz", "key_zoo/TiAl_tutorial.xyz", "oc20_relax/random1447590.traj"))
+)
 def test_no_false_alarm(name):
     # Atoms of rubidium are up to 5.2 Angstrom apart, so a shorter cutoff is warned of.
     assert warnings_of(name, 6.0 if name.startswith("oc20") else 4.0) == []
@@ -144,7 +152,9 @@ CLOSE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CLOSE)
+@pytest.mark.parametrize(
+    "name", all_but_slow(CLOSE, ("key_zoo/Si_tiny.xyz", "co2_ni100/co2_ni100_300.xyz", "oc20_relax/random1447590.traj"))
+)
 def test_wrong_units_of_real_energies_and_forces_are_found(name):
     frames = read(DATA / name).frames
     assert label_contradiction(as_dataset(frames)) is None
@@ -172,7 +182,16 @@ VERDICTS = {
 }
 
 
-@pytest.mark.parametrize("name", VERDICTS)
+@pytest.mark.parametrize(
+    "name",
+    all_but_slow(
+        VERDICTS,
+        (
+            *("3bpa/iso_atoms.xyz", "key_zoo/Si_tiny.xyz", "key_zoo/TiAl_tutorial.xyz", "tio2_aenet/tio2.xyz"),
+            *("oc20_relax/random1447590.traj", "oxide_polymorphs/oxides.db"),
+        ),
+    ),
+)
 def test_verdicts(name):
     result = audit(DATA / name)
     assert {verdict.check: verdict.level for verdict in result.verdicts if verdict.level != "ok"} == VERDICTS[name]

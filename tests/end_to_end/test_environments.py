@@ -183,6 +183,7 @@ def test_damaged_library_in_the_cache(folder, monkeypatch, tmp_path):
     assert {path.name: path.stat().st_size for path in (cache / "kernels").glob("*.so")} == sizes
 
 
+@pytest.mark.slow  # the cache alone is quick, above
 def test_nothing_can_be_written(folder, tmp_path):
     """No home, no folder for temporary files, letters of 1963: matplotlib and the compiler do what they can."""
     done = in_process_of_its_own(
@@ -289,6 +290,7 @@ def test_home_folder(folder, here, monkeypatch, tmp_path, capsys):
     assert not (folder / "~").exists()
 
 
+@pytest.mark.slow  # the command line alone is quick, in tests/composition/test_quoting.py
 def test_odd_letters(folder, here, monkeypatch, tmp_path):
     """In the names of folders, configs and data, and where the run goes to; in the config and on the command line."""
     odd = tmp_path / 'a =b, Größe\'s [x] #1 "q" 100% (日本)'

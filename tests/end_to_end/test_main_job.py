@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
@@ -14,6 +11,7 @@ import pytest
 import yaml
 
 from nequip_like.integrations.ase import NequIPCalculator
+from tests.processes import run_python
 
 CONFIG = """\
 defaults:
@@ -32,15 +30,7 @@ trainer: {max_epochs: 15, accelerator: cpu, log_every_n_steps: 1}
 
 
 def type_in(folder: Path, command: str, *arguments: str) -> str:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PL_", "HYDRA"))}
-    done = subprocess.run(
-        [sys.executable, "-m", f"nequip_like.cli.{command}", *arguments],
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_python("-m", f"nequip_like.cli.{command}", *arguments, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

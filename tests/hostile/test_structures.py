@@ -24,6 +24,7 @@ from nequip_like.errors import DataError
 from tests.hostile.mutations import BUDGET, damaged, refused, retold, share
 
 BATCHES = 10
+SOME = [pytest.param(batch, marks=[pytest.mark.slow] * (batch > 2)) for batch in range(BATCHES)]
 
 
 def frames():
@@ -66,7 +67,7 @@ def use(path):
     inspect(dataset)
 
 
-@pytest.mark.parametrize("batch", range(BATCHES))
+@pytest.mark.parametrize("batch", SOME)
 def test_extxyz_with_damaged_bytes(text, tmp_path, batch):
     path = tmp_path / "a.xyz"
     outcomes = []
@@ -76,7 +77,7 @@ def test_extxyz_with_damaged_bytes(text, tmp_path, batch):
     assert any(outcomes)
 
 
-@pytest.mark.parametrize("batch", range(BATCHES))
+@pytest.mark.parametrize("batch", SOME)
 def test_extxyz_with_damaged_words(text, tmp_path, batch):
     path = tmp_path / "a.xyz"
     outcomes = []
@@ -121,15 +122,31 @@ def written(frame):
     return f"{atoms}\n{comment}\n" + "".join("H " + " ".join(row) + "\n" for row in rows)
 
 
-@settings(
-    max_examples=BUDGET["extxyz grammar"], deadline=None, derandomize=True, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
-@given(frames=st.lists(FRAME, min_size=1, max_size=2))
-def test_extxyz_made_up(tmp_path, frames):
-    path = tmp_path / "a.xyz"
+def tried(examples):
+    """How often a test is tried."""
+    return settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )  # fmt: skip
+
+
+def write_and_use(folder, frames):
+    path = folder / "a.xyz"
     path.write_text("".join(map(written, frames)), encoding="utf-8", errors="surrogatepass")
     refused(lambda: use(path))
+
+
+@tried(BUDGET["extxyz grammar"] // 3)
+@given(frames=st.lists(FRAME, min_size=1, max_size=2))
+def test_extxyz_made_up(tmp_path, frames):
+    write_and_use(tmp_path, frames)
+
+
+@pytest.mark.slow
+@tried(BUDGET["extxyz grammar"])
+@given(frames=st.lists(FRAME, min_size=1, max_size=2))
+def test_extxyz_made_up_many_times(tmp_path, frames):
+    write_and_use(tmp_path, frames)
 
 
 OTHERS = {"a.vasp": "vasp", "a.cif": "cif", "a.xsf": "xsf", "a.gen": "gen", "XDATCAR": "vasp-xdatcar"}

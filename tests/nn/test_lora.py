@@ -107,7 +107,10 @@ def test_begins_as_the_model_and_saves_as_it_predicts(kernel, dtype):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("trained", ["lora", "readout", "linear_in", "type_embedding"])
+@pytest.mark.parametrize(
+    "trained",
+    ["lora", "linear_in", *(pytest.param(name, marks=pytest.mark.slow) for name in ("readout", "type_embedding"))],
+)
 def test_gradients_of_what_is_trained_and_of_nothing_else(kernel, trained):
     """Against the plain form in torch, where all parameters have gradients."""
     exact, model = small("reference"), small(kernel)

@@ -14,6 +14,7 @@ from nequip_like.nn.native.network_source import write_network
 from nequip_like.optim import matrix_passes, weight_passes
 
 NETWORKS = {
+    "small": {"model_dtype": "float32", "l_max": 1, "num_features": 4},
     "float32": {"model_dtype": "float32", "l_max": 2, "num_features": 8},
     "float64, with vectors of two numbers": {"model_dtype": "float64", "l_max": 1, "num_features": [6, 2]},
 }
@@ -26,7 +27,7 @@ needs_zig = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture
 def sources(request, tmp_path):
     """Files of a network's translation units, beside those that they include."""
     model = NequIPGNNModel(
@@ -68,6 +69,9 @@ def run_zig(system, folder, *arguments):
 
 
 @needs_zig
+@pytest.mark.parametrize(
+    "sources", ["float32", pytest.param("float64, with vectors of two numbers", marks=pytest.mark.slow)], indirect=True
+)
 def test_linux(sources, tmp_path):
     """Vectors fill NEON's registers, sums of products stay in them, and OpenMP divides the work."""
     codes = []
@@ -105,7 +109,7 @@ def test_passes_over_weights(read, tmp_path):
 
 
 @needs_zig
-@pytest.mark.parametrize("sources", ["float32"], indirect=True)
+@pytest.mark.parametrize("sources", ["small", pytest.param("float32", marks=pytest.mark.slow)], indirect=True)
 def test_mac(sources, tmp_path):
     """Apple's compiler has no OpenMP; the types of its C library are others."""
     for source in sources:

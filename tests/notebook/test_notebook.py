@@ -17,7 +17,7 @@ from nequip_like.data.dataset import load_dataset
 def trained(molecule_file, tiny, tmp_path_factory):
     """Trained once, on frames that come one by one, with validation frames in memory and a share to test."""
     frames = ase.io.read(molecule_file, ":")
-    overrides = [*tiny, "cutoff_radius=4.0", "report.html=false"]
+    overrides = [*tiny, "cutoff_radius=4.0", "report.html=false", "report.format=[]"]
     output = tmp_path_factory.mktemp("notebook") / "run"
     return nl.train_potential(iter(frames[:19]), overrides, val=frames[19:], test=5, output=output)
 
@@ -81,7 +81,8 @@ def test_predictions_and_files(trained, molecule_file, tmp_path):
 
 def test_files_stay_where_they_are(molecule_file, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = nl.compose("train", [*tiny, "cutoff_radius=4.0", "run=[train]", "trainer.max_epochs=1"])
+    no_report = ["report.format=[]", "report.html=false"]
+    config = nl.compose("train", [*tiny, *no_report, "cutoff_radius=4.0", "run=[train]", "trainer.max_epochs=1"])
     trained = nl.train_potential(molecule_file, config=config, val=5)
     assert not (trained.folder / "structures").exists()
     assert trained.folder.parents[1] == tmp_path / "outputs"

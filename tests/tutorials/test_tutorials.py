@@ -22,6 +22,7 @@ import ase.io
 import pytest
 
 import nequip_like
+from nequip_like.cli.train import main as nequip_train
 from tests import processes
 from tests.tutorials.pages import blocks, run_python, run_script
 
@@ -153,7 +154,7 @@ def test_overrides_compose(page, words, tmp_path):
     # Hydra does not print the config of several runs: that of the first stands for all.
     single = [re.sub(r"=(\w+),\w+$", r"=\1", word) for word in words if word != "--multirun"]
     arguments = [word for word in single[1:] if word not in ("--cfg", "job", "--check")]
-    run = processes.run_python("-m", "nequip_like.cli.train", *arguments, "--cfg", "job", cwd=tmp_path)
+    run = processes.call_command(nequip_train, *arguments, "--cfg", "job", cwd=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "training_module:" in run.stdout
 

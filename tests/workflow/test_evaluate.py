@@ -1,5 +1,6 @@
 """Testing a model as a function: the files agree with each other, whatever form the model is given in."""
 
+import functools
 import json
 
 import ase.io
@@ -12,7 +13,7 @@ from nequip_like.data.io.readers import read_frames
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.inference import save
 from nequip_like.inference.evaluation import evaluate
-from nequip_like.workflow.evaluate import test_model as run_test
+from nequip_like.workflow.evaluate import test_model as run_test_and_draw
 
 
 @pytest.fixture
@@ -53,8 +54,11 @@ def numpy_metrics(images):
     return metrics
 
 
+run_test = functools.partial(run_test_and_draw, formats=())  # drawings take most of the time
+
+
 def test_files_agree(tmp_path, model, data, capsys):
-    evaluations = run_test(model, data, tmp_path / "out")
+    evaluations = run_test_and_draw(model, data, tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     images = ase.io.read(tmp_path / "out" / "predictions.extxyz", ":")
     assert list(metrics) == list(evaluations) == ["one", "two"]

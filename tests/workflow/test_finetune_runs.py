@@ -44,7 +44,6 @@ def test_checkpoints_and_folders_are_sources(module: str, compose: Any, tmp_path
         assert Path(tuning.info["source"]).is_file()
 
 
-QUICK = ("lora", "refit and replay")
 WAYS = {
     "all": (),
     "readout": ("finetune.freeze=head_only",),
@@ -52,9 +51,12 @@ WAYS = {
     "refit and replay": ("finetune.shifts=refit", "data.replay={file:OLD,fraction:0.25,weight:0.5}"),
     "new species": ("data.train=NEW", REFERENCES, "finetune.new_species=mean"),
 }
+# Two of them at once stand for each alone.
+QUICK = "lora, refit and replay"
+WAYS[QUICK] = WAYS["lora"] + WAYS["refit and replay"]
 
 
-@pytest.mark.parametrize("way", [pytest.param(way, marks=[] if way in QUICK else [pytest.mark.slow]) for way in WAYS])
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] * (way != QUICK)) for way in WAYS])
 def test_goes_on_without_the_source(way: str, tune: Any, source: Path, with_sulphur: Path, tmp_path: Path) -> None:
     """Three epochs straight, and one, then two more after the source was deleted: the same bits."""
     names = ["H2O", "CH4", "CO2"]

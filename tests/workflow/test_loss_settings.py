@@ -126,7 +126,6 @@ WAYS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize(
     ("way", "steps"),
     [
-        ("cosine by steps", (4,)),
         ("SoftAdapt", (4,)),
         *(pytest.param(way, (3, 4), marks=pytest.mark.slow) for way in WAYS),
     ],

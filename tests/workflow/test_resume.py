@@ -202,22 +202,29 @@ WAYS = {
     "random numbers": ("training_module._target_=tests.workflow.test_resume.NoisyModule",),
 }
 
-
-# One of each kind; all of them take four minutes.
-QUICK = ("plateau", "warm-up and cosine", "two workers", "accumulation and validation within", "SOAP", "SWA by steps")
+# Several kinds at once stand for each alone, which all together take four minutes.
+TOGETHER = (("SOAP", "warm-up and cosine", "accumulation and validation within"), ("SWA by steps", "two workers"))
+QUICK = {", ".join(ways): tuple(setting for way in ways for setting in WAYS[way]) for ways in (("plateau",), *TOGETHER)}
 
 
 @pytest.mark.filterwarnings("ignore:.*was written over later")
-@pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] * (way not in QUICK)) for way in WAYS])
-@pytest.mark.parametrize("steps", [(1, 3, 5), pytest.param((2, 4, 6, 7), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("way", "steps"),
+    [
+        *((way, (1, 3, 5)) for way in QUICK),
+        *(pytest.param(way, (1, 3, 5), marks=pytest.mark.slow) for way in WAYS if way not in QUICK),
+        *(pytest.param(way, (2, 4, 6, 7), marks=pytest.mark.slow) for way in WAYS),
+    ],
+)
 def test_resumed_is_uninterrupted(way: str, steps: tuple[int, ...], run: Run, tmp_path: Path) -> None:
     """From within an epoch, from its end, and from a validation."""
-    whole = run("whole", *WAYS[way], callbacks=often(tmp_path / "whole")).folder
+    settings = (WAYS | QUICK)[way]
+    whole = run("whole", *settings, callbacks=often(tmp_path / "whole")).folder
     written = 2 * EPOCHS if "accumulation" in way else 3 * EPOCHS
     assert len(list((whole / "often").iterdir())) == written
     for step in steps:
         name, checkpoint = f"from {step}", whole / "often" / f"step-{step}.ckpt"
-        rest = run(name, f"ckpt_path='{checkpoint}'", *WAYS[way], callbacks=often(tmp_path / name)).folder
+        rest = run(name, f"ckpt_path='{checkpoint}'", *settings, callbacks=often(tmp_path / name)).folder
         assert differences(last(whole), last(rest)) == [], step
         assert history(whole) == history(rest), step
 
@@ -278,7 +285,13 @@ LIMITS = ("trainer.max_epochs", "trainer.max_steps")
 @pytest.mark.parametrize(
     ("stop", "same_folder"),
     [
-        *(pytest.param(stop, True, id=f"{stop}, same folder") for stop in STOPS),
+        *(
+            # Others end at an epoch, and go on from validations and accumulations, in the tests above and below.
+            pytest.param(
+                stop, True, id=f"{stop}, same folder", marks=[pytest.mark.slow] * (stop not in list(STOPS)[:2])
+            )
+            for stop in STOPS
+        ),
         *(
             pytest.param(
                 stop, False, id=f"{stop}, other folder", marks=[pytest.mark.slow] * (stop != "end of an epoch")
@@ -314,10 +327,10 @@ def test_steps_as_the_only_limit(run: Run) -> None:
 @pytest.mark.parametrize(
     ("number", "batch"),
     [
-        *((signal.SIGTERM, 5), (signal.SIGINT, 6), (signal.SIGUSR1, 5)),
+        *((signal.SIGTERM, 5), (signal.SIGUSR1, 6)),
         *(
             pytest.param(number, batch, marks=pytest.mark.slow)
-            for number, batch in ((signal.SIGTERM, 6), (signal.SIGINT, 5), (signal.SIGUSR1, 6))
+            for number, batch in ((signal.SIGTERM, 6), *((signal.SIGINT, n) for n in (5, 6)), (signal.SIGUSR1, 5))
         ),
     ],
 )

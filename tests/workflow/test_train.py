@@ -201,7 +201,9 @@ def test_runs_that_cannot_begin(overrides, message, compose, tmp_path):
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
-@pytest.mark.parametrize("asked", ["data.val=null", "data.val=0", "~data.val"])
+@pytest.mark.parametrize(
+    "asked", ["data.val=null", *(pytest.param(w, marks=pytest.mark.slow) for w in ("data.val=0", "~data.val"))]
+)
 def test_training_without_validation(asked, compose, tmp_path, capsys):
     """What the error advises is enough: a line an epoch, the best is kept, a loss that does not fall ends the run."""
     with pytest.raises(ConfigError) as caught:
@@ -307,9 +309,9 @@ def test_early_stopping_and_plateau_and_best_follow_one_series(compose):
 @pytest.mark.parametrize(
     ("schedule", "validations"),
     [
-        ("trainer.check_val_every_n_epoch=2", 2),
+        pytest.param("trainer.check_val_every_n_epoch=2", 2, marks=pytest.mark.slow),
         ("trainer.val_check_interval=0.34", 12),
-        ("trainer.val_check_interval=2", 4),
+        pytest.param("trainer.val_check_interval=2", 4, marks=pytest.mark.slow),
         ("trainer.max_steps=2", 0),
     ],
 )

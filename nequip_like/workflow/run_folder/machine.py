@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -45,8 +46,12 @@ def _read_processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def describe_commit() -> str:
-    """The commit of this package's checkout; empty where it is none, or there is no git."""
+    """The commit of this package's checkout; empty where it is none, or there is no git.
+
+    It is asked for once: what was loaded is what there was then.
+    """
     root = Path(nequip_like.__file__).resolve().parents[1]
     lines = _ask_git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
     # An environment in somebody's own repository is no checkout of ours.

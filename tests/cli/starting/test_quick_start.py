@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from nequip_like.cli.starting.quick_start import quick_start
+from nequip_like.inference import save
 
 # Each of these takes a second, or a good part of it.
 HEAVY = ("torch", "torch._dynamo.eval_frame", "lightning", "torchmetrics", "matplotlib", "ase.io")
@@ -36,10 +37,13 @@ def test_nothing_heavy(code):
     assert loaded_by(code) == set()
 
 
-def test_using_a_model_needs_no_training():
+def test_using_a_model_needs_no_training(make_potential, tmp_path):
     """None of these loads more; what all of them load together is asked for, for torch takes its time."""
     modules = ("nequip_like.data.graph", "nequip_like.model", "nequip_like.inference", "nequip_like.integrations.ase")
-    assert loaded_by(f"import {', '.join(modules)}") <= {"torch", "torch._dynamo.eval_frame"}
+    save(make_potential(), tmp_path / "model.safetensors")
+    read = f"nequip_like.inference.model_file.read_model({str(tmp_path / 'model.safetensors')!r})"
+    code = f"import sys, {', '.join(modules)}\n{read}\nassert not {{'lightning', 'hydra'}} & set(sys.modules)"
+    assert loaded_by(code) <= {"torch", "torch._dynamo.eval_frame"}
 
 
 @pytest.mark.slow

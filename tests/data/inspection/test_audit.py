@@ -34,9 +34,19 @@ def test_bundled_data_are_sound(name):
         (MGO, mix_units, "mixed units", "energies of 55 of 110 frames are 23.06 times as large as the others'"),
         (ETHANOL, mix_units, "mixed units", "energies of 250 of 500 frames are 23.06 times as"),
         (MGO, exchange, "exchanged labels", "labels of 2 frames are exchanged; first: those of Atoms 3 and Atoms 40"),
-        (ETHANOL, exchange, "exchanged labels", "labels of 2 frames are exchanged; first: those of Atoms 3 and Atoms"),
+        pytest.param(
+            *(
+                ETHANOL,
+                exchange,
+                "exchanged labels",
+                "labels of 2 frames are exchanged; first: those of Atoms 3 and Atoms",
+            ),
+            marks=pytest.mark.slow,
+        ),
         (MGO, fuse, "distances", "two atoms are only 0.300 Angstrom apart: Atoms 11"),
-        (ETHANOL, fuse, "distances", "two atoms are only 0.300 Angstrom apart: Atoms 11"),
+        pytest.param(
+            *(ETHANOL, fuse, "distances", "two atoms are only 0.300 Angstrom apart: Atoms 11"), marks=pytest.mark.slow
+        ),
     ],
     ids=["sign", "units", "units of molecules", "labels", "labels of molecules", "fused", "fused molecule"],
 )

@@ -24,7 +24,19 @@ from tests.data.labelled_sets import (
 STRAINED = "elastic strains"
 
 
-@pytest.mark.parametrize("name", WITH_STRESS | WITH_CLOSE_FRAMES)
+# One set of each way to make frames and of each element's potential stays quick; making them all takes a while.
+SLOW = {
+    *("relaxation of a stretched cell", "relaxation of a slab", "thermostat, alloy", "shaken alloy"),
+    *("elastic strains, relaxed inside", "shaken molecules"),
+}
+
+
+def each_of(sets):
+    """Names of sets, as parameters."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sets]
+
+
+@pytest.mark.parametrize("name", each_of(WITH_STRESS | WITH_CLOSE_FRAMES))
 def test_right_labels_are_not_accused(name):
     assert label_contradiction(as_dataset(frames_of(name))) is None
 
@@ -40,9 +52,15 @@ def displaced(symbol: str, repeat: int, moves: list[tuple[int, int, float]]):
     return frames
 
 
-@pytest.mark.parametrize("length", [0.01, 0.03, 0.1])
-@pytest.mark.parametrize("repeat", [1, 2])
-@pytest.mark.parametrize("symbol", ["Cu", "Pt", "Au", "Al"])
+DISPLACED = [(symbol, repeat, length) for symbol in ("Cu", "Pt", "Au", "Al") for repeat in (1, 2)
+             for length in (0.01, 0.03, 0.1)]  # fmt: skip
+QUICK = [("Cu", 1, 0.01), ("Pt", 1, 0.03), ("Au", 1, 0.1), ("Al", 1, 0.01), ("Al", 1, 0.1), ("Al", 2, 0.03)]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "repeat", "length"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case not in QUICK)) for case in DISPLACED],
+)
 def test_finite_displacements_tell_nothing_of_the_stress(symbol, repeat, length):
     """Each atom is a centre of symmetry: stress is of second order, and a pair potential is wrong in its very sign."""
     moves = [(i % 4, axis, sign * length) for i in range(2) for axis in range(3) for sign in (-1, 1)]
@@ -56,7 +74,7 @@ def test_a_scan_of_one_atom_tells_nothing_of_the_stress(symbol, repeat):
 
 
 @pytest.mark.parametrize("mistake", STRESS_MISTAKES)
-@pytest.mark.parametrize("name", WITH_STRESS)
+@pytest.mark.parametrize("name", each_of(WITH_STRESS))
 def test_mistakes_with_stress_are_found(name, mistake):
     sentence = label_contradiction(as_dataset(frames_of(name), stress=STRESS_MISTAKES[mistake]))
     assert sentence is not None
@@ -64,7 +82,7 @@ def test_mistakes_with_stress_are_found(name, mistake):
 
 
 @pytest.mark.parametrize("mistake", ENERGY_MISTAKES)
-@pytest.mark.parametrize("name", WITH_CLOSE_FRAMES)
+@pytest.mark.parametrize("name", each_of(WITH_CLOSE_FRAMES))
 def test_mistakes_with_energies_and_forces_are_found(name, mistake):
     sentence = label_contradiction(as_dataset(frames_of(name), **ENERGY_MISTAKES[mistake]))
     assert sentence is not None
@@ -83,7 +101,7 @@ def along_other_axes(forces, _):
 
 
 @pytest.mark.parametrize("mistake", [of_other_atoms, along_other_axes])
-@pytest.mark.parametrize("name", WITH_CLOSE_FRAMES)
+@pytest.mark.parametrize("name", each_of(WITH_CLOSE_FRAMES))
 def test_forces_of_other_atoms_or_axes_are_found(name, mistake):
     sentence = label_contradiction(as_dataset(frames_of(name), forces=mistake))
     # A permutation of few atoms may turn the sign of most forces, which is told as that.

@@ -32,10 +32,22 @@ def test_a_pair_potential_is_found_again(frames):
     assert float((label * fit).sum() / (label.norm() * fit.norm())) > 0.998
 
 
-@pytest.mark.parametrize("strain", [0.0, 0.02])
-@pytest.mark.parametrize("shake", [0.0, 0.01, 0.03, 0.1, 0.2])
-@pytest.mark.parametrize("repeat", [1, 2])
-@pytest.mark.parametrize("potential", [EMT, morse])
+LATTICES = [
+    (potential, repeat, shake, strain)
+    for potential in (EMT, morse)
+    for repeat in (1, 2)
+    for shake in (0.0, 0.01, 0.03, 0.1, 0.2)
+    for strain in (0.0, 0.02)
+]
+# The extremes and the middle of a small cell, and one larger cell; the others take a quarter of a minute.
+QUICK = [(potential, 1, shake, strain) for potential, _, shake, strain in LATTICES if shake in (0.0, 0.03, 0.2)]
+QUICK += [(EMT, 2, 0.1, 0.02)]
+
+
+@pytest.mark.parametrize(
+    ("potential", "repeat", "shake", "strain"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case not in QUICK)) for case in LATTICES],
+)
 def test_right_labels_of_lattices_are_not_accused(potential, strain, shake, repeat):
     """Forces on a lattice are blind for pressure and elasticity; the fit says nothing of them, or something wrong."""
     assert label_contradiction(as_dataset(shaken(potential(), 20, strain, shake, repeat))) is None

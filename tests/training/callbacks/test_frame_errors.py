@@ -64,19 +64,23 @@ def test_somebody_has_to_tell_the_errors(make_data, quiet_trainer, make_module):
         quiet_trainer(max_epochs=1).fit(make_module(data), datamodule=data)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(compose, tmp_path):
+@pytest.mark.parametrize(
+    "stop",
+    [pytest.param("trainer.max_epochs=2", marks=pytest.mark.slow), "trainer.max_steps=5"],
+    ids=["epoch", "within"],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(stop, compose, tmp_path):
     """Weights and monitored values to the last bit, stopped at the end of an epoch and within one."""
     changes = ["data.sampling={policy: error_weighted}", "run=[train]"]
     whole = train(compose(*changes, "trainer.max_epochs=4", f"output_dir={tmp_path}/whole"))
     expected = torch.load(whole.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    for name, stop in (("epoch", "trainer.max_epochs=2"), ("within", "trainer.max_steps=5")):
-        folder = f"output_dir={tmp_path}/{name}"
-        train(compose(*changes, stop, folder))
-        train(compose(*changes, "trainer.max_epochs=4", "trainer.max_steps=-1", folder, "resume=auto"))
-        found = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        weights = [key for key, value in expected.items() if torch.is_tensor(value)]
-        assert len(weights) > 5
-        assert all(torch.equal(found[key], expected[key]) for key in weights)
+    folder = f"output_dir={tmp_path}/part"
+    train(compose(*changes, stop, folder))
+    train(compose(*changes, "trainer.max_epochs=4", "trainer.max_steps=-1", folder, "resume=auto"))
+    found = torch.load(tmp_path / "part" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    weights = [key for key, value in expected.items() if torch.is_tensor(value)]
+    assert len(weights) > 5
+    assert all(torch.equal(found[key], expected[key]) for key in weights)
 
 
 def test_training_that_ends_within_an_epoch_leaves_its_scores(make_data, quiet_trainer, make_module):

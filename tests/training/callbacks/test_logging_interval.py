@@ -24,7 +24,7 @@ def logged_steps(result: Any) -> list[int]:
         (("trainer.log_every_n_steps=null",), [2, 5]),
         # In batches of 1, 14 steps that accumulate to 5.
         (("trainer.log_every_n_steps=null", "trainer.accumulate_grad_batches=3", "data.batch_size=1"), [4, 9]),
-        (("trainer.log_every_n_steps=2",), [1, 3, 5]),
+        pytest.param(("trainer.log_every_n_steps=2",), [1, 3, 5], marks=pytest.mark.slow),
         # The user's own is kept, though an epoch is shorter.
         (("trainer.log_every_n_steps=5",), [4]),
         (("trainer.log_every_n_steps=0",), []),

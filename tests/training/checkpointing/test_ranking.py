@@ -125,7 +125,9 @@ def test_seven_improvements_with_five_kept(run: Run, scripted: Any) -> None:
     assert kept == {f"best-epoch{epoch}-step{3 * epoch + 3}.ckpt": 7.0 - epoch for epoch in range(2, 7)}
 
 
-@pytest.mark.parametrize("same_folder", [True, False], ids=["same folder", "other folder"])
+@pytest.mark.parametrize(
+    "same_folder", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["same folder", "other folder"]
+)
 def test_ranks_go_on_in_a_resumed_run(same_folder: bool, run: Run, scripted: Any) -> None:
     way = scripted([2.0, 5.0, 1.0, 4.0, 3.0], 3)
     whole = run("whole", *way).folder / "checkpoints"

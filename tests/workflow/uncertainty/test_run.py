@@ -34,6 +34,7 @@ def shared(compose, tmp_path):
 def trainer(tmp_path, make_potential, monkeypatch):
     """Members are copies of models; ``trainer(failing={"12": "loss is NaN"})`` says what becomes of each seed."""
     models = {}
+    monkeypatch.setattr(processes, "_POLL", 0.01)
     for seed in (11, 12, 13):
         path = tmp_path / f"{seed}.safetensors"
         card = {"metrics": {"val0_epoch/forces_rmse": seed / 10}, "provenance": {"train_set": "abc"}}
@@ -43,7 +44,7 @@ def trainer(tmp_path, make_potential, monkeypatch):
     def prepare(**plan):
         (tmp_path / "fake.json").write_text(json.dumps({"models": models, **plan}))
         script = Path(__file__).with_name("fake_member.py")
-        monkeypatch.setattr(processes, "TRAIN", (sys.executable, str(script)))
+        monkeypatch.setattr(processes, "TRAIN", (sys.executable, "-IS", str(script)))
 
     prepare()
     return prepare

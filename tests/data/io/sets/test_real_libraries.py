@@ -35,8 +35,17 @@ CASES = [
 FRAMES = ":25"
 
 
+QUICK = {"key_zoo/Si_tiny.xyz", "oc20_relax/random1447590.traj"}  # two files for each kind; of MACE and fairchem one
+
+
 @pytest.mark.parametrize(
-    ("file", "write", "name"), CASES, ids=[f"{Path(file).stem}-{write.__name__}" for file, write, _ in CASES]
+    ("file", "write", "name"),
+    [
+        pytest.param(
+            file, *how, id=f"{Path(file).stem}-{how[0].__name__}", marks=[pytest.mark.slow] * (file not in QUICK)
+        )
+        for file, *how in CASES
+    ],
 )
 def test_same_frames(tmp_path, file, write, name):
     path = write(tmp_path / name, ase.io.read(DATA / file, FRAMES))
