@@ -19,7 +19,8 @@ examples:
   nequip-check best.ckpt train.xyz --only forces stress cutoff --json -
   nequip-check model.safetensors crystal.xyz --skip phonons --output checked --strict
 
-exit status: 0 if nothing failed, 1 if a check failed (with --strict also if it warned), 2 after a mistake in the call
+exit status: 0 if nothing failed, warnings or not; 1 if a check failed (with --strict also if it warned);
+2 after a mistake in the call
 """
 _FAILED = 1
 

@@ -14,15 +14,19 @@ examples:
   nequip-predict model.safetensors frames.xyz --output predicted.extxyz
   nequip-predict outputs/run 'screening/*.xyz' --output energies.csv --energy-only
   nequip-predict model.safetensors huge.aselmdb --output predicted.npz --device auto --resume
+  nequip-predict model.safetensors 'jobs/*/OUTCAR' --output predicted.extxyz --on-error skip
+
+exit status: 0, 2 after a mistake or a broken frame, 3 if all was predicted but frames that were skipped
 """
+_SKIPPED = 3
 
 
-def _predict(arguments: argparse.Namespace) -> None:
+def _predict(arguments: argparse.Namespace) -> int:
     with quick_start():
         from nequip_like.cli.trusted_families import trusted_families
         from nequip_like.workflow.prediction.printing import predict_and_print
 
-    predict_and_print(
+    summary = predict_and_print(
         arguments.model,
         arguments.files,
         arguments.output,
@@ -33,9 +37,11 @@ def _predict(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
+        on_error=arguments.on_error,
         trust_pickle=arguments.trust_pickle,
         families=trusted_families(arguments.trusted_packages, "--trusted-packages"),
     )
+    return _SKIPPED if summary.skipped else 0
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +69,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with a prediction that was stopped")
     parser.add_argument("--overwrite", action="store_true", help="replace an output, or a part of one, that is there")
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what a broken frame does (cannot be read, unknown species, position that is no number): stop, where "
+        "--resume goes on; or skip, which lists it in OUTPUT.skipped.csv (default: %(default)s)",
+    )
     parser.add_argument(
         "--trust-pickle", action="store_true", help="read files of pickles, too (.lmdb of NequIP and fairchem)"
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning import Callback
     from omegaconf import DictConfig
 
+    from nequip_like.cli.sweeps.jobs import Job
     from nequip_like.report.sweeps.runs import Run
     from nequip_like.training.budget.clock import Clock
     from nequip_like.workflow.config.check import CheckedConfig
@@ -234,8 +235,7 @@ def _check_each(
     if jobs is None:
         checked = _check_job(composed, show, runs=True)
         check_single_process(checked.values["trainer"])
-        if show:
-            print("not checked: values that the sweeper chooses while the runs go on")
+        _check_search(command_line, composed, show)
         return {}
     plans, configs = {}, {}
     for job in jobs:
@@ -247,6 +247,27 @@ def _check_each(
     if show:
         print_plans(plans)
     return configs
+
+
+def _check_search(command_line: argparse.Namespace, composed: DictConfig, show: bool) -> None:
+    """Check how a search is made, and runs with each end and each option of what it may choose."""
+    from nequip_like.cli.sweeps.jobs import compose_job, naming_job
+    from nequip_like.workflow.config.trust import OWN_SWEEPER
+
+    probes: Sequence[Job] = ()
+    if composed.hydra.sweeper.get("_target_") == OWN_SWEEPER:
+        from nequip_like.cli.sweeps.probes import list_probes
+
+        probes = list_probes(command_line, composed, str(Path.cwd()))
+    for probe in probes:
+        with naming_job(probe):
+            _check_job(compose_job(command_line, composed, str(Path.cwd()), probe), False, runs=True)
+    if show and probes:
+        print(
+            f"checked as well: {len(probes)} configs with the ends and options of what is searched; not those between"
+        )
+    elif show:
+        print("not checked: values that the sweeper chooses while the runs go on")
 
 
 def _draw_schedule(composed: DictConfig, image: Path) -> None:

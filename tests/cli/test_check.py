@@ -61,6 +61,14 @@ def test_a_missing_shift_fails(folder):
     assert run.stdout.splitlines()[-1].startswith("verdict: fail (1 fail, ")
 
 
+def test_warnings_are_no_failure_unless_it_is_strict(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    call = ["model.safetensors", "data.xyz", "--only", "dimers"]
+    assert main(call) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("verdict: warn (")
+    assert main([*call, "--strict"]) == 1
+
+
 def test_json_goes_to_programs(folder):
     run = typed(folder, "shifted.safetensors", "data.xyz", "--only", "references", "--json", "-")
     assert run.returncode == 1

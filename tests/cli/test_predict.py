@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +35,22 @@ def test_command(folder):
     assert len((folder / "out.csv").read_text().splitlines()) == 9
 
 
+def test_broken_frames(folder):
+    text = (folder / "one.xyz").read_text()
+    (folder / "one.xyz").write_text(text[: text.rstrip().rfind("\n") + 1])
+    run = typed(folder, "model.safetensors", "one.xyz", "two.xyz", "--output", "out.csv")
+    assert run.returncode == 2
+    error, advice = run.stderr.splitlines()
+    assert error.startswith("error: one.xyz frame 4 is cut off: ")
+    assert advice.endswith("; or leave out what is broken: --on-error skip (eval: {on_error: skip} of a run file)")
+    run = typed(folder, "model.safetensors", "one.xyz", "two.xyz", "--output", "out.csv", "--on-error", "skip")
+    assert (run.returncode, run.stderr) == (3, "")
+    written, warning, listed = run.stdout.splitlines()
+    assert written.startswith("written: out.csv, 7 frames, ")
+    assert warning.startswith("warning: 1 frames were left out, first: one.xyz frame 4 is cut off: ")
+    assert listed == "  all of them: out.csv.skipped.csv"
+
+
 def test_user_error(folder):
     (folder / "out.csv").touch()
     arguments = ("model.safetensors", "one.xyz", "--output", "out.csv")
@@ -60,9 +77,12 @@ def test_options_reach_the_library(monkeypatch):
     from nequip_like.workflow.prediction import printing
 
     given = {}
-    monkeypatch.setattr(
-        printing, "predict_and_print", lambda *arguments, **options: given.update(options, of=arguments)
-    )
+
+    def predict_and_print(*arguments, **options):
+        given.update(options, of=arguments)
+        return SimpleNamespace(skipped=0)
+
+    monkeypatch.setattr(printing, "predict_and_print", predict_and_print)
     assert main(["m", "a", "b", "--output", "o.npz", "--batch-size", "edges=70", "--amp", "--resume", "--device", "cpu",
                  "--trust-pickle", "--overwrite"]) == 0  # fmt: skip
     assert given["of"] == ("m", ["a", "b"], "o.npz")
@@ -70,6 +90,7 @@ def test_options_reach_the_library(monkeypatch):
     assert given["energy_only"] is False
     assert all(given[name] is True for name in ("amp", "resume", "trust_pickle", "overwrite"))
     assert given["device"] == "cpu"
+    assert given["on_error"] == "stop"
 
 
 @pytest.mark.slow

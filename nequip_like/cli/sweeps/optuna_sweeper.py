@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
@@ -21,12 +22,15 @@ from omegaconf import DictConfig, OmegaConf
 from nequip_like.cli.sweeps.search_space import read_search_space, write_override
 from nequip_like.errors import ConfigError
 from nequip_like.report.sweeps.runs import PRUNED, Run
+from nequip_like.workflow.sweeps.pruning import find_best
 from nequip_like.workflow.sweeps.study import StudySettings, check_same_search, open_study, require_optuna
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.study import Study
 
 
+_SAME = 1e-6  # relative: what is reported is not rounded as what is noted
 _MOST_FAILURES = 3  # at the beginning of a search, without any other run
 
 
@@ -77,9 +81,7 @@ class OptunaSweeper(Sweeper):
             ConfigError: If nothing varies, the study in the folder is another one, or every run fails.
         """
         assert self.context is not None
-        typed = [f"{key}={value}" for key, value in self.params.items()] + list(arguments)
-        space, fixed = read_search_space(typed, self.context.config_loader)
-        check_searches(space)
+        space, fixed = self.read_space(arguments, self.context.config_loader)
         study = open_study(self.folder, self.settings)
         check_same_search(study, fixed, space, self.folder)
         for trial in study.get_trials(deepcopy=False):
@@ -91,6 +93,23 @@ class OptunaSweeper(Sweeper):
             trials = [study.ask(space) for _ in range(min(self.settings.n_jobs, left))]
             self._launch(study, {trial.number: trial.params for trial in trials}, fixed)
             _check_not_all_failed(study)
+
+    def read_space(
+        self, arguments: Sequence[str], loader: ConfigLoader | None = None
+    ) -> tuple[dict[str, BaseDistribution], list[str]]:
+        """What varies, and what does not.
+
+        Args:
+            arguments: The overrides that were typed.
+            loader: Finds the options of a group for ``glob(*)``.
+
+        Raises:
+            ConfigError: If nothing varies, or values cannot be searched.
+        """
+        typed = [f"{key}={value}" for key, value in self.params.items()] + list(arguments)
+        space, fixed = read_search_space(typed, loader)
+        check_searches(space)
+        return space, fixed
 
     def _launch(self, study: Study, chosen: Mapping[int, Mapping[str, Any]], fixed: Sequence[str]) -> None:
         """Do some runs, whose numbers follow each other, and tell the study what came of them."""
@@ -137,6 +156,9 @@ def _tell(study: Study, number: int, run: Run | None) -> None:
     elif run.status.startswith(PRUNED):
         study.tell(number, state=TrialState.PRUNED)
     elif run.status == "done" and run.best is not None and math.isfinite(run.best):
-        study.tell(number, -run.best if run.larger_is_better else run.best)
+        # A run that was interrupted before its first checkpoint began anew: what it had reported by then counts, too.
+        error, reported = -run.best if run.larger_is_better else run.best, find_best(study.get_trials()[number])
+        is_same = math.isclose(error, reported, rel_tol=_SAME)
+        study.tell(number, error if is_same else min(error, reported))
     else:
         study.tell(number, state=TrialState.FAIL)

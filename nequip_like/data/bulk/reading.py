@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from ase import Atoms
 
 from nequip_like.data import fields
 from nequip_like.data.batches.batch_size import BatchSize
 from nequip_like.data.batches.packing import cut_in_order
 from nequip_like.data.bulk.plain_text import read_plain_text
-from nequip_like.data.bulk.structures import Remarks, StructureArrays
+from nequip_like.data.bulk.structures import Remarks, StructureArrays, split_origin
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate
 from nequip_like.data.io.readers import read_structures
 from nequip_like.data.io.reading import Reading
 from nequip_like.data.prepared.frames import PreparedFrames
-from nequip_like.data.prepared.pieces import Piece
+from nequip_like.data.prepared.pieces import Piece, halve_piece, list_begins
 from nequip_like.data.prepared.provenance import find_changed_source
 from nequip_like.data.prepared.sets import find_prepared, open_prepared
 from nequip_like.data.prepared.tasks import PreparationRequest, Task, list_tasks
@@ -54,10 +55,17 @@ class StructureRun:
         task: A file or a piece of one; None of a prepared set.
         prepared: A run of prepared frames.
         trust_pickle: Read files of pickles, too.
+        frames: Frames of the file that were read already, of a file that can only be read as a whole.
     """
 
-    def __init__(self, task: Task | None, prepared: Reading | None = None, trust_pickle: bool = False) -> None:
-        self._task, self._prepared, self._trust_pickle = task, prepared, trust_pickle
+    def __init__(
+        self,
+        task: Task | None,
+        prepared: Reading | None = None,
+        trust_pickle: bool = False,
+        frames: tuple[int, Sequence[Atoms]] | None = None,
+    ) -> None:
+        self._task, self._prepared, self._trust_pickle, self._frames = task, prepared, trust_pickle, frames
 
     def read_batches(
         self, cutoff: float, type_names: Sequence[str], size: BatchSize, remarks: bool
@@ -81,21 +89,73 @@ class StructureRun:
         for chosen in _cut(len(structures), size, costs):
             yield ReadBatch(structures.make_batch(chosen, cutoff, types, type_names), structures, chosen)
 
+    def halve(self) -> tuple[StructureRun, StructureRun] | None:
+        """Both halves of the run, to find out which of its frames is broken; None where it has no halves."""
+        if self._prepared is not None:
+            count = len(self._prepared)
+            parts = np.arange(count // 2), np.arange(count // 2, count)
+            first, second = (StructureRun(None, self._prepared.select(part)) for part in parts)
+            return (first, second) if count > 1 else None
+        assert self._task is not None
+        task, options = self._task, (None, self._trust_pickle)
+        try:
+            if self._frames is None and (pieces := halve_piece(task.member.file, task.piece, self._trust_pickle)):
+                first, second = (StructureRun(replace(task, piece=piece), *options) for piece in pieces)
+                return first, second
+            number, frames = self._frames or (0, self._read_frames())
+        except DataError:
+            return None  # not even opened
+        middle = len(frames) // 2
+        if middle == 0:
+            return None
+        first = StructureRun(task, *options, (number, frames[:middle]))
+        return first, StructureRun(task, *options, (number + middle, frames[middle:]))
+
+    def locate(self) -> tuple[str, int | None]:
+        """The file, and the number of the first frame in it; None of a whole file that cannot be taken apart."""
+        if self._prepared is not None:
+            return split_origin(self._prepared.origins[0])
+        assert self._task is not None
+        title, piece = self._task.member.title, self._task.piece
+        if self._frames is not None:
+            return title, self._frames[0]
+        return title, None if piece is None else piece.frame
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether it is the end of a text whose frames cannot be told apart."""
+        piece = None if self._task is None else self._task.piece
+        if self._task is None or not isinstance(piece, Piece):
+            return False
+        begins, _ = list_begins(self._task.member.file, piece)
+        return len(begins) == 1
+
+    @property
+    def files(self) -> set[str]:
+        """The files that its first and its last frame are of."""
+        if self._prepared is not None:
+            return {split_origin(self._prepared.origins[i])[0] for i in (0, len(self._prepared) - 1)}
+        assert self._task is not None
+        return {self._task.member.title}
+
     def _read(self, remarks: bool) -> StructureArrays:
         assert self._task is not None
         member, piece = self._task.member, self._task.piece
         with member.naming():
-            if (plain := _read_plain(member.file, piece, remarks)) is not None:
-                return plain
-            atoms, _ = read_structures([member.file], trust_pickle=self._trust_pickle, piece=piece)
-            first = 0 if piece is None else piece.frame
+            if self._frames is None and (plain := _read_plain(member.file, piece, remarks)) is not None:
+                return replace(plain, title=member.title)
+            first, atoms = self._frames or (0 if piece is None else piece.frame, self._read_frames())
             kept = [Remarks.collect(one.info, one.arrays) for one in atoms] if remarks else ()
             return StructureArrays.of_atoms(atoms, member.title, first, kept)
+
+    def _read_frames(self) -> list[Atoms]:
+        assert self._task is not None
+        return read_structures([self._task.member.file], trust_pickle=self._trust_pickle, piece=self._task.piece)[0]
 
 
 @contextmanager
 def open_runs(
-    files: str | Path | Sequence[str | Path], trust_pickle: bool = False, piece: int = PIECE
+    files: str | Path | Sequence[str | Path], trust_pickle: bool = False, piece: int = PIECE, with_broken: bool = False
 ) -> Iterator[tuple[list[dict[str, Any]], list[StructureRun]]]:
     """The runs of files, in order; archives stay unpacked as long as the context lasts.
 
@@ -103,6 +163,8 @@ def open_runs(
         files: Files, folders that are data sets, patterns, archives; or the files of prepared sets.
         trust_pickle: Read files of pickles, too.
         piece: Bytes of a piece. Files that can only be read from their begin are one piece.
+        with_broken: A file that cannot be opened, or a text that cannot be read to its end, is an error when its run
+            is read, and not before.
 
     Returns:
         What is known of each source, with the ``sha256`` of its content, and the runs.
@@ -122,7 +184,7 @@ def open_runs(
         yield [{"sha256": identity}], [StructureRun(None, reading.select(run)) for run in runs]
         return
     request = PreparationRequest([str(member) for member in members], 1.0, trust_pickle=trust_pickle)
-    with list_tasks(request, piece) as (sources, tasks, _):
+    with list_tasks(request, piece, with_rest=with_broken, with_unreadable=with_broken) as (sources, tasks, _):
         own = [source for source in sources if source["sha256"]]  # of what is in an archive only the archive has one
         yield own, [StructureRun(task, trust_pickle=trust_pickle) for task in tasks]
 

@@ -91,6 +91,10 @@ class StructureArrays:
         """Where a structure comes from, such as ``md.xyz frame 12``."""
         return self.origins[index] if self.origins else f"{self.title} frame {self.first + index}"
 
+    def place(self, index: int) -> tuple[str, int | None]:
+        """The file and the number of the frame that a structure comes from."""
+        return split_origin(self.origins[index]) if self.origins else (self.title, self.first + index)
+
     @classmethod
     def of_atoms(
         cls, structures: Sequence[Atoms], title: str, first: int, remarks: Sequence[Remarks] = ()
@@ -197,6 +201,17 @@ class StructureArrays:
             owners = batch[fields.BATCH][batch[fields.EDGE_INDEX][0]].numpy()
             edges[start : chosen.stop] = np.bincount(owners, minlength=len(chosen))
         return np.maximum(edges, 1)
+
+
+def split_origin(origin: str) -> tuple[str, int | None]:
+    """The file and the number of the frame, out of where a frame comes from.
+
+    Example:
+        >>> split_origin("md.xyz frame 12")
+        ('md.xyz', 12)
+    """
+    file, _, number = origin.rpartition(" frame ")
+    return (file, int(number)) if file and number.isdecimal() else (origin, None)
 
 
 def _pair_molecules(positions: np.ndarray, counts: np.ndarray, cutoff: float) -> np.ndarray | None:

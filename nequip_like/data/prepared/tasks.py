@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from nequip_like.data.io.sets.frame_sets import FrameRange
 from nequip_like.data.prepared.files import is_prepared
 from nequip_like.data.prepared.pieces import Piece, cut_into_pieces
 from nequip_like.data.prepared.provenance import describe_source
-from nequip_like.errors import ConfigError
+from nequip_like.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,23 @@ class Task:
 
 
 @contextmanager
-def list_tasks(request: PreparationRequest, size: int) -> Iterator[tuple[list[dict[str, Any]], list[Task], list[str]]]:
+def list_tasks(
+    request: PreparationRequest, size: int, *, with_rest: bool = False, with_unreadable: bool = False
+) -> Iterator[tuple[list[dict[str, Any]], list[Task], list[str]]]:
     """Find what is to be done; archives stay unpacked as long as the context lasts.
 
     Args:
         request: What is to be prepared.
         size: Bytes of a piece of a large file.
+        with_rest: As for :func:`~nequip_like.data.prepared.pieces.cut_into_pieces`.
+        with_unreadable: A source that cannot be opened is a task all the same, which fails when it is read.
 
     Returns:
         What is known of each source, the tasks in the order of their frames, and notes on files that are left out.
 
     Raises:
         ConfigError: If there are fewer pieces than parts are asked for.
-        DataError: If a source cannot be opened.
+        DataError: If a source cannot be opened, unless it is to be a task.
     """
     sources: list[dict[str, Any]] = []
     tasks: list[Task] = []
@@ -76,16 +80,18 @@ def list_tasks(request: PreparationRequest, size: int) -> Iterator[tuple[list[di
     with ExitStack() as stack:
         for path in files:
             sources.append(describe_source(path.absolute()))
-            members = [Member(str(path), path)]
-            if is_archive := format_of(path).name == "archive":
-                members, left_out = stack.enter_context(unpack(path, can_be_member))
-                notes += left_out
+            members, is_archive = [Member(str(path), path)], False
+            with _passing_over(with_unreadable):
+                if is_archive := format_of(path).name == "archive":
+                    members, left_out = stack.enter_context(unpack(path, can_be_member))
+                    notes += left_out
             for member in members:
                 if is_archive:  # of the archive alone it is asked whether it has changed
                     sources.append({"path": f"{path.absolute()}{member.title.removeprefix(str(path))}"})
                     sources[-1] |= {"sha256": "", "size": None, "changed": None}
-                with member.naming():
-                    pieces = cut_into_pieces(member.file, size, request.trust_pickle)
+                pieces: list[Piece | FrameRange | None] = [None]
+                with _passing_over(with_unreadable), member.naming():
+                    pieces = cut_into_pieces(member.file, size, request.trust_pickle, with_rest)
                 tasks += [Task(member, len(sources) - 1, piece) for piece in pieces]
         if by_piece and request.shard is not None:
             number, count = request.shard
@@ -96,6 +102,11 @@ def list_tasks(request: PreparationRequest, size: int) -> Iterator[tuple[list[di
                 )
             tasks = tasks[len(tasks) * (number - 1) // count : len(tasks) * number // count]
         yield sources, tasks, notes
+
+
+def _passing_over(unreadable: bool) -> AbstractContextManager[None]:
+    """Pass over the error of a source that cannot be opened, if it is to be a task all the same."""
+    return suppress(DataError) if unreadable else nullcontext()
 
 
 def _list_files(request: PreparationRequest) -> tuple[list[Path], bool]:

@@ -108,10 +108,10 @@ def _judge_pair(name: str, distances: np.ndarray, energies: np.ndarray, bond: fl
     short_range = measure_short_range(distances, energies, _BONDED * bond)
     if not short_range.depth:
         text = f"rises by {short_range.wall:.3g} eV down to {distances[0]:.2f} Å, without a hole"
-        return judge_value(NAME, name, short_range.wall, _LOW, "eV", text, _ADVICE, warn_to=1.0, at_least=True)
+        return judge_value(NAME, name, short_range.wall, _LOW, "eV", text, _ADVICE, at_least=True, fails=False)
     wall, depth, top = short_range.wall, short_range.depth, short_range.top
     text = f"a hole: closer than {top:.2f} Å the energy falls by {depth:.3g} eV, behind {wall:.3g} eV"
-    return judge_value(NAME, name, short_range.wall, _HIGH, "eV", text, _ADVICE, warn_to=_LOW, at_least=True)
+    return judge_value(NAME, name, short_range.wall, _HIGH, "eV", text, _ADVICE, at_least=True, fails=False)
 
 
 def _keep_worst(verdicts: list[CheckVerdict]) -> list[CheckVerdict]:

@@ -149,9 +149,14 @@ class CheckedModel:
         return self._predict_field(structures, fields.STRESS)
 
     def _predict_field(self, structures: Sequence[Atoms], name: str) -> np.ndarray:
+        return self._predict(structures)[name]
+
+    def _predict(self, structures: Sequence[Atoms]) -> dict[str, np.ndarray]:
+        """All predicted fields of structures, those of all structures or atoms one behind the other."""
         at_a_time = max(1, _ATOMS_AT_A_TIME // max(map(len, structures)))
-        predictor = Predictor(self.potential, device_of(self.potential), at_a_time)
-        return torch.cat([prediction[name] for prediction in predictor.predict(structures)]).numpy()
+        predictions = Predictor(self.potential, device_of(self.potential), at_a_time).predict(structures)
+        names = self.potential.predicted_fields
+        return {name: torch.cat([prediction[name] for prediction in predictions]).numpy() for name in names}
 
     @cached_property
     def isolated_energies(self) -> dict[str, float]:
@@ -193,14 +198,15 @@ class CheckedModel:
             structure = atoms.copy()
             structure.positions += place * _NOISE_STEP * direction
             displaced.append(structure)
-        scattered = _scatter_around_parabola(path, self.energies(displaced)[:, None])
+        predicted = self._predict(displaced)  # energies and forces at once
+        scattered = _scatter_around_parabola(path, predicted[fields.TOTAL_ENERGY])
         isolated = sum(self.isolated_energies[symbol] for symbol in atoms.get_chemical_symbols())
         largest = max(1.0, abs(float(self.energies([atoms])[0]) - isolated))
         # The sum of a structure is float64: its energies of isolated atoms round at 1e-16 of themselves.
         most_energy = 10 * self.rounding * largest + 1e-14 * abs(isolated)
         scattered_force, most_force = 0.0, float("inf")
         if self.has_forces:
-            forces = self.forces(displaced).reshape(_NOISE_SAMPLES, -1)
+            forces = predicted[fields.FORCES].reshape(_NOISE_SAMPLES, -1)
             scattered_force = _scatter_around_parabola(path, forces)
             most_force = 10 * self.rounding * max(1.0, float(np.abs(forces).max()))
         return Noise(float(np.fmin(scattered, most_energy)), float(np.fmin(scattered_force, most_force)))

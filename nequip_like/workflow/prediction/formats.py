@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
@@ -31,7 +34,7 @@ class PredictedBatch:
     Attributes:
         structures: Structures.
         chosen: Which of them the batch has.
-        first: Number of its first structure in the output.
+        first: Number of its first structure among all that are read, broken ones, too.
         values: Predicted fields by name, of all structures or atoms of the batch.
     """
 
@@ -57,6 +60,7 @@ class PredictionFormat(ABC):
 
     Args:
         names: The fields that are predicted.
+        several: Whether structures are of several files.
 
     Attributes:
         keeps_remarks: Whether it holds what the input's frames held beside their structure.
@@ -64,8 +68,8 @@ class PredictionFormat(ABC):
 
     keeps_remarks = False
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = list(names)
+    def __init__(self, names: Sequence[str], several: bool = False) -> None:
+        self.names, self.several = list(names), several
 
     @abstractmethod
     def list_begins(self) -> dict[str, bytes]:
@@ -98,7 +102,10 @@ class _TextFormat(PredictionFormat):
 
 
 class CsvFormat(_TextFormat):
-    """A line for each structure: ``index,energy,energy_per_atom,natoms``, and uncertainties where there are some."""
+    """A line for each structure: ``index,energy,energy_per_atom,natoms``; uncertainties where there are some.
+
+    Of several files the last columns are ``file,frame``: the file, and the number of the structure in it.
+    """
 
     def list_begins(self) -> dict[str, bytes]:
         """The names of the columns."""
@@ -107,19 +114,35 @@ class CsvFormat(_TextFormat):
             columns.append(fields.ENERGY_UNCERTAINTY)
         if fields.FORCES_UNCERTAINTY in self.names:
             columns.append(f"largest_{fields.FORCES_UNCERTAINTY}")
-        return {"text": (",".join(columns) + "\n").encode()}
+        if self.several:
+            columns += ["file", "frame"]
+        return {"text": format_csv([columns])}
 
     def format_batch(self, batch: PredictedBatch) -> dict[str, bytes]:
         """Lines."""
         energies, counts = batch.values[fields.TOTAL_ENERGY][:, 0], batch.counts
         indices = range(batch.first, batch.first + len(counts))
-        columns = [indices, energies.tolist(), (energies / counts).tolist(), counts.tolist()]
+        columns: list[Sequence[Any]] = [indices, energies.tolist(), (energies / counts).tolist(), counts.tolist()]
         if fields.ENERGY_UNCERTAINTY in self.names:
             columns.append(batch.values[fields.ENERGY_UNCERTAINTY][:, 0].tolist())
         if fields.FORCES_UNCERTAINTY in self.names:
             largest = np.linalg.norm(batch.values[fields.FORCES_UNCERTAINTY], axis=1)
             columns.append(np.maximum.reduceat(largest, np.cumsum(counts) - counts).tolist())
-        return {"text": "".join(",".join(map(repr, row)) + "\n" for row in zip(*columns, strict=True)).encode()}
+        if self.several:
+            columns += zip(*map(batch.structures.place, batch.chosen), strict=True)
+        return {"text": format_csv(zip(*columns, strict=True))}
+
+
+def format_csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    r"""Rows of a table: numbers with all their digits, texts with quotes where they need some.
+
+    Example:
+        >>> format_csv([("index", "energy"), (0, -1.5)])
+        b'index,energy\n0,-1.5\n'
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 class ExtxyzFormat(_TextFormat):

@@ -56,6 +56,9 @@ def predict_and_print(
     _print(console, f"written: {summary.path}, {summary.frames} frames{resumed}, {seconds:.1f} s ({rate:.0f} frames/s)")
     if summary.base:
         _print(console, f"note: predictions are differences to {summary.base}, which has to be added")
+    if summary.skipped:
+        _print(console, f"warning: {summary.skipped} frames were left out, first: {summary.first_skipped}")
+        _print(console, f"  all of them: {summary.skipped_path}")
     if summary.nonfinite:
         _print(
             console,

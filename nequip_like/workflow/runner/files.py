@@ -9,6 +9,8 @@ from typing import Any
 from nequip_like.data.reference_energies import names_file
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.inference.manifest import MANIFEST
+from nequip_like.model.checkpoint_format import read_checkpoint
+from nequip_like.workflow.resume import CHECKPOINT_FOLDER, Resumption, find_newest
 from nequip_like.workflow.runner import keys
 from nequip_like.workflow.runner.requests import RunRequest
 
@@ -105,6 +107,34 @@ def check_model_stays(request: RunRequest) -> None:
     if inside := [path for path in request.model.values() if is_below(path, [request.run_dir])]:
         raise ConfigError(
             f"the model {inside[0]} lies in run_dir, whose files a new run moves away", "give another run_dir"
+        )
+
+
+def begins_anew(request: RunRequest) -> bool:
+    """Whether a run, when it is not gone on with, moves away what another one has left in its folder.
+
+    A resumption of a checkpoint from elsewhere does: when it is stopped, it goes on from its own checkpoints and no
+    others.
+    """
+    own = request.task == "resume" and any(is_below(path, [request.run_dir]) for path in request.model.values())
+    return request.trains and not own
+
+
+def check_checkpoint(request: RunRequest) -> None:
+    """Refuse to go on from an older checkpoint of the run in this very folder: after a stop a newer one would be taken.
+
+    Raises:
+        ConfigError: Naming both.
+        ModelFileError: If a checkpoint cannot be read.
+    """
+    path, folder = request.model.get("path"), request.run_dir / CHECKPOINT_FOLDER
+    if request.task != "resume" or request.is_external or path is None or path.parent != folder or not path.is_file():
+        return
+    newest, chosen = find_newest(folder), Resumption(path, read_checkpoint(path))
+    if newest is not None and newest.step > chosen.step:
+        raise ConfigError(
+            f"model_in is {path.name}, of {chosen.step} steps, but {newest.path} of the same run has {newest.step}",
+            f"give another run_dir to branch off there, or model_in: {request.run_dir} to go on from the newest",
         )
 
 

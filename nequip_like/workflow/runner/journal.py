@@ -43,7 +43,7 @@ class RunJournal:
     """What became of the runs of a run file.
 
     Args:
-        run_file: The run file; ``run.journal.jsonl`` beside ``run.yaml``.
+        run_file: The run file; ``run.journal.jsonl`` beside ``run.yaml``, ``run.yml.journal.jsonl`` beside ``run.yml``.
 
     Raises:
         ConfigError: If the journal is damaged.
@@ -51,7 +51,9 @@ class RunJournal:
     """
 
     def __init__(self, run_file: Path) -> None:
-        self.path = run_file.with_name(f"{run_file.stem}.journal.jsonl")
+        # Files that differ in their suffix alone are two queues.
+        name = run_file.stem if run_file.suffix == ".yaml" else run_file.name
+        self.path = run_file.with_name(f"{name}.journal.jsonl")
         self.read_again()
         with output_errors(self.path):
             self._is_cut_off = self.path.exists() and not self.path.read_bytes().endswith(b"\n")

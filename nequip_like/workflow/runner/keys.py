@@ -88,7 +88,7 @@ TRAIN: dict[str, Any] = {
     "config_yml": str | None,
     "identifier": str | None,
 }
-EVAL: dict[str, Any] = {"energy_only": bool, "amp": bool}
+EVAL: dict[str, Any] = {"energy_only": bool, "amp": bool, "on_error": Literal["stop", "skip"]}
 OUTPUT: dict[str, Any] = {
     "dir": str,
     "metrics_json": str | None,

@@ -21,10 +21,11 @@ from nequip_like.whole_files import output_errors
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.earlier_run import move_earlier, tell_moved
 from nequip_like.workflow.runner.backend import Backend, PlannedRun, RunOutcome
-from nequip_like.workflow.runner.files import find_problem, list_folders, list_outputs
+from nequip_like.workflow.runner.external.process import LOGS, check_none_left
+from nequip_like.workflow.runner.files import begins_anew, check_checkpoint, find_problem, list_folders, list_outputs
 from nequip_like.workflow.runner.journal import BEGUN, DONE, FAILED, STOPPED, RunJournal, compute_fingerprint
 from nequip_like.workflow.runner.printed_log import kept_in
-from nequip_like.workflow.runner.requests import RunRequest, locate_run_file, read_requests
+from nequip_like.workflow.runner.requests import RunRequest, choose_requests, locate_run_file, read_requests
 from nequip_like.workflow.runner.states import RunState, find_states, list_sources
 from nequip_like.workflow.slurm.tasks import check_processes
 
@@ -76,7 +77,7 @@ def run_queue(
     """Do the runs of a file.
 
     All are planned before the first begins: a mistake in the last one is said at once. Each is written down beside the
-    file, in ``STEM.journal.jsonl``, when it begins and when it ends; one that fails does not keep others from being
+    file, in ``run.journal.jsonl``, when it begins and when it ends; one that fails does not keep others from being
     done.
 
     Args:
@@ -100,8 +101,7 @@ def run_queue(
     path = locate_run_file(file)
     check_processes({"devices": 1})  # of a launcher: each would do all the runs
     requests = read_requests(path)
-    wanted = {request.name for request in read_requests(path, names)}
-    chosen = [request for request in requests if request.name in wanted]
+    chosen = choose_requests(requests, names, path)
     journal = RunJournal(path)
     states = find_states(chosen, journal, again, requests)
     queue = _Queue(path, chosen, states, journal, choose_backend, console, tell_failure)
@@ -134,6 +134,8 @@ class _Queue:
                 continue
             with self._naming(request):
                 self._check_outputs(request)
+                if not self.states[request.name].goes_on:
+                    check_checkpoint(request)
                 plans[request.name] = self.choose_backend(request).plan(request, tuple(awaited))
             awaited += list_folders(request)
         return plans
@@ -189,7 +191,9 @@ class _Queue:
         with claimed(request.run_dir, "run_dir: FOLDER"), self._noting_failures(request, begin):
             if self._is_done_meanwhile(request):
                 return None
-            if request.task in ("train", "finetune") and not state.goes_on:
+            if request.is_external:  # one that lives on writes into these files
+                check_none_left(list_folders(request)[0] / LOGS)
+            if begins_anew(request) and not state.goes_on:
                 # Before it is written down that the run has begun: what goes on from there is its own.
                 tell_moved(self.console, request.run_dir, move_earlier(request.run_dir, _OF_A_TRAINING))
             self.journal.add(request, BEGUN)

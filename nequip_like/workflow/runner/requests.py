@@ -86,12 +86,11 @@ class RunRequest:
         return self.sections.get(name, {})
 
 
-def read_requests(file: str | Path, names: Sequence[str] = ()) -> list[RunRequest]:
+def read_requests(file: str | Path) -> list[RunRequest]:
     """Read the runs of a file.
 
     Args:
         file: The file.
-        names: Names of those that are wanted; all without.
 
     Returns:
         The runs, in their order.
@@ -114,9 +113,24 @@ def read_requests(file: str | Path, names: Sequence[str] = ()) -> list[RunReques
         if request.name in taken:
             raise ConfigError(f"{path} has two runs named '{request.name}'", "give each a name of its own: name: ...")
         taken.add(request.name)
+    return requests
+
+
+def choose_requests(requests: Sequence[RunRequest], names: Sequence[str], file: Path) -> list[RunRequest]:
+    """The runs that are wanted, in their order.
+
+    Args:
+        requests: All runs of a file.
+        names: Names of those that are wanted; all without.
+        file: The file, for messages.
+
+    Raises:
+        ConfigError: If there is no run of a name.
+    """
+    taken = [request.name for request in requests]
     if unknown := [name for name in names if name not in taken]:
         hint = closest_hint(unknown[0], taken)
-        raise ConfigError(f"{path} has no run '{unknown[0]}'", f"{hint}there are {', '.join(sorted(taken))}")
+        raise ConfigError(f"{file} has no run '{unknown[0]}'", f"{hint}there are {', '.join(sorted(taken))}")
     return [request for request in requests if not names or request.name in names]
 
 
@@ -300,6 +314,11 @@ def _check_sections(request: RunRequest) -> None:
     }
     if unused := sorted(has - used[task]):
         raise ConfigError(f"{unused[0]} is given, which task: {task} has no use for", "leave it out, or set task: ...")
+    if "on_error" in request.section("eval") and (task != "infer" or request.is_external):
+        whose = f"backend: {request.backend}" if request.is_external else f"task: {task}"
+        raise ConfigError(
+            f"eval.on_error is given, but {whose} leaves no structure out", "it is for task: infer of our own models"
+        )
     if task in ("finetune", "export") and not request.model:
         raise ConfigError(f"task: {task} needs a model", "give model_in: FILE, or model: {manifest: manifest.json}")
     if task == "resume" and not request.model:

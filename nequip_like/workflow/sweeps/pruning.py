@@ -11,6 +11,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 if TYPE_CHECKING:
     from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+_BEST_EPOCH = "best_epoch"  # attribute of a run of the study
 
 
 class PrunedError(Exception):
@@ -54,8 +57,8 @@ class TrialReport(lightning.Callback):
         self.monitor = monitor
         self._trial = Trial(study, frozen._trial_id)  # another process may have chosen its values
         self._validations = 1 + max(frozen.intermediate_values, default=-1)
-        self._best = math.inf
-        self._best_epoch = 0
+        self._best = find_best(frozen)
+        self._best_epoch = int(frozen.user_attrs.get(_BEST_EPOCH, 0))
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Report, and ask."""
@@ -68,9 +71,15 @@ class TrialReport(lightning.Callback):
         self._validations += 1
         if error < self._best:
             self._best, self._best_epoch = error, trainer.current_epoch
+            self._trial.set_user_attr(_BEST_EPOCH, trainer.current_epoch)
         if self._trial.should_prune():
             best = -self._best if larger else self._best
             raise PrunedError(self.monitor, best, trainer.current_epoch, larger, self._best_epoch)
+
+
+def find_best(trial: FrozenTrial) -> float:
+    """The best of the values that a run of a study has reported, over all its interruptions; infinite without one."""
+    return min(filter(math.isfinite, trial.intermediate_values.values()), default=math.inf)
 
 
 def is_larger_better(trainer: lightning.Trainer, monitor: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from nequip_like.arguments import Count, Range, check
+from nequip_like.arguments import Count, Range, check, check_key
 from nequip_like.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ STUDY_FILE = "study.log"
 SECTION = "hydra.sweeper"
 _NAME = "sweep"
 _FIXED = "overrides"  # attribute of the study: what all its runs have
+_BESIDE = ("_target_", "params")  # in the section, and no setting of the study
 _Number = Annotated[int, Range(low=0)]
+_Seed = Annotated[int, Range(low=0, high=2**31)]  # NumPy's generators take no larger ones
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class StudySettings:
     n_trials: Count = 20
     n_jobs: Count = 1
     sampler: Literal["tpe", "gp", "random"] = "tpe"
-    seed: _Number = 0
+    seed: _Seed = 0
     pruner: Literal["median", "hyperband", "none"] = "median"
     startup_trials: _Number = 5
     warmup_validations: _Number = 5
@@ -56,6 +58,8 @@ class StudySettings:
             ConfigError: Naming the key.
         """
         kinds = get_type_hints(cls, include_extras=True)
+        for name in section:
+            check_key(SECTION, name, (*kinds, *_BESIDE))
         values = {field.name: section[field.name] for field in fields(cls) if field.name in section}
         for name, value in values.items():
             check(f"{SECTION}.{name}", value, kinds[name])

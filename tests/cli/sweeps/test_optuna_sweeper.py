@@ -13,8 +13,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from nequip_like.cli.sweeps.optuna_sweeper import OptunaSweeper, check_searches
+from nequip_like.cli.sweeps.optuna_sweeper import OptunaSweeper, _tell, check_searches
+from nequip_like.cli.train import main
 from nequip_like.errors import ConfigError
+from nequip_like.report.sweeps.runs import Run
 from nequip_like.workflow.sweeps.study import StudySettings, open_study
 from tests.cli.test_output import end, folder, start  # noqa: F401 (a fixture)
 
@@ -44,6 +46,51 @@ def test_an_error_of_the_package_ends_the_search(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         sweeper._launch(study, {trial.number: trial.params}, [])
     assert [each.state for each in study.trials] == [TrialState.FAIL]
+
+
+def test_the_study_gets_the_best_of_all_that_a_run_reported(tmp_path: Path) -> None:
+    """One that was killed before its first checkpoint began anew, and was worse then."""
+    study = open_study(tmp_path, StudySettings())
+    for number, (best, larger, told) in enumerate([(0.5, False, 0.25), (0.5, True, -0.5), (0.125, False, 0.125)]):
+        trial = study.ask({"lr": FloatDistribution(0.0, 1.0)})
+        trial.report(0.25, 0)
+        _tell(study, number, Run(number, "f", [], "done", "v", best, larger))
+        assert study.trials[number].value == told
+
+
+WRONG = {
+    "sampler": ("hydra.sweeper.sampler=tpee", RATES, "hydra.sweeper.sampler is 'tpee'"),
+    "number": ("hydra.sweeper.n_trials=0", RATES, "hydra.sweeper.n_trials is 0"),
+    "direction": ("+hydra.sweeper.direction=maximize", RATES, "direction"),
+    "key": ("trainer.max_epochs=2", "training_module.optimizer.rate=interval(1,2)", "rate"),
+    "end": ("seed=1", "training_module.optimizer.lr=interval(-1,1)", "lr is -1"),
+    "option": ("seed=1", "model=nequip,nequip_S,nequip_XXL", "nequip_XXL"),
+    "values": ("seed=1", "training_module.optimizer.lr=interval(2,1)", "cannot be searched: "),
+    "nothing": ("seed=1", "seed=2", "hydra/sweeper=optuna has nothing to choose"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_mistakes_of_a_search_are_found_before_it_begins(folder: Path, case: str, monkeypatch, capsys) -> None:  # noqa: F811
+    first, second, says = WRONG[case]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["nequip-train", *SEARCH, first, second, "--check"])
+    with pytest.raises(SystemExit) as end_of_command:
+        main()
+    assert end_of_command.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert says in errors
+    assert "\n  -> " in errors
+    assert not (folder / "many").exists()
+
+
+def test_a_sound_search_says_what_was_checked(folder: Path, monkeypatch, capsys) -> None:  # noqa: F811
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["nequip-train", *SEARCH, RATES, "model.l_max=1,2,0", "--check"])
+    main()
+    said = capsys.readouterr().out
+    assert "checked as well: 3 configs with the ends and options of what is searched; not those between" in said
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from ase.build import bulk, molecule
 from nequip_like.errors import ConfigError, DataError, OutputError
 from nequip_like.inference import save
 from nequip_like.inference.predictor import Predictor
-from nequip_like.workflow.checks import check_potential
+from nequip_like.workflow.checks import bonds, check_potential, elastic
+from nequip_like.workflow.checks.dimers import _judge_pair
 from nequip_like.workflow.checks.elastic import compute_elastic_constants
 from nequip_like.workflow.checks.equation_of_state import find_equation
 from nequip_like.workflow.checks.references import fit_shifts
@@ -218,6 +219,59 @@ def test_single_atoms_do_not_move():
 def test_pairs_of_the_data_are_looked_at(copper):
     verdicts = check_potential(build_morse(("Ag", "Cu")), copper, ["dimers"], frames=1)
     assert [verdict.of for verdict in verdicts] == ["Cu-Cu"]
+
+
+def test_close_atoms_that_attract_are_warned_of(organic, make_potential):
+    """The model contradicts itself nowhere: what it says of two atoms alone is for somebody to judge."""
+    verdicts = check_potential(make_potential(**NETWORK), organic, ["dimers"])
+    assert (verdicts.level, verdicts.failed) == ("warn", [])
+    assert "pair_potential=zbl" in verdicts["dimers"].advice
+    distances = np.linspace(0.5, 3.0, 20)
+    holes = -1000.0 / distances
+    assert _judge_pair("C-O", distances, holes, 1.4).level == "warn"
+    holes[0] = np.nan
+    verdict = _judge_pair("C-O", distances, holes, 1.4)
+    assert (verdict.level, verdict.text) == ("fail", "the energy of C-O is not finite at 0.50 Å")
+
+
+def test_curvature_near_the_cutoff_is_no_kink_of_the_network(monkeypatch):
+    """One step in the second derivative: with a third atom near the cutoff of the moved one it is only warned of."""
+    kinked = np.linspace(-0.2, 0.6, 59), np.where(np.arange(59) < 30, 5.0, -5.0)
+    monkeypatch.setattr(bonds, "_measure_stiffness", lambda *_: kinked)
+    dimer, third = [[0, 0, 0], [2.4, 0, 0]], [2.4, 5.4, 0]  # the cutoff is 5.5
+    found = []
+    for positions in (dimer, [*dimer, third]):
+        sample = NamedStructure("Cu", Atoms(f"Cu{len(positions)}", positions))
+        verdict, _ = bonds.ask_bonds(CheckedModel(build_morse(), [sample], []))
+        assert verdict.value == pytest.approx(100 * 2 * 50 / 231)  # of twice the largest value, fitted to 7 points
+        found.append((verdict.of, verdict.level))
+    assert found == [("second derivative", "fail"), ("second derivative near the cutoff", "warn")]
+
+
+def test_an_unstable_crystal_is_warned_of(monkeypatch):
+    """It may be one in truth; constants that are no numbers are an error."""
+    named = NamedStructure("Cu", bulk("Cu"))
+    model = CheckedModel(build_morse(), [named], [named])
+    found = []
+    for value in (-30.0, np.nan):
+        constants = np.diag(np.full(6, value / 160.21766))
+        monkeypatch.setattr(elastic, "compute_elastic_constants", lambda *_, given=constants: (given, 0))
+        (verdict,) = elastic.ask_elastic(model)
+        found.append(verdict.level)
+    assert found == ["warn", "fail"]
+
+
+def test_noise_takes_one_prediction_of_each_structure(organic, make_potential, monkeypatch):
+    model = CheckedModel(make_potential(**NETWORK), [], [])
+    expected = model.measure_noise(organic[0])
+    asked = []
+    predict = Predictor.predict
+    monkeypatch.setattr(Predictor, "predict", lambda *given: asked.append(len(given[1])) or predict(*given))
+    model = CheckedModel(model.potential, [], [])
+    assert model.measure_noise(organic[0]) == expected
+    assert asked == [24, 3, 1]  # the path, the isolated atoms, and the structure itself
+    assert 0 < expected.energy < 1e-3
+    assert 0 < expected.force < 1e-2
 
 
 def test_other_species_are_refused(organic):

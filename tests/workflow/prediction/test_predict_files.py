@@ -1,5 +1,9 @@
 """Predictions of files: the same as one by one, in order, in each format; stopped and resumed without a trace."""
 
+import csv
+import re
+from pathlib import Path
+
 import ase.db
 import ase.io
 import numpy as np
@@ -200,11 +204,144 @@ def test_every_way_of_reading_gives_the_same(tmp_path, potential, frames, file):
 
 
 def test_several_files_and_batches(tmp_path, potential, file):
+    other = tmp_path / 'a "copy", really.xyz'
+    other.write_bytes(file.read_bytes())
     for size in (1, {"edges": 300}, {"atoms": 30}):
-        summary = predict_files(potential, [file, file], tmp_path / "out.csv", batch_size=size, overwrite=True)
+        summary = predict_files(potential, [file, other], tmp_path / "out.csv", batch_size=size, overwrite=True)
         assert summary.frames == 80
-        table = np.genfromtxt(tmp_path / "out.csv", delimiter=",", names=True)
-        np.testing.assert_allclose(table["energy"][:40], table["energy"][40:], rtol=1e-12)
+        with (tmp_path / "out.csv").open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        assert list(rows[0]) == ["index", "energy", "energy_per_atom", "natoms", "file", "frame"]
+        assert [row["index"] for row in rows] == [str(i) for i in range(80)]
+        places = [(row["file"], int(row["frame"])) for row in rows]
+        assert places == [(str(path), i) for path in (file, other) for i in range(40)]
+        energies = [float(row["energy"]) for row in rows]
+        np.testing.assert_allclose(energies[:40], energies[40:], rtol=1e-12)
+    prepared = prepare_set(PreparationRequest([str(file), str(other)], potential.cutoff), tmp_path / "two.frames").path
+    predict_files(potential, prepared, tmp_path / "prepared.csv")
+    with (tmp_path / "prepared.csv").open(newline="") as lines:
+        assert [(row["file"], int(row["frame"])) for row in csv.DictReader(lines)] == places
+
+
+def break_frames(file, cut=True):
+    """A position that is no number, an unknown species, rows without a number, two atoms at one place, a cut."""
+    text = file.read_text()
+    frames = [part for part in re.split(r"(?m)^(?=\d+\n)", text) if part]
+    assert len(frames) == 40
+    faults = {
+        4: (r"^(O +)\S+", r"\1nan"),
+        12: (r"^O ", "Au "),
+        20: (r"^(C +)\S+ +\S+ +\S+", r"\1 1.0 2.0"),
+        33: (r"^H .*\n(?=H)", ""),
+        **({39: (r"\n[^\n]*\n$", "\n")} if cut else {}),
+    }
+    for number, (old, new) in faults.items():
+        frames[number], count = re.subn(old, new, frames[number], count=1, flags=re.MULTILINE)
+        assert count == 1, number
+    row = frames[33].splitlines()[-1]
+    frames[33] += f"{row}\n"
+    file.write_text("".join(frames))
+
+
+@pytest.mark.parametrize("piece", [4000, 1_000_000], ids=["pieces", "whole"])
+def test_broken_frames_are_left_out_and_listed(tmp_path, potential, file, piece):
+    sound = tmp_path / "sound.csv"
+    predict_files(potential, file, sound, batch_size=1)
+    expected = sound.read_text().splitlines()
+    break_frames(file)
+    told = []
+    summary = predict_files(
+        potential, file, tmp_path / "out.csv", on_error="skip", piece=piece, progress=lambda *state: told.append(state)
+    )
+    broken = [4, 12, 20, 33, 39]
+    assert (summary.frames, summary.skipped) == (35, 5)
+    assert summary.first_skipped.startswith(f"{file} frame 4")
+    assert (len(told) > 5) is (piece == 4000)
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert [int(line.split(",")[0]) for line in lines[1:]] == [i for i in range(40) if i not in broken]
+    for line in lines[1:]:
+        index, energy = line.split(",")[:2]
+        assert float(energy) == pytest.approx(float(expected[1 + int(index)].split(",")[1]), rel=1e-12)
+    assert summary.skipped_path == tmp_path / "out.csv.skipped.csv"
+    with summary.skipped_path.open(newline="") as listed:
+        rows = list(csv.DictReader(listed))
+    assert [(int(row["index"]), row["file"], int(row["frame"])) for row in rows] == [(i, str(file), i) for i in broken]
+    reasons = [row["reason"] for row in rows]
+    assert "has Au, which is not among the species" in reasons[1]
+    assert "has 3 columns, but Properties names 4" in reasons[2]
+    assert "are at the same place" in reasons[3]
+    assert reasons[4].startswith("everything from here on: ")
+    assert "is cut off" in reasons[4]
+    assert not (tmp_path / "out.csv.part").exists()
+    file.write_text("".join(re.split(r"(?m)^(?=\d+\n)", file.read_text())[1:5]))
+    predict_files(potential, file, tmp_path / "out.csv", on_error="skip", overwrite=True)
+    assert not summary.skipped_path.exists(), "the list of an earlier prediction would be taken for that of this one"
+
+
+@pytest.mark.parametrize("name", ["out.extxyz", "out.csv", "out.npz", "out.aselmdb"])
+def test_stopped_at_a_broken_frame_goes_on_without_it(tmp_path, potential, file, name):
+    break_frames(file, cut=False)
+    output, whole = tmp_path / name, tmp_path / f"whole.{name}"
+    predict_files(potential, file, whole, on_error="skip", piece=4000)
+    words = rf"{file.name} frame 12 has Au.*\n.*; or leave out what is broken: --resume --on-error skip \(eval"
+    text = file.read_text()
+    file.write_text(text.replace("nan", "0.1"))
+    with pytest.raises(DataError, match=words):
+        predict_files(potential, file, output, piece=4000)
+    summary = predict_files(potential, file, output, piece=4000, resume=True, on_error="skip")
+    assert summary.resumed > 0
+    assert summary.skipped == 3
+    file.write_text(text)
+    output.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(potential, file, output, on_error="skip", piece=4000, progress=stop_after(4))
+    with pytest.raises(OutputError, match="was begun with --on-error skip"):
+        predict_files(potential, file, output, piece=4000, resume=True)
+    assert predict_files(potential, file, output, piece=4000, resume=True, on_error="skip").resumed > 0
+    assert output.read_bytes() == whole.read_bytes()
+    listed = [tmp_path / f"{path.name}.skipped.csv" for path in (output, whole)]
+    assert listed[0].read_bytes() == listed[1].read_bytes()
+
+
+def test_broken_files_among_others_are_left_out(tmp_path, potential, frames):
+    """Empty ones, ones that are no structures, a trajectory with one bad frame, a database."""
+    names = ["a.xyz", "b.xyz", "c.xyz", "d.traj", "e.db", "f.zip"]
+    ase.io.write(tmp_path / "a.xyz", frames[:2])
+    (tmp_path / "b.xyz").touch()
+    (tmp_path / "c.xyz").write_text("a job that crashed\n")
+    bad = [atoms.copy() for atoms in frames[:5]]
+    bad[3].positions[1] = bad[3].positions[0]
+    ase.io.write(tmp_path / "d.traj", bad)
+    with ase.db.connect(tmp_path / "e.db") as database:
+        for atoms in (frames[0], bad[3], frames[2]):
+            database.write(atoms)
+    (tmp_path / "f.zip").write_bytes(b"no archive")
+    files = [tmp_path / name for name in names]
+    with pytest.raises(DataError, match=r"b.xyz is empty"):
+        predict_files(potential, files, tmp_path / "out.csv")
+    summary = predict_files(potential, files, tmp_path / "out.csv", on_error="skip")
+    with (tmp_path / "out.csv").open(newline="") as lines:
+        found = [(Path(row["file"]).name, int(row["frame"])) for row in csv.DictReader(lines)]
+    assert found == [("a.xyz", 0), ("a.xyz", 1), *(("d.traj", i) for i in (0, 1, 2, 4)), ("e.db", 0), ("e.db", 2)]
+    with summary.skipped_path.open(newline="") as lines:
+        rows = [(int(row["index"]), Path(row["file"]).name, row["frame"]) for row in csv.DictReader(lines)]
+    assert rows == [(2, "b.xyz", ""), (3, "c.xyz", ""), (7, "d.traj", "3"), (10, "e.db", "1"), (12, "f.zip", "")]
+
+
+def test_prepared_frames_of_unknown_species_are_left_out(tmp_path, make_potential, file):
+    prepared = prepare_set(PreparationRequest([str(file)], 4.0), tmp_path / "frames.nlset").path
+    hydrocarbons = make_potential(kernel="batched", type_names=["H", "C"], r_max=4.0)
+    summary = predict_files(hydrocarbons, prepared, tmp_path / "out.npz", on_error="skip")
+    benzene = [i for i, atoms in enumerate(ase.io.read(file, ":")) if 8 not in atoms.numbers]
+    assert summary.frames == len(benzene) == len(np.load(tmp_path / "out.npz")["natoms"])
+    with summary.skipped_path.open(newline="") as lines:
+        assert [int(row["frame"]) for row in csv.DictReader(lines)] == [i for i in range(40) if i not in benzene]
+
+
+def test_a_model_for_other_files_predicts_nothing(tmp_path, make_potential, file):
+    with pytest.raises(DataError, match=r"no structure could be predicted; the first: .* frame 0 has H, C"):
+        predict_files(make_potential(kernel="batched", type_names=["Au"]), file, tmp_path / "o.csv", on_error="skip")
+    assert [path.name for path in tmp_path.iterdir()] == ["frames.xyz"]
 
 
 def test_nonfinite_predictions_are_counted(tmp_path, potential, file):
@@ -262,9 +399,9 @@ def test_damaged_part_is_an_error_of_the_user(tmp_path, potential, file, damage)
 
 
 def test_output_that_appears_meanwhile_is_kept(tmp_path, potential, file, monkeypatch):
-    def open_slowly(*arguments):
+    def open_slowly(*arguments, **options):
         (tmp_path / "out.csv").write_text("of another process")
-        return open_runs(*arguments)
+        return open_runs(*arguments, **options)
 
     monkeypatch.setattr(run, "open_runs", open_slowly)
     with pytest.raises(OutputError, match="is there already"):

@@ -1,14 +1,21 @@
 """A queue does what is left to do: nothing twice, nothing that changed is taken for done, nothing is lost."""
 
+import dataclasses
+import io
 import json
 import os
 import signal
 import time
 
 import pytest
+import yaml
+from rich.console import Console
 
 from nequip_like.errors import ConfigError, OutputError, TrainingError
+from nequip_like.workflow.run_folder.processes import Process
+from nequip_like.workflow.runner import queue
 from nequip_like.workflow.runner.backend import PlannedRun, RunOutcome
+from nequip_like.workflow.runner.queue import run_queue
 
 
 class Recorder:
@@ -196,6 +203,54 @@ def test_again(do, backend):
     _, printed = do(None, backend, names=["b"], again=True)
     assert backend.begun[3:] == [("b", False)]
     assert "done again, as --again says" in printed
+
+
+def test_again_waits_for_a_trainer_that_lives_on(do, backend, tmp_path):
+    """Before anything is moved: it still writes there."""
+    run = make_run("a", backend="external", backend_command=["train"])
+    do([run], backend)
+    logs = tmp_path / "models/a/logs"
+    (logs / "process.json").write_text(json.dumps(dataclasses.asdict(Process.current())))
+    result, _ = do([run], backend, again=True)
+    assert result.failed["a"] == f"process {os.getpid()}, which an earlier nequip-run started for this run, still runs"
+    assert (tmp_path / "models/a/model.safetensors").exists()
+    assert not (tmp_path / "models/a/earlier-run").exists()
+
+
+def test_a_resumption_from_elsewhere_moves_what_is_in_its_folder_and_goes_on_from_its_own(do, backend, tmp_path):
+    """Killed before it has a checkpoint, it must not go on from one of the run that was there before."""
+    do([make_run("a"), make_run("b")], backend)
+    resumed = make_run("again", task="resume", run_dir="models/a", model_in="models/b/last.ckpt")
+    backend.ends["again"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        do([resumed], backend)
+    assert (tmp_path / "models/a/earlier-run/model.safetensors").read_text() == "a"
+    do([{**resumed, "run_dir": "models/b"}], backend, again=True, dry_run=True)  # of its own folder nothing is moved
+    backend.ends.clear()
+    do([{**resumed, "run_dir": "models/b", "name": "own"}], backend)
+    assert not (tmp_path / "models/b/earlier-run").exists()
+
+
+def test_files_that_differ_in_their_suffix_are_two_queues(backend, tmp_path):
+    for name in ("run.yaml", "run.yml"):
+        (tmp_path / name).write_text(yaml.safe_dump(make_run("a", run_dir=f"models/{name}")))
+        run_queue(tmp_path / name, choose_backend=backend, console=Console(file=io.StringIO()))
+    assert len(backend.begun) == 2
+    names = sorted(path.name for path in tmp_path.glob("*.jsonl"))
+    assert names == ["run.journal.jsonl", "run.yml.journal.jsonl"]
+
+
+def test_a_file_that_is_edited_meanwhile_is_read_once(do, backend, tmp_path, monkeypatch):
+    read = queue.read_requests
+
+    def read_and_edit(path):
+        requests = read(path)
+        path.write_text("nothing that could be read twice")
+        return requests
+
+    monkeypatch.setattr(queue, "read_requests", read_and_edit)
+    result, _ = do(RUNS, backend, names=["b"])
+    assert list(result.done) == ["b"]
 
 
 def test_dry_run_writes_nothing(do, backend, tmp_path):

@@ -28,10 +28,10 @@ RUN = {
 
 @pytest.fixture
 def read(tmp_path):
-    def read(run=RUN, text=None, names=()):
+    def read(run=RUN, text=None):
         file = tmp_path / "run.yaml"
         file.write_text(yaml.safe_dump(run) if text is None else text)
-        return read_requests(file, names)
+        return read_requests(file)
 
     return read
 

@@ -109,6 +109,23 @@ def test_infer(trained, do, molecule_file, tmp_path):
     assert frames[5].get_forces().shape == (len(frames[5]), 3)
 
 
+@pytest.mark.parametrize("trained", ["descriptor_ann"], indirect=True)
+def test_infer_leaves_broken_frames_out(trained, do, molecule_file, tmp_path):
+    family, folder = trained
+    text = molecule_file.read_text().rstrip()
+    (tmp_path / "cut.xyz").write_text(text[: text.rindex("\n") + 1])
+    run = {"name": "i", "backend": family, "task": "infer", "run_dir": str(folder), "device": "cpu"}
+    run |= {"data": {"path": "cut.xyz"}, "output": {"dir": "i", "predictions": "p.npz"}}
+    result, _ = do([run])
+    assert result.failed["i"].startswith(f"{tmp_path / 'cut.xyz'} frame 23 is cut off: it says 9 atoms (line ")
+    result, printed = do([{**run, "eval": {"on_error": "skip"}}])
+    assert result.done["i"].metrics == {"frames": 23.0, "skipped": 1.0}
+    assert result.done["i"].files["skipped"] == tmp_path / "i/p.npz.skipped.csv"
+    assert "warning: 1 frames were left out, first: " in printed
+    with pytest.raises(ConfigError, match=r"eval\.on_error is given, but task: evaluate leaves no structure out"):
+        do([{**run, "task": "evaluate", "output": {"dir": "e"}, "eval": {"on_error": "skip"}}])
+
+
 @each_family
 def test_export(trained, do, tmp_path, molecule_file):
     family, folder = trained
@@ -133,6 +150,31 @@ def test_resume(trained, do, training, tmp_path):
     do([run])
     assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
     assert torch.load(tmp_path / "on/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+    text = (tmp_path / "run.journal.jsonl").read_text()
+    (tmp_path / "run.journal.jsonl").write_text(text.replace('"done"', '"stopped"'))
+    _, printed = do(None)
+    assert f"note: it goes on from its own {tmp_path / 'on/checkpoints'}" in printed
+    assert f", not again from {folder}: --again does that" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", ["descriptor_ann"], indirect=True)
+def test_an_older_checkpoint_of_the_same_folder_is_refused(trained, do, training, tmp_path):
+    """After an interruption the newest would be gone on with, which is of the branch that the user left."""
+    family, _ = trained
+    run = training(family, train={"epochs": 2, "scheduler": "plateau"})
+    do([run])
+    checkpoints = tmp_path / "models/fit/checkpoints"
+    content = torch.load(checkpoints / "last.ckpt", weights_only=True)
+    torch.save({**content, "global_step": 4}, checkpoints / "half.ckpt")
+    resumed = {**run, "name": "on", "task": "resume", "model_in": "models/fit/checkpoints/half.ckpt"}
+    words = (
+        r"run 'on': model_in is half\.ckpt, of 4 steps, but .*\.ckpt of the same run has 8\n  -> give another run_dir"
+    )
+    with pytest.raises(ConfigError, match=words):
+        do([resumed])
+    result, _ = do([{**resumed, "run_dir": "branch", "train": {"epochs": 3, "scheduler": "plateau"}}], dry_run=True)
+    assert not result.done
 
 
 @pytest.mark.slow

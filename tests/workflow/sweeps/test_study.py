@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from nequip_like.errors import ConfigError
-from nequip_like.workflow.sweeps.pruning import PrunedError, TrialReport
+from nequip_like.workflow.sweeps.pruning import PrunedError, TrialReport, find_best
 from nequip_like.workflow.sweeps.study import STUDY_FILE, StudySettings, check_same_search, open_study
 
 SPACE = {"lr": FloatDistribution(0.0, 1.0)}
@@ -46,6 +46,10 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match=r"hydra\.sweeper\.sampler is 'tpee'") as caught:
         StudySettings.of({"sampler": "tpee"})
     assert "did you mean 'tpe'" in caught.value.advice
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper.*direction"):
+        StudySettings.of({"direction": "maximize"})
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.seed is 99999999999"):
+        StudySettings.of({"seed": 99999999999})
 
 
 def test_a_study_goes_on_with_other_choices(tmp_path: Path) -> None:
@@ -128,3 +132,20 @@ def test_a_run_that_goes_on_reports_on(tmp_path: Path) -> None:
     trainer.state.fn = TrainerFn.TESTING
     validate(resumed, trainer, [99.0])
     assert study.trials[0].intermediate_values == {0: 3.0, 1: 2.0, 2: 1.0}
+
+
+def test_a_run_that_goes_on_remembers_its_best(tmp_path: Path) -> None:
+    """Its best value was before the interruption, with its epoch; worse ones since do not replace it."""
+    study = open_study(tmp_path, EARLY)
+    study.ask(SPACE)
+    validate(TrialReport(study, 0, MONITOR), make_trainer(), [1.0, 1.0, 1.0, 1.0, 1.0])
+    study.tell(0, 1.0)
+    study.ask(SPACE)
+    trainer = make_trainer()
+    trial = TrialReport(open_study(tmp_path, StudySettings(pruner="none")), 1, MONITOR)
+    validate(trial, trainer, [float("nan"), 2.0, 3.0])
+    resumed = TrialReport(open_study(tmp_path, EARLY), 1, MONITOR)
+    with pytest.raises(PrunedError) as caught:
+        validate(resumed, trainer, [5.0])
+    assert (caught.value.best, caught.value.best_epoch) == (2.0, 1)
+    assert find_best(study.trials[1]) == 2.0

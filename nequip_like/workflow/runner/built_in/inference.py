@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nequip_like.errors import ConfigError, naming
 from nequip_like.workflow.prediction.formats import choose_format
@@ -33,6 +33,7 @@ class InferencePlan:
         batch_size: Structures at a time.
         energy_only: Whether forces are left out.
         amp: Whether half precision is used.
+        on_error: What a broken structure does: ``stop`` or ``skip``.
     """
 
     files: list[str]
@@ -40,6 +41,7 @@ class InferencePlan:
     batch_size: Any
     energy_only: bool
     amp: bool
+    on_error: Literal["stop", "skip"]
 
 
 def plan_inference(request: RunRequest, awaited: Collection[Path] = ()) -> PlannedRun:
@@ -67,7 +69,8 @@ def plan_inference(request: RunRequest, awaited: Collection[Path] = ()) -> Plann
         check_model_is_there(request)
     energy_only = bool(request.section("eval").get("energy_only"))
     files = list_evaluated(data)
-    plan = InferencePlan(files, file, data.get("batch_size", DEFAULT_BATCH), energy_only, read_amp(request, notes))
+    size, on_error = data.get("batch_size", DEFAULT_BATCH), request.section("eval").get("on_error", "stop")
+    plan = InferencePlan(files, file, size, energy_only, read_amp(request, notes), on_error)
     named = files[0] if len(files) == 1 else f"{len(files)} files"
     what = "energies" if energy_only else "energies, forces and stress"
     describes = (f"infer {named} by {locate_model(request)}: {what}", f"write {file}")
@@ -91,10 +94,12 @@ def run_inference(plan: PlannedRun, report: Report, context: RunContext, goes_on
         amp=content.amp,
         device=request.device,
         resume=goes_on,
+        on_error=content.on_error,
         overwrite=True,  # what is in the way and is not of this run was refused before
         trust_pickle=bool(request.section("data").get("trust_pickle")),
     )
-    return RunOutcome({"predictions": summary.path}, {"frames": float(summary.frames)})
+    files = {"predictions": summary.path} | ({"skipped": summary.skipped_path} if summary.skipped_path else {})
+    return RunOutcome(files, {"frames": float(summary.frames), "skipped": float(summary.skipped)})
 
 
 def _read_format(output: Any) -> str | None:

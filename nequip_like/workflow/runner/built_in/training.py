@@ -27,7 +27,7 @@ from nequip_like.workflow.runner.built_in.model_source import (
     locate_source,
 )
 from nequip_like.workflow.runner.built_in.training_config import build_config, list_typed, translate_training
-from nequip_like.workflow.runner.files import check_inputs, check_model_stays
+from nequip_like.workflow.runner.files import check_inputs, check_model_stays, is_below
 from nequip_like.workflow.runner.requests import RunRequest
 from nequip_like.workflow.slurm.tasks import check_single_process
 from nequip_like.workflow.train import train
@@ -82,7 +82,12 @@ def run_training(plan: PlannedRun, report: Report, context: RunContext, goes_on:
     """
     request, content = plan.request, plan.content
     config = content.config.copy()
-    goes_on = goes_on and find_newest(request.run_dir / CHECKPOINT_FOLDER) is not None
+    newest = find_newest(request.run_dir / CHECKPOINT_FOLDER) if goes_on else None
+    if newest is not None and request.task == "resume" and not is_below(locate_model(request), [request.run_dir]):
+        report(
+            f"note: it goes on from its own {newest.path}, not again from {locate_model(request)}: --again does that"
+        )
+    goes_on = newest is not None
     with open_dict(config):
         if request.task == "finetune":
             config.finetune.source = str(locate_source(request, context.families))

@@ -23,6 +23,7 @@ from nequip_like.workflow.runner.external.messages import LONGEST
 
 #: Seconds that a program has to end by itself after a signal, and then after SIGTERM.
 PATIENCE = 30.0
+LOGS = "logs"  # the folder of the log, in that of the run
 RECORD = "process.json"  # beside the log, as long as it lives
 _LAST_PATIENCE = 5.0
 _POLL = 0.1  # seconds
@@ -78,7 +79,7 @@ def run_program(program: ExternalProgram, take_line: Callable[[str], None]) -> P
         OutputError: If its log cannot be written.
     """
     record = program.log.with_name(RECORD)
-    _check_earlier(record)
+    check_none_left(program.log.parent)
     with output_errors(program.log):
         program.log.parent.mkdir(parents=True, exist_ok=True)
         log = program.log.open("ab", buffering=0)
@@ -97,8 +98,16 @@ def run_program(program: ExternalProgram, take_line: Callable[[str], None]) -> P
     return ProgramEnd(process.returncode, received[0] if received else None)
 
 
-def _check_earlier(record: Path) -> None:
-    """Refuse to start beside a program that lived on when the process that had started it was killed."""
+def check_none_left(logs: Path) -> None:
+    """Refuse to start beside a program that lived on when the process that had started it was killed.
+
+    Args:
+        logs: The folder of its log.
+
+    Raises:
+        BackendError: Naming the process.
+    """
+    record = logs / RECORD
     if not record.exists():
         return
     try:

@@ -16,11 +16,10 @@ from nequip_like.workflow.runner.backend import Report, RunOutcome
 from nequip_like.workflow.runner.external.calling import build_content, build_environment, write_request
 from nequip_like.workflow.runner.external.failures import explain_failure
 from nequip_like.workflow.runner.external.messages import Conversation, Message, read_message
-from nequip_like.workflow.runner.external.process import ExternalProgram, run_program
+from nequip_like.workflow.runner.external.process import LOGS, ExternalProgram, run_program
 from nequip_like.workflow.runner.files import list_folders
 from nequip_like.workflow.runner.requests import RunRequest
 
-LOGS = "logs"
 LOG, MESSAGES, REQUEST = "trainer.log", "messages.jsonl", "request.json"
 ARTIFACTS = "artifacts/files.json"
 _MOST_SHOWN = 6  # metrics on a line

@@ -28,7 +28,8 @@ from nequip_like.workflow.runner.external.nequip.frames import (
 )
 from nequip_like.workflow.runner.external.nequip.predictions import check_output_keys, read_predictions, write_outcome
 from nequip_like.workflow.runner.external.nequip.settings import NequIPSettings, translate_settings
-from nequip_like.workflow.runner.external.trainer import LOGS, run_trainer
+from nequip_like.workflow.runner.external.process import LOGS
+from nequip_like.workflow.runner.external.trainer import run_trainer
 from nequip_like.workflow.runner.files import check_inputs, check_model_stays, is_below, list_inputs, locate_output
 from nequip_like.workflow.runner.requests import RunRequest
 
