@@ -104,14 +104,20 @@ def count_usable_cores() -> int:
 
 
 def available_memory() -> float | None:
-    """Bytes that this process may still take: what the machine and its control group leave; None if they do not say.
+    """Bytes that this process may still take: what the machine, its control group and ``ulimit -v`` leave.
+
+    None if none of them says.
 
     Example:
         >>> available = available_memory()
         >>> available is None or available > 0
         True
     """
-    limits = [_read_free_memory(), _read_group_memory("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")]
+    limits = [
+        _read_free_memory(),
+        _read_group_memory("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        _read_free_addresses(),
+    ]
     known = [limit for limit in limits if limit is not None]
     return min(known) if known else None
 
@@ -134,3 +140,17 @@ def _read_group_memory(limit: str, used: str) -> float | None:
             return None if text == "max" else float(text) - float(now.read())
     except OSError:
         return None  # no control group, or one of the old kind
+
+
+def _read_free_addresses() -> float | None:
+    """What is left of the limit of addresses (``ulimit -v``)."""
+    try:
+        import resource  # of Unix alone
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return None
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return max(0.0, float(limit) - int(file.read().split()[0]) * resource.getpagesize())
+    except (ImportError, OSError):
+        return None  # another system than Linux

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nequip_like import process_settings
-from nequip_like.process_settings import keep_memory, shorten_waiting
+from nequip_like.process_settings import available_memory, keep_memory, shorten_waiting
 
 ALLOCATOR = (
     "MALLOC_MMAP_THRESHOLD_",
@@ -146,3 +147,14 @@ def test_nothing_heavy_is_imported():
 )
 def test_rank(environment, rank):
     assert process_settings.rank(environment) == rank
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has taken is read from /proc")
+def test_what_ulimit_leaves(monkeypatch):
+    import resource
+
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (taken + 5e7, resource.RLIM_INFINITY))
+    assert 0 < available_memory() <= 5e7
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (taken / 2, resource.RLIM_INFINITY))
+    assert available_memory() == 0

@@ -10,8 +10,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nequip_like.auto.settings import Setting, choose_batch, choose_cutoff, choose_loss, choose_sets, choose_targets
-from nequip_like.auto.survey import Survey, check_memory, list_files
+from nequip_like.auto.data_files import check_memory, estimate_reading, find_data_files
+from nequip_like.auto.settings import (
+    Setting,
+    choose_batch,
+    choose_cutoff,
+    choose_frames,
+    choose_loss,
+    choose_sets,
+    choose_targets,
+)
+from nequip_like.auto.survey import Survey
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.labels.units import Units
 from nequip_like.errors import OutputError
@@ -75,15 +84,19 @@ def write_first_config(
     path = path_of(output).absolute()
     if path.exists():
         raise OutputError(f"{path} is there already", "give another name: --output other.yaml")
-    train, tested = (list_files([str(source) for source in given]) for given in (sources, test))
-    check_memory(train, _CUTOFF)
+    console = console or Console()
+    found_files = [find_data_files([str(source) for source in given]) for given in (sources, test)]
+    for line in (line for found in found_files for line in found.left_out):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    train, tested = (found.files for found in found_files)
+    check_memory(estimate_reading(train, _CUTOFF))
     data = DataModule(train, test=tested or None, cutoff_radius=_CUTOFF, key_mapping=key_mapping, units=units).prepare()
     survey = Survey.of(data)
     settings = [
         *(choose_cutoff(survey), choose_targets(survey), choose_batch(survey)),
-        *(*choose_loss(survey), *choose_sets(survey, bool(tested))),
+        *(*choose_loss(survey), *choose_sets(survey, bool(tested)), *choose_frames(survey)),
     ]
-    print_data(console or Console(), data)
+    print_data(console, data)
     train_names, test_names = ([_name_from(path.parent, file) for file in files] for files in (train, tested))
     by_key = {setting.key: setting for setting in settings}
     found = _Found(data, survey, by_key, train_names, test_names, key_mapping, units)
@@ -126,6 +139,8 @@ def _format_data(found: _Found) -> str:
     else:
         lines += ["  # Too few frames to put some aside; give a file of others.", "  test: null"]
     lines += _comment(settings["data.batch_size"])
+    if "data.filters" in settings:
+        lines += _comment(settings["data.filters"])
     read_from = "; ".join(f"{label} from '{file_name}'" for label, file_name in found.data.train_set.read_from.items())
     lines += [
         f"  # Read: {read_from}. Names that are not found by themselves: {{dft_energy: total_energy}}",

@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nequip_like.auto.data_files import check_memory, estimate_reading, find_data_files
 from nequip_like.auto.models import CANDIDATES, USUAL, Candidate, choose_without_trial, list_worth_trying
 from nequip_like.auto.outlook import PowerLaw, describe_outlook
+from nequip_like.auto.pinned import OF_RATE, read_pinned
 from nequip_like.auto.plan import SearchPlan, divide_time
+from nequip_like.auto.result import AutoResult
 from nequip_like.auto.settings import (
     Setting,
     choose_batch,
     choose_cutoff,
+    choose_frames,
     choose_loss,
     choose_sets,
     choose_targets,
     leave_pinned,
 )
 from nequip_like.auto.step_time import StepTime, measure_step
-from nequip_like.auto.survey import Survey, check_memory, list_files
+from nequip_like.auto.survey import Survey
 from nequip_like.composition.compose import compose
 from nequip_like.composition.hydra_compose import extract_key
 from nequip_like.composition.quoting import quote_text
 from nequip_like.data.datamodule import DataModule
-from nequip_like.errors import ConfigError
-from nequip_like.summaries import Summarized
-from nequip_like.training.budget.record_file import BUDGET_FILE
-from nequip_like.whole_files import path_of, written_whole
+from nequip_like.data.prepared.files import FrameFile
+from nequip_like.data.prepared.sets import find_prepared
+from nequip_like.errors import ConfigError, DataError
+from nequip_like.process_settings import available_memory
+from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import check_config
-from nequip_like.workflow.run_folder.earlier_run import CONFIG_FILE
+from nequip_like.workflow.run_folder.new_folders import make_new
 from nequip_like.workflow.setup import announce_data, build_data
 from nequip_like.workflow.train import TrainingResult, train
 from nequip_like.workflow.trials import Trial, best_of, run_trial
@@ -48,43 +51,16 @@ RATES = ("0.015", "0.03", "0.06")
 USUAL_RATE = "0.03"
 _CUTOFF = "5.0"
 _SHARE_OF_STEPS = 0.05  # of the time, for measuring steps
+_LEAST_LEFT = 10.0  # seconds; in less nothing is learnt
+_LONG_READING = 2.0  # seconds; data that take longer are prepared once, for all trainings
+_SHARE_OF_MEMORY = 0.5  # that frames may take; the other half is for models, and what reading takes beside its result
+# What makes frames be read from files each time, whatever data.cache_dir is.
+_NOT_PREPARED = {"data.base_targets", "data.repair"}
 # A trial that says something: most of its time is not spent on reading, and it gets some steps.
 _LEAST_READINGS, _LEAST_TRIED_STEPS = 4, 300
-_OF_RATE = {"optimizer", "training_module", "training_module.optimizer", "training_module.optimizer.lr"}
-# Keys that this command sets itself, and how it is told.
-_OWN = {
-    "budget": "give the time by --minutes",
-    "output_dir": "give the folder by --output",
-    "hydra.run.dir": "give the folder by --output",
-    "data.train": "give the files as arguments: nequip-auto train.xyz",
-    "run": "it trains and tests; for single tasks take nequip-train",
-    "resume": "go on with the config of its folder: nequip-train FOLDER/config.yaml resume=auto",
-    "ckpt_path": "go on with nequip-train",
-}
-RECORD = "auto.json"
 TRIALS = "trials"
+PREPARED = "prepared"  # folder of the frames on disk
 _OF_TRIAL = ("run=[train]", "report.format=[]", "uncertainty=none")
-
-
-@dataclass(repr=False)
-class AutoResult(Summarized):
-    """What was found.
-
-    Attributes:
-        training: The training with its model file and errors.
-        settings: Every choice, with its reason.
-        trials: The trials, in order.
-        outlook: Lines about more time and more data.
-    """
-
-    training: TrainingResult
-    settings: list[Setting]
-    trials: list[Trial] = field(default_factory=list)
-    outlook: list[str] = field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """The training's, with what was chosen."""
-        return {**self.training.summary(), **{setting.key: setting.value for setting in self.settings}}
 
 
 def find_potential(
@@ -96,6 +72,7 @@ def find_potential(
     output: str | Path | None = None,
     began: float | None = None,
     console: Console | None = None,
+    trust_pickle: bool = False,
 ) -> AutoResult:
     """Train the best potential that data and time allow.
 
@@ -110,33 +87,13 @@ def find_potential(
         output: Output folder; a new one under ``outputs`` by default.
         began: When the time began, as :func:`time.monotonic` tells it; now by default.
         console: Where to print; the terminal by default.
+        trust_pickle: Read files of pickles, too.
 
     Raises:
         ConfigError: If an override is wrong, or the time is too short.
         DataError: If the data cannot be used.
     """
-    return _Search(data, minutes, test, overrides, output, began, console).run()
-
-
-def read_pinned(overrides: Sequence[str]) -> set[str]:
-    """Keys that overrides set, and what the groups among them hold.
-
-    Raises:
-        ConfigError: If one is the command's own.
-
-    Example:
-        >>> sorted(read_pinned(["optimizer=soap", "+data.train_size=100"]))
-        ['data.train_size', 'optimizer', 'training_module.optimizer']
-        >>> read_pinned(["budget=2min"])
-        Traceback (most recent call last):
-        ...
-        nequip_like.errors.ConfigError: budget is not for nequip-auto to be told
-          -> give the time by --minutes
-    """
-    keys = {extract_key(override) for override in overrides}
-    if own := [key for key in keys if key in _OWN]:
-        raise ConfigError(f"{own[0]} is not for nequip-auto to be told", _OWN[own[0]])
-    return keys | {f"training_module.{key}" for key in keys & {"optimizer", "lr_scheduler"}}
+    return _Search(data, minutes, test, overrides, output, began, console, trust_pickle).run()
 
 
 class _Search:
@@ -151,19 +108,24 @@ class _Search:
         output: str | Path | None,
         began: float | None,
         console: Console | None,
+        trust_pickle: bool,
     ) -> None:
         if not LEAST_MINUTES <= minutes < math.inf:
             raise ConfigError(f"minutes is {minutes:g}", f"give {LEAST_MINUTES:g} or more: --minutes 30")
+        self.minutes = minutes
         self.end = (time.monotonic() if began is None else began) + 60 * minutes
         self.console = console or Console()
         self.typed = list(overrides)
         self.pinned = read_pinned(overrides)
-        self.files = list_files([str(source) for source in data])
-        self.test = list_files([str(source) for source in test])
-        self.folder = path_of(output or time.strftime("outputs/%Y-%m-%d/auto-%H-%M-%S")).absolute()
+        found, found_tests = (find_data_files([str(source) for source in given]) for given in (data, test))
+        self.files, self.test = found.files, found_tests.files
+        self.trust_pickle = trust_pickle
+        self.output = output
+        for line in (*found.left_out, *found_tests.left_out):
+            self._say(line)
         self.settings: list[Setting] = []
         self.trials: list[Trial] = []
-        self.reading = 0.0  # seconds that it takes to read the data
+        self.reading = 0.0  # seconds that it takes each training to read the data
         self.step = 0.0  # seconds of a step, of the usual model or the user's
 
     @property
@@ -171,12 +133,21 @@ class _Search:
         """Seconds that are left."""
         return self.end - time.monotonic()
 
+    @cached_property
+    def folder(self) -> Path:
+        """The output folder; one that the user has not named is new, and made when something is written to it."""
+        if self.output is not None:
+            return path_of(self.output).absolute()
+        return make_new(path_of(time.strftime("outputs/%Y-%m-%d/auto-%H-%M-%S")).absolute())
+
     def run(self) -> AutoResult:
         self._look_at_data()
         data = self._read()
+        self._check_time("reading the data")
         # What is wrong with the overrides is not for a trial to find.
         check_config(self._compose([f"budget={self.left:.1f}s"]))
         times = self._measure(data)
+        self._check_time("reading the data and measuring steps")
         plan = self._plan(times)
         self._try_rates(plan)
         self._try_models(plan, times)
@@ -186,24 +157,73 @@ class _Search:
         training = self._train([], seconds)
         outlook = describe_outlook(self._fit_time(training, seconds), over_frames)
         result = AutoResult(training, self.settings, self.trials, outlook)
-        self._write(result)
+        self._finish(result)
         return result
 
     # --- what is chosen without a trial
 
     def _look_at_data(self) -> None:
-        cutoff = [] if "cutoff_radius" in self.pinned else [f"cutoff_radius={_CUTOFF}"]
-        config = self._compose([*cutoff, "data.val=null", "data.test=null"])
-        check_memory(self.files, float(config.cutoff_radius))
-        survey = Survey.of(build_data(config))
-        self._choose([choose_cutoff(survey), choose_targets(survey), *choose_loss(survey)])
+        prepared = find_prepared(self.files)
+        cutoff = f"{FrameFile(prepared[0]).manifest['cutoff']:g}" if prepared else _CUTOFF
+        usual = [] if "cutoff_radius" in self.pinned else [f"cutoff_radius={cutoff}"]
+        whole = [*usual, "data.val=null", "data.test=null"]
+        self._plan_reading(float(self._compose(whole).cutoff_radius))
+        began = time.monotonic()
+        survey = Survey.of(build_data(self._compose(whole)))
+        self.reading = time.monotonic() - began
+        self._say(survey.describe())
+        of_set = Setting("cutoff_radius", cutoff, "that of the prepared set")
+        self._choose([of_set if prepared else choose_cutoff(survey), choose_targets(survey)])
+        self._choose([*choose_loss(survey), *choose_frames(survey)])
         self._choose([*choose_sets(survey, bool(self.test)), choose_batch(survey)])
 
+    def _plan_reading(self, cutoff: float) -> None:
+        """Refuse files that take too long to be read, and keep those on disk that do not fit into memory."""
+        cost, free = estimate_reading(self.files, cutoff, self.trust_pickle), available_memory()
+        if cost is None:
+            return
+        if cost.seconds > self.left:
+            raise DataError(
+                f"{cost.name}: to read {cost.size / 1e9:.3g} GB takes some {cost.seconds / 60:.3g} minutes here, and "
+                f"{self.minutes:g} are given",
+                f"give more time, --minutes {math.ceil(4 * cost.seconds / 60)}, or fewer frames; or read them once: "
+                f"nequip-data prepare FILES --cutoff {cutoff:g} --output all.frames, then nequip-auto all.frames",
+            )
+        if free is None or cost.memory < _SHARE_OF_MEMORY * free:
+            return
+        if _NOT_PREPARED & self.pinned:
+            check_memory(cost, free)
+            return
+        reason = f"{cost.memory / 1e9:.2g} GB of frames, where {free / 1e9:.2g} GB of memory are free: read from disk"
+        self._choose([self._name_cache(reason), Setting("data.held_memory", "0", "as above")])
+
+    def _name_cache(self, reason: str) -> Setting:
+        return Setting("data.cache_dir", quote_text(str(self.folder / PREPARED)), reason)
+
     def _read(self) -> DataModule:
+        """Read the data as all trainings have them; what takes long is prepared for them now."""
+        is_long = self.reading > _LONG_READING and not _NOT_PREPARED & self.pinned and not find_prepared(self.files)
+        if is_long and not any(setting.key == "data.cache_dir" for setting in self.settings):
+            self._choose(
+                [self._name_cache(f"reading takes {self.reading:.0f} s, which is done once for all trainings")]
+            )
         began = time.monotonic()
         data = build_data(self._compose([]))
-        self.reading = time.monotonic() - began
+        self.reading = 0.0 if is_long else time.monotonic() - began
         return data
+
+    def _check_time(self, what: str) -> None:
+        """Refuse to train in no time.
+
+        Args:
+            what: What has been done so far.
+        """
+        if self.left < _LEAST_LEFT:
+            used = 60 * self.minutes - self.left
+            raise ConfigError(
+                f"{what} took {used:.0f} s, which leaves no time of the {60 * self.minutes:.0f} s to train",
+                f"give more: --minutes {math.ceil(3 * used / 60)}",
+            )
 
     def _measure(self, data: DataModule) -> dict[str, StepTime]:
         """Measure steps of the models, the usual one first, as long as there is time; none if the user chose it."""
@@ -231,7 +251,7 @@ class _Search:
     # --- trials
 
     def _plan(self, times: dict[str, StepTime]) -> SearchPlan:
-        rates = 1 if _OF_RATE & self.pinned else len(RATES)
+        rates = 1 if OF_RATE & self.pinned else len(RATES)
         least = _LEAST_READINGS * self.reading + _LEAST_TRIED_STEPS * self.step
         plan = divide_time(self.left, rates, len(list_worth_trying(times, self.left)) if times else 1, least)
         if times:
@@ -309,9 +329,14 @@ class _Search:
     def _compose(self, changes: Sequence[str]) -> DictConfig:
         keys = {extract_key(change) for change in changes}
         chosen = [setting.override for setting in self.settings if setting.key not in keys]
-        sources = [f"data.train=[{','.join(map(quote_text, self.files))}]"]
-        if self.test:
-            sources.append(f"data.test=[{','.join(map(quote_text, self.test))}]")
+        files, tests = (list(map(quote_text, paths)) for paths in (self.files, self.test))
+        train = f"[{','.join(files)}]"
+        if self.trust_pickle:
+            train, tests = (
+                f"{{file:{train},trust_pickle:true}}",
+                [f"{{file:{file},trust_pickle:true}}" for file in tests],
+            )
+        sources = [f"data.train={train}", *([f"data.test=[{','.join(tests)}]"] if tests else [])]
         return compose("train", [*sources, *chosen, *changes, *self.typed])
 
     def _fixes_model(self) -> bool:
@@ -338,27 +363,7 @@ class _Search:
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _list_next_steps(self, result: AutoResult) -> list[str]:
-        """What can be done with the result, as it is typed."""
-        model, config = result.training.model_file, self.folder / CONFIG_FILE
-        if model is None or result.training.stopped_by is not None:
-            return []
-        steps = f"'budget={{repeat:{self.folder / BUDGET_FILE}}}'"
-        return [
-            f"model: {model}",
-            f"  to test it: nequip-test {model} FILE; for ASE: nequip_like.NequIPCalculator('{model}')",
-            f"  to repeat its steps: nequip-train {config} output_dir=NEW {steps}",
-            "  to train longer: the same command with more --minutes",
-        ]
-
-    def _write(self, result: AutoResult) -> None:
-        for line in (*result.outlook, *self._list_next_steps(result)):
+    def _finish(self, result: AutoResult) -> None:
+        for line in (*result.outlook, *result.list_next_steps()):
             self._say(line)
-        content = {
-            "settings": [asdict(setting) for setting in result.settings],
-            "typed": self.typed,
-            "trials": [asdict(trial) for trial in result.trials],
-            "outlook": result.outlook,
-        }
-        with written_whole(self.folder / RECORD) as partial:
-            partial.write_text(json.dumps(content, indent=1) + "\n")
+        result.write(self.typed)

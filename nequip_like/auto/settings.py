@@ -80,14 +80,36 @@ def choose_targets(survey: Survey) -> Setting:
 
 def choose_sets(survey: Survey, has_test: bool) -> list[Setting]:
     """Choose how many frames are held out, to choose the best weights and to test them."""
-    validated = max(2, min(_MOST_VALIDATED, round(0.1 * survey.frames)))
+    validated = max(2, min(_MOST_VALIDATED, round(0.1 * survey.useful)))
     settings = [
-        Setting("data.val", str(validated), f"a tenth of {survey.frames} frames: the best weights are chosen by them")
+        Setting("data.val", str(validated), f"a tenth of {survey.useful} frames: the best weights are chosen by them")
     ]
-    if not has_test and survey.frames >= _LEAST_TESTED:
-        tested = min(_MOST_VALIDATED, round(0.1 * survey.frames))
+    if not has_test and survey.useful >= _LEAST_TESTED:
+        tested = min(_MOST_VALIDATED, round(0.1 * survey.useful))
         settings.append(Setting("data.test", str(tested), "put aside for the test: nothing is chosen by them"))
     return settings
+
+
+def choose_frames(survey: Survey) -> list[Setting]:
+    """Choose which frames are left out: those that teach nothing, and would be counted where some are held out.
+
+    Example:
+        >>> both = Survey(40, 9, 8.0, 5.0, ("H",), {"total_energy": 30, "forces": 30}, 0, repeated=15, unlabelled=10)
+        >>> [(setting.value, setting.reason) for setting in choose_frames(both)]
+        [('{labels: [forces], duplicates: true}', '10 frames have no label, 15 repeat an earlier structure')]
+    """
+    filters: list[str] = []
+    reasons: list[str] = []
+    labelled = survey.frames - survey.unlabelled
+    # A filter wants all of its labels; where some frames have one and some another, all stay.
+    complete = [label for label in (fields.FORCES, fields.TOTAL_ENERGY) if survey.labels.get(label, 0) == labelled]
+    if survey.unlabelled and complete:
+        filters.append(f"labels: [{complete[0]}]")
+        reasons.append(f"{survey.unlabelled} frames have no label")
+    if survey.repeated:
+        filters.append("duplicates: true")
+        reasons.append(f"{survey.repeated} repeat an earlier structure")
+    return [Setting("data.filters", f"{{{', '.join(filters)}}}", ", ".join(reasons))] if filters else []
 
 
 def choose_loss(survey: Survey) -> list[Setting]:
@@ -110,7 +132,7 @@ def choose_batch(survey: Survey) -> Setting:
         >>> [choose_batch(Survey(999, n, 9.0, 5.0, ("H",), {"forces": 999}, 0)).value for n in (9, 27, 192)]
         ['14', '5', '1']
     """
-    frames = max(1, min(_MOST_FRAMES_PER_STEP, round(_ATOMS_PER_STEP / survey.atoms), survey.frames // 10))
+    frames = max(1, min(_MOST_FRAMES_PER_STEP, round(_ATOMS_PER_STEP / survey.atoms), survey.useful // 10))
     return Setting("data.batch_size", str(frames), f"of {survey.atoms:.0f} atoms: some {_ATOMS_PER_STEP:.0f} a step")
 
 

@@ -48,6 +48,7 @@ def _find_potential(arguments: argparse.Namespace) -> int:
         overrides=arguments.overrides,
         output=arguments.output,
         began=arguments.began,
+        trust_pickle=arguments.trust_pickle,
     )
     return 0 if result.training.stopped_by is None else SIGNALLED + result.training.stopped_by
 
@@ -65,6 +66,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--test", metavar="FILE", nargs="+", action="extend", default=[], help="files that are tested in the end"
     )
     parser.add_argument("--output", metavar="DIR", help="output folder (default: outputs/DATE/auto-TIME)")
+    parser.add_argument(
+        "--trust-pickle", action="store_true", help="read files of pickles, too (.lmdb of NequIP and fairchem)"
+    )
 
 
 main = Command(

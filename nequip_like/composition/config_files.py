@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
@@ -134,7 +135,52 @@ def check_config_file(file: Path) -> None:
             f"the config {file} takes in '{file.stem}', which is its own name",
             f"rename it, for example to my_{file.name}",
         )
+    _check_order(file, content)
     _check_search_path(file, content)
+
+
+def _check_order(file: Path, content: dict[Any, Any]) -> None:
+    """Refuse ``_self_`` before a config that says everything: it would replace all that the file itself says."""
+    defaults = content.get("defaults", [])
+    own = [str(key) for key in content if key not in ("defaults", "hydra")]
+    if "_self_" not in defaults or not own:
+        return
+    for name in defaults[defaults.index("_self_") + 1 :]:
+        if isinstance(name, str) and _says_everything(name, file.parent):
+            raise ConfigError(
+                f"the defaults of {file} have _self_ before {name}, which would replace what the file says of "
+                f"{', '.join(own)}",
+                "move _self_ to the end of the list: defaults: [train, _self_]",
+            )
+
+
+def _says_everything(name: str, folder: Path, takers: Sequence[str] = ()) -> bool:
+    """Whether a config is one of the package's, or takes one in.
+
+    Args:
+        name: Its name in a list of defaults.
+        folder: That of the config with this list.
+        takers: Names of the configs by which it is taken in.
+    """
+    if name in takers:
+        return False  # Hydra refuses such a circle
+    own = folder / f"{name}.yaml"
+    if not own.is_file():
+        return name in _list_packaged()
+    content = _read(own)
+    defaults = content.get("defaults") if isinstance(content, dict) else None
+    names = [entry for entry in defaults if isinstance(entry, str)] if isinstance(defaults, list) else []
+    return any(_says_everything(entry, folder, (*takers, name)) for entry in names)
+
+
+@functools.cache
+def _list_packaged() -> frozenset[str]:
+    """Names of the package's whole configs."""
+    return frozenset(
+        entry.name.removesuffix(".yaml")
+        for entry in files("nequip_like.conf").iterdir()
+        if entry.name.endswith(".yaml")
+    )
 
 
 def _read(file: Path) -> Any:

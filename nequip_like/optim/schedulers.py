@@ -10,7 +10,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from nequip_like.arguments import Count, check
+from nequip_like.arguments import Count, check, check_known_keys
 from nequip_like.errors import ConfigError, naming
 from nequip_like.instantiate import instantiate
 from nequip_like.optim.schedules.learning_rate import LearningRate
@@ -38,11 +38,7 @@ def build_scheduler(config: Mapping[str, Any], optimizer: Optimizer) -> dict[str
         ('StepLR', 'step')
     """
     entry = dict(config) if isinstance(config, Mapping) and "scheduler" in config else {"scheduler": config}
-    if unknown := [key for key in entry if key not in _SCHEDULER_KEYS]:
-        raise ConfigError(
-            f"{SCHEDULER} has the unknown key '{unknown[0]}'",
-            f"known are {', '.join(_SCHEDULER_KEYS)}",
-        )
+    check_known_keys(SCHEDULER, entry, _SCHEDULER_KEYS)
     for key, annotation in (("interval", Literal["epoch", "step"]), ("frequency", Count)):
         if key in entry:
             check(f"{SCHEDULER}.{key}", entry[key], annotation)

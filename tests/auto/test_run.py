@@ -1,7 +1,9 @@
 """The search, with trainings that are made up: which trials it makes, and what it takes of them."""
 
 import json
+import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,15 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from nequip_like.auto import run
+from nequip_like.auto import data_files, run
+from nequip_like.auto.data_files import ReadingCost
 from nequip_like.auto.step_time import StepTime, measure_step
-from nequip_like.errors import ConfigError, TrainingError
+from nequip_like.data.prepared.preparing import prepare_set
+from nequip_like.data.prepared.tasks import PreparationRequest
+from nequip_like.errors import ConfigError, DataError, TrainingError
 from nequip_like.workflow.train import TrainingResult
+
+SHORT = 3.9  # minutes in which nothing is tried, and enough for a busy machine to read some frames
 
 
 @pytest.fixture
@@ -69,7 +76,7 @@ def test_what_is_tried_and_chosen(tmp_path: Path, data: Path, trained: list[Dict
     # 13 frames have twice the error of 27: 2^-(log 2 / log (27 / 13)) is 0.52
     assert "twice the data would bring the validation error to some 52% of it" in result.outlook[1]
     assert json.loads((tmp_path / "run" / "auto.json").read_text())["trials"][0]["label"] == "rate 0.015"
-    assert "rate 0.06 (30 s): failed: it diverged" in capsys.readouterr().out
+    assert re.search(r"rate 0\.06 \(\d+ s\): failed: it diverged", capsys.readouterr().out)  # 30 s, less what began
 
 
 def test_what_is_typed_is_not_tried(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
@@ -95,11 +102,11 @@ def test_what_it_sets_itself_is_refused(override: str, data: Path) -> None:
 
 
 def test_a_short_time_is_trained(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
-    result = run.find_potential([data], 1.0, output=tmp_path / "run", overrides=["model.kernel=batched"])
+    result = run.find_potential([data], SHORT, output=tmp_path / "run", overrides=["model.kernel=batched"])
     assert result.trials == []
     (config,) = trained
     assert (config.training_module.optimizer.lr, config.model.l_max) == (0.03, 2)
-    assert 0.0 < float(config.budget[:-1]) <= 60.0
+    assert 0.0 < float(config.budget[:-1]) <= 60.0 * SHORT
 
 
 def test_steps_are_measured(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +150,82 @@ def test_a_signal_ends_the_search(tmp_path: Path, data: Path, monkeypatch: pytes
 def test_no_time(data: Path) -> None:
     with pytest.raises(ConfigError, match=r"minutes is 0\.1"):
         run.find_potential([data], 0.1)
+
+
+def test_what_takes_long_is_read_once(
+    tmp_path: Path, data: Path, trained: list[DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All trainings find the frames prepared, in the folder of the run."""
+    monkeypatch.setattr(run, "_LONG_READING", 0.0)
+    result = run.find_potential([data], 20.0, output=tmp_path / "run")
+    assert len(trained) > 3
+    assert {config.data.cache_dir for config in trained} == {str(tmp_path / "run" / "prepared")}
+    assert len(list((tmp_path / "run" / "prepared").glob("*.frames"))) == 1
+    (reason,) = [setting.reason for setting in result.settings if setting.key == "data.cache_dir"]
+    assert reason.endswith("which is done once for all trainings")
+
+
+def test_what_does_not_fit_into_memory_stays_on_disk(
+    tmp_path: Path, data: Path, trained: list[DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_files, "_SHORT", 0.0)
+    monkeypatch.setattr(run, "available_memory", lambda: 1000.0)
+    run.find_potential([data], SHORT, output=tmp_path / "run")
+    (config,) = trained
+    assert (config.data.cache_dir, config.data.held_memory) == (str(tmp_path / "run" / "prepared"), 0)
+    # Repairs are of what is read from files, into memory.
+    (tmp_path / "repair.json").write_text("[]")
+    with pytest.raises(DataError, match=r"GB of frames with their neighbours; 1e-06 GB of memory are free"):
+        run.find_potential([data], SHORT, output=tmp_path / "b", overrides=[f"data.repair={tmp_path}/repair.json"])
+
+
+def test_prepared_frames_have_their_cutoff(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
+    prepare_set(PreparationRequest([str(data)], 3.5), tmp_path / "all.frames")
+    result = run.find_potential([tmp_path / "all.frames"], SHORT, output=tmp_path / "run")
+    assert trained[0].cutoff_radius == 3.5
+    assert result.settings[0].reason == "that of the prepared set"
+    assert trained[0].data.cache_dir is None
+
+
+def test_what_cannot_be_read_in_time_is_not_begun(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = ReadingCost("big.xyz", size=3e9, memory=1e6, seconds=900.0)
+    monkeypatch.setattr(run, "estimate_reading", lambda *_: cost)
+    with pytest.raises(
+        DataError, match=r"big\.xyz: to read 3 GB takes some 15 minutes here, and 10 are given\n.*--minutes 60"
+    ):
+        run.find_potential([data], 10.0)
+
+
+def test_no_time_is_left(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
+    words = r"reading the data took \d+ s, which leaves no time of the 60 s to train\n  -> give more: --minutes \d"
+    with pytest.raises(ConfigError, match=words):
+        run.find_potential([data], 1.0, began=time.monotonic() - 51.0)
+    assert trained == []
+
+
+def test_pickles_are_trusted(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:
+    run.find_potential(
+        [data], SHORT, test=[data], output=tmp_path / "run", overrides=["+data.allow_overlap=true"], trust_pickle=True
+    )
+    (config,) = trained
+    assert config.data.train == {"file": [str(data)], "trust_pickle": True}
+    assert config.data.test == [{"file": str(data), "trust_pickle": True}]
+
+
+def test_a_folder_without_a_name_is_new(
+    tmp_path: Path, data: Path, trained: list[DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def make(path: Path) -> Path:
+        asked.append(path)
+        return tmp_path / "new"
+
+    monkeypatch.setattr(run, "make_new", make)
+    run.find_potential([data], SHORT)
+    assert trained[0].output_dir == str(tmp_path / "new")
+    (path,) = asked
+    assert (path.parts[-3], path.name[:5]) == ("outputs", "auto-")
 
 
 def test_trials_do_not_pretrain(tmp_path: Path, data: Path, trained: list[DictConfig]) -> None:

@@ -41,9 +41,10 @@ def test_overrides_among_test_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "T=300.xyz").touch()
     with pytest.raises(AttributeError):  # there is no result
-        main(["a.xyz", "model.l_max=1", "--test", "b.xyz", "T=300.xyz", "cutoff_radius=4", "--debug"])
+        main(["a.xyz", "model.l_max=1", "--test", "b.xyz", "T=300.xyz", "cutoff_radius=4", "--trust-pickle", "--debug"])
     assert (given["data"], given["test"]) == (["a.xyz"], ["b.xyz", "T=300.xyz"])
     assert given["overrides"] == ["model.l_max=1", "cutoff_radius=4"]
+    assert given["trust_pickle"] is True
 
 
 def test_no_data(capsys):

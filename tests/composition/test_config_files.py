@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
 from nequip_like.composition.arguments import parse
-from nequip_like.composition.config_files import load_config
+from nequip_like.composition.config_files import check_config_file, load_config
 from nequip_like.composition.hydra_compose import compose_arguments
+from nequip_like.errors import ConfigError
 
 CONFIG = "defaults: [train, _self_]\ndata: {train: molecules.xyz}\n"
 
@@ -104,3 +106,20 @@ def test_a_group_of_ones_own(tmp_path):
     (tmp_path / "mine.yaml").write_text(CONFIG)
     config = compose_arguments(parse(["--config-name", "mine", "model=small", "+system=water"]), str(tmp_path))
     assert (config.model.num_layers, config.data.train) == (1, "water.xyz")
+
+
+@pytest.mark.parametrize(
+    ("defaults", "base", "refused"),
+    [
+        ("[_self_, base]", "defaults: [train, _self_]\nseed: 1\n", True),
+        ("[_self_, base]", "seed: 1\n", False),  # a few values that come last on purpose
+        ("[train, _self_, base]", "seed: 1\n", False),
+        ("[_self_, {override optimizer: sgd}]", "seed: 1\n", False),
+    ],
+)
+def test_values_that_all_would_be_replaced(defaults, base, refused, tmp_path):
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "mine.yaml").write_text(f"defaults: {defaults}\nseed: 2\n")
+    words = "have _self_ before base, which would replace what the file says of seed"
+    with pytest.raises(ConfigError, match=words) if refused else nullcontext():
+        check_config_file(tmp_path / "mine.yaml")

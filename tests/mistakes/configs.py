@@ -436,7 +436,7 @@ CONFIG_MISTAKES: list[Mistake] = [
         "No training data",
         "cutoff_radius: 5.0\n",
         "data.train is not given",
-        "the config needs a value in place of ???",
+        "write it in the config in place of ???, or behind the command: data.train=VALUE",
         begin=_DEFAULTS,
     ),
     _written(
@@ -456,6 +456,12 @@ CONFIG_MISTAKES: list[Mistake] = [
         "optimizer=named training_module.optimizer.name=AdamV",
         "training_module.optimizer.name is 'AdamV'",
         "did you mean 'Adam'? known are Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, AMSGrad, ASGD, LBFGS, mlip, Muon, NAdam, RAdam, RMSprop, Rprop, ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD, SGD, SOAP",
+    ),
+    _typed(
+        "An optimizer by its name, without one",
+        "optimizer=named",
+        "training_module.optimizer.name is not given",
+        "write it in the config in place of ???, or behind the command: training_module.optimizer.name=VALUE",
     ),
     _written(
         "A learning rate of its own for nothing",
@@ -1111,6 +1117,13 @@ CONFIG_MISTAKES: list[Mistake] = [
         "defaults: [config, _self_]\n",
         "the config {folder}/config.yaml takes in 'config', which is its own name",
         "rename it, for example to my_config.yaml",
+        begin="",
+    ),
+    _written(
+        "A config that is replaced by what it takes in",
+        "defaults: [_self_, train]\ndata: {train: train.xyz}\ncutoff_radius: 4.0\n",
+        "the defaults of {folder}/config.yaml have _self_ before train, which would replace what the file says of data, cutoff_radius",
+        "move _self_ to the end of the list: defaults: [train, _self_]",
         begin="",
     ),
     _written(

@@ -100,7 +100,8 @@ OPTIONS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "op
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_of_the_configs(option, compose, make_potential):
-    config = compose(f"optimizer={option}", "training_module=default")
+    name = ["training_module.optimizer.name=AdamW"] if option == "named" else []
+    config = compose(f"optimizer={option}", *name, "training_module=default")
     check_config(config)
     optimizer = build_optimizer(OmegaConf.to_container(config.training_module.optimizer), make_potential())
     assert optimizer.param_groups[0]["lr"] == 0.005
@@ -111,7 +112,14 @@ def test_each_option_of_the_configs(option, compose, make_potential):
     [
         (("+training_module.optimizer.weight_decay_groups=nobias",), r"weight_decay_groups is 'nobias'"),
         (("+training_module.optimizer.param_groups=[{match:readout,rate:1}]",), r"unknown key 'rate'"),
-        (("optimizer=named", "+training_module.optimizer.beta=1"), r"optimizer\.beta: AdamW takes no .*\n.*'betas'"),
+        (
+            ("optimizer=named", "training_module.optimizer.name=adamw", "+training_module.optimizer.beta=1"),
+            r"optimizer\.beta: AdamW takes no .*\n.*'betas'",
+        ),
+        (
+            ("optimizer=named",),
+            r"training_module\.optimizer\.name is not given\n.*training_module\.optimizer\.name=VALUE",
+        ),
         (("optimizer=named", "training_module.optimizer.name=adamm"), r"name is 'adamm'\n.*did you mean 'Adam'"),
         (("optimizer=muon", "+training_module.optimizer.moment=1"), r"MuonAndAdamW takes no 'moment'\n.*'momentum'"),
         (("optimizer=mlip", "training_module.optimizer.grad_norm=-1"), r"optimizer\.grad_norm is -1\n.*above 0"),

@@ -94,7 +94,10 @@ def test_chained():
         ({"_target_": "torch.optim.lr_scheduler.ExpLR"}, "ExpLR cannot be built"),
         ({"_target_": "torch.optim.lr_scheduler.StepLR"}, "step_size"),
         ({"_target_": "torch.optim.lr_scheduler.SequentialLR", "schedulers": [{"gamma": 1}]}, "no _target_"),
-        ({"scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR"}, "monitr": "x"}, "unknown key 'monitr'"),
+        (
+            {"scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR"}, "monitr": "x"},
+            "'monitr'\n.*did you mean 'monitor'",
+        ),
         ({"scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR"}, "interval": "day"}, "interval is 'day'"),
     ],
 )

@@ -164,8 +164,13 @@ def count_frames(path: Path, trust_pickle: bool = False) -> list[tuple[Path, int
     return counts
 
 
-def read_first_frames(path: Path, number: int) -> list[Atoms]:
+def read_first_frames(path: Path, number: int, trust_pickle: bool = False) -> list[Atoms]:
     """The first frames of a file, as far as they can be read without the rest of it, to see what they are like.
+
+    Args:
+        path: As for :func:`read_atoms`.
+        number: How many at most.
+        trust_pickle: As for :func:`read_atoms`.
 
     Raises:
         DataError: If they cannot be read; reading the whole file tells more.
@@ -175,7 +180,11 @@ def read_first_frames(path: Path, number: int) -> list[Atoms]:
         if form.name == "archive":
             with unpack(path, can_be_member) as (members, _), members[0].naming():
                 return read_first_frames(members[0].file, number)
-        frames = READERS[form.name](path) if form.name in READERS else iread(str(path), index=":")
+        if trust_pickle and form.name in _TRUSTED_OPENERS:
+            frames = read_all(path, opener=_TRUSTED_OPENERS[form.name])
+        else:
+            # Of all frames ASE would look through the whole file first.
+            frames = READERS[form.name](path) if form.name in READERS else iread(str(path), index=slice(0, number))
         return list(islice(frames, number))
     except DataError:
         raise

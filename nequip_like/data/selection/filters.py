@@ -86,8 +86,11 @@ class Filters:
         for label in self.labels:
             kept[f"labels={label}"] = table.isolated | table.find_labelled(label)
         if self.duplicates:
-            repeats = np.isin(np.arange(len(table)), list(duplicates(reading.keys)))
-            kept["duplicates=true"] = table.isolated | ~repeats
+            # Of a structure that is there twice, the one that passes the other filters stays.
+            passing = np.flatnonzero(np.logical_and.reduce(list(kept.values()))) if kept else np.arange(len(table))
+            unrepeated = np.ones(len(table), dtype=bool)
+            unrepeated[passing[list(duplicates(reading.keys[passing]))]] = False
+            kept["duplicates=true"] = table.isolated | unrepeated
         return kept
 
     def find_kept_by_energy(self, table: FrameTable, references: Mapping[str, float]) -> dict[str, np.ndarray]:

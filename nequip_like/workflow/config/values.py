@@ -218,7 +218,8 @@ def _resolve_node(root: DictConfig, node: Any, full_key: str) -> Any:
 
 def _resolve_value(root: DictConfig, node: Container, key: Any, full_key: str) -> Any:
     if OmegaConf.is_missing(node, key):
-        raise ConfigError(f"{full_key} is not given", "the config needs a value in place of ???")
+        advice = f"write it in the config in place of ???, or behind the command: {full_key}=VALUE"
+        raise ConfigError(f"{full_key} is not given", advice)
     try:
         value = node[key]
     except OmegaConfBaseException as error:

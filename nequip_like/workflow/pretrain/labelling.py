@@ -85,7 +85,7 @@ def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
 
 
 class _Here:
-    """Does jobs in this process, one after the other, where :class:`Workers` would have them done."""
+    """Does jobs in this process, one after the other; ``Workers`` would have them done side by side."""
 
     count = 1
 

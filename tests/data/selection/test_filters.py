@@ -67,6 +67,14 @@ def test_labels_and_repeats_and_sizes(write, frames, labelled):
         ]
 
 
+def test_of_a_repeated_structure_the_one_that_passes_stays(write, frames):
+    """The first has no labels; a filter that drops each for its own reason would drop both."""
+    bare = frames[0].copy()
+    file, filters = str(write("m.xyz", [bare, *frames[:3]])), {"labels": ["forces"], "duplicates": True}
+    data = DataModule(file, cutoff_radius=2.0, filters=filters).prepare()
+    assert names(data) == ["1", "2", "3"]
+
+
 def test_held_out_frames_pass_the_filters(write, frames):
     filters = {"max_forces": 4.5}
     data = DataModule(str(write("m.xyz", frames)), val=2, test=1, cutoff_radius=2.0, filters=filters).prepare()

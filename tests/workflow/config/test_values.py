@@ -164,7 +164,10 @@ def test_species_that_are_known():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": {"b": "???"}}, "a.b is not given\n  -> the config needs a value in place of ???"),
+        (
+            {"a": {"b": "???"}},
+            "a.b is not given\n  -> write it in the config in place of ???, or behind the command: a.b=VALUE",
+        ),
         (
             {"a": {"b": "${c.dee}"}, "c": {"de": 1}},
             "a.b refers to 'c.dee', which is not in the config\n  -> did you mean 'de'? add the key, or name another",
