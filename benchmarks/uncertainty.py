@@ -18,13 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ase.io
-import numpy as np
 import torch
 
 import nequip_like as nl
 from nequip_like.data.dataset import load_dataset
 from nequip_like.inference.evaluation import evaluate
-from nequip_like.inference.uncertainty_quality import PER_ATOM_ENERGY
 from nequip_like.workflow.setup import build_data
 from nequip_like.workflow.uncertainty.run import train_committee
 
@@ -32,8 +30,6 @@ SMALL = ["num_layers=2", "l_max=1", "num_features=16", "radial_mlp_depth=1", "ra
 STEPS = 200
 TIMED_MEMBERS, TIMED_FRAMES = 4, 200
 COVERAGE = 0.9
-# Ways to deal the held-out frames to calibration and test; one alone is off by chance by two points.
-DEALS = 1000
 
 
 def main() -> None:
@@ -73,10 +69,19 @@ def find_train_file(folder: Path) -> Path:
     return next(file for name in ("train_300K.xyz", "ethanol_train_01.xyz") if (file := folder / name).is_file())
 
 
-def list_overrides(arguments: argparse.Namespace) -> list[str]:
-    """The config as it would be typed."""
+def list_overrides(arguments: argparse.Namespace, pooled: bool = False) -> list[str]:
+    """The config as it would be typed.
+
+    Args:
+        arguments: data, train, val, test, epochs, validate_every.
+        pooled: Whether test frames of ethanol are drawn from both of its files together, as training frames are.
+    """
     folder = arguments.data
-    if find_hot_file(folder) is not None:
+    files = str(find_train_file(folder))
+    if pooled and find_hot_file(folder) is None:
+        files = f"[{files},{folder / 'ethanol_test_01.xyz'}]"
+        test = [f"data.test={{held_out: {arguments.test}}}"]
+    elif find_hot_file(folder) is not None:
         test = [
             f"data.test={{held_out: {arguments.test}}}",
             f"data.reference_energies={folder / 'iso_atoms.xyz'}",
@@ -84,7 +89,7 @@ def list_overrides(arguments: argparse.Namespace) -> list[str]:
     else:
         test = [f"data.test={{held_out: {folder / 'ethanol_test_01.xyz'}}}"]
     return [
-        f"data.train={find_train_file(folder)}",
+        f"data.train={files}",
         f"data.val={arguments.val}",
         f"+data.train_size={arguments.train}",
         *test,
@@ -110,43 +115,15 @@ def compare(arguments: argparse.Namespace, config) -> None:
     print(f"{'frames':<20}{'uncertainty':<28}{'RMSE':>8}{'sigma':>8}{'50 %':>8}{'90 %':>8}{'95 %':>8}{'Spearman':>10}")
     drawn = nl.Committee.from_last_layer(single, arguments.members)
     drawn.calibrate(sets["calibration"], "conformal", COVERAGE)
-    dealt = {}
     for kind, potential in (("committee", committee), ("LLPR", single), ("drawn", drawn.potential)):
-        ratios = []
         for name, dataset in sets.items():
-            qualities = evaluate(potential, dataset).uncertainty
-            for quality in qualities.values():
+            for quality in evaluate(potential, dataset).uncertainty.values():
                 shares = "".join(f"{100 * share:7.1f} " for share in quality.coverage.values())
                 print(
                     f"{f'{name} ({len(dataset)})':<20}{f'{kind}, {quality.quantity}':<28}"
                     f"{1e3 * quality.rejection[0]:8.2f}{1e3 * quality.sharpness:8.2f}{shares}{quality.spearman:10.2f}"
                 )
-            if name != "hotter":
-                energies = qualities[PER_ATOM_ENERGY]
-                ratios.append(energies.errors / energies.spreads)
-        dealt[kind] = deal_anew(np.concatenate(ratios), len(ratios[0]))
     print("RMSE and sigma in meV/atom and meV/Angstrom; shares of errors within what is claimed; in brackets frames")
-    for kind, (mean, spread) in dealt.items():
-        print(
-            f"{kind}, energies, {DEALS} ways to deal frames to calibration and test: {100 * mean:.1f} % within the "
-            f"interval of {100 * COVERAGE:g} %, {100 * spread:.1f} from one to the next"
-        )
-
-
-def deal_anew(ratios: np.ndarray, count: int) -> tuple[float, float]:
-    """Coverage over many ways to choose which of the held-out frames calibrate: mean and standard deviation.
-
-    Args:
-        ratios: ``|error| / sigma`` of all held-out frames; a common factor does not matter.
-        count: How many of them calibrate.
-    """
-    random = np.random.default_rng(0)
-    rank = int(np.ceil((count + 1) * COVERAGE))
-    shares = []
-    for _ in range(DEALS):
-        mixed = random.permutation(ratios)
-        shares.append(np.mean(mixed[count:] <= np.sort(mixed[:count])[rank - 1]))
-    return float(np.mean(shares)), float(np.std(shares))
 
 
 def measure_cost(arguments: argparse.Namespace) -> None:

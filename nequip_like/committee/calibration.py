@@ -9,7 +9,7 @@ from nequip_like.data import fields
 from nequip_like.data.batches.batch_size import BatchSize, SizeOfBatch
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.errors import DataError
-from nequip_like.inference.last_layer_fit import CONFORMAL, UncertaintySettings, calibrate, choose_method
+from nequip_like.inference.last_layer_fit import CONFORMAL, UncertaintySettings, calibrate, choose_method, describe_aim
 from nequip_like.inference.predictor import DEFAULT_BATCH_SIZE, Predictor, check_fits
 from nequip_like.model.committee import CommitteePotential, SpreadCalibration
 
@@ -84,5 +84,5 @@ def describe_calibration(calibration: SpreadCalibration) -> str:
         f"{'energies' if label == fields.TOTAL_ENERGY else label} times {scale:.3g}"
         for label, scale in calibration.scales.items()
     )
-    how = "scaled to" if calibration.coverage is None else f"{100 * calibration.coverage:g} % coverage of"
+    how = describe_aim(calibration.coverage, calibration.counts.get(fields.TOTAL_ENERGY, 0))
     return f"calibration: spreads of {factors}, {how} the errors of {calibration.frames} frames ({calibration.source})"

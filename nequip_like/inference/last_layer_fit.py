@@ -118,8 +118,7 @@ def fit_uncertainty(
     check_fits(potential, train)
     potential.uncertainty = None
     features, errors = compute_features(potential, train, spread_evenly(len(train), settings.frames), batch_size)
-    count = len(features)
-    values, vectors = torch.linalg.eigh(features.T @ features)
+    trained = features
     is_held_out = held_out is not None
     if held_out is not None:
         check_fits(potential, held_out)
@@ -128,8 +127,28 @@ def fit_uncertainty(
         chosen = labelled[spread_evenly(len(labelled), settings.frames)].tolist()
         features, errors = compute_features(potential, held_out, chosen, batch_size)
     told = ~errors.isnan()
-    features, errors = features[told], errors[told]
+    root, calibration = fit_root(trained, features[told], errors[told], settings, is_held_out)
+    potential.uncertainty = LastLayerUncertainty(root, calibration).to(features.device)
+    return potential.uncertainty
+
+
+def fit_root(
+    trained: Tensor, features: Tensor, errors: Tensor, settings: UncertaintySettings, is_held_out: bool = True
+) -> tuple[Tensor, Calibration]:
+    """``R`` with ``R R^T = a^2 (F^T F + s^2 I)^-1``: the features of the training decide ``F``, errors ``s`` and ``a``.
+
+    Args:
+        trained: Features of training structures, ``F``, shape (training frames, features).
+        features: Of the structures that calibrate, shape (frames, features).
+        errors: Of their energies, shape (frames,), eV, none of them NaN.
+        settings: Method and coverage.
+        is_held_out: Whether these structures were kept from the training.
+
+    Raises:
+        DataError: If there are fewer than two errors, or too few for the coverage that was asked for.
+    """
     _check_enough(len(errors))
+    values, vectors = torch.linalg.eigh(trained.T @ trained)
     projected = (features @ vectors).square()
     regularizer = choose_regularizer(values, projected, errors)
     variances = (projected / (values.clamp(min=0) + regularizer)).sum(1)
@@ -137,9 +156,7 @@ def fit_uncertainty(
     coverage = settings.coverage if method == CONFORMAL else None
     scale = calibrate(errors, variances.sqrt(), coverage)
     root = scale * vectors / (values.clamp(min=0) + regularizer).sqrt()
-    calibration = Calibration(method, len(errors), is_held_out, coverage, math.sqrt(regularizer), scale, count)
-    potential.uncertainty = LastLayerUncertainty(root, calibration).to(features.device)
-    return potential.uncertainty
+    return root, Calibration(method, len(errors), is_held_out, coverage, math.sqrt(regularizer), scale, len(trained))
 
 
 def _check_enough(energies: int) -> None:
@@ -238,22 +255,49 @@ def choose_method(settings: UncertaintySettings, count: int) -> str:
     return CONFORMAL if math.ceil((count + 1) * settings.coverage) <= count else SCALE
 
 
-def estimate_coverage_error(count: int, coverage: float = 0.9) -> float:
-    """How far the share of errors within a conformal interval is from the stated one, by chance of the held-out errors.
+def estimate_coverage_error(count: int, coverage: float = 0.9, asked: int | None = None) -> float:
+    """How far the share of errors within a conformal interval is from the stated one by chance: a standard deviation.
 
-    The share has a beta distribution, whatever that of the errors; this is its standard deviation. Among ``n`` errors
-    that are asked about the share is off by ``sqrt(coverage (1 - coverage) / n)`` in addition.
+    By the held-out errors that the interval was made of, the share has a beta distribution, whatever that of the
+    errors. Among so many errors that are asked about the number within is beta-binomial.
 
     Args:
         count: Number of independent held-out errors that the interval was made of.
         coverage: The stated share.
+        asked: Number of independent errors that are asked about; None: so many that their own chance is nothing.
 
     Example:
         >>> [round(100 * estimate_coverage_error(count), 1) for count in (9, 60, 200, 1000)]
         [9.0, 3.8, 2.1, 0.9]
+        >>> round(100 * estimate_coverage_error(200, asked=200), 1)
+        3.0
     """
     rank = math.ceil((count + 1) * coverage)
-    return math.sqrt(rank * (count + 1 - rank) / ((count + 1) ** 2 * (count + 2)))
+    share = 0.0 if asked is None else 1.0 / asked
+    of_interval = rank * (count + 1 - rank) / ((count + 1) ** 2 * (count + 2))
+    return math.sqrt(of_interval * (1.0 + (count + 1) * share))
+
+
+def describe_aim(coverage: float | None, count: int) -> str:
+    """What errors an uncertainty was made for, in words that go on with "the errors of ...".
+
+    Args:
+        coverage: The stated share; None of ``scale``.
+        count: Number of energies that told the scale; 0 if there were none.
+
+    Example:
+        >>> describe_aim(None, 200)
+        'scaled to'
+        >>> describe_aim(0.9, 200)
+        '90 % coverage (of energies give or take 2.1 points, by chance of so few) of'
+    """
+    if coverage is None:
+        return "scaled to"
+    aim = f"{100 * coverage:g} % coverage"
+    if count:
+        points = 100 * estimate_coverage_error(count, coverage)
+        aim += f" (of energies give or take {points:.1f} points, by chance of so few)"
+    return f"{aim} of"
 
 
 def calibrate(errors: Tensor, spreads: Tensor, coverage: float | None = None) -> float:

@@ -117,3 +117,19 @@ def test_scaling_runs(run, data, tmp_path):
     run("scaling.py", "--train", data, "--batches", 1, *SMALL)
     (row,) = json.loads((tmp_path / "out.json").read_text())["cases"]
     assert row["ours_frames_per_s"] == pytest.approx(1e3 / row["ours_ms"])
+
+
+def test_what_chance_makes_of_a_coverage(load, capsys):
+    """Of 9 that calibrate the interval is up to the largest; of one more it holds 9 of 10 on average."""
+    divisions = load("uncertainty_divisions")
+    divisions.print_expected(9, 1)
+    assert capsys.readouterr().out == (
+        "expected of energies: 90.0 % within the interval of 90 %, 30.0 from one division to the next; 0 % of the "
+        "divisions are within 2 points\n"
+    )
+    divisions.print_expected(200, 200)
+    assert "90.0 % within the interval of 90 %, 3.0 from one division to the next; 55 %" in capsys.readouterr().out
+    divisions.print_shares("LLPR, energy", [0.88, 0.91, 0.95])
+    assert capsys.readouterr().out == (
+        "LLPR, energy          91.3 % within, 3.5 from one division to the next, 88.0 to 95.0; within 2 points 67 %\n"
+    )

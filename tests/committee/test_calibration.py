@@ -1,5 +1,7 @@
 """A committee whose spread is made the size of its errors: the factors, and that all that predicts uses them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,21 @@ def test_few_errors_are_scaled(committee, held_out, tmp_path, write_labelled):
         committee.calibrate(few, "conformall")
 
 
+def test_what_is_said_of_a_coverage(committee, held_out):
+    """How far chance makes it be off, of as many energies as there were."""
+    calibration = committee.calibrate(held_out, coverage=0.8)
+    assert describe_calibration(calibration) == (
+        f"calibration: spreads of energies times {calibration.scales['total_energy']:.3g} and forces times "
+        f"{calibration.scales['forces']:.3g}, 80 % coverage (of energies give or take "
+        f"{100 * estimate_coverage_error(calibration.counts['total_energy'], 0.8):.1f} points, by chance of so few) of "
+        f"the errors of 20 frames (held out)"
+    )
+    forces_alone = dataclasses.replace(calibration, scales={"forces": 2.0}, counts={"forces": 540})
+    assert describe_calibration(forces_alone) == (
+        "calibration: spreads of forces times 2, 80 % coverage of the errors of 20 frames (held out)"
+    )
+
+
 def test_without_labels(committee, held_out):
     for frame in held_out.frames:
         for label in ("total_energy", "forces"):
@@ -148,6 +165,9 @@ def test_coverage_is_off_by_chance():
         shares.append(errors[int(np.ceil((count + 1) * 0.9)) - 1])  # of uniform errors the share is the quantile
     assert estimate_coverage_error(count) == pytest.approx(np.std(shares), rel=0.05)
     assert estimate_coverage_error(count) == pytest.approx(0.0378, abs=1e-4)
+    asked = [np.mean(generator.uniform(size=40) <= share) for share in shares]
+    assert estimate_coverage_error(count, asked=40) == pytest.approx(np.std(asked), rel=0.05)
+    assert estimate_coverage_error(200, asked=200) == pytest.approx(0.0298, abs=1e-4)
 
 
 def test_what_tells_a_committee_tells_its_calibration(committee, held_out):

@@ -61,6 +61,29 @@ def test_features_are_derivatives_of_the_energy(make_potential, make_dataset, ke
     assert features.shape == (3, weight.numel())
 
 
+def test_features_of_steps_follow_scales_and_species(make_potential, make_dataset):
+    """What a step keeps for the next one is made anew when a scale or a species is another."""
+    potential = make_potential(kernel="auto", **SCALES)
+    if potential.energy_model.native is None:
+        pytest.skip("needs a C compiler")
+    potential.cache_parameters()
+    graph = collate([make_dataset(potential, 1)[0]])
+    types = graph["atom_types"]
+    scales = potential.energy_model.scale_shift.scales
+
+    def compare(graph):
+        _, features = potential.predict_with_features(graph)
+        torch.testing.assert_close(features, potential.energy_model.last_layer_features(graph), rtol=1e-6, atol=1e-9)
+        return features
+
+    first = compare(graph)
+    assert torch.equal(compare(graph), first)
+    scales.mul_(2.0)
+    torch.testing.assert_close(compare(graph), 2.0 * first)
+    assert not torch.allclose(compare({**graph, "atom_types": types.flip(0)}), 2.0 * first)
+    torch.testing.assert_close(compare(graph), 2.0 * first)
+
+
 @pytest.mark.parametrize("isolated_atoms", ["learnt", "exact"])
 @pytest.mark.parametrize("networks", [[[3, "tanh"], [2, "mtanh"]], {"H": [], "C": [[3, "tanh"]], "O": [[2, "tanh"]]}])
 def test_features_of_a_descriptor_network(make_dataset, isolated_atoms, networks):

@@ -14,7 +14,14 @@ from nequip_like.data.batches.out_of_memory import is_out_of_memory
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.errors import NequipLikeError, first_line
-from nequip_like.inference.last_layer_fit import AUTO, COMMITTEE, LEAST_FRAMES, UncertaintySettings, fit_uncertainty
+from nequip_like.inference.last_layer_fit import (
+    AUTO,
+    COMMITTEE,
+    LEAST_FRAMES,
+    UncertaintySettings,
+    describe_aim,
+    fit_uncertainty,
+)
 from nequip_like.model.last_layer import LastLayerModel, LastLayerUncertainty
 from nequip_like.model.potential import Potential
 from nequip_like.nn.evaluation_mode import evaluation_mode
@@ -102,7 +109,7 @@ def describe_uncertainty(uncertainty: LastLayerUncertainty) -> str:
     """How an uncertainty is calibrated, in words."""
     calibration = uncertainty.calibration
     frames = "validation frames" if calibration.held_out else "training frames, for there are no others: too small"
-    how = "scaled to" if calibration.coverage is None else f"{100 * calibration.coverage:g} % coverage of"
+    how = describe_aim(calibration.coverage, calibration.frames)
     return (
         f"uncertainty: last-layer features of {calibration.train_frames} training frames, {how} the errors of "
         f"{calibration.frames} {frames}"
