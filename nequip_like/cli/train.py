@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from lightning import Callback
     from omegaconf import DictConfig
 
-    from nequip_like.cli.sweeps.jobs import Job
     from nequip_like.report.sweeps.runs import Run
     from nequip_like.training.budget.clock import Clock
     from nequip_like.workflow.config.check import CheckedConfig
@@ -233,9 +232,11 @@ def _check_each(
 
     jobs = list_jobs(command_line, composed, str(Path.cwd()))
     if jobs is None:
+        from nequip_like.cli.sweeps.probes import check_search
+
         checked = _check_job(composed, show, runs=True)
         check_single_process(checked.values["trainer"])
-        _check_search(command_line, composed, show)
+        check_search(command_line, composed, lambda config: _check_job(config, False, runs=True), show)
         return {}
     plans, configs = {}, {}
     for job in jobs:
@@ -247,27 +248,6 @@ def _check_each(
     if show:
         print_plans(plans)
     return configs
-
-
-def _check_search(command_line: argparse.Namespace, composed: DictConfig, show: bool) -> None:
-    """Check how a search is made, and runs with each end and each option of what it may choose."""
-    from nequip_like.cli.sweeps.jobs import compose_job, naming_job
-    from nequip_like.workflow.config.trust import OWN_SWEEPER
-
-    probes: Sequence[Job] = ()
-    if composed.hydra.sweeper.get("_target_") == OWN_SWEEPER:
-        from nequip_like.cli.sweeps.probes import list_probes
-
-        probes = list_probes(command_line, composed, str(Path.cwd()))
-    for probe in probes:
-        with naming_job(probe):
-            _check_job(compose_job(command_line, composed, str(Path.cwd()), probe), False, runs=True)
-    if show and probes:
-        print(
-            f"checked as well: {len(probes)} configs with the ends and options of what is searched; not those between"
-        )
-    elif show:
-        print("not checked: values that the sweeper chooses while the runs go on")
 
 
 def _draw_schedule(composed: DictConfig, image: Path) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from nequip_like.cli.sweeps.jobs import Job
+from nequip_like.cli.sweeps.jobs import Job, compose_job, naming_job
 from nequip_like.cli.sweeps.optuna_sweeper import OptunaSweeper
 from nequip_like.cli.sweeps.search_space import write_override
 from nequip_like.composition.hydra_compose import search_path
 from nequip_like.composition.overrides import convert_to_plain
+from nequip_like.workflow.config.trust import OWN_SWEEPER
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -28,6 +30,35 @@ class Probe(Job):
     def describe(self) -> str:
         """``as the search may choose: seed=2``."""
         return f"as the search may choose: {' '.join(self.varied)}"
+
+
+def check_search(
+    command_line: argparse.Namespace, config: DictConfig, check: Callable[[DictConfig], object], show: bool
+) -> None:
+    """Check how a search is made, and runs with each end and each option of what it may choose.
+
+    Args:
+        command_line: The parsed command line.
+        config: The config without the values that vary, with Hydra's section.
+        check: Checks the config of a run.
+        show: Whether it is printed what was checked.
+
+    Raises:
+        ConfigError: For the search, or a run that it may choose.
+    """
+    if config.hydra.sweeper.get("_target_") != OWN_SWEEPER:
+        if show:
+            print("not checked: values that the sweeper chooses while the runs go on")
+        return
+    folder = str(Path.cwd())
+    probes = list_probes(command_line, config, folder)
+    for probe in probes:
+        with naming_job(probe):
+            check(compose_job(command_line, config, folder, probe))
+    if show:
+        print(
+            f"checked as well: {len(probes)} configs with the ends and options of what is searched; not those between"
+        )
 
 
 def list_probes(command_line: argparse.Namespace, config: DictConfig, folder: str) -> list[Probe]:
