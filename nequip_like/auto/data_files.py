@@ -167,7 +167,8 @@ def _find_twins(formats: dict[Path, str]) -> list[Path]:
     for folder in dict.fromkeys(path.parent for path in formats):
         kinds = [[path for path, name in formats.items() if path.parent == folder and name == kind] for kind in _TWINS]
         if all(kinds):
-            twins += min(reversed(kinds), key=lambda paths: len(paths))
+            fewest: list[Path] = min(reversed(kinds), key=len)
+            twins += fewest
     return twins
 
 

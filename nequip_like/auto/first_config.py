@@ -15,7 +15,7 @@ from nequip_like.auto.settings import (
     Setting,
     choose_batch,
     choose_cutoff,
-    choose_frames,
+    choose_filters,
     choose_loss,
     choose_sets,
     choose_targets,
@@ -94,7 +94,7 @@ def write_first_config(
     survey = Survey.of(data)
     settings = [
         *(choose_cutoff(survey), choose_targets(survey), choose_batch(survey)),
-        *(*choose_loss(survey), *choose_sets(survey, bool(tested)), *choose_frames(survey)),
+        *(*choose_loss(survey), *choose_sets(survey, bool(tested)), *choose_filters(survey)),
     ]
     print_data(console, data)
     train_names, test_names = ([_name_from(path.parent, file) for file in files] for files in (train, tested))

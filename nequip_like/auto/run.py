@@ -23,7 +23,7 @@ from nequip_like.auto.settings import (
     Setting,
     choose_batch,
     choose_cutoff,
-    choose_frames,
+    choose_filters,
     choose_loss,
     choose_sets,
     choose_targets,
@@ -174,7 +174,7 @@ class _Search:
         self._say(survey.describe())
         of_set = Setting("cutoff_radius", cutoff, "that of the prepared set")
         self._choose([of_set if prepared else choose_cutoff(survey), choose_targets(survey)])
-        self._choose([*choose_loss(survey), *choose_frames(survey)])
+        self._choose([*choose_loss(survey), *choose_filters(survey)])
         self._choose([*choose_sets(survey, bool(self.test)), choose_batch(survey)])
 
     def _plan_reading(self, cutoff: float) -> None:

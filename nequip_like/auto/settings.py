@@ -90,12 +90,12 @@ def choose_sets(survey: Survey, has_test: bool) -> list[Setting]:
     return settings
 
 
-def choose_frames(survey: Survey) -> list[Setting]:
+def choose_filters(survey: Survey) -> list[Setting]:
     """Choose which frames are left out: those that teach nothing, and would be counted where some are held out.
 
     Example:
         >>> both = Survey(40, 9, 8.0, 5.0, ("H",), {"total_energy": 30, "forces": 30}, 0, repeated=15, unlabelled=10)
-        >>> [(setting.value, setting.reason) for setting in choose_frames(both)]
+        >>> [(setting.value, setting.reason) for setting in choose_filters(both)]
         [('{labels: [forces], duplicates: true}', '10 frames have no label, 15 repeat an earlier structure')]
     """
     filters: list[str] = []

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from nequip_like.auto.settings import choose_frames, choose_sets
+from nequip_like.auto.settings import choose_filters, choose_sets
 from nequip_like.auto.survey import Survey
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import DataError
@@ -50,7 +50,7 @@ def test_frames_that_teach_nothing() -> None:
     survey = Survey.of(DataModule(train=[*frames, *frames[7:]], cutoff_radius=3.0))
     assert (survey.frames, survey.unlabelled, survey.repeated, survey.useful) == (13, 2, 3, 8)
     assert survey.describe() == "data: 13 frames of 2 atoms, H; total_energy 11, forces 11"
-    (setting,) = choose_frames(survey)
+    (setting,) = choose_filters(survey)
     assert setting.override == "data.filters={labels: [forces], duplicates: true}"
     assert [setting.value for setting in choose_sets(survey, has_test=True)] == ["2"]
 

@@ -47,7 +47,7 @@ def test_broken_frames(folder):
     assert (run.returncode, run.stderr) == (3, "")
     written, warning, listed = run.stdout.splitlines()
     assert written.startswith("written: out.csv, 7 frames, ")
-    assert warning.startswith("warning: 1 frames were left out, first: one.xyz frame 4 is cut off: ")
+    assert warning.startswith("warning: frames left out: 1, first: one.xyz frame 4 is cut off: ")
     assert listed == "  all of them: out.csv.skipped.csv"
 
 

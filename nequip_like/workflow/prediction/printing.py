@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nequip_like.model.potential import Potential
+from nequip_like.summaries import print_line
 from nequip_like.workflow.prediction.run import PredictionSummary, predict_files
 
 
@@ -53,19 +54,17 @@ def predict_and_print(
     seconds = time.monotonic() - begin
     resumed = f", {summary.resumed} of them before" if summary.resumed else ""
     rate = (summary.frames - summary.resumed) / max(seconds, 1e-9)
-    _print(console, f"written: {summary.path}, {summary.frames} frames{resumed}, {seconds:.1f} s ({rate:.0f} frames/s)")
+    print_line(
+        console, f"written: {summary.path}, {summary.frames} frames{resumed}, {seconds:.1f} s ({rate:.0f} frames/s)"
+    )
     if summary.base:
-        _print(console, f"note: predictions are differences to {summary.base}, which has to be added")
+        print_line(console, f"note: predictions are differences to {summary.base}, which has to be added")
     if summary.skipped:
-        _print(console, f"warning: {summary.skipped} frames were left out, first: {summary.first_skipped}")
-        _print(console, f"  all of them: {summary.skipped_path}")
+        print_line(console, f"warning: frames left out: {summary.skipped}, first: {summary.first_skipped}")
+        print_line(console, f"  all of them: {summary.skipped_path}")
     if summary.nonfinite:
-        _print(
+        print_line(
             console,
             f"warning: predictions of {summary.nonfinite} frames are not finite, first: {summary.first_nonfinite}",
         )
     return summary
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
