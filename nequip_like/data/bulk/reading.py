@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -48,25 +49,10 @@ class ReadBatch:
     chosen: range
 
 
-class StructureRun:
-    """A run of structures that is read, predicted and written before the next one is.
+class StructureRun(ABC):
+    """A run of structures that is read, predicted and written before the next one is."""
 
-    Args:
-        task: A file or a piece of one; None of a prepared set.
-        prepared: A run of prepared frames.
-        trust_pickle: Read files of pickles, too.
-        frames: Frames of the file that were read already, of a file that can only be read as a whole.
-    """
-
-    def __init__(
-        self,
-        task: Task | None,
-        prepared: Reading | None = None,
-        trust_pickle: bool = False,
-        frames: tuple[int, Sequence[Atoms]] | None = None,
-    ) -> None:
-        self._task, self._prepared, self._trust_pickle, self._frames = task, prepared, trust_pickle, frames
-
+    @abstractmethod
     def read_batches(
         self, cutoff: float, type_names: Sequence[str], size: BatchSize, remarks: bool
     ) -> Iterator[ReadBatch]:
@@ -81,76 +67,117 @@ class StructureRun:
         Raises:
             DataError: If a structure cannot be read or cannot be right, or has a species that the model does not know.
         """
-        if self._prepared is not None:
-            yield from _read_prepared(self._prepared, cutoff, type_names, size, remarks)
-            return
+
+    @abstractmethod
+    def halve(self) -> tuple[StructureRun, StructureRun] | None:
+        """Both halves of the run, to find out which of its frames is broken; None where it has no halves."""
+
+    @abstractmethod
+    def locate(self) -> tuple[str, int | None]:
+        """The file, and the number of the first frame in it; None of a whole file that cannot be taken apart."""
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether it is the end of a text whose frames cannot be told apart."""
+        return False
+
+    @property
+    @abstractmethod
+    def files(self) -> set[str]:
+        """The files that its first and its last frame are of."""
+
+
+@dataclass(frozen=True)
+class _PreparedRun(StructureRun):
+    """Frames of a prepared set."""
+
+    frames: Reading
+
+    def read_batches(
+        self, cutoff: float, type_names: Sequence[str], size: BatchSize, remarks: bool
+    ) -> Iterator[ReadBatch]:
+        return _read_prepared(self.frames, cutoff, type_names, size, remarks)
+
+    def halve(self) -> tuple[StructureRun, StructureRun] | None:
+        count = len(self.frames)
+        if count < 2:
+            return None
+        first, second = np.arange(count // 2), np.arange(count // 2, count)
+        return _PreparedRun(self.frames.select(first)), _PreparedRun(self.frames.select(second))
+
+    def locate(self) -> tuple[str, int | None]:
+        return split_origin(self.frames.origins[0])
+
+    @property
+    def files(self) -> set[str]:
+        return {split_origin(self.frames.origins[i])[0] for i in (0, len(self.frames) - 1)}
+
+
+@dataclass(frozen=True)
+class _FileRun(StructureRun):
+    """A file or a piece of one.
+
+    Attributes:
+        task: The file or piece.
+        trust_pickle: Read files of pickles, too.
+        frames: Some of its frames and the number of the first, of a file that can only be read as a whole.
+    """
+
+    task: Task
+    trust_pickle: bool
+    frames: tuple[int, Sequence[Atoms]] | None = None
+
+    def read_batches(
+        self, cutoff: float, type_names: Sequence[str], size: BatchSize, remarks: bool
+    ) -> Iterator[ReadBatch]:
         types, structures = type_table(list(type_names)), self._read(remarks)
         costs = None if size.by_frames else structures.measure(size.measure, cutoff, types, type_names)
         for chosen in _cut(len(structures), size, costs):
             yield ReadBatch(structures.make_batch(chosen, cutoff, types, type_names), structures, chosen)
 
     def halve(self) -> tuple[StructureRun, StructureRun] | None:
-        """Both halves of the run, to find out which of its frames is broken; None where it has no halves."""
-        if self._prepared is not None:
-            count = len(self._prepared)
-            parts = np.arange(count // 2), np.arange(count // 2, count)
-            first, second = (StructureRun(None, self._prepared.select(part)) for part in parts)
-            return (first, second) if count > 1 else None
-        assert self._task is not None
-        task, options = self._task, (None, self._trust_pickle)
+        task = self.task
         try:
-            if self._frames is None and (pieces := halve_piece(task.member.file, task.piece, self._trust_pickle)):
-                first, second = (StructureRun(replace(task, piece=piece), *options) for piece in pieces)
+            if self.frames is None and (pieces := halve_piece(task.member.file, task.piece, self.trust_pickle)):
+                first, second = (replace(self, task=replace(task, piece=piece)) for piece in pieces)
                 return first, second
-            number, frames = self._frames or (0, self._read_frames())
+            number, frames = self.frames or (0, self._read_frames())
         except DataError:
             return None  # not even opened
         middle = len(frames) // 2
         if middle == 0:
             return None
-        first = StructureRun(task, *options, (number, frames[:middle]))
-        return first, StructureRun(task, *options, (number + middle, frames[middle:]))
+        parts = (number, frames[:middle]), (number + middle, frames[middle:])
+        return replace(self, frames=parts[0]), replace(self, frames=parts[1])
 
     def locate(self) -> tuple[str, int | None]:
-        """The file, and the number of the first frame in it; None of a whole file that cannot be taken apart."""
-        if self._prepared is not None:
-            return split_origin(self._prepared.origins[0])
-        assert self._task is not None
-        title, piece = self._task.member.title, self._task.piece
-        if self._frames is not None:
-            return title, self._frames[0]
+        title, piece = self.task.member.title, self.task.piece
+        if self.frames is not None:
+            return title, self.frames[0]
         return title, None if piece is None else piece.frame
 
     @property
     def is_rest(self) -> bool:
-        """Whether it is the end of a text whose frames cannot be told apart."""
-        piece = None if self._task is None else self._task.piece
-        if self._task is None or not isinstance(piece, Piece):
+        if not isinstance(self.task.piece, Piece):
             return False
-        begins, _ = list_begins(self._task.member.file, piece)
+        begins, _ = list_begins(self.task.member.file, self.task.piece)
         return len(begins) == 1
 
     @property
     def files(self) -> set[str]:
-        """The files that its first and its last frame are of."""
-        if self._prepared is not None:
-            return {split_origin(self._prepared.origins[i])[0] for i in (0, len(self._prepared) - 1)}
-        assert self._task is not None
-        return {self._task.member.title}
+        return {self.task.member.title}
 
     def _read(self, remarks: bool) -> StructureArrays:
-        assert self._task is not None
-        member, piece = self._task.member, self._task.piece
+        member, piece = self.task.member, self.task.piece
         with member.naming():
-            if self._frames is None and (plain := _read_plain(member.file, piece, remarks)) is not None:
+            if self.frames is None and (plain := _read_plain(member.file, piece, remarks)) is not None:
                 return replace(plain, title=member.title)
-            first, atoms = self._frames or (0 if piece is None else piece.frame, self._read_frames())
+            first, atoms = self.frames or (0 if piece is None else piece.frame, self._read_frames())
             kept = [Remarks.collect(one.info, one.arrays) for one in atoms] if remarks else ()
             return StructureArrays.of_atoms(atoms, member.title, first, kept)
 
     def _read_frames(self) -> list[Atoms]:
-        assert self._task is not None
-        return read_structures([self._task.member.file], trust_pickle=self._trust_pickle, piece=self._task.piece)[0]
+        return read_structures([self.task.member.file], trust_pickle=self.trust_pickle, piece=self.task.piece)[0]
 
 
 @contextmanager
@@ -181,12 +208,12 @@ def open_runs(
         starts = range(0, len(reading), _PREPARED_FRAMES)
         runs = [np.arange(start, min(start + _PREPARED_FRAMES, len(reading))) for start in starts]
         identity = cast(PreparedFrames, reading.frames).fingerprint()
-        yield [{"sha256": identity}], [StructureRun(None, reading.select(run)) for run in runs]
+        yield [{"sha256": identity}], [_PreparedRun(reading.select(run)) for run in runs]
         return
     request = PreparationRequest([str(member) for member in members], 1.0, trust_pickle=trust_pickle)
     with list_tasks(request, piece, with_rest=with_broken, with_unreadable=with_broken) as (sources, tasks, _):
         own = [source for source in sources if source["sha256"]]  # of what is in an archive only the archive has one
-        yield own, [StructureRun(task, trust_pickle=trust_pickle) for task in tasks]
+        yield own, [_FileRun(task, trust_pickle) for task in tasks]
 
 
 def check_unchanged(sources: Sequence[Mapping[str, Any]]) -> None:
