@@ -118,9 +118,8 @@ def test_a_signal_ends_the_processes_too(number: signal.Signals, molecule_file: 
         *("cutoff_radius=4.0", "model.num_layers=1", "model.num_features=2", "model.kernel=batched"),
         *("pretrain.teacher=gfn2", "pretrain.frames=1000000", f"hydra.run.dir={tmp_path / 'run'}"),
     ]
-    running = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = subprocess.Popen(command, cwd=tmp_path, env=environment(), **quiet)
     try:
         while not (found := _find_workers(running.pid)):
             assert running.poll() is None
