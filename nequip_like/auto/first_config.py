@@ -24,6 +24,7 @@ from nequip_like.auto.survey import Survey
 from nequip_like.data.datamodule import DataModule
 from nequip_like.data.labels.units import Units
 from nequip_like.errors import OutputError
+from nequip_like.summaries import print_line
 from nequip_like.whole_files import path_of, written_whole
 from nequip_like.workflow.printing import print_data
 
@@ -87,7 +88,7 @@ def write_first_config(
     console = console or Console()
     found_files = [find_data_files([str(source) for source in given]) for given in (sources, test)]
     for line in (line for found in found_files for line in found.left_out):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
     train, tested = (found.files for found in found_files)
     check_memory(estimate_reading(train, _CUTOFF))
     data = DataModule(train, test=tested or None, cutoff_radius=_CUTOFF, key_mapping=key_mapping, units=units).prepare()

@@ -39,6 +39,7 @@ from nequip_like.data.prepared.files import FrameFile
 from nequip_like.data.prepared.sets import find_prepared
 from nequip_like.errors import ConfigError, DataError
 from nequip_like.process_settings import available_memory
+from nequip_like.summaries import print_line
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.run_folder.new_folders import make_new
@@ -361,7 +362,7 @@ class _Search:
         self.console.print(table)
 
     def _say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(self.console, line)
 
     def _finish(self, result: AutoResult) -> None:
         for line in (*result.outlook, *result.list_next_steps()):

@@ -155,9 +155,8 @@ class _Average(AveragedModel):
             self._move(averages.parameters, weights.parameters, self.n_averaged)
         if averages.buffers:
             torch._foreach_copy_(averages.buffers, weights.buffers)
-        self.n_averaged.add_(
-            1
-        )  # += would give the module the same tensor anew, which takes as long as a third of the rest
+        # += would give the module the same tensor anew, which takes as long as a third of the rest.
+        self.n_averaged.add_(1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_contents": None}  # a copy of this has modules of its own

@@ -19,7 +19,7 @@ from nequip_like.data.replay import JoinedFrames
 from nequip_like.errors import ConfigError, ModelFileError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
 from nequip_like.moved import replace_names
-from nequip_like.summaries import Summarized
+from nequip_like.summaries import Summarized, print_line
 from nequip_like.training.checkpointing.callback import EXCEPTION
 from nequip_like.whole_files import path_of
 from nequip_like.workflow.commands import new_run_command
@@ -397,4 +397,4 @@ def tell_how(console: Console, folder: Path, why: str, change: str = "") -> None
     files = sorted((folder / CHECKPOINT_FOLDER).glob("*last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
     begin = f"to go on {change}, with" if change else "go on with"
     how = f"{begin} ckpt_path={files[-1]}, or resume=auto in the same output folder" if files else "begin anew"
-    console.print(f"{why}; {how}", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"{why}; {how}")

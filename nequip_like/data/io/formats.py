@@ -179,7 +179,7 @@ def read_first_frames(path: Path, number: int, trust_pickle: bool = False) -> li
     try:
         if form.name == "archive":
             with unpack(path, can_be_member) as (members, _), members[0].naming():
-                return read_first_frames(members[0].file, number)
+                return read_first_frames(members[0].file, number, trust_pickle)
         if trust_pickle and form.name in _TRUSTED_OPENERS:
             frames = read_all(path, opener=_TRUSTED_OPENERS[form.name])
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice, pairwise
 from pathlib import Path
@@ -102,13 +102,12 @@ def halve_piece(
     if not _has_lines_of_frames(path):
         return None
     begins, has_rest = list_begins(path, piece)
-    if len(begins) - (not has_rest) < 2:
+    count = len(begins) if has_rest else len(begins) - 1  # the last one is the end
+    if count < 2:
         return None
     stop = path.stat().st_size if piece is None else piece.stop
-    middle_begin = begins[(len(begins) - (not has_rest)) // 2]
-    return Piece(begins[0].start, middle_begin.start, begins[0].frame, begins[0].line), Piece(
-        middle_begin.start, stop, middle_begin.frame, middle_begin.line
-    )
+    begin, centre = begins[0], begins[count // 2]
+    return replace(begin, stop=centre.start), replace(centre, stop=stop)
 
 
 def list_begins(path: Path, piece: Piece | None) -> tuple[list[Piece], bool]:

@@ -22,6 +22,7 @@ from rich.console import Console
 from nequip_like.data.datamodule import DataModule
 from nequip_like.errors import ConfigError, ModelError, NequipLikeError
 from nequip_like.model.finetuning import find_tunable
+from nequip_like.summaries import print_line
 from nequip_like.training.budget.clock import Clock
 from nequip_like.training.budget.durations import format_seconds
 from nequip_like.training.budget.record_file import BUDGET_FILE
@@ -322,7 +323,7 @@ class _Stages:
             partial.write_text(json.dumps(self._report, indent=1) + "\n")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, line)
 
 
 def _refuse_other(asked: Mapping[str, Any], before: Mapping[str, Any], place: Path) -> None:

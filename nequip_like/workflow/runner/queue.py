@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from nequip_like.errors import ConfigError, NequipLikeError, OutputError, first_line
-from nequip_like.summaries import Summarized
+from nequip_like.summaries import Summarized, print_line
 from nequip_like.whole_files import output_errors
 from nequip_like.workflow.run_folder.claims import claimed
 from nequip_like.workflow.run_folder.earlier_run import move_earlier, tell_moved
@@ -300,7 +300,7 @@ class _Queue:
         self._print(f"{len(self.requests)} runs of {self.path.name}: {told}")
 
     def _print(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(self.console, line)
 
 
 def _describe_error(error: Exception) -> str:
