@@ -117,7 +117,6 @@ class _Update:
         self._held = HeldTensors()
         self._passes: WeightPasses | None = None
 
-    @torch.no_grad()
     def __call__(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         share = self.share(int(count))
         if not self._held.are(averaged, current):
@@ -149,10 +148,11 @@ class _Average(AveragedModel):
         if self._contents is None or not (self._contents[0].is_of(self.module) and self._contents[1].is_of(model)):
             self._contents = ModuleContent(self.module), ModuleContent(model)
         averages, weights = self._contents
-        if not self.n_averaged:
+        count = int(self.n_averaged)
+        if count == 0:
             torch._foreach_copy_(averages.parameters, weights.parameters)
         else:
-            self._move(averages.parameters, weights.parameters, self.n_averaged)
+            self._move(averages.parameters, weights.parameters, count)
         if averages.buffers:
             torch._foreach_copy_(averages.buffers, weights.buffers)
         # += would give the module the same tensor anew, which takes as long as a third of the rest.

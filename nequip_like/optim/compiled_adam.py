@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nequip_like.optim.closure import enter_directly, evaluate_closure
 from nequip_like.optim.weight_passes import AdamOptions, HeldTensors, WeightPasses
 
 # Options of torch that change the step; the compiled one has none of them.
@@ -78,6 +79,7 @@ class _CompiledStep(torch.optim.Adam):
         super().__setstate__(state)
         self._tensors = {}
 
+    @enter_directly
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -85,10 +87,7 @@ class _CompiledStep(torch.optim.Adam):
         Args:
             closure: Computes the loss and the gradients.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluate_closure(closure)
         # All groups, or none: torch's own step takes all.
         prepared = (self._prepare(position, group) for position, group in enumerate(self.param_groups))
         steps = [step for step in prepared if step is not None]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nequip_like.errors import ConfigError
-from nequip_like.optim.closure import evaluate_closure
+from nequip_like.optim.closure import enter_directly, evaluate_closure
 from nequip_like.optim.compiled_adam import use_compiled_step
 
 IS_MATRIX = "is_matrix"  # key of a group: whether its parameters are matrices, or stacks of them
@@ -152,6 +152,7 @@ class MatrixOptimizer(Optimizer, ABC):
             complete += self._adamw.param_groups
         super().__init__(complete, dict(shared))
 
+    @enter_directly
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; parameters without a gradient are passed over, with their state.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 from collections.abc import Iterable, Sequence
@@ -21,9 +22,6 @@ class MeasuredGradients:
     Args:
         gradients: The gradients; none of them may change for the norm to serve again.
 
-    Attributes:
-        norm: Euclidean norm of all components together; shape ().
-
     Example:
         >>> measured = MeasuredGradients([torch.tensor([3.0]), torch.tensor([4.0])])
         >>> measured.norm.item(), measured.is_finite()
@@ -33,12 +31,25 @@ class MeasuredGradients:
     def __init__(self, gradients: Sequence[Tensor]) -> None:
         self._gradients = list(gradients)
         self._versions = list(map(_get_version, self._gradients))
-        self.norm = _measure_norm(self._gradients)
+        passes = WeightPasses.of(self._gradients) if self._gradients else None
+        self._compiled = None if passes is None else passes.measure_norm(self._gradients)
+
+    @functools.cached_property
+    def norm(self) -> Tensor:
+        """Euclidean norm of all components together; shape ()."""
+        if not self._gradients:
+            return torch.zeros(())
+        if self._compiled is not None:
+            return torch.tensor(self._compiled, dtype=self._gradients[0].dtype)
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients)))
 
     @functools.cached_property
     def length(self) -> float:
         """The norm as a number, for which the device is waited for once."""
-        return float(self.norm)
+        if self._compiled is None:
+            return float(self.norm)
+        single = self._gradients[0].dtype == torch.float32
+        return ctypes.c_float(self._compiled).value if single else self._compiled
 
     def is_finite(self) -> bool:
         """Whether all components are finite: one synchronisation, as long as they are."""
@@ -56,15 +67,9 @@ class MeasuredGradients:
     @torch.no_grad()
     def scale_down(self, limit: float) -> None:
         """Scale all to a norm of at most ``limit``, with the numbers of ``torch.nn.utils.clip_grad_norm_``."""
+        if self._compiled is not None and self.length + 1e-6 < limit * (1.0 - 1e-6):
+            return  # the factor is at least 1, whatever the rounding of float32
         factor = limit / (self.norm + 1e-6)
         # A product with 1 would change nothing. A norm that is NaN makes all NaN, as in torch.
         if not float(factor) >= 1.0:
             torch._foreach_mul_(self._gradients, torch.clamp(factor, max=1.0))
-
-
-def _measure_norm(gradients: list[Tensor]) -> Tensor:
-    if not gradients:
-        return torch.zeros(())
-    if (passes := WeightPasses.of(gradients)) is not None:
-        return torch.tensor(passes.measure_norm(gradients), dtype=gradients[0].dtype)
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

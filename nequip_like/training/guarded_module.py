@@ -16,7 +16,7 @@ from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.metrics.manager import MetricsManager
 from nequip_like.model.potential import Potential
-from nequip_like.training.lightning_internals import LeanModule
+from nequip_like.training.lean_steps.module import LeanModule
 from nequip_like.training.nonfinite_guard import FiniteGuard, Policy, Recover, SeenBatch, keep_as_it_is
 
 
@@ -96,8 +96,8 @@ class GuardedModule(LeanModule):
         # A scaler of gradients (16-bit) meets infinite ones as a matter of course, and leaves the step out itself.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         parameters = self._parameters_judged
-        origin, moment = self._make_origin("train"), self._describe_moment()
-        if not self.guard.judge(parameters, loss, origin, moment, not scaled, self._recover_step):
+        origin = self._make_origin("train")
+        if not self.guard.judge(parameters, loss, origin, self._describe_moment, not scaled, self._recover_step):
             self._leave_out_gradients()
             # Kept where steps may be skipped; weights that go back to earlier ones begin these values anew.
             for manager, state in zip(self._collect_training_managers().values(), self._before_step, strict=False):
@@ -183,10 +183,15 @@ class GuardedModule(LeanModule):
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, DataModule):
             return lambda index: f"frame {index} of {stage} set {position}"
-        sets: Mapping[str, Mapping[str, Any]] = {
-            "train": {"train": data.trained_on},
-            "val": data.val_sets,
-            "test": data.test_sets,
-        }
-        origin: Callable[[int], str] = list(sets[stage].values())[position].origin
-        return origin
+
+        def tell_origin(index: int) -> str:
+            # The sets are looked up when a frame is asked for: steps that are sound ask for none.
+            sets: Mapping[str, Mapping[str, Any]] = {
+                "train": {"train": data.trained_on},
+                "val": data.val_sets,
+                "test": data.test_sets,
+            }
+            origin: str = list(sets[stage].values())[position].origin(index)
+            return origin
+
+        return tell_origin

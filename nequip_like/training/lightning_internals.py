@@ -1,4 +1,4 @@
-"""What is asked of Lightning under its private names: where within an epoch training stands, and steps at less cost.
+"""What is asked of Lightning under its private names: where within an epoch training stands.
 
 A checkpoint can be written only where a resumed run is the uninterrupted one. Lightning, resumed from a checkpoint that
 was written after a batch, goes on with the next batch: a validation or an end of the epoch that was to come in between
@@ -8,14 +8,10 @@ would be left out. Such checkpoints have to wait for these.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import lightning
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.profilers import PassThroughProfiler
-from torch import Tensor
 
 from nequip_like.data.loader import ResumableLoader
 
@@ -77,114 +73,3 @@ def take_back_batch(trainer: lightning.Trainer) -> None:
     for loader in [] if combined_loader is None else combined_loader.flattened:
         if isinstance(loader, ResumableLoader):
             loader.take_back(trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"])
-
-
-def log_again(trainer: lightning.Trainer, values: Mapping[str, Tensor]) -> bool:
-    """Log values that this hook has logged before under the same names, where those stand.
-
-    ``LightningModule.log`` looks through all attributes of each logged value for tensors to move to its device: a tenth
-    of a step of a small model for the values of a step, and as much as its validation for those of a validation.
-
-    Args:
-        trainer: The trainer, in a hook of its module or of a callback.
-        values: The values by name, without a graph: of a step within an epoch, and of the epoch after its last batch.
-
-    Returns:
-        Whether it is done. If not, ``log`` has to do it: the first time; if a value has come to another device; if a
-        value of a step counts for the epoch, too.
-    """
-    results, connector = trainer._results, trainer._logger_connector
-    hook = trainer.lightning_module._current_fx_name
-    if results is None or hook is None or results.dataloader_idx is not None:
-        return False
-    of_epoch = connector._first_loop_iter is None
-    pairs = [(results.get(f"{hook}.{name}"), value) for name, value in values.items()]
-    entries = [
-        (entry, value)
-        for entry, value in pairs
-        if entry is not None
-        and entry.meta.on_epoch is of_epoch
-        and entry.meta.on_step is not of_epoch
-        and entry.value.device == value.device
-    ]
-    if len(entries) < len(pairs):
-        return False
-    if connector.should_reset_tensors(hook):
-        results.reset(metrics=False, fx=hook)
-    connector._current_fx = hook
-    for entry, value in entries:
-        # A mean over an epoch weighs by numbers of frames what several batches logged. Here is one value for all.
-        entry.forward(value, 1)
-        entry.has_reset = False
-    return True
-
-
-# Those that Lightning calls on all callbacks at each batch.
-_BATCH_HOOKS = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-    "on_validation_batch_start",
-    "on_validation_batch_end",
-)
-
-
-def leave_out_idle_hooks(callbacks: Iterable[lightning.Callback]) -> None:
-    """Let Lightning pass over the hooks of a batch that a callback does nothing in.
-
-    Lightning makes a name and a context for the profiler before each call: of a step of a small molecule this is three
-    per cent, for some sixty hooks of which ten do something. A hook that is not callable it leaves out.
-    """
-    for callback in callbacks:
-        for name in _BATCH_HOOKS:
-            # Asked of the object: a callback may have got its hooks one by one, as Lightning's LambdaCallback does.
-            if getattr(getattr(callback, name), "__func__", None) is getattr(lightning.Callback, name):
-                setattr(callback, name, None)
-
-
-def bring_back_idle_hooks(callbacks: Iterable[lightning.Callback]) -> None:
-    """Undo :func:`leave_out_idle_hooks`."""
-    for callback in callbacks:
-        for name in _BATCH_HOOKS:
-            if name in vars(callback) and vars(callback)[name] is None:
-                delattr(callback, name)
-
-
-class IdleProfiler(PassThroughProfiler):
-    """Lightning's profiler that measures nothing, without a new context manager for each of a step's many calls."""
-
-    _CONTEXT = nullcontext()
-
-    def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
-        """A context in which nothing is measured."""
-        return self._CONTEXT
-
-
-class LeanModule(lightning.LightningModule):
-    """A Lightning module that spends less on what Lightning does around the hooks of each step.
-
-    Of a step of a small molecule this is some three per cent.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the name of each hook, some forty times a step; torch would look whether it is a parameter.
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
-    def setup(self, stage: str) -> None:
-        """Put a profiler that does nothing in the place of Lightning's that does nothing; pass over idle hooks."""
-        trainer: Any = self.trainer
-        if type(trainer.profiler) is PassThroughProfiler:
-            trainer.profiler = IdleProfiler()
-        if isinstance(trainer.profiler, IdleProfiler):  # another one shows the user each hook
-            leave_out_idle_hooks(trainer.callbacks)
-
-    def teardown(self, stage: str) -> None:
-        """Leave callbacks as they were."""
-        trainer: Any = self.trainer
-        bring_back_idle_hooks(trainer.callbacks)

@@ -37,7 +37,8 @@ from nequip_like.training.gradients import (
     sum_gradients,
 )
 from nequip_like.training.guarded_module import EvaluationTask, list_evaluations
-from nequip_like.training.lightning_internals import ends_within_epoch, log_again
+from nequip_like.training.lean_steps.logged_values import log_again
+from nequip_like.training.lightning_internals import ends_within_epoch
 from nequip_like.training.loss_shares import compute_shares
 from nequip_like.training.nonfinite_guard import Policy
 from nequip_like.training.run_length import begin_schedules
@@ -148,8 +149,8 @@ class NequIPLightningModule(ResumableModule):
         if counts is not None:
             loss = loss * self.trainer.accumulate_grad_batches  # by which Lightning divides it
         # A wrapper that averages gradients over processes needs the factor; our own strategy sums them.
-        sums = self._trainer is None or isinstance(self.trainer.strategy, SummedGradientsStrategy)
-        return loss if sums else loss * self.trainer.world_size
+        averages = self._trainer is not None and not isinstance(self.trainer.strategy, SummedGradientsStrategy)
+        return loss * self.trainer.world_size if averages and self.trainer.world_size > 1 else loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Sum the gradients over processes and judge them, before they are clipped."""

@@ -180,7 +180,7 @@ class FiniteGuard:
         parameters: NamedParameters,
         loss: MetricsManager,
         origin: Origin,
-        moment: str,
+        describe_moment: Callable[[], str],
         check_gradients: bool = True,
         recover: Recover = keep_as_it_is,
     ) -> bool:
@@ -190,7 +190,7 @@ class FiniteGuard:
             parameters: The trained parameters, with gradients that are summed over processes.
             loss: The loss.
             origin: File and frame of a ``frame_index``.
-            moment: Epoch and step, for messages.
+            describe_moment: Tells epoch and step, for messages.
             check_gradients: Not if a scaler of gradients looks after them, to which infinite ones are normal.
             recover: Asked before the run is stopped, with what is wrong: whether earlier weights are taken instead.
 
@@ -208,6 +208,7 @@ class FiniteGuard:
         if not self.left_out:
             self._taken_in_epoch += 1
             return True
+        moment = describe_moment()
         # The weights come first: if they are not finite, nothing else can be, and the batch before is to blame.
         stops = self.policy == "stop"
         if weights := _list_not_finite([(name, parameter) for name, parameter in parameters]):
@@ -238,7 +239,7 @@ class FiniteGuard:
         Args:
             parameters: The trained parameters.
             origin: As for :meth:`judge`.
-            moment: As for :meth:`judge`.
+            moment: Epoch and step, for messages.
             recover: As for :meth:`judge`.
 
         Raises:

@@ -450,7 +450,7 @@ def test_gradients_that_a_scaler_looks_after():
     guard = FiniteGuard()
     for (manager, graph, values), sound in zip(values_of(1.0, math.inf), (True, False), strict=True):
         guard.see(graph, graph, values, manager)
-        arguments = ([("w", parameter)], manager, str, "now", False)
+        arguments = ([("w", parameter)], manager, str, lambda: "now", False)
         if sound:
             assert guard.judge(*arguments)
         else:
@@ -465,7 +465,7 @@ def test_large_gradients_are_finite():
     guard = FiniteGuard()
     manager, graph, values = next(values_of(1.0))
     guard.see(graph, graph, values, manager)
-    assert guard.judge([("w", parameter)], manager, str, "now")
+    assert guard.judge([("w", parameter)], manager, str, lambda: "now")
 
 
 # --- several processes
@@ -491,7 +491,7 @@ def judged(rank: int, folder: str) -> None:
         guard = FiniteGuard(policy)
         guard.see(target, prediction, values, manager)
         try:
-            results.append(str(guard.judge([("w", weight)], manager, str, "now")))
+            results.append(str(guard.judge([("w", weight)], manager, str, lambda: "now")))
         except TrainingError as error:
             results.append(error.message)
         results.append(str(guard.skipped_steps))
