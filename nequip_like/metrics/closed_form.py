@@ -116,9 +116,13 @@ class ClosedTerm:
         per_atom = modifier if isinstance(modifier, PerAtomModifier) else None
         return cls(term.name, modifier.field, per_atom, metric, term.ignore_nan, *_FORMULAS[type(metric)])
 
-    def scale(self, values: Array, graph: Graph) -> Array:
+    def scale(self, values: Array, num_atoms: Array | None) -> Array:
         """What is compared, from the values of the field; or the gradient with respect to these."""
-        return self.per_atom.scale(values, graph[fields.NUM_ATOMS].numpy()) if self.per_atom else values
+        return values if self.per_atom is None or num_atoms is None else self.per_atom.scale(values, num_atoms)
+
+    def read_num_atoms(self, graph: Graph) -> Array | None:
+        """Number of atoms of each graph, shape (graphs,); None where it is not divided by."""
+        return None if self.per_atom is None else graph[fields.NUM_ATOMS].numpy()
 
     def sum_by_torch(self, prediction: Graph, target: Graph) -> Tensor:
         """The sum as the metric defines it, shape ()."""
@@ -173,9 +177,11 @@ class BatchErrors:
             counts: What the sums of the terms were divided by in their values, shape (terms,).
             shared: What they were divided by in the weighted sum, shape (terms,).
         """
+        rates = [_invert(count) for count in counts.tolist()]
+        shares = rates if shared is counts else [_invert(count) for count in shared.tolist()]
         parts: list[_Part] = [
-            (errors, _invert(count), coeff * _invert(share))
-            for errors, count, share in zip(self._errors, counts.tolist(), shared.tolist(), strict=True)
+            (errors, rate, coeff * share)
+            for errors, rate, share in zip(self._errors, rates, shares, strict=True)
             if (coeff := coeffs[errors.term.name])
         ]
         names = [*(errors.term.name for errors, _, _ in parts), WEIGHTED_SUM]
@@ -200,9 +206,11 @@ class _TermErrors:
     """The errors of one term in one batch: their sum, and the number of labels."""
 
     def __init__(self, term: ClosedTerm, prediction: Graph, target: Graph) -> None:
-        self.term, self._target = term, target
-        labels = term.scale(target[term.field].numpy(), target)
-        self._difference = term.scale(prediction[term.field].detach().numpy(), prediction) - labels
+        self.term, self._num_atoms = term, term.read_num_atoms(target)
+        same = self._num_atoms is None or prediction[fields.NUM_ATOMS] is target[fields.NUM_ATOMS]
+        num_atoms = self._num_atoms if same else term.read_num_atoms(prediction)
+        labels = term.scale(target[term.field].numpy(), self._num_atoms)
+        self._difference = term.scale(prediction[term.field].detach().numpy(), num_atoms) - labels
         self.total, self.count = term.sum_errors(term.metric, self._difference), float(labels.size)
         self._missing: np.ndarray[Any, np.dtype[np.bool_]] | None = None
         # A sum that is a number has no missing label in it.
@@ -214,10 +222,11 @@ class _TermErrors:
 
     def compute_gradient(self, factor: float) -> Array:
         """Gradient with respect to the predicted field, from that with respect to the sum."""
-        gradient = self.term.differentiate(self.term.metric, self._difference) * factor
+        gradient = self.term.differentiate(self.term.metric, self._difference)
+        gradient *= factor
         if self._missing is not None:
             gradient[self._missing] = 0.0  # even if the factor is not finite
-        return self.term.scale(gradient, self._target)
+        return self.term.scale(gradient, self._num_atoms)
 
 
 # The errors of a term, and the derivatives of its value and of the weighted sum with respect to their sum.

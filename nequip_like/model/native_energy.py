@@ -13,9 +13,10 @@ from nequip_like.model.potential import Differentiated
 from nequip_like.nn.mlp import Perceptron
 from nequip_like.nn.module_content import ModuleContent
 from nequip_like.nn.native.compiler import find_compiler
-from nequip_like.nn.native.head import Head
+from nequip_like.nn.native.head import Head, Structures
 from nequip_like.nn.native.network import Extra, NativeNetwork
-from nequip_like.nn.native.program import Calculation, Parameters, Structures
+from nequip_like.nn.native.program import Calculation, Constants, Parameters
+from nequip_like.nn.native.radial_tables import RadialNetworks
 from nequip_like.nn.native.spec import NetworkPlan
 from nequip_like.process_settings import warn_once
 
@@ -53,12 +54,13 @@ class NativeBackend:
         self.caches_parameters = False
         self._content: ModuleContent | None = None
         self._collected: CollectedWeights | None = None
+        self._joined: tuple[CollectedWeights, Tensor, tuple[int, ...], Parameters] | None = None
         self._failure: str | None = None
         self.network = NativeNetwork(plan)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy belongs to another model, and perhaps to a machine with a compiler where this one has none."""
-        return {**self.__dict__, "_content": None, "_collected": None, "_failure": None}
+        return {**self.__dict__, **dict.fromkeys(("_content", "_collected", "_joined", "_failure"))}
 
     def supports(self, device: torch.device) -> bool:
         """Whether it is used for tensors on a device.
@@ -157,7 +159,26 @@ class NativeBackend:
             self._collected = weights
         return weights
 
+    def join(self, weights: CollectedWeights, basis: Tensor, inverse_cutoffs: Tensor, norm: Tensor) -> Parameters:
+        """Join all that compiled code needs of a module; the object of the last time where nothing of it is another.
+
+        Args:
+            weights: What :meth:`collect` gave.
+            basis: Radial basis, see :class:`~nequip_like.nn.native.radial_tables.RadialNetworks`.
+            inverse_cutoffs: A buffer of the module, see :class:`~nequip_like.nn.native.program.Constants`.
+            norm: As well.
+        """
+        # Weights that are the same object are those of a module whose buffers are the same, too.
+        versions = inverse_cutoffs.data_ptr(), inverse_cutoffs._version, norm.data_ptr(), norm._version
+        last = self._joined
+        if last is None or last[0] is not weights or last[1] is not basis or last[2] != versions:
+            constants = Constants(inverse_cutoffs, norm, len(inverse_cutoffs))
+            radial = RadialNetworks(basis, weights.radial)
+            last = weights, basis, versions, Parameters(weights.network, radial, weights.head, constants)
+            self._joined = last if weights is self._collected else None
+        return last[3]
+
     def _look_at(self, module: nn.Module) -> ModuleContent:
         if self._content is None or not self._content.is_of(module):
-            self._content, self._collected = ModuleContent(module), None
+            self._content, self._collected, self._joined = ModuleContent(module), None, None
         return self._content

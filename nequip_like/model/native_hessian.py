@@ -8,8 +8,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from nequip_like.nn.native.head import Structures
 from nequip_like.nn.native.network import Topology
-from nequip_like.nn.native.program import Calculation, NetworkArguments, Parameters, Program, Structures
+from nequip_like.nn.native.program import Calculation, NetworkArguments, Parameters, Program
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
 
 
@@ -67,19 +68,19 @@ class HessianCalculation(Calculation):
         super().__init__(program, arguments, parameters.constants, topology, keep=True)
         edges, harmonics = topology.edges, (program.plan.l_max + 1) ** 2
         sizes = {"sent_curvature": TAPS, "harmonics_gradient_tangent": harmonics, "length_gradient_tangent": 1}
-        self._hold(**{name: torch.empty(edges, size, dtype=program.dtype) for name, size in sizes.items()})
+        for name, size in sizes.items():
+            self._held[name] = memory = torch.empty(edges, size, dtype=program.dtype)
+            setattr(self._net, name, memory.data_ptr())
 
     def multiply(self, structures: Structures, changes: Tensor) -> Tensor:
         """The Hessian times changes of the positions (changes, atoms, 3), float64; of the same shape."""
         self.run_energies(structures)
         changes = changes.to(torch.float64).contiguous()
         products = torch.empty_like(changes)
-        directions, gradient = (torch.empty(self.topology.edges, 3, dtype=torch.float64) for _ in range(2))
-        self._hold(directions=directions, gradient=gradient)
         self.program.library.potential_hessian(
             ctypes.byref(self._net),
             ctypes.byref(self._head.fields),
             ctypes.c_int64(len(changes)),
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (changes, directions, products)),
+            *map(ctypes.c_void_p, (changes.data_ptr(), self._doubles["directions"], products.data_ptr())),
         )
         return products

@@ -22,10 +22,9 @@ from nequip_like.nn.elements import EmbeddingStart, correlate_rows, starts_from_
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.lora import list_weights
 from nequip_like.nn.mlp import ScalarMLP
-from nequip_like.nn.native.head import Head
+from nequip_like.nn.native.head import Head, Structures
 from nequip_like.nn.native.network import Extra
-from nequip_like.nn.native.program import Calculation, Constants, Parameters, Structures
-from nequip_like.nn.native.radial_tables import RadialNetworks
+from nequip_like.nn.native.program import Calculation, Parameters
 from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table
@@ -281,10 +280,7 @@ class NequIPEnergy(nn.Module):
         """What compiled code needs."""
         native = cast(NativeBackend, self.native)
         weights = native.collect(self, self._collect_weights)
-        constants = Constants(self.inverse_cutoffs, self.sender_norm, len(self.type_embedding))
-        return Parameters(
-            weights.network, RadialNetworks(self._evaluate_basis(), weights.radial), weights.head, constants
-        )
+        return native.join(weights, self._evaluate_basis(), self.inverse_cutoffs, self.sender_norm)
 
     def _collect_weights(self) -> CollectedWeights:
         network: list[Tensor] = [self.type_embedding]

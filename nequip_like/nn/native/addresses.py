@@ -19,9 +19,14 @@ def prepare_for_c(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to(dtype).contiguous()
 
 
+def get_address(tensor: Tensor | None) -> int | None:
+    """The address of a tensor, which somebody has to hold; None, which is null in C, for None."""
+    return None if tensor is None else tensor.data_ptr()
+
+
 def list_addresses(tensors: Sequence[Tensor | None]) -> Any:
     """A C array of the addresses of tensors, which somebody has to hold; null for None."""
-    return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+    return (ctypes.c_void_p * len(tensors))(*[None if tensor is None else tensor.data_ptr() for tensor in tensors])
 
 
 def allocate_together(sizes: Mapping[str, int], dtype: torch.dtype) -> tuple[Tensor, dict[str, int]]:

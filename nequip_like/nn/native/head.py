@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,46 @@ class Head:
     def tensors(self) -> list[Tensor]:
         """Weights of the readout, scales, shifts."""
         return [*self.readout.weights, self.scales, self.shifts]
+
+
+class Structures(NamedTuple):
+    """What a calculation is of: several structures, whose atoms are numbered one after the other.
+
+    Attributes:
+        atom_types: Type of each atom, shape (atoms,).
+        edge_index: Receiving and sending atom of each edge, shape (2, edges).
+        positions: Shape (atoms, 3), Angstrom.
+        translations: Of each edge's sending atom, in cells, shape (edges, 3); None without periodic images.
+        cells: Lattice vectors as rows, zeros without a cell, shape (graphs, 3, 3), Angstrom; None if none has one.
+        graph_of_atom: Number of each atom's structure, shape (atoms,).
+        graphs: Number of structures.
+    """
+
+    atom_types: Tensor
+    edge_index: Tensor
+    positions: Tensor
+    translations: Tensor | None
+    cells: Tensor | None
+    graph_of_atom: Tensor
+    graphs: int
+
+
+class Results(NamedTuple):
+    """Energies and their derivatives; all float64.
+
+    Attributes:
+        energies: Of the atoms, shape (atoms,), eV.
+        totals: Of the structures, shape (graphs,), eV.
+        forces: On the atoms, shape (atoms, 3), eV/Angstrom.
+        stress: Of the structures, shape (graphs, 3, 3), eV/Angstrom^3; NaN without a cell.
+        virial: Minus the stress times the volume, shape (graphs, 3, 3), eV; NaN without a cell.
+    """
+
+    energies: Tensor
+    totals: Tensor
+    forces: Tensor
+    stress: Tensor
+    virial: Tensor
 
 
 class CHead(ctypes.Structure):

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nequip_like.errors import ModelError
-from nequip_like.nn.native.addresses import allocate_together
-from nequip_like.nn.native.program import Calculation, NetworkArguments, Parameters, Program, Results, Structures
+from nequip_like.nn.native.addresses import allocate_together, prepare_for_c
+from nequip_like.nn.native.head import Results, Structures
+from nequip_like.nn.native.program import TOPOLOGY, Calculation, NetworkArguments, Parameters, Program
 from nequip_like.nn.native.spec import NetworkPlan
 
 # A chunk of atoms has its own gradients of the radial tables: more chunks serve more threads, and take more memory.
@@ -52,11 +53,12 @@ class NativeNetwork:
         self._edges = _SortedEdges()
         self._calculation: _CachedCalculation | None = None
         self._arguments: NetworkArguments | None = None
+        self._spare: list[Calculation] = []  # of a training step that is over, one at most
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses mean nothing to another process, and its processor may need other code.
         remembered = dict.fromkeys(("_program", "_calculation", "_arguments"))
-        return {"plan": self.plan, "_edges": _SortedEdges(), **remembered}
+        return {"plan": self.plan, "_edges": _SortedEdges(), "_spare": [], **remembered}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NativeNetwork:
         """A copy shares the code."""
@@ -94,9 +96,20 @@ class NativeNetwork:
             extra: Energies and gradients of something else, which has no parameters to train.
         """
         topology = self._sort_edges(structures)
-        calculation = Calculation(self.program, self._take(parameters), parameters.constants, topology, keep=True)
-        call = _Call(calculation, structures, extra)
+        call = _Call(self._begin_step(parameters, topology), structures, extra, self._spare)
         return Results(*_DifferentiatedNetwork.apply(call, *parameters.tensors))
+
+    def _begin_step(self, parameters: Parameters, topology: Topology) -> Calculation:
+        """A calculation of a training step: that of an earlier one whose graph is gone, or a new one."""
+        arguments, constants = self._take(parameters), parameters.constants
+        try:
+            calculation = self._spare.pop()
+        except IndexError:  # the first step, or graphs of others are alive
+            calculation = None
+        if calculation is None or calculation.arguments is not arguments or calculation.constants is not constants:
+            return Calculation(self.program, arguments, constants, topology, keep=True)
+        calculation.take(topology)
+        return calculation
 
     def predict(
         self,
@@ -129,7 +142,7 @@ class NativeNetwork:
     ) -> tuple[Tensor, Calculation]:
         """Energies of the atoms (atoms,), without a pass back; otherwise as :meth:`predict`."""
         calculation = self._reuse_calculation(self._sort_edges(structures), make_parameters, origins)
-        return calculation.run_energies(structures, derivatives=False)[0], calculation
+        return calculation.run_energies(structures, derivatives=False), calculation
 
     def estimate_bytes(self, parameters: Parameters, atoms: int, edges: int, keep: bool) -> int:
         """Memory that a calculation takes at its peak, by the sizes of its arrays, without gradients of weights, bytes.
@@ -215,7 +228,7 @@ class Topology:
     """
 
     def __init__(self, program: Program, atom_types: Tensor, edge_index: Tensor) -> None:
-        self.atoms, self.edges = len(atom_types), edge_index.shape[1]
+        self.atoms, self.edges = atom_types.shape[0], edge_index.shape[1]
         if self.edges >= 2**31:
             raise ModelError(
                 f"{self.edges} edges are too many", "predict fewer atoms at a time, or write model.kernel=batched"
@@ -224,28 +237,27 @@ class Topology:
         self.chunks = count_chunks(self.edges)
         # Each species and each chunk may end in the middle of a block.
         most_blocks = self.atoms // program.block + types + self.chunks
-        sizes = {
-            **{"atom_order": self.atoms, "new_of_old": self.atoms, "type_start": types + 1, "row": self.atoms + 1},
-            **{"original": self.edges, "neighbour": self.edges, "sent_row": self.atoms + 1, "sent": self.edges},
-            **{"sent_centre": self.edges, "block_start": most_blocks, "block_stop": most_blocks},
-            **{"block_type": most_blocks},
-        }
         # In the order of the C function's arguments. C gets addresses only: the memory lives as long as the topology.
-        self._memory, self.pointers = allocate_together({**sizes, "chunk_block": self.chunks + 1}, torch.int32)
+        atoms, edges = self.atoms, self.edges
+        sizes = {
+            **{"atom_order": atoms, "new_of_old": atoms, "type_start": types + 1, "row": atoms + 1, "original": edges},
+            **{"neighbour": edges, "sent_row": atoms + 1, "sent": edges, "sent_centre": edges},
+            **{"block_start": most_blocks, "block_stop": most_blocks, "block_type": most_blocks},
+            "chunk_block": self.chunks + 1,
+        }
+        self._memory, self.pointers = allocate_together(sizes, torch.int32)
+        *arrays, chunk_block = self.pointers.values()
         # The C code takes addresses, so types have to be right here.
-        centre, neighbour = (index.to(torch.int64).contiguous() for index in edge_index)
-        atom_types = atom_types.to(torch.int64).contiguous()
-        arrays = [self.pointers[name] for name in sizes]
+        atom_types, edge_index = prepare_for_c(atom_types, torch.int64), prepare_for_c(edge_index, torch.int64)
+        centre = edge_index.data_ptr()
+        pairs = (centre, centre + edges * edge_index.itemsize)
         self.blocks = program.library.topology(
-            ctypes.c_int64(self.atoms),
-            ctypes.c_int64(self.edges),
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (atom_types, centre, neighbour)),
-            *(ctypes.c_void_p(pointer) for pointer in arrays),
-            ctypes.c_int64(self.chunks),
-            ctypes.c_void_p(self.pointers["chunk_block"]),
+            atoms, edges, atom_types.data_ptr(), *pairs, *arrays, self.chunks, chunk_block
         )
         if self.blocks < 0:
             raise ModelError("an edge or a species is out of range", "build the neighbour list for these atoms")
+        #: Those that all passes need, for C.
+        self.addresses = (ctypes.c_void_p * len(TOPOLOGY))(*[self.pointers[name] for name in TOPOLOGY])
 
     @cached_property
     def places(self) -> Tensor:
@@ -307,18 +319,36 @@ class _SortedEdges:
 
 
 class _Call:
-    """What one calculation has beside parameters."""
+    """What one calculation has beside parameters.
 
-    def __init__(self, calculation: Calculation, structures: Structures, extra: Extra | None) -> None:
-        self.calculation, self._structures, self._extra = calculation, structures, extra
+    Args:
+        calculation: The calculation.
+        structures: What it is of.
+        extra: What is added to its results.
+        spare: Gets the calculation when nobody needs this call any more, if its memory is small.
+    """
+
+    def __init__(
+        self,
+        calculation: Calculation,
+        structures: Structures,
+        extra: Extra | None,
+        spare: list[Calculation] | None = None,
+    ) -> None:
+        self.calculation, self._structures, self._extra, self._spare = calculation, structures, extra, spare
+
+    def __del__(self) -> None:
+        # Autograd's graph held it, and is gone: nobody can ask for gradients of this step again.
+        if self._spare is not None and self.calculation.is_small:
+            self._spare[:] = [self.calculation]
 
     def run(self) -> Results:
         """The results."""
-        energies, gradient = self.calculation.run_energies(self._structures)
+        energies = self.calculation.run_energies(self._structures)
         if self._extra is not None:
             energies += self._extra.energies
-            gradient += self._extra.gradient
-        return self.calculation.run_sums(energies, gradient)
+            self.calculation.gradient.add_(self._extra.gradient)
+        return self.calculation.run_sums(energies)
 
 
 class _DifferentiatedNetwork(torch.autograd.Function):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from nequip_like.errors import ModelError
-from nequip_like.nn.native.addresses import allocate_together, list_addresses, prepare_for_c
+from nequip_like.nn.native.addresses import allocate_together, get_address, list_addresses, prepare_for_c
 from nequip_like.nn.native.compiler import compile_library
-from nequip_like.nn.native.head import Head, HeadArguments, HeadCalculation, LastScalars
+from nequip_like.nn.native.head import Head, HeadArguments, HeadCalculation, LastScalars, Results, Structures
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
 from nequip_like.nn.native.network_source import write_network
 from nequip_like.nn.native.radial_tables import RadialArguments, RadialCalculation, RadialNetworks
@@ -28,16 +29,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+#: Arrays of a topology, as ``Net`` of runtime.c begins with them.
+TOPOLOGY = (
+    *("row", "original", "neighbour", "sent_row", "sent", "sent_centre", "atom_order"),
+    *("block_start", "block_stop", "block_type", "chunk_block", "type_start"),
+)
+_ADJOINTS = [f"{name}_adjoint" for name in Results._fields]
+# Memory up to this serves the next step, too. Where there is more, the time to ask for it is nothing beside the rest.
+_MOST_KEPT = 2**24  # bytes
+
+
 class _Net(ctypes.Structure):
     """The structure ``Net`` of runtime.c, field by field: nothing but this order ties the two together."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("atoms", "edges", "blocks", "chunks", "threads", "keep")),
+        ("topology", ctypes.c_void_p * len(TOPOLOGY)),
         *(
             (name, ctypes.c_void_p)
             for name in (
-                *("row", "original", "neighbour", "sent_row", "sent", "sent_centre", "atom_order"),
-                *("block_start", "block_stop", "block_type", "chunk_block", "type_start"),
                 *("inverse_cutoff", "norm", "vectors", "directions", "gradient", "interval", "sent_interval"),
                 *("basis", "harmonics", "harmonics_tangent", "length_tangent"),
                 *("sent_basis", "sent_harmonics", "sent_harmonics_tangent", "sent_length_tangent"),
@@ -68,6 +78,8 @@ class Program:
         self.parallel = bool(self.library.is_parallel())
         for name in ("topology", "head_memory", "head_prepared", "radial_memory", "padded_width"):
             getattr(self.library, name).restype = ctypes.c_int64
+        number, address = ctypes.c_int64, ctypes.c_void_p
+        self.library.topology.argtypes = [*2 * [number], *15 * [address], number, address]
         #: Channels of each kind of the last features.
         self.last_widths = [kind.size for kind in plan.layers[-1].outputs]
         self._offsets = {keep: assign_offsets(plan, keep) for keep in (False, True)}
@@ -104,7 +116,8 @@ class Constants:
         self.norm = norm.detach().expand(types).contiguous()
 
 
-class Parameters(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Parameters:
     """All that a calculation needs of a model.
 
     Attributes:
@@ -119,7 +132,7 @@ class Parameters(NamedTuple):
     head: Head
     constants: Constants
 
-    @property
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """All that can be trained."""
         return [*self.network, *self.radial.tensors, *self.head.tensors]
@@ -136,6 +149,7 @@ class NetworkArguments:
         weights: Those of the network.
         radial: The radial networks.
         head: The head.
+        num_radial: Number of tensors of the radial networks.
 
     Raises:
         ModelError: If parameters have another element type than the program was made for.
@@ -151,6 +165,7 @@ class NetworkArguments:
         self.radial = RadialArguments(program.library, parameters.radial, program.plan.table_rows, program.dtype)
         self.head = HeadArguments(program.library, parameters.head, program.dtype, program.last_widths)
         prepared = [*self.weights, self.radial.basis, *self.radial.weights, *self.head.weights, *self.head.scales]
+        self.num_radial = len(parameters.radial.tensors)
         self._addresses = list(map(Tensor.data_ptr, parameters.tensors))
         # A copy has the numbers of now; the basis is another tensor when it has other numbers.
         basis = len(self.weights)
@@ -161,48 +176,9 @@ class NetworkArguments:
     def serve(self, parameters: Parameters) -> bool:
         """Whether these are the same tensors at the same places, whatever their numbers are now."""
         tensors = parameters.tensors
-        same = self._may_serve and all(map(is_, tensors, self.parameters.tensors))
+        known = tensors is self.parameters.tensors or all(map(is_, tensors, self.parameters.tensors))
+        same = self._may_serve and known
         return same and list(map(Tensor.data_ptr, tensors)) == self._addresses
-
-
-class Structures(NamedTuple):
-    """What a calculation is of: several structures, whose atoms are numbered one after the other.
-
-    Attributes:
-        atom_types: Type of each atom, shape (atoms,).
-        edge_index: Receiving and sending atom of each edge, shape (2, edges).
-        positions: Shape (atoms, 3), Angstrom.
-        translations: Of each edge's sending atom, in cells, shape (edges, 3); None without periodic images.
-        cells: Lattice vectors as rows, zeros without a cell, shape (graphs, 3, 3), Angstrom; None if none has one.
-        graph_of_atom: Number of each atom's structure, shape (atoms,).
-        graphs: Number of structures.
-    """
-
-    atom_types: Tensor
-    edge_index: Tensor
-    positions: Tensor
-    translations: Tensor | None
-    cells: Tensor | None
-    graph_of_atom: Tensor
-    graphs: int
-
-
-class Results(NamedTuple):
-    """Energies and their derivatives; all float64.
-
-    Attributes:
-        energies: Of the atoms, shape (atoms,), eV.
-        totals: Of the structures, shape (graphs,), eV.
-        forces: On the atoms, shape (atoms, 3), eV/Angstrom.
-        stress: Of the structures, shape (graphs, 3, 3), eV/Angstrom^3; NaN without a cell.
-        virial: Minus the stress times the volume, shape (graphs, 3, 3), eV; NaN without a cell.
-    """
-
-    energies: Tensor
-    totals: Tensor
-    forces: Tensor
-    stress: Tensor
-    virial: Tensor
 
 
 class Calculation:
@@ -214,42 +190,69 @@ class Calculation:
         constants: What it has beside parameters.
         topology: The edges.
         keep: Whether what training needs is kept.
+
+    Attributes:
+        is_small: Whether its memory is so little that it may be kept for the next step.
     """
 
     def __init__(
         self, program: Program, arguments: NetworkArguments, constants: Constants, topology: Topology, keep: bool
     ) -> None:
-        edges = topology.edges
-        self.program, self.arguments, self.topology, self.keep = program, arguments, topology, keep
+        self.program, self.arguments, self.keep = program, arguments, keep
         # C gets addresses only: what it uses is held here. Nothing is cleared: a pass sets what the next ones read.
         self.constants = constants
         self._held: dict[str, Any] = {"prepared": torch.empty(program.weights.prepared, dtype=program.dtype)}
-        self._held["intervals"], intervals = allocate_together(
-            dict.fromkeys(("interval", "sent_interval"), edges), torch.int32
-        )
-        self._held["memory"], self._addresses = allocate_together(
-            program.measure_arrays(topology.atoms, edges, keep), program.dtype
-        )
         self._net = _Net(
-            atoms=topology.atoms,
-            edges=edges,
-            blocks=topology.blocks,
-            chunks=topology.chunks,
             keep=int(keep),
             inverse_cutoff=constants.inverse_cutoff.data_ptr(),
             norm=constants.norm.data_ptr(),
             feature_offsets=program.offset_tables[keep].data_ptr(),
             prepared=self._held["prepared"].data_ptr(),
-            **{name: pointer for name, pointer in topology.pointers.items() if name != "new_of_old"},
-            **intervals,
-            **self._addresses,
         )
         self._radial = RadialCalculation(arguments.radial, keep)
         self._held["weights"] = list_addresses(self._insert_tables(arguments.weights, self._radial.tables))
         self._net.parameters = ctypes.addressof(self._held["weights"])
         self._head = HeadCalculation(arguments.head)
-        self._connect_head()
-        self._prepared = False
+        self._addresses: dict[str, int] = {}
+        self._room = (-1, -1)  # atoms and edges that there is memory for
+        self.take(topology)
+
+    def take(self, topology: Topology) -> None:
+        """Calculate for these atoms and edges from now on, in the same memory where that is large enough.
+
+        What was made of the parameters is made anew.
+        """
+        atoms, edges = topology.atoms, topology.edges
+        if atoms > self._room[0] or edges > self._room[1]:
+            self._make_room(atoms, edges)
+        net, self.topology, self._prepared = self._net, topology, False
+        self.__dict__.pop("last_scalars", None)
+        net.topology = topology.addresses
+        net.edges, net.blocks, net.chunks = edges, topology.blocks, topology.chunks
+        if net.atoms != atoms:
+            net.atoms = atoms
+            self._connect_head()
+
+    def _make_room(self, atoms: int, edges: int) -> None:
+        program, held = self.program, self._held
+        for name in ("intervals", "memory", "doubles", "head"):
+            held.pop(name, None)  # before there is more
+        numbers = dict.fromkeys(("interval", "sent_interval"), edges)
+        held["intervals"], intervals = allocate_together(numbers, torch.int32)
+        held["memory"], self._addresses = allocate_together(
+            program.measure_arrays(atoms, edges, self.keep), program.dtype
+        )
+        doubles = {**dict.fromkeys(("vectors", "gradient"), 3 * edges), "products": 9 * atoms}
+        doubles["directions"] = 3 * edges if self.keep else 0
+        held["doubles"], self._doubles = allocate_together(doubles, torch.float64)
+        held["head"] = self._head.allocate(atoms, self.keep)
+        for name in ("vectors", "directions"):
+            setattr(self._net, name, self._doubles[name])
+        for name, address in (intervals | self._addresses).items():
+            setattr(self._net, name, address)
+        self._net.atoms = -1  # the head is connected anew
+        self._room = (atoms, edges)
+        self.is_small = sum(held[name].nbytes for name in ("memory", "doubles", "head")) <= _MOST_KEPT
 
     def _insert_tables(self, weights: Sequence[T], tables: Sequence[T]) -> list[T]:
         """Weights and tables in the order of the layout."""
@@ -258,14 +261,10 @@ class Calculation:
             merged.insert(layer.table, table)
         return merged
 
-    def _hold(self, **tensors: Tensor) -> None:
-        self._held.update(tensors)
-        for name, tensor in tensors.items():
-            setattr(self._net, name, tensor.data_ptr())
-
     def reuse_prepared(self, calculation: Calculation) -> None:
         """Take over what another calculation with the same parameters, which is not used any more, made of them."""
-        self._hold(prepared=calculation._held["prepared"])
+        self._held["prepared"] = calculation._held["prepared"]
+        self._net.prepared = calculation._net.prepared
         self._held["weights"] = calculation._held["weights"]
         self._net.parameters = calculation._net.parameters
         self._prepared, self._head, self._radial = calculation._prepared, calculation._head, calculation._radial
@@ -285,44 +284,47 @@ class Calculation:
             addresses = [self._addresses["features"] + (offset + width) * bytes_of_number for width in widths]
             self._held[end] = (ctypes.c_void_p * len(addresses))(*addresses)
             setattr(head, end, ctypes.addressof(self._held[end]))
-        self._held["head"] = self._head.allocate(self.topology.atoms, self.keep)
         head.memory = self._held["head"].data_ptr()
 
-    def run_energies(self, structures: Structures, derivatives: bool = True) -> tuple[Tensor, Tensor]:
-        """Energies of the atoms, and the gradient of their sum with respect to the edge vectors.
+    def run_energies(self, structures: Structures, derivatives: bool = True) -> Tensor:
+        """Energies of the atoms; unless there are to be no derivatives, the pass back leaves :attr:`gradient`.
 
         Args:
             structures: Positions and cells, for the atoms and edges of the topology.
-            derivatives: Whether there is a pass back; without one the gradient has no edges.
+            derivatives: Whether there is a pass back.
 
         Returns:
-            Energies (atoms,) in the caller's order, eV, and gradient (edges, 3), eV/Angstrom, both float64 whatever the
-            weights are: an atom's force is a sum over its edges whose terms nearly cancel.
+            Energies (atoms,) in the caller's order, eV, float64 whatever the weights are.
         """
-        edges = self.topology.edges
+        net, head = self._net, self._head.fields
         energies = torch.empty(self.topology.atoms, dtype=torch.float64)
-        vectors = torch.empty(edges, 3, dtype=torch.float64)
-        gradient = torch.empty(edges if derivatives else 0, 3, dtype=torch.float64)
-        self._hold(vectors=vectors, gradient=gradient)
-        if not derivatives:
-            self._net.gradient = None
-        head = self._head.fields
-        for name, tensor, dtype in (
-            ("positions", structures.positions, torch.float64),
-            ("translations", structures.translations, torch.float64),
-            ("cells", structures.cells, torch.float64),
-            ("graph_of_atom", structures.graph_of_atom, torch.int64),
-        ):
-            held = self._held[name] = None if tensor is None else prepare_for_c(tensor, dtype)
-            setattr(head, name, None if held is None else held.data_ptr())
+        net.gradient = self._doubles["gradient"] if derivatives else None
+        inputs = (
+            prepare_for_c(structures.positions, torch.float64),
+            None if structures.translations is None else prepare_for_c(structures.translations, torch.float64),
+            None if structures.cells is None else prepare_for_c(structures.cells, torch.float64),
+            prepare_for_c(structures.graph_of_atom, torch.int64),
+        )
+        self._held["inputs"] = inputs
+        head.positions, head.translations, head.cells, head.graph_of_atom = map(get_address, inputs)
         head.graphs, head.energies = structures.graphs, energies.data_ptr()
-        self._net.threads = count_threads()
+        net.threads = count_threads()
         radial = None if self._prepared else ctypes.byref(self._radial.fields)
         self.program.library.potential_energies(
-            ctypes.byref(self._net), ctypes.byref(head), radial, ctypes.c_void_p(vectors.data_ptr())
+            ctypes.byref(net), ctypes.byref(head), radial, ctypes.c_void_p(self._doubles["vectors"])
         )
         self._prepared = True
-        return energies, gradient
+        return energies
+
+    @property
+    def gradient(self) -> Tensor:
+        """Of the sum of the energies by the edge vectors (edges, 3), eV/Angstrom, float64, until the next calculation.
+
+        float64 whatever the weights are: an atom's force is a sum over its edges whose terms nearly cancel.
+        """
+        memory = self._held["doubles"]
+        start = (self._doubles["gradient"] - memory.data_ptr()) // memory.itemsize
+        return memory[start : start + 3 * self.topology.edges].view(-1, 3)
 
     @cached_property
     def last_scalars(self) -> LastScalars:
@@ -334,27 +336,26 @@ class Calculation:
         kinds = memory[start : start + sum(sizes)].split(sizes)
         return LastScalars([kind.view(atoms, -1) for kind in kinds], self.topology.order, self.topology.places)
 
-    def run_sums(self, energies: Tensor, gradient: Tensor) -> Results:
-        """What energies of atoms and the gradient by the edge vectors are together; after :meth:`run_energies`.
+    def run_sums(self, energies: Tensor) -> Results:
+        """What energies of atoms and :attr:`gradient` are together; after :meth:`run_energies`.
 
         Args:
             energies: Shape (atoms,), float64.
-            gradient: Shape (edges, 3), float64.
         """
-        atoms, head = self.topology.atoms, self._head.fields
-        totals = torch.empty(head.graphs, dtype=torch.float64)
-        forces = torch.empty(atoms, 3, dtype=torch.float64)
-        stress, virial, strain = (torch.empty(head.graphs, 3, 3, dtype=torch.float64) for _ in range(3))
-        products = torch.empty(atoms, 9, dtype=torch.float64)
-        self._hold(gradient=gradient)
-        self._held["strain"] = strain
-        results = Results(energies, totals, forces, stress, virial)
-        for name, tensor in (*results._asdict().items(), ("strain", strain)):
-            setattr(head, name, tensor.data_ptr())
+        head, held, graphs = self._head.fields, self._held, self._head.fields.graphs
+        totals = torch.empty(graphs, dtype=torch.float64)
+        forces = torch.empty(self.topology.atoms, 3, dtype=torch.float64)
+        stress = torch.empty(graphs, 3, 3, dtype=torch.float64)
+        virial = torch.empty(graphs, 3, 3, dtype=torch.float64)
+        if "strain" not in held or len(held["strain"]) < graphs:
+            held["strain"] = torch.empty(graphs, 9, dtype=torch.float64)
+        outputs = (totals, forces, stress, virial, held["strain"])
+        head.energies = energies.data_ptr()
+        head.totals, head.forces, head.stress, head.virial, head.strain = map(Tensor.data_ptr, outputs)
         self.program.library.potential_sums(
-            ctypes.byref(self._net), ctypes.byref(head), ctypes.c_void_p(products.data_ptr())
+            ctypes.byref(self._net), ctypes.byref(head), ctypes.c_void_p(self._doubles["products"])
         )
-        return results
+        return Results(energies, totals, forces, stress, virial)
 
     def run_gradients(self, adjoints: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
         """Gradients of a loss by :attr:`Parameters.tensors`; after :meth:`run_sums`.
@@ -364,29 +365,33 @@ class Calculation:
             wanted: Which gradients are asked for.
         """
         net, head, radial, program = self._net, self._head.fields, self._radial.fields, self.program
-        directions = torch.empty(self.topology.edges, 3, dtype=torch.float64)
-        self._hold(directions=directions)
         held = [None if adjoint is None else prepare_for_c(adjoint, torch.float64) for adjoint in adjoints]
-        for name, adjoint in zip(Results._fields, held, strict=True):
-            setattr(head, f"{name}_adjoint", None if adjoint is None else adjoint.data_ptr())
+        for name, adjoint in zip(_ADJOINTS, held, strict=True):
+            setattr(head, name, get_address(adjoint))
         weights = self.arguments.weights
         of_network = len(weights)
-        before_head = of_network + len(self.arguments.parameters.radial.tensors)
+        before_head = of_network + self.arguments.num_radial
         head.train_network = int(any(wanted[:before_head]))
         gradients: list[Tensor | None] = [None] * before_head
         if head.train_network:
-            tables = [torch.empty_like(table) for table in self._radial.tables]
             network = [torch.empty_like(weight) for weight in weights]
+            tables = self._radial.table_gradients
             gradients = [*network, *self._radial.make_gradients(tables, wanted[of_network:before_head])]
             addresses = list_addresses(self._insert_tables(network, tables))
             net.gradients = ctypes.addressof(addresses)
-            # As large as the radial tables of all chunks.
-            size = program.weights.sums + self.topology.chunks * max(table.numel() for table in tables)
-            self._hold(scratch=torch.empty(size, dtype=program.dtype))
+            net.scratch = self._make_scratch().data_ptr()
         head_gradients, head_addresses = self._head.make_gradients(wanted[before_head:])
         program.library.potential_gradients(
-            ctypes.byref(net), ctypes.byref(head), ctypes.byref(radial), ctypes.c_void_p(directions.data_ptr())
+            ctypes.byref(net), ctypes.byref(head), ctypes.byref(radial), ctypes.c_void_p(self._doubles["directions"])
         )
-        self._held.pop("scratch", None)
         del head_addresses, held  # C has read and written what these hold
         return gradients + head_gradients
+
+    def _make_scratch(self) -> Tensor:
+        # As large as the radial tables of all chunks.
+        radial = self.arguments.radial
+        size = self.program.weights.sums + self.topology.chunks * radial.rows * max(radial.columns)
+        if "scratch" not in self._held or len(self._held["scratch"]) < size:
+            self._held["scratch"] = torch.empty(size, dtype=self.program.dtype)
+        scratch: Tensor = self._held["scratch"]
+        return scratch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -129,8 +130,14 @@ class RadialCalculation:
         self.fields = _CRadial.from_buffer_copy(arguments.fields)
         self.fields.tables = ctypes.addressof(self._addresses["tables"])
         self.fields.memory = self._memory.data_ptr()
+        self._gradients: Sequence[Tensor] = ()
         self._kept = torch.empty(arguments.kept if keep else 0, dtype=arguments.dtype)
         self.fields.kept = self._kept.data_ptr() if keep else None
+
+    @cached_property
+    def table_gradients(self) -> list[Tensor]:
+        """Places for the gradients of the tables."""
+        return [torch.empty_like(table) for table in self.tables]
 
     def make_gradients(self, table_gradients: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
         """Places for the gradients of :attr:`RadialNetworks.tensors`, which C is to make from those of the tables.
@@ -146,9 +153,11 @@ class RadialCalculation:
         basis = None
         if wanted[0]:
             basis = torch.empty(len(self._arguments.basis), self._arguments.inputs, dtype=torch.float64)
-        self._table_gradients = table_gradients
-        for name, tensors in (("gradients", gradients), ("table_gradients", table_gradients)):
-            self._addresses[name] = addresses = list_addresses(tensors)
-            setattr(self.fields, name, ctypes.addressof(addresses))
+        self._addresses["gradients"] = list_addresses(gradients)
+        self.fields.gradients = ctypes.addressof(self._addresses["gradients"])
+        if table_gradients is not self._gradients:
+            self._gradients = table_gradients
+            self._addresses["table_gradients"] = list_addresses(table_gradients)
+            self.fields.table_gradients = ctypes.addressof(self._addresses["table_gradients"])
         self.fields.basis_gradient = None if basis is None else basis.data_ptr()
         return [basis, *gradients]
