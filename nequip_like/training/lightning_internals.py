@@ -8,10 +8,12 @@ would be left out. Such checkpoints have to wait for these.
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch import Tensor
 
 from nequip_like.data.loader import ResumableLoader
 
@@ -67,9 +69,29 @@ def ends_within_epoch(trainer: lightning.Trainer) -> bool:
     return trainer.should_stop and trainer.fit_loop._can_stop_early and not epoch_ends_next(trainer)
 
 
+def training_ends_next(trainer: lightning.Trainer) -> bool:
+    """Whether training ends after this epoch; asked at its end."""
+    # Lightning's own question, fit_loop.done, says so on the console and counts the epoch each time.
+    loop: Any = trainer.fit_loop
+    limits = ((loop.epoch_progress.current.processed, loop.max_epochs), (trainer.global_step, loop.max_steps))
+    reached = any(limit is not None and -1 < limit <= count for count, limit in limits)
+    return reached or (trainer.should_stop and loop._can_stop_early)
+
+
 def take_back_batch(trainer: lightning.Trainer) -> None:
     """Let the batch that failed come again in a run that goes on: Lightning counts it as not done, its loader does."""
     combined_loader = trainer.fit_loop._combined_loader
     for loader in [] if combined_loader is None else combined_loader.flattened:
         if isinstance(loader, ResumableLoader):
             loader.take_back(trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"])
+
+
+def copy_callback_metrics(trainer: lightning.Trainer) -> dict[str, Tensor]:
+    """What a checkpoint is named after and judged by: all that was logged for callbacks, the epoch and the step.
+
+    Lightning's ModelCheckpoint copies it by ``copy.deepcopy``, which takes longer than to copy the weights.
+    """
+    logged = {name: value.clone() for name, value in trainer.callback_metrics.items()}
+    for name, count in (("epoch", trainer.current_epoch), ("step", trainer.global_step)):
+        logged[name] = logged[name].int() if name in logged else torch.tensor(count)
+    return logged

@@ -176,7 +176,8 @@ def _train(
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = setup.build_module(config, data, info, model)
     trainer = setup.build_trainer(config, start.clock, run)
-    trainer.callbacks += [HeldFolder(folder), *callbacks]  # type: ignore[attr-defined] # set by Lightning's connector
+    all_callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
+    all_callbacks[:] = [HeldFolder(folder), *all_callbacks, *callbacks]
     preflight.check_run(run, data, module, trainer)
     begin_records(console, folder, resumption, "train" in run)
     record = RunRecord(folder, start.clock, goes_on=resumption is not None and resumption.folder == folder)

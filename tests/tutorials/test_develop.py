@@ -174,12 +174,12 @@ def check_life_of_checkpoint(names, config, folder):
         assert names["module"].global_step > resumption.step > 0
 
     path, word = (
-        PAGES["run"].read_text().split("**A checkpoint's life**")[1].split("Two more")[0].split("Two are asked")
+        PAGES["run"].read_text().split("**A checkpoint's life**")[1].split("Two more")[0].split("Three are asked")
     )
-    assert len(files_named(path)) == 4
+    assert len(files_named(path)) == 5
     assert (
         files_called(write_and_go_on, has_checkpoint)
-        == files_named(path) | {"whole_files.py", "model/tensor_pickling.py"}
+        == files_named(path) | {"whole_files.py", "model/tensor_pickling.py", "training/checkpointing/upload.py"}
         == files_named(path + word)
     )
 

@@ -15,6 +15,7 @@ from nequip_like.errors import ConfigError, first_line
 from nequip_like.instantiate import instantiate
 from nequip_like.metrics.terms import check_term_names
 from nequip_like.training.callbacks.words import after_step, convert_to_numbers, learning_rate, micro_step, update_step
+from nequip_like.training.checkpointing.io import write_waiting_checkpoints
 from nequip_like.training.lightning_internals import ends_within_epoch
 
 LogFunction = Callable[[str, dict[str, float], int, int], Any]
@@ -120,6 +121,8 @@ class LogFunctions(lightning.Callback):
         last_best, self._best = self._best, checkpoint.best_model_score
         # A file that could not be written leaves a copy of the value of before.
         if self._best is not None and (last_best is None or float(last_best) != float(self._best)):
+            if self.functions["best_model"] is not None:
+                write_waiting_checkpoints(trainer)  # the function may read the file
             _, epoch, step = self._validation
             self._call("best_model", trainer, {str(checkpoint.monitor): float(self._best)}, epoch, step)
 

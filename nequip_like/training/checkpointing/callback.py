@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import re
 import shutil
 import warnings
-from datetime import timedelta
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,12 +19,18 @@ from torch import Tensor
 from nequip_like.arguments import Count, Form, Positive, check
 from nequip_like.errors import ConfigError, OutputError, TrainingError
 from nequip_like.model.checkpoint_format import CHECKPOINT_KEY, read_checkpoint
+from nequip_like.training.checkpointing.cycles import list_matching_files, take_cycle, take_newest
+from nequip_like.training.checkpointing.io import find_waiting, write_waiting_checkpoints
 from nequip_like.training.checkpointing.ranking import RankedCheckpoint, give_name, rank_checkpoints, write_ranking
-from nequip_like.training.checkpointing.upload import RemoteStorageSync
+from nequip_like.training.checkpointing.upload import RemoteStorageSync, hand_over, takes_files
+from nequip_like.training.checkpointing.waiting import WaitingCheckpoints
 from nequip_like.training.lightning_internals import (
+    copy_callback_metrics,
     ends_within_epoch,
     epoch_ends_next,
+    find_callback,
     take_back_batch,
+    training_ends_next,
     validation_comes_next,
 )
 from nequip_like.whole_files import is_partial, written_whole
@@ -43,6 +48,7 @@ class ResumableCheckpoint(ModelCheckpoint):
       time or steps, early stopping). An epoch that was not finished never counts as finished.
     - In another folder, it brings along the best checkpoints so far. Lightning forgets them, and would export the
       best epoch since the resumption.
+    - A file that would be written again within ten seconds waits in memory, see :meth:`_find_place_to_wait`.
     - Of several best checkpoints (``save_top_k`` above 1) the files are named after epoch and step;
       :mod:`~nequip_like.training.checkpointing.ranking` tells which is which.
 
@@ -75,9 +81,9 @@ class ResumableCheckpoint(ModelCheckpoint):
         if on_failed_save not in ("stop", "warn"):
             raise ConfigError(f"on_failed_save of a checkpoint is {on_failed_save!r}", "write stop or warn")
         check("run_name", run_name, RunName | None)
-        _take_cycle(arguments, every_n_updates, every_n_minutes)
+        take_cycle(arguments, every_n_updates, every_n_minutes)
         if keep_newest is not None:
-            _take_newest(arguments, keep_newest)
+            take_newest(arguments, keep_newest)
         self.on_failed_save = on_failed_save
         self.keep_newest = keep_newest
         self.saved_at: dict[str, list[int]] = {}
@@ -101,6 +107,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         # Lightning saves from several hooks by the same two methods; only after a batch may a save have to wait.
         self._after_batch = False
         self._due = False
+        self._waiting: WaitingCheckpoints | None = None  # where those of this callback may wait
 
     @property
     def state_key(self) -> str:
@@ -128,6 +135,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         # Lightning restores the state of callbacks between setup and here: only now the best files are known to us.
         super().on_train_start(trainer, pl_module)
         self._tell_ranks(trainer)
+        self._waiting = self._find_place_to_wait(trainer)
         # Before the first step nothing of this run is being written: whatever is partial, an earlier one left behind.
         if trainer.is_global_zero and self.dirpath is not None and Path(self.dirpath).is_dir():
             for path in Path(self.dirpath).iterdir():
@@ -142,6 +150,8 @@ class ResumableCheckpoint(ModelCheckpoint):
             self._after_batch = False
         # Where training stops here no later hook saves, and the steps since the last checkpoint would be lost.
         self._save_due(trainer, ends_within_epoch(trainer))
+        if self._waiting is not None:
+            self._waiting.write_in_time()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save if the validation was awaited."""
@@ -156,6 +166,14 @@ class ResumableCheckpoint(ModelCheckpoint):
         if epoch_ends_next(trainer):
             super().on_train_epoch_end(trainer, pl_module)
             self._save_due(trainer, False, resumable=True)
+        # Here, and not at the end only: other callbacks read the files there. Before the last one saves it is too soon.
+        if trainer.checkpoint_callbacks[-1] is self and training_ends_next(trainer):
+            write_waiting_checkpoints(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write what waits."""
+        super().on_train_end(trainer, pl_module)
+        write_waiting_checkpoints(trainer)
 
     def _save_due(self, trainer: lightning.Trainer, stops: bool, resumable: bool = False) -> None:
         due = self._due or (stops and self.monitor is None and not self._should_skip_saving_checkpoint(trainer))
@@ -172,7 +190,10 @@ class ResumableCheckpoint(ModelCheckpoint):
             self._due = True
             return
         # Lightning lists a file before it writes it, and changes its lists in place: a reference would change as well.
-        state_before = copy.deepcopy(self.state_dict())
+        state_before = {
+            name: copy.copy(value) if isinstance(value, dict | list) else value
+            for name, value in self.state_dict().items()
+        }
         try:
             super()._save_topk_checkpoint(trainer, monitor_candidates)
         except OutputError as error:
@@ -212,6 +233,10 @@ class ResumableCheckpoint(ModelCheckpoint):
         except OutputError as error:
             self._handle_failed_save(error)
 
+    def _monitor_candidates(self, trainer: lightning.Trainer) -> dict[str, Tensor]:
+        # Lightning's, at less cost.
+        return copy_callback_metrics(trainer)
+
     def check_monitor_top_k(self, trainer: lightning.Trainer, current: Tensor | None = None) -> bool:
         """Whether a value is among the best: never one that is not finite, not even as the first."""
         # Lightning would enter NaN as infinity while there are fewer than k. All processes have the same value, so all
@@ -228,7 +253,8 @@ class ResumableCheckpoint(ModelCheckpoint):
         # Before the file is written, because the lists are part of what is written into it.
         superfluous = self._count_in(trainer, filepath)
         try:
-            super()._save_checkpoint(trainer, filepath)
+            with nullcontext() if self._waiting is None else self._waiting.allowed(is_listed=self.monitor is not None):
+                super()._save_checkpoint(trainer, filepath)
         except OutputError as error:
             failure = error
             # The other processes wait at the barrier with which Lightning ends a save, and this one left before it. It
@@ -242,6 +268,30 @@ class ResumableCheckpoint(ModelCheckpoint):
         # Only now: until the new file is whole, the one that makes room for it may be the only good one.
         for name in superfluous:
             self._remove_checkpoint(trainer, str(Path(filepath).with_name(name)))
+
+    def _find_place_to_wait(self, trainer: lightning.Trainer) -> WaitingCheckpoints | None:
+        """Where checkpoints of this callback may wait before they are written; None if they may not.
+
+        Those by updates and minutes may not, for the user has chosen the time. None may where somebody takes each file
+        (an upload, a logger), where files are told apart by epoch or step, where one that fails is only warned of, and
+        with several processes.
+        """
+        must_be_files = find_callback(trainer, RemoteStorageSync) is not None or any(map(takes_files, trainer.loggers))
+        # A file that is removed meanwhile would be missed by one that waits and lists it.
+        simple = all(
+            isinstance(callback, ResumableCheckpoint)
+            and callback.on_failed_save == "stop"
+            and (callback.monitor is None or callback._is_written_over())
+            for callback in trainer.checkpoint_callbacks
+        )
+        may_wait = self._is_written_over() and simple and not must_be_files and trainer.world_size == 1
+        return find_waiting(trainer) if may_wait else None
+
+    def _is_written_over(self) -> bool:
+        """Whether this is one file, written anew after epochs or validations."""
+        by_epochs = self._every_n_train_steps < 1 and self._train_time_interval is None
+        named_once = self.filename is not None and "{" not in self.filename
+        return by_epochs and named_once and self.save_top_k == 1 and self.keep_newest is None
 
     def _count_in(self, trainer: lightning.Trainer, filepath: str) -> list[str]:
         """Note a checkpoint that is about to be written, for it holds this note; gives names that it pushes out."""
@@ -266,11 +316,15 @@ class ResumableCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """With ``save_on_exception``, write ``exception.ckpt``: the weights after the last whole step.
+        """Write what waits, and with ``save_on_exception`` ``exception.ckpt``: the weights after the last whole step.
 
         The batch that failed is half done, so a run that goes on from this file is not bit for bit the one that never
         failed; ``resume: auto`` does not take it. Nothing is written by several processes: only one may have failed.
         """
+        try:
+            write_waiting_checkpoints(trainer)
+        except OutputError as error:  # of the two errors, the first is the one to be raised
+            rank_zero_warn(f"{error.message}; the checkpoint before it stays")
         saves = self._should_save_on_exception(trainer) and trainer.world_size == 1
         if not saves or isinstance(exception, KeyboardInterrupt) or self.dirpath is None:
             return
@@ -280,7 +334,7 @@ class ResumableCheckpoint(ModelCheckpoint):
         take_back_batch(trainer)
         try:
             trainer.save_checkpoint(path, self.save_weights_only)
-        except (OutputError, TrainingError) as error:  # of the two errors, the first is the one to be raised
+        except (OutputError, TrainingError) as error:  # as above
             rank_zero_warn(f"{path} was not written: {error.message}")
             return
         rank_zero_warn(f"after {type(exception).__name__}, the weights of the last whole step were written to {path}")
@@ -294,7 +348,7 @@ class ResumableCheckpoint(ModelCheckpoint):
             return
         folder = Path(self.dirpath)
         if self.keep_newest is not None:
-            self.newest = _list_matching_files(folder, self.filename or "{epoch}-{step}", self.FILE_EXTENSION)
+            self.newest = list_matching_files(folder, self.filename or "{epoch}-{step}", self.FILE_EXTENSION)
         if self.monitor is None:
             return  # the last checkpoint: there is nothing else to remember
         best_scores = {str(path): score for path, score in state_dict["best_k_models"].items()}
@@ -329,60 +383,6 @@ class ResumableCheckpoint(ModelCheckpoint):
         logged_value = read_checkpoint(path)[CHECKPOINT_KEY]["logged"].get(self.monitor)
         # Exactly: the same name with another value is the work of a run that went on from before it.
         return logged_value is not None and logged_value == float(score)
-
-
-def hand_over(trainer: lightning.Trainer, *paths: str | Path) -> None:
-    """Tell all ``RemoteStorageSync`` of a run that files were written; on the first process only."""
-    if trainer.is_global_zero:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
-            if isinstance(callback, RemoteStorageSync):
-                for path in paths:
-                    callback.saved(path)
-
-
-def _list_matching_files(folder: Path, filename: str, ending: str) -> list[str]:
-    """Files with the names that a callback gives, the newest last.
-
-    The state of a callback does not have them all: some were written after the checkpoint that it is in.
-    """
-    parts = re.split(r"\{(\w+)[^}]*\}", filename)
-    pattern = "".join(
-        rf"({re.escape(part)}=)?[-+.\deE]+" if i % 2 else re.escape(part) for i, part in enumerate(parts)
-    ) + re.escape(ending)
-    paths = [path for path in folder.glob(f"*{ending}") if re.fullmatch(pattern, path.name)]
-    return [path.name for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
-
-
-def _take_cycle(arguments: dict[str, Any], updates: int | None, minutes: float | None) -> None:
-    """Turn our own cycles into Lightning's."""
-    check("every_n_updates", updates, Count | None)
-    check("every_n_minutes", minutes, Positive | None)
-    ours = {
-        "every_n_train_steps": ("every_n_updates", updates),
-        "train_time_interval": ("every_n_minutes", None if minutes is None else timedelta(minutes=minutes)),
-    }
-    for name, (our_name, value) in ours.items():
-        if value is not None and arguments.get(name) is not None:
-            raise ConfigError(f"{our_name} and {name} of a checkpoint are both given", f"leave out {name}")
-        if value is not None:
-            arguments[name] = value
-    cycles = ("every_n_train_steps", "train_time_interval", "every_n_epochs")
-    if len([name for name in cycles if arguments.get(name)]) > 1:
-        raise ConfigError(
-            "a checkpoint is to be written by epochs, by updates or by minutes",
-            "keep one of every_n_epochs, every_n_updates and every_n_minutes, and set the others to null",
-        )
-
-
-def _take_newest(arguments: dict[str, Any], keep_newest: int) -> None:
-    """Let Lightning keep all files: we remove them."""
-    check("keep_newest", keep_newest, Count)
-    if arguments.get("monitor") is not None or arguments.get("save_top_k", -1) not in (1, -1):
-        raise ConfigError(
-            "keep_newest of a checkpoint goes without monitor and save_top_k",
-            "the best k are kept by save_top_k; the newest by another callback, without monitor",
-        )
-    arguments["save_top_k"] = -1
 
 
 def _can_resume_after_batch(trainer: lightning.Trainer) -> bool:

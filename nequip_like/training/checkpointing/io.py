@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -20,10 +21,10 @@ from nequip_like.model.checkpoint_format import (
     evaluated_of,
     read_checkpoint,
     upgrade,
-    write_checkpoint,
 )
 from nequip_like.optim.schedule_free import ScheduleFreeWeights
 from nequip_like.optim.schedulers import PlateauSchedule
+from nequip_like.training.checkpointing.waiting import AT_MOST_EVERY, WaitingCheckpoints
 from nequip_like.training.lightning_internals import accumulating
 from nequip_like.training.recovery.recovering_module import RecoveringModule
 
@@ -182,15 +183,24 @@ class WholeFileCheckpointIO(CheckpointIO):
     """Lets Lightning write each checkpoint whole or not at all, and read tensors and plain values only.
 
     Lightning's own returns without a word where a folder is read-only.
+
+    Args:
+        at_most_every: Seconds between two states of one file, where the one who saves lets them wait.
+
+    Attributes:
+        waiting: Checkpoints that are not written yet.
     """
 
+    def __init__(self, at_most_every: float = AT_MOST_EVERY) -> None:
+        self.waiting = WaitingCheckpoints(at_most_every)
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint.
+        """Write a checkpoint, or let it wait.
 
         Raises:
             OutputError: If it cannot be written, see :func:`~nequip_like.model.checkpoint_format.write_checkpoint`.
         """
-        write_checkpoint(checkpoint, path)
+        self.waiting.save(checkpoint, path)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -200,10 +210,40 @@ class WholeFileCheckpointIO(CheckpointIO):
         Raises:
             ModelFileError: If it cannot be read, see :func:`~nequip_like.model.checkpoint_format.read_checkpoint`.
         """
+        self.waiting.write()
         # Lightning says where to and whether code may run, and neither is up to it. Tensors go to the CPU: a run on a
         # GPU can go on where there is none, and the GPU does not hold the weights twice. Code never runs.
         return read_checkpoint(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint, if it is there."""
+        self.waiting.give_up(path)
         Path(path).unlink(missing_ok=True)
+
+    def teardown(self) -> None:
+        """Write what waits; the first checkpoint of the next run is written at once."""
+        self.waiting.write()
+        self.waiting.give_up()
+
+
+def find_waiting(trainer: lightning.Trainer) -> WaitingCheckpoints | None:
+    """Find the checkpoints of a run that are not written yet; None where something else than this package writes them.
+
+    Args:
+        trainer: The trainer.
+    """
+    files = trainer.strategy.checkpoint_io
+    return files.waiting if isinstance(files, WholeFileCheckpointIO) else None
+
+
+def write_waiting_checkpoints(trainer: lightning.Trainer) -> None:
+    """Write the checkpoints of a run that wait, for somebody who reads the files now.
+
+    Args:
+        trainer: The trainer.
+
+    Raises:
+        OutputError: If one cannot be written.
+    """
+    if (waiting := find_waiting(trainer)) is not None:
+        waiting.write()

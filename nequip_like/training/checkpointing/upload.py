@@ -1,4 +1,4 @@
-"""Checkpoints are handed to a function of the user's, which brings them to another place."""
+"""Checkpoints are handed to a function of the user's, which brings them to another place; loggers may take some."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from nequip_like.errors import ConfigError
@@ -83,3 +84,22 @@ class RemoteStorageSync(lightning.Callback):
     ) -> None:
         """Wait for all that is under way."""
         self.finish()
+
+
+def hand_over(trainer: lightning.Trainer, *paths: str | Path) -> None:
+    """Tell all ``RemoteStorageSync`` of a run that files were written; on the first process only."""
+    if trainer.is_global_zero:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
+            if isinstance(callback, RemoteStorageSync):
+                for path in paths:
+                    callback.saved(path)
+
+
+def takes_files(logger: Logger) -> bool:
+    """Whether a logger takes the file of each checkpoint, as those of wandb and MLflow do with ``log_model``.
+
+    Args:
+        logger: The logger.
+    """
+    idle = (Logger.after_save_checkpoint, TensorBoardLogger.after_save_checkpoint)
+    return type(logger).after_save_checkpoint not in idle and getattr(logger, "_log_model", True) is not False

@@ -8,6 +8,8 @@ from typing import Any
 
 import lightning
 
+from nequip_like.errors import OutputError
+from nequip_like.training.checkpointing.io import find_waiting
 from nequip_like.workflow.run_folder.claims import BEAT, check_still_held
 
 
@@ -15,7 +17,7 @@ class HeldFolder(lightning.Callback):
     """Looks now and then whether the output folder still belongs to this run.
 
     A process that was suspended for long is taken for dead by those on other machines; when it wakes, nothing may be
-    written any more.
+    written any more. So it comes before all callbacks that write.
 
     Args:
         folder: The output folder.
@@ -29,4 +31,10 @@ class HeldFolder(lightning.Callback):
         """Look, if it is time; one process of several does."""
         if trainer.is_global_zero and time.monotonic() - self._looked >= self._every:
             self._looked = time.monotonic()
-            check_still_held(self._folder)
+            try:
+                check_still_held(self._folder)
+            except OutputError:
+                # The checkpoints that wait would be written over those of the other run.
+                if (waiting := find_waiting(trainer)) is not None:
+                    waiting.give_up()
+                raise

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from nequip_like.errors import ConfigError
-from nequip_like.training.checkpointing.callback import hand_over
-from nequip_like.training.checkpointing.upload import RemoteStorageSync
+from nequip_like.training.checkpointing.upload import RemoteStorageSync, hand_over
 from nequip_like.workflow.config.check import check_config
 from nequip_like.workflow.train import train
 
