@@ -172,7 +172,11 @@ class LeanEpochLoop(_TrainingEpochLoop):
         if self._hooks is None:
             return super()._should_check_val_epoch()
         every = self.trainer.check_val_every_n_epoch
-        return self._hooks.validates and (every is None or (self.trainer.current_epoch + 1) % every == 0)
+        return (
+            self._hooks.validates
+            and self.trainer.limit_val_batches > 0
+            and (every is None or (self.trainer.current_epoch + 1) % every == 0)
+        )
 
 
 class StepHooks:
