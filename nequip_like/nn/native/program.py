@@ -361,7 +361,8 @@ class Calculation:
         """Gradients of a loss by :attr:`Parameters.tensors`; after :meth:`run_sums`.
 
         Args:
-            adjoints: Gradients of the loss by the results, in the order of :class:`Results`; None is zero.
+            adjoints: Gradients of the loss by the results, in the order of
+                :class:`~nequip_like.nn.native.head.Results`; None is zero.
             wanted: Which gradients are asked for.
         """
         net, head, radial, program = self._net, self._head.fields, self._radial.fields, self.program

@@ -471,5 +471,9 @@ def test_loggers_that_take_files(tmp_path: Path) -> None:
     assert not takes_files(CSVLogger(tmp_path))
     assert takes_files(Takes(tmp_path))
     assert not takes_files(TensorBoardLogger(tmp_path))
+
+
+def test_wandb_takes_files_if_it_is_told_to(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
     assert not takes_files(WandbRunLogger(tmp_path, mode="disabled"))
     assert takes_files(WandbRunLogger(tmp_path, mode="disabled", log_model=True))
