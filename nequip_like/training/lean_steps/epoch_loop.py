@@ -26,7 +26,8 @@ from nequip_like.errors import TrainingError
 
 Hook = Callable[..., Any]
 
-_MODULE_HOOKS = (
+# Those that Lightning calls in each step, on all callbacks and then on the module.
+STEP_HOOKS = (
     "on_train_batch_start",
     "on_before_zero_grad",
     "on_before_backward",
@@ -197,9 +198,9 @@ class StepHooks:
         self.validates = trainer.enable_validation
         self._trainer = trainer
         self._takes_index = is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2)
-        self._of_callbacks = {name: _list_callback_hooks(trainer, name) for name in _MODULE_HOOKS}
+        self._of_callbacks = {name: _list_callback_hooks(trainer, name) for name in STEP_HOOKS}
         self._of_module = {
-            name: getattr(self.module, name) if is_overridden(name, self.module) else None for name in _MODULE_HOOKS
+            name: getattr(self.module, name) if is_overridden(name, self.module) else None for name in STEP_HOOKS
         }
         self._transfers = _list_transfers(trainer)
 
@@ -264,11 +265,9 @@ def _read_output(given: Any) -> tuple[Tensor | None, dict[str, Any]]:
 
 
 def _list_callback_hooks(trainer: lightning.Trainer, name: str) -> list[Hook]:
-    """A hook of each callback that does something in it."""
+    """A hook of each callback; idle ones are not callable while a lean module trains."""
     callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
-    hooks = [getattr(callback, name) for callback in callbacks]
-    usual = getattr(lightning.Callback, name)
-    return [hook for hook in hooks if callable(hook) and getattr(hook, "__func__", None) is not usual]
+    return [hook for callback in callbacks if callable(hook := getattr(callback, name))]
 
 
 def _list_transfers(trainer: lightning.Trainer) -> list[Callable[[Any], Any]]:

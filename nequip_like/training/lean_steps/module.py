@@ -11,19 +11,10 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor, nn
 
-from nequip_like.training.lean_steps.epoch_loop import LeanEpochLoop
+from nequip_like.training.lean_steps.epoch_loop import STEP_HOOKS, LeanEpochLoop
 
 # Those that Lightning calls on all callbacks at each batch.
-_BATCH_HOOKS = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-    "on_validation_batch_start",
-    "on_validation_batch_end",
-)
+_BATCH_HOOKS = (*STEP_HOOKS, "on_validation_batch_start", "on_validation_batch_end")
 
 
 def leave_out_idle_hooks(callbacks: Iterable[lightning.Callback]) -> None:

@@ -163,11 +163,8 @@ class RecoveringModule(GuardedModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step with the part of the learning rate that is left; go back, if it comes to that."""
-        if self.rate_factor == 1.0:
+        with lowered_rate(self.trainer.optimizers[0], self.rate_factor):
             super().optimizer_step(*args, **kwargs)
-        else:
-            with lowered_rate(self.trainer.optimizers[0], self.rate_factor):
-                super().optimizer_step(*args, **kwargs)
         # Only now: an optimizer may evaluate its closure several times, and change weights in between.
         self._roll_back()
 
