@@ -44,9 +44,9 @@ def tables_and_gradients(dtype, nets, basis, table, first_row=0, threads=1, want
     calculation = RadialCalculation(RadialArguments(library(dtype), radial, rows, getattr(torch, dtype)), keep=True)
     fields, turns = ctypes.byref(calculation.fields), ctypes.c_int64(threads)
     library(dtype).radial_tables(fields, ctypes.c_int64(first_row), ctypes.c_int64(rows - left_out), turns)
-    gradients = calculation.make_gradients(
-        probes(dtype, rows, first_row, left_out), wanted or [True] * len(radial.tensors)
-    )
+    for place, probe in zip(calculation.table_gradients, probes(dtype, rows, first_row, left_out), strict=True):
+        place.copy_(probe)
+    gradients = calculation.make_gradients(wanted or [True] * len(radial.tensors))
     library(dtype).radial_gradients(fields, turns)
     return calculation.tables, gradients
 

@@ -49,3 +49,22 @@ def allocate_together(sizes: Mapping[str, int], dtype: torch.dtype) -> tuple[Ten
     memory = torch.empty(total, dtype=dtype)
     address = memory.data_ptr()
     return memory, {name: address + start * dtype.itemsize for name, start in starts.items()}
+
+
+def view_array(memory: Tensor, address: int, size: int) -> Tensor:
+    """One of several arrays in a tensor, shape (size,), by its address.
+
+    Args:
+        memory: What :func:`allocate_together` gave.
+        address: Where the array begins.
+        size: Its number of elements.
+
+    Example:
+        >>> memory, addresses = allocate_together({"first": 3, "second": 5}, torch.float32)
+        >>> view_array(memory, addresses["second"], 5).fill_(1.0)
+        tensor([1., 1., 1., 1., 1.])
+        >>> memory[16:21].tolist()
+        [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    start = (address - memory.data_ptr()) // memory.itemsize
+    return memory[start : start + size]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nequip_like.errors import ModelError
-from nequip_like.nn.native.addresses import allocate_together, prepare_for_c
+from nequip_like.nn.native.addresses import allocate_together, prepare_for_c, view_array
 from nequip_like.nn.native.head import Results, Structures
 from nequip_like.nn.native.program import TOPOLOGY, Calculation, NetworkArguments, Parameters, Program
 from nequip_like.nn.native.spec import NetworkPlan
@@ -271,8 +271,7 @@ class Topology:
         return order
 
     def _read_array(self, name: str) -> Tensor:
-        start = (self.pointers[name] - self._memory.data_ptr()) // self._memory.itemsize
-        return self._memory[start : start + self.atoms]
+        return view_array(self._memory, self.pointers[name], self.atoms)
 
 
 _Key = tuple[list[int], list[int]]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nequip_like.errors import ModelError
-from nequip_like.nn.native.addresses import allocate_together, get_address, list_addresses, prepare_for_c
+from nequip_like.nn.native.addresses import allocate_together, get_address, list_addresses, prepare_for_c, view_array
 from nequip_like.nn.native.compiler import compile_library
 from nequip_like.nn.native.head import Head, HeadArguments, HeadCalculation, LastScalars, Results, Structures
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
@@ -322,18 +322,15 @@ class Calculation:
 
         float64 whatever the weights are: an atom's force is a sum over its edges whose terms nearly cancel.
         """
-        memory = self._held["doubles"]
-        start = (self._doubles["gradient"] - memory.data_ptr()) // memory.itemsize
-        return memory[start : start + 3 * self.topology.edges].view(-1, 3)
+        return view_array(self._held["doubles"], self._doubles["gradient"], 3 * self.topology.edges).view(-1, 3)
 
     @cached_property
     def last_scalars(self) -> LastScalars:
         """The last layer's scalars, where :meth:`run_energies` leaves them."""
         memory, atoms, count = self._held["memory"], self.topology.atoms, len(self.program.plan.layers)
-        start = (self._addresses["features"] - memory.data_ptr()) // memory.itemsize
-        start += self.program.get_offsets(self.keep).offsets[index_features(count, "f")] * atoms
+        before = self.program.get_offsets(self.keep).offsets[index_features(count, "f")] * atoms
         sizes = [atoms * width for width in self.program.last_widths]
-        kinds = memory[start : start + sum(sizes)].split(sizes)
+        kinds = view_array(memory, self._addresses["features"] + before * memory.itemsize, sum(sizes)).split(sizes)
         return LastScalars([kind.view(atoms, -1) for kind in kinds], self.topology.order, self.topology.places)
 
     def run_sums(self, energies: Tensor) -> Results:
@@ -377,7 +374,7 @@ class Calculation:
         if head.train_network:
             network = [torch.empty_like(weight) for weight in weights]
             tables = self._radial.table_gradients
-            gradients = [*network, *self._radial.make_gradients(tables, wanted[of_network:before_head])]
+            gradients = [*network, *self._radial.make_gradients(wanted[of_network:before_head])]
             addresses = list_addresses(self._insert_tables(network, tables))
             net.gradients = ctypes.addressof(addresses)
             net.scratch = self._make_scratch().data_ptr()

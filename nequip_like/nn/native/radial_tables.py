@@ -130,20 +130,21 @@ class RadialCalculation:
         self.fields = _CRadial.from_buffer_copy(arguments.fields)
         self.fields.tables = ctypes.addressof(self._addresses["tables"])
         self.fields.memory = self._memory.data_ptr()
-        self._gradients: Sequence[Tensor] = ()
         self._kept = torch.empty(arguments.kept if keep else 0, dtype=arguments.dtype)
         self.fields.kept = self._kept.data_ptr() if keep else None
 
     @cached_property
     def table_gradients(self) -> list[Tensor]:
-        """Places for the gradients of the tables."""
-        return [torch.empty_like(table) for table in self.tables]
+        """Places for the gradients of the tables, the same ones for C each time."""
+        places = [torch.empty_like(table) for table in self.tables]
+        self._addresses["table_gradients"] = list_addresses(places)
+        self.fields.table_gradients = ctypes.addressof(self._addresses["table_gradients"])
+        return places
 
-    def make_gradients(self, table_gradients: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
-        """Places for the gradients of :attr:`RadialNetworks.tensors`, which C is to make from those of the tables.
+    def make_gradients(self, wanted: Sequence[bool]) -> list[Tensor | None]:
+        """Places for the gradients of :attr:`RadialNetworks.tensors`, which C is to make from :attr:`table_gradients`.
 
         Args:
-            table_gradients: Where the tables' gradients will be.
             wanted: Which are asked for.
         """
         gradients: list[Tensor | None] = [
@@ -155,9 +156,5 @@ class RadialCalculation:
             basis = torch.empty(len(self._arguments.basis), self._arguments.inputs, dtype=torch.float64)
         self._addresses["gradients"] = list_addresses(gradients)
         self.fields.gradients = ctypes.addressof(self._addresses["gradients"])
-        if table_gradients is not self._gradients:
-            self._gradients = table_gradients
-            self._addresses["table_gradients"] = list_addresses(table_gradients)
-            self.fields.table_gradients = ctypes.addressof(self._addresses["table_gradients"])
         self.fields.basis_gradient = None if basis is None else basis.data_ptr()
         return [basis, *gradients]
