@@ -13,8 +13,9 @@ from nequip_like.data.graph import collate
 from nequip_like.errors import ModelError
 from nequip_like.model import NequIPGNNModel
 from nequip_like.nn.lora import adapt
-from nequip_like.nn.native import compiler, network_source, program
+from nequip_like.nn.native import compiler, program
 from nequip_like.nn.native.compiler import compile_library
+from nequip_like.nn.native.sources import network_source
 from nequip_like.testing.structures import batch_of, crystal, far_apart, graph_of, molecule, pair
 
 pytestmark = pytest.mark.skipif(compiler.find_compiler() is None, reason="there is no C compiler")

@@ -10,7 +10,7 @@ import pytest
 
 from nequip_like.model import NequIPGNNModel
 from nequip_like.nn.native import compiler
-from nequip_like.nn.native.network_source import write_network
+from nequip_like.nn.native.sources.network_source import write_network
 from nequip_like.optim import matrix_passes, weight_passes
 
 NETWORKS = {

@@ -3,7 +3,7 @@
 import doctest
 
 from nequip_like.nn.native import formatting
-from nequip_like.nn.native.formatting import format_lines, open_parallel_for, write_comment
+from nequip_like.nn.native.sources.formatting import format_lines, open_parallel_for, write_comment
 
 
 def test_blocks_and_pieces():

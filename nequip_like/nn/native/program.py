@@ -18,8 +18,8 @@ from nequip_like.nn.native.addresses import allocate_together, get_address, list
 from nequip_like.nn.native.compiler import compile_library
 from nequip_like.nn.native.head import Head, HeadArguments, HeadCalculation, LastScalars, Results, Structures
 from nequip_like.nn.native.layout import FeatureOffsets, Weights, assign_offsets, index_features
-from nequip_like.nn.native.network_source import write_network
 from nequip_like.nn.native.radial_tables import RadialArguments, RadialCalculation, RadialNetworks
+from nequip_like.nn.native.sources.network_source import write_network
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
 from nequip_like.nn.native.threads import count_threads
 

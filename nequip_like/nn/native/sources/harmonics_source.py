@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nequip_like.nn.native.formatting import write_comment
+from nequip_like.nn.native.sources.formatting import write_comment
 from nequip_like.nn.spherical_harmonics import SphericalHarmonics
 
 _ROOT = repr(math.sqrt(3.0))

@@ -22,11 +22,18 @@ from functools import cached_property
 from importlib.resources import files
 
 from nequip_like.nn.kernels.paths import PathTable
-from nequip_like.nn.native.convolution_source import ConvolutionWriter
-from nequip_like.nn.native.formatting import format_lines, open_parallel_for, write_comment
-from nequip_like.nn.native.harmonics_source import write_harmonics, write_harmonics_adjoint_along
-from nequip_like.nn.native.layer_source import C_NAMES, LayerWriter, call, declare_arrays, locate_block, name_array
 from nequip_like.nn.native.layout import Weights, index_features, list_starts, sum_sizes
+from nequip_like.nn.native.sources.convolution_source import ConvolutionWriter
+from nequip_like.nn.native.sources.formatting import format_lines, open_parallel_for, write_comment
+from nequip_like.nn.native.sources.harmonics_source import write_harmonics, write_harmonics_adjoint_along
+from nequip_like.nn.native.sources.layer_source import (
+    C_NAMES,
+    LayerWriter,
+    call,
+    declare_arrays,
+    locate_block,
+    name_array,
+)
 from nequip_like.nn.native.spec import Kind, NetworkPlan
 
 _RUNTIME = "runtime.c"

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nequip_like.nn.kernels.paths import PathTable, PlacedPath
-from nequip_like.nn.native.formatting import write_comment
+from nequip_like.nn.native.sources.formatting import write_comment
 
 _TINY = 1e-12  # Clebsch-Gordan coefficients below it are zeros with a rounding error
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nequip_like.nn.native.formatting import open_parallel_for, write_comment
 from nequip_like.nn.native.layout import WeightBlock, Weights, find_kinds, index_features, list_starts
+from nequip_like.nn.native.sources.formatting import open_parallel_for, write_comment
 from nequip_like.nn.native.spec import Activation, Gated, Kind, NetworkPlan
 
 # Names of the activations in runtime.c; some are taken by the mathematics library.
