@@ -264,9 +264,36 @@ class _Means(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, None, None, None, *ctx.errors.differentiate_by_autograd(ctx.parts, of_values, ctx.names))
         *of_means, of_sum = (0.0 if gradient is None else gradient.item() for gradient in of_values)
-        gradients: dict[str, Array] = {}
-        with np.errstate(all="ignore"):
-            for (errors, of_mean, share), factor in zip(ctx.parts, of_means, strict=True):
-                gradient, name = errors.compute_gradient(factor * of_mean + of_sum * share), errors.term.field
-                gradients[name] = gradients[name] + gradient if name in gradients else gradient
-        return (None, None, None, None, *(torch.from_numpy(gradients[name]) for name in ctx.names))
+        return (None, None, None, None, *_differentiate(ctx.parts, of_means, of_sum, ctx.names))
+
+
+def _differentiate(
+    parts: Sequence[_Part], of_means: Sequence[float], of_sum: float, names: Sequence[str]
+) -> list[Tensor]:
+    gradients: dict[str, Array] = {}
+    with np.errstate(all="ignore"):
+        for (errors, of_mean, share), factor in zip(parts, of_means, strict=True):
+            gradient, name = errors.compute_gradient(factor * of_mean + of_sum * share), errors.term.field
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+    return [torch.from_numpy(gradients[name]) for name in names]
+
+
+def differentiate_sum(loss: Tensor) -> list[Tensor] | None:
+    """Gradient of a weighted sum by each predicted field that it was made of, in the order of its node's inputs.
+
+    Args:
+        loss: What :meth:`BatchErrors.attach_gradient` made.
+
+    Returns:
+        None if the loss is anything else, or if somebody watches its gradient or that of one of the fields.
+    """
+    node: Any = loss.grad_fn
+    if not isinstance(node, _NODE) or loss.output_nr != len(node.parts):
+        return None
+    seen = (loss, *(node.errors._prediction[name] for name in node.names))
+    if any(tensor._backward_hooks or tensor.retains_grad for tensor in seen):
+        return None
+    return _differentiate(node.parts, [0.0] * len(node.parts), 1.0, node.names)
+
+
+_NODE: Any = _Means._backward_cls

@@ -12,10 +12,12 @@ from nequip_like.errors import ModelError, OutputError
 from nequip_like.model.potential import Differentiated
 from nequip_like.nn.mlp import Perceptron
 from nequip_like.nn.module_content import ModuleContent
+from nequip_like.nn.native.calculation import Calculation
 from nequip_like.nn.native.compiler import find_compiler
+from nequip_like.nn.native.differentiation import Extra
 from nequip_like.nn.native.head import Head, Structures
-from nequip_like.nn.native.network import Extra, NativeNetwork
-from nequip_like.nn.native.program import Calculation, Constants, Parameters
+from nequip_like.nn.native.network import NativeNetwork
+from nequip_like.nn.native.program import Constants, Parameters
 from nequip_like.nn.native.radial_tables import RadialNetworks
 from nequip_like.nn.native.spec import NetworkPlan
 from nequip_like.process_settings import warn_once

@@ -8,9 +8,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from nequip_like.nn.native.calculation import Calculation
 from nequip_like.nn.native.head import Structures
 from nequip_like.nn.native.network import Topology
-from nequip_like.nn.native.program import Calculation, NetworkArguments, Parameters, Program
+from nequip_like.nn.native.program import NetworkArguments, Parameters, Program
 from nequip_like.nn.native.spec import TAPS, NetworkPlan
 
 

@@ -22,9 +22,10 @@ from nequip_like.nn.elements import EmbeddingStart, correlate_rows, starts_from_
 from nequip_like.nn.interaction import InteractionLayer
 from nequip_like.nn.lora import list_weights
 from nequip_like.nn.mlp import ScalarMLP
+from nequip_like.nn.native.calculation import Calculation
+from nequip_like.nn.native.differentiation import Extra
 from nequip_like.nn.native.head import Head, Structures
-from nequip_like.nn.native.network import Extra
-from nequip_like.nn.native.program import Calculation, Parameters
+from nequip_like.nn.native.program import Parameters
 from nequip_like.nn.native.spec import NetworkPlan, plan_layer
 from nequip_like.nn.pair_potential import build_pair_potential
 from nequip_like.nn.radial import PairCutoffs, PolynomialEnvelope, RadialEmbedding, pair_cutoff_table

@@ -80,7 +80,8 @@ def test_equals_reference(l_max, parity, dtype, limit):
     for model in (ours, batched):
         model.load_state_dict(exact.state_dict())
     difference, where = largest_difference(numbers(ours, batch), expected)
-    assert difference < max(limit, largest_difference(numbers(batched, batch), expected)[0]), where
+    # Registers of another width sum in another order.
+    assert difference < max(limit, 2 * largest_difference(numbers(batched, batch), expected)[0]), where
 
 
 @pytest.mark.parametrize("width", [1, 16, *(pytest.param(width, marks=pytest.mark.slow) for width in (2, 32))])

@@ -2,7 +2,7 @@
 
 import doctest
 
-from nequip_like.nn.native import formatting
+from nequip_like.nn.native.sources import formatting
 from nequip_like.nn.native.sources.formatting import format_lines, open_parallel_for, write_comment
 
 

@@ -7,6 +7,7 @@ import torch
 
 from nequip_like.nn.mlp import ScalarMLP
 from nequip_like.nn.native import compiler
+from nequip_like.nn.native.gradient_places import GradientPlaces
 from nequip_like.nn.native.radial_tables import RadialArguments, RadialCalculation, RadialNetworks
 from nequip_like.nn.radial import PolynomialEnvelope, RadialEmbedding
 from nequip_like.nn.radial_table import SplineTable
@@ -46,9 +47,10 @@ def tables_and_gradients(dtype, nets, basis, table, first_row=0, threads=1, want
     library(dtype).radial_tables(fields, ctypes.c_int64(first_row), ctypes.c_int64(rows - left_out), turns)
     for place, probe in zip(calculation.table_gradients, probes(dtype, rows, first_row, left_out), strict=True):
         place.copy_(probe)
-    gradients = calculation.make_gradients(wanted or [True] * len(radial.tensors))
+    places = GradientPlaces(radial.tensors, wanted or [True] * len(radial.tensors))
+    calculation.write_gradients_to(places.tensors)
     library(dtype).radial_gradients(fields, turns)
-    return calculation.tables, gradients
+    return calculation.tables, places.tensors
 
 
 def probes(dtype, rows, first_row=0, left_out=0):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nequip_like.nn.mlp import Perceptron
-from nequip_like.nn.native.addresses import list_addresses, prepare_for_c
+from nequip_like.nn.native.addresses import get_address, list_addresses, prepare_for_c
 from nequip_like.nn.native.spec import ACTIVATIONS
 
 
@@ -183,17 +183,13 @@ class HeadCalculation:
         """Memory of the passes for a number of atoms; with ``keep`` also for the gradients of a loss."""
         return torch.empty(atoms * self._arguments.measure_atom(keep), dtype=self._arguments.dtype)
 
-    def make_gradients(self, wanted: Sequence[bool]) -> tuple[list[Tensor | None], Any]:
-        """Places for the gradients of :attr:`Head.tensors`, and what has to live as long as C writes there.
+    def write_gradients_to(self, places: Sequence[Tensor | None]) -> None:
+        """Let C write the gradients of :attr:`Head.tensors` there.
 
         Args:
-            wanted: Which are asked for.
+            places: Of their shapes; None for those that are not asked for. The caller holds them.
         """
-        tensors = (*self._arguments.weights, *self._arguments.scales)
-        gradients = [torch.empty_like(tensor) if want else None for tensor, want in zip(tensors, wanted, strict=True)]
-        *weights, scales, shifts = gradients
-        addresses = list_addresses(weights)
-        self.fields.gradients = ctypes.addressof(addresses)
-        self.fields.scales_gradient = None if scales is None else scales.data_ptr()
-        self.fields.shifts_gradient = None if shifts is None else shifts.data_ptr()
-        return gradients, addresses
+        *weights, scales, shifts = places
+        self._gradient_addresses = list_addresses(weights)
+        self.fields.gradients = ctypes.addressof(self._gradient_addresses)
+        self.fields.scales_gradient, self.fields.shifts_gradient = get_address(scales), get_address(shifts)

@@ -12,30 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nequip_like.errors import ModelError
 from nequip_like.nn.native.addresses import allocate_together, prepare_for_c, view_array
+from nequip_like.nn.native.calculation import TOPOLOGY, Calculation
+from nequip_like.nn.native.differentiation import Call, DifferentiatedNetwork, Extra
 from nequip_like.nn.native.head import Results, Structures
-from nequip_like.nn.native.program import TOPOLOGY, Calculation, NetworkArguments, Parameters, Program
+from nequip_like.nn.native.program import NetworkArguments, Parameters, Program
 from nequip_like.nn.native.spec import NetworkPlan
 
 # A chunk of atoms has its own gradients of the radial tables: more chunks serve more threads, and take more memory.
 # Their number depends on the edges, never on the threads, so that sums are the same whatever the number of threads.
 _MOST_CHUNKS = 64
 _EDGES_OF_CHUNK = 1024
-
-
-class Extra(NamedTuple):
-    """What is added to the network's results.
-
-    Attributes:
-        energies: Of the atoms, shape (atoms,), eV, float64.
-        gradient: Of their sum with respect to the edge vectors, shape (edges, 3), eV/Angstrom, float64.
-    """
-
-    energies: Tensor
-    gradient: Tensor
 
 
 class NativeNetwork:
@@ -96,8 +85,8 @@ class NativeNetwork:
             extra: Energies and gradients of something else, which has no parameters to train.
         """
         topology = self._sort_edges(structures)
-        call = _Call(self._begin_step(parameters, topology), structures, extra, self._spare)
-        return Results(*_DifferentiatedNetwork.apply(call, *parameters.tensors))
+        call = Call(self._begin_step(parameters, topology), structures, extra, self._spare)
+        return Results(*DifferentiatedNetwork.apply(call, *parameters.tensors))
 
     def _begin_step(self, parameters: Parameters, topology: Topology) -> Calculation:
         """A calculation of a training step: that of an earlier one whose graph is gone, or a new one."""
@@ -132,7 +121,7 @@ class NativeNetwork:
         """
         topology = self._sort_edges(structures)
         calculation = self._reuse_calculation(topology, make_parameters, origins)
-        return _Call(calculation, structures, extra).run(), calculation
+        return Call(calculation, structures, extra).run(), calculation
 
     def predict_energies(
         self,
@@ -315,56 +304,3 @@ class _SortedEdges:
     def __reduce__(self) -> tuple[type[_SortedEdges], tuple[()]]:
         """A copy, in another process as well, sorts its own."""
         return _SortedEdges, ()
-
-
-class _Call:
-    """What one calculation has beside parameters.
-
-    Args:
-        calculation: The calculation.
-        structures: What it is of.
-        extra: What is added to its results.
-        spare: Gets the calculation when nobody needs this call any more, if its memory is small.
-    """
-
-    def __init__(
-        self,
-        calculation: Calculation,
-        structures: Structures,
-        extra: Extra | None,
-        spare: list[Calculation] | None = None,
-    ) -> None:
-        self.calculation, self._structures, self._extra, self._spare = calculation, structures, extra, spare
-
-    def __del__(self) -> None:
-        # Autograd's graph held it, and is gone: nobody can ask for gradients of this step again.
-        if self._spare is not None and self.calculation.is_small:
-            self._spare[:] = [self.calculation]
-
-    def run(self) -> Results:
-        """The results."""
-        energies = self.calculation.run_energies(self._structures)
-        if self._extra is not None:
-            energies += self._extra.energies
-            self.calculation.gradient.add_(self._extra.gradient)
-        return self.calculation.run_sums(energies)
-
-
-class _DifferentiatedNetwork(torch.autograd.Function):
-    """All results in one function: the gradients of a loss of them then come of one pass back, not of several."""
-
-    @staticmethod
-    def forward(ctx: Any, call: _Call, *parameters: Tensor) -> tuple[Tensor, ...]:
-        # Saved so that autograd notices a parameter that is changed before the gradient is asked for.
-        ctx.save_for_backward(*parameters)
-        ctx.set_materialize_grads(False)
-        ctx.call, ctx.count = call, len(parameters)
-        return tuple(call.run())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *adjoints: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: _Call = ctx.call
-        if len(ctx.saved_tensors) != ctx.count:  # reading them makes autograd's check
-            raise RuntimeError("the parameters of this calculation are gone")
-        return (None, *call.calculation.run_gradients(adjoints, ctx.needs_input_grad[1:]))

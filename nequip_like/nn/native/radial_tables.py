@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nequip_like.nn.mlp import Perceptron
-from nequip_like.nn.native.addresses import list_addresses, prepare_for_c
+from nequip_like.nn.native.addresses import get_address, list_addresses, prepare_for_c
 from nequip_like.nn.native.spec import ACTIVATIONS
 from nequip_like.nn.radial_table import FILTER
 
@@ -141,20 +141,13 @@ class RadialCalculation:
         self.fields.table_gradients = ctypes.addressof(self._addresses["table_gradients"])
         return places
 
-    def make_gradients(self, wanted: Sequence[bool]) -> list[Tensor | None]:
-        """Places for the gradients of :attr:`RadialNetworks.tensors`, which C is to make from :attr:`table_gradients`.
+    def write_gradients_to(self, places: Sequence[Tensor | None]) -> None:
+        """Let C write the gradients of :attr:`RadialNetworks.tensors` there, made from :attr:`table_gradients`.
 
         Args:
-            wanted: Which are asked for.
+            places: Of their shapes; None for those that are not asked for. The caller holds them.
         """
-        gradients: list[Tensor | None] = [
-            torch.empty_like(weight) if want else None
-            for weight, want in zip(self._arguments.weights, wanted[1:], strict=True)
-        ]
-        basis = None
-        if wanted[0]:
-            basis = torch.empty(len(self._arguments.basis), self._arguments.inputs, dtype=torch.float64)
-        self._addresses["gradients"] = list_addresses(gradients)
+        basis, *weights = places
+        self._addresses["gradients"] = list_addresses(weights)
         self.fields.gradients = ctypes.addressof(self._addresses["gradients"])
-        self.fields.basis_gradient = None if basis is None else basis.data_ptr()
-        return [basis, *gradients]
+        self.fields.basis_gradient = get_address(basis)

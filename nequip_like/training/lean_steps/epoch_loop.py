@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 
 from nequip_like.errors import TrainingError
+from nequip_like.training.lean_steps.direct_gradients import differentiate_directly
 
 Hook = Callable[..., Any]
 
@@ -125,7 +126,8 @@ class LeanEpochLoop(_TrainingEpochLoop):
                 progress.zero_grad.increment_completed()
                 if loss is not None:
                     hooks.call("on_before_backward", loss)
-                    module.backward(loss)
+                    if not (hooks.differentiates and differentiate_directly(loss)):
+                        module.backward(loss)
                     hooks.call("on_after_backward")
             hooks.call("on_before_optimizer_step", optimizer)
             hooks.call_within(
@@ -190,12 +192,14 @@ class StepHooks:
         module: The module that is trained.
         optimizer: Its optimizer.
         validates: Whether the trainer has something to validate.
+        differentiates: Whether gradients are those of the loss, and not what the module makes of it.
     """
 
     def __init__(self, trainer: lightning.Trainer) -> None:
         self.module = trainer.lightning_module
         self.optimizer = trainer.optimizers[0]
         self.validates = trainer.enable_validation
+        self.differentiates = not is_overridden("backward", self.module)
         self._trainer = trainer
         self._takes_index = is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2)
         self._of_callbacks = {name: _list_callback_hooks(trainer, name) for name in STEP_HOOKS}
