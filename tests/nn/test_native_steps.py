@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nequip_like.data import fields
-from nequip_like.nn.native import compiler, program
+from nequip_like.nn.native import calculation, compiler
 from nequip_like.testing.structures import crystal, graph_of, molecule
 from tests.nn.test_native import batch_of, model_of
 
@@ -80,7 +80,7 @@ def test_a_living_graph_keeps_its_calculation(spare):
 
 
 def test_large_memory_is_given_back(spare, monkeypatch):
-    monkeypatch.setattr(program, "_MOST_KEPT", 1000)
+    monkeypatch.setattr(calculation, "_MOST_KEPT", 1000)
     model, kept = spare
     compute_step(model, graph_of(crystal(), model))
     assert kept == []

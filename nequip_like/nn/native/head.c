@@ -286,7 +286,7 @@ static double edge_vector(const Net *net, const Head *head, double *vectors, int
 /* Edge vectors; tells an interval of the radial tables before which no edge lies, and one behind which none does. */
 static void edge_vectors(const Net *net, const Head *head, double *vectors, int64_t *first, int64_t *last) {
     double least = 1, most = 0;
-    _Pragma("omp parallel for schedule(static) num_threads(net->threads) reduction(min : least) reduction(max : most)")
+    _Pragma("omp parallel for schedule(static) num_threads(EDGE_THREADS(net)) reduction(min : least) reduction(max : most)")
     for (int64_t a = 0; a < net->atoms; a++)
         for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) {
             const double place = edge_vector(net, head, vectors, a, e);
@@ -378,7 +378,7 @@ void head_reverse_tangent(const Net *net, const Head *head) {
 /* Gradients of all parameters. */
 void potential_gradients(const Net *net, const Head *head, Radial *radial, double *directions) {
     for (int64_t graph = 0; graph < head->graphs; graph++) strain_adjoint(head, graph, head->strain + 9 * graph);
-    _Pragma("omp parallel for schedule(static) num_threads(net->threads)") for (int64_t a = 0; a < net->atoms; a++)
+    _Pragma("omp parallel for schedule(static) num_threads(EDGE_THREADS(net))") for (int64_t a = 0; a < net->atoms; a++)
         for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) edge_direction(net, head, directions, a, e);
     network_tangent(net);
     head_dual(net, head);

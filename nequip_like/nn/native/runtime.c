@@ -72,6 +72,11 @@ typedef struct {
     REAL *sent_curvature, *harmonics_gradient_tangent, *length_gradient_tangent;
 } Net;
 
+/* Threads for a loop that does little at each edge. To wake a thread that sleeps takes up to a tenth of a millisecond, in
+   which one thread alone does some thousand edges. */
+#define LEAST_EDGES 4096
+#define EDGE_THREADS(net) ((net)->edges < LEAST_EDGES ? 1 : (net)->threads)
+
 /* --- matrix products: O = X W (+ O), X by rows and columns of any stride, W and O with contiguous rows */
 
 #define DEFINE_TILE(NAME, ROWS, COLUMNS)                                                                              \
@@ -471,7 +476,7 @@ static void edge_reverse(const Net *net, int64_t i) {
 /* For each atom the sum of an edge quantity g over the edges that it receives minus that over those that it sends, and
    the sum of vector (x) g over those that it receives; atoms and edges in the caller's order. */
 void edge_sums(const Net *net, const double *g, double *differences, double *products) {
-    _Pragma("omp parallel for schedule(static) num_threads(net->threads)") for (int64_t a = 0; a < net->atoms; a++) {
+    _Pragma("omp parallel for schedule(static) num_threads(EDGE_THREADS(net))") for (int64_t a = 0; a < net->atoms; a++) {
         double sum[3] = {0}, product[9] = {0};
         for (int64_t e = net->row[a]; e < net->row[a + 1]; e++) {
             const double *here = g + 3 * net->original[e], *vector = net->vectors + 3 * net->original[e];

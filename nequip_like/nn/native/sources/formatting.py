@@ -65,3 +65,23 @@ def _break_line(indent: str, line: str) -> str:
         if len(pieces) == 1:
             indent += _INDENT
     return "\n".join([*pieces, indent + line]) + "\n"
+
+
+def open_threads() -> Iterator[str]:
+    """A block that all threads run, from the first loop to the last: they are started once for a pass."""
+    yield "#pragma omp parallel num_threads(net->threads)"
+    yield "{"
+
+
+def write_edge_loop(title: str, statement: str) -> Iterator[str]:
+    """A loop over all edges, with a statement for edge ``e``."""
+    yield write_comment(title)
+    yield from open_parallel_for("int64_t e = 0; e < net->edges; e++")
+    yield statement
+    yield "}"
+
+
+def cast_to_read(pointers: str) -> str:
+    """An array of pointers, whose numbers are only read."""
+    # C converts a pointer to const by itself, but not a pointer to pointers.
+    return f"(const REAL *const *){pointers}"

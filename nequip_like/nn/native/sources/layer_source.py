@@ -241,21 +241,13 @@ class LayerWriter:
                 yield call("add_to", f"n * {kind.size}", self._locate(name, i), self._locate(name, i, self.index + 1))
 
     # --- gradients of the weights: sums over all atoms, each thread some rows of some matrices
+    #
+    # The gradient of ``v . dE/dr`` has two terms for each map: its input times the adjoint of the tangent of its output,
+    # and its input's tangent times the adjoint of the value. The self-connection has a matrix for each species. No loop
+    # ends with a barrier.
 
-    def write_weight_gradients(self) -> Iterator[str]:
-        """Gradients of the linear maps, of the self-connection for each species' matrix; ends at a barrier.
-
-        The gradient of ``v . dE/dr`` has two terms for each map: its input times the adjoint of the tangent pass's
-        output, and its input's tangent times the adjoint of the value. Rows of a matrix belong to one thread, which
-        goes over all atoms in order; so the sums do not depend on the number of threads.
-        """
-        # The first layer's features do not depend on positions: no tangent.
-        tangents = self.index > 0
-        yield self.describe("linear in: gradients of the weights")
-        for block in self.weights.linear_in:
-            kind = self.layer.inputs[block.source]
-            pairs = [("f", "sb2"), *([("ft", "sb")] if tangents else [])]
-            yield from self._write_outer_products(block, kind, pairs, block.source)
+    def write_gradients_of_update(self) -> Iterator[str]:
+        """Gradients of what makes outputs of messages and features: they need the adjoints of the outputs."""
         yield self.describe("linear out: gradients of the weights")
         for block in self.weights.linear_out:
             kind = self.layer.messages[block.source]
@@ -263,10 +255,19 @@ class LayerWriter:
         if self.weights.self_connection:
             yield self.describe("self-connection: gradients of each species' matrix")
         for block in self.weights.self_connection:
-            pairs = [("f", "hb2"), *([("ft", "hb")] if tangents else [])]
-            yield from self._write_outer_products_per_type(block, pairs)
-        # What the next layer overwrites has to be read by all threads before.
-        yield "#pragma omp barrier"
+            yield from self._write_outer_products_per_type(block, [("f", "hb2"), *self._pair_tangents("hb")])
+
+    def write_gradients_of_send(self) -> Iterator[str]:
+        """Gradients of what makes messages of features: they need the adjoints of what was sent."""
+        yield self.describe("linear in: gradients of the weights")
+        for block in self.weights.linear_in:
+            kind = self.layer.inputs[block.source]
+            pairs = [("f", "sb2"), *self._pair_tangents("sb")]
+            yield from self._write_outer_products(block, kind, pairs, block.source)
+
+    def _pair_tangents(self, adjoint: str) -> list[tuple[str, str]]:
+        # The first layer's features do not depend on positions: no tangent.
+        return [("ft", adjoint)] if self.index > 0 else []
 
     def _write_outer_products(
         self, block: WeightBlock, kind: Kind, pairs: list[tuple[str, str]], target: int

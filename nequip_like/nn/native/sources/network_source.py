@@ -24,7 +24,14 @@ from importlib.resources import files
 from nequip_like.nn.kernels.paths import PathTable
 from nequip_like.nn.native.layout import Weights, index_features, list_starts, sum_sizes
 from nequip_like.nn.native.sources.convolution_source import ConvolutionWriter
-from nequip_like.nn.native.sources.formatting import format_lines, open_parallel_for, write_comment
+from nequip_like.nn.native.sources.formatting import (
+    cast_to_read,
+    format_lines,
+    open_parallel_for,
+    open_threads,
+    write_comment,
+    write_edge_loop,
+)
 from nequip_like.nn.native.sources.harmonics_source import write_harmonics, write_harmonics_adjoint_along
 from nequip_like.nn.native.sources.layer_source import (
     C_NAMES,
@@ -173,7 +180,7 @@ class _NetworkWriter:
         yield from declare_arrays(self.plan, *((index, name) for index in range(len(self.layers)) for name in names))
 
     def _convolve(self, index: int, function: str, *arguments: str) -> Iterator[str]:
-        inputs = _cast_to_read(name_array("s", index))
+        inputs = cast_to_read(name_array("s", index))
         title = {
             "forward": "messages",
             "reverse": "adjoints of what was sent, of lengths and harmonics",
@@ -187,7 +194,7 @@ class _NetworkWriter:
     def _write_prepare(self) -> Iterator[str]:
         yield write_comment("scaled and transposed copies of the weights, once for unchanged parameters")
         yield "void network_prepare(const Net *net) {"
-        yield from _open_threads()
+        yield from open_threads()
         yield "#pragma omp single"
         yield "{"
         for layer in self.layers:
@@ -200,7 +207,7 @@ class _NetworkWriter:
         yield "void network_forward(const Net *net) {"
         yield from self._declare_arrays("f", "s", "h")
         yield from declare_arrays(self.plan, (count, "f"))
-        yield from _open_threads()
+        yield from open_threads()
         # Whoever has a block of atoms also evaluates the edges that it receives: they are in its cache for layer 0.
         yield from _open_blocks("edges: radial basis and harmonics; atoms: embedding of the species")
         yield "for (int64_t e = net->row[a]; e < net->row[stop]; e++) edge_forward(net, e, t);"
@@ -234,8 +241,8 @@ class _NetworkWriter:
         yield write_comment("pass back: from the adjoint of the last features to the gradient by the edge vectors")
         yield "void network_reverse(const Net *net) {"
         yield from self._declare_arrays("s", "h", "yb", "hb", "mb", "sb")
-        yield from _open_threads()
-        yield from _write_edge_loop("copies of what belongs to the edges, by sending atom", "edge_sent(net, e);")
+        yield from open_threads()
+        yield from write_edge_loop("copies of what belongs to the edges, by sending atom", "edge_sent(net, e);")
         for index, layer in reversed(list(enumerate(self.layers))):
             yield from _open_blocks(f"layer {index}: from its outputs to its messages")
             yield from layer.write_gate_reverse()
@@ -248,12 +255,12 @@ class _NetworkWriter:
                 yield _declare_from_block("sb", index, layer.layer.inputs, "sent")
             else:
                 yield "REAL *const *sent = 0;"
-            messages = _cast_to_read(name_array("mb", index))
+            messages = cast_to_read(name_array("mb", index))
             yield from self._convolve(index, "reverse", messages, layer.table, "sent")
             if index > 0:
                 yield from layer.send_reverse("sb", "yb")
             yield "}"
-        yield from _write_edge_loop("gradient by the edge vectors", "edge_reverse(net, e);")
+        yield from write_edge_loop("gradient by the edge vectors", "edge_reverse(net, e);")
         yield from ("}", "}")
 
     def _write_tangent(self) -> Iterator[str]:
@@ -262,12 +269,12 @@ class _NetworkWriter:
         yield "void network_tangent(const Net *net) {"
         yield from self._declare_arrays("s", "h", "ft", "st", "mt", "ht")
         yield from declare_arrays(self.plan, (count, "ft"))
-        yield from _open_threads()
-        yield from _write_edge_loop("tangents of lengths and harmonics", "edge_tangent(net, e);")
+        yield from open_threads()
+        yield from write_edge_loop("tangents of lengths and harmonics", "edge_tangent(net, e);")
         for index, layer in enumerate(self.layers):
             yield from _open_blocks(f"layer {index}: tangent")
             yield _declare_from_block("mt", index, layer.layer.messages, "messages")
-            tangents = _cast_to_read(name_array("st", index))
+            tangents = cast_to_read(name_array("st", index))
             yield from self._convolve(index, "tangent", tangents, layer.table, "messages")
             yield from layer.update("messages", "ft" if index > 0 else None, "ht")
             yield from layer.write_gate_tangent()
@@ -284,16 +291,22 @@ class _NetworkWriter:
         yield from declare_arrays(self.plan, (-1, "yb2"))
         yield write_comment("gradients of the radial tables, chunk by chunk")
         yield f"REAL *const tables = net->scratch + {self.weights.sums};"
-        yield from _open_threads()
-        yield from _write_edge_loop("copies of the edges' tangents, by sending atom", "edge_sent_tangent(net, e);")
+        yield from open_threads()
+        yield from write_edge_loop("copies of the edges' tangents, by sending atom", "edge_sent_tangent(net, e);")
         for index, layer in reversed(list(enumerate(self.layers))):
             yield from _open_blocks(f"layer {index}: second pass, from its outputs to its messages")
             yield from layer.write_gate_dual()
             yield from layer.update_reverse("hb2", "mb2", "yb2")
             yield "}"
+            # A small batch has a chunk or two: the threads that get none begin with the gradients of the weights.
             yield from self._write_convolution_dual(index)
-            yield from layer.write_weight_gradients()
+            yield from layer.write_gradients_of_update()
+            yield "#pragma omp barrier"
+            yield from self._write_table_sums(index)
+            yield from layer.write_gradients_of_send()
             yield from layer.write_self_connection_gradients()
+            # What the next layer overwrites has to be read by all threads before.
+            yield "#pragma omp barrier"
         yield from self._write_embedding_gradient()
         yield from ("}", "}")
 
@@ -303,8 +316,8 @@ class _NetworkWriter:
         yield write_comment("tangent of the pass back: the change of the gradient by the edge vectors")
         yield "void network_reverse_tangent(const Net *net) {"
         yield from self._declare_arrays("s", "h", "st", "ht", "yb", "mb", "yb2", "hb2", "mb2", "sb2")
-        yield from _open_threads()
-        yield from _write_edge_loop("copies of the edges' tangents, by sending atom", "edge_sent_change(net, e);")
+        yield from open_threads()
+        yield from write_edge_loop("copies of the edges' tangents, by sending atom", "edge_sent_change(net, e);")
         for index, layer in reversed(list(enumerate(self.layers))):
             yield from _open_blocks(f"layer {index}: from the changes of its outputs' adjoints to its messages'")
             yield from layer.write_gate_dual()
@@ -315,12 +328,12 @@ class _NetworkWriter:
                 yield _declare_from_block("sb2", index, layer.layer.inputs, "sent")
             else:
                 yield "REAL *const *sent = 0;"
-            arguments = [_cast_to_read(name_array(name, index)) for name in ("st", "mb", "mb2")]
+            arguments = [cast_to_read(name_array(name, index)) for name in ("st", "mb", "mb2")]
             yield from self._convolve(index, "reverse_tangent", *arguments, layer.table, "sent")
             if index > 0:
                 yield from layer.send_reverse("sb2", "yb2")
             yield "}"
-        yield from _write_edge_loop("change of the gradient by the edge vectors", "edge_reverse_tangent(net, e);")
+        yield from write_edge_loop("change of the gradient by the edge vectors", "edge_reverse_tangent(net, e);")
         yield from ("}", "}")
 
     def _write_convolution_dual(self, index: int) -> Iterator[str]:
@@ -329,16 +342,20 @@ class _NetworkWriter:
         # All edges add to one radial table. Each chunk of atoms has one of its own, so no thread writes where another
         # does; there are as many chunks as the edges ask for, whatever the number of threads.
         yield write_comment(f"layer {index}: second pass, from its messages to its inputs and the radial table")
-        yield from open_parallel_for("int64_t c = 0; c < net->chunks; c++", "dynamic, 1")
+        yield from open_parallel_for("int64_t c = 0; c < net->chunks; c++", "dynamic, 1", wait=False)
         yield f"REAL *const sums = tables + c * {size};"
         yield f"memset(sums, 0, sizeof(REAL) * {size});"
         yield "for (int64_t b = net->chunk_block[c]; b < net->chunk_block[c + 1]; b++) {"
         yield from _BLOCK_RANGE
         yield _declare_from_block("sb2", index, layer.layer.inputs, "sent")
-        arguments = [_cast_to_read(name_array(name, index)) for name in ("st", "mb", "mb2")]
+        arguments = [cast_to_read(name_array(name, index)) for name in ("st", "mb", "mb2")]
         yield from self._convolve(index, "dual", *arguments, layer.table, "sent", "sums")
         yield from layer.send_reverse("sb2", "yb2")
         yield from ("}", "}")
+
+    def _write_table_sums(self, index: int) -> Iterator[str]:
+        layer, width = self.layers[index], self.plan.layers[index].table.weight_numel
+        size = self.plan.table_rows * width
         # Chunks are added in order: the result does not depend on the number of threads.
         yield layer.describe("radial table: sum of the chunks")
         yield from open_parallel_for(f"int64_t r = 0; r < {self.plan.table_rows}; r++", wait=False)
@@ -351,8 +368,6 @@ class _NetworkWriter:
     def _write_embedding_gradient(self) -> Iterator[str]:
         embedding = self.plan.embedding
         yield write_comment("gradient of the embedding: as features of the first layer, and in the self-connections")
-        # The self-connections' sums were made in loops without a barrier.
-        yield "#pragma omp barrier"
         yield from open_parallel_for("int64_t t = 0; t < TYPES; t++")
         yield f"REAL *const o = net->gradients[0] + t * {embedding};"
         yield f"memset(o, 0, sizeof(REAL) * {embedding});"
@@ -363,12 +378,6 @@ class _NetworkWriter:
         yield "}"
 
 
-def _open_threads() -> Iterator[str]:
-    """A block that all threads run, from the first loop to the last: they are started once for a pass."""
-    yield "#pragma omp parallel num_threads(net->threads)"
-    yield "{"
-
-
 def _open_blocks(title: str) -> Iterator[str]:
     """A loop over the blocks of atoms.
 
@@ -377,18 +386,6 @@ def _open_blocks(title: str) -> Iterator[str]:
     yield write_comment(title)
     yield from open_parallel_for("int64_t b = 0; b < net->blocks; b++", "dynamic, 1")
     yield from _BLOCK_RANGE
-
-
-def _write_edge_loop(title: str, statement: str) -> Iterator[str]:
-    yield write_comment(title)
-    yield from open_parallel_for("int64_t e = 0; e < net->edges; e++")
-    yield statement
-    yield "}"
-
-
-def _cast_to_read(pointers: str) -> str:
-    # C converts a pointer to const by itself, but not a pointer to pointers.
-    return f"(const REAL *const *){pointers}"
 
 
 def _declare_from_block(name: str, index: int, kinds: tuple[Kind, ...], variable: str) -> str:
