@@ -242,8 +242,8 @@ class LayerWriter:
 
     # --- gradients of the weights: sums over all atoms, each thread some rows of some matrices
     #
-    # The gradient of ``v . dE/dr`` has two terms for each map: its input times the adjoint of the tangent of its output,
-    # and its input's tangent times the adjoint of the value. The self-connection has a matrix for each species. No loop
+    # The gradient of ``v . dE/dr`` has two terms for each map: its input times the adjoint of its output's tangent, and
+    # its input's tangent times the adjoint of its output. The self-connection has a matrix for each species. No loop
     # ends with a barrier.
 
     def write_gradients_of_update(self) -> Iterator[str]:
