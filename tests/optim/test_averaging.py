@@ -74,6 +74,16 @@ def test_buffers_of_the_model_are_copied():
     ema.update_parameters(model)
     assert float(ema.module.scale) == 7.0
     assert torch.equal(ema.module.elements, torch.arange(2, 120))
+    ema.update_parameters(model)
+    model.scale.fill_(8.0)
+    ema.update_parameters(model)
+    assert float(ema.module.scale) == 8.0
+    ema.module.scale.fill_(1.0)
+    ema.update_parameters(model)
+    assert float(ema.module.scale) == 8.0
+    model.scale = torch.tensor([9.0])
+    ema.update_parameters(model)
+    assert float(ema.module.scale) == 9.0
 
 
 def test_average_is_apart_from_the_model():
