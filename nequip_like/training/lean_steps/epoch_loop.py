@@ -94,7 +94,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
             output = self._optimize(hooks, batch, index)
             ends_here = False
         progress.increment_processed()
-        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        self._step_schedules(hooks)
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         if ends_here:
@@ -150,6 +150,15 @@ class LeanEpochLoop(_TrainingEpochLoop):
                 "let optimizer_step of the module call optimizer.step(closure=optimizer_closure)",
             )
         return outputs[-1]
+
+    def _step_schedules(self, hooks: StepHooks) -> None:
+        """Let the schedules that go by steps, and follow no metric, do theirs."""
+        for entry in self.trainer.lr_scheduler_configs:
+            if entry.interval != "step" or entry.reduce_on_plateau or (self.batch_idx + 1) % entry.frequency:
+                continue
+            self.scheduler_progress.increment_ready()
+            hooks.call_within("lr_scheduler_step", hooks.module.lr_scheduler_step, entry.scheduler, None)
+            self.scheduler_progress.increment_completed()
 
     def _note_values_of(self, batch: Any) -> None:
         """Tell the collection of logged values which batch they are of."""

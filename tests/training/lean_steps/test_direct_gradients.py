@@ -1,17 +1,22 @@
 """Gradients without autograd's engine: those of the engine bit for bit, and the engine's wherever somebody watches."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+import nequip_like as nl
 from nequip_like.data import fields
 from nequip_like.metrics import EnergyForceStressLoss
 from nequip_like.metrics.terms import WEIGHTED_SUM
 from nequip_like.nn.native import compiler
 from nequip_like.testing.structures import crystal, molecule
+from nequip_like.training.lean_steps import epoch_loop
 from nequip_like.training.lean_steps.direct_gradients import differentiate_directly
 from tests.nn.test_native import batch_of, model_of
 
 pytestmark = pytest.mark.skipif(compiler.find_compiler() is None, reason="there is no C compiler")
+ETHANOL = Path(__file__).parents[3] / "tutorials" / "data" / "ethanol" / "train.xyz"
 LABELS = (fields.TOTAL_ENERGY, fields.FORCES, fields.STRESS)
 
 
@@ -153,3 +158,25 @@ def test_changed_parameters_are_refused(model):
         model.energy_model.layers[1].linear_out.weights[0].mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         differentiate_directly(loss)
+
+
+def test_a_run_has_the_weights_of_the_engine(tmp_path, monkeypatch):
+    """In training there is no engine, and nothing of the result changes."""
+    calls = []
+    backward = torch.autograd.backward
+    monkeypatch.setattr(
+        torch.autograd, "backward", lambda *given, **options: calls.append(1) or backward(*given, **options)
+    )
+    weights = []
+    for folder, directly in (("direct", True), ("engine", False)):
+        if not directly:
+            monkeypatch.setattr(epoch_loop, "differentiate_directly", lambda loss: False)
+        overrides = [
+            "run=[train]", "cutoff_radius=4.0", "model.num_layers=2", "model.num_features=4", "trainer.max_epochs=2",
+            f"data.train={ETHANOL}", "+data.train_size=8", "data.val=2", f"hydra.run.dir={tmp_path / folder}",
+        ]  # fmt: skip
+        result = nl.train(nl.compose("train", overrides))
+        last = torch.load(result.folder / "checkpoints" / "last.ckpt", weights_only=False)
+        weights.append({name: value for name, value in last["state_dict"].items() if isinstance(value, torch.Tensor)})
+        assert len(calls) == (0 if directly else 4)
+    assert_same(*weights)

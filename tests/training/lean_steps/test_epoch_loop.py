@@ -36,10 +36,11 @@ def describe(value):
 class Usual(lightning.LightningModule):
     """Writes down each hook, what it got, and where training stands in it."""
 
-    def __init__(self, gives="tensor", ends_at=None, optimizer=torch.optim.SGD):
+    def __init__(self, gives="tensor", ends_at=None, optimizer=torch.optim.SGD, schedule=None):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
         self.trace, self.gives, self.ends_at, self.kind = [], gives, ends_at, optimizer
+        self.schedule = {"interval": "step"} if schedule is None else schedule
 
     def write(self, name, *arguments):
         stands = (self._current_fx_name, self.current_epoch, self.global_step, self.trainer.is_last_batch)
@@ -62,7 +63,7 @@ class Usual(lightning.LightningModule):
         return -1 if batch_idx == self.ends_at else None
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
-        self.write("optimizer_step", epoch, batch_idx)
+        self.write("optimizer_step", epoch, batch_idx, optimizer.param_groups[0]["lr"])
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
@@ -72,7 +73,7 @@ class Usual(lightning.LightningModule):
     def configure_optimizers(self):
         optimizer = self.kind(self.parameters(), lr=0.05)
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.9)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **self.schedule}}
 
 
 for hook in HOOKS[1:]:
@@ -126,6 +127,8 @@ def fit(module, folder, frames=5, resume=None, **arguments):
         ({"gives": "dict"}, {"gradient_clip_val": 0.3}),
         ({"gives": "none"}, {}),
         ({"ends_at": 2}, {}),
+        ({"schedule": {"interval": "step", "frequency": 3}}, {}),
+        ({"schedule": {"interval": "epoch"}}, {}),
         ({"optimizer": torch.optim.LBFGS}, {}),
         ({}, {"val_check_interval": 2, "gradient_clip_val": 0.1, "gradient_clip_algorithm": "value"}),
         ({}, {"max_epochs": -1, "max_steps": 7}),
