@@ -7,6 +7,7 @@ gathering processes and dividing are a few operations on short vectors, however 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import add
 
 import torch
 from torch import Tensor
@@ -35,8 +36,6 @@ class Accumulator:
         metrics: The metric of each term, None if it is not one of this package.
         quantiles: Terms whose errors are counted in bins: position -> metric.
         value_index: Where the value of each term stands among the values, shape (terms,); see :meth:`index_values`.
-        sums: Shape (slots,).
-        counts: Shape (slots,).
         bins: Position of a term of ``quantiles`` -> its counts in bins, shape (slots of the term, bins).
     """
 
@@ -66,15 +65,36 @@ class Accumulator:
             value_index[position] = len(is_max) + extra
         self._places = value_index
         self._named = _place_names(terms, value_index, self.first)
-        self.sums = torch.zeros(len(is_max), dtype=torch.float64)
+        self._sums = torch.zeros(len(is_max), dtype=torch.float64)
+        self._counts = torch.zeros_like(self._sums)
+        self._numbers: tuple[list[float], list[float]] | None = None  # newer sums and counts than these
         self.value_index = self.index_values(range(len(terms)))
-        self.counts = torch.zeros_like(self.sums)
         self._all_slots = torch.ones(len(is_max), dtype=torch.bool)  # on a CPU
         self.bins = {p: torch.zeros(self._widths[p], BINS, dtype=torch.float64) for p in self.quantiles}
 
+    @property
+    def sums(self) -> Tensor:
+        """Sums since the last :meth:`reset`, shape (slots,)."""
+        return self._write_numbers()[0]
+
+    @property
+    def counts(self) -> Tensor:
+        """What they are divided by, shape (slots,)."""
+        return self._write_numbers()[1]
+
+    def _write_numbers(self) -> tuple[Tensor, Tensor]:
+        """Make tensors of what was added as numbers."""
+        if self._numbers is not None:
+            numbers = torch.tensor(self._numbers, dtype=torch.float64, device=self._sums.device)
+            (self._sums, self._counts), self._numbers = numbers.unbind(), None
+        return self._sums, self._counts
+
+    def _set(self, sums: Tensor, counts: Tensor) -> None:
+        self._sums, self._counts, self._numbers = sums, counts, None
+
     def to(self, device: torch.device) -> None:
         """Follow to another device."""
-        self.sums, self.counts = self.sums.to(device), self.counts.to(device)
+        self._set(self.sums.to(device), self.counts.to(device))
         self.bins = {position: counted.to(device) for position, counted in self.bins.items()}
         self.value_index = None if self.value_index is None else self.value_index.to(device)
         self._is_max = self._is_max.to(device)
@@ -95,14 +115,19 @@ class Accumulator:
 
     def add(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> None:
         """Add those of a batch; of maxima, take the larger."""
-        added = self.sums + sums
-        self.sums = torch.where(self._is_max, torch.maximum(self.sums, sums), added) if self._has_max else added
-        self.counts = self.counts + counts
+        before, added = self.sums, self.sums + sums
+        total = torch.where(self._is_max, torch.maximum(before, sums), added) if self._has_max else added
+        self._set(total, self.counts + counts)
         self.bins = {position: counted + bins[position] for position, counted in self.bins.items()}
+
+    def add_numbers(self, sums: Sequence[float], counts: Sequence[float]) -> None:
+        """Add those of a batch, of terms that have neither maxima nor bins, without an operation of torch."""
+        before = self._numbers or (self._sums.tolist(), self._counts.tolist())
+        self._numbers = list(map(add, before[0], sums)), list(map(add, before[1], counts))
 
     def reset(self) -> None:
         """Begin with zeros."""
-        self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+        self._set(torch.zeros_like(self._sums), torch.zeros_like(self._counts))
         self.bins = {position: torch.zeros_like(counted) for position, counted in self.bins.items()}
 
     def running_state(self) -> dict[str, Tensor]:
@@ -112,7 +137,7 @@ class Accumulator:
     def set_running_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what :meth:`running_state` of the same terms gave."""
         device = self.sums.device
-        self.sums, self.counts = state["sums"].to(device), state["counts"].to(device)
+        self._set(state["sums"].to(device), state["counts"].to(device))
         self.bins = {position: state[f"bins {position}"].to(device) for position in self.bins}
 
     def add_running_state(self, state: Mapping[str, Tensor]) -> None:
@@ -176,6 +201,10 @@ class Accumulator:
             any_present.append(total > 0)
             aggregates.append((weights * values[types]).sum() / torch.where(total > 0, total, 1.0))
         return torch.cat([values, torch.stack(aggregates)]), torch.cat([has_value, torch.stack(any_present)])
+
+    def mark_slots(self, counts: Sequence[float]) -> Tensor:
+        """Which slots have a value, shape (slots,), from their counts as numbers."""
+        return self._all_slots if all(count > 0 for count in counts) else torch.tensor([count > 0 for count in counts])
 
     def name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
         """What :meth:`compute_values` gave, by the names of the terms and of their types; NaN where there is none."""
