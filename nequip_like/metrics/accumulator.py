@@ -7,6 +7,7 @@ gathering processes and dividing are a few operations on short vectors, however 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import add
 
 import torch
@@ -107,9 +108,9 @@ class Accumulator:
     def index_values(self, positions: Sequence[int]) -> Tensor | None:
         """Where the values of these terms stand among the values; None if they are all values in their order."""
         places = [self._places[position] for position in positions]
-        if places == list(range(len(self.sums) + len(self._per_type))):
+        if places == list(range(len(self._sums) + len(self._per_type))):
             return None
-        return torch.tensor(places, device=self.sums.device)
+        return torch.tensor(places, device=self._sums.device)
 
     # --- sums
 
@@ -136,13 +137,13 @@ class Accumulator:
 
     def set_running_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what :meth:`running_state` of the same terms gave."""
-        device = self.sums.device
+        device = self._sums.device
         self._set(state["sums"].to(device), state["counts"].to(device))
         self.bins = {position: state[f"bins {position}"].to(device) for position in self.bins}
 
     def add_running_state(self, state: Mapping[str, Tensor]) -> None:
         """Add what :meth:`running_state` of the same terms gave in another process."""
-        device = self.sums.device
+        device = self._sums.device
         bins = {position: state[f"bins {position}"].to(device) for position in self.bins}
         self.add(state["sums"].to(device), state["counts"].to(device), bins)
 
@@ -214,6 +215,28 @@ class Accumulator:
 
     def _slice(self, position: int) -> slice:
         return slice(self.first[position], self.first[position] + self._widths[position])
+
+
+@dataclass
+class LastStep:
+    """What the last step gave; no attributes of a module, at which torch looks whenever they are set.
+
+    Attributes:
+        values: Of slots and aggregates, 0 where there is none: a tensor; or numbers, where each term is one slot.
+        has_value: Which of them there are.
+    """
+
+    values: Tensor | list[float] | None = None
+    has_value: Tensor | None = None
+
+    def pick_existing(self, index: Tensor | None) -> Tensor:
+        """Which terms had a valid label, shape (terms,); ``index`` is that of :meth:`Accumulator.index_values`."""
+        return torch.ones(0, dtype=torch.bool) if self.has_value is None else pick_values(self.has_value, index)
+
+    def pick_values(self, index: Tensor | None) -> Tensor | None:
+        """Values of the terms, shape (terms,); None if there was no step."""
+        values = torch.tensor(self.values, dtype=torch.float64) if isinstance(self.values, list) else self.values
+        return None if values is None else pick_values(values, index)
 
 
 def pick_values(values: Tensor, index: Tensor | None) -> Tensor:

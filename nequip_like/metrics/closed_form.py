@@ -215,6 +215,30 @@ class BatchErrors:
         """Sums, without a gradient, and counts, float64, shape (terms,) each; no bins."""
         return torch.tensor(self.sums, dtype=torch.float64), torch.tensor(self.counts, dtype=torch.float64), {}
 
+    def compute_means(self, sums: Sequence[float], counts: Sequence[float]) -> tuple[list[float], dict[str, Tensor]]:
+        """Values of the terms, 0 where there is none, and by their names, NaN where there is none.
+
+        Args:
+            sums: Sum of the errors of each term: these, or those of all processes.
+            counts: Number of labels of each term.
+        """
+        values = [total / count if count > 0 else 0.0 for total, count in zip(sums, counts, strict=True)]
+        named = {
+            term.name: torch.scalar_tensor(value if count > 0 else math.nan, dtype=torch.float64)
+            for term, value, count in zip(self._terms, values, counts, strict=True)
+        }
+        return values, named
+
+    def sum_weighted(self, values: Sequence[float], coeffs: Mapping[str, float | None]) -> Tensor:
+        """The weighted sum of values of the terms, with the bits that ``torch.dot`` gives it in epochs; shape ()."""
+        weighted = [(v, coeff) for term, v in zip(self._terms, values, strict=True) if (coeff := coeffs[term.name])]
+        if len(weighted) > 2:  # the order in which it adds up more products is its own business
+            return torch.dot(*(torch.tensor(numbers, dtype=torch.float64) for numbers in zip(*weighted, strict=True)))
+        total = 0.0
+        for value, coeff in weighted:
+            total += value * coeff
+        return torch.scalar_tensor(total, dtype=torch.float64)
+
     def attach_gradient(
         self,
         values: dict[str, Tensor],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,24 +14,11 @@ from nequip_like.data.fields import Graph
 from nequip_like.distributed import is_distributed
 from nequip_like.errors import ConfigError
 from nequip_like.metrics import torchmetrics_adapter
-from nequip_like.metrics.accumulator import Accumulator, Totals, pick_values
+from nequip_like.metrics.accumulator import Accumulator, LastStep, Totals, pick_values
 from nequip_like.metrics.closed_form import BatchErrors, ClosedTerms
-from nequip_like.metrics.masked import Comparison, Quantity
-from nequip_like.metrics.terms import WEIGHTED_SUM, Term, read_terms
+from nequip_like.metrics.masked import Comparison
+from nequip_like.metrics.terms import WEIGHTED_SUM, read_terms, share_quantities
 from nequip_like.metrics.weights import Coefficients, WeightedTerms
-
-
-@dataclass
-class _LastStep:
-    """What the last step gave; not attributes of a module, which torch looks at whenever they are set.
-
-    Attributes:
-        values: Of slots and aggregates, as a tensor; or of terms without either, as numbers; 0 where there is none.
-        has_value: Which of them there are.
-    """
-
-    values: Tensor | list[float] | None = None
-    has_value: Tensor | None = None
 
 
 class MetricsManager(WeightedTerms):
@@ -101,7 +87,7 @@ class MetricsManager(WeightedTerms):
     ) -> None:
         super().__init__(read_terms(metrics, type_names), absolute)
         self.sync = sync
-        self._quantities = _share_quantities(self.terms)
+        self._quantities = share_quantities(self.terms)
         self._sums = Accumulator(self.terms)
         self._closed_terms = ClosedTerms.of([self.terms[position] for position in self._sums.order])
         foreign = [self.terms[p].metric for p, metric in enumerate(self._sums.metrics) if metric is None]
@@ -112,7 +98,7 @@ class MetricsManager(WeightedTerms):
             metric.sync_on_compute = sync
         self._warned = False
         self.in_epoch = torch.ones(0, dtype=torch.bool)
-        self._last_step = _LastStep()
+        self._last_step = LastStep()
         self.set_coeffs(self.configured_coeffs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MetricsManager:
@@ -332,45 +318,25 @@ class MetricsManager(WeightedTerms):
         if shared:
             totals = self._sums.sum_processes(*errors.totals)
             sums, divisors = totals[0].tolist(), totals[1].tolist()
-        values = [total / count if count > 0 else 0.0 for total, count in zip(sums, divisors, strict=True)]
-        result = {
-            term.name: torch.scalar_tensor(value if count > 0 else math.nan, dtype=torch.float64)
-            for term, value, count in zip(self.terms, values, divisors, strict=True)
-        }
-        if self._active:
-            if counts is None:
-                result[WEIGHTED_SUM] = self._sum_numbers(values)
-            else:
-                result[WEIGHTED_SUM] = self._compute_share(torch.tensor(sums, dtype=torch.float64), counts)
-            if torch.is_grad_enabled():
-                errors.attach_gradient(result, self._coeffs, divisors, divisors if counts is None else counts.tolist())
+        values, result = errors.compute_means(sums, divisors)
+        if counts is not None and self._active:
+            result[WEIGHTED_SUM] = self._compute_share(torch.tensor(sums, dtype=torch.float64), counts)
+        elif self._active:
+            result[WEIGHTED_SUM] = errors.sum_weighted(values, self._coeffs)
+        if self._active and torch.is_grad_enabled():
+            errors.attach_gradient(result, self._coeffs, divisors, divisors if counts is None else counts.tolist())
         self._last_step.values, self._last_step.has_value = values, self._sums.mark_slots(divisors)
         return result
-
-    def _sum_numbers(self, values: Sequence[float]) -> Tensor:
-        """The weighted sum of values that are numbers, of terms that all have one slot."""
-        if len(self._active) > 2:  # in which order torch adds up more products is its own business
-            return self._sum_weighted(torch.tensor(values, dtype=torch.float64))
-        total = 0.0
-        for position in self._active:
-            total += values[position] * (self._coeffs[self.terms[position].name] or 0.0)
-        return torch.scalar_tensor(total, dtype=torch.float64)
 
     @property
     def in_step(self) -> Tensor:
         """Which terms had a valid label in the last :meth:`step`, shape (terms,), on the device."""
-        has_value = self._last_step.has_value
-        return torch.ones(0, dtype=torch.bool) if has_value is None else pick_values(has_value, self._sums.value_index)
+        return self._last_step.pick_existing(self._sums.value_index)
 
     @property
     def step_values(self) -> Tensor | None:
         """Values of the terms in the last :meth:`step`, shape (terms,), 0 where ``in_step`` is false."""
-        values = self._last_step.values
-        if values is None:
-            return None
-        if not isinstance(values, Tensor):
-            return torch.tensor(values, dtype=torch.float64)
-        return pick_values(values, self._sums.value_index)
+        return self._last_step.pick_values(self._sums.value_index)
 
     def forward(self, prediction: Graph, target: Graph) -> dict[str, Tensor]:
         """The same as :meth:`step`."""
@@ -428,20 +394,3 @@ class MetricsManager(WeightedTerms):
         self._sums.reset()
         for metric in self._foreign_metrics:
             metric.reset()
-
-
-def _share_quantities(terms: Sequence[Term]) -> list[Quantity | None]:
-    """What each term compares: one object for all terms that compare the same, None for a metric of whole graphs."""
-    quantities: list[Quantity] = []
-    shared: list[Quantity | None] = []
-    for term in terms:
-        if term.modifier is None:
-            shared.append(None)
-            continue
-        key = (term.modifier, term.ignore_nan, term.average)
-        same = [q for q in quantities if (q.modifier, q.ignore_nan, q.average) == key]
-        if not same:
-            same = [Quantity(term.name, *key)]
-            quantities += same
-        shared.append(same[0])
-    return shared

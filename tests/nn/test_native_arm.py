@@ -113,7 +113,7 @@ def test_passes_over_weights(read, tmp_path):
 @pytest.mark.parametrize("target", ["linux-gnu", "macos"])
 def test_errors_of_a_loss(target, tmp_path):
     """No sum is contracted with the errors that it adds up."""
-    for source in write_files(tmp_path, *errors.read_sources()):
+    for source in write_files(tmp_path, *errors.read_error_sources()):
         assembly = source.with_suffix(".s")
         run_zig(target, tmp_path, "-S", source, "-o", assembly)
         code = assembly.read_text(errors="replace")

@@ -56,7 +56,7 @@ class _Term(ctypes.Structure):
     ]
 
 
-def read_sources() -> tuple[list[str], dict[str, str]]:
+def read_error_sources() -> tuple[list[str], dict[str, str]]:
     """The translation unit, and the file that it includes."""
     return [_UNIT], {_FILE: files(__package__).joinpath(_FILE).read_text(encoding="utf-8")}
 
@@ -67,7 +67,7 @@ def _load_library() -> ctypes.CDLL | None:
     if find_compiler() is None:
         return None
     try:
-        return compile_library(*read_sources())
+        return compile_library(*read_error_sources())
     except (ModelError, OutputError) as error:
         warn_once(f"errors are summed by NumPy, which is slower: {error.message}")
         return None
