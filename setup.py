@@ -13,6 +13,7 @@ setup(
     package_data={
         "nequip_like": ["py.typed"],
         "nequip_like.conf": ["**/*.yaml"],
+        "nequip_like.metrics.compiled": ["*.c"],
         "nequip_like.nn.chebyshev": ["*.c"],
         "nequip_like.nn.native": ["*.c"],
         "nequip_like.optim": ["*.c"],

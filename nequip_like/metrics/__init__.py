@@ -7,7 +7,8 @@ Knows the table of fields and nothing of models, Lightning or configs. One step 
 2. ``masked`` holds one prediction beside its target. ``modifiers`` say what is compared (the energy per atom, say);
    differences are taken where the target has a label (is not NaN), and each row gets its weight.
 3. ``elementwise`` and ``distribution`` turn differences into sums: a mean squared error is a sum of squares and a
-   count. ``closed_form`` does both for the usual losses on a CPU, with their gradient, in less time.
+   count. ``closed_form`` does both for the usual losses on a CPU, with their gradient, in less time: by C in
+   ``compiled``, or by NumPy.
 4. ``accumulator`` writes all sums and counts into one float64 vector, so that one sum over the processes is enough.
 5. ``manager`` divides each sum by its count, multiplies by ``weights``, and adds up: ``weighted_sum`` is the loss.
 

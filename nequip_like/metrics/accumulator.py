@@ -7,6 +7,8 @@ gathering processes and dividing are a few operations on short vectors, however 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import add
 
 import torch
 from torch import Tensor
@@ -35,8 +37,6 @@ class Accumulator:
         metrics: The metric of each term, None if it is not one of this package.
         quantiles: Terms whose errors are counted in bins: position -> metric.
         value_index: Where the value of each term stands among the values, shape (terms,); see :meth:`index_values`.
-        sums: Shape (slots,).
-        counts: Shape (slots,).
         bins: Position of a term of ``quantiles`` -> its counts in bins, shape (slots of the term, bins).
     """
 
@@ -66,15 +66,36 @@ class Accumulator:
             value_index[position] = len(is_max) + extra
         self._places = value_index
         self._named = _place_names(terms, value_index, self.first)
-        self.sums = torch.zeros(len(is_max), dtype=torch.float64)
+        self._sums = torch.zeros(len(is_max), dtype=torch.float64)
+        self._counts = torch.zeros_like(self._sums)
+        self._numbers: tuple[list[float], list[float]] | None = None  # newer sums and counts than these
         self.value_index = self.index_values(range(len(terms)))
-        self.counts = torch.zeros_like(self.sums)
         self._all_slots = torch.ones(len(is_max), dtype=torch.bool)  # on a CPU
         self.bins = {p: torch.zeros(self._widths[p], BINS, dtype=torch.float64) for p in self.quantiles}
 
+    @property
+    def sums(self) -> Tensor:
+        """Sums since the last :meth:`reset`, shape (slots,)."""
+        return self._write_numbers()[0]
+
+    @property
+    def counts(self) -> Tensor:
+        """What they are divided by, shape (slots,)."""
+        return self._write_numbers()[1]
+
+    def _write_numbers(self) -> tuple[Tensor, Tensor]:
+        """Make tensors of what was added as numbers."""
+        if self._numbers is not None:
+            numbers = torch.tensor(self._numbers, dtype=torch.float64, device=self._sums.device)
+            (self._sums, self._counts), self._numbers = numbers.unbind(), None
+        return self._sums, self._counts
+
+    def _set(self, sums: Tensor, counts: Tensor) -> None:
+        self._sums, self._counts, self._numbers = sums, counts, None
+
     def to(self, device: torch.device) -> None:
         """Follow to another device."""
-        self.sums, self.counts = self.sums.to(device), self.counts.to(device)
+        self._set(self.sums.to(device), self.counts.to(device))
         self.bins = {position: counted.to(device) for position, counted in self.bins.items()}
         self.value_index = None if self.value_index is None else self.value_index.to(device)
         self._is_max = self._is_max.to(device)
@@ -87,22 +108,27 @@ class Accumulator:
     def index_values(self, positions: Sequence[int]) -> Tensor | None:
         """Where the values of these terms stand among the values; None if they are all values in their order."""
         places = [self._places[position] for position in positions]
-        if places == list(range(len(self.sums) + len(self._per_type))):
+        if places == list(range(len(self._sums) + len(self._per_type))):
             return None
-        return torch.tensor(places, device=self.sums.device)
+        return torch.tensor(places, device=self._sums.device)
 
     # --- sums
 
     def add(self, sums: Tensor, counts: Tensor, bins: Mapping[int, Tensor]) -> None:
         """Add those of a batch; of maxima, take the larger."""
-        added = self.sums + sums
-        self.sums = torch.where(self._is_max, torch.maximum(self.sums, sums), added) if self._has_max else added
-        self.counts = self.counts + counts
+        before, added = self.sums, self.sums + sums
+        total = torch.where(self._is_max, torch.maximum(before, sums), added) if self._has_max else added
+        self._set(total, self.counts + counts)
         self.bins = {position: counted + bins[position] for position, counted in self.bins.items()}
+
+    def add_numbers(self, sums: Sequence[float], counts: Sequence[float]) -> None:
+        """Add those of a batch, of terms that have neither maxima nor bins, without an operation of torch."""
+        before = self._numbers or (self._sums.tolist(), self._counts.tolist())
+        self._numbers = list(map(add, before[0], sums)), list(map(add, before[1], counts))
 
     def reset(self) -> None:
         """Begin with zeros."""
-        self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+        self._set(torch.zeros_like(self._sums), torch.zeros_like(self._counts))
         self.bins = {position: torch.zeros_like(counted) for position, counted in self.bins.items()}
 
     def running_state(self) -> dict[str, Tensor]:
@@ -111,13 +137,13 @@ class Accumulator:
 
     def set_running_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what :meth:`running_state` of the same terms gave."""
-        device = self.sums.device
-        self.sums, self.counts = state["sums"].to(device), state["counts"].to(device)
+        device = self._sums.device
+        self._set(state["sums"].to(device), state["counts"].to(device))
         self.bins = {position: state[f"bins {position}"].to(device) for position in self.bins}
 
     def add_running_state(self, state: Mapping[str, Tensor]) -> None:
         """Add what :meth:`running_state` of the same terms gave in another process."""
-        device = self.sums.device
+        device = self._sums.device
         bins = {position: state[f"bins {position}"].to(device) for position in self.bins}
         self.add(state["sums"].to(device), state["counts"].to(device), bins)
 
@@ -177,6 +203,10 @@ class Accumulator:
             aggregates.append((weights * values[types]).sum() / torch.where(total > 0, total, 1.0))
         return torch.cat([values, torch.stack(aggregates)]), torch.cat([has_value, torch.stack(any_present)])
 
+    def mark_slots(self, counts: Sequence[float]) -> Tensor:
+        """Which slots have a value, shape (slots,), from their counts as numbers."""
+        return self._all_slots if all(count > 0 for count in counts) else torch.tensor([count > 0 for count in counts])
+
     def name_values(self, values: Tensor, has_value: Tensor) -> dict[str, Tensor]:
         """What :meth:`compute_values` gave, by the names of the terms and of their types; NaN where there is none."""
         complete = has_value is self._all_slots
@@ -185,6 +215,28 @@ class Accumulator:
 
     def _slice(self, position: int) -> slice:
         return slice(self.first[position], self.first[position] + self._widths[position])
+
+
+@dataclass
+class LastStep:
+    """What the last step gave; no attributes of a module, at which torch looks whenever they are set.
+
+    Attributes:
+        values: Of slots and aggregates, 0 where there is none: a tensor; or numbers, where each term is one slot.
+        has_value: Which of them there are.
+    """
+
+    values: Tensor | list[float] | None = None
+    has_value: Tensor | None = None
+
+    def pick_existing(self, index: Tensor | None) -> Tensor:
+        """Which terms had a valid label, shape (terms,); ``index`` is that of :meth:`Accumulator.index_values`."""
+        return torch.ones(0, dtype=torch.bool) if self.has_value is None else pick_values(self.has_value, index)
+
+    def pick_values(self, index: Tensor | None) -> Tensor | None:
+        """Values of the terms, shape (terms,); None if there was no step."""
+        values = torch.tensor(self.values, dtype=torch.float64) if isinstance(self.values, list) else self.values
+        return None if values is None else pick_values(values, index)
 
 
 def pick_values(values: Tensor, index: Tensor | None) -> Tensor:

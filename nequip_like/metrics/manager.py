@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from nequip_like.data.fields import Graph
+from nequip_like.distributed import is_distributed
 from nequip_like.errors import ConfigError
 from nequip_like.metrics import torchmetrics_adapter
-from nequip_like.metrics.accumulator import Accumulator, Totals, pick_values
-from nequip_like.metrics.closed_form import BatchErrors, find_closed_terms
-from nequip_like.metrics.masked import Comparison, Quantity
-from nequip_like.metrics.terms import WEIGHTED_SUM, Term, read_terms
+from nequip_like.metrics.accumulator import Accumulator, LastStep, Totals, pick_values
+from nequip_like.metrics.closed_form import BatchErrors, ClosedTerms
+from nequip_like.metrics.masked import Comparison
+from nequip_like.metrics.terms import WEIGHTED_SUM, read_terms, share_quantities
 from nequip_like.metrics.weights import Coefficients, WeightedTerms
 
 
@@ -86,9 +87,9 @@ class MetricsManager(WeightedTerms):
     ) -> None:
         super().__init__(read_terms(metrics, type_names), absolute)
         self.sync = sync
-        self._quantities = _share_quantities(self.terms)
+        self._quantities = share_quantities(self.terms)
         self._sums = Accumulator(self.terms)
-        self._closed_terms = find_closed_terms([self.terms[position] for position in self._sums.order])
+        self._closed_terms = ClosedTerms.of([self.terms[position] for position in self._sums.order])
         foreign = [self.terms[p].metric for p, metric in enumerate(self._sums.metrics) if metric is None]
         self._foreign_metrics = foreign
         self.foreign_metrics = nn.ModuleList(foreign)  # so that they follow to other devices
@@ -97,7 +98,7 @@ class MetricsManager(WeightedTerms):
             metric.sync_on_compute = sync
         self._warned = False
         self.in_epoch = torch.ones(0, dtype=torch.bool)
-        self._last_step: tuple[Tensor, Tensor] | None = None  # values, and which there are
+        self._last_step = LastStep()
         self.set_coeffs(self.configured_coeffs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MetricsManager:
@@ -150,16 +151,18 @@ class MetricsManager(WeightedTerms):
         value = torchmetrics_adapter.update(term, quantity, batch, step)
         return (zero, zero) if value is None else (value.to(zero.device), zero + 1)
 
-    def _accumulate_batch(self, prediction: Graph, target: Graph, step: bool) -> tuple[Totals, BatchErrors | None]:
-        """Sums and counts of a batch, shape (slots,) each, and bins; adds them to the epoch's.
+    def _accumulate_batch(self, prediction: Graph, target: Graph, step: bool) -> Totals | BatchErrors:
+        """Add a batch to the epoch: its sums and counts, shape (slots,) each, and bins; or its errors in closed form.
 
-        The sums have their graph, or what is given besides is to attach the gradient to what is made of them.
+        The sums have their graph. Errors in closed form are to attach the gradient to what is made of them.
         """
         errors = BatchErrors.of(self._closed_terms, prediction, target)
-        totals = self._sum_batch(Comparison(prediction, target), step) if errors is None else errors.totals
-        sums, counts, bins = totals
+        if errors is not None:
+            self._sums.add_numbers(errors.sums, errors.counts)
+            return errors
+        sums, counts, bins = self._sum_batch(Comparison(prediction, target), step)
         self._sums.add(sums.detach(), counts, bins)
-        return totals, errors
+        return sums, counts, bins
 
     def _sum_batch(self, batch: Comparison, step: bool) -> Totals:
         """Sums (with their graph) and counts of a batch, shape (slots,) each, and bins."""
@@ -297,29 +300,43 @@ class MetricsManager(WeightedTerms):
             DataError: If the target lacks a label that a metric needs, or shapes do not match.
             ModelError: If the prediction lacks a field that a metric needs.
         """
-        totals, errors = self._accumulate_batch(prediction, target, step=True)
-        if self.sync if sync is None else sync:
-            totals = self._sums.sum_processes(*totals)
+        batch = self._accumulate_batch(prediction, target, step=True)
+        shared = (self.sync if sync is None else sync) and is_distributed()
+        if isinstance(batch, BatchErrors):
+            return self._evaluate_closed_form(batch, shared, counts)
+        totals = self._sums.sum_processes(*batch) if shared else batch
         values, has_value = self._sums.compute_values(*totals)
         result = self._name_values(values, has_value)
         if counts is not None and self._active:
             result[WEIGHTED_SUM] = self._compute_share(totals[0], counts)
-        if errors is not None and self._active and torch.is_grad_enabled():
-            errors.attach_gradient(result, self._coeffs, totals[1], totals[1] if counts is None else counts)
-        self._last_step = values.detach(), has_value
+        self._last_step.values, self._last_step.has_value = values.detach(), has_value
+        return result
+
+    def _evaluate_closed_form(self, errors: BatchErrors, shared: bool, counts: Tensor | None) -> dict[str, Tensor]:
+        """What :meth:`step` gives, of errors in closed form; ``shared``: with those of the other processes."""
+        sums, divisors = errors.sums, errors.counts
+        if shared:
+            totals = self._sums.sum_processes(*errors.totals)
+            sums, divisors = totals[0].tolist(), totals[1].tolist()
+        values, result = errors.compute_means(sums, divisors)
+        if counts is not None and self._active:
+            result[WEIGHTED_SUM] = self._compute_share(torch.tensor(sums, dtype=torch.float64), counts)
+        elif self._active:
+            result[WEIGHTED_SUM] = errors.sum_weighted(values, self._coeffs)
+        if self._active and torch.is_grad_enabled():
+            errors.attach_gradient(result, self._coeffs, divisors, divisors if counts is None else counts.tolist())
+        self._last_step.values, self._last_step.has_value = values, self._sums.mark_slots(divisors)
         return result
 
     @property
     def in_step(self) -> Tensor:
         """Which terms had a valid label in the last :meth:`step`, shape (terms,), on the device."""
-        if self._last_step is None:
-            return torch.ones(0, dtype=torch.bool)
-        return pick_values(self._last_step[1], self._sums.value_index)
+        return self._last_step.pick_existing(self._sums.value_index)
 
     @property
     def step_values(self) -> Tensor | None:
         """Values of the terms in the last :meth:`step`, shape (terms,), 0 where ``in_step`` is false."""
-        return None if self._last_step is None else pick_values(self._last_step[0], self._sums.value_index)
+        return self._last_step.pick_values(self._sums.value_index)
 
     def forward(self, prediction: Graph, target: Graph) -> dict[str, Tensor]:
         """The same as :meth:`step`."""
@@ -377,20 +394,3 @@ class MetricsManager(WeightedTerms):
         self._sums.reset()
         for metric in self._foreign_metrics:
             metric.reset()
-
-
-def _share_quantities(terms: Sequence[Term]) -> list[Quantity | None]:
-    """What each term compares: one object for all terms that compare the same, None for a metric of whole graphs."""
-    quantities: list[Quantity] = []
-    shared: list[Quantity | None] = []
-    for term in terms:
-        if term.modifier is None:
-            shared.append(None)
-            continue
-        key = (term.modifier, term.ignore_nan, term.average)
-        same = [q for q in quantities if (q.modifier, q.ignore_nan, q.average) == key]
-        if not same:
-            same = [Quantity(term.name, *key)]
-            quantities += same
-        shared.append(same[0])
-    return shared

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from nequip_like.arguments import check
 from nequip_like.errors import ConfigError, did_you_mean
 from nequip_like.metrics.elementwise import ErrorMetric
+from nequip_like.metrics.masked import Quantity
 from nequip_like.metrics.modifiers import Average, Modifier, as_modifier
 
 WEIGHTED_SUM = "weighted_sum"
@@ -235,3 +236,20 @@ def read_terms(entries: Sequence[Mapping[str, Any]], type_names: Sequence[str] |
             raise ConfigError(f"two metrics are named '{name}'", "give one of them another name")
         names.add(name)
     return terms
+
+
+def share_quantities(terms: Sequence[Term]) -> list[Quantity | None]:
+    """What each term compares: one object for all terms that compare the same, None for a metric of whole graphs."""
+    quantities: list[Quantity] = []
+    shared: list[Quantity | None] = []
+    for term in terms:
+        if term.modifier is None:
+            shared.append(None)
+            continue
+        key = (term.modifier, term.ignore_nan, term.average)
+        same = [q for q in quantities if (q.modifier, q.ignore_nan, q.average) == key]
+        if not same:
+            same = [Quantity(term.name, *key)]
+            quantities += same
+        shared.append(same[0])
+    return shared

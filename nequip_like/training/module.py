@@ -136,12 +136,14 @@ class NequIPLightningModule(ResumableModule):
         prediction = self.model(batch)
         counts = None if self._accumulation is None else self._accumulation.count_labels(self.loss, batch, batch_idx)
         values = self.loss.step(*scale_force_errors(self._trainer, prediction, batch), counts=counts)
-        self.guard.see(batch, prediction, values, self.loss)
+        detached = {name: value.detach() for name, value in values.items()}
+        self.guard.see(batch, prediction, detached, self.loss)
         for observe in self.prediction_observers:
             observe(batch, prediction)
         self._note_batch(batch, counts)
-        logged = values if counts is None else {**values, WEIGHTED_SUM: compute_batch_sum(self.loss)}
-        self._log("train_loss_step", logged, batch)
+        if counts is not None:
+            detached = {**detached, WEIGHTED_SUM: compute_batch_sum(self.loss)}
+        self._log("train_loss_step", detached, batch)
         if self.train_metrics is not None:
             with torch.no_grad():
                 self._log("train_metric_step", self.train_metrics.step(prediction, batch), batch)
@@ -279,11 +281,12 @@ class NequIPLightningModule(ResumableModule):
                 self._plateau.note(name)
 
     def _log(self, prefix: str, values: Mapping[str, Tensor], batch: Graph | None = None) -> None:
+        """Log values without a graph under a prefix: those of a batch, or of the epoch."""
         if self._trainer is None:
             return
         # Values are those of all processes already: the mean that Lightning takes of an epoch's values changes nothing.
-        size = None if batch is None else len(batch[fields.NUM_ATOMS])
-        named_values = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        size = None if batch is None else batch[fields.NUM_ATOMS].shape[0]
+        named_values = {f"{prefix}/{name}": value for name, value in values.items()}
         self.log_values(named_values, size, sync_dist=batch is None)
 
     def log_values(self, values: Mapping[str, Tensor], batch_size: int | None, sync_dist: bool) -> None:

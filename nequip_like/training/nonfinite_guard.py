@@ -94,14 +94,16 @@ class SeenBatch:
 
     @classmethod
     def of_training(cls, batch: Graph, prediction: Graph, values: dict[str, Tensor], loss: MetricsManager) -> SeenBatch:
-        """Of a batch whose step comes soon: the predictions are kept, and looked at only if something is wrong."""
+        """Of a batch whose step comes soon: the predictions are kept, and looked at only if something is wrong.
+
+        The values are those of the loss, without a graph.
+        """
         predicted = {
             name: prediction[name].detach() for name in (fields.TOTAL_ENERGY, fields.FORCES) if name in prediction
         }
         # Not its edges: a step may be of many batches.
         atoms = {name: batch[name] for name in (fields.NUM_ATOMS, fields.BATCH, fields.POSITIONS) if name in batch}
-        detached = {name: value.detach() for name, value in values.items()}
-        return cls(batch.get(fields.FRAME_INDEX), partial(finite_frames, predicted, atoms), detached, loss.in_step)
+        return cls(batch.get(fields.FRAME_INDEX), partial(finite_frames, predicted, atoms), values, loss.in_step)
 
     @classmethod
     def of_evaluation(cls, batch: Graph, prediction: Graph) -> SeenBatch:
@@ -172,7 +174,14 @@ class FiniteGuard:
             )
 
     def see(self, batch: Graph, prediction: Graph, values: dict[str, Tensor], loss: MetricsManager) -> None:
-        """Keep a batch until its step is judged; several may add up to one step."""
+        """Keep a batch until its step is judged; several may add up to one step.
+
+        Args:
+            batch: The batch.
+            prediction: What is predicted for it.
+            values: Values of the loss, without a graph.
+            loss: The loss, right after its step.
+        """
         self.batches.append(SeenBatch.of_training(batch, prediction, values, loss))
 
     def judge(

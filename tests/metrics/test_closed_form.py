@@ -21,7 +21,9 @@ from nequip_like.metrics import (
     StratifiedHuberForceLoss,
 )
 from nequip_like.metrics.closed_form import BatchErrors
+from nequip_like.metrics.compiled import errors
 from nequip_like.metrics.terms import WEIGHTED_SUM
+from nequip_like.nn.native.compiler import find_compiler
 
 ROUNDING = 1e-12
 SIZES = (3, 1, 4, 2)
@@ -59,7 +61,7 @@ def draw(seed: int, gaps: str = "none") -> tuple[Graph, Graph]:
 
 def take_plain_path(manager: MetricsManager) -> MetricsManager:
     plain = copy.deepcopy(manager)
-    plain._closed_terms = []
+    plain._closed_terms = None
     return plain
 
 
@@ -74,10 +76,19 @@ def assert_same(first: list[Tensor], second: list[Tensor]) -> None:
         torch.testing.assert_close(one, other, rtol=ROUNDING, atol=ROUNDING, equal_nan=True)
 
 
+@pytest.fixture(params=["compiled", "arrays"], autouse=True)
+def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums in compiled code, and by NumPy."""
+    if request.param == "arrays":
+        monkeypatch.setattr(errors, "_load_library", lambda: None)
+    elif find_compiler() is None:
+        pytest.skip("there is no C compiler")
+
+
 @pytest.fixture(params=LOSSES)
 def loss(request: pytest.FixtureRequest) -> MetricsManager:
     manager: MetricsManager = LOSSES[request.param]()
-    assert manager._closed_terms
+    assert manager._closed_terms is not None
     return manager
 
 
@@ -177,7 +188,7 @@ class _TwiceTheError(MeanSquaredError):
 )
 def test_unusual_terms_are_left_to_autograd(entry: dict[str, Any]) -> None:
     manager = MetricsManager([entry, {"metric": MeanSquaredError, "field": "total_energy"}], type_names=["H", "C"])
-    assert manager._closed_terms == []
+    assert manager._closed_terms is None
 
 
 def test_unusual_batches_are_left_to_autograd() -> None:

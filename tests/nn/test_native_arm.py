@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from nequip_like.metrics.compiled import errors
 from nequip_like.model import NequIPGNNModel
 from nequip_like.nn.native import compiler
 from nequip_like.nn.native.sources.network_source import write_network
@@ -106,6 +107,20 @@ def test_passes_over_weights(read, tmp_path):
         assert VECTOR_FMLA.search(code)
         assert re.search(r"\bfsqrt\s+v\d+\.(?:4s|2d)\b", code)
         assert "__kmpc_fork_call" in code
+
+
+@needs_zig
+@pytest.mark.parametrize("target", ["linux-gnu", "macos"])
+def test_errors_of_a_loss(target, tmp_path):
+    """No sum is contracted with the errors that it adds up."""
+    for source in write_files(tmp_path, *errors.read_error_sources()):
+        assembly = source.with_suffix(".s")
+        run_zig(target, tmp_path, "-S", source, "-o", assembly)
+        code = assembly.read_text(errors="replace")
+        block = code[code.index("sum_block:") :]
+        block = block[: block.index(".cfi_endproc")]
+        assert re.search(r"\bfadd\b", block)
+        assert not re.search(r"\bfm(?:add|la)\b", block)
 
 
 @needs_zig

@@ -1,0 +1,1 @@
+"""Sums of errors and their gradients in C."""
