@@ -169,7 +169,8 @@ class GraphDataset(Summarized, Dataset[Graph]):
             per_batch: How many of them a batch has, on average.
 
         Returns:
-            None where that would not help, or cannot be done (:meth:`PackedFrames.of`).
+            None where that would not help, or cannot be done: see
+            :meth:`nequip_like.data.batches.packed_frames.PackedFrames.of`.
         """
         if self._packed is None or self._packed.frames is not self.frames:
             self._packed = PackedFrames.of(self.frames, per_batch)

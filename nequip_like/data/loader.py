@@ -30,6 +30,8 @@ def make_worker_generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+# To pack frames takes as long as it saves in three epochs. A run may have one only; that of a few frames ends anyway.
+_MANY = 2000
 NO_FRAME = -1  # index of the frame of a batch that has none
 
 
@@ -186,7 +188,9 @@ class ResumableLoader(DataLoader[Graph]):
         dataset, order = self.dataset, self.frame_order
         if not isinstance(dataset, GraphDataset) or type(dataset).__getitems__ is not GraphDataset.__getitems__:
             return None
-        if isinstance(order, FrameBatchSampler) and dataset.frames is not self._looked_at:
+        if not isinstance(order, FrameBatchSampler) or (order.epoch == 0 and len(dataset) > _MANY):
+            return None
+        if dataset.frames is not self._looked_at:
             per_batch = order.num_frames / (len(order) * order.world_size)
             self._looked_at, self._packed = dataset.frames, dataset.pack_frames(per_batch)
         return self._packed

@@ -25,6 +25,7 @@ Owner = Literal["graph", "node", "edge"]
 
 _MOST_BATCHES = 64  # more at once save little more
 _MOST_BYTES = 1_000_000  # of batches at once: all of them stay in memory for as long as one is held
+_FEWEST = 4  # batches of average size that are worth it: fewer are joined as quickly one by one
 _MOST_MEMORY = 1e9  # bytes of a data set, half of which are there twice while it is packed
 _LINE = 8  # rows, of eight bytes each or more: arrays of a batch begin at a line of the cache as any tensor does
 _NEEDED = {fields.POSITIONS, fields.EDGE_INDEX, fields.NUM_ATOMS}
@@ -61,11 +62,11 @@ class PackedFrames:
             per_batch: How many of them a batch has, on average.
 
         Returns:
-            None if they are not all in a list, or are too many; if batches are so large that no two of them can be
-            joined at once; or if frames are anything but single structures with neighbours and the same fields, each
+            None if they are not all in a list, or are too many; if batches are so large that only a few of them can
+            be joined at once; or if frames are anything but single structures with neighbours and the same fields, each
             of which is as the table of fields says.
         """
-        if type(frames) is not list:
+        if type(frames) is not list or not frames:
             return None
         names = frames[0].keys()
         if not (_NEEDED <= names <= _JOINED and all(frame.keys() == names for frame in frames)):
@@ -74,24 +75,35 @@ class PackedFrames:
             return None
         rows = _count_rows(frames)
         memory = sum(_measure_bytes(names, rows))
-        is_small = memory <= _MOST_MEMORY and 2 * per_batch * memory / len(frames) <= _MOST_BYTES
+        is_small = memory <= _MOST_MEMORY and _FEWEST * per_batch * memory / len(frames) <= _MOST_BYTES
         return cls(frames) if is_small and _have_shapes(frames, rows) else None
 
     def _pack(self, name: str) -> np.ndarray:
-        row = fields.field(name)
-        padding = torch.zeros(_LINE * math.prod(row.shape), dtype=row.dtype)
-        flat = torch.cat([*(frame[name].reshape(-1) for frame in self.frames), padding]).numpy()
-        ends = accumulate((frame[name].numel() for frame in self.frames), initial=0)
-        for frame, (start, stop) in zip(self.frames, pairwise(ends), strict=True):
-            frame[name] = torch.from_numpy(flat[start:stop].reshape(frame[name].shape))
-        return flat if name == fields.EDGE_INDEX else flat.reshape(-1, *row.shape)
+        row, starts = fields.field(name), self._places[fields.field(name).owner].starts
+        tensors = [frame[name] for frame in self.frames]
+        if name == fields.EDGE_INDEX:  # one row behind the other, both of one frame before those of the next
+            starts = [2 * start for start in starts]
+            padding = torch.zeros(2 * _LINE, dtype=row.dtype)
+            array = torch.cat([*map(Tensor.flatten, tensors), padding]).numpy()
+            views = [array[start:stop].reshape(2, (stop - start) // 2) for start, stop in pairwise(starts)]
+        else:
+            padding = torch.zeros(_LINE, *row.shape, dtype=row.dtype)
+            array = torch.cat([*tensors, padding]).numpy()
+            views = [array[start:stop] for start, stop in pairwise(starts)]
+        for frame, view in zip(self.frames, views, strict=True):
+            frame[name] = torch.from_numpy(view)
+        return array
 
-    def join(self, batches: Iterable[Sequence[int]], join: Callable[[Sequence[Graph]], Graph]) -> Iterator[Graph]:
+    def join(self, batches: Iterable[Sequence[int]], join_alone: Callable[[list[Graph]], Graph]) -> Iterator[Graph]:
         """Join frames to batches as :func:`nequip_like.data.graph.collate` does.
+
+        They are joined before they are asked for, as by processes that load batches: a change of a frame's numbers
+        comes into those that have not been joined.
 
         Args:
             batches: Indices of the frames of each batch.
-            join: Joins the frames of one batch, where it is large, has no frames, or some of them were changed.
+            join_alone: Joins the frames of one batch: a large one, one without frames, and those of a run in which a
+                frame has got other tensors.
 
         Yields:
             The batches. No tensor shares its memory with another one.
@@ -100,7 +112,7 @@ class PackedFrames:
             if len(run) > 1 and all(run) and self._are_unchanged(run):
                 yield from _Run(self._places, run).join(self._arrays)
             else:
-                yield from (join([self.frames[i] for i in indices]) for indices in run)
+                yield from (join_alone([self.frames[i] for i in indices]) for indices in run)
 
     def _cut_runs(self, batches: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
         """Runs of batches that are joined at once."""
@@ -119,10 +131,9 @@ class PackedFrames:
     def _are_unchanged(self, run: Iterable[Sequence[int]]) -> bool:
         """Whether frames still consist of the tensors that they got here. What is in these may change."""
         indices = list(chain.from_iterable(run))
-        frames = [self.frames[i] for i in indices]
-        tensors = chain.from_iterable([self._tensors[i] for i in indices])
-        return set(map(len, frames)) == {len(self._arrays)} and all(
-            map(is_, chain.from_iterable(map(dict.values, frames)), tensors)
+        tensors = [self.frames[i].values() for i in indices]
+        return set(map(len, tensors)) == {len(self._arrays)} and all(
+            map(is_, chain.from_iterable(tensors), chain.from_iterable([self._tensors[i] for i in indices]))
         )
 
 

@@ -183,8 +183,18 @@ def test_loader_joins_in_runs_and_remembers_how_far_it_came(dataset, monkeypatch
         assert_same(batch, alone)
 
 
+def test_many_frames_are_packed_in_the_second_epoch(dataset, monkeypatch):
+    monkeypatch.setattr("nequip_like.data.loader._MANY", 5)
+    loader, packed = load(dataset), []
+    for epoch in range(2):
+        loader.frame_order.set_epoch(epoch)
+        assert sorted(i for batch in loader for i in batch["frame_index"].tolist()) == list(range(6))
+        packed.append(dataset._packed is not None)
+    assert packed == [False, True]
+
+
 def test_process_without_a_frame(dataset):
-    """Seven frames of each step are two processes' in turn: at last one of them has none."""
+    """Five frames in steps of four on two processes: in the last step one of them has none."""
     loaders = [
         ResumableLoader(dataset, FrameBatchSampler(5, 2, shuffle=False, seed=0, rank=r, world_size=2)) for r in (0, 1)
     ]
