@@ -30,8 +30,8 @@ def make_worker_generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-# To pack frames takes as long as it saves in three epochs. A run may have one only; that of a few frames ends anyway.
-_MANY = 2000
+# Packing takes as long as it saves in three epochs: of many frames that is a while, and a run may have one epoch only.
+_MANY = 2000  # frames
 NO_FRAME = -1  # index of the frame of a batch that has none
 
 

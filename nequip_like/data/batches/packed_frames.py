@@ -24,7 +24,7 @@ from nequip_like.data.fields import Graph
 Owner = Literal["graph", "node", "edge"]
 
 _MOST_BATCHES = 64  # more at once save little more
-_MOST_BYTES = 1_000_000  # of batches at once: all of them stay in memory for as long as one is held
+_MOST_BYTES = 1_500_000  # of batches at once: all of them stay in memory for as long as one is held
 _FEWEST = 4  # batches of average size that are worth it: fewer are joined as quickly one by one
 _MOST_MEMORY = 1e9  # bytes of a data set, half of which are there twice while it is packed
 _LINE = 8  # rows, of eight bytes each or more: arrays of a batch begin at a line of the cache as any tensor does
