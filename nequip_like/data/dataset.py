@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from nequip_like.data import fields
+from nequip_like.data.batches.packed_frames import PackedFrames
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import arrays_of, fill_missing_labels, graphs_of
 from nequip_like.data.io.given import Index
@@ -65,6 +66,8 @@ class GraphDataset(Summarized, Dataset[Graph]):
         >>> dataset.labels, dataset[1]["total_energy"].item(), dataset[0]["atom_types"].tolist()
         ({'total_energy': 1}, nan, [1, 0, 0])
     """
+
+    _packed: PackedFrames | None = None
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class GraphDataset(Summarized, Dataset[Graph]):
         """Frames as arrays: torch would send each of the many small tensors to another process as an open file."""
         if isinstance(self.frames, PreparedFrames):
             return self.__dict__
-        return {**self.__dict__, "frames": arrays_of(self.frames)}
+        return {**self.__dict__, "frames": arrays_of(self.frames), "_packed": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         frames = state["frames"]
@@ -158,6 +161,20 @@ class GraphDataset(Summarized, Dataset[Graph]):
         if isinstance(self.frames, PreparedFrames):
             return self.frames.read_batch(indices)
         return [dict(self.frames[i]) for i in indices]
+
+    def pack_frames(self, per_batch: float) -> PackedFrames | None:
+        """The frames in a form of which small batches are joined quickly; they are packed when first asked for.
+
+        Args:
+            per_batch: How many of them a batch has, on average.
+
+        Returns:
+            None where that would not help, or cannot be done: see
+            :meth:`nequip_like.data.batches.packed_frames.PackedFrames.of`.
+        """
+        if self._packed is None or self._packed.frames is not self.frames:
+            self._packed = PackedFrames.of(self.frames, per_batch)
+        return self._packed
 
     def origin(self, index: int) -> str:
         """File and frame that a graph comes from, such as ``train.xyz frame 12``.

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nequip_like.data import fields
 from nequip_like.data.batches.batch_size import BatchSize, list_costs
+from nequip_like.data.batches.packed_frames import PackedFrames
 from nequip_like.data.dataset import GraphDataset
 from nequip_like.data.fields import Graph
 from nequip_like.data.graph import collate, remove_labels
@@ -29,6 +30,8 @@ def make_worker_generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+# Packing takes as long as it saves in three epochs: of many frames that is a while, and a run may have one epoch only.
+_MANY = 2000  # frames
 NO_FRAME = -1  # index of the frame of a batch that has none
 
 
@@ -133,6 +136,8 @@ class ResumableLoader(DataLoader[Graph]):
         self._batches = _RestOfEpoch(batches)
         self._num_taken = 0
         self._epoch = 0
+        self._looked_at: Any = None  # frames of the data set
+        self._packed: PackedFrames | None = None  # the same, where they could be packed
         super().__init__(
             dataset,
             batch_sampler=self._batches,
@@ -168,8 +173,27 @@ class ResumableLoader(DataLoader[Graph]):
         return batch if supervision is None else supervision.mask(batch, self.frame_order.epoch)
 
     def _join_batches(self) -> Iterator[Graph]:
+        packed = self._pack_frames()
+        if packed is not None:
+            yield from packed.join(self._batches, partial(join_frames, self.dataset))
+            return
         for indices in self._batches:
             yield self.collate_fn(self.dataset.__getitems__(indices))  # type: ignore[attr-defined] # ours have it
+
+    def _pack_frames(self) -> PackedFrames | None:
+        """The frames in a form of which small batches are joined at once; None where each has to be joined in its turn.
+
+        A class with a method of its own for reading frames may give others each time that it is asked.
+        """
+        dataset, order = self.dataset, self.frame_order
+        if not isinstance(dataset, GraphDataset) or type(dataset).__getitems__ is not GraphDataset.__getitems__:
+            return None
+        if not isinstance(order, FrameBatchSampler) or (order.epoch == 0 and len(dataset) > _MANY):
+            return None
+        if dataset.frames is not self._looked_at:
+            per_batch = order.num_frames / (len(order) * order.world_size)
+            self._looked_at, self._packed = dataset.frames, dataset.pack_frames(per_batch)
+        return self._packed
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, number of batches taken in it, and what a step has on all processes together."""
