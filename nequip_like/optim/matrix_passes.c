@@ -5,8 +5,8 @@
 
    A parameter (rows, count, columns) is a stack of matrices: matrix k begins at k * columns, and its rows lie
    count * columns apart. What an optimizer keeps of it are stacks (count, ..., ...). Threads take one matrix after
-   another; each has `size` numbers of `work` for itself. No matrix knows of another, so the number of threads changes no
-   bit of a result. */
+   another; each has `size` numbers of `work` for itself. No matrix knows of another, so the number of threads changes
+   no bit of a result. */
 
 #include "matrix_products.c"
 

@@ -231,9 +231,9 @@ typedef struct {
         _Pragma("GCC unroll 4") for (int i = 0; i < vectors; i++) sums[S][i] += next[AT_ROW] * values[i];              \
     }
 
-/* x <- x - v w^T in a few vectors of columns, where w follows from `products`, those of v with the rows behind the head.
-   What comes out are the products of the next reflection, which is read after x was written. Forwards, the head's row
-   is of no use any more, and `mask` is zero for columns that hold reflections; backwards, the next head is one row
+/* x <- x - v w^T in a few vectors of columns, where w follows from `products`, those of v with the rows behind the
+   head. What comes out are the products of the next reflection, which is read after x was written. Forwards, the head's
+   row is of no use any more, and `mask` is zero for columns that hold reflections; backwards, the next head is one row
    above. */
 ALWAYS void NAME(reflect)(const NAME(Reflection) *r, const int vectors, const int forwards, const REAL *mask, REAL *x,
                           REAL *products) {
@@ -293,7 +293,8 @@ static void NAME(orthogonalize)(int64_t n, REAL *x, REAL *q, REAL *memory) {
         REAL *pivot = x + j * row + j;
         const REAL square = products[j], norm = NAME(root)(square), size = *pivot < 0 ? -*pivot : *pivot;
         const REAL added = *pivot < 0 ? -norm : norm;
-        factors[j] = norm > 0 ? 1 / (square + norm * size) : 0;
+        const REAL factor = 1 / (square + norm * size);
+        factors[j] = factor < INFINITY ? factor : 0; /* of a column of zeros: it stays */
         if (j + 1 < n) {
             const NAME(Reflection) r = {j, n, row, 1, x + j, x + j + 1, factors[j], added, ones};
             const int64_t from = (j + 1) / LANES * LANES;
