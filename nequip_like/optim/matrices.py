@@ -6,7 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import is_
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,22 +56,25 @@ def count_matrices(weight: Tensor) -> int:
     return math.prod(weight.shape[1:-1])
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Matrices:
-    """A parameter that is a matrix, or a stack of them, at a step.
+    """A parameter that is a matrix, or a stack of them, and has a gradient at a step.
 
     Attributes:
         weight: The parameter, (rows, ..., columns).
-        gradient: Its gradient.
         state: What the optimizer keeps of it: stacks (matrices, ..., ...), and ``step``, the number of its steps with
             the present one.
         first: Number of its first matrix among all of its group.
     """
 
     weight: Tensor
-    gradient: Tensor
     state: dict[str, Any]
     first: int
+
+    @property
+    def gradient(self) -> Tensor:
+        """Its gradient."""
+        return cast("Tensor", self.weight.grad)
 
     @property
     def count(self) -> int:
@@ -146,6 +150,7 @@ class MatrixOptimizer(Optimizer, ABC):
         complete = [{**shared, **of_matrices, **group} for group in groups if group[IS_MATRIX]]
         # AdamW takes its steps on the groups and the state of this one, which are what is saved and scheduled.
         self._adamw: Optimizer | None = None
+        self._listed: dict[Tensor, list[Matrices]] = {}  # at the last step of a group, by its first weight
         if others := [group for group in groups if not group[IS_MATRIX]]:
             fused = all(parameter.device.type in ("cpu", "cuda") for group in others for parameter in group["params"])
             self._adamw = use_compiled_step(torch.optim.AdamW(others, **shared, **of_adamw, fused=fused))
@@ -162,7 +167,7 @@ class MatrixOptimizer(Optimizer, ABC):
         """
         loss = evaluate_closure(closure)
         for group in self.param_groups:
-            if group[IS_MATRIX] and (matrices := list(self._list_matrices(group))):
+            if group[IS_MATRIX] and (matrices := self._list_matrices(group)):
                 self._step_matrices(matrices, group)
         if self._adamw is not None:
             # Anew at each step: loading a checkpoint replaces both.
@@ -192,16 +197,29 @@ class MatrixOptimizer(Optimizer, ABC):
             )
         super().load_state_dict(state_dict)
 
-    def _list_matrices(self, group: Mapping[str, Any]) -> Iterator[Matrices]:
-        """Those that have a gradient; their steps are counted."""
+    def _list_matrices(self, group: Mapping[str, Any]) -> list[Matrices]:
+        """Those that have a gradient; their steps are counted. The same objects as long as nothing changes."""
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
+            return []
+        matrices = self._listed.get(weights[0], [])
+        states = [each.state for each in matrices]
+        is_same = len(matrices) == len(weights) and all(map(is_, weights, (each.weight for each in matrices)))
+        # A state may have been replaced, as by a checkpoint's.
+        if not is_same or not all(map(is_, map(self.state.get, weights), states)):
+            matrices = self._listed[weights[0]] = list(self._make_matrices(group))
+        for each in matrices:
+            each.state["step"] += 1
+        return matrices
+
+    def _make_matrices(self, group: Mapping[str, Any]) -> Iterator[Matrices]:
         first = 0
         for weight in group["params"]:
             if weight.grad is not None:
                 state = self.state[weight]
                 if not state:
                     state |= {"step": 0, **self._begin_state(weight, group)}
-                state["step"] += 1
-                yield Matrices(weight, weight.grad, state, first)
+                yield Matrices(weight, state, first)
             first += count_matrices(weight)
 
 

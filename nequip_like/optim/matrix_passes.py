@@ -1,7 +1,8 @@
 """Steps of SOAP and Muon in C for all matrices of a model, each in one call.
 
 Products of a few dozen rows take microseconds: in torch's batches a third of the time is reading and writing of what
-lies between them, and LAPACK's QR is made for larger ones.
+lies between them, and LAPACK's QR is made for larger ones. Python around the call takes a tenth as long as the call,
+so what does not change between steps is looked up once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
+from importlib.resources import files
+from itertools import chain
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import torch
@@ -18,7 +22,10 @@ from torch.autograd.graph import increment_version
 from nequip_like.nn.native.addresses import list_addresses
 from nequip_like.optim.compiled_passes import SUFFIXES, can_be_passed, load_passes, write_units
 from nequip_like.optim.matrices import Matrices
-from nequip_like.optim.weight_passes import HeldTensors
+
+# Lanes of the longest vector: rows of what is decomposed are padded to whole vectors, and five vectors lie behind.
+_LANES = 16
+_get_gradient = attrgetter("grad")
 
 
 class MuonOptions(ctypes.Structure):
@@ -46,8 +53,10 @@ class _Matrices(ctypes.Structure):
 
 
 def read_matrix_sources() -> tuple[list[str], dict[str, str]]:
-    """Translation units, one for each type of numbers, and the file that they include."""
-    return write_units("matrix_passes.c")
+    """Translation units, one for each type of numbers, and the files that they include."""
+    units, headers = write_units("matrix_passes.c")
+    products = "matrix_products.c"
+    return units, {**headers, products: files(__package__).joinpath(products).read_text(encoding="utf-8")}
 
 
 @functools.cache
@@ -65,20 +74,15 @@ class _Layout:
         threads: Number of threads.
     """
 
-    def __init__(self, sizes: tuple[tuple[int, int, int, int], ...], dtype: torch.dtype, threads: int) -> None:
+    def __init__(self, sizes: Sequence[tuple[int, int, int, int]], dtype: torch.dtype, threads: int) -> None:
         array = ctypes.c_int64 * len(sizes)
         self.integers = [array(*column) for column in zip(*sizes, strict=True)]
         self.longest = max(max(rows, columns) for _, rows, columns, _ in sizes)
-        # Four of a matrix' own shape, two squares of its longer side, and two rows.
-        self.room = max(
-            4 * rows * columns + 2 * max(rows, columns) ** 2 + 2 * max(rows, columns) for _, rows, columns, _ in sizes
-        )
+        # Four of a matrix' own shape, two padded squares of its longer side and two rows, and what is left of vectors.
+        self.room = 2 * (self.longest + 1) * (self.longest + _LANES) + 6 * _LANES
+        self.room += 4 * max(rows * columns for _, rows, columns, _ in sizes)
         self.work = torch.empty(threads, self.room, dtype=dtype)
         self.orders = torch.empty(threads, self.longest, dtype=torch.int64)
-
-
-# A model's shapes are the same at each step.
-_lay_out = functools.lru_cache(maxsize=64)(_Layout)
 
 
 class MatrixPasses:
@@ -94,13 +98,17 @@ class MatrixPasses:
 
     def __init__(self, *names: str) -> None:
         self._names = names
-        self._held = HeldTensors()
-        self._firsts: list[int] = []
-        self._order: list[int] = []
+        self._given: list[Matrices] = []
+        self.matrices: list[Matrices] = []
+        self._weights: list[Tensor] = []
+        self._states: list[dict[str, Any]] = []
+        self._getters: list[Any] = []  # of each state, what C is given of it
+        self._tensors: list[Tensor] = []  # the weights, and that
+        self._places: list[int] = []
         self._library: ctypes.CDLL | None = None
         self._addresses: list[Any] = []
-        self._sizes: tuple[tuple[int, int, int, int], ...] = ()
-        self.matrices: list[Matrices] = []
+        self._layout: _Layout | None = None
+        self._gradients: list[Tensor] = []
 
     def take(self, matrices: Sequence[Matrices]) -> bool:
         """Take parameters for a step, and look at what is another than at the step before.
@@ -109,25 +117,38 @@ class MatrixPasses:
             False if torch has to do it: they lie on a GPU, have gaps, or are of another type or of several; or there is
             no compiler.
         """
-        weights = [each.weight for each in matrices]
-        kept = [[each.state.get(name) for each in matrices] for name in self._names]
-        firsts = [each.first for each in matrices]
-        if firsts != self._firsts or not self._held.are(weights, *kept):
-            self._held, self._firsts = HeldTensors(weights, *kept), firsts
+        if not self._are_prepared(matrices):
             self._prepare(matrices)
-        ordered = [matrices[i] for i in self._order]
-        gradients = [each.gradient for each in ordered]
-        if self._library is None or gradients[0].dtype != weights[0].dtype or not can_be_passed(gradients):
+        gradients = list(map(_get_gradient, self._weights))
+        if self._library is None or gradients[0].dtype != self._weights[0].dtype or not can_be_passed(gradients):
             return False
-        self.matrices = ordered
+        self._gradients = gradients
         return True
 
+    def _are_prepared(self, matrices: Sequence[Matrices]) -> bool:
+        """Whether the parameters and what is kept of them are those of the step before, and their numbers there."""
+        if len(matrices) != len(self._given) or not all(map(is_, matrices, self._given)):
+            return False
+        tensors = self._list_tensors()
+        return all(map(is_, tensors, self._tensors)) and list(map(Tensor.data_ptr, tensors)) == self._places
+
+    def _list_tensors(self) -> list[Tensor]:
+        kept = (get(state) for get, state in zip(self._getters, self._states, strict=True))
+        return [*self._weights, *chain.from_iterable(kept)]
+
     def _prepare(self, matrices: Sequence[Matrices]) -> None:
-        self._library = _load_library() if can_be_passed(self._held.tensors) else None
-        self._order = sorted(range(len(matrices)), key=lambda i: _estimate_work(matrices[i]), reverse=True)
-        self._addresses = [list_addresses([each[i] for i in self._order]) for each in self._held.lists]
-        ordered = [matrices[i] for i in self._order]
-        self._sizes = tuple((each.count, each.weight.shape[0], each.weight.shape[-1], each.first) for each in ordered)
+        self._given, self._layout = list(matrices), None
+        self.matrices = sorted(matrices, key=_estimate_work, reverse=True)
+        self._weights = [each.weight for each in self.matrices]
+        self._states = [each.state for each in self.matrices]
+        # Of several names at least, which makes it give a tuple: the first one twice.
+        kept = [[self._names[0], *filter(state.__contains__, self._names)] for state in self._states]
+        self._getters = [itemgetter(*names) for names in kept]
+        self._tensors = self._list_tensors()
+        self._places = list(map(Tensor.data_ptr, self._tensors))
+        self._library = _load_library() if can_be_passed(self._tensors) else None
+        self._addresses = [list_addresses(self._weights)]
+        self._addresses += [list_addresses([state.get(name) for state in self._states]) for name in self._names]
 
     def step_muon(self, options: MuonOptions, scales: Sequence[float], rate: float, decay: float) -> None:
         """A step of Muon; each parameter's updates are scaled."""
@@ -139,7 +160,7 @@ class MatrixPasses:
 
     def step_soap(self, options: SoapOptions, rate: float, decay: float) -> None:
         """A step of SOAP for parameters that have begun."""
-        steps = (ctypes.c_int64 * len(self.matrices))(*(each.state["step"] - 1 for each in self.matrices))
+        steps = (ctypes.c_int64 * len(self._states))(*[state["step"] - 1 for state in self._states])
         layout = self._lay_out()
         self._call(
             *("step_soap", options, layout, rate, decay, steps, *self._addresses[1:]),
@@ -148,18 +169,22 @@ class MatrixPasses:
         )
 
     def _lay_out(self) -> _Layout:
-        return _lay_out(self._sizes, self.matrices[0].weight.dtype, torch.get_num_threads())
+        threads = torch.get_num_threads()
+        if self._layout is None or len(self._layout.work) != threads:
+            sizes = [(each.count, each.weight.shape[0], each.weight.shape[-1], each.first) for each in self.matrices]
+            self._layout = _Layout(sizes, self._weights[0].dtype, threads)
+        return self._layout
 
     def _call(
         self, name: str, options: ctypes.Structure, layout: _Layout, rate: float, decay: float, *arguments: Any
     ) -> None:
-        gradients = list_addresses([each.gradient for each in self.matrices])
+        gradients = list_addresses(self._gradients)
         places = map(ctypes.addressof, (*layout.integers, self._addresses[0], gradients))
-        matrices = _Matrices(len(self.matrices), *places, rate, decay)
+        matrices = _Matrices(len(self._weights), *places, rate, decay)
         function = getattr(self._library, f"{name}_{SUFFIXES[layout.work.dtype]}")
         function(ctypes.byref(options), ctypes.byref(matrices), *arguments, ctypes.c_int64(len(layout.work)))
-        increment_version([each.weight for each in self.matrices])  # the rest is no part of any graph
-        self.matrices = []  # gradients are not to live on
+        increment_version(self._weights)  # the rest is no part of any graph
+        self._gradients = []  # they are not to live on
 
 
 def _estimate_work(matrices: Matrices) -> int:

@@ -159,6 +159,41 @@ def test_compiled_is_torch_for_the_sides_of_a_model(dtype, monkeypatch):
         torch.testing.assert_close(compiled, plain, rtol=0, atol=tolerance)
 
 
+@pytest.mark.usefixtures("_form")
+@pytest.mark.parametrize("size", [1.0, 1e-12, 1e-21, 0.0])
+def test_bases_stay_orthogonal_where_gradients_are_of_rank_one_or_tiny(size):
+    """Then columns that are decomposed are parallel, or their squares no numbers of float32 any more."""
+    weight = nn.Parameter(torch.ones(20, 3, 20))
+    optimizer = SOAPAndAdamW([{"params": [weight], "is_matrix": True}], lr=LR, precondition_frequency=2)
+    for step in range(8):
+        ramp = torch.linspace(-1.0, 1.0 + step, 20)
+        weight.grad = (size * ramp[:, None, None] * ramp).expand(20, 3, 20).contiguous()
+        optimizer.step()
+    assert torch.isfinite(weight).all()
+    for name in ("left_basis", "right_basis"):
+        basis = optimizer.state[weight][name]
+        torch.testing.assert_close(basis.mT @ basis, torch.eye(20).expand(3, 20, 20), rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("_form")
+def test_a_state_that_is_put_in_place_of_another_is_used():
+    """Between two steps, as by who goes back to an earlier one: of a parameter, or one array of it."""
+    weights, others = make_weights(), make_weights()
+    optimizer, reference = make_optimizer(weights), make_optimizer(others)
+    take_steps(weights, optimizer, 0, 6)
+    take_steps(others, reference, 0, 6)
+    left = optimizer.state[weights[0]]
+    optimizer.state[weights[0]] = copy.deepcopy(left)
+    optimizer.state[weights[1]]["mean"] = optimizer.state[weights[1]]["mean"].clone()
+    kept = copy.deepcopy(left)
+    take_steps(weights, optimizer, 6, 9)
+    take_steps(others, reference, 6, 9)
+    assert all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+    assert torch.equal(optimizer.state[weights[1]]["mean"], reference.state[others[1]]["mean"])
+    assert left["step"] == 6
+    assert all(torch.equal(left[name], kept[name]) for name in ("mean", "square", "left", "left_basis"))
+
+
 def test_one_sided_keeps_a_basis_of_the_shorter_side():
     weights = [nn.Parameter(torch.ones(shape)) for shape in [(4, 6), (6, 2, 4), (5, 5)]]
     optimizer = SOAPAndAdamW([{"params": weights, "is_matrix": True}])
