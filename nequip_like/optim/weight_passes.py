@@ -120,7 +120,7 @@ class WeightPasses:
         """
         weights, firsts, seconds, steps = held.addresses
         self._call("step_adam", ctypes.byref(adam), steps, weights, list_addresses(gradients), firsts, seconds)
-        increment_version(held.tensors[: 3 * len(gradients)])
+        increment_version(held.tensors[: len(gradients)])  # autograd never asks for the others
 
     def _call(self, name: str, *arguments: object) -> float:
         function = getattr(self._library, f"{name}_{self._suffix}")

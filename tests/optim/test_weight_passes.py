@@ -72,7 +72,7 @@ def test_threads_change_no_bit():
     try:
         for count in (1, 2, 3, 8):
             torch.set_num_threads(count)
-            averages = [torch.linspace(-1, 1, 300_001), torch.linspace(0, 3, 77_777)]
+            averages = [torch.linspace(-1, 1, 3_000_001), torch.linspace(0, 3, 777_777)]
             weights = [average.flip(0) for average in averages]
             passes = WeightPasses.of(averages, weights)
             assert passes is not None
