@@ -42,3 +42,14 @@ def test_hooks_and_profilers_see_a_step(make):
 def test_a_step_returns_the_value_of_its_closure():
     optimizer = adam()
     assert optimizer.step(lambda: 3.0) == 3.0
+
+
+@pytest.mark.parametrize("make", [adam, muon])
+def test_gradients_are_dropped_or_set_to_zero(make):
+    optimizer = make()
+    weight = optimizer.param_groups[0]["params"][0]
+    weight.grad = torch.ones_like(weight)
+    optimizer.zero_grad(set_to_none=False)
+    assert weight.grad.abs().max() == 0.0
+    optimizer.zero_grad()
+    assert weight.grad is None
