@@ -148,6 +148,10 @@ class ResumableLoader(DataLoader[Graph]):
             generator=make_worker_generator(),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: there frames are packed again."""
+        return {**self.__dict__, "_looked_at": None, "_packed": None}
+
     @property
     def frame_order(self) -> FrameBatchSampler:
         """The order of the frames."""

@@ -312,7 +312,7 @@ def _compile_errors(terms: ClosedTerms, prediction: Graph, target: Graph) -> Com
 
 
 class _ArrayErrors:
-    """The errors of some terms in one batch, by NumPy: what :class:`CompiledErrors` are by C, to the last bit."""
+    """The errors of some terms in one batch, by NumPy: what ``CompiledErrors`` are by C, to the last bit."""
 
     def __init__(self, terms: Sequence[ClosedTerm], prediction: Graph, target: Graph) -> None:
         with np.errstate(all="ignore"):  # the guard of a run judges what is not finite, and names its frames

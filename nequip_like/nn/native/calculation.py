@@ -231,7 +231,7 @@ class Calculation:
     def run_gradients(
         self, adjoints: Sequence[Tensor | None], wanted: Sequence[bool], reuse: bool = False
     ) -> list[Tensor | None]:
-        """Gradients of a loss by :attr:`Parameters.tensors`; after :meth:`run_sums`.
+        """Gradients of a loss by what C reads: network, radial functions, head; after :meth:`run_sums`.
 
         Args:
             adjoints: Gradients of the loss by the results, in the order of

@@ -120,7 +120,9 @@ def put_gradients(edges: Sequence[tuple[Any, int]], adjoints: Sequence[Tensor]) 
     if not calculation.arguments.holds_parameters:
         return False  # numbers of another type, say
     parameters = list(compress(calculation.arguments.parameters.tensors, wanted))
-    if len({*map(id, parameters)}) < len(parameters) or any(map(_UNTOUCHED.__ne__, map(_look_at, parameters))):
+    if len({*map(id, parameters)}) < len(parameters) or not all(map(_is_leaf, parameters)):
+        return False
+    if any(map(_UNTOUCHED.__ne__, map(_look_at, parameters))):  # of others, torch warns who asks for a gradient
         return False
     network.call = None
     gradients = calculation.run_gradients(by_result, wanted, reuse=True)
@@ -130,5 +132,6 @@ def put_gradients(edges: Sequence[tuple[Any, int]], adjoints: Sequence[Tensor]) 
 
 
 _NODE: Any = DifferentiatedNetwork._backward_cls
-_look_at = attrgetter("is_leaf", "grad", "_backward_hooks", "_post_accumulate_grad_hooks")
-_UNTOUCHED = (True, None, None, None)
+_is_leaf = attrgetter("is_leaf")
+_look_at = attrgetter("grad", "_backward_hooks", "_post_accumulate_grad_hooks")
+_UNTOUCHED = (None, None, None)

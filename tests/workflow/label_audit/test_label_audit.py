@@ -153,7 +153,7 @@ def test_as_typed(tmp_path, monkeypatch, capsys, faulty):
     """An audit of a few steps finds what is far off, and a config takes what it wrote."""
     monkeypatch.chdir(tmp_path)
     ase.io.write("all.xyz", faulty[:30], format="extxyz")
-    command = ["inspect", "all.xyz", "--cutoff", "5", "--audit", "--steps", "60", "--repair", "repair.json"]
+    command = ["inspect", "all.xyz", "--cutoff", "5", "--audit", "--steps", "120", "--repair", "repair.json"]
     assert main([*command, "--html", "page.html", "--json", "found.json"]) == 0
     printed, progress = capsys.readouterr()
     assert "label audit" in printed
