@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -58,8 +58,11 @@ def evaluate_closure(closure: Callable[[], Any] | None) -> Any:
         return closure()
 
 
-def drop_gradients(groups: Iterable[Mapping[str, Any]]) -> None:
-    """Take the gradients from the parameters of groups, without the entry for a profiler that torch makes each time."""
-    for group in groups:
+def remove_gradients(self: Optimizer, set_to_none: bool = True) -> None:
+    """Remove the gradients, or set them to zero: ``zero_grad``, without the entry for a profiler that torch makes."""
+    if not set_to_none:
+        Optimizer.zero_grad(self, set_to_none=False)
+        return
+    for group in self.param_groups:
         for weight in group["params"]:
             weight.grad = None

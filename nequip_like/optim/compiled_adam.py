@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nequip_like.optim.closure import drop_gradients, enter_directly, evaluate_closure
+from nequip_like.optim.closure import enter_directly, evaluate_closure, remove_gradients
 from nequip_like.optim.weight_passes import AdamOptions, HeldTensors, WeightPasses
 
 # Options of torch that change the step; the compiled one has none of them.
@@ -98,12 +98,7 @@ class _CompiledStep(torch.optim.Adam):
             step()
         return loss
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Remove the gradients, or set them to zero."""
-        if set_to_none:
-            drop_gradients(self.param_groups)
-        else:
-            super().zero_grad(set_to_none=False)
+    zero_grad = remove_gradients
 
     def _prepare(self, position: int, group: Mapping[str, Any]) -> Callable[[], None] | None:
         """The compiled step of a group; None if torch has to take it."""

@@ -31,16 +31,17 @@ static inline {real} root_{real}({real} x) {{ return {root}(x); }}
 """
 
 
-def write_units(file: str, **constants: int) -> tuple[list[str], dict[str, str]]:
-    """Write translation units, one for each type of numbers, beside the file of this folder that they include.
+def write_units(file: str, *included: str, **constants: int) -> tuple[list[str], dict[str, str]]:
+    """Write translation units, one for each type of numbers, beside the files of this folder that they include.
 
     Args:
         file: Name of the file.
+        *included: Names of those that it includes itself.
         **constants: What it wants to be told.
     """
     defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())
     units = [_UNIT.format(constants=defined, real=real, root=root, file=file) for real, root in _ROOTS.items()]
-    return units, {file: files(__package__).joinpath(file).read_text(encoding="utf-8")}
+    return units, {name: files(__package__).joinpath(name).read_text(encoding="utf-8") for name in (file, *included)}
 
 
 def load_passes(units: tuple[list[str], dict[str, str]], what: str) -> ctypes.CDLL | None:

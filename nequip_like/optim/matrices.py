@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nequip_like.errors import ConfigError
-from nequip_like.optim.closure import drop_gradients, enter_directly, evaluate_closure
+from nequip_like.optim.closure import enter_directly, evaluate_closure, remove_gradients
 from nequip_like.optim.compiled_adam import use_compiled_step
 
 IS_MATRIX = "is_matrix"  # key of a group: whether its parameters are matrices, or stacks of them
@@ -157,12 +157,7 @@ class MatrixOptimizer(Optimizer, ABC):
             complete += self._adamw.param_groups
         super().__init__(complete, dict(shared))
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Remove the gradients, or set them to zero."""
-        if set_to_none:
-            drop_gradients(self.param_groups)
-        else:
-            super().zero_grad(set_to_none=False)
+    zero_grad = remove_gradients
 
     @enter_directly
     @torch.no_grad()

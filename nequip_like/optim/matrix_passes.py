@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
-from importlib.resources import files
 from itertools import chain
 from operator import attrgetter, is_, itemgetter
 from typing import Any
@@ -22,6 +21,7 @@ from torch.autograd.graph import increment_version
 from nequip_like.nn.native.addresses import list_addresses
 from nequip_like.optim.compiled_passes import SUFFIXES, can_be_passed, load_passes, write_units
 from nequip_like.optim.matrices import Matrices
+from nequip_like.optim.weight_passes import HeldTensors
 
 # Lanes of the longest vector: rows of what is decomposed are padded to whole vectors, and five vectors lie behind.
 _LANES = 16
@@ -54,9 +54,7 @@ class _Matrices(ctypes.Structure):
 
 def read_matrix_sources() -> tuple[list[str], dict[str, str]]:
     """Translation units, one for each type of numbers, and the files that they include."""
-    units, headers = write_units("matrix_passes.c")
-    products = "matrix_products.c"
-    return units, {**headers, products: files(__package__).joinpath(products).read_text(encoding="utf-8")}
+    return write_units("matrix_passes.c", "matrix_products.c")
 
 
 @functools.cache
@@ -103,8 +101,7 @@ class MatrixPasses:
         self._weights: list[Tensor] = []
         self._states: list[dict[str, Any]] = []
         self._getters: list[Any] = []  # of each state, what C is given of it
-        self._tensors: list[Tensor] = []  # the weights, and that
-        self._places: list[int] = []
+        self._held = HeldTensors()  # the weights, and that
         self._library: ctypes.CDLL | None = None
         self._addresses: list[Any] = []
         self._layout: _Layout | None = None
@@ -129,8 +126,7 @@ class MatrixPasses:
         """Whether the parameters and what is kept of them are those of the step before, and their numbers there."""
         if len(matrices) != len(self._given) or not all(map(is_, matrices, self._given)):
             return False
-        tensors = self._list_tensors()
-        return all(map(is_, tensors, self._tensors)) and list(map(Tensor.data_ptr, tensors)) == self._places
+        return self._held.are(self._list_tensors())
 
     def _list_tensors(self) -> list[Tensor]:
         kept = (get(state) for get, state in zip(self._getters, self._states, strict=True))
@@ -144,9 +140,8 @@ class MatrixPasses:
         # Of several names at least, which makes it give a tuple: the first one twice.
         kept = [[self._names[0], *filter(state.__contains__, self._names)] for state in self._states]
         self._getters = [itemgetter(*names) for names in kept]
-        self._tensors = self._list_tensors()
-        self._places = list(map(Tensor.data_ptr, self._tensors))
-        self._library = _load_library() if can_be_passed(self._tensors) else None
+        self._held = HeldTensors(self._list_tensors())
+        self._library = _load_library() if can_be_passed(self._held.tensors) else None
         self._addresses = [list_addresses(self._weights)]
         self._addresses += [list_addresses([state.get(name) for state in self._states]) for name in self._names]
 

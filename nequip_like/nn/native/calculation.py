@@ -87,7 +87,7 @@ class Calculation:
         self._net.parameters = ctypes.addressof(self._held["weights"])
         self._head = HeadCalculation(arguments.head)
         self._addresses: dict[str, int] = {}
-        self._places: GradientPlaces | None = None  # that serve again
+        self._places: tuple[tuple[bool, ...], GradientPlaces] | None = None  # that serve again, and for which gradients
         self._room = (-1, -1)  # atoms and edges that there is memory for
         self.take(topology)
 
@@ -257,14 +257,13 @@ class Calculation:
 
     def _find_places(self, wanted: tuple[bool, ...], reuse: bool) -> GradientPlaces:
         """Where C writes gradients from now on."""
-        places = self._places
-        if not (reuse and places is not None and places.wanted == wanted and places.are_free()):
+        last_wanted, places = self._places or (None, None)
+        if not reuse or places is None or last_wanted != wanted or not places.are_free():
             of_network = len(self.arguments.weights)
             before_head = of_network + self.arguments.num_radial
             trains = any(wanted[:before_head])
             # C makes those of the network all at once.
             places = GradientPlaces(self.arguments.tensors, (*([trains] * of_network), *wanted[of_network:]))
-            places.wanted = wanted
             self._head.fields.train_network = int(trains)
             if trains:
                 network, tables = places.tensors[:of_network], self._radial.table_gradients
@@ -272,7 +271,7 @@ class Calculation:
                 self._held["gradients"] = list_addresses(self._insert_tables(network, tables))
                 self._net.gradients = ctypes.addressof(self._held["gradients"])
             self._head.write_gradients_to(places.tensors[before_head:])
-        self._places = places if reuse else None
+        self._places = (wanted, places) if reuse else None
         return places
 
     def _make_scratch(self) -> Tensor:

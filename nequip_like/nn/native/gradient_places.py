@@ -24,7 +24,6 @@ class GradientPlaces:
         wanted: Which gradients are asked for.
 
     Attributes:
-        wanted: The argument.
         tensors: The gradients; None for those that are not asked for.
 
     Example:
@@ -40,7 +39,6 @@ class GradientPlaces:
     """
 
     def __init__(self, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> None:
-        self.wanted = tuple(wanted)
         self.tensors: list[Tensor | None] = [None] * len(tensors)
         self._holders: list[tuple[torch.UntypedStorage, int]] = []
         asked = [i for i, want in enumerate(wanted) if want]
