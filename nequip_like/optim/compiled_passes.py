@@ -10,9 +10,7 @@ from operator import attrgetter
 import torch
 from torch import Tensor
 
-from nequip_like.errors import ModelError, OutputError
-from nequip_like.nn.native.compiler import compile_library, find_compiler
-from nequip_like.process_settings import warn_once
+from nequip_like.nn.native.compiler import compile_or_warn
 
 SUFFIXES = {torch.float32: "float", torch.float64: "double"}  # of the functions of C
 _ROOTS = {"float": "sqrtf", "double": "sqrt"}
@@ -51,13 +49,7 @@ def load_passes(units: tuple[list[str], dict[str, str]], what: str) -> ctypes.CD
         units: What :func:`write_units` gave.
         what: What torch has to update then, in the plural.
     """
-    if find_compiler() is None:
-        return None
-    try:
-        return compile_library(*units)
-    except (ModelError, OutputError) as error:
-        warn_once(f"{what} are updated by torch operations, which are slower: {error.message}")
-        return None
+    return compile_or_warn(*units, otherwise=f"{what} are updated by torch operations, which are slower")
 
 
 def can_be_passed(tensors: Sequence[Tensor]) -> bool:

@@ -27,6 +27,7 @@ from nequip_like.metrics.compiled import errors
 from nequip_like.metrics.compiled.errors import CompiledErrors
 from nequip_like.metrics.modifiers import PerAtomModifier
 from nequip_like.metrics.terms import WEIGHTED_SUM
+from nequip_like.nn.native import compiler
 from nequip_like.nn.native.compiler import find_compiler
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
@@ -178,7 +179,7 @@ def test_a_factor_is_left_to_numpy() -> None:
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(errors, "find_compiler", lambda: None)
+    monkeypatch.setattr(compiler, "find_compiler", lambda: None)
     assert errors._load_library.__wrapped__() is None
 
 
@@ -186,8 +187,8 @@ def test_a_compiler_that_fails_is_told_of(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*sources: object) -> None:
         raise ModelError("no such flag", "take another one")
 
-    monkeypatch.setattr(errors, "find_compiler", lambda: "cc")
-    monkeypatch.setattr(errors, "compile_library", refuse)
+    monkeypatch.setattr(compiler, "find_compiler", lambda: "cc")
+    monkeypatch.setattr(compiler, "compile_library", refuse)
     with pytest.warns(UserWarning, match="summed by NumPy, which is slower: no such flag"):
         assert errors._load_library.__wrapped__() is None
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from nequip_like.errors import ModelError
+from nequip_like.nn.native import compiler
 from nequip_like.nn.native.compiler import find_compiler
-from nequip_like.optim import compiled_passes, weight_passes
+from nequip_like.optim import weight_passes
 from nequip_like.optim.averaging import averaged_copy
 from nequip_like.optim.weight_passes import HeldTensors, WeightPasses
 from nequip_like.training.gradient_norm import MeasuredGradients
@@ -158,8 +159,8 @@ def test_a_compiler_that_fails_is_warned_of(monkeypatch):
     def fail(*_):
         raise ModelError("gcc cannot compile", "")
 
-    monkeypatch.setattr(compiled_passes, "compile_library", fail)
-    monkeypatch.setattr(compiled_passes, "find_compiler", lambda: "gcc")
+    monkeypatch.setattr(compiler, "compile_library", fail)
+    monkeypatch.setattr(compiler, "find_compiler", lambda: "gcc")
     weight_passes._load_library.cache_clear()
     try:
         with pytest.warns(UserWarning, match=r"weights are updated by torch operations, .*: gcc cannot compile"):

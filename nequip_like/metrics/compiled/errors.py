@@ -16,9 +16,7 @@ from torch import Tensor
 
 from nequip_like.data import fields
 from nequip_like.data.fields import Graph
-from nequip_like.errors import ModelError, OutputError
-from nequip_like.nn.native.compiler import compile_library, find_compiler
-from nequip_like.process_settings import warn_once
+from nequip_like.nn.native.compiler import compile_or_warn
 
 SQUARE, ABSOLUTE, HUBER, SMOOTH_L1 = range(4)  # kinds of errors, as in errors.c
 _FILE = "errors.c"
@@ -64,13 +62,7 @@ def read_error_sources() -> tuple[list[str], dict[str, str]]:
 @functools.cache
 def _load_library() -> ctypes.CDLL | None:
     """The compiled functions, tried once; None if they cannot be had, which is said unless there is no compiler."""
-    if find_compiler() is None:
-        return None
-    try:
-        return compile_library(*read_error_sources())
-    except (ModelError, OutputError) as error:
-        warn_once(f"errors are summed by NumPy, which is slower: {error.message}")
-        return None
+    return compile_or_warn(*read_error_sources(), otherwise="errors are summed by NumPy, which is slower")
 
 
 class ErrorPasses:

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nequip_like.errors import ModelError, OutputError
+from nequip_like.errors import ModelError
 from nequip_like.nn.native.addresses import list_addresses, prepare_for_c
-from nequip_like.nn.native.compiler import compile_library, find_compiler
-from nequip_like.process_settings import warn_once
+from nequip_like.nn.native.compiler import compile_or_warn
 
 _FILE = "environments.c"
 
@@ -69,13 +68,8 @@ def sort_out(centre: Tensor, types: Tensor, spins: Tensor, atoms: int) -> Sorted
 @functools.cache
 def load_descriptor_code() -> ctypes.CDLL | None:
     """The compiled code, tried once; None without a compiler, or where it fails, which is warned of."""
-    if find_compiler() is None:
-        return None
-    try:
-        return compile_library([files(__package__).joinpath(_FILE).read_text(encoding="utf-8")])
-    except (ModelError, OutputError) as error:
-        warn_once(f"descriptors are made by torch operations, which are slower: {error.message}")
-        return None
+    source = files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
+    return compile_or_warn([source], otherwise="descriptors are made by torch operations, which are slower")
 
 
 class CompiledFeatures(torch.autograd.Function):

@@ -15,6 +15,7 @@ from typing import Any
 
 from nequip_like.errors import ModelError, OutputError, first_line
 from nequip_like.nn.native.cache import load_or_build
+from nequip_like.process_settings import warn_once
 
 # Products and sums may be contracted, but not reordered: a sum gives the same bits however many threads there are. NaN
 # and infinity keep their meaning (no -ffast-math): the guard against them looks at the results.
@@ -130,3 +131,24 @@ def _identify_processor() -> str:
     # ARM's have no name, only the numbers of their maker and model.
     names = ("model name", "flags", "Features", "CPU implementer", "CPU part")
     return "\n".join(sorted({line for line in lines if line.startswith(names)}))
+
+
+def compile_or_warn(
+    units: Sequence[str], headers: Mapping[str, str] | None = None, *, otherwise: str
+) -> ctypes.CDLL | None:
+    """Compile what there is another way to do; None if it cannot be had, and then a warning says why, once.
+
+    Without a compiler nothing is said.
+
+    Args:
+        units: As for :func:`compile_library`.
+        headers: As well.
+        otherwise: What is done without it, for the warning: "errors are summed by NumPy, which is slower".
+    """
+    if find_compiler() is None:
+        return None
+    try:
+        return compile_library(units, headers)
+    except (ModelError, OutputError) as error:
+        warn_once(f"{otherwise}: {error.message}")
+        return None
